@@ -36,7 +36,9 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path} cannot be written ({error.strerror}); choose a folder you may write to, with HARNESS_HOME or --results."
             ) from error
         if error.errno == errno.EIO:
-            raise UserError(f"The disk failed at {path} ({error.strerror}); check it, then run the same command again.") from error
+            raise UserError(
+                f"The disk failed at {path} ({error.strerror}); check it, then run the same command again."
+            ) from error
         raise
 
 

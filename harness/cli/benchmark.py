@@ -1,0 +1,106 @@
+"""``harness benchmark``: models x datasets -> results."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.main import State
+from harness.cli.options import (
+    dataset_options,
+    json_option,
+    offline_option,
+    pass_state,
+    plugin_option,
+    print_json,
+    print_table,
+    progress_bar,
+)
+
+
+@click.command("benchmark")
+@click.option(
+    "-m", "--model", "models", multiple=True, required=True, help="Name, path to a checkpoint, NAME:key=value,..."
+)
+@click.option("-d", "--dataset", "datasets", multiple=True, help="Name, or path to a folder in BEIR format.")
+@click.option("--suite", "suites", multiple=True, help="Name of a group of datasets.")
+@dataset_options
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="For every dense model named."
+)
+@click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
+@offline_option
+@plugin_option
+@json_option
+@pass_state
+def command(
+    state: State,
+    /,
+    models: tuple[str, ...],
+    datasets: tuple[str, ...],
+    suites: tuple[str, ...],
+    dtype: str | None,
+    measures: str | None,
+    results: Path,
+    force: bool,
+    offline: bool,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+    **choice: Any,
+) -> None:
+    """Evaluate every model on every dataset.
+
+    Finished cells are reused when nothing they depend on has changed; an interrupted run goes on where it was.
+    """
+    from harness.catalog import open_all
+    from harness.measure import MEASURES, measure_names
+    from harness.pipeline import Settings, benchmark
+    from harness.store import ResultStore
+
+    registry = state.registry(plugins)
+    refs = [registry.model(text) for text in dict.fromkeys(models)]
+    refs = [ref.passing(dtype=dtype) if dtype and "dtype" in ref.spec.options else ref for ref in refs]
+    names = measure_names(measures) if measures else MEASURES
+    typed = shlex.join(["harness", *sys.argv[1:]])
+    cells = []
+    with progress_bar() as progress:
+        opened = open_all(datasets, suites, registry, state.home, progress=progress, **choice)
+        for note in (f"{d.label}: {note}" for d in opened for note in d.notes):
+            click.echo(f"note: {note}", err=True)
+        settings = Settings(
+            home=state.home,
+            results=ResultStore(results),
+            measures=names,
+            force=force,
+            offline=offline,
+            command=typed,
+            progress=progress,
+        )
+        for cell in benchmark(refs, opened, settings):
+            cells.append(cell)
+            if cell.status == "failed":
+                click.echo(f"failed: {cell.model} on {cell.dataset}: {cell.reason}", err=True)
+    if as_json:
+        print_json(
+            [
+                {**(c.result or {}), "model": c.model, "dataset": c.dataset, "cell": c.status, "reason": c.reason}
+                for c in cells
+            ]
+        )
+    else:
+        print_table([_row(c, names) for c in cells], floatfmt=".4f", missingval="-")
+    if any(c.status == "failed" for c in cells):
+        sys.exit(1)
+
+
+def _row(cell: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    measures = cell.result["measures"] if cell.result else {}
+    documents = (cell.result or {}).get("geometry", {}).get("documents", {})
+    row = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
+    return row | {name: measures.get(name) for name in names} | {"isotropy": documents.get("isotropy")}

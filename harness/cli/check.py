@@ -1,0 +1,39 @@
+"""``harness check``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.main import State
+from harness.cli.options import json_option, offline_option, pass_state, plugin_option, print_json, progress_bar
+
+
+@click.command("check")
+@click.argument("model")
+@offline_option
+@plugin_option
+@json_option
+@pass_state
+def command(state: State, /, model: str, offline: bool, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """Prove a model plug-in sound: shape, dtype, determinism, batching, empty, long and Unicode texts, options.
+
+    Exit code 1 when a check fails.
+    """
+    from harness.check import check
+    from harness.prepared import Prepared
+
+    with progress_bar() as progress:
+        prepared = Prepared(state.registry(plugins).model(model), state.home, offline=offline, progress=progress)
+        outcomes = list(check(prepared))
+    if as_json:
+        print_json([{"check": o.name, "passed": not o.fault, "fault": o.fault} for o in outcomes])
+    else:
+        for outcome in outcomes:
+            click.echo(
+                f"{'FAIL' if outcome.fault else 'ok  '}  {outcome.name}{': ' + outcome.fault if outcome.fault else ''}"
+            )
+    if any(outcome.fault for outcome in outcomes):
+        sys.exit(1)

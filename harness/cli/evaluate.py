@@ -1,0 +1,88 @@
+"""``harness evaluate``: measures for any TREC run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.atomic import dump_json
+from harness.measure import MEASURES, Scores, measure, measure_names
+from harness.run import Ranking, read_qrels, read_run
+from harness.spec import Qrels, UserError
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("evaluate")
+@click.option("--run", "run_path", type=FILE, required=True, help="TREC run, plain or gzipped.")
+@click.option("--qrels", "qrels_path", type=FILE, required=True, help="Judgements: TREC's 4 columns or BEIR's .tsv.")
+@click.option("--measures", "names", default=" ".join(MEASURES), show_default=True, help="Names as in ir_measures.")
+@click.option("--per-query", is_flag=True, help="Show every judged query as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run_path: Path, qrels_path: Path, names: str, per_query: bool, as_json: bool) -> None:
+    """Evaluate a TREC run.
+
+    trec_eval's rules: documents are ordered by score, then by id descending; judged queries missing from the run
+    count 0; queries of the run without judgements are left out.
+    """
+    measures = measure_names(names)
+    qrels = read_qrels(qrels_path)
+    met: list[str] = []
+    scores = measure(qrels, _noting(read_run(run_path), met), measures)
+    if not any(query_id in qrels for query_id in met):
+        raise UserError(_mismatch(run_path, met, qrels_path, qrels))
+    if as_json:
+        click.echo(dump_json(_content(scores, per_query)), nl=False)
+    else:
+        click.echo(_table(scores, per_query))
+
+
+def _noting(rankings: Iterable[Ranking], met: list[str]) -> Iterator[Ranking]:
+    for ranking in rankings:
+        met.append(ranking.query_id)
+        yield ranking
+
+
+def _mismatch(run_path: Path, met: list[str], qrels_path: Path, qrels: Qrels) -> str:
+    judged = list(qrels)
+    if not met:
+        return f"{run_path} holds no rankings; name a TREC run (query Q0 document rank score tag)."
+    if {text.strip().lstrip("0").lower() for text in met} & {text.strip().lstrip("0").lower() for text in judged}:
+        cause = "the ids differ in leading zeros or upper case only"
+    elif set(met) & {doc_id for judgements in qrels.values() for doc_id in judgements}:
+        cause = "the run's queries are documents in the qrels: its columns may be swapped"
+    else:
+        cause = "they are probably of different datasets or splits"
+    return (
+        f"{run_path} (queries {', '.join(met[:5])}{' ...' if len(met) > 5 else ''}) and {qrels_path} "
+        f"(queries {', '.join(judged[:5])}{' ...' if len(judged) > 5 else ''}) share no query id: {cause}; "
+        f"name the qrels that belong to this run."
+    )
+
+
+def _content(scores: Scores, per_query: bool) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "measures": scores.mean(),
+        "counts": {"judged": scores.judged, "missing": scores.missing, "unjudged": scores.unjudged},
+    }
+    if per_query:
+        rows = zip(scores.query_ids, scores.values.tolist(), strict=True)
+        content["per_query"] = {query_id: dict(zip(scores.measures, row, strict=True)) for query_id, row in rows}
+    return content
+
+
+def _table(scores: Scores, per_query: bool) -> str:
+    rows = [("mean", list(scores.mean().values()))]
+    if per_query:
+        rows = [*zip(scores.query_ids, scores.values.tolist(), strict=True), *rows]
+    cells = [["query", *scores.measures], *([name, *(f"{value:.4f}" for value in row)] for name, row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join([name.ljust(widths[0]), *map(str.rjust, row, widths[1:])]) for name, *row in cells]
+    counts = (
+        f"{scores.judged} judged queries, {scores.missing} of them missing from the run (counted 0); "
+        f"{scores.unjudged} queries of the run without judgements (left out)"
+    )
+    return "\n".join([*lines, "", counts])

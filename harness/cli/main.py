@@ -1,0 +1,128 @@
+"""The ``harness`` command: a group whose commands are imported when they run, and the one place that ends a process."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.spec import PluginError, UserError
+
+if TYPE_CHECKING:
+    from harness.registry import Registry
+
+COMMANDS = {
+    "benchmark": "Evaluate models on datasets: nDCG@10 and isotropy of every pair.",
+    "check": "Prove a model plug-in sound, or say in words what is wrong with it.",
+    "datasets": "List the datasets known by name.",
+    "doctor": "Examine a dataset: duplicates, empty texts, dangling judgements.",
+    "evaluate": "Measure any TREC run against judgements.",
+    "fetch": "Download and verify model weights ahead of time.",
+    "isotropy": "The geometry panel of a model on a dataset, or of a .npy file.",
+    "models": "List the models known by name, and what each still needs.",
+    "suites": "List the named groups of datasets.",
+}
+"""Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
+
+
+@dataclass
+class State:
+    """What commands share: where things are kept, and the plug-ins (loaded on first use)."""
+
+    plugins: list[Path] = field(default_factory=list)
+    _registry: Registry | None = None
+
+    @property
+    def home(self) -> Path:
+        """$HARNESS_HOME, or this platform's cache folder."""
+        import platformdirs
+
+        given = os.environ.get("HARNESS_HOME")
+        return Path(given).expanduser().resolve() if given else platformdirs.user_cache_path("retrieval-harness")
+
+    def registry(self, files: Iterable[Path] = ()) -> Registry:
+        """Every plug-in, those of ``--plugin`` included."""
+        from harness.registry import load_registry
+
+        if self._registry is None or files:
+            self._registry = load_registry(dict.fromkeys([*self.plugins, *files]))
+        return self._registry
+
+
+class Group(click.Group):
+    """Finds a command's module only when that command is asked for; plug-ins add theirs through a hook."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, ours and the plug-ins'."""
+        return sorted({*COMMANDS, *self._from_plugins(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, imported now."""
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(f"harness.cli.{cmd_name}").command
+            return command
+        return self._from_plugins(ctx).get(cmd_name)
+
+    def _from_plugins(self, ctx: click.Context) -> MutableMapping[str, click.Command]:
+        if not self.commands:
+            ctx.ensure_object(State).registry().manager.hook.harness_commands(group=self)
+        return self.commands
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click's, with the nearest names when there is no such command."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            from harness.registry import unknown
+
+            raise UserError(unknown("command", name, self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, without importing any command of ours."""
+        rows = {**{name: command.get_short_help_str() for name, command in self._from_plugins(ctx).items()}, **COMMANDS}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows.items()))
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HARNESS"})
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
+@click.version_option(package_name="retrieval-harness")
+@click.pass_context
+def cli(ctx: click.Context, plugins: tuple[Path, ...]) -> None:
+    """Benchmark retrieval models, dense and lexical, on BEIR-format datasets.
+
+    Start with:  harness benchmark -m bm25 -m minilm --suite demo
+    """
+    ctx.ensure_object(State).plugins.extend(plugins)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line: exit 0 done, 1 a cell failed, 2 the user's mistake (one sentence), 130 interrupted."""
+    try:
+        code = cli.main(args=arguments, prog_name="harness", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except UserError as error:
+        _end(str(error), 2)
+    except PluginError as error:
+        _end(str(error), 1)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "harness"
+        _end(f"{error.format_message()} Type: {command} --help", 2)
+    except click.ClickException as error:
+        _end(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        _end("Interrupted; what was finished is kept, and the same command goes on from there.", 130)
+    except BrokenPipeError:  # the reader of our output left; Python must not complain about it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _end(sentence: str, code: int) -> None:
+    click.echo(f"harness: {sentence}", err=True)
+    sys.exit(code)

@@ -1,0 +1,55 @@
+"""``harness models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.main import State
+from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
+
+
+@click.command("models")
+@click.option("--options", "with_options", is_flag=True, help="List each model's options too.")
+@plugin_option
+@json_option
+@pass_state
+def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """List models, their status, and the plug-ins that failed to load.
+
+    Status: ready; needs fetch (weights not here yet); needs install (a package is missing); broken (with the reason).
+    """
+    registry = state.registry(plugins)
+    rows: list[dict[str, Any]] = []
+    for name, ref in sorted(registry.models.items()):
+        rows.append(
+            {"name": name, "kind": ref.spec.kind, "status": _status(ref, state.home), "summary": ref.spec.summary}
+        )
+        if as_json:
+            rows[-1]["plugin"] = ref.plugin
+            rows[-1]["options"] = {
+                key: {"default": o.default, "help": o.help, "choices": list(o.choices)}
+                for key, o in ref.spec.options.items()
+            }
+    for broken in registry.broken:
+        rows.append({"name": broken.plugin, "kind": "plug-in", "status": "broken", "summary": broken.reason})
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows)
+    if with_options:
+        for name, ref in sorted(registry.models.items()):
+            click.echo(f"\n{name}")
+            for key, option in ref.spec.options.items():
+                shown = "unset" if option.default is None else option.default
+                click.echo(f"  {key}={shown}: {option.help}")
+
+
+def _status(ref: Any, home: Path) -> str:
+    from harness.weights import present
+
+    if ref.missing():
+        return "needs install"
+    return "ready" if ref.spec.weights is None or present(ref.spec.weights, home) else "needs fetch"

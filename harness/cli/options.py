@@ -1,0 +1,85 @@
+"""Options that several commands share, and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.cli.main import State
+from harness.encode import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+offline_option = click.option(
+    "--offline", is_flag=True, envvar=["HARNESS_OFFLINE", "HF_HUB_OFFLINE"], help="Never open a connection."
+)
+pass_state = click.make_pass_decorator(State, ensure=True)
+
+
+def dataset_options(command: F) -> F:
+    """``--split``, ``--exclude-self`` and ``--limit``."""
+    for option in (
+        click.option(
+            "--limit", type=click.IntRange(1), help="Only the first N judged queries; the result is marked partial."
+        ),
+        click.option(
+            "--exclude-self/--include-self",
+            default=None,
+            help="Leave a query's own document out of its ranking (default: what the dataset says).",
+        ),
+        click.option("--split", help="Which qrels/SPLIT.tsv (default: what the dataset says, else test)."),
+    ):
+        command = option(command)
+    return command
+
+
+def print_json(content: Any) -> None:
+    """Results as JSON on stdout."""
+    click.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
+    """Results as an aligned table on stdout."""
+    from tabulate import tabulate
+
+    click.echo(tabulate(rows, headers="keys", tablefmt="github", **settings))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A rich bar on stderr; where stderr is no terminal, a line each time the work changes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    last = ""
+    with Bar(
+        TextColumn("{task.description}"),
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def progress(description: str, done: int, total: int) -> None:
+            nonlocal last
+            if description != last:
+                last = description
+                bar.reset(task, description=description, total=total or None, visible=bool(description))
+                if description and not sys.stderr.isatty():
+                    click.echo(description, err=True)
+            bar.update(task, completed=done, total=total or None)
+
+        yield progress

@@ -1,0 +1,252 @@
+"""A BEIR corpus on disk: one scan, then any document by row or id, in memory that does not grow with the corpus.
+
+The index lies in the cache, never beside the corpus: where each line starts, the ids end to end, and the ids' 64-bit
+hashes in sorted order. Its arrays are memory-mapped; every hit is compared with the real id, so that colliding hashes
+cost a comparison and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import mmap
+import os
+import threading
+import time
+import zlib
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.atomic import whole_folder, write_json
+from harness.records import open_to_read, parse_record, read_records
+from harness.spec import Document, UserError
+
+FORMAT = 1
+"""Version of the index; one of another version is rebuilt."""
+FILES = ("ids.bin", "offsets.npy", "id_ends.npy", "hashes.npy", "order.npy")
+CLOCK_TICK = 0.05
+"""Seconds after which a changed file surely carries another modification time."""
+LINES_PER_PROGRESS = 10_000
+Progress = Callable[[int, int], object]
+"""Called now and then with bytes read and bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    sha256: str
+    ids: mmap.mmap
+    """UTF-8, end to end."""
+    offsets: NDArray[np.int64]
+    """Where each document's object starts."""
+    id_ends: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    """Sorted."""
+    order: NDArray[np.int64]
+    """Row of each hash."""
+
+
+class Corpus:
+    """An opened corpus.jsonl. Rows are positions in the file, blank lines not counted. Close it, or use ``with``."""
+
+    def __init__(self, path: Path, stream: IO[bytes], index: _Index) -> None:
+        self.path = path
+        self.sha256 = index.sha256
+        """Of the file's bytes."""
+        self._stream = stream  # read, not mapped: the pages of a mapping would count as this process's memory
+        self._position = threading.Lock()
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index.offsets)
+
+    def __getitem__(self, row: int) -> Document:
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)} documents")
+        start, *end = self._index.offsets[row : row + 2].tolist()
+        with self._position:
+            self._stream.seek(start)
+            line = self._stream.read(end[0] - start if end else -1)
+        return self._document(row, line.strip())
+
+    def iter(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
+        """Documents of rows ``start`` up to ``stop`` (default: the end), read one by one."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        if start >= stop:
+            return
+        with open_to_read(self.path) as stream:
+            stream.seek(int(self._index.offsets[start]))
+            rows = iter(range(start, stop))
+            lines = (line for line in stream if line.strip())
+            yield from (self._document(row, line) for line, row in zip(lines, rows, strict=False))
+            if next(rows, None) is not None:
+                raise self._changed()
+
+    def ids(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> list[str]:
+        """Ids of these rows, without reading the documents."""
+        chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(self):
+            raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {len(self)} documents")
+        ids, ends = self._index.ids, self._index.id_ends
+        starts = np.where(chosen > 0, ends[chosen - 1], 0)
+        return [ids[start:end].decode() for start, end in zip(starts.tolist(), ends[chosen].tolist(), strict=True)]
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """int64 [len(ids)]: the row of each id, -1 where the corpus has no such document."""
+        wanted = np.fromiter((_hash(each.encode("utf-8", "surrogatepass")) for each in ids), np.uint64, len(ids))
+        place = np.searchsorted(self._index.hashes, wanted, "left")
+        end = np.searchsorted(self._index.hashes, wanted, "right")
+        found = np.full(len(ids), -1, np.int64)
+        while (candidates := np.flatnonzero((found < 0) & (place < end))).size:
+            rows = self._index.order[place[candidates]]
+            same = [ids[at] == name for at, name in zip(candidates.tolist(), self.ids(rows), strict=True)]
+            found[candidates[same]] = rows[same]
+            place[candidates] += 1  # to another id with the same hash, where there is one
+        return found
+
+    def close(self) -> None:
+        """Releases the files; the corpus is of no use afterwards."""
+        self._stream.close()
+        self._index.ids.close()
+
+    def __enter__(self) -> Corpus:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _document(self, row: int, line: bytes) -> Document:
+        try:
+            document = parse_record(line)
+        except ValueError:
+            raise self._changed() from None
+        start = self._index.id_ends[row - 1] if row else 0
+        if document.id.encode() != self._index.ids[start : self._index.id_ends[row]]:
+            raise self._changed()
+        return document
+
+    def _changed(self) -> UserError:
+        return UserError(f"{self.path} was changed while it was in use; run the same command again.")
+
+
+def open_corpus(path: Path, cache: Path, progress: Progress | None = None) -> Corpus:
+    """Opens a corpus, at once where ``cache`` holds the index of this very file, after one checking scan otherwise.
+
+    Raises UserError, with the line number, for a line that is no document and for an id that occurs twice.
+    """
+    path = path.resolve()
+    folder = cache / hashlib.sha256(os.fsencode(path)).hexdigest()
+    with ExitStack() as on_failure:
+        stream = on_failure.enter_context(open_to_read(path))
+        index = _load(folder, _facts(stream)) or _make(folder, path, stream, progress or (lambda done, total: None))
+        on_failure.pop_all()
+    return Corpus(path, stream, index)
+
+
+def _facts(stream: IO[bytes]) -> dict[str, int]:
+    status = os.fstat(stream.fileno())
+    return {"format": FORMAT, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
+    """The index in ``folder`` where it is whole and of this file, else None."""
+    try:
+        stated = json.loads((folder / "index.json").read_bytes())
+        if facts != {name: stated[name] for name in facts}:
+            return None
+        if stated["crc32"] != {name: _crc32(folder / name) for name in FILES}:
+            return None
+        with (folder / FILES[0]).open("rb") as stream:
+            ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        arrays = [np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False)) for name in FILES[1:]]
+        if stated != json.loads((folder / "index.json").read_bytes()):  # another process put a new one in its place
+            return None
+        return _Index(stated["sha256"], ids, *arrays)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index:
+    """Scans the file, writes its index and loads it. Of processes that do so at once, any one's index serves all."""
+    facts = _facts(stream)
+    time.sleep(min(max(0.0, facts["mtime_ns"] / 1e9 + CLOCK_TICK - time.time()), CLOCK_TICK))
+    ids, arrays = _scan(stream, path, facts["size"], progress)
+    stream.seek(0)
+    sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed wants more than it uses
+    if _facts(stream) != facts:
+        raise UserError(f"{path} was changed while it was read; let that finish, then run the same command again.")
+    for _ in range(5):
+        try:
+            with whole_folder(folder) as made:
+                (made / FILES[0]).write_bytes(ids)
+                for name, content in zip(FILES[1:], arrays, strict=True):
+                    np.save(made / name, content)
+                checksums = {name: _crc32(made / name) for name in FILES}
+                write_json(made / "index.json", {**facts, "path": str(path), "sha256": sha256, "crc32": checksums})
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+                raise
+        if (index := _load(folder, facts)) is not None:
+            return index
+    raise UserError(
+        f"The index of {path} cannot be kept in {folder}; remove that folder and run the same command again."
+    )
+
+
+def _scan(stream: IO[bytes], path: Path, size: int, progress: Progress) -> tuple[bytes, list[NDArray[Any]]]:
+    """The ids end to end, and the arrays in the order of `FILES`. About 50 bytes and an id per document in memory."""
+    ids, offsets, ends, hashes = bytearray(), array("q"), array("q"), array("Q")
+    for number, offset, document in read_records(stream, path):
+        identifier = document.id.encode()
+        ids += identifier
+        offsets.append(offset)
+        ends.append(len(ids))
+        hashes.append(_hash(identifier))
+        if number % LINES_PER_PROGRESS == 0:
+            progress(offset, size)
+    if not offsets:
+        raise UserError(f"{path} holds no documents; it needs one JSON object a line, at least one.")
+    progress(size, size)
+    unsorted = np.frombuffer(hashes, np.uint64)
+    order = np.argsort(unsorted, kind="stable")
+    arrays = [np.frombuffer(offsets, np.int64), np.frombuffer(ends, np.int64), unsorted[order], order]
+    _refuse_duplicates(path, ids, *arrays)
+    return bytes(ids), arrays
+
+
+def _refuse_duplicates(path: Path, ids: bytearray, offsets: Any, ends: Any, hashes: Any, order: Any) -> None:
+    again = np.flatnonzero(hashes[1:] == hashes[:-1])
+    first: dict[bytes, int] = {}
+    for row in np.union1d(order[again], order[again + 1]).tolist():
+        identifier = bytes(ids[ends[row - 1] if row else 0 : ends[row]])
+        if (earlier := first.setdefault(identifier, row)) != row:
+            lines = " and ".join(str(_line(path, int(offsets[each]))) for each in (earlier, row))
+            raise UserError(
+                f"{path} has the id {identifier.decode()!r} twice, on lines {lines}; remove or rename one of them "
+                f"and run the same command again."
+            )
+
+
+def _line(path: Path, offset: int) -> int:
+    with path.open("rb") as stream:
+        return 1 + sum(stream.read(min(1 << 20, offset - at)).count(b"\n") for at in range(0, offset, 1 << 20))
+
+
+def _hash(identifier: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(identifier, digest_size=8).digest(), "little")

@@ -1,0 +1,211 @@
+"""A dataset: a folder in BEIR format, opened and checked. ``dataset.toml`` in it states what the format cannot."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.atomic import content_key
+from harness.corpus import Corpus, Progress, open_corpus
+from harness.records import open_to_read, read_records
+from harness.run import read_qrels
+from harness.spec import Qrels, Query, UserError
+
+HEADER = b"query-id\tcorpus-id\tscore"
+STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}
+"""Keys of dataset.toml and their types; ``versions`` is for those who build a dataset."""
+SHOWN = 5
+"""How many ids a sentence names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A corpus, its judged queries and their judgements. Close it, or use ``with``, to release the corpus."""
+
+    name: str
+    folder: Path
+    split: str
+    exclude_self: bool
+    """Whether a query's own id is left out of its ranking before the cut at k."""
+    citation: str
+    corpus: Corpus
+    queries: list[Query]
+    """Judged ones only, in the order of queries.jsonl."""
+    qrels: Qrels
+    """Judgements of these queries. Documents that the corpus lacks stay in: they count in the ideal ranking."""
+    fingerprint: dict[str, Any]
+    """What the figures depend on: hashes of corpus, queries (order included) and judgements, and exclude_self."""
+    notes: list[str]
+    """Sentences about what was tolerated."""
+    limit: int | None = None
+    """How many judged queries were kept, the first ones; None means all."""
+
+    @property
+    def label(self) -> str:
+        """Name, then whatever makes this another test than the usual: ``scifact:split=train,limit=50``."""
+        unusual = {"split": "" if self.split == "test" else self.split, "limit": self.limit}
+        options = ",".join(f"{key}={value}" for key, value in unusual.items() if value)
+        return f"{self.name}:{options}" if options else self.name
+
+    def close(self) -> None:
+        """Releases the corpus."""
+        self.corpus.close()
+
+    def __enter__(self) -> Dataset:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def open_dataset(
+    folder: Path,
+    *,
+    cache: Path,
+    name: str | None = None,
+    split: str | None = None,
+    exclude_self: bool | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Opens a folder in BEIR format; arguments win over its dataset.toml. ``cache`` keeps corpus indices.
+
+    Raises UserError for a folder that lacks a part, malformed lines and judged queries that are nowhere.
+    """
+    _check_parts(folder)
+    stated = _stated(folder / "dataset.toml")
+    name = name or stated.get("name") or folder.resolve().name
+    split = split or stated.get("split") or "test"
+    exclude_self = stated.get("exclude_self", False) if exclude_self is None else exclude_self
+    notes: list[str] = []
+    qrels = _judgements(folder, split, notes)
+    queries = _judged_queries(folder / "queries.jsonl", qrels, split)
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f"A limit of {limit} queries leaves nothing to measure; give 1 or more.")
+        if limit < len(queries):
+            notes.append(f"of {len(queries)} judged queries only the first {limit} are measured")
+        queries = queries[:limit]
+        qrels = {query.id: qrels[query.id] for query in queries}
+    corpus = open_corpus(folder / "corpus.jsonl", cache, progress)
+    _note_dangling(corpus, qrels, notes)
+    fingerprint = {
+        "corpus": corpus.sha256,
+        "queries": content_key([list(query) for query in queries]),
+        "qrels": content_key(qrels),
+        "exclude_self": exclude_self,
+    }
+    citation = stated.get("citation", "")
+    return Dataset(name, folder, split, exclude_self, citation, corpus, queries, qrels, fingerprint, notes, limit)
+
+
+def splits(folder: Path) -> list[str]:
+    """Names of the splits that a folder has judgements for, sorted."""
+    return sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
+
+
+def dangling(corpus: Corpus, qrels: Qrels) -> list[str]:
+    """Judged documents that the corpus lacks, each once, in the order of the judgements."""
+    judged = list(dict.fromkeys(doc_id for judgements in qrels.values() for doc_id in judgements))
+    return [judged[at] for at in np.flatnonzero(corpus.rows(judged) < 0).tolist()]
+
+
+def some(ids: list[str]) -> str:
+    """The first few of them, for a sentence."""
+    return ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
+
+
+def _check_parts(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder {folder}; give a folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, "
+            f"or one of the names that `harness datasets` lists."
+        )
+    lacking = [part for part in ("corpus.jsonl", "queries.jsonl") if not (folder / part).is_file()]
+    lacking += [] if splits(folder) else ["qrels/SPLIT.tsv"]
+    if lacking:
+        raise UserError(
+            f"{folder} is no dataset in BEIR format: it lacks {' and '.join(lacking)}; add what is missing, or give "
+            f"one of the names that `harness datasets` lists."
+        )
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    with open_to_read(path) as stream:
+        try:
+            stated = tomllib.loads(stream.read().decode())
+        except ValueError as error:
+            raise UserError(
+                f"{path} is not TOML ({error}); mend it, or remove it to have the usual settings."
+            ) from error
+    for key, value in stated.items():
+        if key not in STATED:
+            raise UserError(f"{path} has a key {key!r} that means nothing; the keys are {', '.join(STATED)}.")
+        if not isinstance(value, STATED[key]):
+            wanted = {str: 'text ("...")', bool: "true or false", dict: "a table"}[STATED[key]]
+            raise UserError(f"{path}: {key} is {value!r}, but it must be {wanted}; mend that line.")
+    return stated
+
+
+def _judgements(folder: Path, split: str, notes: list[str]) -> Qrels:
+    path = folder / "qrels" / f"{split}.tsv"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no judgements for the split {split!r}; it has {', '.join(splits(folder))}: "
+            f"name one of them with --split."
+        )
+    with open_to_read(path) as stream:
+        lines = (line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") for line in stream if line.strip())
+        first = next(lines, b"")
+        if first != HEADER:
+            raise UserError(
+                f"{path} must begin with the line {HEADER.decode()!r} (tabs between), but begins with "
+                f"{first[:60].decode(errors='replace')!r}; put the header there and run the same command again."
+            )
+        count = sum(1 for _ in lines)
+    qrels = read_qrels(path)
+    repeated = count - sum(map(len, qrels.values()))
+    if repeated:
+        notes.append(f"{repeated} lines of {path.name} repeat an earlier judgement word for word; they count once")
+    return qrels
+
+
+def _judged_queries(path: Path, qrels: Qrels, split: str) -> list[Query]:
+    queries: list[Query] = []
+    lines: dict[str, int] = {}
+    with open_to_read(path) as stream:
+        for number, _, record in read_records(stream, path):
+            if (earlier := lines.setdefault(record.id, number)) != number:
+                raise UserError(
+                    f"{path} has the id {record.id!r} twice, on lines {earlier} and {number}; remove or rename one of "
+                    f"them and run the same command again."
+                )
+            if record.id in qrels:
+                queries.append(Query(record.id, record.text))
+    if missing := [query_id for query_id in qrels if query_id not in lines]:
+        raise UserError(
+            f"{path} lacks {len(missing)} of the {len(qrels)} queries that qrels/{split}.tsv judges ({some(missing)}); "
+            f"add them, or remove their judgements."
+        )
+    return queries
+
+
+def _note_dangling(corpus: Corpus, qrels: Qrels, notes: list[str]) -> None:
+    lost = dangling(corpus, qrels)
+    if not lost:
+        return
+    if len(lost) == len({doc_id for judgements in qrels.values() for doc_id in judgements}):
+        raise UserError(
+            f"None of the {len(lost)} judged documents ({some(lost)}) is in {corpus.path}, whose ids look like "
+            f"{some(corpus.ids(slice(0, 2)))}; bring together a corpus and judgements that belong together."
+        )
+    gone = set(lost)
+    count = sum(doc_id in gone for judgements in qrels.values() for doc_id in judgements)
+    names = "judgements name documents" if count > 1 else "judgement names a document"
+    notes.append(f"{count} {names} not in the corpus ({some(lost)}); measured as never retrieved, as trec_eval does")

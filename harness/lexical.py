@@ -1,0 +1,40 @@
+"""Indexes of lexical models on disk, keyed by content, checked when reused."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from harness.atomic import sha256_file, whole_folder, write_json
+from harness.corpus import Corpus
+from harness.prepared import Prepared
+
+RECORD = "harness-index.json"
+
+
+def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, float]:
+    """The folder that holds the model's index of the corpus, built if it is not there intact, and the seconds that
+    building it took whoever built it."""
+    folder = home / "indexes" / model.ref.key[:32] / corpus.sha256[:32]
+    seconds = _intact(folder)
+    if seconds is None:
+        start = time.perf_counter()
+        with whole_folder(folder) as directory:
+            model.lexical.build(corpus.iter(), directory)
+            seconds = round(time.perf_counter() - start, 4)
+            files = {
+                p.relative_to(directory).as_posix(): sha256_file(p) for p in sorted(directory.rglob("*")) if p.is_file()
+            }
+            write_json(directory / RECORD, {"seconds": seconds, "files": files})
+    return folder, seconds
+
+
+def _intact(folder: Path) -> float | None:
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        if all(sha256_file(folder / name) == digest for name, digest in record["files"].items()):
+            return float(record["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return None

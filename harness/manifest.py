@@ -1,0 +1,87 @@
+"""What a result was made with: versions, code state, hardware. Nothing here decides a number; the keys do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import harness
+
+PACKAGES = (
+    "retrieval-harness",
+    "numpy",
+    "ir-measures",
+    "pytrec-eval-terrier",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "sentence-transformers",
+    "faiss-cpu",
+    "faiss-gpu",
+    "bm25s",
+    "pyserini",
+)
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Versions, git state and hardware of this process."""
+    return {"versions": versions(), "git": git_state(Path(harness.__file__).parent), "machine": machine()}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what can influence a number, read from metadata without importing anything."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; {} outside a checkout or without git."""
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs, as far as the system says without a driver's library."""
+    lines = _read("/proc/cpuinfo").splitlines()
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    total = next((line.split()[1] for line in _read("/proc/meminfo").splitlines() if line.startswith("MemTotal")), "0")
+    gpus = [_read(str(file)) for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "features": sorted({"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8"} & set(flags)),
+        "memory_bytes": int(total) * 1024,
+        "gpus": [
+            line.partition(":")[2].strip() for text in gpus for line in text.splitlines() if line.startswith("Model")
+        ],
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

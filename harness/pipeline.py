@@ -1,0 +1,239 @@
+"""The one story, and the only place that orders its steps:
+dataset -> model -> vectors -> index -> run -> measures -> results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.atomic import content_key
+from harness.dataset import Dataset
+from harness.encode import Progress
+from harness.geometry import collect, panel
+from harness.hubness import Hubness
+from harness.index import search
+from harness.lexical import lexical_index
+from harness.manifest import environment
+from harness.measure import MEASURES, measure
+from harness.prepared import Prepared, dataset_vectors
+from harness.registry import ModelRef
+from harness.run import Ranking, rank, run_writer
+from harness.spec import Hits, PluginError, UserError
+from harness.store import SCHEMA, Result, ResultStore, write_per_query
+
+K = 1000
+"""Depth of every run."""
+REVISION = 1
+"""Part of every cell's key: raised when a change to the harness itself can change a number."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a benchmark needs to know besides models and datasets."""
+
+    home: Path
+    results: ResultStore
+    measures: tuple[str, ...] = MEASURES
+    k: int = K
+    force: bool = False
+    offline: bool = False
+    command: str = ""
+    progress: Progress = lambda *_: None
+
+
+@dataclass(slots=True)
+class Cell:
+    """One model on one dataset: how it ended."""
+
+    model: str
+    dataset: str
+    status: str
+    """``ok``, ``cached`` or ``failed``."""
+    result: Result | None = None
+    reason: str = ""
+
+
+def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> Iterator[Cell]:
+    """Evaluates every model on every dataset, yielding each cell as it ends.
+
+    A user's mistake (UserError) ends it before any work starts where it can be known then; a fault in a plug-in fails
+    its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
+    """
+    ready = [Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress) for ref in models]
+    for model in ready:
+        for dataset in datasets:
+            yield _cell(model, dataset, settings)
+
+
+def cell_key(model: Prepared, dataset: Dataset, settings: Settings) -> str:
+    """What a finished cell is recognised by."""
+    parts = {"model": model.ref.key, "dataset": dataset.fingerprint, "limit": dataset.limit}
+    return content_key({**parts, "revision": REVISION, "k": settings.k, "measures": list(settings.measures)})
+
+
+def _cell(model: Prepared, dataset: Dataset, settings: Settings) -> Cell:
+    key = cell_key(model, dataset, settings)
+    if not settings.force and (found := settings.results.finished(model.label, dataset.label, key)):
+        return Cell(model.label, dataset.label, "cached", found)
+    work = _Work(model, dataset, key, settings)
+    try:
+        return Cell(model.label, dataset.label, "ok", settings.results.write(model.label, dataset.label, work.run))
+    except UserError:
+        raise
+    except Exception as error:  # the cell boundary: recorded, and the other cells go on
+        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        settings.results.write_failure(work.result("failed", {}) | {"reason": reason})
+        return Cell(model.label, dataset.label, "failed", None, reason)
+    finally:
+        settings.progress("", 0, 0)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One cell under way."""
+
+    model: Prepared
+    dataset: Dataset
+    key: str
+    settings: Settings
+    started: str = field(default_factory=lambda: _now())
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    geometry: dict[str, Any] = field(default_factory=dict)
+    similarity: str | None = None
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def timed_each(self, phase: str, items: Iterator[Hits]) -> Iterator[Hits]:
+        """The items, with the time spent making them added to the phase."""
+        while True:
+            with self.timed(phase):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def run(self, folder: Path) -> Result:
+        """Does all the work of the cell, writing its files into the folder."""
+        hits = self._dense() if self.model.ref.spec.kind == "dense" else self._lexical()
+        hits = self.timed_each("search", hits)
+        hubs, dataset = Hubness(), self.dataset
+        with self.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
+
+            def rankings() -> Iterator[Ranking]:
+                for number, (query, (rows, scores)) in enumerate(zip(dataset.queries, hits, strict=True), 1):
+                    exclude = query.id if dataset.exclude_self else None
+                    ranking = rank(query.id, dataset.corpus.ids(rows), scores, self.settings.k, exclude=exclude)
+                    hubs.add(ranking.doc_ids)
+                    write(ranking)
+                    self.settings.progress(f"searching {dataset.label}", number, len(dataset.queries))
+                    yield ranking
+
+            scores = measure(dataset.qrels, rankings(), self.settings.measures)
+        write_per_query(folder / "per_query.parquet", dataset.queries, dataset.qrels, scores)
+        self.seconds["measure"] -= self.seconds.get("search", 0.0)  # the search runs inside, query by query
+        self.geometry["hubness"] = hubs.summary(len(dataset.corpus), len(dataset.queries))
+        self.counts["missing"] = scores.missing
+        return self.result("ok", scores.mean())
+
+    def _dense(self) -> Iterator[Hits]:
+        model, dataset, note = self.model, self.dataset, self.seconds
+        both = dataset_vectors(model, dataset)
+        (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
+        note["encode_documents"], self.counts["document_tokens"] = document_cost
+        note["encode_queries"], self.counts["query_tokens"] = query_cost
+        with self.timed("geometry"):
+            self.settings.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
+            moments, sample = collect(documents.blocks(), len(documents))
+            self.geometry["documents"] = panel(moments, sample)
+            self.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
+        asked = queries.gather(np.arange(len(queries)))
+        self.similarity = model.similarity
+        depth = self.settings.k + dataset.exclude_self
+        return search(asked, documents, moments.mean, depth, model.similarity)
+
+    def _lexical(self) -> Iterator[Hits]:
+        model, dataset = self.model, self.dataset
+        with self.timed("index"):
+            self.settings.progress(f"indexing {dataset.label} with {model.label}", 0, 0)
+            folder, cost = lexical_index(model, dataset.corpus, self.settings.home)
+        self.seconds["index"] = cost
+        depth = self.settings.k + dataset.exclude_self
+        return iter(model.lexical.search(folder, dataset.queries, depth))
+
+    def result(self, status: str, measures: dict[str, float]) -> Result:
+        """The content of result.json. What changes from run to run is in command, seconds and manifest.run alone."""
+        ref, dataset = self.model.ref, self.dataset
+        return {
+            "schema": SCHEMA,
+            "model": self.model.label,
+            "dataset": dataset.label,
+            "split": dataset.split,
+            "status": status,
+            "partial": dataset.limit is not None,
+            "in_domain": dataset.name in ref.spec.trained_on,
+            "command": self.settings.command,
+            "measures": measures,
+            "geometry": self.geometry,
+            "seconds": {phase: round(spent, 4) for phase, spent in self.seconds.items()},
+            "counts": {
+                "documents": len(dataset.corpus),
+                "queries": len(dataset.queries),
+                "judged": sum(map(len, dataset.qrels.values())),
+                **self.counts,
+            },
+            "manifest": {
+                "key": self.key,
+                "model": {
+                    "name": ref.spec.name,
+                    "kind": ref.spec.kind,
+                    "plugin": ref.plugin,
+                    "summary": ref.spec.summary,
+                    "options": {k: v for k, v in ref.options.items() if k != "path"},
+                    "passed": dict(ref.passed),
+                    "similarity": self.similarity,
+                    "trained_on": list(ref.spec.trained_on),
+                    "fingerprint": ref.fingerprint,
+                },
+                "dataset": {
+                    "name": dataset.name,
+                    "exclude_self": dataset.exclude_self,
+                    "limit": dataset.limit,
+                    "citation": dataset.citation,
+                    "fingerprint": dataset.fingerprint,
+                    "notes": dataset.notes,
+                },
+                "k": self.settings.k,
+                "ties": "score descending, then document id descending",
+                "run": {
+                    "started": self.started,
+                    "finished": _now(),
+                    "peak_memory_bytes": _peak_memory(),
+                    **environment(),
+                },
+            },
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _peak_memory() -> int:
+    """Peak resident bytes of this process so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,92 @@
+"""A model made ready for work: its weights found and verified at once, itself loaded only when something is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import fetch, weights
+from harness.dataset import Dataset
+from harness.encode import Progress, encode_collection
+from harness.registry import ModelRef, missing_extra
+from harness.spec import DenseModel, LexicalModel, PluginError, Role, Similarity, UserError
+from harness.vectors import Vectors, VectorStore
+
+
+class Cost(NamedTuple):
+    """What vectors cost whoever computed them, now or in an earlier run."""
+
+    seconds: float
+    tokens: int
+
+
+class Prepared:
+    """One model of a benchmark. UserError when an extra or its weights are missing or altered."""
+
+    def __init__(
+        self, ref: ModelRef, home: Path, *, offline: bool = False, progress: Progress = lambda *_: None
+    ) -> None:
+        if lacking := ref.missing():
+            raise UserError(missing_extra(ref.spec.name, lacking, ref.spec.extra))
+        if ref.spec.weights is not None:
+            given = ref.options.get("path")
+            if given:
+                weights.verify(ref.spec.weights, Path(str(given)), home)
+            else:
+                found = fetch.obtain(ref.spec.weights, home, offline=offline, progress=progress)
+                ref = ref.replace(path=str(found))
+        self.ref, self.home, self.progress = ref, home, progress
+        self.label = ref.label
+        self._similarity: Similarity | None = None
+
+    @cached_property
+    def _loaded(self) -> Any:
+        self.progress(f"loading {self.label}", 0, 0)
+        return self.ref.load()
+
+    @property
+    def dense(self) -> DenseModel:
+        """The loaded model; PluginError when it is no dense model."""
+        if not isinstance(self._loaded, DenseModel):
+            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
+        return self._loaded
+
+    @property
+    def lexical(self) -> LexicalModel:
+        """The loaded model; PluginError when it is no lexical model."""
+        if not isinstance(self._loaded, LexicalModel):
+            raise PluginError(
+                f"{self.label}: its load() gave no model with build(documents, directory) and search(directory, queries, k)."
+            )
+        return self._loaded
+
+    @property
+    def similarity(self) -> Similarity:
+        """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor."""
+        if self._similarity is None:
+            self._similarity = getattr(self.dense, "similarity", None) or self.ref.spec.similarity
+        return self._similarity
+
+    def vectors(
+        self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
+    ) -> tuple[Vectors, Cost]:
+        """Vectors of a collection (named by its content): stored ones where they are whole, else computed and stored."""
+        store = VectorStore(self.home, self.ref.key, role)
+        found = store.read_list(collection)
+        if found is None:
+            shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress)
+            store.write_list(collection, shards, self.similarity)
+        else:
+            shards, self._similarity = found
+        cost = Cost(sum(s.seconds for s in shards), sum(s.tokens for s in shards))
+        return Vectors.open(store, shards, normalise=self.similarity == "cosine"), cost
+
+
+def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:
+    """A dataset's document and query vectors, from the store or computed now."""
+    corpus, queries = dataset.corpus, dataset.queries
+    documents = model.vectors(corpus.sha256, lambda: (d.content for d in corpus.iter()), len(corpus), "document")
+    asked = model.vectors(dataset.fingerprint["queries"], lambda: (q.text for q in queries), len(queries), "query")
+    return {"document": documents, "query": asked}

@@ -1,0 +1,258 @@
+"""Plug-ins: found one by one, a broken one listed with its reason while the rest keep working."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from harness import hookspecs
+from harness.atomic import content_key, sha256_file
+from harness.spec import DatasetSpec, ModelSpec, Options, OptionValue, PluginError, UserError, resolve
+
+DISTRIBUTION = "retrieval-harness"
+PLUGIN_FILE = "__harness_plugin_file__"
+"""Attribute that marks a module as loaded by ``--plugin``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A plug-in that could not be loaded, and why."""
+
+    plugin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model with its options settled: what a cell is made of."""
+
+    spec: ModelSpec
+    options: Mapping[str, OptionValue]
+    passed: Mapping[str, OptionValue]
+    plugin: str = ""
+
+    @property
+    def label(self) -> str:
+        """Row name and folder name: the model and every option that was passed; for a checkpoint, its folder's name
+        and six digits of its key, so that another checkpoint in a folder of the same name is another row."""
+        passed = dict(self.passed)
+        name = self.spec.name
+        if self.spec.path_option and passed.get(self.spec.path_option):
+            name = f"{Path(str(passed.pop(self.spec.path_option))).resolve().name}@{self.key[:6]}"
+        extras = ",".join(f"{key}={value}" for key, value in sorted(passed.items()))
+        return f"{name}:{extras}" if extras else name
+
+    def replace(self, **options: OptionValue) -> ModelRef:
+        """The same model with some options changed silently (not part of its label)."""
+        return ModelRef(self.spec, {**self.options, **options}, self.passed, self.plugin)
+
+    def passing(self, **options: OptionValue) -> ModelRef:
+        """The same model as if the user had passed these options too (an option already passed stays)."""
+        added = {**options, **self.passed}
+        return ModelRef(self.spec, {**self.options, **added}, added, self.plugin)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the model's output; never its name alone. Computed without loading it."""
+        if self.spec.fingerprint:
+            own = dict(_call(self.plugin, self.spec.fingerprint, self.options))
+        else:
+            options = {key: self.options[key] for key in sorted(self.options)}
+            own = {"source": sha256_file(_source(self.spec)), "options": options}
+        return {"model": self.spec.name if not self.spec.path_option else "", "kind": self.spec.kind, **own}
+
+    @cached_property
+    def key(self) -> str:
+        """Hex SHA-256 of the fingerprint."""
+        return content_key(self.fingerprint)
+
+    def missing(self) -> list[str]:
+        """Modules the model needs and this environment lacks."""
+        return [name for name in self.spec.requires if importlib.util.find_spec(name) is None]
+
+    def load(self) -> Any:
+        """The model itself; UserError when an extra is missing, PluginError when the plug-in's own code fails."""
+        if lacking := self.missing():
+            raise UserError(missing_extra(self.spec.name, lacking, self.spec.extra))
+        return _call(self.plugin, self.spec.load, self.options)
+
+
+def missing_extra(what: str, lacking: Iterable[str], extra: str) -> str:
+    """The sentence for a package that is not installed, with the pip line to type."""
+    wanted = []
+    for requirement in importlib.metadata.requires(DISTRIBUTION) or ():
+        package, _, marker = requirement.partition(";")
+        if extra and f'extra == "{extra}"' in marker.replace("'", '"'):
+            wanted.append(f'"{package.strip()}"' if any(c in package for c in "<>,") else package.strip())
+    line = " ".join(wanted) or " ".join(lacking)
+    return f"{what} needs {', '.join(lacking)}, which is not installed; type: pip install {line}"
+
+
+def _source(spec: ModelSpec) -> Path:
+    module = spec.load.partition(":")[0]
+    found = sys.modules.get(module)
+    file = getattr(found, "__file__", None) or getattr(importlib.util.find_spec(module), "origin", None)
+    if not file:
+        raise PluginError(f"{spec.name}: {spec.load!r} names no source file; give the model a fingerprint.")
+    return Path(file)
+
+
+def _call(plugin: str, target: str, options: Options) -> Any:
+    try:
+        return resolve(target)(options)
+    except (UserError, PluginError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+        raise PluginError(f"plug-in {plugin or target}: {target} failed ({type(error).__name__}: {error})") from error
+
+
+@dataclass(slots=True)
+class Registry:
+    """Every model, dataset and command on offer. Made once per process and passed along."""
+
+    manager: pluggy.PluginManager
+    models: dict[str, ModelRef] = field(default_factory=dict)
+    datasets: dict[str, DatasetSpec] = field(default_factory=dict)
+    broken: list[Broken] = field(default_factory=list)
+
+    def model(self, text: str) -> ModelRef:
+        """Resolves ``name``, ``name:key=value,...``, ``path/to/folder`` or ``path/to/folder:key=value``."""
+        name, passed = split_options(text)
+        looks_like_path = "/" in name or os.sep in name or name.startswith((".", "~"))
+        if name in self.models and not looks_like_path:
+            ref, given = self.models[name], {}
+        elif looks_like_path or Path(name).is_dir():
+            folder = Path(name).expanduser()
+            if not folder.is_dir():
+                raise UserError(f"There is no folder {name}; `harness models` lists the models known by name.")
+            owner = next((m for m in self.models.values() if m.spec.path_option), None)
+            if owner is None:
+                raise UserError(
+                    f"No plug-in opens model folders such as {name}; `harness models` lists what is installed."
+                )
+            ref, given = owner, {owner.spec.path_option: str(folder)}
+        else:
+            raise UserError(unknown("model", name, self.models, self.broken))
+        values = {**given, **parse_options(ref.spec, passed)}
+        if ref.spec.path_option and not values.get(ref.spec.path_option):
+            raise UserError(f"{name} needs a folder; type -m path/to/folder.")
+        return ModelRef(ref.spec, {**ref.options, **values}, values, ref.plugin)
+
+
+def split_options(text: str) -> tuple[str, dict[str, str]]:
+    """``"bm25:k1=0.9,b=0.4"`` -> ("bm25", {"k1": "0.9", "b": "0.4"}). A colon without ``=`` after it is part of a path."""
+    name, colon, rest = text.rpartition(":")
+    if not colon or "=" not in rest:
+        return text, {}
+    options = {}
+    for item in rest.split(","):
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value.")
+        options[key.strip()] = value.strip()
+    return name, options
+
+
+def parse_options(spec: ModelSpec, texts: Mapping[str, str]) -> dict[str, OptionValue]:
+    """Typed values of the options a user passed; UserError names the option and what it takes."""
+    values: dict[str, OptionValue] = {}
+    for key, text in texts.items():
+        if key not in spec.options:
+            raise UserError(unknown(f"option of {spec.name}", key, spec.options))
+        try:
+            values[key] = spec.options[key].parse(text)
+        except ValueError as error:
+            raise UserError(f"Option {key} of {spec.name}: {error}; it is {spec.options[key].help}.") from None
+    return values
+
+
+def unknown(what: str, name: str, known: Iterable[str], broken: Iterable[Broken] = ()) -> str:
+    """The sentence for a name nobody knows, with the nearest ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}."
+    failed = [b.plugin for b in broken]
+    note = f" (plug-ins that failed to load: {', '.join(failed)})" if failed else ""
+    return f"There is no {what} {name!r}{note}; {hint}"
+
+
+def load_registry(files: Iterable[Path] = ()) -> Registry:
+    """Loads entry points of group ``harness`` and the given plug-in files, each on its own.
+
+    HARNESS_STRICT_PLUGINS=1 raises instead of listing. A file given on the command line must load: it was asked for.
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    registry = Registry(manager)
+    for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
+        try:
+            _register(registry, entry.name, entry.load())
+        except Exception as error:  # the plug-in boundary: one broken plug-in never breaks the rest
+            if os.environ.get("HARNESS_STRICT_PLUGINS") == "1":
+                raise
+            registry.broken.append(Broken(entry.name, f"{type(error).__name__}: {error}"))
+    for file in files:
+        _register_file(registry, file)
+    return registry
+
+
+def _register_file(registry: Registry, file: Path) -> None:
+    if not file.is_file():
+        raise UserError(f"There is no plug-in file {file}; --plugin takes a Python file.")
+    name = file.stem
+    if not hasattr(sys.modules.get(name), PLUGIN_FILE) and importlib.util.find_spec(name) is not None:
+        raise UserError(f"{file} has the name of an installed module ({name}); rename the file.")
+    found = importlib.util.spec_from_file_location(name, file.resolve())
+    if found is None or found.loader is None:
+        raise UserError(f"{file} is not a Python file; --plugin takes a file that ends in .py.")
+    module = importlib.util.module_from_spec(found)
+    setattr(module, PLUGIN_FILE, file)
+    sys.modules[name] = module  # "module:callable" strings of the file must resolve
+    try:
+        found.loader.exec_module(module)
+        _register(registry, name, module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise UserError(
+            f"The plug-in file {file} failed ({type(error).__name__}: {error}); mend it and run again."
+        ) from error
+
+
+def _register(registry: Registry, name: str, plugin: Any) -> None:
+    """Registers one plug-in and takes its descriptors; whatever is wrong with them is its own failure."""
+    manager = registry.manager
+    others = list(manager.get_plugins())
+    manager.register(plugin, name)
+    try:
+        manager.check_pending()  # a misspelt hook is an error, not silence
+        models = _descriptors(manager, "harness_models", others, ModelSpec)
+        datasets = _descriptors(manager, "harness_datasets", others, DatasetSpec)
+        for spec in [*models, *datasets]:
+            if spec.name in (registry.models if isinstance(spec, ModelSpec) else registry.datasets):
+                raise PluginError(f"the name {spec.name!r} is already taken")
+    except BaseException:
+        manager.unregister(plugin)
+        raise
+    for model in models:
+        defaults = {key: option.default for key, option in model.options.items()}
+        registry.models[model.name] = ModelRef(model, defaults, {}, name)
+    registry.datasets.update({d.name: d for d in datasets})
+
+
+def _descriptors(manager: pluggy.PluginManager, hook: str, others: list[Any], kind: type) -> list[Any]:
+    """What the newest plug-in alone yields: asked with the others, a failure could not be laid at anyone's door."""
+    specs = [spec for specs in manager.subset_hook_caller(hook, others)() for spec in specs or ()]
+    for spec in specs:
+        if not isinstance(spec, kind):
+            raise PluginError(f"{hook} gave a {type(spec).__name__}, not a {kind.__name__}")
+    return specs

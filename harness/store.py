@@ -1,0 +1,125 @@
+"""Results on disk: ``RESULTS/MODEL/DATASET/`` holds result.json, per_query.parquet and run.trec.gz, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.atomic import recover, sha256_file, whole_folder, write_json
+from harness.measure import Scores
+from harness.spec import Qrels, Query
+
+SCHEMA = 1
+"""Version of result.json; a file of another version is named and skipped, never guessed at."""
+REQUIRED = (
+    "schema",
+    "model",
+    "dataset",
+    "split",
+    "status",
+    "command",
+    "measures",
+    "geometry",
+    "seconds",
+    "counts",
+    "manifest",
+)
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A result that is there but cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+def slug(label: str) -> str:
+    """A label as a folder name: ``:`` becomes ``+``; anything else unusual is replaced and told apart by a hash."""
+    name = label.replace(":", "+")
+    safe = re.sub(r"[^\w.,=+@-]", "_", name)
+    safe = f"_{safe}" if safe.startswith(".") else safe
+    return safe if safe == name else f"{safe}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+
+
+class ResultStore:
+    """The results folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, model: str, dataset: str) -> Path:
+        """Where one cell lives."""
+        return self.root / slug(model) / slug(dataset)
+
+    def finished(self, model: str, dataset: str, key: str) -> Result | None:
+        """The cell's result if it is finished, was made under this very key, and its files are undamaged."""
+        folder = self.folder(model, dataset)
+        recover(folder)
+        found = read_result(folder)
+        if isinstance(found, Unreadable) or found["status"] != "ok" or found["manifest"].get("key") != key:
+            return None
+        files = found["manifest"].get("files", {})
+        intact = all((folder / f).is_file() and sha256_file(folder / f) == digest for f, digest in files.items())
+        return found if intact else None
+
+    def write(self, model: str, dataset: str, fill: Callable[[Path], Result]) -> Result:
+        """Lets ``fill`` write the cell's files and say its result, adds their checksums, puts the whole folder in place."""
+        with whole_folder(self.folder(model, dataset)) as folder:
+            result = fill(folder)
+            result["manifest"]["files"] = {p.name: sha256_file(p) for p in sorted(folder.iterdir())}
+            write_json(folder / "result.json", result)
+        return result
+
+    def write_failure(self, result: Result) -> None:
+        """Records a failed cell, unless a finished result stands in its place (a failure never replaces one)."""
+        found = read_result(self.folder(result["model"], result["dataset"]))
+        if isinstance(found, Unreadable) or found["status"] != "ok":
+            self.write(result["model"], result["dataset"], lambda folder: result)
+
+    def scan(self) -> Iterator[Result | Unreadable]:
+        """Every result below the root, in name order."""
+        for file in sorted(self.root.glob("*/*/result.json")):
+            if not file.parent.name.startswith(".") and not file.parent.parent.name.startswith("."):
+                yield read_result(file.parent)
+
+
+def read_result(folder: Path) -> Result | Unreadable:
+    """One cell's result.json, or why it cannot be used."""
+    path = folder / "result.json"
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return Unreadable(path, "there is no result")
+    except (OSError, ValueError) as error:
+        return Unreadable(path, f"it is not readable JSON ({error})")
+    if not isinstance(content, dict) or (lacking := [k for k in REQUIRED if k not in content]):
+        return Unreadable(
+            path, f"it lacks {', '.join(lacking)}" if isinstance(content, dict) else "it is no JSON object"
+        )
+    if content["schema"] != SCHEMA:
+        return Unreadable(path, f"it has schema {content['schema']}, this version reads {SCHEMA}")
+    return content
+
+
+def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:
+    """One row per judged query: query_id, query (its text), relevant (judgements above 0), and every measure (float64)."""
+    import pyarrow
+    import pyarrow.parquet
+
+    texts = {query.id: query.text for query in queries}
+    columns: dict[str, Any] = {
+        "query_id": scores.query_ids,
+        "query": [texts.get(query, "") for query in scores.query_ids],
+        "relevant": [sum(grade > 0 for grade in qrels[query].values()) for query in scores.query_ids],
+    }
+    columns |= {name: scores.values[:, place] for place, name in enumerate(scores.measures)}
+    # Plain encoding and no writer version in the file: equal scores give equal bytes.
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)

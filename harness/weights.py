@@ -1,0 +1,119 @@
+"""Finds a model's weights on this machine and checks them; opens no connection (`harness.fetch` does).
+
+Trade-off accepted: a file that keeps its size, inode and modification time is not hashed again. That notices accidents
+and replaced files, not somebody who may write into the folder and forges time stamps.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from harness.atomic import sha256_file, write_json
+from harness.spec import UserError, Weights
+
+
+class Fault(NamedTuple):
+    """The first file of a folder that is missing (``found`` is empty) or is not what it should be."""
+
+    file: Path
+    expected: str
+    found: str
+
+
+def locate(weights: Weights, home: Path) -> Path | None:
+    """The folder on this machine that holds the weights, every file verified, or None.
+
+    Looks in ``home/models``, then the Hugging Face cache, then installed packages that carry the files unpacked.
+    Raises UserError when ``home/models`` holds a file with the wrong hash; elsewhere such a folder is passed over.
+    """
+    own = home / "models" / weights.name
+    fault = find_fault(weights, own, home)
+    if fault is None:
+        return own
+    if fault.found:
+        raise UserError(
+            f"{fault.file} is damaged or was altered (SHA-256 {fault.found}, expected {fault.expected}); "
+            f"delete {own} and type: harness fetch {weights.name}"
+        )
+    elsewhere = [*_hub_snapshots(weights), *_installed(weights)]
+    return next((folder for folder in elsewhere if find_fault(weights, folder, home) is None), None)
+
+
+def verify(weights: Weights, folder: Path, home: Path | None = None) -> None:
+    """Raises UserError unless ``folder`` holds every file of the weights, unaltered; ``home`` as in `find_fault`."""
+    fault = find_fault(weights, folder, home)
+    if fault is not None:
+        wrong = f"has SHA-256 {fault.found}, not {fault.expected}" if fault.found else "is missing"
+        raise UserError(
+            f"{folder} is not an unaltered copy of {weights.hub}: {fault.file} {wrong}; leave the option path out "
+            f"to use the published files, or evaluate this folder under its own name: -m {folder}"
+        )
+
+
+def find_fault(weights: Weights, folder: Path, home: Path | None = None) -> Fault | None:
+    """What keeps the folder from being these weights; a missing file is found before anything is hashed.
+
+    With ``home``, hashes are remembered in ``home/models/hashes.json``: 438 MB are not read at every start.
+    """
+    for name, expected in weights.sha256.items():
+        if not (folder / name).is_file():
+            return Fault(folder / name, expected, "")
+    memory = home and home / "models" / "hashes.json"
+    known = _read_memory(memory) if memory else {}
+    fresh: dict[str, object] = {}
+    try:
+        for name, expected in weights.sha256.items():
+            found = _sha256((folder / name).absolute(), known, fresh)
+            if found != expected:
+                return Fault(folder / name, expected, found)
+        return None
+    finally:
+        if memory and fresh:
+            with suppress(UserError):  # a read-only home costs time, not correctness
+                write_json(memory, known | fresh)
+
+
+def _read_memory(memory: Path) -> dict[str, object]:
+    with suppress(OSError, ValueError, TypeError):  # none yet, or unreadable: it is only a memory
+        return dict(json.loads(memory.read_bytes()))
+    return {}
+
+
+def _sha256(file: Path, known: dict[str, object], fresh: dict[str, object]) -> str:
+    status = file.stat()
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    match known.get(str(file)):
+        case [*remembered, str(digest)] if remembered == stamp:
+            return digest
+    digest = sha256_file(file)
+    fresh[str(file)] = [*stamp, digest]
+    return digest
+
+
+def _hub_snapshots(weights: Weights) -> list[Path]:
+    """Snapshots of the repository in the Hugging Face cache, found as its client finds them, without importing it."""
+    environment = os.environ.get
+    general = environment("XDG_CACHE_HOME") or "~/.cache"
+    cache = environment("HF_HUB_CACHE") or f"{environment('HF_HOME') or f'{general}/huggingface'}/hub"
+    repository = "models--" + weights.hub.partition("@")[0].replace("/", "--")
+    return sorted((Path(os.path.expandvars(cache)).expanduser() / repository / "snapshots").glob("*"))
+
+
+def _installed(weights: Weights) -> list[Path]:
+    """Folders of installed packages that carry the files unpacked; the packages are not imported."""
+    if weights.archive or not weights.packages or not weights.root:
+        return []
+    package, *inside = PurePosixPath(weights.root).parts
+    spec = importlib.util.find_spec(package)
+    return [Path(place, *inside) for place in (spec and spec.submodule_search_locations) or ()]
+
+
+def present(weights: Weights, home: Path) -> bool:
+    """Whether some folder on this machine has every file of the weights; nothing is hashed, so nothing is proven."""
+    folders = [home / "models" / weights.name, *_hub_snapshots(weights), *_installed(weights)]
+    return any(all((folder / name).is_file() for name in weights.sha256) for folder in folders)

@@ -1,0 +1,140 @@
+"""Lucene 9's StandardTokenizer: the words of a text by Unicode's word-break rules (UAX #29), each as long as can be.
+
+The rules are written as one regular expression over Unicode properties. Lucene's tables are those of Unicode 12.1 while
+the `regex` package follows the newest Unicode, so the few characters that changed class since are named here; they were
+found by comparing the two on every code point.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+LONGEST = 255
+"""Words are cut at this many UTF-16 units (Lucene's maxTokenLength)."""
+
+_ASCII_WORD = re.compile(
+    r"[A-Za-z0-9_]+(?:(?:[.':](?<=[A-Za-z].)(?=[A-Za-z])|[.',;](?<=[0-9].)(?=[0-9]))[A-Za-z0-9_]+)*"
+)
+_LONG_LINE = re.compile(f"(_{{{LONGEST}}})_+(_{{{LONGEST}}})")
+_REMEMBERED = 100_000
+"""Pieces of text with letters beyond ASCII whose words are remembered."""
+
+_NOT_YET = (  # code points without a word-break class in Unicode 12.1 that have one today
+    "B8 2E5-2EB 558 55A 55F 58A-58C 5C8-5C9 870-89F 8B5 8BE-8D2 B53-B55 C3C C5C-C5D CDC-CDD CF3 D04 D81 ECE 170D "
+    "1715-171F 180F 1ABF-1AF0 1B4C 1C89-1C8A 1DFA 208F 209D-209F 2C2F 2C5F 31BB-31BF 4DB6-4DBF 9FF0-9FFF A708-A716 "
+    "A7C0-A7C1 A7C7-A7F6 A82C AB68-AB6D 10570-105F3 10780-107BF 10940-10959 10D40-10EFF 10F70-10FC4 11070-11075 110C2 "
+    "11147 111CE-111CF 1123F-11241 11380-113E2 11460-11461 116D0-116E3 11740-11746 11900-11959 11AB0-11ABF 11B0A-11BF9 "
+    "11DB0-11DF1 11F00-11FB0 1246F-1247F 12550-12FF0 1342F 13439-143FA 16100-16139 16A70-16AC9 16D40-16D79 16EA0-16ED3 "
+    "16FE2 16FE4-1AFFE 1B11F-1B132 1B155 1B168 1CCF0-1D128 1D250-1D281 1D6A6 1DF00-1DFFF 1E030-1E08F 1E290-1E2AE "
+    "1E4D0-1E7FE 2A6D7-2A6DF 2B735-2B73F 2B81E 2CEA2-2CEAD 2EBF0-2EE5D 30000-33479"
+)
+_PICTOGRAPHS = (  # Extended_Pictographic in Emoji 12, no longer today
+    "2388 2605 2607-2612 2616-2685 2690-2704 270E-2711 2765-2767 1F000-1F0F5 1F10D-1F10F 1F12F 1F16C-1F16F 1F1AD-1F1AE "
+    "1F260-1F3F6 1F4FE 1F546-1F5F9 1F6C6-1F6F2 1F774-1F77F 1F7D5-1F7FF 1F8B0-1F8D8 1FA00-1FBFF"
+)
+_ONCE_FORMAT = "600-605 6DD 70F 8E2 110BD 110CD"  # Format in Unicode 12.1, Numeric today
+
+
+def _ranges(text: str) -> str:
+    """The inside of a character class from hexadecimal ranges."""
+    return "".join("-".join(rf"\U{int(end, 16):08X}" for end in part.split("-")) for part in text.split())
+
+
+_UNCLASSED = re.compile(f"[{_ranges(_NOT_YET)}]")
+
+
+def _rules() -> str:
+    """The grammar. Every piece is possessive, so matching is linear; the longest alternative wins."""
+    formats = _ranges(_ONCE_FORMAT)
+    extends = rf"[\p{{WB=Format}}\p{{WB=Extend}}\p{{WB=ZWJ}}{formats}]"
+    letter = rf"[[\p{{WB=ALetter}}\p{{WB=Hebrew_Letter}}]--[{formats}]]"
+    hebrew = r"\p{WB=Hebrew_Letter}"
+    digit = rf"[[\p{{WB=Numeric}}[\p{{Block=HalfAndFullForms}}&&\p{{Nd}}]]--[{formats}\u19DA\U0001FBF0-\U0001FBF9]]"
+    mid_letter = r"[\p{WB=MidLetter}\p{WB=MidNumLet}\p{WB=Single_Quote}]"
+    mid_digit = r"[\p{WB=MidNum}\p{WB=MidNumLet}\p{WB=Single_Quote}\uFE10\uFE14]"
+
+    more = f"{extends}*+"
+    joiner = rf"(?:\p{{WB=ExtendNumLet}}{more})"
+    unit = (  # a Hebrew letter may end in a quote, or reach the next over a double one; not from inside a chain
+        rf"(?:{hebrew}{more}(?:'{more}|\"{more}{hebrew}{more}|(?:{mid_letter}{more}{letter}{more})++)?+"
+        rf"|{letter}{more}(?:{mid_letter}{more}{letter}{more})*+"
+        rf"|{digit}{more}(?:{mid_digit}{more}{digit}{more})*+)"
+    )
+    group = rf"(?:(?:\p{{WB=Katakana}}{more})++|{unit}++)"
+    word = rf"{joiner}*+{group}(?:{joiner}++{group})*+{joiner}*+"
+
+    plain = rf"[{extends}--[\uFE0E\uFE0F]]"
+    tone = r"\p{Emoji_Modifier}"
+    others = rf"0-9#*\p{{WB=Regional_Indicator}}{tone}"
+    pictograph = rf"[[\p{{Extended_Pictographic}}\p{{Emoji}}{_ranges(_PICTOGRAPHS)}]--[{others}]]"
+    picture = rf"(?:{pictograph}{plain}*+\uFE0F?+|{tone}{plain}*+)"
+    joined = (
+        rf"(?:(?<=\uFE0F)\u200D(?:\u200D*+(?={pictograph})|(?={tone}))|(?<=\u200D)(?=[{pictograph}{tone}])){picture}"
+    )
+    emoji = rf"(?:\u200D*+(?={pictograph}))?+{picture}(?:{joined})*+"
+    key_cap = rf"[#*](?:{plain}*+\uFE0F\u20E3{plain}*+|[{plain}--\u20E3]*+\u20E3{plain}*+)"
+    flag = rf"(?:\p{{WB=Regional_Indicator}}{more}){{2}}"
+    run = rf"(?:[\p{{LB=SA}}\u19DA]{more})++"
+    single = rf"[\p{{Script=Han}}\p{{Script=Hiragana}}]{more}"
+    return "|".join(f"(?:{rule})" for rule in (word, emoji, key_cap, flag, run, single))
+
+
+@functools.cache
+def _word() -> Any:
+    import regex
+
+    return regex.compile(_rules(), regex.V1 | regex.POSIX)
+
+
+def words(text: str) -> list[str]:
+    """The words of the text in order, as they stand in it; spaces and punctuation between them are dropped."""
+    if "_" * (2 * LONGEST + 1) in text:  # no word spans a line that long, and every place in it would be tried
+        text = _LONG_LINE.sub(r"\1 \2", text)
+    if text.isascii():
+        found = _ascii_words(text)
+    else:  # no word reaches across a space, so the slower grammar sees only the pieces that need it
+        found = []
+        for piece in text.split(" "):
+            found += _ascii_words(piece) if piece.isascii() else _other_words(piece)
+    return _cut(text) if found and max(map(len, found)) > LONGEST // 2 else found
+
+
+def _ascii_words(text: str) -> list[str]:
+    found = _ASCII_WORD.findall(text)
+    return [word for word in found if word.strip("_")] if "_" in text else found
+
+
+def _other_words(piece: str) -> Sequence[str]:
+    return _remembered(piece) if len(piece) < 40 else _unicode_words(piece)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _remembered(piece: str) -> tuple[str, ...]:
+    return tuple(_unicode_words(piece))
+
+
+def _unicode_words(text: str) -> list[str]:
+    return _word().findall(_UNCLASSED.sub(" ", text))  # type: ignore[no-any-return]
+
+
+def _cut(text: str) -> list[str]:
+    """The words of a text that has very long ones: Lucene sees no further than `LONGEST` units from a word's start."""
+    text, found, position = _UNCLASSED.sub(" ", text), [], 0
+    while match := _word().search(text, position):
+        start, end = match.span()
+        if (window := _reach(text, start)) < end:
+            match = _word().match(text, start, window)
+            end = match.end() if match else start + 1
+        if match:
+            found.append(match[0])
+        position = end
+    return found
+
+
+def _reach(text: str, start: int) -> int:
+    """Where the last whole character within `LONGEST` UTF-16 units of the start ends."""
+    ahead = text[start : start + LONGEST].encode("utf-16-le", "surrogatepass")[: 2 * LONGEST]
+    return start + len(ahead.decode("utf-16-le", "ignore"))

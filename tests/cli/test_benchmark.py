@@ -1,0 +1,181 @@
+"""The main command, end to end on twelve documents."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ir_measures
+import pandas as pd
+import pytest
+
+from tests.conftest import BYTE_COUNTS, ROOT
+
+pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
+
+
+def cells(folder: Path) -> dict[tuple[str, str], dict]:
+    results = [json.loads(file.read_text()) for file in folder.glob("*/*/result.json")]
+    return {(r["model"], r["dataset"]): r for r in results}
+
+
+def test_two_models_end_to_end(harness, toy, home) -> None:
+    done = harness("benchmark", "-m", "bm25", "--plugin", BYTE_COUNTS, "-m", "byte-counts", "-d", toy)
+    assert done.code == 0, done.err
+    assert "bm25" in done.out
+    assert "byte-counts" in done.out
+    found = cells(Path("results"))
+    assert set(found) == {("bm25", "toy"), ("byte-counts", "toy")}
+    for (model, _), result in found.items():
+        folder = Path("results") / model / "toy"
+        run = list(ir_measures.read_trec_run(gzip.open(folder / "run.trec.gz", "rt")))
+        rows = [line.split("\t") for line in (toy / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+        qrels = [ir_measures.Qrel(q, d, int(score)) for q, d, score in rows]
+        for name in ("nDCG@10", "R@100", "AP@1000"):
+            expected = ir_measures.calc_aggregate([ir_measures.parse_measure(name)], qrels, run)
+            assert result["measures"][name] == pytest.approx(next(iter(expected.values())), abs=1e-9)
+        per_query = pd.read_parquet(folder / "per_query.parquet")
+        assert per_query["nDCG@10"].mean() == pytest.approx(result["measures"]["nDCG@10"], abs=1e-12)
+        assert per_query["query_id"].tolist() == ["q1", "q2", "q3", "q4"]
+        assert result["counts"] | {"documents": 12, "queries": 4, "judged": 6, "missing": 0} == result["counts"]
+        assert result["status"] == "ok"
+        assert result["manifest"]["run"]["versions"]["numpy"]
+    geometry = found["byte-counts", "toy"]["geometry"]
+    assert geometry["documents"]["n"] == 12
+    assert geometry["queries"]["n"] == 4
+    assert "hubness" in geometry
+    assert found["bm25", "toy"]["measures"]["nDCG@10"] > 0.9
+
+
+def test_finished_cells_are_reused_until_anything_they_depend_on_changes(harness, toy) -> None:
+    def run(*more: object) -> str:
+        done = harness("benchmark", "-m", "bm25", "-d", toy, "--json", *more)
+        assert done.code == 0, done.err
+        return json.loads(done.out)[0]["cell"]
+
+    assert run() == "ok"
+    before = Path("results/bm25/toy/run.trec.gz").stat().st_mtime_ns
+    assert run() == "cached"
+    assert Path("results/bm25/toy/run.trec.gz").stat().st_mtime_ns == before
+    assert run("--force") == "ok"
+    assert run("--measures", "nDCG@5") == "ok"
+    assert run("--measures", "nDCG@5") == "cached"
+    (toy / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tlung\t1\n")
+    assert run() == "ok"
+    corpus = (toy / "corpus.jsonl").read_text()
+    (toy / "corpus.jsonl").write_text(corpus.replace("oxygen", "air"))
+    assert run() == "ok"
+    run_file = Path("results/bm25/toy/run.trec.gz")
+    run_file.write_bytes(run_file.read_bytes()[:-1])
+    assert run() == "ok"  # a damaged result is not served
+
+
+def test_limit_and_split_are_results_of_their_own(harness, toy) -> None:
+    (toy / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\theart\t1\n")
+    for more in ([], ["--limit", "2"], ["--split", "dev"]):
+        assert harness("benchmark", "-m", "bm25", "-d", toy, *more).code == 0
+    found = cells(Path("results"))
+    assert {label: r["partial"] for (_, label), r in found.items()} == {
+        "toy": False,
+        "toy:limit=2": True,
+        "toy:split=dev": False,
+    }
+
+
+def test_exclude_self_leaves_a_querys_own_document_out_before_the_cut(harness, toy) -> None:
+    (toy / "queries.jsonl").write_text('{"_id": "rust", "text": "Rust programming language ownership"}\n')
+    (toy / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nrust\tpython\t1\n")
+    scores = {}
+    for flag in ("--include-self", "--exclude-self"):
+        done = harness(
+            "benchmark", "-m", "bm25", "-m", "byte-counts", "--plugin", BYTE_COUNTS, "-d", toy, flag, "--json"
+        )
+        scores[flag] = [cell["measures"]["RR@10"] for cell in json.loads(done.out)]
+        run = gzip.open("results/bm25/toy/run.trec.gz", "rt").read()
+        assert ("Q0 rust" in run) == (flag == "--include-self")
+    assert scores["--include-self"][0] == 0.5
+    assert scores["--exclude-self"][0] == 1.0
+
+
+FAULTY = """
+import numpy as np
+from harness import ModelSpec, Option, hookimpl
+
+class Faulty:
+    dim = 4
+    def __init__(self, fault): self.fault = fault
+    def encode(self, texts, *, role):
+        good = np.ones((len(texts), 4), np.float32)
+        if self.fault == "nan": good[-1, 2] = np.nan
+        if self.fault == "length": return good[1:]
+        if self.fault == "width": return good[:, :3]
+        if self.fault == "float64": return good.astype(np.float64)
+        if self.fault == "list": return good.tolist()
+        if self.fault == "raises": raise RuntimeError("out of luck")
+        return good
+
+def load(options):
+    if options["fault"] == "load": raise OSError("no such device")
+    return object() if options["fault"] == "nothing" else Faulty(options["fault"])
+
+@hookimpl
+def harness_models():
+    yield ModelSpec("faulty", "dense", f"{__name__}:load", "", options={"fault": Option("", "which")})
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    {
+        "nan": ["batch 1 of document texts", "1 of 12 vectors hold NaN"],
+        "length": ["shape (11, 4) for 12 texts"],
+        "width": ["shape (12, 3)", "dimension 4"],
+        "float64": ["returned float64", "float32"],
+        "list": ["list", "numpy array"],
+        "raises": ["RuntimeError: out of luck"],
+        "load": ["plug-in faulty_models", "no such device"],
+        "nothing": ["gave no model with dim and encode"],
+    }.items(),
+)
+def test_a_faulty_encoder_fails_its_cell_and_the_others_go_on(harness, toy, fault, words, tmp_path) -> None:
+    plugin = tmp_path / "faulty_models.py"
+    plugin.write_text(FAULTY)
+    done = harness("benchmark", "--plugin", plugin, "-m", f"faulty:fault={fault}", "-m", "bm25", "-d", toy)
+    assert done.code == 1
+    assert f"failed: faulty:fault={fault} on toy" in done.err
+    assert all(word in done.err for word in words), done.err
+    assert "Traceback" not in done.err
+    found = cells(Path("results"))
+    assert found["bm25", "toy"]["status"] == "ok"
+    failed = found[f"faulty:fault={fault}", "toy"]
+    assert failed["status"] == "failed"
+    assert failed["measures"] == {}
+    again = harness("benchmark", "--plugin", plugin, "-m", f"faulty:fault={fault}", "-d", toy)
+    assert again.code == 1  # a failure is never reused
+
+
+def test_a_third_partys_package_is_found_and_benchmarked(toy, home, tmp_path) -> None:
+    target = tmp_path / "site"
+    source = tmp_path / "byte_counts"
+    source.mkdir()
+    for name in ("pyproject.toml", "byte_counts.py"):
+        (source / name).write_bytes((ROOT / "tests" / "third_party" / name).read_bytes())
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(source)], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    words = [sys.executable, "-m", "harness", "benchmark", "-m", "byte-counts", "-d", str(toy), "--json"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["measures"]["nDCG@10"] > 0
+    listed = subprocess.run([*words[:3], "models", "--json"], env=environment, capture_output=True, text=True)
+    assert {"byte-counts", "bm25"} <= {row["name"] for row in json.loads(listed.stdout)}
+    body = [
+        line
+        for line in BYTE_COUNTS.read_text().splitlines()
+        if line.strip() and not line.startswith(('"""', "import", "from"))
+    ]
+    assert len(body) <= 12

@@ -1,0 +1,91 @@
+"""``harness evaluate``."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import pytrec_eval
+from click.testing import CliRunner, Result
+
+from harness.cli.evaluate import command as evaluate
+from harness.spec import UserError
+
+QRELS = "q1 0 a 1\nq1 0 b 0\nq2 0 c 2\nq3 0 a 1\n"
+RUN = "q1 Q0 a 1 1.0 t\nq1 Q0 b 2 1.0 t\nq2 Q0 c 1 3 t\nx Q0 a 1 1 t\n"
+
+
+def invoke(folder: Path, *more: str, run: str = RUN, qrels: str = QRELS) -> Result:
+    (folder / "run").write_text(run)
+    (folder / "qrels").write_text(qrels)
+    arguments = ["--run", str(folder / "run"), "--qrels", str(folder / "qrels"), *more]
+    return CliRunner().invoke(evaluate, arguments, catch_exceptions=False)
+
+
+def test_json_equals_trec_eval(tmp_path: Path) -> None:
+    found = json.loads(invoke(tmp_path, "--json", "--per-query").stdout)
+    run = {"q1": {"a": 1.0, "b": 1.0}, "q2": {"c": 3.0}}
+    qrels = {"q1": {"a": 1, "b": 0}, "q2": {"c": 2}, "q3": {"a": 1}}
+    expected = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10"}).evaluate(run)
+    values = {query: expected.get(query, {}).get("ndcg_cut_10", 0.0) for query in qrels}
+    assert {query: row["nDCG@10"] for query, row in found["per_query"].items()} == pytest.approx(values)
+    assert found["measures"]["nDCG@10"] == pytest.approx(sum(values.values()) / 3)
+    assert found["per_query"]["q1"]["RR@10"] == 0.5
+    assert found["counts"] == {"judged": 3, "missing": 1, "unjudged": 1}
+    assert "per_query" not in json.loads(invoke(tmp_path, "--json").stdout)
+
+
+def test_table(tmp_path: Path) -> None:
+    result = invoke(tmp_path, "--measures", "RR@10 P@1", "--per-query")
+    header, *rows, blank, counts = result.stdout.splitlines()
+    assert header.split() == ["query", "RR@10", "P@1"]
+    assert [row.split() for row in rows] == [
+        ["q1", "0.5000", "0.0000"],
+        ["q2", "1.0000", "1.0000"],
+        ["q3", "0.0000", "0.0000"],
+        ["mean", "0.5000", "0.3333"],
+    ]
+    assert len({len(line) for line in [header, *rows]}) == 1, "columns are not aligned"
+    assert blank == ""
+    assert counts.startswith(
+        "3 judged queries, 1 of them missing from the run (counted 0); 1 queries of the run without"
+    )
+    assert len(invoke(tmp_path).stdout.splitlines()) == 4
+
+
+def test_gzipped_run_and_beir_qrels(tmp_path: Path) -> None:
+    (tmp_path / "run.gz").write_bytes(gzip.compress(RUN.encode()))
+    (tmp_path / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tb\t1\n")
+    arguments = ["--run", str(tmp_path / "run.gz"), "--qrels", str(tmp_path / "test.tsv"), "--json"]
+    found = json.loads(CliRunner().invoke(evaluate, arguments, catch_exceptions=False).stdout)
+    assert found["measures"]["RR@10"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("run", "qrels", "said"),
+    [
+        (
+            "".join(f"r{i} Q0 d 1 1 t\n" for i in range(9)),
+            QRELS,
+            r"r0, r1, r2, r3, r4 \.\.\.\).*\(queries q1, q2, q3\)",
+        ),
+        ("001 Q0 d 1 1 t\n", "1 0 d 1\n", "leading zeros or upper case"),
+        ("Q1 Q0 d 1 1 t\n", QRELS, "leading zeros or upper case"),
+        ("a Q0 q1 1 1 t\n", QRELS, "columns may be swapped"),
+        ("r Q0 d 1 1 t\n", QRELS, "different datasets or splits"),
+        ("", QRELS, "holds no rankings"),
+    ],
+)
+def test_no_query_in_common(tmp_path: Path, run: str, qrels: str, said: str) -> None:
+    """Both sides' first five ids and the likely cause, in one sentence."""
+    with pytest.raises(UserError, match=said):
+        invoke(tmp_path, run=run, qrels=qrels)
+
+
+def test_mistakes_come_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean nDCG@10"):
+        invoke(tmp_path, "--measures", "ndcg@10")
+    with pytest.raises(UserError, match="There is no file"):
+        CliRunner().invoke(evaluate, ["--run", "none", "--qrels", str(tmp_path / "qrels")], catch_exceptions=False)

@@ -1,0 +1,111 @@
+"""Fixtures every room shares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from harness.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[1]
+BYTE_COUNTS = ROOT / "tests" / "third_party" / "byte_counts.py"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real collections and published scores beside the repository; not part of the product."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data" / "scifact" / "corpus.jsonl").exists():
+        pytest.skip("real collections (../shared/data) are not on this machine")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $HARNESS_HOME, and an empty working directory."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HARNESS_HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def harness(home: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs the command line in this process, with an empty home."""
+
+    def run(*words: object) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        captured = capfd.readouterr()
+        return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def write_dataset(
+    folder: Path,
+    documents: Mapping[str, str | tuple[str, str]],
+    queries: Mapping[str, str],
+    qrels: Sequence[tuple[str, str, int]],
+    split: str = "test",
+) -> Path:
+    """A folder in BEIR format; a document is its text, or its title and text."""
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    records = []
+    for key, document in documents.items():
+        title, text = ("", document) if isinstance(document, str) else document
+        records.append({"_id": key, "title": title, "text": text})
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    lines = [json.dumps({"_id": key, "text": text}) + "\n" for key, text in queries.items()]
+    (folder / "queries.jsonl").write_text("".join(lines))
+    rows = ["query-id\tcorpus-id\tscore", *(f"{q}\t{d}\t{score}" for q, d, score in qrels)]
+    (folder / "qrels" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """Twelve documents, four judged queries."""
+    topics = {
+        "heart": ("The heart", "The heart pumps blood through the arteries of the body."),
+        "lung": "Lungs take oxygen from the air and give carbon dioxide back.",
+        "rust": "Rust is a programming language with ownership and borrowing.",
+        "python": "Python is a programming language with significant whitespace.",
+        "bread": "Bread is baked from flour, water, salt and yeast.",
+        "cheese": "Cheese is made from milk, rennet and bacteria.",
+        "moon": "The moon circles the earth in twenty-seven days.",
+        "mars": "Mars is the fourth planet from the sun, red with iron oxide.",
+        "bond": "A bond pays interest until it matures.",
+        "stock": "A stock is a share in the ownership of a company.",
+        "violin": "A violin has four strings, tuned in fifths.",
+        "piano": "A piano has eighty-eight keys and three pedals.",
+    }
+    queries = {
+        "q1": "how does blood move",
+        "q2": "programming languages",
+        "q3": "what is bread made of",
+        "q4": "red planet",
+    }
+    judged = [
+        ("q1", "heart", 1),
+        ("q2", "rust", 2),
+        ("q2", "python", 1),
+        ("q3", "bread", 1),
+        ("q4", "mars", 1),
+        ("q4", "moon", 0),
+    ]
+    return write_dataset(tmp_path / "toy", topics, queries, judged)

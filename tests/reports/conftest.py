@@ -1,0 +1,22 @@
+"""Fixtures of the reports' tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.catalog import SUITES
+from tests.reports.factory import Results
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path / "results")
+
+
+@pytest.fixture
+def trio(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """A suite of three, whose order is not the alphabet's."""
+    monkeypatch.setitem(SUITES, "trio", ("scifact", "arguana", "fiqa"))
+    return SUITES["trio"]

@@ -1,0 +1,62 @@
+"""Results folders made through the store, for tests of what is reported from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.store import SCHEMA, ResultStore
+from reports.leaderboard import Leaderboard, read_leaderboard
+
+PANEL = {
+    "n": 7302, "d": 384, "isotropy": -0.71284, "isotropy_ceiling": 0.770663, "isotropy_debiased": -0.68951,
+    "participation_ratio": 97.63812, "isoscore": 0.252319, "one_minus_mean_cosine": 0.913377, "uniformity": -3.41226,
+    "effective_rank": 211.48719, "top1_share": 0.0384471, "eigenvalues": [3.0, 2.0], "definitions": {"sample": 2000},
+}  # fmt: skip
+HUBNESS = {"k": 10, "queries": 50, "documents": 7302, "skewness": 4.56789, "largest_share": None}
+
+
+class Results:
+    """A results folder under way."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = ResultStore(root)
+
+    def add(self, model: str, dataset: str, score: float | None = None, **changed: Any) -> None:
+        """One cell; without a score it failed. ``manifest`` and the other sections are merged into the usual ones."""
+        dense, name = not model.startswith("bm25"), dataset.partition(":")[0]
+        geometry = {"documents": PANEL, "queries": {"n": 50, "d": 384, "isotropy": 0.12349}} if dense else {}
+        result: dict[str, Any] = {
+            "schema": SCHEMA,
+            "model": model,
+            "dataset": dataset,
+            "split": "test",
+            "status": "failed" if score is None else "ok",
+            "partial": ":limit=" in dataset,
+            "in_domain": False,
+            "command": "harness benchmark ...",
+            "measures": {} if score is None else {"nDCG@10": score, "R@100": 2 / 3},
+            "geometry": {} if score is None else geometry | {"hubness": HUBNESS},
+            "seconds": {"encode_documents": 14.5, "encode_queries": 0.256, "search": 1.5, "geometry": 0.75}
+            if dense
+            else {"index": 2.5, "search": 0.125},
+            "counts": {"documents": 7302, "queries": 50, "judged": 123, "document_tokens": 1234567 if dense else 0},
+            "manifest": {
+                "k": 1000,
+                "model": {"kind": "dense", "fingerprint": {"dtype": "bfloat16"} if dense else {"k1": 0.9}},
+                "dataset": {"name": name, "fingerprint": {"corpus": name}, "notes": [], "exclude_self": False},
+                "ties": "score descending, then document id descending",
+                "run": {"peak_memory_bytes": 3 << 29, "machine": {"processor": "Xeon(R) @ 2.60GHz", "gpus": []}},
+            },
+        }
+        for key, value in changed.items():
+            if isinstance(value, dict) and key == "manifest":
+                result[key] = {
+                    k: {**v, **value.get(k, {})} if isinstance(v, dict) else v for k, v in result[key].items()
+                }
+            else:
+                result[key] = {**result[key], **value} if isinstance(result.get(key), dict) else value
+        self.store.write(model, dataset, lambda folder: result)
+
+    def read(self, suite: str | None = None) -> Leaderboard:
+        return read_leaderboard(self.store.root, suite)

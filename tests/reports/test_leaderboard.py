@@ -1,0 +1,134 @@
+"""What is averaged, ordered, set apart and refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.catalog import SUITES
+from harness.spec import UserError
+from reports.markdown import markdown
+from tests.reports.factory import Results
+from tests.reports.rendering import rendered
+
+
+def test_averages_by_hand(results: Results, trio: tuple[str, ...]) -> None:
+    for model, scores in {"low": (0.5, 0.25, 0.125), "high": (0.75, 0.5, 0.0625), "part": (0.9, 0.9, None)}.items():
+        for dataset, score in zip(trio, scores, strict=True):
+            if score is not None:
+                results.add(model, dataset, score)
+    board = results.read()
+    (average,) = board.averages
+    assert (average.name, average.datasets) == ("trio (3 of 3)", trio)
+    assert average.means["low"].value == 0.875 / 3
+    assert average.means["high"].value == 1.3125 / 3
+    table = rendered(markdown(board))[0]["nDCG@10"]
+    assert table.header == ["model", "scifact", "arguana", "fiqa", "trio (3 of 3)"]
+    assert table.rows == [
+        ["high", "75.00", "50.00", "6.25", "43.75"],
+        ["low", "50.00", "25.00", "12.50", "29.17"],
+        ["part", "90.00", "90.00", "-", "2 of 3"],
+    ]
+    assert table.bold == {("part", "scifact"), ("part", "arguana"), ("low", "fiqa"), ("high", "trio (3 of 3)")}
+
+
+def test_a_mean_of_no_suite_lists_its_datasets(results: Results, trio: tuple[str, ...]) -> None:
+    for dataset, score in (("zeta", 0.25), ("fiqa", 0.5), ("Alpha", 0.75)):
+        results.add("m", dataset, score)
+    tables, words = rendered(markdown(results.read()))
+    assert tables["nDCG@10"].rows == [["m", "50.00", "75.00", "25.00", "50.00"]]
+    assert tables["nDCG@10"].header == ["model", "fiqa", "Alpha", "zeta", "mean of 3"]
+    assert "mean of 3: the unweighted mean of fiqa, Alpha, zeta." in words
+    assert not tables["nDCG@10"].bold  # there is nothing to be better than
+
+
+def test_a_suite_never_shares_its_column_with_more_datasets(
+    results: Results, trio: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(SUITES, "trio")
+    for name, members in {"duo": ("fiqa", "other"), "trio": trio, "quartet": (*trio, "absent")}.items():
+        monkeypatch.setitem(SUITES, name, members)
+    for dataset in (*trio, "other"):
+        results.add("m", dataset, 1.0 if dataset == "other" else 0.5)
+    averages = [(average.name, average.means["m"].value) for average in results.read().averages]
+    assert averages == [("trio (3 of 3)", 0.5), ("duo (2 of 2)", 0.75), ("mean of 4", 0.625)]
+    assert results.read("trio").datasets == trio
+    assert [average.name for average in results.read("trio").averages] == ["trio (3 of 3)"]
+
+
+def test_a_suite_shows_what_it_lacks(results: Results, trio: tuple[str, ...]) -> None:
+    results.add("m", "fiqa", 0.5)
+    results.add("m", "scifact", 0.5)
+    results.add("m", "scifact:split=train", 0.9)
+    table = rendered(markdown(results.read("trio")))[0]["nDCG@10"]
+    assert table.header == ["model", "scifact", "arguana", "fiqa", "trio (2 of 3)"]
+    assert table.rows == [["m", "50.00", "-", "50.00", "2 of 3"]]
+    assert "scifact:split=train" in results.read().datasets
+
+
+def test_the_demo_suite(results: Results) -> None:
+    results.add("bm25", "pydocs", 0.5)
+    assert rendered(markdown(results.read()))[0]["nDCG@10"].header == ["model", "pydocs", "demo (1 of 1)"]
+
+
+def test_partial_cells_stand_apart(results: Results, trio: tuple[str, ...]) -> None:
+    for dataset in trio:
+        results.add("whole", dataset, 0.5)
+    for dataset in trio[:2]:
+        results.add("mixed", dataset, 0.5)
+    results.add("mixed", "fiqa:limit=5", 0.9)
+    results.add("mixed", "fiqa", 0.8, partial=True)  # whatever its label says
+    board = results.read()
+    assert board.averages[0].means["mixed"].value is None
+    tables, _ = rendered(markdown(board))
+    assert tables["nDCG@10"]["mixed", "fiqa"] == "-"
+    assert tables["nDCG@10"]["mixed", "trio (3 of 3)"] == "2 of 3"
+    apart = tables["nDCG@10 on some queries only"]
+    assert (apart.header, apart.rows) == (["model", "fiqa", "fiqa:limit=5"], [["mixed", "80.00", "90.00"]])
+    assert results.read("trio").partial_datasets == ("fiqa", "fiqa:limit=5")
+
+
+def test_only_partial_cells(results: Results) -> None:
+    results.add("m", "pydocs:limit=5", 0.5)
+    tables, _ = rendered(markdown(results.read("demo")))
+    assert "nDCG@10" not in tables
+    assert tables["nDCG@10 on some queries only"].rows == [["m", "50.00"]]
+
+
+def test_models_without_an_average_come_last_by_their_first_dataset(results: Results, trio: tuple[str, ...]) -> None:
+    for dataset in trio:
+        results.add("complete", dataset, 0.1)
+    results.add("b", "scifact", 0.7)
+    results.add("a", "scifact", 0.6)
+    results.add("zero", "scifact", 0.0)
+    results.add("z", "arguana", 0.9)
+    results.add("y", "arguana")
+    assert list(results.read().models) == ["complete", "b", "a", "zero", "z", "y"]
+
+
+@pytest.mark.parametrize("copy", ["a-copy", "z-copy"])
+def test_a_copied_folder_is_no_second_result(results: Results, copy: str) -> None:
+    results.add("m", "a", 0.75)
+    (results.store.root / "m").rename(results.store.root / copy)
+    results.add("m", "a", 0.5)
+    board = results.read()
+    assert board.cells["m", "a"].score == 0.5
+    assert [one.reason for one in board.skipped] == [
+        f"a copy in another folder below {results.store.root} is a second result of the same cell; move it elsewhere"
+    ]
+
+
+def test_nothing_to_report(results: Results, trio: tuple[str, ...]) -> None:
+    root = results.store.root
+    with pytest.raises(UserError, match=r"no results folder .* harness benchmark -m bm25 --suite demo"):
+        results.read()
+    root.mkdir()
+    with pytest.raises(UserError, match=r"no results in .* harness benchmark -m bm25 --suite demo"):
+        results.read()
+    results.add("m", "elsewhere", 0.5)
+    with pytest.raises(UserError, match=r"on the datasets of the suite trio .* harness benchmark -m bm25 --suite trio"):
+        results.read("trio")
+    with pytest.raises(UserError, match="did you mean trio"):
+        results.read("tiro")
+    (root / "m" / "elsewhere" / "result.json").write_text("torn")
+    with pytest.raises(UserError, match=r"1 unreadable; .*not readable JSON"):
+        results.read()

@@ -1,0 +1,267 @@
+"""The corpus against plain `json` and a dict, its mistakes one by one, and its index under attack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import corpus as corpus_module
+from harness.corpus import Corpus, open_corpus
+from harness.spec import Document, UserError
+
+
+def written(path: Path, records: list[dict[str, object]]) -> Path:
+    path.write_bytes("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+    return path
+
+
+def never(*_: object) -> None:
+    raise AssertionError("the corpus was scanned again")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return written(
+        tmp_path / "corpus.jsonl", [{"_id": f"d{n}", "title": f"T{n}", "text": f"text {n}"} for n in range(9)]
+    )
+
+
+def test_reads_what_json_reads(tmp_path: Path, small: Path) -> None:
+    expected = [Document(r["_id"], r["title"], r["text"]) for r in map(json.loads, small.read_text().splitlines())]
+    with open_corpus(small, tmp_path / "cache") as corpus:
+        assert len(corpus) == 9
+        assert [corpus[row] for row in range(9)] == expected
+        assert list(corpus.iter()) == expected
+        assert list(corpus.iter(2, 5)) == expected[2:5]
+        assert list(corpus.iter(7, 99)) == expected[7:]
+        assert list(corpus.iter(5, 5)) == list(corpus.iter(9)) == []
+        assert corpus.ids(slice(None)) == [document.id for document in expected]
+        assert corpus.ids(slice(1, 9, 3)) == ["d1", "d4", "d7"]
+        assert corpus.ids([8, 0, 8]) == corpus.ids(np.array([8, 0, 8], np.int32)) == ["d8", "d0", "d8"]
+        assert corpus.ids([]) == []
+        assert corpus.rows(["d3", "nope", "", "d0", "d3"]).tolist() == [3, -1, -1, 0, 3]
+        assert corpus.rows([]).tolist() == []
+        assert corpus.sha256 == hashlib.sha256(small.read_bytes()).hexdigest()
+        for row in (-1, 9):
+            with pytest.raises(IndexError):
+                corpus[row]
+            with pytest.raises(IndexError):
+                corpus.ids([row])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'\xef\xbb\xbf{"_id": "a", "text": "x"}\r\n{"_id": "b", "text": "y"}\r\n', [("a", "", "x"), ("b", "", "y")]),
+        (
+            b'\n\n{"_id": 7, "title": null, "text": ""}\n  \x0c\r\n{"_id": "b", "text": "y"}',
+            [("7", "", ""), ("b", "", "y")],
+        ),
+        ('{"text": "Zürich\u2028日本", "_id": "é", "extra": [1]}\n'.encode(), [("é", "", "Zürich\u2028日本")]),
+        (b'{"_id": "a", "text": "\\ud83d\\ude00 \\ud83d"}', [("a", "", "\U0001f600 \ufffd")]),
+    ],
+    ids=["bom-crlf", "blank-lines-integers-null-title", "unicode-further-keys", "half-a-surrogate-pair"],
+)
+def test_tolerates(tmp_path: Path, content: bytes, expected: list[tuple[str, str, str]]) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(content)
+    with open_corpus(path, tmp_path / "cache") as corpus:
+        assert list(corpus.iter()) == [corpus[row] for row in range(len(corpus))] == expected
+        assert corpus.rows([document[0] for document in expected]).tolist() == list(range(len(expected)))
+
+
+GOOD = b'{"_id": "a", "text": "x"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (GOOD + b'\n{"_id": "b", "text": \n', ["line 3", "is not JSON (Expecting value, column"]),
+        (GOOD + b'{"_id": "b", "text": "cut of', ["line 2", "is not JSON (Unterminated string"]),
+        (GOOD + b'["b", "y"]\n', ["line 2", "is not a JSON object"]),
+        (GOOD + b'{"_id": "b", "text": "\xff"}\n', ["line 2", "is not UTF-8 (byte 23 is 0xff)"]),
+        (b'{"id": "b", "text": "y"}\n', ["line 1", "has no '_id'"]),
+        (b'{"_id": true, "text": "y"}\n', ["line 1", "has a '_id' that is not text (True)"]),
+        (b'{"_id": 1.5, "text": "y"}\n', ["line 1", "has a '_id' that is not text (1.5)"]),
+        (b'{"_id": "", "text": "y"}\n', ["line 1", "'_id' '', empty"]),
+        (b'{"_id": "b c", "text": "y"}\n', ["line 1", "'_id' 'b c'", "a TREC run cannot carry"]),
+        (b'{"_id": "b", "contents": "y"}\n', ["line 1", "has no 'text'"]),
+        (b'{"_id": "b", "text": ["y"]}\n', ["line 1", "has a 'text' that is not text (['y'])"]),
+        (b'{"_id": "b", "title": 3, "text": "y"}\n', ["line 1", "has a 'title' that is not text (3)"]),
+        (GOOD + b'\n{"_id": "b", "text": "y"}\n{"_id": "a", "text": "z"}\n' + GOOD, ["'a' twice", "lines 1 and 4"]),
+        (b'{"_id": "1", "text": "x"}\n{"_id": 1, "text": "x"}\n', ["'1' twice", "lines 1 and 2"]),
+        (b"", ["holds no documents"]),
+        (b"\n\n", ["holds no documents"]),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        open_corpus(path, tmp_path / "cache")
+    assert all(word in str(caught.value) for word in ["corpus.jsonl", *words]), caught.value
+    assert not list(tmp_path.glob("cache/*")), "nothing is kept of a corpus that was refused"
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.jsonl cannot be read \(No such file"):
+        open_corpus(tmp_path / "missing.jsonl", tmp_path / "cache")
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory"):
+        open_corpus(tmp_path, tmp_path / "cache")
+
+
+def test_200_000_documents_agree_with_a_dict_and_open_at_once_the_second_time(tmp_path: Path) -> None:
+    path, cache = tmp_path / "corpus.jsonl", tmp_path / "cache"
+    lines = (f'{{"_id": "doc-{n * 7919 % 200_003}", "text": "number {n}"}}\n' for n in range(200_000))
+    path.write_bytes("".join(lines).encode())
+    expected = {f"doc-{n * 7919 % 200_003}": n for n in range(200_000)}
+    done: list[tuple[int, int]] = []
+    started = time.perf_counter()
+    open_corpus(path, cache, lambda *progress: done.append(progress)).close()
+    first = time.perf_counter() - started
+    assert done[-1] == (path.stat().st_size,) * 2
+    assert [at for at, _ in done] == sorted({at for at, _ in done})
+    started = time.perf_counter()
+    with open_corpus(path, cache, never) as corpus:
+        assert time.perf_counter() - started < first / 5
+        asked = [*random.Random(0).sample(list(expected), 20_000), "doc-200003", "doc-", "doc-01"]
+        assert corpus.rows(asked).tolist() == [expected.get(each, -1) for each in asked]
+        assert corpus.ids(slice(None)) == list(expected)
+        assert corpus[123_456].text == "number 123456"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_ids(tmp_path: Path, seed: int) -> None:
+    """Long, similar, of every script and with colliding hashes (8 bits are left of each)."""
+    rng = random.Random(seed)
+    alphabet = "ab\u00e9\u0301\u65e5\U0001f600\u00a0\u2028'\"\\/"
+    ids = list(dict.fromkeys("".join(rng.choices(alphabet, k=rng.choice([1, 2, 5, 300]))) for _ in range(600)))
+    unknown = [f"{each}a" for each in ids if f"{each}a" not in ids]
+    path = written(tmp_path / "corpus.jsonl", [{"_id": each, "text": "t"} for each in ids])
+    whole = corpus_module._hash
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_module, "_hash", lambda identifier: whole(identifier) & 0xFF)
+        with open_corpus(path, tmp_path / "cache") as corpus:
+            assert corpus.rows(ids).tolist() == list(range(len(ids)))
+            assert corpus.rows(unknown).tolist() == [-1] * len(unknown)
+            assert [corpus[row].id for row in range(len(ids))] == ids == corpus.ids(range(len(ids)))
+        path.write_bytes(path.read_bytes() + json.dumps({"_id": ids[41], "text": "t"}).encode())
+        with pytest.raises(UserError, match=f"lines 42 and {len(ids) + 1};"):
+            open_corpus(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("file", ["index.json", *corpus_module.FILES])
+@pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "one bit"])
+def test_a_damaged_index_is_made_again(tmp_path: Path, small: Path, file: str, harm: str) -> None:
+    open_corpus(small, tmp_path / "cache").close()
+    (victim,) = (tmp_path / "cache").glob(f"*/{file}")
+    content = bytearray(victim.read_bytes())
+    if harm == "removed":
+        victim.unlink()
+    elif harm == "one bit":
+        content[-2] ^= 4
+        victim.write_bytes(content)
+    else:
+        victim.write_bytes(content[: len(content) // 2 if harm == "cut" else 0])
+    with open_corpus(small, tmp_path / "cache") as corpus:
+        assert corpus.rows(["d8", "d1"]).tolist() == [8, 1]
+        assert corpus[8].text == "text 8"
+    open_corpus(small, tmp_path / "cache", never).close()
+
+
+def test_a_changed_file_is_read_again_even_when_its_size_is_the_same(tmp_path: Path, small: Path) -> None:
+    with open_corpus(small, tmp_path / "cache") as corpus:
+        first = corpus.sha256
+    small.write_bytes(small.read_bytes().replace(b"text 3", b"TEXT 4").replace(b'"d5"', b'"e5"'))
+    with open_corpus(small, tmp_path / "cache") as corpus:
+        assert corpus.sha256 != first
+        assert corpus[3].text == "TEXT 4"
+        assert corpus.rows(["d5", "e5"]).tolist() == [-1, 5]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_file_replaced_while_in_use_is_noticed(tmp_path: Path, small: Path) -> None:
+    with open_corpus(small, tmp_path / "cache") as corpus:
+        shorter = written(
+            tmp_path / "other.jsonl", [{"_id": f"d{n}", "title": f"T{n}", "text": f"text {n}"} for n in range(8)]
+        )
+        os.replace(shorter, small)  # noqa: PTH105
+        with pytest.raises(UserError, match="changed while it was in use"):
+            list(corpus.iter())
+        os.replace(written(tmp_path / "other.jsonl", [{"_id": "e", "text": ""}]), small)  # noqa: PTH105
+        with pytest.raises(UserError, match="changed while it was in use"):
+            next(corpus.iter())
+
+
+def test_a_file_that_grows_during_the_scan_is_refused(tmp_path: Path, small: Path) -> None:
+    def grow(done: int, total: int) -> None:
+        small.write_bytes(small.read_bytes() + b'{"_id": "late", "text": ""}\n')
+
+    with pytest.raises(UserError, match="changed while it was read"):
+        open_corpus(small, tmp_path / "cache", grow)
+
+
+def _lookups(path: Path, cache: Path) -> tuple[str, int]:
+    with open_corpus(path, cache) as corpus:
+        return corpus.sha256, int(corpus.rows(["d4999"])[0])
+
+
+def test_processes_that_open_at_once_agree(tmp_path: Path) -> None:
+    path = written(tmp_path / "corpus.jsonl", [{"_id": f"d{n}", "text": "t"} for n in range(5000)])
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        for _ in range(3):
+            found = pool.starmap(_lookups, [(path, tmp_path / "cache")] * 8, chunksize=1)
+            assert found == [(hashlib.sha256(path.read_bytes()).hexdigest(), 4999)] * 8
+            path.write_bytes(path.read_bytes().replace(b'"t"', b'"u"'))
+            found = pool.starmap(_lookups, [(path, tmp_path / "cache")] * 8, chunksize=1)
+            assert found == [(hashlib.sha256(path.read_bytes()).hexdigest(), 4999)] * 8
+            path.write_bytes(path.read_bytes().replace(b'"u"', b'"tt"'))
+            path.write_bytes(path.read_bytes().replace(b'"tt"', b'"t"'))
+    assert not list((tmp_path / "cache").glob(".*.tmp"))
+
+
+def test_threads_share_a_corpus(tmp_path: Path) -> None:
+    path = written(tmp_path / "corpus.jsonl", [{"_id": f"d{n}", "text": "t" * (n % 97)} for n in range(3000)])
+    with open_corpus(path, tmp_path / "cache") as corpus, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda row: corpus[row] == (f"d{row}", "", "t" * (row % 97)), range(3000)))
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from harness.corpus import open_corpus
+with open_corpus(Path(sys.argv[1]), Path(sys.argv[2])) as corpus:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert sum(len(corpus[row].text) for row in range(len(corpus))) == sum(len(each.text) for each in corpus.iter())
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts KiB on Linux")
+def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
+    path = written(tmp_path / "corpus.jsonl", [{"_id": f"d{n}", "text": "t" * 20_000} for n in range(4000)])
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(path), str(tmp_path / "cache")], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 8 * 1024, "KiB, for 80 MB of text"
+
+
+def test_real_collection(tmp_path: Path, shared: Path) -> None:
+    path = shared / "data" / "scifact" / "corpus.jsonl"
+    records = [json.loads(line) for line in path.open(encoding="utf-8")]
+    with open_corpus(path, tmp_path) as corpus:
+        assert isinstance(corpus, Corpus)
+        assert len(corpus) == 5183
+        assert list(corpus.iter()) == [(r["_id"], r["title"], r["text"]) for r in records]
+        assert corpus.rows([r["_id"] for r in reversed(records)]).tolist() == list(range(5183))[::-1]

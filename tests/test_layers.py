@@ -1,0 +1,104 @@
+"""The map of the rooms, kept: who may import whom, and what must not be imported to print a help text."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = {"atomic", "corpus", "dataset", "records", "doctor", "catalog", "fetch", "weights", "registry", "hookspecs"}
+ALLOWED: dict[str, set[str]] = {
+    "spec": set(),
+    "hookspecs": {"spec"},
+    "atomic": {"spec"},
+    "run": {"spec", "atomic"},
+    "measure": {"spec", "run"},
+    "geometry": set(),
+    "hubness": set(),
+    "vectors": {"spec", "atomic"},
+    "encode": {"spec", "vectors"},
+    "index": {"spec", "vectors"},
+    "manifest": set(),
+    "store": {"spec", "atomic", "measure"},
+    "prepared": {"spec", "atomic", "vectors", "encode", *DATA},
+    "lexical": {"spec", "atomic", "corpus", "prepared"},
+    "check": {"spec", "encode", "prepared", "registry"},
+}
+"""Module of harness/ -> the modules of harness/ it may import. Data rooms import data rooms, run and encode's progress."""
+HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(ALLOWED))
+def test_modules_import_only_what_lies_below_them(module: str) -> None:
+    names = {name.split(".")[1] for name in imports(ROOT / "harness" / f"{module}.py") if name.startswith("harness.")}
+    ours = {name for name in names if (ROOT / "harness" / f"{name}.py").exists()}
+    assert ours <= ALLOWED[module], f"harness/{module}.py imports {sorted(ours - ALLOWED[module])}"
+
+
+def test_only_the_command_line_imports_the_pipeline() -> None:
+    for file in (ROOT / "harness").rglob("*.py"):
+        uses = any(name.startswith("harness.pipeline") for name in imports(file))
+        assert not uses or file.parent.name == "cli", file
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("harness", ("plugins", "training", "reports")),
+        ("plugins", ("training", "reports", "benchmarks")),
+        ("reports", ("plugins", "training", "benchmarks")),
+        ("training", ("benchmarks",)),
+    ],
+)
+def test_rooms_come_in_through_hooks_alone(room: str, forbidden: tuple[str, ...]) -> None:
+    for file in (ROOT / room).rglob("*.py"):
+        wrong = [name for name in imports(file) if name.split(".")[0] in forbidden]
+        assert not wrong, f"{file} imports {wrong}"
+
+
+def test_only_fetch_opens_a_connection() -> None:
+    network = {"socket", "urllib", "http", "requests", "httpx", "huggingface_hub", "ftplib"}
+    for room in ("harness", "plugins", "reports", "training"):
+        for file in (ROOT / room).rglob("*.py"):
+            if file != ROOT / "harness" / "fetch.py":
+                assert not {name.split(".")[0] for name in imports(file)} & network, file
+
+
+def test_no_file_is_long_and_none_is_a_drawer() -> None:
+    for room in ("harness", "plugins", "reports", "training", "benchmarks"):
+        for file in (ROOT / room).rglob("*.py"):
+            assert len(file.read_text().splitlines()) <= 300, f"{file} has over 300 lines"
+            assert file.stem not in ("utils", "util", "base", "helpers", "common", "misc"), file
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["models"], ["datasets"], ["suites"], ["benchmark", "--help"], ["report", "--help"]]
+)
+def test_listing_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom harness.cli.main import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"heavy = [m for m in {HEAVY!r} if m in sys.modules]\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**__import__("os").environ, "HARNESS_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr

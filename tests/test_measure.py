@@ -1,0 +1,210 @@
+"""Measures against trec_eval itself (pytrec_eval called directly) and against plain arithmetic."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import pytrec_eval
+
+from harness.measure import CHUNK, MEASURES, measure, measure_names
+from harness.run import Ranking, rank
+from harness.spec import Qrels, UserError
+
+TREC = {
+    "nDCG@10": "ndcg_cut_10",
+    "R@100": "recall_100",
+    "R@1000": "recall_1000",
+    "AP@1000": "map_cut_1000",
+    "P@5": "P_5",
+    "RR": "recip_rank",
+    "Rprec": "Rprec",
+    "Success@3": "success_3",
+}
+
+
+def collection(seed: int, queries: int = 300) -> tuple[Qrels, dict[str, dict[str, float]]]:
+    """Graded and negative judgements, heavy ties, unjudged documents, missing queries, empty and unjudged ones."""
+    rng = np.random.default_rng(seed)
+    qrels: Qrels = {}
+    run: dict[str, dict[str, float]] = {}
+    for query in range(queries):
+        judged = rng.choice(200, rng.integers(1, 30), replace=False)
+        grades = rng.choice([-2, -1, 0, 1, 2, 3], len(judged)) if query % 7 else np.zeros(len(judged), int)
+        qrels[f"q{query}"] = {f"d{doc}": int(grade) for doc, grade in zip(judged, grades, strict=True)}
+        if query % 5 == 0:
+            continue
+        retrieved = rng.choice(250, rng.integers(0, 150), replace=False)
+        levels = 1 if query % 11 == 0 else 12
+        scores = rng.integers(-levels // 2, levels // 2 + 1, len(retrieved)) / 4
+        run[f"q{query}"] = {f"d{doc}": float(score) for doc, score in zip(retrieved, scores, strict=True)}
+    run["unjudged"] = {"d1": 1.0}
+    return qrels, run
+
+
+def rankings(run: dict[str, dict[str, float]]) -> list[Ranking]:
+    return [rank(query, list(docs), np.array(list(docs.values())), 1000) for query, docs in run.items()]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_to_trec_eval_on_every_query(seed: int) -> None:
+    qrels, run = collection(seed)
+    scores = measure(qrels, iter(rankings(run)), tuple(TREC))
+    readable = {query: docs for query, docs in qrels.items() if max(docs.values()) >= 0}
+    expected = pytrec_eval.RelevanceEvaluator(readable, set(TREC.values())).evaluate(run)
+    assert scores.query_ids == list(qrels)
+    for query, row in zip(scores.query_ids, scores.values, strict=True):
+        for name, value in zip(scores.measures, row, strict=True):
+            reference = expected[query][TREC[name]] if run.get(query) and query in readable else 0
+            assert value == pytest.approx(reference, abs=1e-6), (query, name)
+
+
+def brute_force_rr(qrels: Qrels, run: dict[str, dict[str, float]], query: str, cutoff: int) -> float:
+    ordered = sorted(run.get(query, {}).items(), key=lambda pair: (pair[1], pair[0]), reverse=True)
+    places = [place for place, (doc, _) in enumerate(ordered, 1) if qrels[query].get(doc, 0) > 0]
+    return 1 / places[0] if places and places[0] <= cutoff else 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rr_at_10_has_trec_evals_ties(seed: int) -> None:
+    qrels, run = collection(seed)
+    values = measure(qrels, rankings(run), ["RR@10"]).values[:, 0]
+    readable = {query: docs for query, docs in qrels.items() if max(docs.values()) >= 0}
+    whole = pytrec_eval.RelevanceEvaluator(readable, {"recip_rank"}).evaluate(run)
+    for query, value in zip(qrels, values, strict=True):
+        assert value == pytest.approx(brute_force_rr(qrels, run, query, 10))
+        uncut = whole.get(query, {}).get("recip_rank", 0.0)
+        assert value == pytest.approx(uncut if uncut > 1 / 10.5 else 0.0)
+    import ir_measures
+
+    routed = {m.query_id: m.value for m in ir_measures.iter_calc([ir_measures.RR @ 10], qrels, run)}
+    assert any(abs(routed[query] - value) > 0.1 for query, value in zip(qrels, values, strict=True)), "no trap any more"
+
+
+def test_a_constant_scorer_is_judged_alike_by_every_measure() -> None:
+    """One relevant document, everything tied: all measures must see it at the place its id gives it."""
+    ids = [f"d{i}" for i in range(10)]
+    for relevant in ids:
+        scores = measure({"q": {relevant: 1}}, [rank("q", ids, np.ones(10), 10)], MEASURES)
+        place = 10 - int(relevant[1:])
+        expected = {
+            "nDCG@10": 1 / math.log2(place + 1),
+            "R@100": 1,
+            "R@1000": 1,
+            "AP@1000": 1 / place,
+            "RR@10": 1 / place,
+        }
+        assert scores.mean() == pytest.approx(expected)
+
+
+def test_ndcg_by_hand() -> None:
+    """Linear gains, log2 discounts, negative grades gain nothing, the ideal ranking over all judged documents."""
+    qrels = {"q": {"a": 3, "b": 2, "c": 1, "d": -5}}
+    ranking = rank("q", ["d", "b", "x", "a"], np.array([4.0, 3.0, 2.0, 1.0]), 10)
+    ideal = 3 + 2 / math.log2(3) + 1 / 2
+    expected = (2 / math.log2(3) + 3 / math.log2(5)) / ideal
+    assert measure(qrels, [ranking], ["nDCG@10"]).values[0, 0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("extra", [0, 1, CHUNK + 1])
+def test_missing_queries_count_0(extra: int) -> None:
+    qrels: Qrels = {f"q{i}": {"d": 1} for i in range(10 + extra)}
+    there = [Ranking(f"q{i}", ["d"], np.ones(1, np.float32)) for i in range(5)]
+    empty = [Ranking("q5", [], np.empty(0, np.float32))]
+    foreign = [Ranking("x", ["d"], np.ones(1, np.float32)), Ranking("y", [], np.empty(0, np.float32))]
+    scores = measure(qrels, there + empty + foreign)
+    assert (scores.judged, scores.missing, scores.unjudged) == (10 + extra, 5 + extra, 2)
+    assert scores.mean() == pytest.approx(dict.fromkeys(MEASURES, 5 / (10 + extra)))
+    assert measure(qrels, []).mean() == dict.fromkeys(MEASURES, 0.0)
+
+
+def test_empty_qrels_entries_are_dropped_and_spoil_nothing() -> None:
+    qrels: Qrels = {"a": {"d": 1}, "b": {}, "c": {"d": 1}, "e": {"d": 0}}
+    scores = measure(qrels, [Ranking(query, ["d"], np.ones(1, np.float32)) for query in "abce"])
+    assert (scores.query_ids, scores.dropped, scores.unjudged, scores.missing) == (["a", "c", "e"], 1, 1, 0)
+    assert scores.values.tolist() == [[1.0] * 5, [1.0] * 5, [0.0] * 5]
+    with pytest.raises(UserError, match="judge no document"):
+        measure({"b": {}}, [])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_order_of_queries_and_chunks_do_not_matter(seed: int) -> None:
+    qrels, run = collection(seed, queries=2 * CHUNK + 10)
+    forward, backward = measure(qrels, rankings(run)), measure(qrels, rankings(run)[::-1])
+    assert np.array_equal(forward.values, backward.values)
+    assert forward.missing == backward.missing
+    some = list(qrels)[:: CHUNK // 2]
+    alone = measure({query: qrels[query] for query in some}, rankings(run))
+    assert np.array_equal(alone.values, forward.values[[forward.query_ids.index(query) for query in some]])
+
+
+def test_measures_with_parameters_do_not_leak_into_others() -> None:
+    qrels, run = collection(9, queries=40)
+    names = [
+        "nDCG(gains={1:5})@10",
+        "nDCG@10",
+        "P(judged_only=True)@5",
+        "NumRet",
+        "P(rel=2)@5",
+        "P@5",
+        "AP(rel=3)@1000",
+    ]
+    together = measure(qrels, rankings(run), names)
+    assert together.measures == tuple(names)
+    for column, name in enumerate(names):
+        assert np.array_equal(together.values[:, column], measure(qrels, rankings(run), [name]).values[:, 0])
+    regraded = {q: {d: 5 if grade == 1 else grade for d, grade in docs.items()} for q, docs in qrels.items()}
+    assert np.array_equal(together.values[:, 0], measure(regraded, rankings(run), ["nDCG@10"]).values[:, 0])
+
+
+@pytest.mark.parametrize("grades", [[-2], [-1, -1], [-5, -1, -3]])
+def test_judgements_that_are_all_negative_count_0_and_spoil_nothing(grades: list[int]) -> None:
+    """trec_eval walks out of its array here, and ends the process or takes the previous query's grades."""
+    hated = {f"d{i}": grade for i, grade in enumerate(grades)}
+    qrels: Qrels = {"zeros": {"d0": 0}, "hated": hated, "loved": {"d0": 3}, "hated too": hated}
+    scores = measure(qrels, [rank(query, ["d0", "d1", "d2"], np.array([3.0, 2.0, 1.0]), 3) for query in qrels])
+    assert scores.values.tolist() == [[0.0] * 5, [0.0] * 5, [1.0] * 5, [0.0] * 5]
+
+
+def test_a_query_or_document_ranked_twice_is_refused() -> None:
+    once = Ranking("q", ["d"], np.ones(1, np.float32))
+    with pytest.raises(ValueError, match="ranked twice"):
+        measure({"q": {"d": 1}}, [once, once])
+    with pytest.raises(ValueError, match="document twice"):
+        measure({"q": {"d": 1}}, [Ranking("q", ["d", "d"], np.ones(2, np.float32))])
+
+
+def test_names_a_user_types() -> None:
+    assert measure_names("nDCG@20 P@5,  RR(rel=2)@10 MRR@10 RR@10") == ("nDCG@20", "P@5", "RR(rel=2)@10", "RR@10")
+    assert measure_names("nDCG(gains={0: 0, 1: 5})@10") == ("nDCG(gains={1:5})@10",)
+    assert measure_names(" ".join(MEASURES)) == MEASURES
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("ndcg@10", "did you mean nDCG@10"),
+        ("NDGC@20", "did you mean nDCG@20"),
+        ("ndcg_cut_10", "did you mean nDCG@10"),
+        ("map", "did you mean AP"),
+        ("recall_100", "did you mean R@100"),
+        ("quality", "type names as in nDCG@10"),
+        ("R@0", "cutoff must be 1 or more"),  # ends the process in trec_eval
+        ("P", "cutoff=nothing"),
+        ("nDCG@x", "cannot be computed"),
+        ("nDCG(depth=3)", "depth"),
+        ("alpha_nDCG@10", "no provider"),  # needs subtopics, which Qrels do not have
+        ("", "No measure is named"),
+    ],
+)
+def test_unknown_measures(typed: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        measure_names(typed)
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, harness.measure; print({'ir_measures', 'pandas', 'pytrec_eval'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

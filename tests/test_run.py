@@ -1,0 +1,241 @@
+"""The order of documents, and run and qrels files."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from harness.run import Ranking, rank, read_qrels, read_run, run_writer, strictly_ordered, write_run
+from harness.spec import UserError
+
+ULP = 1 + 2.0**-24
+"""Factor that separates two float64 scores which round to one float32."""
+
+
+def exact_order(ids: list[str], scores: list[float]) -> list[str]:
+    """Brute force on the float64 scores, ids compared as strcmp compares their bytes."""
+    by_id = sorted(zip(ids, scores, strict=True), key=lambda pair: pair[0].encode(), reverse=True)
+    return [doc_id for doc_id, _ in sorted(by_id, key=lambda pair: -pair[1])]
+
+
+def trec_eval_order(ranking: Ranking) -> list[str]:
+    """The order trec_eval makes of a ranking's float32 scores: recip_rank of each document tells its place."""
+    run = {"q": dict(zip(ranking.doc_ids, map(float, ranking.scores), strict=True))}
+    place = {}
+    for doc_id in ranking.doc_ids:
+        evaluated = pytrec_eval.RelevanceEvaluator({"q": {doc_id: 1}}, {"recip_rank"}).evaluate(run)
+        place[doc_id] = round(1 / evaluated["q"]["recip_rank"])
+    return sorted(place, key=lambda doc_id: place[doc_id])
+
+
+CLOSE = [0.0, -0.0, 1.0, ULP, ULP**2, 1 - 2.0**-26, -1.0, -ULP, 1e-46, 2e-46, -1e-46, 1e-40, 5e-324]
+HUGE = [1e300, 2e300, -1e300, -2e300, math.inf, -math.inf, 3.4028234663852886e38, 3.4028235e38, -3.4028235e38, -3.5e38]
+crowded = st.sampled_from([*CLOSE, *HUGE])
+anything = st.floats(allow_nan=False)
+IDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(IDS, crowded | anything, min_size=1, max_size=25))
+@example({"a": math.inf, "b": 1e300, "c": 2e300, "d": 3.4e38})
+@example({"a": -math.inf, "b": -1e300, "c": -2e300, "d": -3.5e38, "e": -3.4028235e38})
+@example({"a": 0.0, "b": -0.0, "c": 1e-300, "d": -1e-300})
+@example({f"d{i}": 1.0 + i * 1e-12 for i in range(25)})
+@example({f"d{i}": 0.5 for i in range(25)})
+def test_float32_scores_keep_the_float64_order(scored: dict[str, float]) -> None:
+    ids, scores = list(scored), list(scored.values())
+    ranking = rank("q", ids, np.array(scores), len(ids))
+    expected = exact_order(ids, scores)
+    assert ranking.doc_ids == expected
+    assert exact_order(ranking.doc_ids[::-1], ranking.scores.tolist()[::-1]) == expected
+    assert ranking.scores.dtype == np.float32
+    for (one, next_one), (low, high) in zip(pairwise(expected), pairwise(ranking.scores.tolist()), strict=True):
+        assert (scored[one] == scored[next_one]) == (low == high)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trec_eval_sees_the_same_order(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ids = [f"d{i}" for i in rng.permutation(60)]
+    scores = rng.choice([1.0, ULP, ULP**2, 0.0, -0.0, -1.0, 1e-42, -ULP], 60) * rng.choice([1, 1 + 1e-12], 60)
+    assert trec_eval_order(rank("q", ids, scores, 60)) == exact_order(ids, scores.tolist())
+
+
+def test_without_the_steps_trec_eval_would_reorder() -> None:
+    """The trap itself: two float64 scores, one float32."""
+    assert np.float32(ULP) == np.float32(1.0)
+    naive = Ranking("q", ["a", "b"], np.array([ULP, 1.0], dtype=np.float32))
+    assert trec_eval_order(naive) == ["b", "a"]
+    assert trec_eval_order(rank("q", ["b", "a"], np.array([1.0, ULP]), 2)) == ["a", "b"]
+
+
+def test_scores_that_float32_tells_apart_are_left_alone() -> None:
+    scores = -np.sort(-np.random.default_rng(0).standard_normal(1000).astype(np.float32))
+    assert np.array_equal(strictly_ordered(scores.astype(np.float64)), scores)
+
+
+def test_collapsing_scores_move_by_single_steps() -> None:
+    falling = np.array([1 + 3e-12, 1 + 2e-12, 1 + 1e-12, 1.0])
+    expected = [1.0]
+    for _ in range(3):
+        expected.append(float(np.nextafter(np.float32(expected[-1]), np.float32(-1))))
+    assert strictly_ordered(falling).tolist() == expected
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 10])
+def test_ties_across_the_cut_go_to_the_larger_id(k: int) -> None:
+    ids, scores = ["a", "c", "e", "b", "d"], np.array([2.0, 1.0, 1.0, 1.0, 1.0])
+    assert rank("q", ids, scores, k).doc_ids == ["a", "e", "d", "c", "b"][:k]
+    assert len(rank("q", ids, scores, k).scores) == min(k, 5)
+
+
+def test_a_query_is_excluded_before_the_cut() -> None:
+    ids, scores = ["q", "a", "b", "c"], np.array([9.0, 1.0, 2.0, 2.0])
+    assert rank("q", ids, scores, 2, exclude="q").doc_ids == ["c", "b"]
+    assert rank("q", ["q"], np.array([1.0]), 2, exclude="q").doc_ids == []
+    assert rank("x", ids, scores, 4, exclude="x").doc_ids == ["q", "c", "b", "a"]
+
+
+def test_rank_refuses_what_has_no_order() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        rank("q", ["a", "b"], np.array([1.0, np.nan]), 2)
+    with pytest.raises(ValueError, match="2 documents"):
+        rank("q", ["a", "b"], np.array([1.0]), 2)
+    with pytest.raises(ValueError, match="k=0"):
+        rank("q", ["a"], np.array([1.0]), 0)
+    assert rank("q", [], np.array([]), 5).doc_ids == []
+
+
+def random_rankings(seed: int) -> list[Ranking]:
+    rng = np.random.default_rng(seed)
+    scale = 10.0 ** rng.integers(-42, 38, (20, 1))
+    scores = rng.standard_normal((20, 50)).round(1) * scale
+    return [rank(f"q{i}", [f"d{j}é\u2028" for j in rng.permutation(50)], row, 40) for i, row in enumerate(scores)]
+
+
+@pytest.mark.parametrize("name", ["run.trec", "run.trec.gz"])
+def test_runs_come_back_exactly(tmp_path: Path, name: str) -> None:
+    rankings = [*random_rankings(1), Ranking("inf", ["b", "a"], np.array([np.inf, -np.inf], dtype=np.float32))]
+    write_run(tmp_path / name, iter(rankings), "tag")
+    for wrote, read in zip(rankings, read_run(tmp_path / name), strict=True):
+        assert (wrote.query_id, wrote.doc_ids) == (read.query_id, read.doc_ids)
+        assert np.array_equal(wrote.scores, read.scores)
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
+    write_run(tmp_path / "a.gz", random_rankings(2), "tag")
+    write_run(tmp_path / "sub" / "b.gz", random_rankings(2), "tag")
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "sub" / "b.gz").read_bytes()
+    with run_writer(tmp_path / "c.gz", "tag") as write:
+        for ranking in random_rankings(2):
+            write(ranking)
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "c.gz").read_bytes()
+    assert (tmp_path / "a.gz").read_bytes()[3:8] == b"\0\0\0\0\0"  # no file name, no time
+
+
+def test_a_written_run_is_what_trec_eval_reads(tmp_path: Path) -> None:
+    (ranking,) = random_rankings(3)[:1]
+    write_run(tmp_path / "run", [ranking], "tag")
+    lines = (tmp_path / "run").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [line.split(" ")[3] for line in lines] == [str(place) for place in range(1, 41)]
+    assert {(line.split(" ")[1], line.split(" ")[5]) for line in lines} == {("Q0", "tag")}
+    assert [np.float32(line.split(" ")[4]) for line in lines] == ranking.scores.tolist()
+
+
+@pytest.mark.parametrize(
+    ("ranking", "tag", "said"),
+    [
+        (Ranking("q 1", ["d"], np.ones(1, np.float32)), "t", "Query id 'q 1'"),
+        (Ranking("q", ["d", "a\tb"], np.ones(2, np.float32)), "t", r"Document id 'a\\tb'"),
+        (Ranking("q", ["d", ""], np.ones(2, np.float32)), "t", "Document id ''"),
+        (Ranking("q", ["d"], np.ones(1, np.float32)), "my run", "tag 'my run'"),
+    ],
+)
+def test_what_a_trec_run_cannot_carry(tmp_path: Path, ranking: Ranking, tag: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        write_run(tmp_path / "run", [ranking], tag)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_peoples_runs(tmp_path: Path) -> None:
+    """Tabs, rank 0, queries and lines in any order, blank lines, a byte-order mark, Windows line ends."""
+    text = "\ufeffq2 Q0 a 0 1.5 x\r\n\nq1\tQ0\tb\t0\t1e-3\tx\nq2 Q0 c 0 2 x\nq1 0  a  7 0.001 x\nq1 Q0 z 1 -3 x"
+    (tmp_path / "run").write_bytes(text.encode())
+    assert {r.query_id: r.doc_ids for r in read_run(tmp_path / "run")} == {"q1": ["b", "a", "z"], "q2": ["c", "a"]}
+
+
+def test_foreign_scores_are_compared_as_trec_eval_compares_them(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text(f"q Q0 a 1 {ULP!r} x\nq Q0 b 2 1.0 x\n")
+    run = {"q": {"a": ULP, "b": 1.0}}
+    reciprocal = pytrec_eval.RelevanceEvaluator({"q": {"a": 1}}, {"recip_rank"}).evaluate(run)["q"]["recip_rank"]
+    (ranking,) = read_run(tmp_path / "run")
+    assert 1 / reciprocal == ranking.doc_ids.index("a") + 1 == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"q Q0 a 1 1.0 x\nq Q0 b 1.0 x\n", "Line 2 .* has 5 columns"),
+        (b"q Q0 a 1 1.0 x y\n", "Line 1 .* has 7 columns"),
+        (b"\nq Q0 a 1 one x\n", "Line 2 .*'one'.* not a number"),
+        (b"q Q0 a 1 nan x\n", "Line 1 .*'nan'.* not a number"),
+        (b"q Q0 a 1 2 x\nr Q0 a 1 2 x\nq Q0 a 2 1 x\n", "Line 3 .* document a a second time for query q"),
+        (b"q Q0 \xff 1 2 x\n", "Line 1 .* not UTF-8"),
+        (gzip.compress(b"q Q0 a 1 2 x\n" * 100)[:-9], "cannot be read to its end"),
+    ],
+)
+def test_mistakes_in_a_run_name_the_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "run").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        list(read_run(tmp_path / "run"))
+
+
+def test_a_missing_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no file"):
+        list(read_run(tmp_path / "run"))
+
+
+def test_both_kinds_of_qrels(tmp_path: Path) -> None:
+    judgements = {"q2": {"b": 2, "a": -1}, "q1": {"a": 0}}
+    (tmp_path / "trec").write_text("q2 0 b 2\nq2 0 a -1\n\nq1\t0\ta\t0\n")
+    (tmp_path / "beir.tsv").write_text("query-id\tcorpus-id\tscore\nq2\tb\t2\nq2\ta\t-1\nq1\ta\t0\n")
+    (tmp_path / "bare.tsv").write_text("q2\tb\t2\nq2\ta\t-1\nq2\tb\t2\nq1\ta\t0\n")
+    for name in ("trec", "beir.tsv", "bare.tsv"):
+        assert read_qrels(tmp_path / name) == judgements
+        assert list(read_qrels(tmp_path / name)) == ["q2", "q1"]
+    (tmp_path / "spaces.tsv").write_text("query-id\tcorpus-id\tscore\na query\ta document\t1\n")
+    assert read_qrels(tmp_path / "spaces.tsv") == {"a query": {"a document": 1}}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("q 0 a 1\nq 0 b\n", "Line 2 .* has 3 columns"),
+        ("q\ta\t1\nq\ta\n", "Line 2 .* has 2 columns"),
+        ("q 0 a yes\n", "Line 1 .*'yes' is not an integer"),
+        ("query-id\tcorpus-id\tscore\nq\ta\t0.5\n", "Line 2 .*'0.5' is not an integer"),
+        ("q 0 a 1\nq 0 a 0\n", "Line 2 .* judges document a for query q 0, an earlier line 1"),
+        ("", "holds no judgements"),
+        ("query-id\tcorpus-id\tscore\n", "holds no judgements"),
+    ],
+)
+def test_mistakes_in_qrels_name_the_line(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "qrels").write_text(content)
+    with pytest.raises(UserError, match=said):
+        read_qrels(tmp_path / "qrels")
+
+
+def test_published_judgements(shared: Path) -> None:
+    """The same judgements in both formats."""
+    trec = read_qrels(shared / "reference" / "beir-topics-qrels" / "qrels.beir-v1.0.0-scifact.test.txt")
+    beir = read_qrels(shared / "data" / "scifact" / "qrels" / "test.tsv")
+    assert trec == beir
+    assert len(beir) == 300
