@@ -33,7 +33,8 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
-                f"{path} cannot be written ({error.strerror}); choose a folder you may write to, with HARNESS_HOME or --results."
+                f"{path} cannot be written ({error.strerror}); choose a folder you may write to, "
+                f"with HARNESS_HOME or --results."
             ) from error
         if error.errno == errno.EIO:
             raise UserError(
@@ -73,9 +74,9 @@ def dump_json(content: Any) -> bytes:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty temporary folder that becomes ``path`` when the block ends well, replacing what was there.
+    """Yields an empty temporary folder that becomes ``path`` when the block ends well, replacing the old one.
 
-    A replaced folder steps aside as ``.NAME.old`` for the moment between the two renames; `recover` undoes a kill there.
+    A replaced folder steps aside as ``.NAME.old`` between the two renames; `recover` undoes a kill there.
     """
     temporary, aside = _temporary(path), path.with_name(f".{path.name}.old")
     with disk_errors(path):

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from harness.atomic import recover, whole_folder
 from harness.dataset import Dataset, open_dataset
-from harness.encode import Progress
 from harness.registry import Registry, unknown
-from harness.spec import DatasetSpec, UserError, resolve
+from harness.spec import DatasetSpec, Progress, UserError, resolve
 
 SUITES: dict[str, tuple[str, ...]] = {"demo": ("pydocs",)}
 """Suite -> names of its datasets."""
@@ -54,16 +53,15 @@ def open_named(
     looks_like_path = "/" in text or os.sep in text or text.startswith((".", "~"))
     if text in registry.datasets and not looks_like_path:
         spec = registry.datasets[text]
+        folder, name, split = built(spec, home, progress), spec.name, split or spec.split
         exclude_self = spec.exclude_self if exclude_self is None else exclude_self
-        folder = built(spec, home, progress)
-        return open_dataset(
-            folder, cache=cache, name=spec.name, split=split or spec.split, exclude_self=exclude_self, limit=limit
-        )
-    if not looks_like_path and not Path(text).is_dir():
-        raise UserError(
-            unknown("dataset", text, registry.datasets) + " For a folder of your own, type its path (-d ./folder)."
-        )
-    return open_dataset(Path(text).expanduser(), cache=cache, split=split, exclude_self=exclude_self, limit=limit)
+    elif looks_like_path or Path(text).is_dir():
+        folder, name = Path(text).expanduser(), None
+    else:
+        sentence = unknown("dataset", text, registry.datasets)
+        raise UserError(f"{sentence} For a folder of your own, type its path (-d ./folder).")
+    choice = {"name": name, "split": split, "exclude_self": exclude_self, "limit": limit}
+    return open_dataset(folder, cache=cache, progress=progress, **choice)  # type: ignore[arg-type]
 
 
 def open_all(

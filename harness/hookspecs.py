@@ -24,7 +24,8 @@ def harness_models() -> Iterable[ModelSpec]:
     class Mine:
         dim = 64
         def encode(self, texts, *, role):
-            return np.array([np.bincount(np.frombuffer(t.encode(), np.uint8) % 64, minlength=64) for t in texts], np.float32)
+            counts = [np.bincount(np.frombuffer(t.encode(), np.uint8) % 64, minlength=64) for t in texts]
+                return np.array(counts, np.float32)
 
     def load(options):
         return Mine()
@@ -44,4 +45,4 @@ def harness_datasets() -> Iterable[DatasetSpec]:
 
 @hookspec
 def harness_commands(group: click.Group) -> None:
-    """Adds click commands to the ``harness`` group, as in ``group.add_command(my_command)``. Import heavy things inside."""
+    """Adds click commands to the ``harness`` group: ``group.add_command(mine)``. Import heavy things inside."""

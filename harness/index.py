@@ -1,10 +1,10 @@
 """Exact search: FAISS proposes in float32, float64 disposes.
 
 FAISS computes |q|^2 + |x|^2 - 2 q.x in float32, which on anisotropic vectors loses the small differences that rank
-documents, and differently for different block sizes. So both sides are centred by the corpus mean first (distances do not
-change), more candidates than k are taken, and the candidates' distances are computed again in float64 from the vectors
-themselves. A query whose k-th distance is too near the last candidate's to exclude a miss is searched again with twice
-the margin. The result is the float64 brute-force ranking, whatever the block sizes.
+documents, and differently for different block sizes. So both sides are centred by the corpus mean first (distances do
+not change), more candidates than k are taken, and the candidates' distances are computed again in float64 from the
+vectors themselves. A query whose k-th distance is too near the last candidate's to exclude a miss is searched again
+with twice the margin. The result is the float64 brute-force ranking, whatever the block sizes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _candidates(
     similarity: Similarity,
     block_rows: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Float32 nearest ``take``: squared distances or negated inner products ascending, rows, and their error bound per query."""
+    """Float32 nearest ``take``: squared distances or negated inner products, ascending; rows; error bound per query."""
     import faiss
 
     dot = similarity == "dot"

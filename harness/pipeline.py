@@ -16,7 +16,6 @@ import numpy as np
 
 from harness.atomic import content_key
 from harness.dataset import Dataset
-from harness.encode import Progress
 from harness.geometry import collect, panel
 from harness.hubness import Hubness
 from harness.index import search
@@ -26,7 +25,7 @@ from harness.measure import MEASURES, measure
 from harness.prepared import Prepared, dataset_vectors
 from harness.registry import ModelRef
 from harness.run import Ranking, rank, run_writer
-from harness.spec import Hits, PluginError, UserError
+from harness.spec import Hits, PluginError, Progress, UserError
 from harness.store import SCHEMA, Result, ResultStore, write_per_query
 
 K = 1000

@@ -1,4 +1,4 @@
-"""A model made ready for work: its weights found and verified at once, itself loaded only when something is computed."""
+"""A model made ready for work: weights found and verified at once, loaded only when something is computed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from harness import fetch, weights
 from harness.dataset import Dataset
-from harness.encode import Progress, encode_collection
+from harness.encode import encode_collection
 from harness.registry import ModelRef, missing_extra
-from harness.spec import DenseModel, LexicalModel, PluginError, Role, Similarity, UserError
+from harness.spec import DenseModel, LexicalModel, PluginError, Progress, Role, Similarity, UserError
 from harness.vectors import Vectors, VectorStore
 
 
@@ -58,7 +58,8 @@ class Prepared:
         """The loaded model; PluginError when it is no lexical model."""
         if not isinstance(self._loaded, LexicalModel):
             raise PluginError(
-                f"{self.label}: its load() gave no model with build(documents, directory) and search(directory, queries, k)."
+                f"{self.label}: its load() gave no model with build(documents, directory) "
+                f"and search(directory, queries, k)."
             )
         return self._loaded
 
@@ -72,7 +73,7 @@ class Prepared:
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
     ) -> tuple[Vectors, Cost]:
-        """Vectors of a collection (named by its content): stored ones where they are whole, else computed and stored."""
+        """Vectors of a collection (named by its content): the stored ones if they are whole, else computed now."""
         store = VectorStore(self.home, self.ref.key, role)
         found = store.read_list(collection)
         if found is None:

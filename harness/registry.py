@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import click
 import pluggy
 
 from harness import hookspecs
@@ -148,9 +149,20 @@ class Registry:
             raise UserError(f"{name} needs a folder; type -m path/to/folder.")
         return ModelRef(ref.spec, {**ref.options, **values}, values, ref.plugin)
 
+    def add_commands(self, group: click.Group) -> list[Broken]:
+        """Lets every plug-in add its commands; returns those that failed at it, each with its reason."""
+        named, failed = self.manager.list_name_plugin(), []
+        for name, plugin in named:
+            others = [other for _, other in named if other is not plugin]
+            try:
+                self.manager.subset_hook_caller("harness_commands", others)(group=group)
+            except Exception as error:  # the plug-in boundary
+                failed.append(Broken(name, f"{type(error).__name__}: {error}"))
+        return failed
+
 
 def split_options(text: str) -> tuple[str, dict[str, str]]:
-    """``"bm25:k1=0.9,b=0.4"`` -> ("bm25", {"k1": "0.9", "b": "0.4"}). A colon without ``=`` after it is part of a path."""
+    """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"}). A colon without ``=`` belongs to a path."""
     name, colon, rest = text.rpartition(":")
     if not colon or "=" not in rest:
         return text, {}

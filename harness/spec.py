@@ -23,6 +23,10 @@ Qrels = dict[str, dict[str, int]]
 """query id -> document id -> relevance (an integer; trec_eval's rules apply)."""
 
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done and how much there is (0: unknown); from any thread."""
+
+
 class UserError(Exception):
     """A mistake its user can mend. One sentence: what, why, what to type next. Exit code 2, no traceback."""
 
@@ -143,9 +147,9 @@ class DatasetSpec:
     name: str
     summary: str
     build: str
-    """``"module:callable"``; called with an empty folder, writes corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv into it."""
+    """``"module:callable"``; called with an empty folder, which it fills in BEIR format."""
     key: str
-    """``"module:callable"`` -> str naming everything the content depends on (package versions ...); part of the folder name."""
+    """``"module:callable"`` -> what the content depends on (package versions ...), as part of a folder name."""
     split: str = "test"
     exclude_self: bool = False
     """Whether a query is itself a document (same id), to be left out of its own ranking before the cut at k."""

@@ -1,4 +1,4 @@
-"""Results on disk: ``RESULTS/MODEL/DATASET/`` holds result.json, per_query.parquet and run.trec.gz, whole or not at all."""
+"""Results on disk: RESULTS/MODEL/DATASET/ holds result.json, per_query.parquet and run.trec.gz, or nothing at all."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ResultStore:
         return found if intact else None
 
     def write(self, model: str, dataset: str, fill: Callable[[Path], Result]) -> Result:
-        """Lets ``fill`` write the cell's files and say its result, adds their checksums, puts the whole folder in place."""
+        """Lets ``fill`` write the cell's files and say its result; adds checksums; puts the whole folder in place."""
         with whole_folder(self.folder(model, dataset)) as folder:
             result = fill(folder)
             result["manifest"]["files"] = {p.name: sha256_file(p) for p in sorted(folder.iterdir())}
@@ -110,7 +110,7 @@ def read_result(folder: Path) -> Result | Unreadable:
 
 
 def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:
-    """One row per judged query: query_id, query (its text), relevant (judgements above 0), and every measure (float64)."""
+    """One row per judged query: query_id, query (text), relevant (judgements above 0), every measure (float64)."""
     import pyarrow
     import pyarrow.parquet
 

@@ -1,8 +1,8 @@
 """Vectors on disk: shards keyed by the content of their texts, whole or absent, checked when read.
 
-``$HARNESS_HOME/vectors/MODELKEY/ROLE/`` holds ``KEY.npy`` and ``KEY.json`` per shard (the JSON is written last, so a shard
-without one does not exist), and ``list-COLLECTION.json``, the shards of one collection in order. Because a shard's key is
-the hash of its texts, two collections that share a stretch of texts share the shard, and nothing is ever stale.
+$HARNESS_HOME/vectors/MODELKEY/ROLE/ holds KEY.npy and KEY.json per shard (the JSON is written last, so a shard without
+one does not exist), and list-COLLECTION.json, the shards of one collection in order. Because a shard's key is the hash
+of its texts, two collections that share a stretch of texts share the shard, and nothing is ever stale.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from harness.spec import Role, Similarity
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 1 << 20
-"""A shard closes at so many texts or bytes of text: about equal work per shard, so a kill costs about the same anywhere."""
+"""A shard closes at so many texts or bytes of text: about equal work each, so a kill costs the same anywhere."""
 
 
 class Chunk(NamedTuple):
@@ -111,17 +112,32 @@ class VectorStore:
 class Vectors:
     """The vectors of one collection: float32 [n, dim] spread over shards, memory-mapped, unit length if asked for."""
 
-    def __init__(self, arrays: Sequence[NDArray[np.float32]], dim: int, *, normalise: bool = False) -> None:
-        self.arrays = arrays
+    def __init__(
+        self, array: Callable[[int], NDArray[np.float32]], rows: Sequence[int], dim: int, *, normalise: bool = False
+    ) -> None:
+        """``array(i)`` gives the i-th shard's vectors, ``rows[i]`` their number."""
+        # Every mapped file holds a descriptor, of which a process has about a thousand.
+        self._array = lru_cache(maxsize=256)(array)
         self.dim = dim
         self.normalise = normalise
-        self.starts = np.cumsum([0, *(len(a) for a in arrays)])
+        self.starts = np.cumsum([0, *rows])
 
     @classmethod
     def open(cls, store: VectorStore, shards: Sequence[Shard], *, normalise: bool = False) -> Vectors:
-        """Maps the shards' files; nothing is read yet."""
-        arrays = [np.load(store.folder / f"{s.key}.npy", mmap_mode="r", allow_pickle=False) for s in shards]
-        return cls(arrays, shards[0].dim if shards else 0, normalise=normalise)
+        """Vectors of these shards; their files are mapped when they are asked for."""
+
+        def array(shard: int) -> NDArray[np.float32]:
+            mapped: NDArray[np.float32] = np.load(
+                store.folder / f"{shards[shard].key}.npy", mmap_mode="r", allow_pickle=False
+            )
+            return mapped
+
+        return cls(array, [s.rows for s in shards], shards[0].dim if shards else 0, normalise=normalise)
+
+    @classmethod
+    def of(cls, *arrays: NDArray[np.float32], normalise: bool = False) -> Vectors:
+        """Vectors that are in memory (or mapped) already, as one array or several."""
+        return cls(arrays.__getitem__, [len(a) for a in arrays], arrays[0].shape[1], normalise=normalise)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -135,7 +151,7 @@ class Vectors:
     def blocks(self, rows: int = 65_536) -> Iterator[NDArray[np.float32]]:
         """float32 [<= rows, dim] blocks in order, each of whole shards where they fit."""
         held: list[NDArray[np.float32]] = []
-        for array in self.arrays:
+        for array in map(self._array, range(len(self.starts) - 1)):
             if held and sum(map(len, held)) + len(array) > rows:
                 yield self._scaled(np.concatenate(held))
                 held = []
@@ -149,5 +165,5 @@ class Vectors:
         shard_of = np.searchsorted(self.starts, rows, side="right") - 1
         for shard in np.unique(shard_of):
             here = shard_of == shard
-            out[here] = self.arrays[shard][rows[here] - self.starts[shard]]
+            out[here] = self._array(int(shard))[rows[here] - self.starts[shard]]
         return self._scaled(out)

@@ -73,8 +73,19 @@ def _scores(
     columns = [_column([cells.get((m, d)) for m in models], bold=d not in board.mixed) for d in datasets]
     columns += [_average_column(average, models, bold=not board.mixed & {*average.datasets}) for average in averages]
     headers = ["model", *map(escape, datasets), *(escape(average.name) for average in averages)]
+    isotropy = [_isotropy([cells.get((model, dataset)) for dataset in datasets]) for model in models]
+    if not title and any(value != "-" for value in isotropy):
+        columns.append(isotropy)
+        headers.append("isotropy" if len(datasets) == 1 else f"isotropy (mean of {len(datasets)})")
+        caption.append("Isotropy is that of the document vectors; it depends on their number and dimension, see below.")
     rows = [list(row) for row in zip(map(escape, models), *columns, strict=True)]
     return [f"## {MEASURE}{title}", " ".join(caption), _table(headers, rows)]
+
+
+def _isotropy(cells: Sequence[Cell | None]) -> str:
+    values = [cell.get("geometry", "documents", "isotropy") if cell else None for cell in cells]
+    known = [value for value in values if isinstance(value, int | float)]
+    return f"{sum(known) / len(known):.4f}" if known and len(known) == len(cells) else "-"
 
 
 def _column(cells: Sequence[Cell | None], *, bold: bool) -> list[str]:

@@ -36,7 +36,7 @@ def brute_force(
 
 
 def split(vectors: NDArray[np.float32], sizes: int) -> Vectors:
-    return Vectors([vectors[i : i + sizes] for i in range(0, len(vectors), sizes)], vectors.shape[1])
+    return Vectors.of(*(vectors[i : i + sizes] for i in range(0, len(vectors), sizes)))
 
 
 @pytest.mark.parametrize("similarity", ["euclidean", "dot"])
@@ -101,7 +101,7 @@ def test_k_larger_than_the_corpus_gives_all(k: int) -> None:
 
 def test_cosine_reads_unit_vectors_and_keeps_zero_vectors() -> None:
     raw = np.array([[3, 0], [0, 2], [0, 0], [1, 1]], np.float32)
-    vectors = Vectors([raw[:1], raw[1:]], 2, normalise=True)
+    vectors = Vectors.of(raw[:1], raw[1:], normalise=True)
     np.testing.assert_allclose(np.linalg.norm(vectors.gather(np.arange(4)), axis=1), [1, 1, 0, 1], rtol=1e-7)
     (hits,) = search(np.array([[1, 0]], np.float32), vectors, np.zeros(2), 2, "cosine")
     assert hits.rows.tolist() == [0, 3]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.cli.main import State
+from harness.cli.main import State, made, one_line
 from harness.cli.options import (
+    completing,
     dataset_options,
     json_option,
     offline_option,
@@ -24,16 +24,35 @@ from harness.cli.options import (
 
 @click.command("benchmark")
 @click.option(
-    "-m", "--model", "models", multiple=True, required=True, help="Name, path to a checkpoint, NAME:key=value,..."
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    shell_complete=completing("models"),
+    help="Name, path to a checkpoint, NAME:key=value,...",
 )
-@click.option("-d", "--dataset", "datasets", multiple=True, help="Name, or path to a folder in BEIR format.")
+@click.option(
+    "-d",
+    "--dataset",
+    "datasets",
+    multiple=True,
+    shell_complete=completing("datasets"),
+    help="Name, or path to a folder in BEIR format.",
+)
 @click.option("--suite", "suites", multiple=True, help="Name of a group of datasets.")
 @dataset_options
 @click.option(
     "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="For every dense model named."
 )
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where results are kept.",
+)
 @click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
 @offline_option
 @plugin_option
@@ -67,25 +86,24 @@ def command(
     refs = [registry.model(text) for text in dict.fromkeys(models)]
     refs = [ref.passing(dtype=dtype) if dtype and "dtype" in ref.spec.options else ref for ref in refs]
     names = measure_names(measures) if measures else MEASURES
-    typed = shlex.join(["harness", *sys.argv[1:]])
     cells = []
     with progress_bar() as progress:
-        opened = open_all(datasets, suites, registry, state.home, progress=progress, **choice)
+        opened = open_all(datasets, suites, registry, state.made_home, progress=progress, **choice)
         for note in (f"{d.label}: {note}" for d in opened for note in d.notes):
             click.echo(f"note: {note}", err=True)
         settings = Settings(
             home=state.home,
-            results=ResultStore(results),
+            results=ResultStore(made(results, "choose another folder with --results")),
             measures=names,
             force=force,
             offline=offline,
-            command=typed,
+            command=state.command,
             progress=progress,
         )
         for cell in benchmark(refs, opened, settings):
             cells.append(cell)
             if cell.status == "failed":
-                click.echo(f"failed: {cell.model} on {cell.dataset}: {cell.reason}", err=True)
+                click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
     if as_json:
         print_json(
             [

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from harness.cli.main import State
-from harness.cli.options import json_option, offline_option, pass_state, plugin_option, print_json, progress_bar
+from harness.cli.options import completing, json_option, offline_option, pass_state, plugin_option, print_json, progress_bar
 
 
 @click.command("check")
-@click.argument("model")
+@click.argument("model", shell_complete=completing("models"))
 @offline_option
 @plugin_option
 @json_option
@@ -26,7 +26,7 @@ def command(state: State, /, model: str, offline: bool, plugins: tuple[Path, ...
     from harness.prepared import Prepared
 
     with progress_bar() as progress:
-        prepared = Prepared(state.registry(plugins).model(model), state.home, offline=offline, progress=progress)
+        prepared = Prepared(state.registry(plugins).model(model), state.made_home, offline=offline, progress=progress)
         outcomes = list(check(prepared))
     if as_json:
         print_json([{"check": o.name, "passed": not o.fault, "fault": o.fault} for o in outcomes])

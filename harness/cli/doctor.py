@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.cli.main import State
-from harness.cli.options import dataset_options, json_option, pass_state, print_json, progress_bar
+from harness.cli.options import completing, dataset_options, json_option, pass_state, plugin_option, print_json, progress_bar
 
 
 @click.command("doctor")
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=completing("datasets"))
 @dataset_options
+@plugin_option
 @json_option
 @pass_state
-def command(state: State, /, dataset: str, as_json: bool, **choice: Any) -> None:
-    """Examine a dataset: duplicates, empty texts, dangling judgements, ids on both sides."""
+def command(state: State, /, dataset: str, plugins: tuple[Path, ...], as_json: bool, **choice: Any) -> None:
+    """Examine a dataset: duplicates, empty texts, dangling judgements, ids on both sides.
+
+    Exit code 1 when there is a problem (what bends the figures); a note is worth knowing and no more.
+    """
     from harness.catalog import open_named
     from harness.doctor import examine
 
     with progress_bar() as progress:
-        report = examine(open_named(dataset, state.registry(), state.home, progress=progress, **choice))
+        registry, home = state.registry(plugins), state.made_home
+        report = examine(open_named(dataset, registry, home, progress=progress, **choice))
     if as_json:
         print_json(report.to_dict())
-        return
-    for finding in report.findings:
-        click.echo(f"{finding.severity}: {finding.sentence}")
+    else:
+        for finding in report.findings:
+            click.echo(f"{finding.severity}: {finding.sentence}")
+    if any(finding.severity == "problem" for finding in report.findings):
+        sys.exit(1)

@@ -9,6 +9,7 @@ import click
 
 from harness.cli.main import State
 from harness.cli.options import (
+    completing,
     dataset_options,
     json_option,
     offline_option,
@@ -23,8 +24,12 @@ from harness.spec import UserError
 
 @click.command("isotropy")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("-m", "--model", help="Name, path to a checkpoint, NAME:key=value,...")
-@click.option("-d", "--dataset", help="Name, or path to a folder in BEIR format.")
+@click.option(
+    "-m", "--model", shell_complete=completing("models"), help="Name, path to a checkpoint, NAME:key=value,..."
+)
+@click.option(
+    "-d", "--dataset", shell_complete=completing("datasets"), help="Name, or path to a folder in BEIR format."
+)
 @dataset_options
 @offline_option
 @plugin_option
@@ -83,4 +88,4 @@ def _load(file: Path) -> Any:
         )
     if not np.isfinite(array).all():
         raise UserError(f"{file} holds NaN or infinite values; drop those rows first.")
-    return Vectors([array], array.shape[1])
+    return Vectors.of(array)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import shlex
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "benchmark": "Evaluate models on datasets: nDCG@10 and isotropy of every pair.",
-    "check": "Prove a model plug-in sound, or say in words what is wrong with it.",
+    "check": "Prove a model plug-in sound, or say what is wrong with it.",
     "datasets": "List the datasets known by name.",
     "doctor": "Examine a dataset: duplicates, empty texts, dangling judgements.",
     "evaluate": "Measure any TREC run against judgements.",
@@ -29,6 +31,8 @@ COMMANDS = {
     "suites": "List the named groups of datasets.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
+SUMMARY_WIDTH = 66
+"""Characters of a plug-in's command that the list of commands shows: what fits into 80 columns."""
 
 
 @dataclass
@@ -36,15 +40,24 @@ class State:
     """What commands share: where things are kept, and the plug-ins (loaded on first use)."""
 
     plugins: list[Path] = field(default_factory=list)
+    command: str = ""
+    """What was typed, for the record."""
+    commands: Mapping[str, click.Command] | None = None
+    """Those of the plug-ins, once asked for."""
     _registry: Registry | None = None
 
     @property
     def home(self) -> Path:
-        """$HARNESS_HOME, or this platform's cache folder."""
+        """$HARNESS_HOME, or this platform's cache folder; it need not exist yet."""
         import platformdirs
 
         given = os.environ.get("HARNESS_HOME")
         return Path(given).expanduser().resolve() if given else platformdirs.user_cache_path("retrieval-harness")
+
+    @property
+    def made_home(self) -> Path:
+        """`home`, made if need be; UserError where that cannot be."""
+        return made(self.home, "choose another folder with HARNESS_HOME")
 
     def registry(self, files: Iterable[Path] = ()) -> Registry:
         """Every plug-in, those of ``--plugin`` included."""
@@ -69,10 +82,14 @@ class Group(click.Group):
             return command
         return self._from_plugins(ctx).get(cmd_name)
 
-    def _from_plugins(self, ctx: click.Context) -> MutableMapping[str, click.Command]:
-        if not self.commands:
-            ctx.ensure_object(State).registry().manager.hook.harness_commands(group=self)
-        return self.commands
+    def _from_plugins(self, ctx: click.Context) -> Mapping[str, click.Command]:
+        state = ctx.ensure_object(State)
+        if state.commands is None:
+            group = click.Group("harness")
+            for broken in state.registry(ctx.params.get("plugins") or ()).add_commands(group):
+                click.echo(f"note: the plug-in {broken.plugin} gave no commands ({broken.reason})", err=True)
+            state.commands = group.commands
+        return state.commands
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click's, with the nearest names when there is no such command."""
@@ -85,12 +102,27 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``, without importing any command of ours."""
-        rows = {**{name: command.get_short_help_str() for name, command in self._from_plugins(ctx).items()}, **COMMANDS}
+        added = self._from_plugins(ctx).items()
+        rows = {**{name: command.get_short_help_str(SUMMARY_WIDTH) for name, command in added}, **COMMANDS}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows.items()))
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HARNESS"})
+def made(folder: Path, advice: str) -> Path:
+    """The folder, made if need be; UserError, ending with the advice, where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file is in its place" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(f"The folder {folder} cannot be made ({reason}); {advice}.") from error
+    return folder
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HARNESS"},
+)
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
 @click.version_option(package_name="retrieval-harness")
 @click.pass_context
@@ -100,12 +132,16 @@ def cli(ctx: click.Context, plugins: tuple[Path, ...]) -> None:
     Start with:  harness benchmark -m bm25 -m minilm --suite demo
     """
     ctx.ensure_object(State).plugins.extend(plugins)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line: exit 0 done, 1 a cell failed, 2 the user's mistake (one sentence), 130 interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(args=arguments, prog_name="harness", standalone_mode=False)
+        state = State(command=shlex.join(["harness", *words]))
+        code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         _end(str(error), 2)
@@ -118,11 +154,26 @@ def main(arguments: list[str] | None = None) -> None:
         _end(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):
         _end("Interrupted; what was finished is kept, and the same command goes on from there.", 130)
-    except BrokenPipeError:  # the reader of our output left; Python must not complain about it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output left
+        _forget_stdout()
         sys.exit(141)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _forget_stdout()
+        _end("The disk is full, so the output is not whole; free some space and run the same command again.", 2)
+
+
+def _forget_stdout() -> None:
+    """Keeps Python from trying, at its exit, to write again what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, which other people's errors may hold."""
+    return " ".join(filter(None, map(str.strip, text.splitlines())))
 
 
 def _end(sentence: str, code: int) -> None:
-    click.echo(f"harness: {sentence}", err=True)
+    click.echo(f"harness: {one_line(sentence)}", err=True)
     sys.exit(code)

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from harness.cli.main import State
-from harness.encode import Progress
+from harness.spec import Progress
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +44,19 @@ def dataset_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def completing(kind: Literal["models", "datasets"]) -> Callable[..., list[CompletionItem]]:
+    """For ``shell_complete``: names of that kind, or folders where none begins so."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        names = sorted(getattr(ctx.ensure_object(State).registry(), kind))
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="dir")]
+
+    return complete
 
 
 def print_json(content: Any) -> None:

@@ -22,11 +22,11 @@ def test_averages_by_hand(results: Results, trio: tuple[str, ...]) -> None:
     assert average.means["low"].value == 0.875 / 3
     assert average.means["high"].value == 1.3125 / 3
     table = rendered(markdown(board))[0]["nDCG@10"]
-    assert table.header == ["model", "scifact", "arguana", "fiqa", "trio (3 of 3)"]
+    assert table.header == ["model", "scifact", "arguana", "fiqa", "trio (3 of 3)", "isotropy (mean of 3)"]
     assert table.rows == [
-        ["high", "75.00", "50.00", "6.25", "43.75"],
-        ["low", "50.00", "25.00", "12.50", "29.17"],
-        ["part", "90.00", "90.00", "-", "2 of 3"],
+        ["high", "75.00", "50.00", "6.25", "43.75", "-0.7128"],
+        ["low", "50.00", "25.00", "12.50", "29.17", "-0.7128"],
+        ["part", "90.00", "90.00", "-", "2 of 3", "-"],
     ]
     assert table.bold == {("part", "scifact"), ("part", "arguana"), ("low", "fiqa"), ("high", "trio (3 of 3)")}
 
@@ -35,8 +35,8 @@ def test_a_mean_of_no_suite_lists_its_datasets(results: Results, trio: tuple[str
     for dataset, score in (("zeta", 0.25), ("fiqa", 0.5), ("Alpha", 0.75)):
         results.add("m", dataset, score)
     tables, words = rendered(markdown(results.read()))
-    assert tables["nDCG@10"].rows == [["m", "50.00", "75.00", "25.00", "50.00"]]
-    assert tables["nDCG@10"].header == ["model", "fiqa", "Alpha", "zeta", "mean of 3"]
+    assert tables["nDCG@10"].rows == [["m", "50.00", "75.00", "25.00", "50.00", "-0.7128"]]
+    assert tables["nDCG@10"].header == ["model", "fiqa", "Alpha", "zeta", "mean of 3", "isotropy (mean of 3)"]
     assert "mean of 3: the unweighted mean of fiqa, Alpha, zeta." in words
     assert not tables["nDCG@10"].bold  # there is nothing to be better than
 

@@ -27,8 +27,8 @@ def test_in_domain_cells(results: Results, trio: tuple[str, ...]) -> None:
         results.add("tuned", dataset, 0.9, in_domain=dataset == "fiqa")
         results.add("zero-shot", dataset, 0.5)
     tables, words = rendered(markdown(results.read()))
-    assert tables["nDCG@10"].rows[0] == ["tuned", "90.00", "90.00", "90.00*", "90.00*"]
-    assert tables["nDCG@10"].rows[1] == ["zero-shot", "50.00", "50.00", "50.00", "50.00"]
+    assert tables["nDCG@10"].rows[0] == ["tuned", "90.00", "90.00", "90.00*", "90.00*", "-0.7128"]
+    assert tables["nDCG@10"].rows[1] == ["zero-shot", "50.00", "50.00", "50.00", "50.00", "-0.7128"]
     assert ("tuned", "fiqa") in tables["nDCG@10"].bold
     assert "* in-domain: the model was trained on judgements of that dataset" in words
 
@@ -138,5 +138,14 @@ def test_other_measures_only(results: Results) -> None:
     results.store.write(
         "n", "a", lambda folder: {**results.read().rows()[0].result, "model": "n", "measures": {"P@5": 0.2}}
     )
-    assert rendered(markdown(results.read()))[0]["nDCG@10"].rows == [["m", "50.00"], ["n", "-"]]
+    assert rendered(markdown(results.read()))[0]["nDCG@10"].rows == [["m", "50.00", "-0.7128"], ["n", "-", "-0.7128"]]
     assert [row["measures.P@5"] for row in content(results.read())["rows"]] == [None, 0.2]
+
+
+def test_isotropy_stands_beside_the_scores_as_the_mean_over_the_datasets_shown(results: Results) -> None:
+    for dataset, isotropy in (("a", -1.0), ("b", 0.5)):
+        results.add("m", dataset, 0.5, geometry={"documents": PANEL | {"isotropy": isotropy}})
+    results.add("bm25", "a", 0.5, dense=False)
+    table = rendered(markdown(results.read()))[0]["nDCG@10"]
+    assert table["m", "isotropy (mean of 2)"] == "-0.2500"
+    assert table["bm25", "isotropy (mean of 2)"] == "-"
