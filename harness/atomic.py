@@ -2,18 +2,22 @@
 
 Trade-off accepted: the data is flushed to the disk before the rename (a power cut leaves the old file or the new one),
 but the directory entry is not, so after a power cut a finished file can be missing. It is then made again.
+
+A process that is killed leaves its temporary files behind. While it lives it holds a lock on each, which ends with it,
+so `sweep` knows whose are garbage. Trade-off accepted: on a disk without locks, nothing is swept.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,23 +47,64 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+@contextmanager
+def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """A new temporary neighbour of ``path``, locked against `sweep`; removed at the end unless it was renamed."""
+    descriptor = None
+    while descriptor is None:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        make(temporary)
+        descriptor = _lock(temporary)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor that keeps `sweep` away from ``path`` until it is closed; None when a sweep was quicker."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # a disk without locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if path.exists():
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Drops the temporary files and folders that killed processes left in ``folder``; those of living ones stay."""
+    for path in folder.glob(".*.????????.tmp"):
+        with suppress(OSError):  # a living process holds it, it is gone already, or it may not be removed
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(descriptor)
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Calls ``write`` with a temporary file beside ``path``, flushes it to the disk and renames it into place."""
-    temporary = _temporary(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with _temporary(path, Path.touch) as temporary:
             with temporary.open("wb") as stream:
                 write(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -73,36 +118,47 @@ def dump_json(content: Any) -> bytes:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """Yields an empty temporary folder that becomes ``path`` when the block ends well, replacing the old one.
 
+    Unless ``keep`` says by then that what another process put there is as good: it may be in use.
     A replaced folder steps aside as ``.NAME.old`` between the two renames; `recover` undoes a kill there.
     """
-    temporary, aside = _temporary(path), path.with_name(f".{path.name}.old")
     with disk_errors(path):
-        temporary.mkdir(parents=True)
-        try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        with _temporary(path, Path.mkdir) as temporary:
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
                     with file.open("rb+") as stream:
                         os.fsync(stream.fileno())
-            recover(path)
+            _put(temporary, path, keep)
+
+
+def _put(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
+    aside = path.with_name(f".{path.name}.old")
+    for attempt in range(100):
+        recover(path)
+        if keep():
+            return
+        try:
             if path.exists():
                 path.rename(aside)
             temporary.rename(path)
-            shutil.rmtree(aside, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            return shutil.rmtree(aside, ignore_errors=True)
+        except OSError as error:  # another process puts its own there at this moment
+            if attempt == 99 or error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 def recover(path: Path) -> None:
     """Puts a folder back that a kill caught between `whole_folder`'s two renames, and drops one that was superseded."""
     aside = path.with_name(f".{path.name}.old")
-    if aside.exists():
-        if path.exists():
+    with suppress(OSError):  # another process was quicker, or the folder may only be read
+        if aside.exists() and path.exists():
             shutil.rmtree(aside, ignore_errors=True)
-        else:
+        elif aside.exists():
             aside.rename(path)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from harness.atomic import recover, whole_folder
 from harness.dataset import Dataset, open_dataset
 from harness.registry import Registry, unknown
-from harness.spec import DatasetSpec, Progress, UserError, resolve
+from harness.spec import DatasetSpec, PluginError, Progress, UserError, resolve
 
 SUITES: dict[str, tuple[str, ...]] = {"demo": ("pydocs",)}
 """Suite -> names of its datasets."""
@@ -24,7 +25,7 @@ def suite(name: str) -> tuple[str, ...]:
 
 def place(spec: DatasetSpec, home: Path) -> Path:
     """Where a named dataset lies once it is built: its name and everything its content depends on."""
-    return home / "datasets" / f"{spec.name}-{resolve(spec.key)()}"
+    return home / "datasets" / f"{spec.name}-{_call(spec, spec.key)}"
 
 
 def built(spec: DatasetSpec, home: Path, progress: Progress) -> Path:
@@ -34,8 +35,17 @@ def built(spec: DatasetSpec, home: Path, progress: Progress) -> Path:
     if not folder.is_dir():
         progress(f"building {spec.name}", 0, 0)
         with whole_folder(folder) as temporary:
-            resolve(spec.build)(temporary)
+            _call(spec, spec.build, temporary)
     return folder
+
+
+def _call(spec: DatasetSpec, target: str, *given: Path) -> Any:
+    try:
+        return resolve(target)(*given)
+    except (UserError, PluginError):
+        raise
+    except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+        raise PluginError(f"dataset {spec.name}: {target} failed ({type(error).__name__}: {error})") from error
 
 
 def open_named(
@@ -73,10 +83,19 @@ def open_all(
     progress: Progress,
     **settings: object,
 ) -> list[Dataset]:
-    """Every dataset that ``-d`` and ``--suite`` name, each once, in order."""
+    """Every dataset that ``-d`` and ``--suite`` name, each once, in order; UserError where two share a label."""
     wanted = dict.fromkeys([*names, *(member for name in suites for member in suite(name))])
     if not wanted:
         raise UserError(
             "No dataset is named; add -d NAME, -d path/to/folder or --suite demo (`harness datasets` lists names)."
         )
-    return [open_named(name, registry, home, progress=progress, **settings) for name in wanted]  # type: ignore[arg-type]
+    opened: dict[str, Dataset] = {}
+    for name in wanted:
+        dataset = open_named(name, registry, home, progress=progress, **settings)  # type: ignore[arg-type]
+        twin = opened.setdefault(dataset.label, dataset)
+        if twin.folder.resolve() != dataset.folder.resolve():
+            raise UserError(
+                f"{twin.folder} and {dataset.folder} are both called {dataset.label!r}, so that one's results would "
+                f'replace the other\'s; put name = "..." into the dataset.toml of one of them.'
+            )
+    return list(opened.values())

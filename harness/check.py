@@ -34,9 +34,9 @@ UNICODE = (
     "tab\tand\nnewline",
     "\u200b",
 )
-TOLERANCE = 1e-3
-"""Largest relative difference of a vector when its neighbours in the batch change. Half-precision models keep to it;
-a model that reads its neighbours does not."""
+TOLERANCE = 2e-2
+"""Largest relative difference of a vector when its neighbours in the batch change. Models in bfloat16 keep to it
+(all-MiniLM-L6-v2 differs by 0.006); a model that reads its neighbours does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def check(model: Prepared) -> Iterator[Outcome]:
     if loaded.fault:
         return
     if model.ref.spec.kind == "lexical":
-        yield from _check_lexical(model.lexical)
+        yield from _check_lexical(model)
     else:
         yield from _check_dense(model.dense)
 
@@ -88,6 +88,8 @@ def _fingerprint(ref: ModelRef) -> str:
 def _loads(model: Prepared) -> str:
     loaded = model.lexical if model.ref.spec.kind == "lexical" else model.dense
     dim = getattr(loaded, "dim", 1)
+    if model.ref.spec.kind == "dense":
+        _ = model.similarity  # raises where it is unknown
     return "" if isinstance(dim, int) and dim > 0 else f"dim is {dim!r}; it must be a positive integer"
 
 
@@ -108,8 +110,8 @@ def _check_dense(model: DenseModel) -> Iterator[Outcome]:
     )
 
     def order() -> str:
-        turned = encode(tuple(reversed(TEXTS)))[::-1]
-        return _same(encode(TEXTS), turned, TOLERANCE, "reversing the texts")
+        turned = model.encode(list(reversed(TEXTS)), role="document")[::-1]
+        return _same(model.encode(list(TEXTS), role="document"), turned, TOLERANCE, "reversing the texts")
 
     def single() -> str:
         alone = np.concatenate([encode([text]) for text in TEXTS])
@@ -143,34 +145,47 @@ def _same(one: NDArray[np.float32], other: NDArray[np.float32], tolerance: float
     return "" if worst <= tolerance else f"{what} changes a vector by {worst:.1e} of its length (at most {tolerance:g})"
 
 
-def _check_lexical(model: LexicalModel) -> Iterator[Outcome]:
-    documents = [Document(str(i), "", text) for i, text in enumerate((*TEXTS, *UNICODE, "", "word " * 50_000))]
+def _check_lexical(prepared: Prepared) -> Iterator[Outcome]:
+    texts = (*TEXTS, *UNICODE, "", "word " * 50_000, TEXTS[0])
+    documents = [Document(str(i), "", text) for i, text in enumerate(texts)]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "index"
-        folder.mkdir()
-        built = _guarded("it indexes empty, very long and Unicode documents", lambda: _build(model, documents, folder))
+        made, folder = Path(name) / "made", Path(name) / "index"
+        made.mkdir()
+        built = _guarded(
+            "it indexes empty, very long and Unicode documents", lambda: _build(prepared.lexical, documents, made)
+        )
         yield built
         if built.fault:
             return
+        made.rename(folder)  # as the harness does when the index is whole
+        model: LexicalModel = prepared.ref.load()  # another process will search in it
 
         def find(texts: tuple[str, ...], k: int) -> list[tuple[list[int], list[float]]]:
             queries = [Query(str(i), text) for i, text in enumerate(texts)]
             return [(h.rows.tolist(), h.scores.tolist()) for h in model.search(folder, queries, k)]
 
         def finds() -> str:
-            missed = [
-                text for row, (text, (rows, _)) in enumerate(zip(TEXTS, find(TEXTS, 1), strict=True)) if row not in rows
-            ]
+            found = zip(TEXTS, find(TEXTS, 1), strict=True)
+            missed = [text for text, (rows, _) in found if text not in [texts[row] for row in rows]]
             return f"searching a document's own text does not find it first: {missed[0]!r}" if missed else ""
 
+        def ties() -> str:
+            rows = find(TEXTS[:1], 1)[0][0]
+            twins = [row for row, text in enumerate(texts) if text == TEXTS[0]]
+            return (
+                "" if set(twins) <= set(rows) else f"of the equal documents {twins} it gives {rows} when asked for one"
+            )
+
         def whole() -> str:
-            hits = find(TEXTS, 10 * len(documents))
-            bad = [
-                rows for rows, _ in hits if len(set(rows)) < len(rows) or any(not 0 <= r < len(documents) for r in rows)
-            ]
-            return f"rows repeat or lie outside the corpus: {bad[0][:10]}" if bad else ""
+            for rows, scores in find(TEXTS, 10 * len(texts)):
+                if len(set(rows)) < len(rows) or any(not 0 <= row < len(texts) for row in rows):
+                    return f"rows repeat or lie outside the corpus: {rows[:10]}"
+                if len(scores) != len(rows) or not np.isfinite(scores).all():
+                    return f"not every row has a finite score: {scores[:10]}"
+            return ""
 
         yield _guarded("a document's own text finds it", finds)
+        yield _guarded("documents that tie with the last one are all given", ties)
         yield _guarded("k larger than the corpus", whole)
         yield _guarded(
             "an empty, an unknown and a Unicode query",

@@ -139,7 +139,7 @@ def _stated(path: Path) -> dict[str, Any]:
         return {}
     with open_to_read(path) as stream:
         try:
-            stated = tomllib.loads(stream.read().decode())
+            stated = tomllib.loads(stream.read().decode("utf-8-sig"))
         except ValueError as error:
             raise UserError(
                 f"{path} is not TOML ({error}); mend it, or remove it to have the usual settings."

@@ -33,13 +33,14 @@ def encode_collection(
 
     Raises PluginError naming model and batch when the model returns anything but finite float32 [n, dim].
     """
+    store.sweep()
     shards: list[Shard | Future[Shard]] = []
     done = 0
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        pending: list[Future[Shard]] = []
+        pending: dict[str, Future[Shard]] = {}
         try:
             for chunk, tokens in _ahead(reader, model, chunks(texts), store, role):
-                stored = store.get(chunk.key)
+                stored = pending.get(chunk.key) or store.get(chunk.key)
                 if stored is not None:
                     shards.append(stored)
                 else:
@@ -48,13 +49,13 @@ def encode_collection(
                     vectors = encode_texts(model, name, chunk.texts, role, ids)
                     seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
                     while pending:  # one shard in flight: memory stays bounded and a full disk is noticed at once
-                        pending.pop().result()
-                    pending.append(writer.submit(store.put, chunk.key, vectors, seconds, count))
-                    shards.append(pending[-1])
+                        pending.popitem()[1].result()
+                    pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
+                    shards.append(pending[chunk.key])
                 done += len(chunk.texts)
                 progress(f"encoding {role} texts with {name}", done, total)
         finally:
-            for write in pending:
+            for write in pending.values():
                 write.result()
     return [s.result() if isinstance(s, Future) else s for s in shards]
 

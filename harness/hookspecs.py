@@ -25,7 +25,7 @@ def harness_models() -> Iterable[ModelSpec]:
         dim = 64
         def encode(self, texts, *, role):
             counts = [np.bincount(np.frombuffer(t.encode(), np.uint8) % 64, minlength=64) for t in texts]
-                return np.array(counts, np.float32)
+            return np.array(counts, np.float32)
 
     def load(options):
         return Mine()

@@ -20,7 +20,7 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, fl
     seconds = _intact(folder)
     if seconds is None:
         start = time.perf_counter()
-        with whole_folder(folder) as directory:
+        with whole_folder(folder, keep=lambda: _intact(folder) is not None) as directory:
             model.lexical.build(corpus.iter(), directory)
             seconds = round(time.perf_counter() - start, 4)
             files = {

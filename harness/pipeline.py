@@ -215,6 +215,7 @@ class _Work:
                     "notes": dataset.notes,
                 },
                 "k": self.settings.k,
+                "seeds": {},  # nothing here draws at random; models that do state theirs in their options
                 "ties": "score descending, then document id descending",
                 "run": {
                     "started": self.started,

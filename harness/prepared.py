@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from harness import fetch, weights
 from harness.dataset import Dataset
@@ -65,9 +65,16 @@ class Prepared:
 
     @property
     def similarity(self) -> Similarity:
-        """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor."""
+        """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor.
+
+        PluginError when that is no way of comparing.
+        """
         if self._similarity is None:
-            self._similarity = getattr(self.dense, "similarity", None) or self.ref.spec.similarity
+            stated = getattr(self.dense, "similarity", None) or self.ref.spec.similarity
+            if stated not in get_args(Similarity):
+                known = ", ".join(get_args(Similarity))
+                raise PluginError(f"{self.label}: its similarity is {stated!r}, which is none of {known}.")
+            self._similarity = stated
         return self._similarity
 
     def vectors(
@@ -76,7 +83,7 @@ class Prepared:
         """Vectors of a collection (named by its content): the stored ones if they are whole, else computed now."""
         store = VectorStore(self.home, self.ref.key, role)
         found = store.read_list(collection)
-        if found is None:
+        if found is None or sum(shard.rows for shard in found[0]) != total:
             shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress)
             store.write_list(collection, shards, self.similarity)
         else:

@@ -25,6 +25,8 @@ def parse_record(line: bytes) -> Document:
         raise ValueError(f"is not UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("is not a record (brackets within brackets, thousands deep)") from None
     if not isinstance(fields, dict):
         raise ValueError("is not a JSON object")
     identifier, title, text = fields.get("_id"), fields.get("title"), fields.get("text")

@@ -6,6 +6,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -162,16 +163,18 @@ class Registry:
 
 
 def split_options(text: str) -> tuple[str, dict[str, str]]:
-    """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"}). A colon without ``=`` belongs to a path."""
-    name, colon, rest = text.rpartition(":")
-    if not colon or "=" not in rest:
+    """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"}). A colon without ``key=`` after it belongs to a path
+    or, further on, to a value (``device=cuda:1``)."""
+    found = re.search(r":(?=\s*\w+\s*=)", text)
+    if not found:
         return text, {}
+    name, rest = text[: found.start()], text[found.end() :]
     options = {}
     for item in rest.split(","):
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
             raise UserError(f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value.")
-        options[key.strip()] = value.strip()
+        options[key.strip()] = value
     return name, options
 
 
@@ -181,8 +184,10 @@ def parse_options(spec: ModelSpec, texts: Mapping[str, str]) -> dict[str, Option
     for key, text in texts.items():
         if key not in spec.options:
             raise UserError(unknown(f"option of {spec.name}", key, spec.options))
+        option = spec.options[key]
+        prose = option.default is None and not option.choices  # a prompt's last space is part of it
         try:
-            values[key] = spec.options[key].parse(text)
+            values[key] = option.parse(text if prose else text.strip())
         except ValueError as error:
             raise UserError(f"Option {key} of {spec.name}: {error}; it is {spec.options[key].help}.") from None
     return values
@@ -222,7 +227,8 @@ def _register_file(registry: Registry, file: Path) -> None:
     if not file.is_file():
         raise UserError(f"There is no plug-in file {file}; --plugin takes a Python file.")
     name = file.stem
-    if not hasattr(sys.modules.get(name), PLUGIN_FILE) and importlib.util.find_spec(name) is not None:
+    namesake = None if hasattr(sys.modules.get(name), PLUGIN_FILE) else importlib.util.find_spec(name)
+    if namesake is not None and namesake.origin != str(file.resolve()):
         raise UserError(f"{file} has the name of an installed module ({name}); rename the file.")
     found = importlib.util.spec_from_file_location(name, file.resolve())
     if found is None or found.loader is None:

@@ -29,6 +29,8 @@ REQUIRED = (
     "counts",
     "manifest",
 )
+LONGEST = 200
+"""Bytes of a label in a folder's name, which most file systems end at 255."""
 
 Result = dict[str, Any]
 
@@ -42,11 +44,10 @@ class Unreadable:
 
 
 def slug(label: str) -> str:
-    """A label as a folder name: ``:`` becomes ``+``; anything else unusual is replaced and told apart by a hash."""
-    name = label.replace(":", "+")
-    safe = re.sub(r"[^\w.,=+@-]", "_", name)
-    safe = f"_{safe}" if safe.startswith(".") else safe
-    return safe if safe == name else f"{safe}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+    """A label as a folder name: ``:`` becomes ``+``; one with anything unusual, or long, is told apart by a hash."""
+    safe = re.sub(r"^\.|[^\w.,=@:-]", "_", label).encode()[:LONGEST].decode(errors="ignore")
+    name = safe.replace(":", "+")
+    return name if safe == label else f"{name}-{hashlib.sha256(label.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 class ResultStore:
@@ -79,13 +80,17 @@ class ResultStore:
         return result
 
     def write_failure(self, result: Result) -> None:
-        """Records a failed cell, unless a finished result stands in its place (a failure never replaces one)."""
-        found = read_result(self.folder(result["model"], result["dataset"]))
-        if isinstance(found, Unreadable) or found["status"] != "ok":
+        """Records a failed cell where nothing stands but another failure: it never replaces a finished result."""
+        folder = self.folder(result["model"], result["dataset"])
+        recover(folder)
+        found = read_result(folder)
+        if not (folder / "result.json").exists() or (isinstance(found, dict) and found["status"] != "ok"):
             self.write(result["model"], result["dataset"], lambda folder: result)
 
     def scan(self) -> Iterator[Result | Unreadable]:
         """Every result below the root, in name order."""
+        for aside in self.root.glob("*/.*.old"):
+            recover(aside.with_name(aside.name.removeprefix(".").removesuffix(".old")))
         for file in sorted(self.root.glob("*/*/result.json")):
             if not file.parent.name.startswith(".") and not file.parent.parent.name.startswith("."):
                 yield read_result(file.parent)
@@ -106,6 +111,9 @@ def read_result(folder: Path) -> Result | Unreadable:
         )
     if content["schema"] != SCHEMA:
         return Unreadable(path, f"it has schema {content['schema']}, this version reads {SCHEMA}")
+    for field in ("measures", "geometry", "seconds", "counts", "manifest"):
+        if not isinstance(content[field], dict):
+            return Unreadable(path, f"its {field} should be a JSON object")
     return content
 
 

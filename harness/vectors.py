@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import write_file, write_json
+from harness.atomic import sweep, write_file, write_json
 from harness.spec import Role, Similarity
 
 SHARD_ROWS = 4096
@@ -74,12 +74,19 @@ class VectorStore:
         if key not in self._intact:
             try:
                 shard = Shard(**json.loads((self.folder / f"{key}.json").read_bytes()))
-                if hashlib.sha256((self.folder / f"{key}.npy").read_bytes()).hexdigest() != shard.sha256:
+                data = (self.folder / f"{key}.npy").read_bytes()
+                if hashlib.sha256(data).hexdigest() != shard.sha256:
+                    return None
+                if (key, *np.load(io.BytesIO(data), allow_pickle=False).shape) != (shard.key, shard.rows, shard.dim):
                     return None
             except (OSError, ValueError, TypeError):
                 return None
             self._intact[key] = shard
         return self._intact[key]
+
+    def sweep(self) -> None:
+        """Drops what killed processes left half-written."""
+        sweep(self.folder)
 
     def put(self, key: str, vectors: NDArray[np.float32], seconds: float, tokens: int) -> Shard:
         """Writes one shard: the array, then its record."""
@@ -106,7 +113,7 @@ class VectorStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         whole = [s for s in shards if s is not None]
-        return (whole, similarity) if len(whole) == len(shards) else None
+        return (whole, similarity) if len(whole) == len(shards) and similarity in get_args(Similarity) else None
 
 
 class Vectors:
@@ -150,14 +157,15 @@ class Vectors:
 
     def blocks(self, rows: int = 65_536) -> Iterator[NDArray[np.float32]]:
         """float32 [<= rows, dim] blocks in order, each of whole shards where they fit."""
-        held: list[NDArray[np.float32]] = []
-        for array in map(self._array, range(len(self.starts) - 1)):
-            if held and sum(map(len, held)) + len(array) > rows:
-                yield self._scaled(np.concatenate(held))
-                held = []
-            held.append(np.asarray(array))
-        if held:
-            yield self._scaled(np.concatenate(held))
+        first, shards = 0, len(self.starts) - 1
+        while first < shards:
+            start = self.starts[first]
+            last = max(first + 1, int(np.searchsorted(self.starts, start + rows, side="right")) - 1)
+            block = np.empty((self.starts[last] - start, self.dim), np.float32)
+            for shard in range(first, last):
+                block[self.starts[shard] - start : self.starts[shard + 1] - start] = self._array(shard)
+            yield self._scaled(block)
+            first = last
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [len(rows), dim], in the order asked for."""

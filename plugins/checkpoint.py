@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from harness import ModelSpec, Option, Role, UserError, hookimpl
 from harness.atomic import sha256_file
 from harness.spec import Options, Similarity
+from plugins.checkpoint_folder import files_of, folder_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,19 +35,6 @@ OPTIONS: dict[str, Option] = {
     "document_prompt": Option(None, "put before every document; unset: what the folder says"),
 }
 _SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
-_ROOT_FILES = (
-    "modules.json",
-    "config.json",
-    "config_sentence_transformers.json",
-    "sentence_*_config.json",
-    "*token*.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "*.safetensors*",
-    "chat_template*",
-    "*processor_config.json",
-)
 _PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
 
 
@@ -65,28 +52,6 @@ def harness_models() -> Iterable[ModelSpec]:
         extra="dense",
         path_option="path",
     )
-
-
-def folder_of(options: Options) -> Path:
-    """The model's folder; UserError when it is not a sentence-transformers folder."""
-    folder = Path(str(options["path"]))
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give -m a folder that SentenceTransformer.save() wrote.")
-    if not (folder / "modules.json").is_file():
-        raise UserError(
-            f"{folder} is not a sentence-transformers folder (it has no modules.json); "
-            "give -m a folder that SentenceTransformer.save() wrote."
-        )
-    try:
-        json.loads((folder / "modules.json").read_bytes())
-    except ValueError as error:
-        raise UserError(f"{folder / 'modules.json'} is not JSON ({error}); save the model again.") from None
-    if not any(folder.rglob("*.safetensors")):
-        raise UserError(
-            f"{folder} holds no .safetensors weights (pickled weights are never opened); "
-            "save it again with SentenceTransformer(...).save(folder)."
-        )
-    return folder
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
@@ -121,7 +86,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the vectors; reads and hashes files, loads nothing."""
     folder = folder_of(options)
     return {
-        "files": {file.relative_to(folder).as_posix(): sha256_file(file) for file in _files(folder)},
+        "files": {file.relative_to(folder).as_posix(): sha256_file(file) for file in files_of(folder)},
         "implementation": IMPLEMENTATION,
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
@@ -130,39 +95,48 @@ def fingerprint(options: Options) -> dict[str, Any]:
     }
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files that sentence-transformers reads, in name order; not the cards, logs and exports beside them."""
-    modules = json.loads((folder / "modules.json").read_bytes())
-    inside = [p for m in modules if m["path"] for p in (folder / m["path"]).rglob("*")]
-    root = [p for pattern in _ROOT_FILES for p in folder.glob(pattern)]
-    return sorted({p for p in [*inside, *root] if p.is_file() and p.name != "desktop.ini"})
-
-
 def load(options: Options) -> _Encoder:
     """The folder's model: a `TokenModel` when its first module is a plain text transformer, else a `DenseModel`."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
     folder = folder_of(options)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config.
-        model = SentenceTransformer(
-            str(folder),
-            device=resolve_device(str(options["device"])),
-            model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        return _load(folder, options)
+    except UserError:
+        raise
+    except Exception as error:  # a boundary, too: what the libraries raise for a spoilt folder has no common class
         cause = " ".join(str(error).split())[:300]
         raise UserError(
             f"{folder} could not be loaded by sentence-transformers ({type(error).__name__}: {cause}); save it again."
         ) from error
-    model.eval()
-    if options["max_seq_length"]:
-        model.max_seq_length = int(options["max_seq_length"])
+
+
+def _load(folder: Path, options: Options) -> _Encoder:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).partition("\n")[0]
+        raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or leave it away.") from None
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config.
+    model = SentenceTransformer(
+        str(folder),
+        device=device,
+        model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+        local_files_only=True,
+        trust_remote_code=False,
+    ).eval()
+    if length:
+        try:
+            model.max_seq_length = length
+            model.encode("a " * length, show_progress_bar=False)  # fails beyond the positions that the model knows
+        except (AttributeError, IndexError, RuntimeError):
+            raise UserError(
+                f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or leave it away."
+            ) from None
     prompts = {role: options[f"{role}_prompt"] for role in ("query", "document")}
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
     encoder = TokenEncoder(model, dtype, prompts)
@@ -176,7 +150,12 @@ class _Encoder:
         import torch
 
         self.model = model
-        self.similarity: Similarity = _SIMILARITIES.get(str(model.similarity_fn_name), "cosine")
+        if model.similarity_fn_name not in _SIMILARITIES:
+            raise UserError(
+                f"This checkpoint compares vectors by {model.similarity_fn_name}, which exact search here does not do; "
+                f"set similarity_fn_name to one of {', '.join(_SIMILARITIES)} and save it again."
+            )
+        self.similarity: Similarity = _SIMILARITIES[model.similarity_fn_name]
         self.prompts = {role: self._prompt(role, prompts.get(role)) for role in ("query", "document")}
         self.dtype: torch.dtype = getattr(torch, dtype)
         if self.dtype != torch.float32:
@@ -187,10 +166,10 @@ class _Encoder:
                     module.to(self.dtype)
 
     def _prompt(self, role: str, given: Any) -> str:
+        """As encode_query and encode_document choose: an empty prompt of the role's name hides the default prompt."""
         names = ("query",) if role == "query" else ("document", "passage", "corpus")
-        own = next((self.model.prompts[n] for n in names if self.model.prompts.get(n)), None)
-        default = self.model.prompts.get(self.model.default_prompt_name or "", "")
-        return str(given if given is not None else own if own is not None else default or "")
+        name = next((name for name in names if name in self.model.prompts), self.model.default_prompt_name)
+        return str(given if given is not None else self.model.prompts.get(name or "") or "")
 
     @property
     def dim(self) -> int:

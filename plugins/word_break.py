@@ -123,7 +123,12 @@ def _unicode_words(text: str) -> list[str]:
 def _cut(text: str) -> list[str]:
     """The words of a text that has very long ones: Lucene sees no further than `LONGEST` units from a word's start."""
     text, found, position = _UNCLASSED.sub(" ", text), [], 0
-    while match := _word().search(text, position):
+    while position < len(text):
+        # No further ahead than a word can matter: to the end of a token of megabytes, every cut would look again.
+        match = _word().search(text, position, position + 2 * LONGEST)
+        if match is None or match.start() >= position + LONGEST:
+            position = match.start() if match else position + LONGEST
+            continue
         start, end = match.span()
         if (window := _reach(text, start)) < end:
             match = _word().match(text, start, window)

@@ -1,0 +1,1 @@
+"""Stored results -> tables. Reads the results folder alone: no dataset, no model."""

@@ -63,7 +63,7 @@ def test_equals_float64_brute_force_whatever_the_block_sizes(n, d, cosine, simil
 
 
 def test_a_margin_too_small_is_noticed_and_widened() -> None:
-    # Uncentred (the centre given is zero), float32 misjudges the order here: without the check, documents would be missed.
+    # Uncentred (the centre given is zero), float32 misjudges the order: without the check, documents are missed.
     vectors = anisotropic(4_000, 32, 0.9999, seed=3)
     queries = anisotropic(20, 32, 0.9999, seed=4)
     found = search(queries, split(vectors, 1_000), np.zeros(32), 10, "euclidean", margin=0)

@@ -20,6 +20,7 @@ from harness.cli.options import (
     print_table,
     progress_bar,
 )
+from harness.spec import UserError
 
 
 @click.command("benchmark")
@@ -28,7 +29,6 @@ from harness.cli.options import (
     "--model",
     "models",
     multiple=True,
-    required=True,
     shell_complete=completing("models"),
     help="Name, path to a checkpoint, NAME:key=value,...",
 )
@@ -82,6 +82,8 @@ def command(
     from harness.pipeline import Settings, benchmark
     from harness.store import ResultStore
 
+    if not models:
+        raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
     registry = state.registry(plugins)
     refs = [registry.model(text) for text in dict.fromkeys(models)]
     refs = [ref.passing(dtype=dtype) if dtype and "dtype" in ref.spec.options else ref for ref in refs]

@@ -7,12 +7,20 @@ from pathlib import Path
 import click
 
 from harness.cli.main import State
-from harness.cli.options import json_option, offline_option, pass_state, plugin_option, print_json, progress_bar
+from harness.cli.options import (
+    completing,
+    json_option,
+    offline_option,
+    pass_state,
+    plugin_option,
+    print_json,
+    progress_bar,
+)
 from harness.spec import UserError
 
 
 @click.command("fetch")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=completing("models"))
 @offline_option
 @plugin_option
 @json_option

@@ -58,33 +58,44 @@ def command(
         from harness.prepared import Prepared, dataset_vectors
 
         registry = state.registry(plugins)
+        ref = registry.model(str(model))
+        if ref.spec.kind != "dense":
+            raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
+        home = state.made_home
         with progress_bar() as progress:
-            opened = open_named(str(dataset), registry, state.home, progress=progress, **choice)
-            prepared = Prepared(registry.model(str(model)), state.home, offline=offline, progress=progress)
-            both = dataset_vectors(prepared, opened)
-            panels = {role: panel_of(vectors) for role, (vectors, _) in both.items()}
+            opened = open_named(str(dataset), registry, home, progress=progress, **choice)
+            both = dataset_vectors(Prepared(ref, home, offline=offline, progress=progress), opened)
+            panels = {"documents": panel_of(both["document"][0]), "queries": panel_of(both["query"][0])}
     if as_json:
         print_json(panels)
         return
     names = [key for key, value in next(iter(panels.values())).items() if not isinstance(value, list | dict)]
-    print_table(
-        [{"measure": n, **{role: p[n] for role, p in panels.items()}} for n in names], floatfmt=".4f", missingval="-"
-    )
+    rows = [{"measure": name, **{side: _shown(panel[name]) for side, panel in panels.items()}} for name in names]
+    print_table(rows, disable_numparse=True, colalign=("left", *("right" for _ in panels)))
+
+
+def _shown(value: float | int | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _load(file: Path) -> Any:
+    from tokenize import TokenError
+
     import numpy as np
+    from numpy.lib.format import open_memmap
 
     from harness.vectors import Vectors
 
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file} is not a readable .npy file ({error}); save it with numpy.save.") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not len(array):
-        shape = getattr(array, "shape", "no shape")
+        array = open_memmap(file, mode="r")  # never unpickles, and opens no archive
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); name a file that numpy.save wrote.") from None
+    except (ValueError, TypeError, SyntaxError, OverflowError, TokenError) as error:  # as a damaged header has it
+        raise UserError(f"{file} is not a .npy file of numbers ({error}); save it with numpy.save.") from None
+    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
         raise UserError(
-            f"{file} holds {shape} {getattr(array, 'dtype', '')}; it must hold float vectors, one per row [n, d]."
+            f"{file} holds an array of shape {array.shape} and type {array.dtype}; "
+            f"save float vectors, one per row [n, d], at least one."
         )
     if not np.isfinite(array).all():
         raise UserError(f"{file} holds NaN or infinite values; drop those rows first.")

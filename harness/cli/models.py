@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.main import State
+from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
 
 
@@ -24,27 +24,28 @@ def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_j
     registry = state.registry(plugins)
     rows: list[dict[str, Any]] = []
     for name, ref in sorted(registry.models.items()):
-        rows.append(
-            {"name": name, "kind": ref.spec.kind, "status": _status(ref, state.home), "summary": ref.spec.summary}
-        )
-        if as_json:
-            rows[-1]["plugin"] = ref.plugin
-            rows[-1]["options"] = {
-                key: {"default": o.default, "help": o.help, "choices": list(o.choices)}
-                for key, o in ref.spec.options.items()
-            }
+        options = {
+            key: {"default": o.default, "help": o.help, "choices": list(o.choices)}
+            for key, o in ref.spec.options.items()
+        }
+        status, summary = _status(ref, state.home), ref.spec.summary
+        rows.append(_row(name, ref.spec.kind, status, summary, plugin=ref.plugin, options=options))
     for broken in registry.broken:
-        rows.append({"name": broken.plugin, "kind": "plug-in", "status": "broken", "summary": broken.reason})
+        rows.append(_row(broken.plugin, "plug-in", "broken", broken.reason, plugin=broken.plugin, options={}))
     if as_json:
         print_json(rows)
         return
-    print_table(rows)
+    print_table([{key: row[key] for key in ("name", "kind", "status", "summary")} for row in rows])
     if with_options:
         for name, ref in sorted(registry.models.items()):
             click.echo(f"\n{name}")
             for key, option in ref.spec.options.items():
                 shown = "unset" if option.default is None else option.default
                 click.echo(f"  {key}={shown}: {option.help}")
+
+
+def _row(name: str, kind: str, status: str, summary: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "status": status, "summary": one_line(summary), **more}
 
 
 def _status(ref: Any, home: Path) -> str:

@@ -32,7 +32,7 @@ def test_two_models_end_to_end(harness, toy, home) -> None:
     assert set(found) == {("bm25", "toy"), ("byte-counts", "toy")}
     for (model, _), result in found.items():
         folder = Path("results") / model / "toy"
-        run = list(ir_measures.read_trec_run(gzip.open(folder / "run.trec.gz", "rt")))
+        run = list(ir_measures.read_trec_run(gzip.decompress((folder / "run.trec.gz").read_bytes()).decode()))
         rows = [line.split("\t") for line in (toy / "qrels" / "test.tsv").read_text().splitlines()[1:]]
         qrels = [ir_measures.Qrel(q, d, int(score)) for q, d, score in rows]
         for name in ("nDCG@10", "R@100", "AP@1000"):
@@ -95,7 +95,7 @@ def test_exclude_self_leaves_a_querys_own_document_out_before_the_cut(harness, t
             "benchmark", "-m", "bm25", "-m", "byte-counts", "--plugin", BYTE_COUNTS, "-d", toy, flag, "--json"
         )
         scores[flag] = [cell["measures"]["RR@10"] for cell in json.loads(done.out)]
-        run = gzip.open("results/bm25/toy/run.trec.gz", "rt").read()
+        run = gzip.decompress(Path("results/bm25/toy/run.trec.gz").read_bytes()).decode()
         assert ("Q0 rust" in run) == (flag == "--include-self")
     assert scores["--include-self"][0] == 0.5
     assert scores["--exclude-self"][0] == 1.0

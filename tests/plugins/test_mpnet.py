@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from harness.cli.main import State
 from harness.spec import resolve
-from harness.vectors import default_home
 from harness.weights import locate
 from plugins import minilm, mpnet
 
@@ -35,7 +35,7 @@ def test_descriptor(plugin: ModuleType, name: str, tokens: int, dim: int) -> Non
 def test_the_pinned_files_are_the_model_that_the_summary_promises(
     plugin: ModuleType, name: str, tokens: int, dim: int
 ) -> None:
-    folder = locate(plugin.WEIGHTS, default_home())
+    folder = locate(plugin.WEIGHTS, State().home)
     if folder is None:
         pytest.skip(f"the weights are not on this machine; type: harness fetch {name}")
 

@@ -1,0 +1,225 @@
+"""Files and folders that appear whole or not at all, whoever is killed and whoever else writes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from harness.atomic import (
+    content_key,
+    disk_errors,
+    dump_json,
+    recover,
+    sha256_file,
+    sweep,
+    whole_folder,
+    write_file,
+    write_json,
+)
+from harness.spec import UserError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from harness.atomic import whole_folder, write_file
+
+def hold(*_):
+    print("held", flush=True)
+    time.sleep(600)
+
+if sys.argv[2] == "folder":
+    with whole_folder(Path(sys.argv[1])) as folder:
+        (folder / "half").write_text("written")
+        hold()
+else:
+    write_file(Path(sys.argv[1]), hold)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def half(stream: IO[bytes]) -> None:
+    stream.write(b"half")
+    raise RuntimeError("in the middle")
+
+
+def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file"
+    write_file(path, lambda stream: stream.write(b"first"))
+    with pytest.raises(RuntimeError):
+        write_file(path, half)
+    assert path.read_bytes() == b"first"
+    write_file(path, lambda stream: stream.write(b"second"))
+    assert path.read_bytes() == b"second"
+    assert names(path.parent) == ["file"]
+
+
+def test_a_folder_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with whole_folder(path) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "old").write_text("old")
+        assert not path.exists()
+    with pytest.raises(RuntimeError), whole_folder(path) as folder:
+        half((folder / "new").open("wb"))
+    assert (path / "deep" / "old").read_text() == "old"
+    with whole_folder(path) as folder:
+        (folder / "new").write_text("new")
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_kill_between_the_two_renames_is_undone(tmp_path: Path) -> None:
+    path, aside = tmp_path / "folder", tmp_path / ".folder.old"
+    aside.mkdir()
+    (aside / "old").write_text("old")
+    recover(path)
+    assert names(tmp_path) == ["folder"]
+    assert (path / "old").read_text() == "old"
+    aside.mkdir()  # a kill after them: the old folder is superseded
+    recover(path)
+    assert names(tmp_path) == ["folder"]
+    path.rename(aside)
+    with whole_folder(path) as folder:
+        (folder / "new").write_text("new")
+    assert names(tmp_path) == ["folder"]
+    assert names(path) == ["new"]
+
+
+def test_a_folder_that_came_meanwhile_stays_where_it_is_as_good(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with whole_folder(path, keep=path.exists) as folder:
+        (folder / "ours").write_text("ours")
+        with whole_folder(path, keep=path.exists) as other:
+            (other / "theirs").write_text("theirs")
+    assert names(tmp_path) == ["folder"]
+    assert names(path) == ["theirs"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(tmp_path: Path, kind: str) -> None:
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "name"), kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        held = names(tmp_path)
+        assert len(held) == 1
+        sweep(tmp_path)
+        assert names(tmp_path) == held
+        process.send_signal(signal.SIGKILL)
+    (tmp_path / ".keep.txt.tmp").write_text("somebody else's")
+    assert set(held) < set(names(tmp_path))
+    with whole_folder(tmp_path / "other"):  # a folder's writer tidies up where it writes
+        pass
+    assert names(tmp_path) == [".keep.txt.tmp", "other"]
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from harness.atomic import recover, whole_folder
+
+path, me = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(60):
+    with whole_folder(path) as folder:
+        for name in "abc":
+            (folder / name).write_text(f"{me} {turn}")
+    recover(path)
+"""
+
+
+def test_four_processes_replace_one_folder_and_it_ends_whole(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", RACE, str(tmp_path / "folder")]
+    pipe = subprocess.PIPE
+    racers = [subprocess.Popen([*words, str(me)], stdin=pipe, stdout=pipe, stderr=pipe, text=True) for me in range(4)]
+    for racer in racers:
+        racer.stdout.readline()  # they start at once
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    errors = [racer.communicate()[1] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 4, errors
+    assert names(tmp_path) == ["folder"]
+    contents = {(tmp_path / "folder" / name).read_text() for name in "abc"}
+    assert len(contents) == 1
+    assert contents.pop().endswith(" 59")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "The disk is full: .* run the same command again"),
+        (errno.EDQUOT, "The disk is full"),
+        (errno.EFBIG, "The disk is full"),
+        (errno.EACCES, "cannot be written .* HARNESS_HOME or --results"),
+        (errno.EROFS, "cannot be written"),
+        (errno.EIO, "The disk failed"),
+    ],
+)
+def test_the_disks_refusals_are_told_in_one_sentence(tmp_path: Path, number: int, words: str) -> None:
+    def refuse(stream) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(UserError, match=words) as told:
+        write_file(tmp_path / "file", refuse)
+    assert str(tmp_path / "file") in str(told.value)
+    assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match=words), whole_folder(tmp_path / "folder"):
+        refuse(None)
+    assert names(tmp_path) == []
+
+
+def test_a_disk_that_is_really_full() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(UserError, match="The disk is full"), disk_errors(Path("/dev/full")):
+        Path("/dev/full").write_text("x")
+
+
+def test_other_errors_pass_through(tmp_path: Path) -> None:
+    def refuse(stream) -> None:
+        raise OSError(errno.EINVAL, "invalid")
+
+    with pytest.raises(OSError, match="invalid"):
+        write_file(tmp_path / "file", refuse)
+
+
+def test_json_is_strict_and_readable_by_anything(tmp_path: Path) -> None:
+    content = {"b": [1, 2.5, None], "a": {"ü": "東京"}}
+    write_json(tmp_path / "x.json", content)
+    text = (tmp_path / "x.json").read_text("utf-8")
+    assert json.loads(text) == content
+    assert list(json.loads(text)) == ["b", "a"]
+    assert "東京" in text
+    assert text.endswith("}\n")
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            dump_json({"x": number})
+
+
+def test_keys_tell_contents_apart_and_nothing_else() -> None:
+    assert content_key({"a": 1, "b": [2]}) == content_key({"b": [2], "a": 1})
+    # printf '{"a":1,"b":[2]}' | sha256sum
+    assert content_key({"a": 1, "b": [2]}) == "0855bfc20eb6cfaa4be7d6b510c63dd22997718bddadcb1a4915cec3a16145b9"
+    different = [{"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": None}, {"a": [1]}, {"a": []}, {"A": 1}, {}, [], ["a", 1], "a"]
+    assert len({content_key(each) for each in different}) == len(different)
+    with pytest.raises(ValueError, match="JSON"):
+        content_key(float("nan"))
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_file(tmp_path / "abc") == digest

@@ -1,0 +1,354 @@
+"""The documentation, run: what it tells a reader to type works, what it shows exists, and nothing is left out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import platformdirs
+import pytest
+
+import harness as api
+from harness import hookspecs
+from harness.catalog import SUITES
+from harness.cli.main import State, cli
+from harness.registry import load_registry, split_options
+from harness.spec import UserError, Weights
+from harness.weights import present
+from tests.conftest import ROOT
+
+pytest.importorskip("faiss", reason="the documented commands need the dense extra")
+pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra")
+
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+SHELLS = ("sh", "bash", "console")
+FOLDER, CHECKPOINT = "path/to/folder", "path/to/checkpoint"
+"""What the documentation calls a reader's own dataset and model."""
+PROGRAM = shutil.which("harness", path=str(Path(sys.executable).parent)) or ""
+USERS_HOME = Path(os.environ.get("HARNESS_HOME") or platformdirs.user_cache_path("retrieval-harness"))
+"""Where this machine may have weights already, for the commands that need some."""
+
+
+class Block(NamedTuple):
+    """A fenced block, and the paragraph before it."""
+
+    language: str
+    code: str
+    before: str
+
+
+def blocks(text: str) -> list[Block]:
+    found = re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(m[1], m[2], re.split(r"\n\n|\n```\n", text[: m.start()].strip())[-1]) for m in found]
+
+
+def commands(block: Block) -> list[str]:
+    """The command lines of a block in a shell's language; of a console's, those after a prompt."""
+    lines = block.code.replace("\\\n", " ").splitlines()
+    typed = [line.removeprefix("$ ") for line in lines if block.language != "console" or line.startswith("$ ")]
+    return [" ".join(line.split()) for line in typed if line.strip() and not line.startswith("#")]
+
+
+def documented(*languages: str, pages: Sequence[Path] = tuple(PAGES)) -> list[Block]:
+    return [block for page in pages for block in blocks(page.read_text()) if block.language in languages]
+
+
+def words(line: str) -> list[str]:
+    """What follows ``harness``, comment and redirection left out; nothing where the line is another program's."""
+    found = shlex.split(line, comments=True)
+    found = found[found.index("harness") + 1 :] if "harness" in found else []
+    return found[: found.index(">")] if ">" in found else found
+
+
+LINES = [line for block in documented(*SHELLS) for line in commands(block)]
+HARNESS = [line for line in LINES if words(line)]
+COMPLETION = [line for line in LINES if line.startswith("_HARNESS_COMPLETE=")]
+INLINE = re.findall(r"`(harness [^`]+)`", "\n".join(page.read_text() for page in PAGES))
+DOCS = "\n".join(page.read_text() for page in PAGES)
+
+
+def parsed(line: str) -> click.Context:
+    """The command line as click reads it; an error where it has an option or a command that does not exist."""
+    name, *rest = words(line)
+    context = click.Context(cli, obj=State())
+    command = cli.get_command(context, name)
+    assert command is not None, f"there is no command {name}"
+    return command.make_context(name, rest, parent=context)
+
+
+def named(line: str) -> dict[str, list[str]]:
+    """The models, datasets and suites on a line."""
+    given = parsed(line).params
+    listed = {kind: list(given.get(kind) or []) for kind in ("models", "datasets", "suites")}
+    for kind in ("model", "dataset", "suite"):
+        listed[f"{kind}s"] += [given[kind]] if given.get(kind) else []
+    fetched = given.get("names") or ()
+    listed["models"] += [name for name in fetched if name in REGISTRY.models]
+    listed["datasets"] += [name for name in fetched if name in REGISTRY.datasets]
+    return listed
+
+
+def weights_of(line: str) -> list[Weights]:
+    refs = [REGISTRY.models.get(split_options(name)[0]) for name in named(line)["models"]]
+    found = [ref.spec.weights for ref in refs if ref and ref.spec.weights]
+    return found + ([REGISTRY.models["minilm"].spec.weights] if CHECKPOINT in line else [])  # type: ignore[list-item]
+
+
+REGISTRY = load_registry()
+
+
+def test_blocks_and_commands_are_found() -> None:
+    text = """
+First, do this:
+
+```sh
+harness models   # a comment
+# another
+make demo
+
+harness benchmark \\
+  -m bm25
+```
+Then that, with `harness suites`:
+```console
+$ harness suites
+| name |
+```
+```python
+x = 1
+```
+"""
+    sh, console, python = blocks(text)
+    assert (sh.before, console.before) == ("First, do this:", "Then that, with `harness suites`:")
+    assert commands(sh) == ["harness models # a comment", "make demo", "harness benchmark -m bm25"]
+    assert commands(console) == ["harness suites"]
+    assert python.code == "x = 1\n"
+    assert words("A=1 harness report --format csv > x.csv  # made") == ["report", "--format", "csv"]
+
+
+def test_every_line_is_one_that_is_tested() -> None:
+    """A kind of command that this file does not know must not go unnoticed."""
+    assert len(HARNESS) > 10
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in LINES:
+        if line not in (*HARNESS, *COMPLETION):
+            program, *rest = shlex.split(line, comments=True)
+            assert program == "make", f"no test knows what to do with: {line}"
+            assert set(rest) <= targets, f"{line}: the Makefile has {sorted(targets)}"
+
+
+@pytest.mark.parametrize("line", [*HARNESS, *INLINE])
+def test_commands_and_options_exist(line: str) -> None:
+    try:
+        parsed(line)
+    except (UserError, click.ClickException) as error:
+        pytest.fail(f"{line}: {error}")
+
+
+@pytest.mark.parametrize("line", HARNESS)
+def test_names_exist(line: str) -> None:
+    found = named(line)
+    for model in found["models"]:
+        assert model in (CHECKPOINT, *plugin_files()) or REGISTRY.model(model)
+    assert set(found["datasets"]) <= {FOLDER, *REGISTRY.datasets}
+    assert set(found["suites"]) <= set(SUITES)
+
+
+def plugin_files() -> dict[str, str]:
+    """Complete plug-ins in the documentation (the name of the file stands before it) and in the hooks' own."""
+    found = {}
+    for block in documented("python"):
+        if "@hookimpl" in block.code:
+            [name] = re.findall(r"`(\w+)\.py`", block.before)
+            found[name] = block.code
+    return found
+
+
+def examples() -> dict[str, str]:
+    docstring = inspect.getdoc(hookspecs.harness_models) or ""
+    [name] = re.findall(r"\((\w+)\.py;", docstring)
+    return {**plugin_files(), name: docstring.partition("::\n")[2]}
+
+
+@pytest.mark.parametrize("name", examples())
+def test_a_complete_plugin_is_sound_and_short(name: str, harness, toy: Path, tmp_path: Path) -> None:
+    code = inspect.cleandoc(examples()[name])
+    body = [line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]
+    assert len(body) <= 10, "ten lines are promised"
+    file = tmp_path / f"{name}.py"
+    file.write_text(code)
+    checked = harness("check", name, "--plugin", file, "--json")
+    assert checked.code == 0, checked.out + checked.err
+    assert all(outcome["passed"] for outcome in json.loads(checked.out))
+    done = harness("benchmark", "-m", name, "--plugin", file, "-d", toy, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)[0]["measures"]["nDCG@10"] > 0
+
+
+def test_other_python_is_valid() -> None:
+    for block in documented("python"):
+        if "@hookimpl" not in block.code:
+            exec(block.code, {name: getattr(api, name) for name in api.__all__})
+
+
+def test_the_dataset_toml_that_is_shown_is_accepted(harness, toy: Path) -> None:
+    shown = [block for block in documented("toml") if "`dataset.toml`" in block.before]
+    assert shown
+    for block in shown:
+        (toy / "dataset.toml").write_text(block.code)
+        done = harness("benchmark", "-m", "bm25", "-d", toy, "--json")
+        assert done.code == 0, done.err
+        [name] = re.findall(r'^name = "(.*)"', block.code, re.MULTILINE)
+        assert json.loads(done.out)[0]["dataset"] == name
+
+
+def test_every_hook_is_documented_with_its_arguments() -> None:
+    hooks = [f for name, f in vars(hookspecs).items() if name.startswith("harness_")]
+    assert len(hooks) >= 3
+    for hook in hooks:
+        assert f"`{hook.__name__}({', '.join(inspect.signature(hook).parameters)})`" in DOCS
+
+
+def test_every_command_is_documented() -> None:
+    context = click.Context(cli, obj=State())
+    for name in cli.list_commands(context):
+        assert re.search(rf"\bharness {name}\b", DOCS), f"harness {name} is not in the documentation"
+
+
+@pytest.mark.parametrize("name", REGISTRY.models)
+def test_every_option_of_a_built_in_model_is_documented(name: str) -> None:
+    rows = [line for line in DOCS.splitlines() if line.startswith("|")]
+    assert any(f"`{name}`" in row for row in rows)
+    for key in REGISTRY.models[name].spec.options:
+        assert any(f"`{key}`" in row for row in rows), f"option {key} of {name} is not in the documentation"
+
+
+def test_every_environment_variable_is_documented() -> None:
+    sources = [file.read_text() for room in ("harness", "plugins", "reports") for file in (ROOT / room).rglob("*.py")]
+    for name in set(re.findall(r"\bHARNESS_[A-Z_]+[A-Z]\b", "\n".join(sources))):
+        assert name in DOCS, f"{name} is not in the documentation"
+
+
+def slugs(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        if not re.match(r"\w+:", target):
+            there = page.parent / path if path else page
+            assert there.exists(), target
+            assert not anchor or anchor in slugs(there.read_text()), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nothing_was_left_to_fill_in(page: Path) -> None:
+    assert not re.findall(r"^[A-Z]{4,}$|\b(?:TODO|FIXME|TBD|XXX)\b", page.read_text(), re.MULTILINE)
+
+
+class Place(NamedTuple):
+    """Where commands are typed."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def type(self, line: str) -> subprocess.CompletedProcess[str]:
+        shell = ["bash", "-ec", line]
+        return subprocess.run(shell, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``harness fetch pydocs`` makes, once for all."""
+    if not PROGRAM or not shutil.which("bash"):
+        pytest.skip("the harness command is not installed beside this Python, or there is no bash")
+    place = Place(tmp_path_factory.mktemp("datasets"), {**os.environ})
+    done = place.type(f"HARNESS_HOME=. {shlex.quote(PROGRAM)} fetch pydocs")
+    assert done.returncode == 0, done.stderr
+    return place.folder / "datasets"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, datasets: Path) -> Place:
+    """A folder with what the documentation supposes.
+
+    The plug-in files it had its reader save, a home with the embedded dataset and nothing else, and as `FOLDER` that
+    dataset's first documents and questions, in two splits.
+    """
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "datasets").symlink_to(datasets)
+    for name, code in plugin_files().items():
+        (tmp_path / f"{name}.py").write_text(code)
+    source, target = next(datasets.iterdir()), tmp_path / FOLDER
+    (target / "qrels").mkdir(parents=True)
+    for part in ("corpus.jsonl", "queries.jsonl"):
+        (target / part).write_text(head(source / part, 20))
+    for split in ("test", "dev"):
+        (target / "qrels" / f"{split}.tsv").write_text(head(source / "qrels" / "test.tsv", 21))
+    path = f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}"
+    return Place(tmp_path, {**os.environ, "HARNESS_HOME": str(home), "HARNESS_OFFLINE": "1", "PATH": path})
+
+
+def head(path: Path, count: int) -> str:
+    return "".join(path.read_text().splitlines(keepends=True)[:count])
+
+
+TYPED = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize("limit", [" --limit 100", pytest.param("", marks=TYPED, id="as typed")])
+def test_the_readme_works(limit: str, workplace: Place) -> None:
+    """Its commands, top to bottom, in one folder; those that need weights are in the tests after this one.
+
+    Fast: a benchmark of a dataset by name is cut to its first hundred questions (that of the suite is not).
+    """
+    for line in (line for block in documented(*SHELLS, pages=[README]) for line in commands(block)):
+        if line in COMPLETION or (line in HARNESS and not weights_of(line)):
+            long = words(line)[:1] == ["benchmark"] and set(named(line)["datasets"]) & set(REGISTRY.datasets)
+            done = workplace.type(line + limit if long else line)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            assert done.stdout.strip() or ">" in line
+            assert "Traceback" not in done.stderr
+    assert json.loads((workplace.folder / "results/bm25/pydocs/result.json").read_text())["status"] == "ok"
+    assert "_harness_completion" in (workplace.folder / "harness-completion.bash").read_text()
+
+
+WEIGHTY = [line for line in HARNESS if weights_of(line)]
+SLOW = [pytest.param(x, marks=pytest.mark.slow) if set(named(x)["datasets"]) - {FOLDER} else x for x in WEIGHTY]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("line", SLOW)
+def test_commands_that_need_weights(line: str, workplace: Place) -> None:
+    """Run with the real weights where this machine has them; nothing stands in for a model."""
+    home = Path(workplace.environment["HARNESS_HOME"])
+    for weights in weights_of(line):
+        own = USERS_HOME / "models" / weights.name
+        if own.is_dir() and not (home / "models" / weights.name).exists():
+            (home / "models").mkdir(parents=True, exist_ok=True)
+            (home / "models" / weights.name).symlink_to(own)
+        if not present(weights, home):
+            pytest.skip(f"the weights of {weights.name} are not on this machine: harness fetch {weights.name}")
+    if CHECKPOINT in line:
+        minilm = home / "models" / "minilm"
+        if not minilm.is_dir():
+            pytest.skip("a checkpoint is tried with the weights that harness fetch minilm brings")
+        (workplace.folder / CHECKPOINT).symlink_to(minilm)
+    done = workplace.type(line)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
