@@ -89,15 +89,16 @@ def encode_texts(
         lengths, budget, most = [len(t) for t in texts], CHARACTER_BUDGET, TEXT_BUDGET
     out = np.empty((len(texts), model.dim), np.float32)
     for number, batch in enumerate(batches(lengths, budget, most)):
-        if isinstance(model, TokenModel) and tokens is not None:
-            vectors = model.encode_tokens([tokens[i] for i in batch], role=role)
-        else:
-            vectors = model.encode([texts[i] for i in batch], role=role)
-        fault = wrong(vectors, len(batch), model.dim)
-        if fault:
-            raise PluginError(
-                f"{name}: batch {number + 1} of {role} texts (first text: {texts[batch[0]][:60]!r}): {fault}"
-            )
+        where = f"{name}: batch {number + 1} of {role} texts (first text: {texts[batch[0]][:60]!r})"
+        try:
+            if isinstance(model, TokenModel) and tokens is not None:
+                vectors = model.encode_tokens([tokens[i] for i in batch], role=role)
+            else:
+                vectors = model.encode([texts[i] for i in batch], role=role)
+        except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+            raise PluginError(f"{where}: it raised {type(error).__name__}: {error}") from error
+        if fault := wrong(vectors, len(batch), model.dim):
+            raise PluginError(f"{where}: {fault}")
         out[batch] = vectors
     return out
 

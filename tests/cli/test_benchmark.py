@@ -136,7 +136,7 @@ def harness_models():
         "width": ["shape (12, 3)", "dimension 4"],
         "float64": ["returned float64", "float32"],
         "list": ["list", "numpy array"],
-        "raises": ["RuntimeError: out of luck"],
+        "raises": ["batch 1 of document texts", "RuntimeError: out of luck"],
         "load": ["plug-in faulty_models", "no such device"],
         "nothing": ["gave no model with dim and encode"],
     }.items(),
