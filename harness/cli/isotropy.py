@@ -54,12 +54,12 @@ def command(
     if file is not None:
         panels = {"vectors": panel_of(_load(file))}
     else:
-        from harness.catalog import open_named
+        from harness.named import open_named
         from harness.prepared import Prepared, dataset_vectors
 
         registry = state.registry(plugins)
         with progress_bar() as progress:
-            opened = open_named(str(dataset), registry, state.home, progress=progress, **choice)
+            opened = open_named(str(dataset), registry, state.home, offline=offline, progress=progress, **choice)
             prepared = Prepared(registry.model(str(model)), state.home, offline=offline, progress=progress)
             both = dataset_vectors(prepared, opened)
             panels = {role: panel_of(vectors) for role, (vectors, _) in both.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.catalog import SUITES
+from harness.catalog import catalogue
 from harness.spec import UserError
 from reports.markdown import markdown
 from tests.reports.factory import Results
@@ -44,9 +44,9 @@ def test_a_mean_of_no_suite_lists_its_datasets(results: Results, trio: tuple[str
 def test_a_suite_never_shares_its_column_with_more_datasets(
     results: Results, trio: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(SUITES, "trio")
+    monkeypatch.delitem(catalogue().suites, "trio")
     for name, members in {"duo": ("fiqa", "other"), "trio": trio, "quartet": (*trio, "absent")}.items():
-        monkeypatch.setitem(SUITES, name, members)
+        monkeypatch.setitem(catalogue().suites, name, members)
     for dataset in (*trio, "other"):
         results.add("m", dataset, 1.0 if dataset == "other" else 0.5)
     averages = [(average.name, average.means["m"].value) for average in results.read().averages]
