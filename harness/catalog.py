@@ -129,13 +129,19 @@ def looks_like_path(text: str) -> bool:
 
 
 def place(spec: DatasetSpec, home: Path) -> Path:
-    """Where a named dataset lies once it is here: its name and everything its content depends on."""
+    """Where a named dataset lies once it is here: its name and everything its content depends on.
+
+    One under licence depends on the original files alone: the conversion finished last is the one.
+    """
     if spec.key:
-        key = resolve(spec.key)()
-    else:
-        origin = [spec.sources[0].place, spec.sources[0].md5] if spec.sources else []
-        counts = asdict(spec.counts) if spec.counts else {}
-        key = content_key([counts, spec.split, spec.exclude_self, origin])[:12]
+        return home / "datasets" / f"{spec.name}-{resolve(spec.key)()}"
+    if not spec.sources:
+        stated = (home / "datasets").glob(f"{spec.name}-{'[0-9a-f]' * 12}/dataset.toml")
+        last = max(stated, key=lambda file: file.stat().st_mtime_ns, default=None)
+        return last.parent if last else home / "datasets" / spec.name
+    counts = asdict(spec.counts) if spec.counts else {}
+    first = spec.sources[0]
+    key = content_key([counts, spec.split, spec.exclude_self, first.place, first.md5])[:12]
     return home / "datasets" / f"{spec.name}-{key}"
 
 

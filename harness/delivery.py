@@ -20,8 +20,8 @@ from harness.spec import Counts, DatasetSpec, Progress, Source, UserError, resol
 
 UNPACKED = 10
 """An archive may unpack to this many times its own size: text shrinks to a third or a quarter."""
-EXPECTED = 4
-"""What it usually unpacks to, for the check before the download."""
+BYTES_PER_TOKEN, BYTES_PER_DOCUMENT = 6, 150
+"""What a document takes on disk, rather too much than too little, for the check before the download."""
 UNKNOWN_SIZE = 1 << 38
 """The bound where the catalogue knows no size."""
 
@@ -98,9 +98,8 @@ def _from_zip(spec: DatasetSpec, source: Source, family: list[DatasetSpec], home
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         part = target.with_name(f"{target.name}.part")
-        _require_room(
-            spec, target.parent, source.bytes * (1 + EXPECTED) - (part.stat().st_size if part.exists() else 0)
-        )
+        missing = source.bytes - (part.stat().st_size if part.exists() else 0)
+        _require_room(spec, target.parent, missing + sum(_expected_bytes(each) for each in [spec, *family]))
         checksum = ("md5", source.md5) if source.md5 else None
         limit = source.bytes * 2 or UNKNOWN_SIZE
         download(source.place, target, checksum=checksum, limit=limit, progress=progress)
@@ -187,6 +186,10 @@ def describe(spec: DatasetSpec, folder: Path, origin: dict[str, str]) -> None:
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in stated.items()]
     lines += ["", "[versions]", *(f"{key} = {json.dumps(text)}" for key, text in origin.items())]
     (folder / "dataset.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _expected_bytes(spec: DatasetSpec) -> int:
+    return spec.counts.documents * (BYTES_PER_TOKEN * spec.tokens + BYTES_PER_DOCUMENT) if spec.counts else 0
 
 
 def _require_room(spec: DatasetSpec, folder: Path, needed: int) -> None:

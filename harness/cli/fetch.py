@@ -76,9 +76,9 @@ def command(
             if name not in gated:
                 click.echo(f"{name}: {folder or 'needs nothing fetched'}")
     for name in gated:
-        click.echo(f"{name}: {registry.datasets[name].instructions.strip()}\n", err=True)
+        click.echo(f"{registry.datasets[name].instructions.strip()}\n", err=True)
     if gated:
         raise UserError(
             f"{', '.join(gated)} not fetched: a licence is needed; do what is said above, then type: "
-            f"harness fetch {gated[0]} --from PATH"
+            f"harness fetch {gated[0]} --from FOLDER"
         )
