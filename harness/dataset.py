@@ -43,11 +43,13 @@ class Dataset:
     """Sentences about what was tolerated."""
     limit: int | None = None
     """How many judged queries were kept, the first ones; None means all."""
+    usual_split: str = "test"
+    """The split that the dataset's name alone means."""
 
     @property
     def label(self) -> str:
         """Name, then whatever makes this another test than the usual: ``scifact:split=train,limit=50``."""
-        unusual = {"split": "" if self.split == "test" else self.split, "limit": self.limit}
+        unusual = {"split": "" if self.split == self.usual_split else self.split, "limit": self.limit}
         options = ",".join(f"{key}={value}" for key, value in unusual.items() if value)
         return f"{self.name}:{options}" if options else self.name
 
@@ -67,6 +69,7 @@ def open_dataset(
     *,
     cache: Path,
     name: str | None = None,
+    usual_split: str | None = None,
     split: str | None = None,
     exclude_self: bool | None = None,
     limit: int | None = None,
@@ -74,12 +77,15 @@ def open_dataset(
 ) -> Dataset:
     """Opens a folder in BEIR format; arguments win over its dataset.toml. ``cache`` keeps corpus indices.
 
+    ``usual_split`` is the one taken where ``split`` names none, and the one that needs no mention in the label.
+
     Raises UserError for a folder that lacks a part, malformed lines and judged queries that are nowhere.
     """
     _check_parts(folder)
     stated = _stated(folder / "dataset.toml")
     name = name or stated.get("name") or folder.resolve().name
-    split = split or stated.get("split") or "test"
+    usual_split = usual_split or stated.get("split") or "test"
+    split = split or usual_split
     exclude_self = stated.get("exclude_self", False) if exclude_self is None else exclude_self
     notes: list[str] = []
     qrels = _judgements(folder, split, notes)
@@ -100,7 +106,8 @@ def open_dataset(
         "exclude_self": exclude_self,
     }
     citation = stated.get("citation", "")
-    return Dataset(name, folder, split, exclude_self, citation, corpus, queries, qrels, fingerprint, notes, limit)
+    content = (corpus, queries, qrels, fingerprint, notes)
+    return Dataset(name, folder, split, exclude_self, citation, *content, limit, usual_split)
 
 
 def splits(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ import pytest
 
 import harness as api
 from harness import hookspecs
-from harness.catalog import SUITES
+from harness.catalog import catalogue
 from harness.cli.main import State, cli
 from harness.registry import load_registry, split_options
 from harness.spec import UserError, Weights
@@ -161,8 +161,8 @@ def test_names_exist(line: str) -> None:
     found = named(line)
     for model in found["models"]:
         assert model in (CHECKPOINT, *plugin_files()) or REGISTRY.model(model)
-    assert set(found["datasets"]) <= {FOLDER, *REGISTRY.datasets}
-    assert set(found["suites"]) <= set(SUITES)
+    assert set(found["datasets"]) <= {FOLDER, *REGISTRY.datasets, *REGISTRY.groups}
+    assert set(found["suites"]) <= set(catalogue().suites)
 
 
 def plugin_files() -> dict[str, str]:
