@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from harness.cli.main import State
-from harness.cli.options import completing, json_option, offline_option, pass_state, plugin_option, print_json, progress_bar
+from harness.cli.options import (
+    completing,
+    json_option,
+    offline_option,
+    pass_state,
+    plugin_option,
+    print_json,
+    progress_bar,
+)
 
 
 @click.command("check")
