@@ -1,0 +1,76 @@
+"""The four datasets of BEIR that only their owners give: converted from the original files into BEIR form.
+
+Each converter is a module with ``ABOUT``, ``files(folder)`` (what it would read, by part) and ``convert(source, target,
+progress=...)``. To add one: write it, name it in `CONVERTERS`, and say in instructions.py whom to ask.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from harness.atomic import content_key, recover, whole_folder
+from harness.gated.instructions import INSTRUCTIONS
+from harness.spec import Progress, resolve
+
+__all__ = ["CONVERTERS", "INSTRUCTIONS", "account", "convert", "converted"]
+
+CONVERTERS: dict[str, str] = {
+    "bioasq": "harness.gated.bioasq:convert",
+    "signal1m": "harness.gated.signal1m:convert",
+    "trec-news": "harness.gated.trec_news:convert",
+    "robust04": "harness.gated.robust04:convert",
+}
+"""Dataset -> what fills an empty folder from its original files: ``(source, target, *, progress) -> Report``."""
+RECIPE = 1
+"""Raised when a conversion changes, so that an older folder is not taken for the same."""
+
+
+def convert(name: str, source: Path, home: Path, progress: Progress) -> Path:
+    """The dataset in BEIR form under ``home``, made from the folder ``source`` unless these very files made it before.
+
+    Raises UserError, in one sentence, for a source that lacks a part or is damaged.
+    """
+    target = CONVERTERS[name]
+    found: dict[str, list[Path]] = resolve(target.replace(":convert", ":files"))(source)
+    folder = home / "datasets" / f"{name}-{_key(name, source, found)}"
+    recover(folder)
+    if not folder.is_dir():
+        with whole_folder(folder) as temporary:
+            resolve(target)(source, temporary, progress=progress)
+    return folder
+
+
+def converted(name: str, home: Path) -> Path | None:
+    """Where the dataset lies that was converted last, or None."""
+    folders = (home / "datasets").glob(f"{name}-{'[0-9a-f]' * 12}")
+    made = [folder for folder in folders if (folder / "dataset.toml").is_file()]
+    return max(made, key=lambda folder: (folder / "dataset.toml").stat().st_mtime_ns, default=None)
+
+
+def account(folder: Path) -> list[str]:
+    """Sentences about a converted folder: what it holds beside what BEIR published, and what the source lacked."""
+    versions: dict[str, Any] = tomllib.loads((folder / "dataset.toml").read_text(encoding="utf-8"))["versions"]
+    counts = [
+        f"{number:,} {what} ({'as BEIR' if number == published else f'BEIR: {published:,}'})"
+        for (what, number), published in zip(versions["counts"].items(), versions["published"].values(), strict=True)
+    ]
+    sentences = [", ".join(counts)]
+    if missing := versions["missing"]:
+        such = ", ".join(missing["first"][:3])
+        sentences.append(
+            f"missing: {missing['judged_documents']:,} judged documents (such as {such}), all the relevant ones of "
+            f"{missing['queries_without_relevant']} queries; they count as never retrieved"
+        )
+    return [*sentences, *(f"left out: {number:,} {reason}" for reason, number in versions["left_out"].items())]
+
+
+def _key(name: str, source: Path, parts: dict[str, list[Path]]) -> str:
+    """Names, sizes and modification times: hashing 100 GB would take longer than most uses of the answer."""
+    stats = {part: [(path, path.stat()) for path in paths] for part, paths in parts.items()}
+    facts = {
+        part: [[path.relative_to(source).as_posix(), stat.st_size, stat.st_mtime_ns] for path, stat in found]
+        for part, found in stats.items()
+    }
+    return content_key([RECIPE, name, facts])[:12]
