@@ -7,6 +7,7 @@ but the directory entry is not, so after a power cut a finished file can be miss
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from harness.spec import UserError
+from harness.spec import Progress, UserError
 
 
 @contextmanager
@@ -104,6 +105,29 @@ def recover(path: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.rename(path)
+
+
+@contextmanager
+def alone(target: Path, progress: Progress) -> Iterator[None]:
+    """Holds the lock of one folder that is being made, and drops what a killed process left of it; others wait."""
+    lock = target.with_name(f".{target.name}.lock")
+    with disk_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another process that makes {target.name}", 0, 0)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        sweep(target)
+        yield
+
+
+def sweep(target: Path) -> None:
+    """Drops what killed processes left of a folder under way; only for whoever holds the lock that its makers hold."""
+    for leftover in target.parent.glob(f".{target.name}.{'[0-9a-f]' * 8}.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sha256_file(path: Path) -> str:

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from harness.atomic import content_key, recover, whole_folder
+from harness.atomic import alone, content_key, recover, whole_folder
 from harness.gated.instructions import INSTRUCTIONS
 from harness.spec import Progress, resolve
 
@@ -37,8 +37,10 @@ def convert(name: str, source: Path, home: Path, progress: Progress) -> Path:
     folder = home / "datasets" / f"{name}-{_key(name, source, found)}"
     recover(folder)
     if not folder.is_dir():
-        with whole_folder(folder) as temporary:
-            resolve(target)(source, temporary, progress=progress)
+        with alone(folder, progress):
+            if not folder.is_dir():
+                with whole_folder(folder) as temporary:
+                    resolve(target)(source, temporary, progress=progress)
     return folder
 
 
@@ -58,12 +60,12 @@ def account(folder: Path) -> list[str]:
     ]
     sentences = [", ".join(counts)]
     if missing := versions["missing"]:
-        such = ", ".join(missing["first"][:3])
+        such, bereft = ", ".join(missing["first"][:3]), missing["queries_without_relevant"]
         sentences.append(
-            f"missing: {missing['judged_documents']:,} judged documents (such as {such}), all the relevant ones of "
-            f"{missing['queries_without_relevant']} queries; they count as never retrieved"
+            f"judged documents that the source lacks: {missing['judged_documents']:,} (such as {such}), which count as "
+            f"never retrieved; queries left without any relevant one: {bereft}"
         )
-    return [*sentences, *(f"left out: {number:,} {reason}" for reason, number in versions["left_out"].items())]
+    return [*sentences, *(f"left out, {reason}: {number:,}" for reason, number in versions["left_out"].items())]
 
 
 def _key(name: str, source: Path, parts: dict[str, list[Path]]) -> str:

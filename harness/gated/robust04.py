@@ -29,7 +29,8 @@ PARTS = {"FBIS": ("fb", 5), "FR94": ("fr", 4), "FT": ("ft", 4), "LATIMES": ("la"
 CONTENT = ("TEXT", "HEADLINE", "TITLE", "HL", "HEAD", "TTL", "DD", "DATE", "LP", "LEADPARA")
 DOCUMENT = re.compile(r"<DOC>(.*?)</DOC>", re.DOTALL | re.IGNORECASE)
 DOCNO = re.compile(r"<DOCNO>\s*(\S+?)\s*</DOCNO>", re.IGNORECASE)
-ELEMENT = re.compile(rf"<({'|'.join(CONTENT)})>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+ELEMENT = re.compile(rf"<({'|'.join(CONTENT)})>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+"""One that is not closed ends with its document."""
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 ENTITY = re.compile(r"&(#\d+|#x[0-9a-f]+|\w+);", re.IGNORECASE)
