@@ -9,15 +9,7 @@ from typing import Any
 import click
 
 from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    dataset_options,
-    json_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    progress_bar,
-)
+from harness.cli.options import completing, dataset_options, json_option, pass_state, plugin_option, print_json, progress_bar
 
 
 @click.command("doctor")
