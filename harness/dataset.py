@@ -17,7 +17,8 @@ from harness.spec import Progress, Qrels, Query, UserError
 
 HEADER = b"query-id\tcorpus-id\tscore"
 STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}
-"""Keys of dataset.toml and their types; ``versions`` is for those who build a dataset."""
+"""Keys of dataset.toml and their types; ``versions`` is for those who build a dataset: what it states under ``missing``
+becomes part of the fingerprint."""
 SHOWN = 5
 """How many ids a sentence names."""
 
@@ -38,7 +39,8 @@ class Dataset:
     qrels: Qrels
     """Judgements of these queries. Documents that the corpus lacks stay in: they count in the ideal ranking."""
     fingerprint: dict[str, Any]
-    """What the figures depend on: hashes of corpus, queries (order included) and judgements, and exclude_self."""
+    """What the figures depend on: hashes of corpus, queries (order included) and judgements, and exclude_self; then
+    what the source of a converted dataset lacked, where it lacked anything."""
     notes: list[str]
     """Sentences about what was tolerated."""
     limit: int | None = None
@@ -105,6 +107,8 @@ def open_dataset(
         "qrels": content_key(qrels),
         "exclude_self": exclude_self,
     }
+    if missing := stated.get("versions", {}).get("missing"):
+        fingerprint["missing"] = missing
     citation = stated.get("citation", "")
     content = (corpus, queries, qrels, fingerprint, notes)
     return Dataset(name, folder, split, exclude_self, citation, *content, limit, usual_split)

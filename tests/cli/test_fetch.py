@@ -149,7 +149,10 @@ def test_names(harness, known: Catalogue, home: Path) -> None:
     assert (done.code, "stands for 12 datasets" in done.err) == (2, True)
     done = harness("fetch", "robust04")
     assert done.code == 2
-    assert done.out == ""
-    assert "https://trec.nist.gov/data/cd45/index.html" in done.err
+    assert "https://trec.nist.gov/data/cd45/index.html" in done.out
+    done = harness("fetch", "pydocs", "robust04", "bioasq")
+    assert done.out.startswith("pydocs: ")
+    assert done.out.index("robust04: ") < done.out.index("bioasq: ")
+    assert done.err.splitlines()[-1].startswith("harness: robust04, bioasq not fetched: a licence is needed")
     rows = json.loads(harness("suites", "--json").out)
     assert {row["name"]: row["size"] for row in rows}["beir18"] == 18
