@@ -14,6 +14,8 @@ from harness.atomic import content_key
 from harness.spec import Counts, DatasetSpec, PluginError, Source, UserError, resolve
 
 FILE = Path(__file__).with_name("catalogue.toml")
+NAMED = 20
+"""How many known names a sentence lists."""
 Status = Literal["ready", "built on first use", "needs fetch", "needs licence"]
 
 
@@ -170,5 +172,6 @@ def unknown(what: str, name: str, known: Iterable[str], note: str = "") -> str:
 
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}."
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:NAMED]) or 'none'}{rest}."
     return f"There is no {what} {name!r}{note}; {hint}"

@@ -65,7 +65,7 @@ def files(folder: Path) -> dict[str, list[Path]]:
     """The files that are read, by part; UserError where a part is missing."""
     source = Source(ABOUT.name, folder)
     found = {
-        "questions": source.need("test questions with answers", "8B1_golden.json", r"[^/]*golden[^/]*\.json"),
+        "questions": source.need("test questions with answers", "8B1_golden.json", r"[^/]*golden[^/]*\.json(\.gz)?"),
         "articles": source.find(r"allMeSH[^/]*\.json(\.gz)?"),
         "baseline": source.find(r"pubmed\d\dn\d{4}\.xml(\.gz)?"),
     }

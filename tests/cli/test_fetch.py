@@ -150,8 +150,8 @@ def test_names(harness, known: Catalogue, home: Path) -> None:
     done = harness("fetch", "robust04")
     assert done.code == 2
     assert "https://trec.nist.gov/data/cd45/index.html" in done.out
-    done = harness("fetch", "pydocs", "robust04", "bioasq")
-    assert done.out.startswith("pydocs: ")
+    done = harness("fetch", "bm25", "robust04", "bioasq")
+    assert done.out.startswith("bm25: needs nothing fetched")
     assert done.out.index("robust04: ") < done.out.index("bioasq: ")
     assert done.err.splitlines()[-1].startswith("harness: robust04, bioasq not fetched: a licence is needed")
     rows = json.loads(harness("suites", "--json").out)
