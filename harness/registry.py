@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import importlib.util
 import os
@@ -17,8 +16,9 @@ from typing import Any
 import click
 import pluggy
 
-from harness import hookspecs
+from harness import catalog, hookspecs
 from harness.atomic import content_key, sha256_file
+from harness.catalog import unknown
 from harness.spec import DatasetSpec, ModelSpec, Options, OptionValue, PluginError, UserError, resolve
 
 DISTRIBUTION = "retrieval-harness"
@@ -125,6 +125,9 @@ class Registry:
     manager: pluggy.PluginManager
     models: dict[str, ModelRef] = field(default_factory=dict)
     datasets: dict[str, DatasetSpec] = field(default_factory=dict)
+    """The catalogue's and the plug-ins'."""
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name -> the datasets it stands for, measured one by one."""
     broken: list[Broken] = field(default_factory=list)
 
     def model(self, text: str) -> ModelRef:
@@ -144,7 +147,9 @@ class Registry:
                 )
             ref, given = owner, {owner.spec.path_option: str(folder)}
         else:
-            raise UserError(unknown("model", name, self.models, self.broken))
+            failed = ", ".join(b.plugin for b in self.broken)
+            note = f" (plug-ins that failed to load: {failed})" if failed else ""
+            raise UserError(unknown("model", name, self.models, note))
         values = {**given, **parse_options(ref.spec, passed)}
         if ref.spec.path_option and not values.get(ref.spec.path_option):
             raise UserError(f"{name} needs a folder; type -m path/to/folder.")
@@ -193,24 +198,15 @@ def parse_options(spec: ModelSpec, texts: Mapping[str, str]) -> dict[str, Option
     return values
 
 
-def unknown(what: str, name: str, known: Iterable[str], broken: Iterable[Broken] = ()) -> str:
-    """The sentence for a name nobody knows, with the nearest ones."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}."
-    failed = [b.plugin for b in broken]
-    note = f" (plug-ins that failed to load: {', '.join(failed)})" if failed else ""
-    return f"There is no {what} {name!r}{note}; {hint}"
-
-
 def load_registry(files: Iterable[Path] = ()) -> Registry:
-    """Loads entry points of group ``harness`` and the given plug-in files, each on its own.
+    """Loads the catalogue, entry points of group ``harness`` and the given plug-in files, each on its own.
 
     HARNESS_STRICT_PLUGINS=1 raises instead of listing. A file given on the command line must load: it was asked for.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    registry = Registry(manager)
+    known = catalog.catalogue()
+    registry = Registry(manager, datasets=dict(known.datasets), groups=dict(known.groups))
     for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
         try:
             _register(registry, entry.name, entry.load())

@@ -141,20 +141,57 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """One place that a dataset can be had from."""
+
+    kind: Literal["zip", "hub", "ir_datasets"]
+    place: str
+    """URL of an archive; repository on the Hugging Face hub, with ``@commit`` to pin it; identifier in ir_datasets."""
+    md5: str = ""
+    """Of the archive; empty: not known, the counts are the check."""
+    bytes: int = 0
+    """Size of the archive; 0: not known."""
+    root: str = ""
+    """The dataset's folder inside the archive."""
+    judgements: str = ""
+    """Repository that holds the judgements, where they are apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a whole copy of a dataset holds."""
+
+    documents: int
+    queries: int
+    """Judged ones of the usual split."""
+    judgements: int
+    """Of the usual split."""
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """A named dataset in BEIR format that the harness can build or find."""
+    """A named dataset in BEIR format that the harness can build, fetch or (given a licence) convert."""
 
     name: str
     summary: str
-    build: str
+    build: str = ""
     """``"module:callable"``; called with an empty folder, which it fills in BEIR format."""
-    key: str
+    key: str = ""
     """``"module:callable"`` -> what the content depends on (package versions ...), as part of a folder name."""
     split: str = "test"
+    """The usual split, which its name alone means."""
     exclude_self: bool = False
     """Whether a query is itself a document (same id), to be left out of its own ranking before the cut at k."""
     citation: str = ""
     licence: str = ""
+    sources: tuple[Source, ...] = ()
+    """Where it is fetched from when there is no ``build``, the best first. Neither: it needs a licence."""
+    counts: Counts | None = None
+    """Checked on every fetched copy."""
+    tokens: int = 0
+    """Approximate mean word pieces of a document; 0: not known."""
+    instructions: str = ""
+    """For a dataset under licence: who grants access, which files to put where, and the command to type then."""
 
 
 @runtime_checkable

@@ -9,9 +9,8 @@ from math import fsum, inf, isfinite
 from pathlib import Path
 from typing import Any
 
+from harness import catalog
 from harness.atomic import content_key
-from harness.catalog import SUITES
-from harness.catalog import suite as members_of
 from harness.spec import UserError
 from harness.store import Result, ResultStore, Unreadable, read_result
 
@@ -79,12 +78,18 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """The unweighted mean of `MEASURE` over stated datasets."""
+    """The unweighted mean of `MEASURE` over stated datasets. A group (CQADupStack) counts once, with its own mean."""
 
     name: str
     datasets: tuple[str, ...]
+    """Names of datasets and groups."""
     means: Mapping[str, Mean]
     """Model -> its mean."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every dataset in it, those of groups one by one."""
+        return _flat(self.datasets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,8 @@ class Leaderboard:
 
 def read_leaderboard(root: Path, suite: str | None = None) -> Leaderboard:
     """Every result below ``root``, or those on one suite's datasets; UserError when there is none."""
-    members = members_of(suite) if suite else ()
+    chosen_suite = catalog.suite(suite) if suite else None
+    members = _flat(chosen_suite.datasets) if chosen_suite else ()
     found, skipped = _read(root)
     chosen = {key: cell for key, cell in found.items() if not suite or _belongs(cell, members)}
     if not chosen:
@@ -122,7 +128,7 @@ def read_leaderboard(root: Path, suite: str | None = None) -> Leaderboard:
     partial = {key: cell for key, cell in chosen.items() if cell.partial}
     models = sorted({model for model, _ in chosen})
     datasets = members or _datasets(cells)
-    averages = [_average(name, over, models, cells) for name, over in _averaged(datasets, suite)]
+    averages = [_average(name, over, models, cells) for name, over in _averaged(datasets, chosen_suite)]
 
     def best_first(model: str) -> tuple[list[float], str]:
         scores = [average.means[model].value for average in averages]
@@ -186,8 +192,13 @@ def _nothing(root: Path, suite: str | None, skipped: Sequence[Unreadable]) -> st
     return f"There are no results{what} in {root}; make some: {command}"
 
 
+def _flat(entries: Iterable[str]) -> tuple[str, ...]:
+    """The labels of the datasets that the entries of a suite stand for."""
+    return tuple(dict.fromkeys(label for entry in entries for label in catalog.labels(entry)))
+
+
 def _suite_order(dataset: str) -> tuple[int, str]:
-    names = [name for members in SUITES.values() for name in members]
+    names = [name for members in catalog.catalogue().suites.values() for name in _flat(members)]
     return (names.index(dataset) if dataset in names else len(names), dataset)
 
 
@@ -196,28 +207,49 @@ def _datasets(cells: Cells) -> tuple[str, ...]:
     return tuple(sorted({dataset for _, dataset in cells}, key=_suite_order))
 
 
-def _averaged(datasets: tuple[str, ...], suite: str | None) -> list[tuple[str, tuple[str, ...]]]:
+def _averaged(datasets: tuple[str, ...], suite: catalog.Suite | None) -> list[tuple[str, tuple[str, ...]]]:
     """What to average: the suite asked for, else every suite shown whole (one of a single dataset only where that is
-    all there is), largest first, and all the datasets shown (named "") unless they are a suite."""
+    all there is), largest first, and all the datasets shown (named "") unless they are a suite; then every group shown
+    whole, with its own mean."""
+    known = catalog.catalogue()
+    shown = {*datasets}
+    groups = [(name, members) for name, members in known.groups.items() if {*members} <= shown]
     if suite:
-        return [(suite, datasets)]
-    largest_first = sorted(SUITES.items(), key=lambda item: -len(item[1]))
-    named = [(n, m) for n, m in largest_first if {*m} <= {*datasets} and (len(m) > 1 or len(datasets) == 1)]
-    known = any(len(members) == len(datasets) for _, members in named)
-    return named if known or len(datasets) < 2 else [*named, ("", datasets)]
+        entries = [(entry,) if entry in known.groups else catalog.labels(entry) for entry in suite.datasets]
+        return [(suite.name, tuple(dict.fromkeys(e for each in entries for e in each))), *groups]
+    largest_first = sorted(known.suites.items(), key=lambda item: -len(item[1]))
+    whole = [(n, m) for n, m in largest_first if {*_flat(m)} <= shown and (len(m) > 1 or len(datasets) == 1)]
+    complete = any({*_flat(members)} == shown for _, members in [*whole, *groups])
+    rest = [] if complete or len(datasets) < 2 else [("", _folded(datasets, groups))]
+    return [*whole, *rest, *groups]
 
 
-def _average(suite: str, datasets: tuple[str, ...], models: Sequence[str], cells: Cells) -> Average:
+def _folded(datasets: tuple[str, ...], groups: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
+    """The datasets, those of a group replaced by its name."""
+    group_of = {member: name for name, members in groups for member in members}
+    return tuple(dict.fromkeys(group_of.get(dataset, dataset) for dataset in datasets))
+
+
+def _average(name: str, entries: tuple[str, ...], models: Sequence[str], cells: Cells) -> Average:
+    """The mean over entries that are datasets or groups; over a group itself, of its datasets."""
     means: dict[str, Mean] = {}
     seen: set[str] = set()
     for model in models:
-        own = [cells[model, dataset] for dataset in datasets if (model, dataset) in cells]
-        scores = {cell.dataset: cell.score for cell in own if cell.score is not None}
-        seen |= scores.keys()
-        value = fsum(scores.values()) / len(datasets) if len(scores) == len(datasets) else None
-        means[model] = Mean(value, len(scores), any(cell.in_domain for cell in own))
-    name = f"{suite} ({len(seen)} of {len(datasets)})" if suite else f"mean of {len(datasets)}"
-    return Average(name, datasets, means)
+        scores = {entry: _entry_score(model, entry, cells) for entry in entries}
+        known = [score for score in scores.values() if score is not None]
+        seen |= {entry for entry, score in scores.items() if score is not None}
+        value = fsum(known) / len(entries) if len(known) == len(entries) else None
+        own = [cells[model, label] for label in _flat(entries) if (model, label) in cells]
+        means[model] = Mean(value, len(known), any(cell.in_domain for cell in own))
+    title = f"{name} ({len(seen)} of {len(entries)})" if name else f"mean of {len(entries)}"
+    return Average(title, entries, means)
+
+
+def _entry_score(model: str, entry: str, cells: Cells) -> float | None:
+    """A dataset's score, or the unweighted mean of a group's; None unless all of it is there."""
+    found = [cells[model, label].score if (model, label) in cells else None for label in catalog.labels(entry)]
+    known = [score for score in found if score is not None]
+    return fsum(known) / len(known) if len(known) == len(found) else None
 
 
 def _mixed(cells: Iterable[Cell]) -> frozenset[str]:

@@ -71,7 +71,7 @@ def _scores(
         listed = ", ".join(map(escape, average.datasets))
         caption.append(f"{escape(average.name)}: the unweighted mean of {listed}.")
     columns = [_column([cells.get((m, d)) for m in models], bold=d not in board.mixed) for d in datasets]
-    columns += [_average_column(average, models, bold=not board.mixed & {*average.datasets}) for average in averages]
+    columns += [_average_column(average, models, bold=not board.mixed & {*average.labels}) for average in averages]
     headers = ["model", *map(escape, datasets), *(escape(average.name) for average in averages)]
     isotropy = [_isotropy([cells.get((model, dataset)) for dataset in datasets]) for model in models]
     if not title and any(value != "-" for value in isotropy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import IO
 import pytest
 
 from harness.atomic import (
+    alone,
     content_key,
     disk_errors,
     dump_json,
@@ -122,6 +124,44 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
     with whole_folder(tmp_path / "other"):  # a folder's writer tidies up where it writes
         pass
     assert names(tmp_path) == [".keep.txt.tmp", "other"]
+
+
+ALONE = """
+import sys, time
+from pathlib import Path
+from harness.atomic import alone
+
+with alone(Path(sys.argv[1]), lambda *_: None):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_one_makes_and_the_others_wait_until_it_is_done_or_dead(tmp_path: Path) -> None:
+    target, told = tmp_path / "home" / "folder", []
+    with subprocess.Popen([sys.executable, "-c", ALONE, str(target)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        def tell(*words: object) -> None:
+            told.append(words)
+            process.send_signal(signal.SIGKILL)
+
+        with alone(target, tell):
+            assert process.wait() == -signal.SIGKILL
+    assert told == [("waiting for another process that makes folder", 0, 0)]
+    with alone(target, lambda *_: pytest.fail("there is nobody to wait for")), alone(target.with_name("b"), tell):
+        pass
+
+
+def test_without_locks_on_the_disk_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone(tmp_path / "a", pytest.fail), alone(tmp_path / "a", pytest.fail), whole_folder(tmp_path / "a") as folder:
+        (folder / "made").touch()
+    assert names(tmp_path / "a") == ["made"]
 
 
 RACE = """

@@ -50,7 +50,8 @@ def test_dataset_toml_states_and_arguments_win(folder: Path) -> None:
     )
     dataset = opened(folder)
     assert (dataset.name, dataset.split, dataset.exclude_self, dataset.citation) == ("told", "dev", True, "C")
-    assert (dataset.label, dataset.qrels) == ("told:split=dev", {"q1": {"d2": 1}})
+    assert (dataset.label, dataset.qrels) == ("told", {"q1": {"d2": 1}})
+    assert opened(folder, split="test").label == "told:split=test"
     dataset = opened(folder, name="mine", split="test", exclude_self=False)
     assert (dataset.name, dataset.split, dataset.exclude_self) == ("mine", "test", False)
     assert len(dataset.qrels) == 2

@@ -20,7 +20,7 @@ import pytest
 
 import harness as api
 from harness import hookspecs
-from harness.catalog import SUITES
+from harness.catalog import catalogue, suite
 from harness.cli.main import State, cli
 from harness.registry import load_registry, split_options
 from harness.spec import UserError, Weights
@@ -93,10 +93,18 @@ def named(line: str) -> dict[str, list[str]]:
     listed = {kind: list(given.get(kind) or []) for kind in ("models", "datasets", "suites")}
     for kind in ("model", "dataset", "suite"):
         listed[f"{kind}s"] += [given[kind]] if given.get(kind) else []
-    fetched = given.get("names") or ()
-    listed["models"] += [name for name in fetched if name in REGISTRY.models]
-    listed["datasets"] += [name for name in fetched if name in REGISTRY.datasets]
+    for name in given["names"] if words(line)[0] == "fetch" else ():
+        listed["models" if name in REGISTRY.models else "datasets"].append(name)
     return listed
+
+
+def absent(line: str) -> bool:
+    """Whether the line needs a dataset that has to be fetched, which no test does."""
+    found = named(line)
+    entries = [*found["datasets"], *(entry for name in found["suites"] for entry in suite(name).datasets)]
+    members = {name for entry in entries for name in REGISTRY.groups.get(entry, (entry,))}
+    brings = words(line)[0] in ("fetch", "benchmark", "doctor", "isotropy")
+    return brings and any(REGISTRY.datasets[name].sources for name in members & {*REGISTRY.datasets})
 
 
 def weights_of(line: str) -> list[Weights]:
@@ -161,8 +169,8 @@ def test_names_exist(line: str) -> None:
     found = named(line)
     for model in found["models"]:
         assert model in (CHECKPOINT, *plugin_files()) or REGISTRY.model(model)
-    assert set(found["datasets"]) <= {FOLDER, *REGISTRY.datasets}
-    assert set(found["suites"]) <= set(SUITES)
+    assert set(found["datasets"]) <= {FOLDER, *REGISTRY.datasets, *REGISTRY.groups}
+    assert set(found["suites"]) <= set(catalogue().suites)
 
 
 def plugin_files() -> dict[str, str]:
@@ -211,6 +219,22 @@ def test_the_dataset_toml_that_is_shown_is_accepted(harness, toy: Path) -> None:
         assert done.code == 0, done.err
         [name] = re.findall(r'^name = "(.*)"', block.code, re.MULTILINE)
         assert json.loads(done.out)[0]["dataset"] == name
+
+
+def test_the_suites_that_are_shown_are_suites(tmp_path: Path) -> None:
+    shown = [block for block in documented("toml") if "`--suite " in block.before]
+    assert shown
+    for block in shown:
+        (tmp_path / "shown.toml").write_text(block.code)
+        found = suite(str(tmp_path / "shown.toml"))
+        assert f'name = "{found.name}"' in block.code
+        assert set(found.datasets[:-1]) <= {*REGISTRY.datasets, *REGISTRY.groups}
+
+
+def test_every_dataset_and_suite_is_documented() -> None:
+    known = catalogue()
+    for name in (*known.suites, *known.groups, *known.datasets):
+        assert name.startswith("nano-") or "/" in name or f"`{name}`" in DOCS, name
 
 
 def test_every_hook_is_documented_with_its_arguments() -> None:
@@ -318,7 +342,7 @@ def test_the_readme_works(limit: str, workplace: Place) -> None:
     Fast: a benchmark of a dataset by name is cut to its first hundred questions (that of the suite is not).
     """
     for line in (line for block in documented(*SHELLS, pages=[README]) for line in commands(block)):
-        if line in COMPLETION or (line in HARNESS and not weights_of(line)):
+        if line in COMPLETION or (line in HARNESS and not weights_of(line) and not absent(line)):
             long = words(line)[:1] == ["benchmark"] and set(named(line)["datasets"]) & set(REGISTRY.datasets)
             done = workplace.type(line + limit if long else line)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
@@ -328,7 +352,14 @@ def test_the_readme_works(limit: str, workplace: Place) -> None:
     assert "_harness_completion" in (workplace.folder / "harness-completion.bash").read_text()
 
 
-WEIGHTY = [line for line in HARNESS if weights_of(line)]
+@pytest.mark.parametrize("line", [line for line in HARNESS if absent(line)])
+def test_commands_that_need_a_network_say_so_without_one(line: str, workplace: Place) -> None:
+    done = workplace.type(line)
+    assert done.returncode == 2, done.stderr
+    assert "not on this machine and the network is switched off" in done.stderr.splitlines()[-1]
+
+
+WEIGHTY = [line for line in HARNESS if weights_of(line) and not absent(line)]
 SLOW = [pytest.param(x, marks=pytest.mark.slow) if set(named(x)["datasets"]) - {FOLDER} else x for x in WEIGHTY]
 
 

@@ -37,10 +37,10 @@ from harness.spec import UserError
     "--dataset",
     "datasets",
     multiple=True,
-    shell_complete=completing("datasets"),
+    shell_complete=completing("datasets", "groups"),
     help="Name, or path to a folder in BEIR format.",
 )
-@click.option("--suite", "suites", multiple=True, help="Name of a group of datasets.")
+@click.option("--suite", "suites", multiple=True, help="Name of a suite of datasets, or path of a .toml file with one.")
 @dataset_options
 @click.option(
     "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="For every dense model named."
@@ -77,8 +77,8 @@ def command(
 
     Finished cells are reused when nothing they depend on has changed; an interrupted run goes on where it was.
     """
-    from harness.catalog import open_all
     from harness.measure import MEASURES, measure_names
+    from harness.named import open_all
     from harness.pipeline import Settings, benchmark
     from harness.store import ResultStore
 
@@ -90,9 +90,11 @@ def command(
     names = measure_names(measures) if measures else MEASURES
     cells = []
     with progress_bar() as progress:
-        opened = open_all(datasets, suites, registry, state.made_home, progress=progress, **choice)
+        opened = open_all(
+            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
+        )
         for note in (f"{d.label}: {note}" for d in opened for note in d.notes):
-            click.echo(f"note: {note}", err=True)
+            _note(note)
         settings = Settings(
             home=state.home,
             results=ResultStore(made(results, "choose another folder with --results")),
@@ -117,6 +119,10 @@ def command(
         print_table([_row(c, names) for c in cells], floatfmt=".4f", missingval="-")
     if any(c.status == "failed" for c in cells):
         sys.exit(1)
+
+
+def _note(sentence: str) -> None:
+    click.echo(f"note: {sentence}", err=True)
 
 
 def _row(cell: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,25 +18,28 @@ from harness.spec import DatasetSpec, PluginError
 @json_option
 @pass_state
 def command(state: State, /, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """List the datasets known by name; any folder in BEIR format can be given by path instead."""
-    rows = [
-        {
-            "name": name,
-            "status": _status(spec, state.home),
-            "split": spec.split,
-            "exclude_self": spec.exclude_self,
-            "summary": spec.summary,
-            **({"citation": spec.citation, "licence": spec.licence} if as_json else {}),
-        }
-        for name, spec in sorted(state.registry(plugins).datasets.items())
-    ]
-    print_json(rows) if as_json else print_table(rows)
+    """List the datasets known by name; any folder in BEIR format can be given by path instead.
+
+    Status: ready; built on first use; needs fetch; needs licence (`harness fetch NAME` says how to get it). A name with
+    a slash is part of a group, whose name means all of them.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, spec in sorted(state.registry(plugins).datasets.items()):
+        counts = asdict(spec.counts) if spec.counts else {}
+        row = {"name": name, "status": _status(spec, state.home), "documents": counts.get("documents")}
+        row |= {"queries": counts.get("queries"), "split": spec.split, "exclude_self": spec.exclude_self}
+        row["summary"] = spec.summary
+        if as_json:
+            row |= {"judgements": counts.get("judgements"), "tokens": spec.tokens or None, "citation": spec.citation}
+            row |= {"licence": spec.licence, "sources": [asdict(source) for source in spec.sources]}
+        rows.append(row)
+    print_json(rows) if as_json else print_table(rows, intfmt=",", missingval="")
 
 
 def _status(spec: DatasetSpec, home: Path) -> str:
-    from harness.catalog import place
+    from harness.catalog import status
 
     try:
-        return "ready" if place(spec, home).is_dir() else "built on first use"
+        return status(spec, home)
     except PluginError as error:
         return f"broken: {one_line(str(error))}"

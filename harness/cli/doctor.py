@@ -13,6 +13,7 @@ from harness.cli.options import (
     completing,
     dataset_options,
     json_option,
+    offline_option,
     pass_state,
     plugin_option,
     print_json,
@@ -23,20 +24,23 @@ from harness.cli.options import (
 @click.command("doctor")
 @click.argument("dataset", shell_complete=completing("datasets"))
 @dataset_options
+@offline_option
 @plugin_option
 @json_option
 @pass_state
-def command(state: State, /, dataset: str, plugins: tuple[Path, ...], as_json: bool, **choice: Any) -> None:
+def command(
+    state: State, /, dataset: str, offline: bool, plugins: tuple[Path, ...], as_json: bool, **choice: Any
+) -> None:
     """Examine a dataset: duplicates, empty texts, dangling judgements, ids on both sides.
 
     Exit code 1 when there is a problem (what bends the figures); a note is worth knowing and no more.
     """
-    from harness.catalog import open_named
     from harness.doctor import examine
+    from harness.named import open_named
 
     with progress_bar() as progress:
         registry, home = state.registry(plugins), state.made_home
-        report = examine(open_named(dataset, registry, home, progress=progress, **choice))
+        report = examine(open_named(dataset, registry, home, offline=offline, progress=progress, **choice))
     if as_json:
         print_json(report.to_dict())
     else:

@@ -54,7 +54,7 @@ def command(
     if file is not None:
         panels = {"vectors": panel_of(_load(file))}
     else:
-        from harness.catalog import open_named
+        from harness.named import open_named
         from harness.prepared import Prepared, dataset_vectors
 
         registry = state.registry(plugins)
@@ -63,7 +63,7 @@ def command(
             raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
         home = state.made_home
         with progress_bar() as progress:
-            opened = open_named(str(dataset), registry, home, progress=progress, **choice)
+            opened = open_named(str(dataset), registry, home, offline=offline, progress=progress, **choice)
             both = dataset_vectors(Prepared(ref, home, offline=offline, progress=progress), opened)
             panels = {"documents": panel_of(both["document"][0]), "queries": panel_of(both["query"][0])}
     if as_json:

@@ -25,10 +25,10 @@ COMMANDS = {
     "datasets": "List the datasets known by name.",
     "doctor": "Examine a dataset: duplicates, empty texts, dangling judgements.",
     "evaluate": "Measure any TREC run against judgements.",
-    "fetch": "Download and verify model weights ahead of time.",
+    "fetch": "Download and verify datasets and model weights ahead of time.",
     "isotropy": "The geometry panel of a model on a dataset, or of a .npy file.",
     "models": "List the models known by name, and what each still needs.",
-    "suites": "List the named groups of datasets.",
+    "suites": "List the suites: datasets with one average.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
 SUMMARY_WIDTH = 66
@@ -95,7 +95,7 @@ class Group(click.Group):
         """As click's, with the nearest names when there is no such command."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            from harness.registry import unknown
+            from harness.catalog import unknown
 
             raise UserError(unknown("command", name, self.list_commands(ctx)))
         return super().resolve_command(ctx, args)

@@ -46,13 +46,14 @@ def dataset_options(command: F) -> F:
     return command
 
 
-def completing(kind: Literal["models", "datasets"]) -> Callable[..., list[CompletionItem]]:
-    """For ``shell_complete``: names of that kind, or folders where none begins so."""
+def completing(*kinds: Literal["models", "datasets", "groups"]) -> Callable[..., list[CompletionItem]]:
+    """For ``shell_complete``: names of those kinds, or folders where none begins so."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        names = sorted(getattr(ctx.ensure_object(State).registry(), kind))
+        registry = ctx.ensure_object(State).registry()
+        names = sorted(name for kind in kinds for name in getattr(registry, kind))
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="dir")]
 

@@ -152,7 +152,7 @@ CASES = {
     # names
     "unknown model": model("bm52", "no model 'bm52'", "did you mean bm25?"),
     "unknown dataset": Case(
-        "benchmark -m bm25 -d pydoc", ["no dataset 'pydoc'", "did you mean pydocs?", "-d ./folder"]
+        "benchmark -m bm25 -d pydoc", ["no dataset 'pydoc'", "did you mean pydocs or ", "-d ./folder"]
     ),
     "unknown suite": Case("benchmark -m bm25 --suite dmo", ["no suite 'dmo'", "did you mean demo?"]),
     "unknown command": Case("benchmrak", ["no command 'benchmrak'", "did you mean benchmark?"]),
@@ -261,12 +261,15 @@ CASES = {
     "no results folder": Case("report", ["no results folder results", "--results", "harness benchmark -m bm25"]),
     "no results": Case("report --results toy", ["no results in toy", "harness benchmark -m bm25"]),
     "report's format": Case("report --format docx", ["'docx'", "'markdown'", "harness report --help"]),
-    "doctor, whom": Case("doctor nope", ["no dataset 'nope'", "pydocs", "-d ./folder"]),
+    "doctor, whom": Case("doctor qxz", ["no dataset 'qxz'", "known: arguana, ", " and 2", " more", "-d ./folder"]),
     "doctor, where": Case("doctor ./nope", ["no folder nope"]),
     "check, whom": Case("check bm26", ["no model 'bm26'", "did you mean bm25?"]),
     "check nothing": Case("check", ["'MODEL'", "harness check --help"]),
-    "fetch, what": Case("fetch minilm pydoc", ["no model or dataset 'pydoc'", "did you mean pydocs?"]),
-    "fetch nothing": Case("fetch", ["'NAMES...'", "harness fetch --help"]),
+    "fetch, what": Case("fetch minilm pydoc", ["no model or dataset 'pydoc'", "did you mean pydocs or "]),
+    "fetch nothing": Case("fetch", ["Nothing to fetch is named", "harness fetch NAME", "--suite NAME"]),
+    "fetch, which suite": Case("fetch --suite beir81", ["no suite 'beir81'", "did you mean beir18"]),
+    "fetch from nowhere": Case("fetch robust04 --from ./nope", ["no folder", "nope", "`harness fetch robust04`"]),
+    "fetch from, what": Case("fetch pydocs --from .", ["--from goes with one dataset under licence", "robust04"]),
 }
 
 

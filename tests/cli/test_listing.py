@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from harness.catalog import SUITES
+from harness.catalog import catalogue
 from harness.cli.main import COMMANDS, State, cli
 from harness.registry import load_registry
 from plugins.minilm import WEIGHTS as MINILM
@@ -55,6 +55,7 @@ def greet():
 def harness_commands(group):
     group.add_command(greet)
 """
+FORUMS = ["cqadupstack", *catalogue().groups["cqadupstack"]]
 
 
 @pytest.fixture
@@ -133,11 +134,10 @@ def test_datasets_say_whether_they_are_built(harness, home, tiny) -> None:
         return {row["name"]: row for row in json.loads(done.out)}
 
     listed = rows()
-    assert set(listed) == {"pydocs", "tiny", "dud", "keyless"}
-    assert all(
-        set(row) == {"name", "status", "split", "exclude_self", "summary", "citation", "licence"}
-        for row in listed.values()
-    )
+    assert set(listed) == {"pydocs", "tiny", "dud", "keyless", *catalogue().datasets}
+    shown_as_json = {"name", "status", "split", "exclude_self", "summary", "citation", "licence"}
+    shown_as_json |= {"documents", "queries", "judgements", "tokens", "sources"}
+    assert all(set(row) == shown_as_json for row in listed.values())
     assert listed["tiny"] | {"status": "built on first use", "split": "test", "licence": "CC0"} == listed["tiny"]
     assert listed["pydocs"]["exclude_self"] is False
     assert listed["keyless"]["status"].startswith("broken: dataset keyless: tiny_datasets:broken failed")
@@ -169,11 +169,11 @@ def test_fetch_builds_a_dataset_once_and_a_failure_leaves_nothing(harness, home,
 def test_suites_name_datasets_that_exist(harness) -> None:
     done = harness("suites", "--json")
     rows = {row["name"]: row for row in json.loads(done.out)}
-    assert {name: tuple(row["datasets"]) for name, row in rows.items()} == SUITES
-    known = load_registry().datasets
+    assert {name: tuple(row["datasets"]) for name, row in rows.items()} == catalogue().suites
+    registry = load_registry()
     for row in rows.values():
         assert row["size"] == len(row["datasets"]) > 0
-        assert set(row["datasets"]) <= set(known)
+        assert set(row["datasets"]) <= {*registry.datasets, *registry.groups}
     assert table(harness("suites").out)["demo"]["datasets"] == "pydocs"
 
 
@@ -282,7 +282,10 @@ def completed(*words: str, home: Path) -> list[str]:
         (["harness", "benchmark", "-m", "./che"], ["dir,./che"]),
         (["harness", "benchmark", "-d", "py"], ["plain,pydocs"]),
         (["harness", "benchmark", "--dtype", "b"], ["plain,bfloat16"]),
+        (["harness", "benchmark", "-d", "cqadupstack"], [f"plain,{name}" for name in sorted(FORUMS)]),
         (["harness", "doctor", "p"], ["plain,pydocs"]),
+        (["harness", "fetch", "mpn"], ["plain,mpnet"]),
+        (["harness", "fetch", "scif"], ["plain,scifact"]),
         (["harness", "check", "bm"], ["plain,bm25"]),
     ],
 )

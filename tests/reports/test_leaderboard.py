@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.catalog import SUITES
+from harness.catalog import catalogue
 from harness.spec import UserError
 from reports.markdown import markdown
 from tests.reports.factory import Results
@@ -44,15 +44,60 @@ def test_a_mean_of_no_suite_lists_its_datasets(results: Results, trio: tuple[str
 def test_a_suite_never_shares_its_column_with_more_datasets(
     results: Results, trio: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(SUITES, "trio")
+    monkeypatch.delitem(catalogue().suites, "trio")
     for name, members in {"duo": ("fiqa", "other"), "trio": trio, "quartet": (*trio, "absent")}.items():
-        monkeypatch.setitem(SUITES, name, members)
+        monkeypatch.setitem(catalogue().suites, name, members)
     for dataset in (*trio, "other"):
         results.add("m", dataset, 1.0 if dataset == "other" else 0.5)
     averages = [(average.name, average.means["m"].value) for average in results.read().averages]
     assert averages == [("trio (3 of 3)", 0.5), ("duo (2 of 2)", 0.75), ("mean of 4", 0.625)]
     assert results.read("trio").datasets == trio
     assert [average.name for average in results.read("trio").averages] == ["trio (3 of 3)"]
+
+
+FORUMS = (0.5, 0.25, 0.75, 0.125, 0.375, 0.625, 0.5, 0.25, 0.75, 0.875, 0.375, 0.625)  # together 6
+OTHERS = {
+    "trec-covid": 0.75, "bioasq": 0.5, "nfcorpus": 0.25, "nq": 0.375, "hotpotqa": 0.625, "fiqa": 0.25,
+    "signal1m": 0.375, "trec-news": 0.375, "robust04": 0.5, "arguana": 0.5, "webis-touche2020": 0.25, "quora": 0.875,
+    "dbpedia-entity": 0.375, "scidocs": 0.125, "fever": 0.75, "climate-fever": 0.25, "scifact": 0.625,
+}  # fmt: skip
+"""Together 7.75; without the four under licence (0.5, 0.375, 0.375 and 0.5) 6."""
+
+
+def test_the_beir_average_by_hand(results: Results) -> None:
+    forums = dict(zip(catalogue().groups["cqadupstack"], FORUMS, strict=True))
+    for dataset, score in (OTHERS | forums).items():
+        results.add("whole", dataset, score)
+        if dataset not in ("bioasq", "cqadupstack/tex"):
+            results.add("part", dataset, score)
+    results.add("whole", "msmarco", 0.25)
+    averages = {average.name: average for average in results.read().averages}
+    assert {name: average.means["whole"].value for name, average in averages.items()} == {
+        "beir18 (18 of 18)": 8.25 / 18,  # CQADupStack is 6 / 12 = 0.5, one dataset of the 18
+        "mteb15 (15 of 15)": 6.75 / 15,
+        "beir14 (14 of 14)": 6.5 / 14,
+        "mean of 19": 8.5 / 19,
+        "cqadupstack (12 of 12)": 0.5,
+    }
+    part = {name: (average.means["part"].value, average.means["part"].measured) for name, average in averages.items()}
+    assert part == {
+        "beir18 (18 of 18)": (None, 16),
+        "mteb15 (15 of 15)": (None, 13),
+        "beir14 (14 of 14)": (None, 13),
+        "mean of 19": (None, 16),
+        "cqadupstack (12 of 12)": (None, 11),
+    }
+    table = rendered(markdown(results.read("beir18")))[0]["nDCG@10"]
+    assert table["whole", "beir18 (18 of 18)"] == "45.83"
+    assert table["part", "beir18 (18 of 18)"] == "16 of 18"
+    assert table["part", "cqadupstack (12 of 12)"] == "11 of 12"
+
+
+def test_some_forums_are_datasets_like_any_other(results: Results) -> None:
+    for dataset in ("cqadupstack/tex", "cqadupstack/gis", "own"):
+        results.add("m", dataset, 0.5)
+    (average,) = results.read().averages
+    assert (average.name, set(average.datasets)) == ("mean of 3", {"cqadupstack/tex", "cqadupstack/gis", "own"})
 
 
 def test_a_suite_shows_what_it_lacks(results: Results, trio: tuple[str, ...]) -> None:

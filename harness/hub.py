@@ -1,0 +1,136 @@
+"""A dataset of the Hugging Face hub, brought as the files its repository holds and written in BEIR format.
+
+Two layouts are known: BEIR's (corpus and queries as gzipped JSON lines or as Parquet, judgements as TSV in a repository
+of their own) and NanoBEIR's (all three as Parquet, judgements without a grade). No code of a repository is ever run.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from harness.atomic import disk_errors
+from harness.download import SourceFailed, brief, download
+from harness.spec import Progress, Source
+
+ENDPOINT = "https://huggingface.co"
+"""Overridden, as for the hub's own client, by the environment's HF_ENDPOINT."""
+HEADER = "query-id\tcorpus-id\tscore\n"
+BATCH = 10_000
+LIST_LIMIT = 1 << 26
+
+
+class _File(NamedTuple):
+    path: str
+    size: int
+    sha256: str
+    """Of files kept in large-file storage, as the hub states it; else empty."""
+
+
+def deliver(source: Source, split: str, folder: Path, scratch: Path, progress: Progress) -> None:
+    """Writes the dataset into ``folder``; ``scratch`` keeps what is downloaded, so that a later attempt continues.
+
+    Raises SourceFailed where the hub cannot be reached or the repository is of another layout.
+    """
+    files = _Repository(source.place, scratch, progress)
+    _records(files.bring("corpus", ("corpus.jsonl.gz", "corpus.jsonl", "corpus/*.parquet")), folder / "corpus.jsonl")
+    _records(
+        files.bring("queries", ("queries.jsonl.gz", "queries.jsonl", "queries/*.parquet")), folder / "queries.jsonl"
+    )
+    if source.judgements:
+        files = _Repository(source.judgements, scratch, progress)
+    judged = files.bring("judgements", (f"{split}.tsv", f"qrels/{split}.tsv", "qrels/*.parquet"))
+    _judgements(judged, folder / "qrels" / f"{split}.tsv")
+
+
+class _Repository:
+    def __init__(self, place: str, scratch: Path, progress: Progress) -> None:
+        self.name, _, commit = place.partition("@")
+        self.commit, self.progress = commit or "main", progress
+        self.scratch = scratch / self.name.replace("/", "--") / self.commit
+        self.address = f"{(os.environ.get('HF_ENDPOINT') or ENDPOINT).rstrip('/')}"
+        self.files = list(self._list())
+
+    def _list(self) -> Iterator[_File]:
+        listing = self.scratch / ".files.json"
+        listing.unlink(missing_ok=True)
+        url = f"{self.address}/api/datasets/{quote(self.name)}/tree/{quote(self.commit)}?recursive=true"
+        download(url, listing, limit=LIST_LIMIT)
+        try:
+            for entry in json.loads(listing.read_bytes()):
+                if entry["type"] == "file":
+                    yield _File(entry["path"], int(entry["size"]), (entry.get("lfs") or {}).get("oid", ""))
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceFailed(f"{url} gave no list of files") from error
+
+    def bring(self, what: str, patterns: tuple[str, ...]) -> list[Path]:
+        """The files of the first pattern that matches any, downloaded."""
+        for pattern in patterns:
+            if found := sorted(file for file in self.files if fnmatch(file.path, pattern)):
+                return [self._bring(file) for file in found]
+        raise SourceFailed(f"the repository {self.name} holds no {what} (no {' nor '.join(patterns)})")
+
+    def _bring(self, file: _File) -> Path:
+        target = self.scratch / file.path.replace("/", "--")
+        if target.exists() and target.stat().st_size == file.size:
+            return target
+        url = f"{self.address}/datasets/{quote(self.name)}/resolve/{quote(self.commit)}/{quote(file.path)}"
+        checksum = ("sha256", file.sha256) if file.sha256 else None
+        return download(url, target, checksum=checksum, limit=file.size, progress=self.progress)
+
+
+def _records(files: list[Path], target: Path) -> None:
+    def lines() -> Iterator[str]:
+        for row in _rows(files, ("_id", "title", "text")):
+            yield json.dumps({key: "" if row[key] is None else row[key] for key in row}, ensure_ascii=False) + "\n"
+
+    if files[0].suffix == ".parquet":
+        _write(target, (line.encode("utf-8", "replace") for line in lines()))
+    else:
+        _write(target, (block for file in files for block in _blocks(file)))
+
+
+def _judgements(files: list[Path], target: Path) -> None:
+    if files[0].suffix != ".parquet":
+        return _write(target, (block for file in files for block in _blocks(file)))
+    rows = _rows(files, ("query-id", "corpus-id", "score"))
+    graded = (f"{row['query-id']}\t{row['corpus-id']}\t{row.get('score', 1)}\n".encode() for row in rows)
+    return _write(target, (line for part in ([HEADER.encode()], graded) for line in part))
+
+
+def _rows(files: list[Path], wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Rows of Parquet files with those of the wanted columns that are there, some at a time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        for file in files:
+            with pyarrow.parquet.ParquetFile(file) as table:
+                columns = [name for name in wanted if name in table.schema_arrow.names]
+                for batch in table.iter_batches(BATCH, columns=columns):
+                    yield from batch.to_pylist()
+    except (pyarrow.ArrowException, KeyError) as error:
+        raise SourceFailed(f"{files[0].name} is no Parquet file of the form expected: {brief(str(error))}") from error
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                yield block
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceFailed(f"{file.name} is damaged: {brief(str(error))}") from error
+
+
+def _write(target: Path, blocks: Iterable[bytes]) -> None:
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as stream:
+            stream.writelines(blocks)

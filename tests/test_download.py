@@ -1,0 +1,176 @@
+"""One file over HTTP from a local server that does everything wrong that servers do."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+import harness.download
+from harness import UserError
+from harness.download import SourceFailed, download
+from tests.server import Site, serving
+
+CONTENT = os.urandom(3 << 20)
+MD5 = ("md5", hashlib.md5(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(harness.download, "PAUSE", 0.0)
+    with serving() as site:
+        site.files["/a.zip"] = CONTENT
+        yield site
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "downloads" / "a.zip"
+
+
+def test_whole_at_once_with_progress(site: Site, target: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    download(f"{site.url}/a.zip", target, checksum=MD5, progress=lambda *step: steps.append(step))
+    assert target.read_bytes() == CONTENT
+    assert steps[-1] == ("downloading a.zip (bytes)", len(CONTENT), len(CONTENT))
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert [file.name for file in target.parent.iterdir()] == ["a.zip"]
+
+
+def test_a_cut_connection_is_continued_where_it_ended(site: Site, target: Path) -> None:
+    site.cuts = [1_000_000, 1_000_000]
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert target.read_bytes() == CONTENT
+    assert [wanted for _, wanted in site.asked] == ["", "bytes=1000000-", "bytes=2000000-"]
+
+
+def test_a_later_call_continues_what_an_earlier_one_left(site: Site, target: Path) -> None:
+    site.cuts = [500_000, 0, 0, 0]
+    with pytest.raises(SourceFailed, match=r"ended after 500,000 of 3,145,728 bytes, 4 times in a row"):
+        download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert not target.exists()
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert site.asked[-1] == ("/a.zip", "bytes=500000-")
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("lacking", ["ranges", "tags"])
+def test_a_server_that_cannot_continue_is_asked_anew(site: Site, target: Path, lacking: str) -> None:
+    setattr(site, lacking, False)
+    site.cuts = [1_000_000]
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_file_that_changed_between_two_attempts_is_begun_anew(site: Site, target: Path) -> None:
+    site.cuts = [1_000_000, 0, 0, 0]
+    with pytest.raises(SourceFailed):
+        download(f"{site.url}/a.zip", target)
+    changed = bytes(reversed(CONTENT))
+    site.files["/a.zip"] = changed
+    download(f"{site.url}/a.zip", target)
+    assert target.read_bytes() == changed
+
+
+def test_two_versions_in_one_file_are_noticed_by_the_checksum_and_fetched_anew(site: Site, target: Path) -> None:
+    part = target.with_name("a.zip.part")
+    part.parent.mkdir()
+    part.write_bytes(b"x" * 1_000_000)  # of another version, though the entity tag beside it says the same
+    tag = f'"{hashlib.sha256(CONTENT).hexdigest()[:16]}"'
+    state = {"url": f"{site.url}/a.zip", "size": len(CONTENT), "tag": tag}
+    part.with_name("a.zip.part.json").write_text(json.dumps(state))
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert [wanted for _, wanted in site.asked] == ["bytes=1000000-", ""]
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_file_that_shrank_below_what_is_here(site: Site, target: Path) -> None:
+    site.cuts = [1_000_000, 0, 0, 0]
+    with pytest.raises(SourceFailed):
+        download(f"{site.url}/a.zip", target)
+    site.answers = [416]
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_leaves_nothing(site: Site, target: Path) -> None:
+    with pytest.raises(SourceFailed, match=r"has MD5 [0-9a-f]{32}, not 0{32}: it was changed or damaged"):
+        download(f"{site.url}/a.zip", target, checksum=("md5", "0" * 32))
+    assert list(target.parent.iterdir()) == []
+
+
+def test_not_found_is_said_at_once(site: Site, target: Path) -> None:
+    with pytest.raises(SourceFailed, match="the server answers 404"):
+        download(f"{site.url}/b.zip", target)
+    assert len(site.asked) == 1
+
+
+def test_a_busy_server_is_asked_again(site: Site, target: Path) -> None:
+    site.answers = [503, 429]
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert len(site.asked) == 3
+    site.answers = [500] * 9
+    with pytest.raises(SourceFailed, match=r"answers 500 .*, 4 times in a row"):
+        download(f"{site.url}/a.zip", target.with_name("other.zip"))
+    assert len(site.asked) == 7
+
+
+def test_a_silent_server(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness.download, "TIMEOUT", 0.05)
+    monkeypatch.setattr(harness.download, "ATTEMPTS", 2)
+    site.delay = 0.3
+    with pytest.raises(SourceFailed, match=r"silent for 0\.05 seconds, 2 times in a row"):
+        download(f"{site.url}/a.zip", target)
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_more_than_it_may_be(site: Site, target: Path, length: bool) -> None:
+    site.length = length
+    with pytest.raises(SourceFailed, match=r"more than the 1,000,000"):
+        download(f"{site.url}/a.zip", target, limit=1_000_000)
+    assert not target.exists()
+
+
+def test_a_full_disk_keeps_what_is_here(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    class Full:
+        def __init__(self, stream: IO[bytes]) -> None:
+            self.stream = stream
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.stream.close()
+
+        def write(self, block: bytes) -> None:
+            if self.stream.tell() > 1 << 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.stream.write(block)
+
+    def scarce(self: Path, mode: str = "r", *rest: object) -> object:
+        stream = real(self, mode, *rest)  # type: ignore[call-overload]
+        return Full(stream) if mode == "ab" else stream
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", scarce)
+        with pytest.raises(UserError, match=r"The disk is full: .*a\.zip could not be written"):
+            download(f"{site.url}/a.zip", target, checksum=MD5)
+    kept = target.with_name("a.zip.part").stat().st_size
+    assert kept > 1 << 20
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert site.asked[-1] == ("/a.zip", f"bytes={kept}-")
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a", "/etc/passwd"])
+def test_nothing_but_http(target: Path, url: str) -> None:
+    with pytest.raises(SourceFailed, match="no address"):
+        download(url, target)
