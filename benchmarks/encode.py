@@ -14,7 +14,7 @@ from harness.encode import encode_texts
 from harness.prepared import Prepared
 from harness.registry import load_registry
 
-DOCUMENTS = 1000
+DOCUMENTS = 300
 
 
 def contest() -> dict[str, Callable[[], object]]:
