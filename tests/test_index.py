@@ -81,10 +81,10 @@ def test_every_document_that_ties_with_the_last_is_kept() -> None:
 
 
 def test_scores_of_one_query_do_not_depend_on_the_others() -> None:
-    vectors, queries = anisotropic(2_000, 48, 0.9, seed=7), anisotropic(600, 48, 0.9, seed=8)
+    vectors, queries = anisotropic(2_000, 48, 0.9, seed=7), anisotropic(1_100, 48, 0.9, seed=8)
     centre = vectors.mean(axis=0, dtype=np.float64)
     together = list(search(queries, split(vectors, 500), centre, 20, "euclidean"))
-    for row in (0, 255, 256, 599):
+    for row in (0, 1_023, 1_024, 1_099):
         (alone,) = search(queries[row : row + 1], split(vectors, 500), centre, 20, "euclidean")
         assert alone.rows.tolist() == together[row].rows.tolist()
         assert alone.scores.tolist() == together[row].scores.tolist()
