@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from harness.cli.main import main
+from tests.server import Site, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 BYTE_COUNTS = ROOT / "tests" / "third_party" / "byte_counts.py"
@@ -54,6 +55,16 @@ def harness(home: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done
         return Done(int(ended.value.code or 0), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A local server that stands for every host datasets come from."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("harness.download.PAUSE", 0.0)
+    with serving() as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.url)
+        yield site
 
 
 def write_dataset(

@@ -8,29 +8,18 @@ import socket
 import sys
 import types
 from collections import Counter, namedtuple
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import harness.download
 from harness import UserError
 from harness.catalog import Catalogue, catalogue, place
 from harness.delivery import obtain
 from harness.spec import DatasetSpec, Source
 from tests import standin
-from tests.server import Site, serving
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(harness.download, "PAUSE", 0.0)
-    with serving() as site:
-        monkeypatch.setenv("HF_ENDPOINT", site.url)
-        yield site
+from tests.server import Site
 
 
 @pytest.fixture

@@ -5,28 +5,17 @@ from __future__ import annotations
 import json
 import socket
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import harness.download
 from harness import catalog
 from harness.catalog import Catalogue, place
 from harness.delivery import check_counts, describe
 from tests import standin
-from tests.server import Site, serving
+from tests.server import Site
 
 GATED = ["bioasq", "signal1m", "trec-news", "robust04"]
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(harness.download, "PAUSE", 0.0)
-    with serving() as site:
-        monkeypatch.setenv("HF_ENDPOINT", site.url)
-        yield site
 
 
 @pytest.fixture
