@@ -182,7 +182,7 @@ class _Work:
             "split": dataset.split,
             "status": status,
             "partial": dataset.limit is not None,
-            "in_domain": dataset.name in ref.spec.trained_on,
+            "in_domain": not {dataset.name, dataset.name.partition("/")[0]}.isdisjoint(ref.spec.trained_on),
             "command": self.settings.command,
             "measures": measures,
             "geometry": self.geometry,

@@ -179,3 +179,16 @@ def test_a_third_partys_package_is_found_and_benchmarked(toy, home, tmp_path) ->
         if line.strip() and not line.startswith(('"""', "import", "from"))
     ]
     assert len(body) <= 12
+
+
+@pytest.mark.parametrize(
+    ("name", "marked"), [("forums", True), ("forums/android", True), ("forums-v2", False), ("other/forums", False)]
+)
+def test_a_model_trained_on_a_group_is_marked_on_its_members(harness, toy, tmp_path, name: str, marked: bool) -> None:
+    plugin = tmp_path / "trained_for_test.py"
+    source = BYTE_COUNTS.read_text()
+    plugin.write_text(source.replace("byte-counts", "trained").replace("summary=", 'trained_on=("forums",), summary='))
+    (toy / "dataset.toml").write_text(f'name = "{name}"\n')
+    done = harness("benchmark", "--plugin", plugin, "-m", "trained", "-d", toy, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)[0]["in_domain"] is marked
