@@ -4,28 +4,22 @@ dataset -> model -> vectors -> index -> run -> measures -> results."""
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from harness.atomic import content_key
+from harness.clock import Clock
 from harness.dataset import Dataset
-from harness.geometry import collect, panel
 from harness.hubness import Hubness
-from harness.index import search
-from harness.lexical import lexical_index
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
-from harness.prepared import Prepared, dataset_vectors
+from harness.prepared import Prepared
 from harness.registry import ModelRef
+from harness.retrieve import Retrieval, retrieve
 from harness.run import Ranking, rank, run_writer
-from harness.spec import Hits, PluginError, Progress, UserError
+from harness.spec import PluginError, Progress, UserError
 from harness.store import SCHEMA, Result, ResultStore, write_per_query
 
 K = 1000
@@ -104,35 +98,18 @@ class _Work:
     key: str
     settings: Settings
     started: str = field(default_factory=lambda: _now())
-    seconds: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    geometry: dict[str, Any] = field(default_factory=dict)
-    similarity: str | None = None
-
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
-
-    def timed_each(self, phase: str, items: Iterator[Hits]) -> Iterator[Hits]:
-        """The items, with the time spent making them added to the phase."""
-        while True:
-            with self.timed(phase):
-                item = next(items, None)
-            if item is None:
-                return
-            yield item
+    clock: Clock = field(default_factory=Clock)
+    found: Retrieval = field(default_factory=Retrieval)
 
     def run(self, folder: Path) -> Result:
         """Does all the work of the cell, writing its files into the folder."""
-        hits = self._dense() if self.model.ref.spec.kind == "dense" else self._lexical()
-        hits = self.timed_each("search", hits)
-        hubs, dataset = Hubness(), self.dataset
-        with self.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
+        dataset, hubs = self.dataset, Hubness()
+        self.found = retrieve(self.model, dataset, self.settings.k, self.clock)
+        with self.clock.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
 
             def rankings() -> Iterator[Ranking]:
-                for number, (query, (rows, scores)) in enumerate(zip(dataset.queries, hits, strict=True), 1):
+                paired = zip(dataset.queries, self.found.hits, strict=True)
+                for number, (query, (rows, scores)) in enumerate(paired, 1):
                     exclude = query.id if dataset.exclude_self else None
                     ranking = rank(query.id, dataset.corpus.ids(rows), scores, self.settings.k, exclude=exclude)
                     hubs.add(ranking.doc_ids)
@@ -142,35 +119,9 @@ class _Work:
 
             scores = measure(dataset.qrels, rankings(), self.settings.measures)
         write_per_query(folder / "per_query.parquet", dataset.queries, dataset.qrels, scores)
-        self.seconds["measure"] -= self.seconds.get("search", 0.0)  # the search runs inside, query by query
-        self.geometry["hubness"] = hubs.summary(len(dataset.corpus), len(dataset.queries))
-        self.counts["missing"] = scores.missing
+        self.found.geometry["hubness"] = hubs.summary(len(dataset.corpus), len(dataset.queries))
+        self.found.counts["missing"] = scores.missing
         return self.result("ok", scores.mean())
-
-    def _dense(self) -> Iterator[Hits]:
-        model, dataset, note = self.model, self.dataset, self.seconds
-        both = dataset_vectors(model, dataset)
-        (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
-        note["encode_documents"], self.counts["document_tokens"] = document_cost
-        note["encode_queries"], self.counts["query_tokens"] = query_cost
-        with self.timed("geometry"):
-            self.settings.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
-            moments, sample = collect(documents.blocks(), len(documents))
-            self.geometry["documents"] = panel(moments, sample)
-            self.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
-        asked = queries.gather(np.arange(len(queries)))
-        self.similarity = model.similarity
-        depth = self.settings.k + dataset.exclude_self
-        return search(asked, documents, moments.mean, depth, model.similarity)
-
-    def _lexical(self) -> Iterator[Hits]:
-        model, dataset = self.model, self.dataset
-        with self.timed("index"):
-            self.settings.progress(f"indexing {dataset.label} with {model.label}", 0, 0)
-            folder, cost = lexical_index(model, dataset.corpus, self.settings.home)
-        self.seconds["index"] = cost
-        depth = self.settings.k + dataset.exclude_self
-        return iter(model.lexical.search(folder, dataset.queries, depth))
 
     def result(self, status: str, measures: dict[str, float]) -> Result:
         """The content of result.json. What changes from run to run is in command, seconds and manifest.run alone."""
@@ -185,13 +136,13 @@ class _Work:
             "in_domain": not {dataset.name, dataset.name.partition("/")[0]}.isdisjoint(ref.spec.trained_on),
             "command": self.settings.command,
             "measures": measures,
-            "geometry": self.geometry,
-            "seconds": {phase: round(spent, 4) for phase, spent in self.seconds.items()},
+            "geometry": self.found.geometry,
+            "seconds": {phase: round(spent, 4) for phase, spent in self.clock.seconds.items()},
             "counts": {
                 "documents": len(dataset.corpus),
                 "queries": len(dataset.queries),
                 "judged": sum(map(len, dataset.qrels.values())),
-                **self.counts,
+                **self.found.counts,
             },
             "manifest": {
                 "key": self.key,
@@ -202,7 +153,7 @@ class _Work:
                     "summary": ref.spec.summary,
                     "options": {k: v for k, v in ref.options.items() if k != "path"},
                     "passed": dict(ref.passed),
-                    "similarity": self.similarity,
+                    "similarity": self.found.similarity,
                     "trained_on": list(ref.spec.trained_on),
                     "fingerprint": ref.fingerprint,
                 },

@@ -38,6 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "store": {"spec", "atomic", "measure"},
     "prepared": {"spec", "vectors", "encode", "registry", "fetch", "weights", "dataset"},
     "lexical": {"spec", "atomic", "corpus", "prepared"},
+    "clock": set(),
+    "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared"},
     "check": {"spec", "encode", "prepared", "registry"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""

@@ -1,0 +1,48 @@
+"""Seconds per phase of a piece of work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Clock:
+    """Adds up the time spent in each phase; a phase entered inside another is not counted in the outer one."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _open: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Adds the time spent inside to the phase."""
+        outer = self._open[-1] if self._open else None
+        self._open.append(phase)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self._open.pop()
+            self.add(phase, spent)
+            if outer is not None:
+                self.add(outer, -spent)
+
+    def timed_each(self, phase: str, items: Iterator[T]) -> Iterator[T]:
+        """The items, with the time spent making them added to the phase."""
+        done = object()
+        while True:
+            with self.timed(phase):
+                item = next(items, done)
+            if item is done:
+                return
+            yield item  # type: ignore[misc]
+
+    def add(self, phase: str, spent: float) -> None:
+        """Counts seconds that something else measured."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
