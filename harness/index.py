@@ -1,122 +1,160 @@
-"""Exact search: FAISS proposes in float32, float64 disposes.
+"""Exact search out of core: float32 proposes, float64 disposes.
 
-FAISS computes |q|^2 + |x|^2 - 2 q.x in float32, which on anisotropic vectors loses the small differences that rank
-documents, and differently for different block sizes. So both sides are centred by the corpus mean first (distances do
-not change), more candidates than k are taken, and the candidates' distances are computed again in float64 from the
-vectors themselves. A query whose k-th distance is too near the last candidate's to exclude a miss is searched again
-with twice the margin. The result is the float64 brute-force ranking, whatever the block sizes.
+Documents stream by in blocks. For every query, |x|^2 - 2 q.x (the squared distance without the query's own constant) is
+one float32 matrix product, and a document stays a candidate while it is not certain that k others are nearer: "certain"
+by the worst-case error of that product, so nothing is lost to rounding. What remains is compared again in float64, from
+the vectors themselves. The ranking is that of float64 brute force, whatever the blocks, threads or BLAS.
+
+Both sides are moved by the corpus mean first. Distances do not change, but on anisotropic vectors the error bound, and
+with it the number of candidates, shrinks a hundredfold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec import Hits, Similarity
-from harness.vectors import Vectors
+from harness.candidates import Pool
+from harness.spec import Hits, Similarity, UserError
+from harness.vectors import BLOCK_ROWS, Vectors
 
-QUERY_BLOCK = 1024
-"""Queries per FAISS call; fixed, so that its arithmetic does not depend on how many queries there are, and large enough
-for its matrix products (FAISS computes pair by pair below 128,000 query elements, several times slower)."""
+MEMORY = 2 << 30
+"""Bytes that a search may take by default."""
+TILE_BYTES = 32 << 20
+"""Of distances at a time: few enough to be looked at while the cache still holds them."""
+TILE_ROWS = 16_384
+PAIRS = 512
+"""Pairs of query and document compared in float64 at a time, for the same reason."""
+
+Floats = NDArray[np.float32]
 
 
 def search(
-    queries: NDArray[np.float32],
+    queries: Floats,
     documents: Vectors,
     centre: NDArray[np.float64],
     k: int,
     similarity: Similarity,
     *,
-    margin: int | None = None,
-    block_rows: int = 65_536,
+    memory: int = MEMORY,
 ) -> Iterator[Hits]:
     """Per query, its k nearest documents and every further one that ties with the k-th, best first.
 
     Args:
         queries: float32 [q, d], of unit length already where the similarity is cosine.
-        documents: n vectors of d dimensions.
-        centre: float64 [d], the documents' mean.
+        documents: n vectors of d dimensions, read once per group of queries that fits into memory.
+        centre: float64 [d], a point near the documents: their mean.
         k: how many; more than n gives all n.
         similarity: cosine is Euclidean search over unit vectors; dot ranks by inner product.
-        margin: further candidates taken in float32 (default: k/8 + 64).
-        block_rows: documents per FAISS call.
+        memory: bytes that buffers and candidates may take together (documents that tie at the cut come on top).
 
     Yields:
         Hits with scores -|q - x| (Euclidean, cosine) or q.x (dot), float64.
+
+    Raises UserError where the memory is too little for even one query.
     """
-    n = len(documents)
-    wanted = min(k, n)
-    take = min(n, wanted + (k // 8 + 64 if margin is None else margin))
-    found: dict[int, Hits] = {}
-    todo = np.arange(len(queries))
-    while len(todo):
-        near, rows, reach = _candidates(queries[todo], documents, centre, take, similarity, block_rows)
-        unsure = []
-        for place, query in enumerate(todo.tolist()):
-            hits = _exact(queries[query], rows[place], documents, similarity)
-            kth = hits.scores[wanted - 1]
-            # Squared distance (or negated inner product) that a document outside the candidates is at least away.
-            outside = near[place, -1] - reach[place]
-            if take < n and not (-kth if similarity == "dot" else kth * kth) < outside:
-                unsure.append(query)
-                continue
-            tied = int(np.searchsorted(-hits.scores, -kth, side="right"))
-            found[query] = Hits(hits.rows[:tied], hits.scores[:tied])
-        todo, take = np.asarray(unsure, np.int64), min(n, take * 2)
-    for query in range(len(queries)):
-        yield found.pop(query)
+    wanted = min(k, len(documents))
+    shares = _shares(memory, wanted, queries.shape[1], len(queries))
+    for start in range(0, len(queries), shares.group):
+        asked = queries[start : start + shares.group]
+        middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
+        found = _propose(asked, documents, middle, wanted, similarity, shares)
+        yield from _dispose(asked, documents, found, wanted, similarity, shares.pairs)
 
 
-def _candidates(
-    queries: NDArray[np.float32],
-    documents: Vectors,
-    centre: NDArray[np.float64],
-    take: int,
-    similarity: Similarity,
-    block_rows: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Float32 nearest ``take``: squared distances or negated inner products, ascending; rows; error bound per query."""
-    import faiss
+class _Shares(NamedTuple):
+    """What fits into the memory together."""
 
+    rows: int
+    """Documents of a block, of which two are held."""
+    group: int
+    """Queries searched at once."""
+    tile: int
+    """Distances of a tile."""
+    pairs: int
+    """Pairs compared in float64 at once."""
+
+
+def _shares(memory: int, k: int, dim: int, queries: int) -> _Shares:
+    tile = min(TILE_BYTES, memory // 8)
+    pairs = max(1, min(PAIRS, memory // (16 * 24 * dim)))
+    rows = min(BLOCK_ROWS, (memory // 2 - 2 * tile) // (8 * dim))  # beside a tile, what is near in it, its squares
+    # Per query: itself, moved and in float64; its pool; its candidates' rows, places, scores and order.
+    each = 24 * dim + Pool.bytes_per_query(k) + 64 * k
+    group = (memory - 2 * tile - 8 * dim * max(rows, 1) - 24 * dim * pairs) // each
+    if rows < 1 or group < 1:
+        least = max(4 * each, 64 * dim, 1 << 20)
+        raise UserError(
+            f"{memory:,} bytes are too little to search {dim} dimensions for {k} documents a query; "
+            f"allow more: --memory {-(-least // (1 << 20))}MB."
+        )
+    return _Shares(rows, min(group, max(queries, 1)), tile // 4, pairs)
+
+
+def _propose(
+    queries: Floats, documents: Vectors, middle: Floats, k: int, similarity: Similarity, shares: _Shares
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Candidates: query places [m] in rising order and document rows [m]; every true neighbour is among them."""
     dot = similarity == "dot"
-    metric = faiss.METRIC_INNER_PRODUCT if dot else faiss.METRIC_L2
-    # Inner products are ranked by q.(x - centre) = q.x - a constant of the query: only documents are centred.
-    middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
+    # Inner products are ranked by q.(x - middle) = q.x - a constant of the query: only documents are moved.
     asked = queries if dot else queries - middle
-    heaps = [faiss.ResultHeap(len(part), take, keep_max=dot) for part in _parts(asked)]
-    start, longest = 0, 0.0
-    for block in documents.blocks(block_rows):
-        centred = block - middle
-        longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", centred, centred).max())))
-        for part, heap in zip(_parts(asked), heaps, strict=True):
-            distances, ids = faiss.knn(part, centred, min(take, len(centred)), metric=metric)
-            heap.add_result(distances, ids + start)
-        start += len(block)
-    for heap in heaps:
-        heap.finalize()
-    values = np.concatenate([heap.D for heap in heaps]).astype(np.float64)
-    rows = np.concatenate([heap.I for heap in heaps]).astype(np.int64)
-    norms = np.sqrt(np.square(asked, dtype=np.float64).sum(axis=1))
-    # Worst case of a float32 inner product of d terms (gamma_d ~ d u), of both norms, and of the centring itself.
+    lengths = np.sqrt(np.square(asked, dtype=np.float64).sum(axis=1))
+    asked = asked * np.float32(-1 if dot else -2)  # exact, and saves multiplying every product
+    step = max(1, min(TILE_ROWS, shares.tile // max(len(queries), 1)))
+    values, pool, at = np.empty(len(queries) * step, np.float32), Pool(len(queries), k), 0
+    for block in documents.blocks(shares.rows):
+        for start in range(0, len(block), step):
+            moved = block[start : start + step]
+            moved -= middle
+            squares = np.einsum("ij,ij->i", moved, moved)
+            near = values[: len(asked) * len(moved)].reshape(len(asked), len(moved))
+            np.matmul(asked, moved.T, out=near)
+            if not dot:
+                near += squares
+            pool.add(near, at, _error(lengths, float(squares.max()), queries.shape[1], dot=dot))
+            at += len(moved)
+    return pool.candidates()
+
+
+def _error(lengths: NDArray[np.float64], longest: float, dim: int, *, dot: bool) -> NDArray[np.float64]:
+    """How far a value can be from the true one, per query [q]; ``longest`` is the largest squared norm of the tile.
+
+    Terms: a float32 inner product of d terms in any order (d u |q| |x|), the squared norm likewise, their sum, and the
+    rounding of both sides when they were moved. N. Higham, Accuracy and Stability of Numerical Algorithms, section 3.1.
+    """
     unit = np.finfo(np.float32).eps / 2
-    longest *= 1 + queries.shape[1] * unit
-    shift = float(np.sqrt(np.square(centre).sum()))
-    reach = unit * (queries.shape[1] + 8) * (norms + longest) ** 2 + 4 * unit * shift * (norms + longest)
+    norm = np.sqrt(longest) * (1 + dim * unit)
     if dot:
-        values = -(values + (queries.astype(np.float64) @ middle.astype(np.float64))[:, None])
-    return values, rows, reach
+        return unit * (dim + 8) * lengths * norm  # type: ignore[no-any-return]
+    return unit * (dim + 8) * (lengths + norm) ** 2  # type: ignore[no-any-return]
 
 
-def _parts(queries: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    return [np.ascontiguousarray(queries[i : i + QUERY_BLOCK]) for i in range(0, len(queries), QUERY_BLOCK)]
-
-
-def _exact(query: NDArray[np.float32], rows: NDArray[np.int64], documents: Vectors, similarity: Similarity) -> Hits:
-    """The candidates in float64, best first. Rows are summed one by one alike, so equal vectors get equal scores."""
-    vectors = documents.gather(rows).astype(np.float64)
-    wide = query.astype(np.float64)
-    scores = (vectors * wide).sum(axis=1) if similarity == "dot" else -np.sqrt(np.square(vectors - wide).sum(axis=1))
-    order = np.lexsort((rows, -scores))
-    return Hits(rows[order], scores[order])
+def _dispose(
+    queries: Floats,
+    documents: Vectors,
+    candidates: tuple[NDArray[np.int64], NDArray[np.int64]],
+    k: int,
+    similarity: Similarity,
+    most: int,
+) -> Iterator[Hits]:
+    """The candidates in float64, cut after the k-th and all that tie with it."""
+    places, rows = candidates
+    wide = queries.astype(np.float64)
+    scores = np.empty(len(rows), np.float64)
+    # Each pair is summed by itself, alike wherever it stands, so equal vectors get equal scores.
+    for pairs, vectors in documents.pieces(rows, most):
+        if similarity == "dot":
+            scores[pairs] = np.einsum("ij,ij->i", wide[places[pairs]], vectors.astype(np.float64))
+        else:
+            apart = wide[places[pairs]]
+            apart -= vectors
+            scores[pairs] = -np.sqrt(np.einsum("ij,ij->i", apart, apart))
+    edges = np.searchsorted(places, np.arange(len(queries) + 1))
+    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        order = np.lexsort((rows[start:stop], -scores[start:stop]))
+        falling = scores[start:stop][order]
+        kept = int(np.searchsorted(-falling, -falling[k - 1], side="right")) if k else 0
+        yield Hits(rows[start:stop][order[:kept]], falling[:kept])

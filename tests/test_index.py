@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.index import search
-from harness.spec import Similarity
+from harness.index import MEMORY, search
+from harness.spec import Similarity, UserError
 from harness.vectors import Vectors
-
-pytest.importorskip("faiss", reason="exact search needs faiss (the dense extra)")
 
 
 def anisotropic(n: int, d: int, cosine: float, seed: int) -> NDArray[np.float32]:
@@ -46,35 +48,96 @@ def test_equals_float64_brute_force_whatever_the_block_sizes(n, d, cosine, simil
     queries = np.concatenate([anisotropic(300, d, cosine, seed=2)[:40], vectors[:3]])
     expected = [brute_force(query, vectors, 100, similarity) for query in queries]
     assert np.mean(vectors @ vectors[:50].T) == pytest.approx(cosine, abs=0.05)
-    for rows_in_shard, block in ((n, 65_536), (997, 1_000), (256, 4_096)):
-        found = list(
-            search(
-                queries,
-                split(vectors, rows_in_shard),
-                vectors.mean(axis=0, dtype=np.float64),
-                100,
-                similarity,
-                block_rows=block,
-            )
-        )
+    centre = vectors.mean(axis=0, dtype=np.float64)
+    for rows_in_shard, memory in ((n, MEMORY), (997, 8 << 20), (256, 40 << 20)):
+        found = list(search(queries, split(vectors, rows_in_shard), centre, 100, similarity, memory=memory))
         for hits, (rows, scores) in zip(found, expected, strict=True):
             assert hits.rows.tolist() == rows
             np.testing.assert_allclose(hits.scores, scores, rtol=1e-12, atol=1e-12)
 
 
-def test_a_margin_too_small_is_noticed_and_widened() -> None:
-    # Uncentred (the centre given is zero), float32 misjudges the order: without the check, documents are missed.
-    vectors = anisotropic(4_000, 32, 0.9999, seed=3)
-    queries = anisotropic(20, 32, 0.9999, seed=4)
-    found = search(queries, split(vectors, 1_000), np.zeros(32), 10, "euclidean", margin=0)
-    for query, hits in zip(queries, found, strict=True):
+def test_float32_rounding_loses_nothing_where_it_misjudges_the_order() -> None:
+    # Uncentred (the centre given is zero), float32 alone ranks wrongly: only the error bound keeps the documents.
+    both = anisotropic(4_020, 32, 0.999999, seed=3)
+    vectors, queries = both[:4_000], both[4_000:]
+    found = search(queries, split(vectors, 1_000), np.zeros(32), 10, "euclidean")
+    squares = np.einsum("ij,ij->i", vectors, vectors) - 2 * queries @ vectors.T
+    wrong = 0
+    for query, values, hits in zip(queries, squares, found, strict=True):
         assert hits.rows.tolist() == brute_force(query, vectors, 10, "euclidean")[0]
+        wrong += set(np.argsort(values)[:10].tolist()) != set(hits.rows.tolist())
+    assert wrong > 10
+
+
+def test_a_document_of_huge_norm_does_not_disturb_the_others() -> None:
+    vectors = anisotropic(3_000, 16, 0.3, seed=10)
+    vectors[1_234] *= 1e4
+    queries = anisotropic(30, 16, 0.3, seed=11)
+    found = search(queries, split(vectors, 700), vectors.mean(axis=0, dtype=np.float64), 20, "euclidean")
+    for query, hits in zip(queries, found, strict=True):
+        assert hits.rows.tolist() == brute_force(query, vectors, 20, "euclidean")[0]
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_documents_in_the_worst_order(rising: bool) -> None:
+    """Every document nearer than all before it: each is a candidate when it comes."""
+    n = 20_000
+    vectors = np.linspace(1, 2, n, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
+    vectors = vectors if rising else vectors[::-1].copy()
+    (hits,) = search(np.full((1, 4), 2, np.float32), split(vectors, 3_000), np.full(4, 1.5), 50, "euclidean")
+    assert hits.rows.tolist() == (list(range(n))[::-1] if rising else list(range(n)))[:50]
+
+
+def test_equals_faiss_where_rounding_decides_nothing() -> None:
+    faiss = pytest.importorskip("faiss", reason="the peer")
+    generator = np.random.default_rng(12)
+    vectors, queries = (generator.integers(-9, 9, (size, 24)).astype(np.float32) for size in (5_000, 40))
+    index = faiss.IndexFlatL2(24)
+    index.add(vectors)
+    distances, _ = index.search(queries, 100)
+    found = search(queries, split(vectors, 1_111), np.zeros(24), 100, "euclidean")
+    for near, hits in zip(distances, found, strict=True):
+        np.testing.assert_allclose(-hits.scores[:100], np.sqrt(near.astype(np.float64)), rtol=1e-7)
+
+
+def test_memory_too_small_for_one_query_is_refused() -> None:
+    vectors = anisotropic(3_000, 768, 0.5, seed=13)
+    with pytest.raises(UserError, match=r"allow more: --memory \d+MB") as refusal:
+        list(search(vectors[:2], Vectors.of(vectors), np.zeros(768), 1000, "euclidean", memory=100_000))
+    advised = int(str(refusal.value).rpartition("--memory ")[2].removesuffix("MB.")) << 20
+    list(search(vectors[:2], Vectors.of(vectors), np.zeros(768), 1000, "euclidean", memory=advised))
+
+
+HARD_LIMIT = """
+import resource, sys
+import numpy as np
+from harness.index import search
+from harness.vectors import Vectors
+memory, path = int(sys.argv[1]), sys.argv[2]
+documents, queries = np.load(path, mmap_mode="r"), np.load(path, mmap_mode="r")[:1000].astype(np.float32)
+centre = np.zeros(documents.shape[1])
+list(search(queries[:20], Vectors.of(documents[:3000]), centre, 100, "euclidean", memory=1 << 24))  # threads, libraries
+used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
+hits = search(queries, Vectors.of(documents), centre, 100, "euclidean", memory=memory)
+print(sum(int(found.rows[0]) == place for place, found in enumerate(hits)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's RLIMIT_DATA")
+def test_memory_is_kept_to_under_a_hard_limit(tmp_path: Path) -> None:
+    """1,000 queries on vectors of 120 MB in float16 (240 MB in float32), with 64 MB allowed."""
+    generator = np.random.default_rng(14)
+    np.save(tmp_path / "v.npy", generator.standard_normal((150_000, 400), np.float32).astype(np.float16))
+    words = [sys.executable, "-c", HARD_LIMIT, str(64 << 20), str(tmp_path / "v.npy")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stdout.strip()) == (0, "1000"), done.stderr[-2000:]
 
 
 def test_every_document_that_ties_with_the_last_is_kept() -> None:
     vectors = np.repeat(anisotropic(50, 16, 0.5, seed=5), 40, axis=0)  # 50 distinct documents, 40 copies of each
     query = anisotropic(1, 16, 0.5, seed=6)
-    (hits,) = search(query, split(vectors, 333), vectors.mean(axis=0, dtype=np.float64), 50, "euclidean", margin=0)
+    (hits,) = search(query, split(vectors, 333), vectors.mean(axis=0, dtype=np.float64), 50, "euclidean")
     assert hits.rows.tolist() == brute_force(query[0], vectors, 50, "euclidean")[0]
     assert len(hits.rows) == 80
     assert len(set(hits.scores.tolist())) == 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import zlib
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import vectors
+from harness.spec import UserError
 from harness.vectors import Chunk, Shard, Vectors, VectorStore, chunks
 
 TEXTS = st.lists(st.text(max_size=12), max_size=40)
@@ -62,6 +63,22 @@ def test_a_key_tells_its_texts_apart_and_depends_on_nothing_else(texts: list[str
     assert len({tuple(texts) for texts in keys.values()}) == len(keys)
     full = small_chunks(texts)[:-1]  # another collection that begins alike has the same full shards
     assert small_chunks(texts + more)[: len(full)] == full
+
+
+def test_collections_that_share_most_texts_share_most_shards() -> None:
+    """As FEVER and Climate-FEVER do: some passages are dropped, some added, anywhere."""
+    texts = [f"passage {number} " + "of some length " * (number % 40) for number in range(60_000)]
+    other = [text for number, text in enumerate(texts) if number not in (0, 777, 30_001)]
+    other[20_000:20_000] = ["a passage that the first one lacks", "and another"]
+    ours, theirs = ({chunk.key: chunk for chunk in chunks(some)} for some in (texts, other))
+    shared = sum(len(ours[key].texts) for key in ours.keys() & theirs.keys())
+    assert shared > 0.85 * len(texts)
+    assert len(ours) < 200  # and shards stay large
+
+
+def test_texts_that_are_all_alike_do_not_end_a_shard_each() -> None:
+    ending = next(str(n) for n in range(100_000) if zlib.crc32(str(n).encode()) % vectors.ENDS == 0)
+    assert len(list(chunks([ending] * 10_000))) <= 10_000 / vectors.SHARD_LEAST + 1
 
 
 def test_keys_do_not_confuse_where_one_text_ends_and_the_next_begins() -> None:
@@ -184,17 +201,19 @@ def test_blocks_and_gather_are_the_shards_end_to_end(
     shards = [store.put(f"{number:064x}", array, 0, 0) for number, array in enumerate(arrays)]
     for collection in (Vectors.open(store, shards, normalise=normalise), Vectors.of(*arrays, normalise=normalise)):
         assert (len(collection), collection.dim) == whole.shape
-        blocks = list(collection.blocks(rows))
-        np.testing.assert_array_equal(np.concatenate(blocks), whole)
-        ends = {0, *np.cumsum(sizes).tolist()}  # whole shards; as many as fit, and at least one
-        edges = np.cumsum([0, *map(len, blocks)]).tolist()
-        assert set(edges) <= ends
-        for block in blocks:
+        blocks = []
+        for block in collection.blocks(rows):
             assert block.dtype == np.float32
-            assert block.flags.writeable  # a copy: who works in place harms no file
-            assert len(block) <= rows or len(block) in sizes
-        assert all(len(a) + len(b) > rows for a, b in pairwise(blocks))
+            blocks.append(block.copy())
+            block[:] = np.nan  # a copy: who works in place harms neither the file nor the next block
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+        assert [len(block) for block in blocks[:-1]] == [rows] * (len(blocks) - 1)
         wanted = chance.integers(0, len(whole), size=25)
+        pieces = list(collection.pieces(wanted, 4))
+        assert sorted(place for places, _ in pieces for place in places.tolist()) == list(range(25))
+        for places, piece in pieces:
+            assert len(piece) <= 4
+            np.testing.assert_array_equal(piece, whole[wanted[places]])
         np.testing.assert_array_equal(collection.gather(wanted), whole[wanted])
         np.testing.assert_array_equal(collection.gather(np.arange(len(whole))), whole)
         assert collection.gather(np.empty(0, np.int64)).shape == (0, 3)
@@ -221,7 +240,36 @@ def test_more_shards_than_a_process_may_open_files(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (350, hard))
     try:
         mapped = Vectors(lambda shard: np.load(tmp_path / "shard.npy", mmap_mode="r"), [2] * 400, 3)
-        for made in (np.concatenate(list(mapped.blocks())), mapped.gather(np.arange(800))):
+        for made in (np.concatenate([block.copy() for block in mapped.blocks(7)]), mapped.gather(np.arange(800))):
             np.testing.assert_array_equal(made, np.tile([[0, 1, 2], [3, 4, 5]], (400, 1)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_float16_halves_the_disk_and_is_read_as_float32(tmp_path: Path) -> None:
+    array = np.random.default_rng(3).normal(size=(500, 32)).astype(np.float32)
+    half, full = (VectorStore(tmp_path, "model", "document", storage) for storage in ("float16", "float32"))
+    shard = half.put("a" * 64, array, 2.0, 9)
+    assert full.get(shard.key) is None  # neither is ever taken for the other
+    full.put("a" * 64, array, 2.0, 9)
+    sizes = [(store.folder / f"{shard.key}.npy").stat().st_size - 128 for store in (half, full)]
+    assert sizes == [500 * 32 * 2, 500 * 32 * 4]
+    read = Vectors.open(half, [shard]).gather(np.arange(500))
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, array.astype(np.float16))
+
+
+def test_float16_shards_are_made_from_float32_ones(tmp_path: Path) -> None:
+    shard = put(VectorStore(tmp_path, "model", "document"), 1)
+    half = VectorStore(tmp_path, "model", "document", "float16")
+    made = half.get(shard.key)
+    assert made is not None
+    assert (made.rows, made.seconds, made.tokens) == (shard.rows, shard.seconds, shard.tokens)
+    assert half.get("b" * 64) is None
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
+    half = VectorStore(tmp_path, "model", "document", "float16")
+    with pytest.raises(UserError, match=r"7e\+04.*leave --storage away"):
+        half.put("a" * 64, np.full((2, 2), 7e4, np.float32), 0, 0)
+    assert half.get("a" * 64) is None
