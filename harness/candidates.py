@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.tile import Near, Tile
+
 Ints = NDArray[np.int64]
 SLACK = 256
 """Room of a query beyond twice k."""
@@ -35,42 +37,39 @@ class Pool:
         """What one query takes here, with the copies made on the way."""
         return cls._width(k) * (4 + 8 + 4) + (k + SLACK) * 5 * 8
 
-    def add(self, values: NDArray[np.float32], start: int, error: NDArray[np.float64]) -> None:
-        """Offers a tile: values float32 [q, m] (smaller is nearer) of documents start, ..., start + m - 1, each at most
-        error [q] off the truth."""
+    def add(self, tile: Tile, start: int, error: NDArray[np.float64]) -> None:
+        """Offers the values (smaller is nearer) of documents start, start + 1, ..., each at most error [q] off."""
         np.maximum(self._error, error, out=self._error)
-        self._offer(values, start)
+        self._offer(tile, start)
 
-    def _offer(self, values: NDArray[np.float32], start: int) -> None:
-        found = self._fitting(values)
+    def _offer(self, tile: Tile, start: int) -> None:
+        found = self._fitting(tile)
         if found is None:
             self._tighten()
-            found = self._fitting(values)
-        if found is None and values.shape[1] > SLACK:  # the limit will be tighter after half of them
-            middle = values.shape[1] // 2
-            self._offer(values[:, :middle], start)
-            self._offer(values[:, middle:], start + middle)
+            found = self._fitting(tile)
+        if found is None and len(tile) > SLACK:  # the limit will be tighter after half of them
+            middle = len(tile) // 2
+            self._offer(tile.part(0, middle), start)
+            self._offer(tile.part(middle, len(tile)), start + middle)
             return
         if found is None:  # ties and near ties, of which there may be any number
             self._values = np.pad(self._values, ((0, 0), (0, self._values.shape[1])), constant_values=np.inf)
             self._rows = np.pad(self._rows, ((0, 0), (0, self._rows.shape[1])))
-            found = self._fitting(values)
+            found = self._fitting(tile)
             assert found is not None
-        query, column, fresh = found
-        place = np.arange(len(query)) - (np.cumsum(fresh) - fresh - self._held)[query]
-        self._values[query, place] = values[query, column]
-        self._rows[query, place] = start + column
+        near, fresh = found
+        place = np.arange(len(near.query)) - (np.cumsum(fresh) - fresh - self._held)[near.query]
+        self._values[near.query, place] = near.value
+        self._rows[near.query, place] = start + near.column
         self._held += fresh
 
-    def _fitting(self, values: NDArray[np.float32]) -> tuple[Ints, Ints, Ints] | None:
-        """Query and column of every value within the limit, by query, and how many each query [q] has of them; None
-        where that is more than there is room for."""
-        near = values <= self._limit()[:, None]
-        if np.count_nonzero(near) > len(self._held) * (self.k + SLACK):
+    def _fitting(self, tile: Tile) -> tuple[Near, Ints] | None:
+        """Every value within the limit, and how many each query [q] has of them; None where there is no room."""
+        near = tile.near(self._limit(), len(self._held) * (self.k + SLACK))
+        if near is None:
             return None
-        query, column = np.divmod(np.flatnonzero(near), values.shape[1])
-        fresh = np.bincount(query, minlength=len(self._held))
-        return None if (self._held + fresh).max(initial=0) > self._values.shape[1] else (query, column, fresh)
+        fresh = np.bincount(near.query, minlength=len(self._held))
+        return None if (self._held + fresh).max(initial=0) > self._values.shape[1] else (near, fresh)
 
     def _limit(self) -> NDArray[np.float32]:
         """Largest value worth keeping [q], rounded up."""

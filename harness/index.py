@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from harness.candidates import Pool
 from harness.spec import Hits, Similarity, UserError
+from harness.tile import make_product
 from harness.vectors import BLOCK_ROWS, Vectors
 
 MEMORY = 2 << 30
@@ -40,6 +41,7 @@ def search(
     similarity: Similarity,
     *,
     memory: int = MEMORY,
+    device: str = "cpu",
 ) -> Iterator[Hits]:
     """Per query, its k nearest documents and every further one that ties with the k-th, best first.
 
@@ -50,6 +52,7 @@ def search(
         k: how many; more than n gives all n.
         similarity: cosine is Euclidean search over unit vectors; dot ranks by inner product.
         memory: bytes that buffers and candidates may take together (documents that tie at the cut come on top).
+        device: where the products are computed: "cpu", or a device of torch's such as "cuda".
 
     Yields:
         Hits with scores -|q - x| (Euclidean, cosine) or q.x (dot), float64.
@@ -61,7 +64,7 @@ def search(
     for start in range(0, len(queries), shares.group):
         asked = queries[start : start + shares.group]
         middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
-        found = _propose(asked, documents, middle, wanted, similarity, shares)
+        found = _propose(asked, documents, middle, wanted, similarity, shares, device)
         yield from _dispose(asked, documents, found, wanted, similarity, shares.pairs)
 
 
@@ -95,7 +98,7 @@ def _shares(memory: int, k: int, dim: int, queries: int) -> _Shares:
 
 
 def _propose(
-    queries: Floats, documents: Vectors, middle: Floats, k: int, similarity: Similarity, shares: _Shares
+    queries: Floats, documents: Vectors, middle: Floats, k: int, similarity: Similarity, shares: _Shares, device: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Candidates: query places [m] in rising order and document rows [m]; every true neighbour is among them."""
     dot = similarity == "dot"
@@ -104,17 +107,14 @@ def _propose(
     lengths = np.sqrt(np.square(asked, dtype=np.float64).sum(axis=1))
     asked = asked * np.float32(-1 if dot else -2)  # exact, and saves multiplying every product
     step = max(1, min(TILE_ROWS, shares.tile // max(len(queries), 1)))
-    values, pool, at = np.empty(len(queries) * step, np.float32), Pool(len(queries), k), 0
+    product, pool, at = make_product(asked, step, device), Pool(len(queries), k), 0
     for block in documents.blocks(shares.rows):
         for start in range(0, len(block), step):
             moved = block[start : start + step]
             moved -= middle
             squares = np.einsum("ij,ij->i", moved, moved)
-            near = values[: len(asked) * len(moved)].reshape(len(asked), len(moved))
-            np.matmul(asked, moved.T, out=near)
-            if not dot:
-                near += squares
-            pool.add(near, at, _error(lengths, float(squares.max()), queries.shape[1], dot=dot))
+            tile = product(moved, None if dot else squares)
+            pool.add(tile, at, _error(lengths, float(squares.max()), queries.shape[1], dot=dot))
             at += len(moved)
     return pool.candidates()
 

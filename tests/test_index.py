@@ -14,6 +14,8 @@ from harness.index import MEMORY, search
 from harness.spec import Similarity, UserError
 from harness.vectors import Vectors
 
+DEVICES = ("cpu", "cuda")
+
 
 def anisotropic(n: int, d: int, cosine: float, seed: int) -> NDArray[np.float32]:
     """float32 [n, d] of unit length whose mean cosine is about ``cosine``."""
@@ -49,8 +51,10 @@ def test_equals_float64_brute_force_whatever_the_block_sizes(n, d, cosine, simil
     expected = [brute_force(query, vectors, 100, similarity) for query in queries]
     assert np.mean(vectors @ vectors[:50].T) == pytest.approx(cosine, abs=0.05)
     centre = vectors.mean(axis=0, dtype=np.float64)
-    for rows_in_shard, memory in ((n, MEMORY), (997, 8 << 20), (256, 40 << 20)):
-        found = list(search(queries, split(vectors, rows_in_shard), centre, 100, similarity, memory=memory))
+    # "cpu:0" is torch's name of the processor: the way that a GPU goes, on a machine that has none.
+    for rows_in_shard, memory, device in ((n, MEMORY, "cpu"), (997, 8 << 20, "cpu"), (256, 40 << 20, "cpu:0")):
+        stored = split(vectors, rows_in_shard)
+        found = list(search(queries, stored, centre, 100, similarity, memory=memory, device=device))
         for hits, (rows, scores) in zip(found, expected, strict=True):
             assert hits.rows.tolist() == rows
             np.testing.assert_allclose(hits.scores, scores, rtol=1e-12, atol=1e-12)
@@ -98,6 +102,16 @@ def test_equals_faiss_where_rounding_decides_nothing() -> None:
     found = search(queries, split(vectors, 1_111), np.zeros(24), 100, "euclidean")
     for near, hits in zip(distances, found, strict=True):
         np.testing.assert_allclose(-hits.scores[:100], np.sqrt(near.astype(np.float64)), rtol=1e-7)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same() -> None:
+    vectors, queries = anisotropic(50_000, 128, 0.9, seed=15), anisotropic(70, 128, 0.9, seed=16)
+    centre = vectors.mean(axis=0, dtype=np.float64)
+    one, other = (list(search(queries, split(vectors, 9_999), centre, 500, "euclidean", device=d)) for d in DEVICES)
+    for ours, theirs in zip(one, other, strict=True):
+        assert ours.rows.tolist() == theirs.rows.tolist()
+        assert ours.scores.tolist() == theirs.scores.tolist()
 
 
 def test_memory_too_small_for_one_query_is_refused() -> None:
