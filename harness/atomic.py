@@ -163,8 +163,12 @@ def recover(path: Path) -> None:
 
 
 @contextmanager
-def alone(target: Path, progress: Progress) -> Iterator[None]:
-    """Holds the lock of something that is being made and that nobody should make twice; others wait."""
+def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
+    """Holds the lock of something that is being made and that nobody should make twice; others wait.
+
+    They are told for what: for a process that does the ``deed`` ("makes" and the target's name, if none is given).
+    The lock ends with the process that holds it, however that ends.
+    """
     lock = target.with_name(f".{target.name}.lock")
     with disk_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +177,7 @@ def alone(target: Path, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress(f"waiting for another process that makes {target.name}", 0, 0)
+            progress(f"waiting for another process that {deed or f'makes {target.name}'}", 0, 0)
             fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError:  # a disk without locks: then both make it, and the later one replaces the other
             pass

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.atomic import content_key
 from harness.corpus import Corpus, open_corpus
+from harness.packed import part, unpacked
 from harness.records import open_to_read, read_records
 from harness.run import read_qrels
 from harness.spec import Progress, Qrels, Query, UserError
@@ -77,13 +78,14 @@ def open_dataset(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Opens a folder in BEIR format; arguments win over its dataset.toml. ``cache`` keeps corpus indices.
+    """Opens a folder in BEIR format; arguments win over its dataset.toml. ``cache`` keeps corpus indices, and the
+    unpacked copy of a corpus.jsonl.gz or queries.jsonl.gz (which count where the plain file is not there).
 
     ``usual_split`` is the one taken where ``split`` names none, and the one that needs no mention in the label.
 
     Raises UserError for a folder that lacks a part, malformed lines and judged queries that are nowhere.
     """
-    _check_parts(folder)
+    corpus_file, queries_file = _parts(folder)
     stated = _stated(folder / "dataset.toml")
     name = name or stated.get("name") or folder.resolve().name
     usual_split = usual_split or stated.get("split") or "test"
@@ -91,7 +93,8 @@ def open_dataset(
     exclude_self = stated.get("exclude_self", False) if exclude_self is None else exclude_self
     notes: list[str] = []
     qrels = _judgements(folder, split, notes)
-    queries = _judged_queries(folder / "queries.jsonl", qrels, split)
+    with unpacked(queries_file, cache) as plain:
+        queries = _judged_queries(plain, qrels, split)
     if limit is not None:
         if limit < 1:
             raise UserError(f"A limit of {limit} queries leaves nothing to measure; give 1 or more.")
@@ -99,8 +102,9 @@ def open_dataset(
             notes.append(f"of {len(queries)} judged queries only the first {limit} are measured")
         queries = queries[:limit]
         qrels = {query.id: qrels[query.id] for query in queries}
-    corpus = open_corpus(folder / "corpus.jsonl", cache, progress)
-    _note_dangling(corpus, qrels, notes)
+    with unpacked(corpus_file, cache, progress or (lambda *_: None)) as plain:
+        corpus = open_corpus(plain, cache, progress)
+        _note_dangling(corpus, qrels, notes)
     fingerprint = {
         "corpus": corpus.sha256,
         "queries": content_key([list(query) for query in queries]),
@@ -130,19 +134,22 @@ def some(ids: list[str]) -> str:
     return ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
 
 
-def _check_parts(folder: Path) -> None:
+def _parts(folder: Path) -> tuple[Path, Path]:
+    """Corpus and queries, plain or gzipped; UserError where a part is not there."""
     if not folder.is_dir():
         raise UserError(
             f"There is no folder {folder}; give a folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, "
             f"or one of the names that `harness datasets` lists."
         )
-    lacking = [part for part in ("corpus.jsonl", "queries.jsonl") if not (folder / part).is_file()]
-    lacking += [] if splits(folder) else ["qrels/SPLIT.tsv"]
-    if lacking:
+    corpus, queries = (part(folder, name) for name in ("corpus.jsonl", "queries.jsonl"))
+    found = {"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels/SPLIT.tsv": splits(folder)}
+    lacking = [name for name, held in found.items() if not held]
+    if lacking or not corpus or not queries:
         raise UserError(
             f"{folder} is no dataset in BEIR format: it lacks {' and '.join(lacking)}; add what is missing, or give "
             f"one of the names that `harness datasets` lists."
         )
+    return corpus, queries
 
 
 def _stated(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.atomic import content_key
+from harness.atomic import alone, content_key
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.hubness import Hubness
@@ -73,9 +73,21 @@ def cell_key(model: Prepared, dataset: Dataset, settings: Settings) -> str:
 
 
 def _cell(model: Prepared, dataset: Dataset, settings: Settings) -> Cell:
+    """The finished cell, or else the one made now. Of several processes that want it, one makes it; the others wait."""
     key = cell_key(model, dataset, settings)
-    if not settings.force and (found := settings.results.finished(model.label, dataset.label, key)):
-        return Cell(model.label, dataset.label, "cached", found)
+    lock, deed = settings.home / "locks" / key[:32], f"computes {model.label} on {dataset.label}"
+    if found := _finished(model, dataset, key, settings):
+        return found
+    with alone(lock, settings.progress, deed):
+        return _finished(model, dataset, key, settings) or _made(model, dataset, key, settings)
+
+
+def _finished(model: Prepared, dataset: Dataset, key: str, settings: Settings) -> Cell | None:
+    found = None if settings.force else settings.results.finished(model.label, dataset.label, key)
+    return Cell(model.label, dataset.label, "cached", found) if found else None
+
+
+def _made(model: Prepared, dataset: Dataset, key: str, settings: Settings) -> Cell:
     work = _Work(model, dataset, key, settings)
     try:
         return Cell(model.label, dataset.label, "ok", settings.results.write(model.label, dataset.label, work.run))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +11,7 @@ from typing import IO, Any
 from harness.run import BLANK
 from harness.spec import Document, UserError
 
-BOM = b"\xef\xbb\xbf"
+BOM, GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 
 
 def parse_record(line: bytes) -> Document:
@@ -52,6 +53,9 @@ def read_records(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, int,
     """(line number from 1, byte offset of its object, record) of each line not blank; ``path`` is for errors."""
     offset = 0
     for number, line in enumerate(lines, start=1):
+        if number == 1 and line.startswith(GZIP):
+            names = f"{shlex.quote(str(path))} {shlex.quote(f'{path}.gz')}"
+            raise UserError(f"{path} is gzipped, which its name does not say; type: mv {names}")
         lead = len(BOM) if number == 1 and line.startswith(BOM) else 0
         if line[lead:].strip():
             try:

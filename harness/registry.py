@@ -254,6 +254,9 @@ def _register(registry: Registry, name: str, plugin: Any) -> None:
         for spec in [*models, *datasets]:
             if spec.name in (registry.models if isinstance(spec, ModelSpec) else registry.datasets):
                 raise PluginError(f"the name {spec.name!r} is already taken")
+        for each in datasets:
+            if not (each.build or each.sources or each.instructions):
+                raise PluginError(f"the dataset {each.name!r} has no build, no sources and no instructions to get it")
     except BaseException:
         manager.unregister(plugin)
         raise

@@ -185,7 +185,7 @@ class DatasetSpec:
     citation: str = ""
     licence: str = ""
     sources: tuple[Source, ...] = ()
-    """Where it is fetched from when there is no ``build``, the best first. Neither: it needs a licence."""
+    """Where it is fetched from when there is no ``build``, the best first. Neither: it needs ``instructions``."""
     counts: Counts | None = None
     """Checked on every fetched copy."""
     tokens: int = 0

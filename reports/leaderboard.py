@@ -85,6 +85,8 @@ class Average:
     """Names of datasets and groups."""
     means: Mapping[str, Mean]
     """Model -> its mean."""
+    group: bool = False
+    """Whether it is the mean of a group, which stands for its members."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -242,7 +244,7 @@ def _average(name: str, entries: tuple[str, ...], models: Sequence[str], cells: 
         own = [cells[model, label] for label in _flat(entries) if (model, label) in cells]
         means[model] = Mean(value, len(known), any(cell.in_domain for cell in own))
     title = f"{name} ({len(seen)} of {len(entries)})" if name else f"mean of {len(entries)}"
-    return Average(title, entries, means)
+    return Average(title, entries, means, group=catalog.catalogue().groups.get(name) == entries)
 
 
 def _entry_score(model: str, entry: str, cells: Cells) -> float | None:

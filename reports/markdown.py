@@ -25,6 +25,7 @@ GEOMETRY = (
     ("hubness skewness", ("hubness", "skewness"), ".4f"),
 )
 """Column -> where it lies in the result's geometry, and its format."""
+ISOTROPY = ("geometry", "documents", "isotropy")
 PHASES = ("encode_documents", "encode_queries", "index", "search", "measure", "geometry")
 """Order of the cost columns; phases not named here come after."""
 
@@ -70,33 +71,50 @@ def _scores(
     for average in averages:
         listed = ", ".join(map(escape, average.datasets))
         caption.append(f"{escape(average.name)}: the unweighted mean of {listed}.")
-    columns = [_column([cells.get((m, d)) for m in models], bold=d not in board.mixed) for d in datasets]
-    columns += [_average_column(average, models, bold=not board.mixed & {*average.labels}) for average in averages]
-    headers = ["model", *map(escape, datasets), *(escape(average.name) for average in averages)]
-    isotropy = [_isotropy([cells.get((model, dataset)) for dataset in datasets]) for model in models]
+    measured = _folded(datasets, averages)
+    shown = [*measured, *(average for average in averages if average not in measured)]
+    headers = ["model", *(escape(entry if isinstance(entry, str) else entry.name) for entry in shown)]
+    columns = [_column(board, entry, models, cells) for entry in shown]
+    isotropy = [_isotropy(model, measured, cells) for model in models]
     if not title and any(value != "-" for value in isotropy):
         columns.append(isotropy)
-        headers.append("isotropy" if len(datasets) == 1 else f"isotropy (mean of {len(datasets)})")
+        headers.append("isotropy" if len(measured) == 1 else f"isotropy (mean of {len(measured)})")
         caption.append("Isotropy is that of the document vectors; it depends on their number and dimension, see below.")
     rows = [list(row) for row in zip(map(escape, models), *columns, strict=True)]
     return [f"## {MEASURE}{title}", " ".join(caption), _table(headers, rows)]
 
 
-def _isotropy(cells: Sequence[Cell | None]) -> str:
-    values = [cell.get("geometry", "documents", "isotropy") if cell else None for cell in cells]
-    known = [value for value in values if isinstance(value, int | float)]
-    return f"{sum(known) / len(known):.4f}" if known and len(known) == len(cells) else "-"
+def _folded(datasets: Sequence[str], averages: Sequence[Average]) -> list[str | Average]:
+    """The datasets, a group's mean in place of its members where there is anything beside them."""
+    means = {label: each for each in averages if each.group and {*each.labels} != {*datasets} for label in each.labels}
+    entries: list[str | Average] = []
+    for entry in (means.get(dataset, dataset) for dataset in datasets):
+        if entry not in entries:
+            entries.append(entry)
+    return entries
 
 
-def _column(cells: Sequence[Cell | None], *, bold: bool) -> list[str]:
-    instead = ["-" if cell is None or cell.ok else "failed" for cell in cells]
-    return _emphasise([c.score if c else None for c in cells], [bool(c and c.in_domain) for c in cells], instead, bold)
+def _isotropy(model: str, entries: Sequence[str | Average], cells: Cells) -> str:
+    """The mean over the entries, of which a group's is the mean over its members."""
+    means = []
+    for labels in ([entry] if isinstance(entry, str) else entry.labels for entry in entries):
+        found = [cells[model, label].get(*ISOTROPY) if (model, label) in cells else None for label in labels]
+        known = [value for value in found if isinstance(value, int | float)]
+        if len(known) < len(found):
+            return "-"
+        means.append(sum(known) / len(known))
+    return f"{sum(means) / len(means):.4f}" if means else "-"
 
 
-def _average_column(average: Average, models: Sequence[str], *, bold: bool) -> list[str]:
-    means = [average.means[model] for model in models]
-    instead = [f"{mean.measured} of {len(average.datasets)}" for mean in means]
-    return _emphasise([mean.value for mean in means], [mean.in_domain for mean in means], instead, bold)
+def _column(board: Leaderboard, entry: str | Average, models: Sequence[str], cells: Cells) -> list[str]:
+    """A dataset's scores, or an average's; nothing is best where the models saw different versions of a dataset."""
+    if not isinstance(entry, str):
+        means, bold = [entry.means[model] for model in models], not board.mixed & {*entry.labels}
+        instead = [f"{mean.measured} of {len(entry.datasets)}" for mean in means]
+        return _emphasise([mean.value for mean in means], [mean.in_domain for mean in means], instead, bold)
+    own = [cells.get((model, entry)) for model in models]
+    scores, marked = [cell.score if cell else None for cell in own], [bool(cell and cell.in_domain) for cell in own]
+    return _emphasise(scores, marked, ["-" if c is None or c.ok else "failed" for c in own], entry not in board.mixed)
 
 
 def _emphasise(values: Sequence[float | None], marked: Sequence[bool], instead: Sequence[str], bold: bool) -> list[str]:

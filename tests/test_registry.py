@@ -19,7 +19,7 @@ def registry() -> Registry:
 
 def plugin(folder: Path, text: str, name: str = "mine_for_test") -> Path:
     file = folder / f"{name}.py"
-    file.write_text("from harness import ModelSpec, Option, hookimpl\n" + textwrap.dedent(text))
+    file.write_text("from harness import DatasetSpec, ModelSpec, Option, hookimpl\n" + textwrap.dedent(text))
     return file
 
 
@@ -74,6 +74,7 @@ BROKEN = {
     "misspelt hook": "@hookimpl\ndef harness_modells():\n    yield",
     "wrong type": "@hookimpl\ndef harness_models():\n    yield 'bm25'",
     "name taken": '@hookimpl\ndef harness_models():\n    yield ModelSpec("bm25", "dense", "x:y", "")',
+    "dataset from nowhere": '@hookimpl\ndef harness_datasets():\n    yield DatasetSpec("mine", "who knows where")',
     "fails when listing": "@hookimpl\ndef harness_models():\n    raise ValueError('oops')",
 }
 

@@ -203,6 +203,30 @@ def test_two_processes_at_once_do_not_disturb_each_other(
     assert content(tmp_path) == undisturbed[0]
 
 
+def test_a_process_waits_for_another_at_the_same_cell_until_that_one_ends_or_is_killed(
+    bench: Bench, undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
+) -> None:
+    first = bench.start(tmp_path)
+    await_shards(tmp_path, 2, first)
+    first.send_signal(signal.SIGSTOP)
+    before = recorded(tmp_path)
+    second = bench.start(tmp_path)
+    assert second.stderr
+    try:
+        lines = iter(second.stderr.readline, "")
+        assert "waiting for another process that computes slow on large\n" in lines  # read as far as that
+        time.sleep(0.1)
+        assert recorded(tmp_path) == before
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+    out, err = second.communicate()
+    assert second.returncode == 0, err
+    assert [cell["cell"] for cell in json.loads(out)] == ["ok", "ok"]
+    assert before.items() <= recorded(tmp_path).items()
+    assert content(tmp_path) == undisturbed[0]
+
+
 @pytest.fixture
 def tight(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, dict[str, object]]]:
     """A place whose home has no room for the fourth shard: a full disk, or else a limit on the size of files."""

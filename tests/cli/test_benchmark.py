@@ -13,7 +13,7 @@ import ir_measures
 import pandas as pd
 import pytest
 
-from tests.conftest import BYTE_COUNTS, ROOT
+from tests.conftest import BYTE_COUNTS, ROOT, write_dataset
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
@@ -192,3 +192,59 @@ def test_a_model_trained_on_a_group_is_marked_on_its_members(harness, toy, tmp_p
     done = harness("benchmark", "--plugin", plugin, "-m", "trained", "-d", toy, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)[0]["in_domain"] is marked
+
+
+def strict(path: Path) -> dict:
+    """A JSON file as those read it who know no NaN."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "cosine", "dot"])
+def test_a_corpus_of_one_document(harness, tmp_path, similarity: str) -> None:
+    folder = write_dataset(tmp_path / "one", {"d": "the only one"}, {"q": "only"}, [("q", "d", 1)])
+    plugin = tmp_path / f"{similarity}_counts.py"
+    plugin.write_text(BYTE_COUNTS.read_text().replace('"cosine"', f'"{similarity}"'))
+    done = harness("benchmark", "--plugin", plugin, "-m", "byte-counts", "-m", "bm25", "-d", folder, "--json")
+    assert done.code == 0, done.err
+    for model in ("byte-counts", "bm25"):
+        result = strict(Path(f"results/{model}/one/result.json"))
+        assert set(result["measures"].values()) == {1.0}
+        run = gzip.decompress(Path(f"results/{model}/one/run.trec.gz").read_bytes()).decode()
+        assert run.split()[:4] == ["q", "Q0", "d", "1"]
+    result = strict(Path("results/byte-counts/one/result.json"))
+    for side in ("documents", "queries"):
+        panel = result["geometry"][side]
+        assert panel["n"] == 1
+        undefined = ("isotropy", "isotropy_ceiling", "isoscore", "mean_cosine", "uniformity", "effective_rank")
+        assert {panel[figure] for figure in undefined} == {None}
+    assert harness("doctor", folder).code == 0
+    assert harness("report").code == 0
+
+
+def test_a_depth_beyond_the_corpus_ranks_all_of_it_once(harness, toy) -> None:
+    done = harness("benchmark", "-m", "byte-counts", "--plugin", BYTE_COUNTS, "-d", toy, "--json")
+    assert (done.code, json.loads(done.out)[0]["manifest"]["k"]) == (0, 1000)
+    ranked: dict[str, list[str]] = {}
+    for line in gzip.decompress(Path("results/byte-counts/toy/run.trec.gz").read_bytes()).decode().splitlines():
+        ranked.setdefault(line.split()[0], []).append(line.split()[2])
+    everything = sorted(json.loads(line)["_id"] for line in (toy / "corpus.jsonl").read_text().splitlines())
+    assert {query: sorted(documents) for query, documents in ranked.items()} == dict.fromkeys(ranked, everything)
+    assert len(ranked) == 4
+    assert json.loads(done.out)[0]["measures"]["R@1000"] == 1.0
+
+
+def test_windows_line_ends_and_byte_order_marks_change_no_figure(harness, toy) -> None:
+    def measured() -> tuple[dict, dict]:
+        done = harness("benchmark", "-m", "bm25", "-d", toy, "--json", "--force")
+        assert done.code == 0, done.err
+        (cell,) = json.loads(done.out)
+        return cell["measures"], cell["counts"]
+
+    before = measured()
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (toy / name).write_bytes(b"\xef\xbb\xbf" + (toy / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert measured() == before

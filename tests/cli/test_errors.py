@@ -130,6 +130,14 @@ CASES = {
     "text no text": corpus('{"_id": "a", "text": 7}\n', said=["line 1", "'text' that is not text (7)", "mend"]),
     "twice": corpus(DOCUMENT, "\n", DOCUMENT, said=["'heart' twice", "lines 1 and 3", "remove or rename"]),
     "not UTF-8": corpus(DOCUMENT, b'{"_id": "a", "text": "caf\xe9"}\n', said=["line 2", "not UTF-8", "0xe9", "mend"]),
+    "gzip by another name": corpus(
+        b"\x1f\x8b\x08", said=["corpus.jsonl is gzipped", "type: mv /", "toy/corpus.jsonl.gz"]
+    ),
+    "gzip cut short": Case(
+        BENCHMARK,
+        ["corpus.jsonl.gz is no whole gzip file", "again"],
+        {"toy/corpus.jsonl": None, "toy/corpus.jsonl.gz": gzip.compress(DOCUMENT.encode())[:-9]},
+    ),
     # queries
     "query not JSON": queries(QUERY, "x\n", said=["queries.jsonl line 2", "is not JSON", "mend"]),
     "query without text": queries('{"_id": "q1"}', said=["queries.jsonl line 1", "has no 'text'"]),
@@ -188,6 +196,10 @@ CASES = {
     "plug-in's syntax": plugin("def (:\n", "SyntaxError", "mend it"),
     "misspelt hook": plugin("from harness import hookimpl\n@hookimpl\ndef harness_modells(): ...\n", "harness_modells"),
     "hides a module": plugin("", "an installed module (json)", "rename", name="json.py"),
+    "dataset from nowhere": plugin(
+        "from harness import DatasetSpec, hookimpl\n@hookimpl\ndef harness_datasets(): yield DatasetSpec('d', '')\n",
+        *("dataset 'd' has no build, no sources and no instructions", "mend it"),
+    ),
     "no Python file": plugin("", "ends in .py", name="mine.txt"),
     # weights
     "no checkpoint": model("./toy", "toy is not a sentence-transformers folder", "modules.json", "save()"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from harness import catalog
 from harness.catalog import Catalogue, place
 from harness.delivery import check_counts, describe
+from harness.store import ResultStore
 from tests import standin
 from tests.server import Site
 
@@ -33,6 +35,11 @@ def convert(known: Catalogue, name: str, home: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     describe(spec, folder, {"source": "FOLDER"})
+
+
+def cells(line: str) -> list[str]:
+    """What stands in a row of a Markdown table."""
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_every_name_from_the_catalogue_to_the_report(harness, known: Catalogue, site: Site, home: Path) -> None:
@@ -64,7 +71,11 @@ def test_every_name_from_the_catalogue_to_the_report(harness, known: Catalogue, 
     assert set(scores) == set(known.datasets)
     assert {cell["dataset"]: cell["split"] for cell in json.loads(done.out)}["msmarco"] == "dev"
 
-    averages = {a["average"]: a["value"] for a in json.loads(harness("report", "--json").out)["averages"]}
+    assert len(set(scores.values())) > 1
+
+    told = json.loads(harness("report", "--json").out)
+    assert {row["dataset"] for row in told["rows"]} == set(known.datasets)
+    averages = {a["average"]: a["value"] for a in told["averages"]}
     forums = sum(scores[name] for name in known.groups["cqadupstack"]) / 12
     single = {**scores, "cqadupstack": forums}
     for suite, size in (("beir18", 18), ("mteb15", 15), ("beir14", 14), ("nano", 13)):
@@ -73,7 +84,20 @@ def test_every_name_from_the_catalogue_to_the_report(harness, known: Catalogue, 
     assert averages["cqadupstack (12 of 12)"] == pytest.approx(forums, abs=1e-12)
     done = harness("report", "--suite", "beir18")
     assert done.code == 0
-    assert "beir18 (18 of 18)" in done.out
+    header, _, row = (cells(line) for line in done.out.splitlines()[4:7])
+    listed = [entry for entry in known.suites["beir18"] if entry != "cqadupstack"]
+    assert sorted(header) == sorted(["model", *listed, "cqadupstack (12 of 12)", "beir18 (18 of 18)"])
+    assert row[header.index("beir18 (18 of 18)")] == f"{100 * averages['beir18 (18 of 18)']:.2f}"
+
+    shutil.rmtree(ResultStore(Path("results")).folder("bm25", "cqadupstack/tex"))
+    shown = harness("report", "--suite", "beir18").out
+    row = cells(next(line for line in shown.splitlines() if line.startswith("| bm25")))
+    assert {"17 of 18", "11 of 12"} < set(row)
+    lacking = json.loads(harness("report", "--suite", "beir18", "--json").out)["averages"]
+    assert {each["average"]: (each["value"], each["measured"]) for each in lacking} == {
+        "beir18 (17 of 18)": (None, 17),
+        "cqadupstack (11 of 12)": (None, 11),
+    }
 
 
 def test_benchmark_fetches_what_it_needs_and_leaves_out_what_needs_a_licence(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.catalog import catalogue
 from harness.spec import UserError
 from reports.markdown import markdown
-from tests.reports.factory import Results
+from reports.rows import content, csv_text
+from tests.reports.factory import PANEL, Results
 from tests.reports.rendering import rendered
 
 
@@ -91,6 +94,55 @@ def test_the_beir_average_by_hand(results: Results) -> None:
     assert table["whole", "beir18 (18 of 18)"] == "45.83"
     assert table["part", "beir18 (18 of 18)"] == "16 of 18"
     assert table["part", "cqadupstack (12 of 12)"] == "11 of 12"
+
+
+def test_a_groups_mean_stands_in_place_of_its_members(results: Results) -> None:
+    forums = dict(zip(catalogue().groups["cqadupstack"], FORUMS, strict=True))
+    beside = {"webis-touche2020": 0.25, "quora": 0.875}
+    for number, (dataset, score) in enumerate((forums | beside).items()):
+        isotropy = {"documents": PANEL | {"isotropy": -number / 8}}
+        results.add("whole", dataset, score, geometry=isotropy, in_domain=dataset == "cqadupstack/gis")
+        if dataset != "cqadupstack/tex":
+            results.add("part", dataset, score / 2)
+    board = results.read()
+    table = rendered(markdown(board))[0]["nDCG@10"]
+    isotropy = sum([5.5, 12, 13]) / 3 / 8  # the mean of 0 to 11, and the two beside them
+    assert table.header == [
+        *("model", "webis-touche2020", "cqadupstack (12 of 12)", "quora", "mean of 3", "isotropy (mean of 3)")
+    ]
+    assert table.rows == [
+        ["whole", "25.00", "50.00*", "87.50", "54.17*", f"{-isotropy:.4f}"],
+        ["part", "12.50", "11 of 12", "43.75", "2 of 3", "-"],
+    ]
+    assert ("whole", "quora") in table.bold
+    kept = content(board)
+    assert {row["dataset"] for row in kept["rows"]} == {*forums, *beside}
+    assert len(csv_text(board).splitlines()) == 1 + 14 + 13
+    assert {row[1] for row in rendered(markdown(board))[0]["Geometry"].rows} == {*forums, *beside}
+
+
+def test_a_group_alone_shows_its_members_and_its_mean(results: Results, tmp_path: Path) -> None:
+    forums = dict(zip(catalogue().groups["cqadupstack"], FORUMS, strict=True))
+    for dataset, score in forums.items():
+        results.add("m", dataset, score)
+    table = rendered(markdown(results.read()))[0]["nDCG@10"]
+    assert table.header == ["model", *forums, "cqadupstack (12 of 12)", "isotropy (mean of 12)"]
+    assert table["m", "cqadupstack/tex"] == "75.00"
+    assert table["m", "cqadupstack (12 of 12)"] == "50.00"
+    results.add("m", "scifact", 0.25)
+    (tmp_path / "forums.toml").write_text('datasets = ["cqadupstack"]\n')
+    table = rendered(markdown(results.read(str(tmp_path / "forums.toml"))))[0]["nDCG@10"]
+    assert [name for name in table.header if "/" in name] == [*forums]
+    assert table["m", "cqadupstack (12 of 12)"] == "50.00"
+
+
+def test_versions_of_a_member_keep_its_groups_mean_from_being_the_best(results: Results) -> None:
+    for dataset in (*catalogue().groups["cqadupstack"], "quora"):
+        results.add("m", dataset, 0.5)
+        changed = {"dataset": {"fingerprint": {"corpus": "newer"}}} if dataset == "cqadupstack/tex" else {}
+        results.add("n", dataset, 0.25, manifest=changed)
+    table = rendered(markdown(results.read()))[0]["nDCG@10"]
+    assert table.bold == {("m", "quora")}
 
 
 def test_some_forums_are_datasets_like_any_other(results: Results) -> None:

@@ -1,0 +1,112 @@
+"""Gzipped parts of a dataset: read as their plain twins are, unpacked once, and never served stale."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness import packed
+from harness.dataset import open_dataset
+from harness.spec import UserError
+
+PARTS = ("corpus.jsonl", "queries.jsonl")
+
+
+def pack(folder: Path, change: Callable[[bytes], bytes] = lambda data: data) -> None:
+    for name in PARTS:
+        plain = folder / name
+        (folder / f"{name}.gz").write_bytes(change(gzip.compress(plain.read_bytes())))
+        plain.unlink()
+
+
+def copies(cache: Path) -> list[str]:
+    return sorted(file.name for file in cache.glob("unpacked/*/*.jsonl"))
+
+
+def test_gzipped_parts_give_the_same_dataset(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        plain, documents = dataset.fingerprint, list(dataset.corpus.iter())
+    pack(toy)
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        assert (dataset.fingerprint, dataset.name, dataset.notes) == (plain, "toy", [])
+        assert list(dataset.corpus.iter()) == documents
+        assert dataset.corpus[7] == documents[7]
+    assert copies(tmp_path / "cache") == [*PARTS]
+    monkeypatch.setattr(packed, "write_file", lambda *_: pytest.fail("unpacked a second time"))
+    open_dataset(toy.rename(tmp_path / "moved"), cache=tmp_path / "cache").close()
+
+
+def test_a_changed_archive_is_unpacked_again(toy: Path, tmp_path: Path) -> None:
+    pack(toy)
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        assert "oxygen" in dataset.corpus[1].text
+    archive = toy / "corpus.jsonl.gz"
+    archive.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes()).replace(b"oxygen", b"helium")))
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        assert "helium" in dataset.corpus[1].text
+    (toy / "corpus.jsonl").write_text('{"_id": "heart", "text": "plain"}\n')
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        assert [document.text for document in dataset.corpus.iter()] == ["plain"]  # the plain file counts
+
+
+def test_whoever_opens_it_meanwhile_waits(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(toy)
+    written, real = [], packed.write_file
+    monkeypatch.setattr(packed, "write_file", lambda path, write: (written.append(path.name), real(path, write)))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: open_dataset(toy, cache=tmp_path / "cache").close(), range(4)))
+    assert sorted(written) == [*PARTS]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data[: len(data) // 2], "Compressed file ended"),
+        (lambda data: data[:-8] + bytes(8), "CRC check failed"),
+        (lambda data: data[:10] + b"\xff" * 40, "Error -3 while decompressing"),
+        (gzip.decompress, "Not a gzipped file"),
+    ],
+    ids=["cut", "altered", "garbled", "plain"],
+)
+def test_what_is_no_whole_gzip_file_is_refused(
+    toy: Path, tmp_path: Path, change: Callable[[bytes], bytes], words: str
+) -> None:
+    pack(toy, change)
+    with pytest.raises(
+        UserError, match=rf"toy/queries\.jsonl\.gz is no whole gzip file \({words}.*bring it here again"
+    ):
+        open_dataset(toy, cache=tmp_path / "cache")
+    assert copies(tmp_path / "cache") == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_mistake_inside_is_told_of_the_users_own_file(toy: Path, tmp_path: Path) -> None:
+    pack(toy)
+    with gzip.open(toy / "corpus.jsonl.gz", "ab") as stream:
+        stream.write(b"{oops\n")
+    with pytest.raises(UserError, match=r"toy/corpus\.jsonl\.gz line 13 is not JSON") as caught:
+        open_dataset(toy, cache=tmp_path / "cache")
+    assert "unpacked" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_gzip_under_a_plain_name_is_refused_with_what_to_type(toy: Path, tmp_path: Path, name: str) -> None:
+    plain = toy / name
+    plain.write_bytes(gzip.compress(plain.read_bytes()))
+    with pytest.raises(UserError, match=rf"gzipped, which its name does not say; type: mv {plain} {plain}\.gz$"):
+        open_dataset(toy, cache=tmp_path / "cache")
+    plain.rename(f"{plain}.gz")
+    open_dataset(toy, cache=tmp_path / "cache").close()
+
+
+def test_through_the_benchmark(harness, toy: Path) -> None:
+    pack(toy)
+    done = harness("benchmark", "-m", "bm25", "-d", toy, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)[0]["counts"]["documents"] == 12
+    assert harness("doctor", toy).code == 0
