@@ -39,6 +39,13 @@ ALLOWED: dict[str, set[str]] = {
     "prepared": {"spec", "vectors", "encode", "registry", "fetch", "weights", "dataset"},
     "lexical": {"spec", "atomic", "corpus", "prepared"},
     "check": {"spec", "encode", "prepared", "registry"},
+    "device": {"spec", "catalog"},
+    "workload": {"spec", "catalog", "dataset", "delivery", "named", "registry"},
+    "throughput": {
+        *("spec", "atomic", "encode", "index", "lexical", "manifest", "prepared", "vectors", "workload"),
+    },
+    "pace": {"spec", "device", "prepared", "registry", "throughput", "weights"},
+    "plan": {"pace", "workload"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")
