@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -118,11 +119,16 @@ def _remembered(home: Path, what: str, measure: Callable[[], dict[str, float]]) 
 
 def sample_texts(count: int) -> list[str]:
     """So many texts, always the same: words drawn by Zipf's law, lengths spread alike over any stretch of them."""
-    vocabulary = np.array([_word(rank) for rank in range(VOCABULARY)])
+    vocabulary = np.array(_vocabulary())
     lengths = 10 + (np.arange(count) * 89) % 141
     shares = 1 / np.arange(1, VOCABULARY + 1)
     drawn = np.random.default_rng(0).choice(VOCABULARY, int(lengths.sum()), p=shares / shares.sum())
     return [" ".join(words) for words in np.split(vocabulary[drawn], np.cumsum(lengths)[:-1])]
+
+
+@cache
+def _vocabulary() -> list[str]:
+    return [_word(rank) for rank in range(VOCABULARY)]
 
 
 def _word(rank: int) -> str:
@@ -134,37 +140,37 @@ def _word(rank: int) -> str:
 
 
 def _encode(model: Prepared) -> dict[str, float]:
-    texts = sample_texts(MOST_TEXTS)
-    encode_texts(model.dense, model.label, texts[:1], "document")  # what only the first call costs
-    count, seconds = 1, 0.0
-    while seconds < ENOUGH_ENCODING and count < len(texts):
-        count *= 2
+    texts, seconds = sample_texts(1), 0.0
+    encode_texts(model.dense, model.label, texts, "document")  # what only the first call costs
+    while seconds < ENOUGH_ENCODING and len(texts) < MOST_TEXTS:
+        texts = sample_texts(2 * len(texts))
         start = time.perf_counter()
-        encode_texts(model.dense, model.label, texts[:count], "document")
+        encode_texts(model.dense, model.label, texts, "document")
         seconds = time.perf_counter() - start
     if isinstance(model.dense, TokenModel):
-        total = float(sum(map(len, model.dense.tokenize(texts[:count], role="document"))))
+        total = float(sum(map(len, model.dense.tokenize(texts, role="document"))))
     else:
-        total = sum(tokens(len(text)) for text in texts[:count])
+        total = sum(tokens(len(text)) for text in texts)
     return {"tokens_per_second": total / seconds, "dim": float(model.dense.dim)}
 
 
 def _index(model: Prepared) -> dict[str, float]:
     """Two indexes, so that what every query costs and what documents add to it come apart."""
-    texts, count, seconds = sample_texts(MOST_TEXTS), 256, 0.0
+    count, seconds = 256, 0.0
     words = np.random.default_rng(1).integers(20, 5000, (64, 6))
     queries = [Query(str(number), " ".join(map(_word, ranks))) for number, ranks in enumerate(words.tolist())]
     with tempfile.TemporaryDirectory() as scratch:
         searched: list[tuple[int, float]] = []
-        while seconds < ENOUGH_INDEXING and count < len(texts):
+        while seconds < ENOUGH_INDEXING and count < MOST_TEXTS:
             count *= 4
+            texts = sample_texts(count)
             folder = Path(scratch, str(count))
             folder.mkdir()
             start = time.perf_counter()
-            model.lexical.build((Document(str(n), "", text) for n, text in enumerate(texts[:count])), folder)
+            model.lexical.build((Document(str(n), "", text) for n, text in enumerate(texts)), folder)
             seconds = time.perf_counter() - start
             searched.append((count, min(_searched(model, folder, queries) for _ in range(5)) / len(queries)))
-        size = sum(len(text) + RECORD_OVERHEAD for text in texts[:count])
+        size = sum(len(text) + RECORD_OVERHEAD for text in texts)
         written = _bytes(folder)
     (few, quick), (many, slow) = searched[0], searched[-1]
     slope = max(0.0, (slow - quick) / (many - few)) if many > few else 0.0

@@ -83,6 +83,8 @@ def figures(options: Options) -> dict[str, float]:
             config = json.loads((module / "config.json").read_bytes())
             for key in ("hidden_size", "embedding_dimension", "word_embedding_dimension", "out_features"):
                 stated["dim"] = int(config.get(key, stated.get("dim", 0)))  # the last module has the last word
+            if isinstance(modes := config.get("pooling_mode"), list):
+                stated["dim"] *= len(modes)
     return {name: value for name, value in stated.items() if value}
 
 
