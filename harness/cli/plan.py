@@ -152,7 +152,7 @@ def _notes(
     cells: Sequence[Forecast],
 ) -> list[str]:
     """Where the figures come from and how far they go, a sentence each."""
-    notes = ["documents and tokens are the catalogue's, off by a quarter at most; a dataset that is here is estimated"]
+    notes = ["tokens are the catalogue's, off by a quarter at most; estimated from the texts where a dataset is here"]
     for pace in paces:
         if pace.encoding:
             speed = f"{pace.encoding.tokens_per_second:,.0f} tokens a second"
