@@ -69,7 +69,7 @@ def _spec(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
     if "ir_datasets" in entry:
         _, _, member = name.partition("/")
         sources.append(Source("ir_datasets", f"{entry['ir_datasets']}/{member}".rstrip("/")))
-    same = ("summary", "split", "exclude_self", "citation", "licence", "tokens", "instructions")
+    same = ("summary", "split", "exclude_self", "citation", "licence", "tokens", "corpus", "instructions")
     return DatasetSpec(
         name=name,
         sources=tuple(sources),

@@ -52,9 +52,7 @@ class Dataset:
     @property
     def label(self) -> str:
         """Name, then whatever makes this another test than the usual: ``scifact:split=train,limit=50``."""
-        unusual = {"split": "" if self.split == self.usual_split else self.split, "limit": self.limit}
-        options = ",".join(f"{key}={value}" for key, value in unusual.items() if value)
-        return f"{self.name}:{options}" if options else self.name
+        return label(self.name, "" if self.split == self.usual_split else self.split, self.limit)
 
     def close(self) -> None:
         """Releases the corpus."""
@@ -65,6 +63,12 @@ class Dataset:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def label(name: str, unusual_split: str | None, limit: int | None) -> str:
+    """How results name a test: `Dataset.label`, for a dataset that may not be here."""
+    options = ",".join(f"{key}={value}" for key, value in (("split", unusual_split), ("limit", limit)) if value)
+    return f"{name}:{options}" if options else name
 
 
 def open_dataset(

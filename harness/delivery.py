@@ -99,7 +99,7 @@ def _from_zip(spec: DatasetSpec, source: Source, family: list[DatasetSpec], home
     if not target.exists():
         part = target.with_name(f"{target.name}.part")
         missing = source.bytes - (part.stat().st_size if part.exists() else 0)
-        _require_room(spec, target.parent, missing + sum(_expected_bytes(each) for each in [spec, *family]))
+        _require_room(spec, target.parent, missing + sum(expected_bytes(each) for each in [spec, *family]))
         checksum = ("md5", source.md5) if source.md5 else None
         limit = source.bytes * 2 or UNKNOWN_SIZE
         download(source.place, target, checksum=checksum, limit=limit, progress=progress)
@@ -186,7 +186,8 @@ def describe(spec: DatasetSpec, folder: Path, origin: dict[str, str]) -> None:
     (folder / "dataset.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _expected_bytes(spec: DatasetSpec) -> int:
+def expected_bytes(spec: DatasetSpec) -> int:
+    """What a named dataset takes on disk; 0: not known."""
     return spec.counts.documents * (BYTES_PER_TOKEN * spec.tokens + BYTES_PER_DOCUMENT) if spec.counts else 0
 
 

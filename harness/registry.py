@@ -78,6 +78,13 @@ class ModelRef:
         """Hex SHA-256 of the fingerprint."""
         return content_key(self.fingerprint)
 
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """``dim`` and ``flops_per_token``, as far as they are stated; known without loading the model."""
+        stated = {"dim": self.spec.dim, "flops_per_token": self.spec.flops_per_token}
+        read = _call(self.plugin, self.spec.figures, self.options) if self.spec.figures else {}
+        return {name: float(value) for name, value in (stated | dict(read)).items() if value}
+
     def missing(self) -> list[str]:
         """Modules the model needs and this environment lacks."""
         return [name for name in self.spec.requires if importlib.util.find_spec(name) is None]

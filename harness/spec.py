@@ -138,6 +138,13 @@ class ModelSpec:
     """Names of datasets whose judgements the model saw; their cells are marked in-domain."""
     path_option: str = ""
     """Option that takes a folder: ``-m path/to/folder`` then means this model with that option set."""
+    dim: int = 0
+    """Length of a vector, for plans, which load nothing; 0: not stated."""
+    flops_per_token: float = 0
+    """Floating-point operations of the forward pass per token, for plans: twice the parameters of the layers that every
+    token passes (embeddings apart); 0: not stated."""
+    figures: str = ""
+    """``"module:callable"`` from options to ``dim`` and ``flops_per_token``, where a folder decides them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,8 @@ class DatasetSpec:
     """Checked on every fetched copy."""
     tokens: int = 0
     """Approximate mean word pieces of a document; 0: not known."""
+    corpus: str = ""
+    """A name that datasets with nearly the same documents share."""
     instructions: str = ""
     """For a dataset under licence: who grants access, which files to put where, and the command to type then."""
 

@@ -15,6 +15,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -104,6 +105,12 @@ class VectorStore:
                 return None
             self._intact[key] = shard
         return self._intact[key]
+
+    def records(self) -> Iterator[Shard]:
+        """The record of every shard there is, its vectors neither read nor checked."""
+        for path in sorted(self.folder.glob("[0-9a-f]*.json")):
+            with suppress(OSError, ValueError, TypeError):
+                yield Shard(**json.loads(path.read_bytes()))
 
     def sweep(self) -> None:
         """Drops what killed processes left half-written."""

@@ -46,6 +46,7 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
+        figures="plugins.checkpoint_folder:figures",
         summary="any local sentence-transformers folder: -m path/to/folder",
         options=OPTIONS,
         requires=("torch", "sentence_transformers", "faiss"),

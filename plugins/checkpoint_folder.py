@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from harness import UserError
@@ -66,3 +67,31 @@ def files_of(folder: Path) -> list[Path]:
     inside = [p for module in _module_folders(folder) if module != folder for p in module.rglob("*")]
     root = [p for pattern in _ROOT_FILES for p in folder.glob(pattern)]
     return sorted({p for p in [*inside, *root] if p.is_file() and p.name != "desktop.ini"})
+
+
+def figures(options: Options) -> dict[str, float]:
+    """``dim`` and ``flops_per_token`` as the folder's files state them; what they do not state is left out.
+
+    A token's forward pass costs two operations per parameter of every matrix of the first module, embeddings and the
+    pooler (which sentence-transformers does not use) apart. Only headers are read.
+    """
+    folders = _module_folders(folder_of(options))
+    shapes = [shape for file in folders[0].glob("*.safetensors") for shape in _matrices(file)]
+    stated = {"flops_per_token": 2.0 * sum(rows * columns for rows, columns in shapes)}
+    for module in folders:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            config = json.loads((module / "config.json").read_bytes())
+            for key in ("hidden_size", "embedding_dimension", "word_embedding_dimension", "out_features"):
+                stated["dim"] = int(config.get(key, stated.get("dim", 0)))  # the last module has the last word
+            if isinstance(modes := config.get("pooling_mode"), list):
+                stated["dim"] *= len(modes)
+    return {name: value for name, value in stated.items() if value}
+
+
+def _matrices(file: Path) -> list[tuple[int, int]]:
+    """Shapes of the matrices in a safetensors file that every token is multiplied by."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    named = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    apart = ("embed", "pooler", "bias", "lm_head")
+    return [(s[0], s[1]) for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]

@@ -45,4 +45,6 @@ def harness_models() -> Iterable[ModelSpec]:
         requires=("torch", "sentence_transformers", "faiss"),
         extra="dense",
         trained_on=TRAINED_ON,  # both models were trained with the same data_config.json
+        dim=384,
+        flops_per_token=2 * 6 * (4 * 384**2 + 2 * 384 * 1536),  # layers x (attention + feed-forward)
     )

@@ -57,4 +57,6 @@ def harness_models() -> Iterable[ModelSpec]:
         requires=("torch", "sentence_transformers", "faiss"),
         extra="dense",
         trained_on=TRAINED_ON,
+        dim=768,
+        flops_per_token=2 * 12 * (4 * 768**2 + 2 * 768 * 3072),  # layers x (attention + feed-forward)
     )

@@ -44,6 +44,13 @@ ALLOWED: dict[str, set[str]] = {
     "clock": set(),
     "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared"},
     "check": {"spec", "encode", "prepared", "registry"},
+    "device": {"spec", "catalog"},
+    "workload": {"spec", "catalog", "dataset", "delivery", "named", "registry"},
+    "throughput": {
+        *("spec", "atomic", "encode", "index", "lexical", "manifest", "prepared", "vectors", "workload"),
+    },
+    "pace": {"spec", "device", "prepared", "registry", "throughput", "weights"},
+    "plan": {"pace", "workload"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")

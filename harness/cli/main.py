@@ -28,6 +28,7 @@ COMMANDS = {
     "fetch": "Download and verify datasets and model weights ahead of time.",
     "isotropy": "The geometry panel of a model on a dataset, or of a .npy file.",
     "models": "List the models known by name, and what each still needs.",
+    "plan": "What a benchmark will take: tokens, bytes, memory, hours, cost.",
     "suites": "List the suites: datasets with one average.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""

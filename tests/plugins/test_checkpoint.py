@@ -292,6 +292,16 @@ def test_a_checkpoint_passes_the_check(harness, folders) -> None:
         assert len(done.out.splitlines()) == count
 
 
+@pytest.mark.parametrize("stack", ["mean", "two", "euclidean", "cosine", "static", "routed"])
+def test_figures_for_plans_are_the_loaded_models(folders, stack: str) -> None:
+    """Read from headers and settings alone; the layers' matrices counted in the model that was loaded."""
+    model, figures = SentenceTransformer(str(folders(stack)), device="cpu"), ref(folders(stack)).figures
+    if stack not in ("static", "routed"):
+        assert figures["dim"] == model.get_embedding_dimension()
+    matrices = [p for name, p in model[0].named_parameters() if ".layer." in name and p.ndim == 2]
+    assert figures.get("flops_per_token", 0) == 2 * sum(p.numel() for p in matrices)
+
+
 def pickled(folder: Path, module: str) -> None:
     import torch
     from safetensors.torch import load_file

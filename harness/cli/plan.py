@@ -1,0 +1,210 @@
+"""``harness plan``: what a benchmark will take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.benchmark import command as benchmark
+from harness.cli.main import State
+from harness.cli.options import pass_state, print_json, print_table, progress_bar
+from harness.spec import UserError
+
+if TYPE_CHECKING:
+    from harness.device import Device
+    from harness.pace import Pace
+    from harness.plan import Forecast
+    from harness.prepared import Prepared
+    from harness.workload import Workload
+
+
+@click.command("plan", params=list(benchmark.params))
+@click.option("--device", help="Plan for t4, a100 or h100 instead of this machine.")
+@click.option("--price", type=click.FloatRange(min=0), help="USD an hour (default: the device's, approximate).")
+@click.option(
+    "--storage",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Numbers that vectors are stored in.",
+)
+@pass_state
+def command(
+    state: State,
+    /,
+    models: tuple[str, ...],
+    datasets: tuple[str, ...],
+    suites: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    dtype: str | None,
+    as_json: bool,
+    device: str | None,
+    price: float | None,
+    storage: str,
+    **settings: Any,
+) -> None:
+    """Say what a benchmark with the same arguments will take, before any of it is done.
+
+    Documents, tokens, bytes, peak memory, hours and cost of every model on every dataset. Nothing is fetched; a model
+    is loaded only where its speed is neither on record nor known. Finished cells show what they really took.
+    """
+    from harness import device as known
+    from harness.pace import pace, prepared
+    from harness.plan import STORAGE, Conditions, total
+    from harness.workload import workloads
+
+    if not models:
+        raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
+    target = known.device(device) if device else None
+    price = target.price if target and price is None else price
+    registry = state.registry(plugins)
+    refs = [registry.model(text) for text in dict.fromkeys(models)]
+    refs = [ref.passing(dtype=dtype) if dtype and "dtype" in ref.spec.options else ref for ref in refs]
+    choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
+    cells: list[Forecast] = []
+    totals: list[Forecast] = []
+    paces: list[Pace] = []
+    with progress_bar() as progress:
+        work = workloads(datasets, suites, registry, state.made_home, progress=progress, **choice)
+        for ref in refs:
+            ready = prepared(ref, state.home, progress)
+            paces.append(pace(ref, ready, state.home, target, progress))
+            stored = _stored(ready, work, state.home) if target is None else {}
+            conditions = Conditions(price, STORAGE[storage], stored=stored)
+            own = [_cell(paces[-1], ready, each, conditions, target, state, **settings) for each in work]
+            cells += own
+            totals.append(total(paces[-1].label, own, paces[-1:]))
+        progress("", 0, 0)
+    if len(refs) > 1:
+        totals.append(total("all", cells, paces))
+    notes = _notes(target, price, paces, work, cells)
+    if as_json:
+        listed = {"cells": cells, "totals": totals}
+        rows = {name: [asdict(r) | {"total_seconds": r.total_seconds} for r in of] for name, of in listed.items()}
+        print_json({**rows, "paces": [asdict(p) for p in paces], "notes": notes})
+        return
+    table = [_row(row) for row in (*cells, *totals)]
+    shown = [name for name in table[0] if any(row[name] for row in table)]
+    print_table([{name: row[name] for name in shown} for row in table], disable_numparse=True)
+    click.echo("\n" + "\n".join(f"- {note}" for note in notes))
+
+
+def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
+    """What of vectors and indexes need not be made again, where the datasets are here."""
+    from harness.lexical import RECORD
+    from harness.vectors import VectorStore
+
+    found = {}
+    for each in work:
+        if isinstance(model, str) or each.dataset is None:
+            continue
+        key, corpus = model.ref.key, each.dataset.corpus.sha256
+        collections = {"document": corpus, "query": each.dataset.fingerprint["queries"]}
+        here = {role for role, name in collections.items() if VectorStore(home, key, role).read_list(name)}  # type: ignore[arg-type]
+        if (home / "indexes" / key[:32] / corpus[:32] / RECORD).is_file():
+            here.add("index")
+        found[model.label, each.label] = frozenset(here)
+    return found
+
+
+def _cell(
+    pace: Pace,
+    model: Prepared | str,
+    work: Workload,
+    conditions: Any,
+    target: Device | None,
+    state: State,
+    *,
+    results: Path,
+    measures: str | None,
+    force: bool,
+    **_: Any,
+) -> Forecast:
+    """The forecast; beside what it really took where `harness benchmark` would find the cell finished."""
+    from dataclasses import replace
+
+    from harness.manifest import machine
+    from harness.measure import MEASURES, measure_names
+    from harness.pipeline import Settings, cell_key
+    from harness.plan import compared, forecast
+    from harness.store import ResultStore
+
+    names = measure_names(measures) if measures else MEASURES
+    if not isinstance(model, str) and work.dataset is not None and not force:
+        store = ResultStore(results)
+        key = cell_key(model, work.dataset, Settings(state.home, store, names))
+        if result := store.finished(model.label, work.label, key):
+            there = result["manifest"].get("run", {}).get("machine", {})
+            same = any(target.name.upper() in gpu for gpu in there.get("gpus", ())) if target else there == machine()
+            return compared(forecast(pace, work, replace(conditions, stored={})), result["seconds"], comparable=same)
+    return forecast(pace, work, conditions)
+
+
+def _notes(
+    target: Device | None,
+    price: float | None,
+    paces: Sequence[Pace],
+    work: Sequence[Workload],
+    cells: Sequence[Forecast],
+) -> list[str]:
+    """Where the figures come from and how far they go, a sentence each."""
+    notes = ["tokens are the catalogue's, off by a quarter at most; estimated from the texts where a dataset is here"]
+    for pace in paces:
+        if pace.encoding:
+            speed = f"{pace.encoding.tokens_per_second:,.0f} tokens a second"
+            notes.append(f"{pace.label}: {speed}, {pace.encoding.origin}, {pace.dim} dimensions")
+        elif pace.indexing:
+            speed = f"{pace.indexing.bytes_per_second / 1e6:,.1f} MB of text a second"
+            notes.append(f"{pace.label}: {speed}, {pace.indexing.origin}")
+    if exact := next((pace.scanning for pace in paces if pace.scanning), None):
+        notes.append(f"exact search: {exact.flops / 1e9:,.0f} GFLOP/s, measured on this machine")
+    if target:
+        notes.append(
+            f"{target.name} ({target.summary}): {target.flops / 1e12:,.0f} TFLOP/s {target.dtype} at an assumed "
+            f"utilisation of {target.utilisation:.2f}; search and lexical models as on this machine's processor; what "
+            f"is stored here is not counted as there"
+        )
+    if price is not None:
+        default = target is not None and price == target.price
+        notes.append(f"{price:.2f} USD an hour" + (", approximate: set yours with --price" if default else ""))
+    for name in {each.corpus for each in work if each.corpus}:
+        twins = [each for each in work if each.corpus == name]
+        if len(twins) > 1:
+            notes.append(
+                f"{' and '.join(each.label for each in twins)} have nearly the same documents, yet each is counted in "
+                f"full: stored vectors serve both only where whole shards are equal"
+            )
+    if any(cell.ratio for cell in cells):
+        notes.append("ratio: what a finished cell took / what is predicted for it")
+    return notes
+
+
+def _row(row: Forecast) -> dict[str, str]:
+    from harness.cli.quantity import amount, duration, size
+
+    seconds = row.seconds or {}
+    disk = (
+        None if row.text_bytes is None and row.stored_bytes is None else (row.text_bytes or 0) + (row.stored_bytes or 0)
+    )
+    making = seconds.get("encode", 0.0) + seconds.get("index", 0.0) if row.seconds is not None else None
+    finding = seconds.get("search", 0.0) + seconds.get("geometry", 0.0) if row.seconds is not None else None
+    dataset = f"total, {row.known} of {row.cells} known" if row.status == "total" else row.dataset
+    return {
+        "model": row.model,
+        "dataset": dataset,
+        "documents": amount(row.documents),
+        "tokens": amount(row.tokens),
+        "download": size(row.download_bytes),
+        "disk": size(disk),
+        "memory": size(row.memory_bytes),
+        "encode or index": duration(making),
+        "search": duration(finding),
+        "USD": "" if row.cost is None else f"{row.cost:.2f}",
+        "took": duration(None if row.measured is None else sum(row.measured.values())),
+        "ratio": "" if row.ratio is None else f"{row.ratio:.2f}",
+        "note": row.note,
+    }

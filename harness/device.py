@@ -1,0 +1,45 @@
+"""Devices that a plan can be made for without having one: ``devices.toml``, read and nothing else."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from harness.catalog import unknown
+from harness.spec import UserError
+
+FILE = Path(__file__).with_name("devices.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device; ``devices.toml`` says what the figures are and where they come from."""
+
+    name: str
+    summary: str
+    flops: float
+    """Operations a second at the peak of its ``dtype``."""
+    dtype: str
+    utilisation: float
+    """Share of the peak that encoding is assumed to reach."""
+    memory: float
+    """Bytes."""
+    price: float
+    """USD an hour."""
+
+
+@cache
+def devices() -> dict[str, Device]:
+    """Every device by name."""
+    content = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    return {name: Device(name, **figures) for name, figures in content.items()}
+
+
+def device(name: str) -> Device:
+    """One device; UserError with the nearest names where there is none of that name."""
+    known = devices()
+    if name.lower() not in known:
+        raise UserError(unknown("device", name, known) + " Without --device the plan is for this machine.")
+    return known[name.lower()]

@@ -1,0 +1,179 @@
+"""``harness plan``: what it says before, and that what it says is what a benchmark then does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import throughput
+from harness.cli.benchmark import command as benchmark
+from harness.cli.plan import command as plan
+from harness.registry import load_registry
+from harness.vectors import VectorStore
+from tests.conftest import BYTE_COUNTS
+
+pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
+
+OURS = ("-m", "byte-counts", "--plugin", BYTE_COUNTS)
+CLOSED = """
+import socket, sys
+def refuse(*_, **__): raise AssertionError("a socket was opened")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from harness.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    loaded = [name for name in ("torch", "sentence_transformers", "transformers") if name in sys.modules]
+    assert not loaded, loaded
+    sys.exit(end.code)
+"""
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Measurements that take no time, and no weights but those under home."""
+    monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
+    monkeypatch.setattr(throughput, "ENOUGH_INDEXING", 0.02)
+    monkeypatch.setattr(throughput, "_scan", lambda: {"flops": 1e9, "query_seconds": 1e-3})
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
+
+
+def planned(harness, *words: object) -> dict:
+    done = harness("plan", *words, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def closed(home: Path, *words: object) -> dict:
+    """The plan of a process that may open no socket and must not import torch."""
+    line = [sys.executable, "-c", CLOSED, "plan", *map(str, words), "--json"]
+    done = subprocess.run(line, env={**os.environ, "HARNESS_HOME": str(home)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_named_device_needs_neither_network_nor_torch_nor_weights(home: Path) -> None:
+    found = closed(home, "-m", "mpnet", "-m", "minilm", "--suite", "beir18", "--device", "t4")
+    totals = {row["model"]: row for row in found["totals"]}
+    assert set(totals) == {"mpnet", "minilm", "all"}
+    assert (totals["mpnet"]["cells"], totals["mpnet"]["known"]) == (29, 29)
+    assert totals["mpnet"]["documents"] == 43_922_722
+    # 6.70e9 tokens x 169.87e6 / (65e12 x 0.25), and an eighth of it for MiniLM's parameters
+    assert totals["mpnet"]["seconds"]["encode"] / 3600 == pytest.approx(19.5, rel=0.02)
+    assert totals["minilm"]["seconds"]["encode"] == pytest.approx(totals["mpnet"]["seconds"]["encode"] / 8, rel=1e-6)
+    assert totals["mpnet"]["cost"] == pytest.approx(totals["mpnet"]["total_seconds"] / 3600 * 0.5)
+    assert totals["all"]["text_bytes"] == totals["mpnet"]["text_bytes"]
+    assert any("assumed utilisation of 0.25" in note for note in found["notes"])
+    assert any("set yours with --price" in note for note in found["notes"])
+    assert any(note.startswith("fever and climate-fever have nearly the same documents") for note in found["notes"])
+    assert not (home / "datasets").exists()
+
+
+def test_recorded_speed_is_used_without_torch(home: Path) -> None:
+    key = load_registry([BYTE_COUNTS]).model("byte-counts").key
+    VectorStore(home, key, "document").put("a" * 64, np.ones((2, 256), np.float32), 15.0, 30_000)
+    found = closed(home, *OURS, "-d", "scifact", "--price", "3.6")
+    [cell] = found["cells"]
+    tokens = 5183 * 303 + 300 * 16
+    assert cell["tokens"] == tokens
+    assert cell["seconds"]["encode"] == pytest.approx(tokens / 2000)
+    assert cell["stored_bytes"] == 5483 * 256 * 4
+    assert cell["download_bytes"] == 2_816_079
+    assert cell["cost"] == pytest.approx(cell["total_seconds"] / 1000)
+    assert any("2,000 tokens a second, recorded" in note for note in found["notes"])
+
+
+def test_missing_weights_are_named_not_guessed(harness) -> None:
+    found = planned(harness, "-m", "mpnet", "-d", "scifact")
+    [cell] = found["cells"]
+    assert cell["note"] == "not measured: harness fetch mpnet"
+    assert cell["seconds"] is None
+    assert cell["stored_bytes"] == 5483 * 768 * 4
+    assert (found["totals"][0]["known"], found["totals"][0]["cells"]) == (0, 1)
+    assert found["totals"][0]["download_bytes"] == 2_816_079 + 439_000_000
+
+
+def test_a_folder_is_counted_and_afterwards_compared_with_what_it_took(harness, toy: Path) -> None:
+    words = (*OURS, "-m", "bm25", "-d", toy)
+    before = planned(harness, *words)
+    assert [cell["status"] for cell in before["cells"]] == ["planned", "planned"]
+    assert {cell["documents"] for cell in before["cells"]} == {12}
+    assert before["totals"][-1]["download_bytes"] == before["totals"][-1]["text_bytes"] == 0
+    assert not Path("results").exists()
+    assert harness("benchmark", *words).code == 0
+    after = planned(harness, *words)
+    for cell, earlier in zip(after["cells"], before["cells"], strict=True):
+        result = json.loads(Path("results", cell["model"], "toy", "result.json").read_text())
+        spent = {name: s for name, s in result["seconds"].items() if name != "measure"}
+        assert cell["status"] == "finished"
+        assert sum(cell["measured"].values()) == pytest.approx(sum(spent.values()))
+        assert cell["ratio"] == pytest.approx(sum(spent.values()) / cell["total_seconds"])
+        assert cell["seconds"].keys() == earlier["seconds"].keys()
+    assert [(row["cells"], row["total_seconds"]) for row in after["totals"]] == [(0, 0), (0, 0), (0, 0)]
+    table = harness("plan", *words).out
+    assert "took" in table
+    assert "total, 0 of 0 known" in table
+    forced = planned(harness, *words, "--force")
+    assert [cell["status"] for cell in forced["cells"]] == ["planned", "planned"]
+    fewer = planned(harness, *words, "--measures", "nDCG@5")
+    assert {cell["status"] for cell in fewer["cells"]} == {"planned"}  # as the benchmark would
+
+
+def test_stored_vectors_and_indexes_are_not_made_again(harness, toy: Path) -> None:
+    words = (*OURS, "-m", "bm25", "-d", toy)
+    before = planned(harness, *words)["cells"]
+    assert harness("benchmark", *words).code == 0
+    dense, lexical = planned(harness, *words, "--results", "elsewhere")["cells"]
+    assert before[0]["seconds"]["encode"] > dense["seconds"]["encode"] == 0
+    assert before[1]["seconds"]["index"] > lexical["seconds"]["index"] == 0
+    assert dense["stored_bytes"] == lexical["stored_bytes"] == 0
+    assert dense["seconds"]["search"] > 0
+    shard = next(Path(os.environ["HARNESS_HOME"], "vectors").glob("*/document/*.npy"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    dense, _ = planned(harness, *words, "--results", "elsewhere")["cells"]
+    assert dense["seconds"]["encode"] > 0  # a damaged shard is as good as absent
+
+
+def test_a_result_of_another_machine_gives_no_ratio(harness, toy: Path) -> None:
+    words = ("-m", "bm25", "-d", toy)
+    assert harness("benchmark", *words).code == 0
+    file = Path("results/bm25/toy/result.json")
+    result = json.loads(file.read_text())
+    result["manifest"]["run"]["machine"]["processor"] = "another"
+    file.write_text(json.dumps(result))
+    [cell] = planned(harness, *words)["cells"]
+    assert cell["status"] == "finished"
+    assert cell["ratio"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-m bm25 -d scifact --device h10", ["no device 'h10'", "did you mean h100"]),
+        ("-m bm2 -d scifact", ["no model 'bm2'", "did you mean bm25"]),
+        ("-m bm25 -d scifac", ["no dataset 'scifac'", "did you mean scifact"]),
+        ("-m bm25 --suite beir81", ["no suite 'beir81'", "beir18"]),
+        ("-m bm25", ["No dataset is named"]),
+        ("-d scifact", ["No model is named"]),
+        ("-m bm25 -d scifact --price -1", ["--price", "harness plan --help"]),
+        ("-m bm25 -d ./nope", ["no folder nope"]),
+    ],
+)
+def test_mistakes_end_with_a_sentence(harness, words: str, said: list[str]) -> None:
+    done = harness("plan", *words.split())
+    assert done.code == 2
+    assert all(part in done.err for part in said), done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+
+
+def test_it_takes_whatever_a_benchmark_takes() -> None:
+    names = {parameter.name for parameter in plan.params}
+    assert {parameter.name for parameter in benchmark.params} <= names
+    assert {"device", "price", "storage"} <= names
