@@ -16,7 +16,7 @@ import threading
 import time
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,17 +184,16 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
     """Scans the file, writes its index and loads it. Of processes that do so at once, any one's index serves all."""
     facts = _facts(stream)
     time.sleep(min(max(0.0, facts["mtime_ns"] / 1e9 + CLOCK_TICK - time.time()), CLOCK_TICK))
-    ids, arrays = _scan(stream, path, facts["size"], progress)
-    stream.seek(0)
-    sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed wants more than it uses
-    if _facts(stream) != facts:
-        raise UserError(f"{path} was changed while it was read; let that finish, then run the same command again.")
     for _ in range(5):
         try:
             with whole_folder(folder) as made:
-                (made / FILES[0]).write_bytes(ids)
-                for name, content in zip(FILES[1:], arrays, strict=True):
-                    np.save(made / name, content)
+                _scan(stream, path, facts["size"], made, progress)
+                stream.seek(0)
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed is strict
+                if _facts(stream) != facts:
+                    raise UserError(
+                        f"{path} was changed while it was read; let that finish, then run the same command again."
+                    )
                 checksums = {name: _crc32(made / name) for name in FILES}
                 write_json(made / "index.json", {**facts, "path": str(path), "sha256": sha256, "crc32": checksums})
         except OSError as error:
@@ -202,43 +201,75 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
                 raise
         if (index := _load(folder, facts)) is not None:
             return index
+        stream.seek(0)
     raise UserError(
         f"The index of {path} cannot be kept in {folder}; remove that folder and run the same command again."
     )
 
 
-def _scan(stream: IO[bytes], path: Path, size: int, progress: Progress) -> tuple[bytes, list[NDArray[Any]]]:
-    """The ids end to end, and the arrays in the order of `FILES`. About 50 bytes and an id per document in memory."""
-    ids, offsets, ends, hashes = bytearray(), array("q"), array("q"), array("Q")
-    for number, offset, document in read_records(stream, path):
-        identifier = document.id.encode()
-        ids += identifier
-        offsets.append(offset)
-        ends.append(len(ids))
-        hashes.append(_hash(identifier))
-        if number % LINES_PER_PROGRESS == 0:
-            progress(f"reading {path} (bytes)", offset, size)
-    if not offsets:
+def _scan(stream: IO[bytes], path: Path, size: int, made: Path, progress: Progress) -> None:
+    """Writes `FILES`. About 20 bytes per document are in memory, while the hashes are sorted."""
+    columns = tuple(made / f"{name}.raw" for name in ("offsets", "id_ends", "hashes"))
+    with ExitStack() as files:
+        ids, *raws = (files.enter_context(file.open("wb")) for file in (made / FILES[0], *columns))
+        buffers, end = (array("q"), array("q"), array("Q")), 0
+
+        def flush() -> None:
+            for buffer, raw in zip(buffers, raws, strict=True):
+                buffer.tofile(raw)
+                del buffer[:]
+
+        count = 0
+        for number, offset, document in read_records(stream, path):
+            count += 1
+            identifier = document.id.encode()
+            ids.write(identifier)
+            end += len(identifier)
+            for buffer, value in zip(buffers, (offset, end, _hash(identifier)), strict=True):
+                buffer.append(value)
+            if number % LINES_PER_PROGRESS == 0:
+                flush()
+                progress(f"reading {path} (bytes)", offset, size)
+        flush()
+    if not count:
         raise UserError(f"{path} holds no documents; it needs one JSON object a line, at least one.")
     progress(f"reading {path} (bytes)", size, size)
-    unsorted = np.frombuffer(hashes, np.uint64)
+    for raw, name in zip(columns[:2], FILES[1:3], strict=True):
+        with raw.open("rb") as source:
+            _save(made / name, np.dtype(np.int64), count, iter(lambda: source.read(1 << 20), b""))
+        raw.unlink()
+    unsorted = np.fromfile(columns[2], np.uint64)
+    columns[2].unlink()
     order = np.argsort(unsorted, kind="stable")
-    arrays = [np.frombuffer(offsets, np.int64), np.frombuffer(ends, np.int64), unsorted[order], order]
-    _refuse_duplicates(path, ids, *arrays)
-    return bytes(ids), arrays
+    pieces = (unsorted[order[start : start + 65_536]].tobytes() for start in range(0, count, 65_536))
+    _save(made / FILES[3], unsorted.dtype, count, pieces)
+    np.save(made / FILES[4], order)
+    _refuse_duplicates(path, made, order)
 
 
-def _refuse_duplicates(path: Path, ids: bytearray, offsets: Any, ends: Any, hashes: Any, order: Any) -> None:
+def _save(file: Path, dtype: np.dtype[Any], count: int, pieces: Iterable[bytes]) -> None:
+    """An array [count] as np.save has it, from its bytes piece by piece."""
+    with file.open("wb") as stream:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.writelines(pieces)
+
+
+def _refuse_duplicates(path: Path, made: Path, order: NDArray[np.int64]) -> None:
+    offsets, ends, hashes = (np.load(made / name, mmap_mode="r") for name in FILES[1:4])
     again = np.flatnonzero(hashes[1:] == hashes[:-1])
     first: dict[bytes, int] = {}
-    for row in np.union1d(order[again], order[again + 1]).tolist():
-        identifier = bytes(ids[ends[row - 1] if row else 0 : ends[row]])
-        if (earlier := first.setdefault(identifier, row)) != row:
-            lines = " and ".join(str(_line(path, int(offsets[each]))) for each in (earlier, row))
-            raise UserError(
-                f"{path} has the id {identifier.decode()!r} twice, on lines {lines}; remove or rename one of them "
-                f"and run the same command again."
-            )
+    with (made / FILES[0]).open("rb") as ids:
+        for row in np.union1d(order[again], order[again + 1]).tolist():
+            start = int(ends[row - 1]) if row else 0
+            ids.seek(start)
+            identifier = ids.read(int(ends[row]) - start)
+            if (earlier := first.setdefault(identifier, row)) != row:
+                lines = " and ".join(str(_line(path, int(offsets[each]))) for each in (earlier, row))
+                raise UserError(
+                    f"{path} has the id {identifier.decode()!r} twice, on lines {lines}; remove or rename one of them "
+                    f"and run the same command again."
+                )
 
 
 def _line(path: Path, offset: int) -> int:
