@@ -81,7 +81,7 @@ def _options(ref: ModelRef) -> str:
 
 
 def _fingerprint(ref: ModelRef) -> str:
-    again = ModelRef(ref.spec, ref.options, ref.passed, ref.plugin)
+    again = ModelRef(ref.spec, ref.options, ref.passed, ref.plugin, ref.members)
     return "" if again.key == ref.key else "fingerprint() differs between two calls; nothing could ever be reused"
 
 

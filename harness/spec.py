@@ -119,9 +119,10 @@ class ModelSpec:
     """
 
     name: str
-    kind: Literal["dense", "lexical"]
+    kind: Literal["dense", "lexical", "fusion", "reranker"]
     load: str
-    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel` or a `LexicalModel`."""
+    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `LexicalModel`, `Fusion` or
+    `Reranker`, as the kind says."""
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     similarity: Similarity = "euclidean"
@@ -137,7 +138,8 @@ class ModelSpec:
     trained_on: tuple[str, ...] = ()
     """Names of datasets whose judgements the model saw; their cells are marked in-domain."""
     path_option: str = ""
-    """Option that takes a folder: ``-m path/to/folder`` then means this model with that option set."""
+    """Option that takes a folder, and must be set: ``-m path/to/folder`` then means this model with that option set
+    (but a reranker's is given like any other)."""
 
 
 @dataclass(frozen=True, slots=True)
