@@ -78,7 +78,7 @@ def _members(pieces: list[str], text: str) -> list[str]:
     members: list[str] = []
     for piece in pieces:
         if not re.match(r"\w+\s*=", piece):
-            members.append(piece)
+            members.append(piece if OPTIONS.search(piece) else piece.rstrip())  # a prompt may end with a space
         elif members and _has_options(members[-1]):
             members[-1] += f",{piece}"
         else:

@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "clock": set(),
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "vectors"},
     "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
-    "check": {"spec", "encode", "prepared", "registry"},
+    "check": {"spec", "composite", "encode", "prepared", "registry", "rerank"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")
