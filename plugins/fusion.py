@@ -13,9 +13,9 @@ from harness import Fusion, Hits, ModelSpec, Option, UserError, hookimpl
 from harness.spec import Options
 
 DEPTH = Option(1000, "how many of each member's hits take part", minimum=1)
-DIGITS = 15
-"""Decimals of a fused score. Shares are added in order of size and rounded far below the least difference of two sums
-(8e-13 of two members at the usual depth), so that documents which ought to tie do."""
+TIE = 1e-14
+"""Sums that differ by less are one: 1/70 + 1/105 is 1/84 + 1/84, and floating point must not tell them apart. Sums of
+two members' shares that really differ do so by 8e-13 or more at the usual depth."""
 IMPLEMENTATION = 1
 
 
@@ -92,6 +92,8 @@ class Sum:
         ends = np.cumsum([len(hits.rows) for hits in lists])
         for member, (hits, where) in enumerate(zip(lists, np.split(place, ends[:-1]), strict=True)):
             shares[where, member] = self.share(member, hits)
-        scores = np.sort(shares, axis=1).sum(axis=1).round(DIGITS)
-        order = np.argsort(-scores, kind="stable")
-        return Hits(rows[order], scores[order])
+        sums = shares.sum(axis=1)
+        order = np.argsort(-sums, kind="stable")
+        falling = sums[order]
+        leads = np.diff(falling, prepend=np.inf) < -TIE
+        return Hits(rows[order], falling[leads][np.cumsum(leads) - 1])

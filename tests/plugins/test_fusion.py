@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.run import rank, read_run
 from harness.spec import Hits, UserError
-from plugins.fusion import load_linear, load_rrf
+from plugins.fusion import Sum, load_linear, load_rrf
 from tests.conftest import write_dataset
 
 
@@ -56,15 +56,23 @@ def test_all_pairs_of_ranks_tie_where_their_exact_sums_do() -> None:
     places = np.array([(a, b) for a in range(1, 130) for b in range(1, 130)])
     first, second = (hits(list(np.argsort(places[:, side], kind="stable"))) for side in (0, 1))
     assert len(first.rows) == len(places)
-    fusion = load_rrf({"k": 60.0, "depth": 1000})
-    object.__setattr__(fusion, "share", lambda member, _: 1 / (60 + places[[first, second][member].rows, member]))
-    found = fusion.fuse([first, second])
+    found = Sum(1000, lambda member, hits: 1 / (60 + places[hits.rows, member])).fuse([first, second])
     exact = [Fraction(1, 60 + a) + Fraction(1, 60 + b) for a, b in places[found.rows].tolist()]
     assert exact == sorted(exact, reverse=True)
     for (score, sum_), (next_score, next_sum) in zip(
         pairs := list(zip(found.scores.tolist(), exact, strict=True)), pairs[1:], strict=False
     ):
         assert (score == next_score) == (sum_ == next_sum)
+
+
+def test_the_order_of_the_members_decides_no_tie() -> None:
+    places = np.random.default_rng(1).integers(1, 1000, (30_000, 4))
+    turned = np.concatenate([places, places[:, [3, 1, 0, 2]]])
+    every = hits(list(range(len(turned))))
+    found = Sum(1000, lambda member, hits: 1 / (60 + turned[hits.rows, member])).fuse([every] * 4)
+    scores = np.empty(len(turned))
+    scores[found.rows] = found.scores
+    assert (scores[: len(places)] == scores[len(places) :]).all()
 
 
 @given(
