@@ -71,6 +71,11 @@ class ModelRef:
         members = tuple(member.passing(**options) for member in self.members)
         return replace(self, options={**self.options, **added}, passed=added, members=members)
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of the datasets whose judgements the model or any member saw."""
+        return tuple(dict.fromkeys([*self.spec.trained_on, *(n for m in self.members for n in m.trained_on)]))
+
     @cached_property
     def own_fingerprint(self) -> dict[str, Any]:
         """What determines the model's output, its members apart; never its name alone. Computed without loading it."""
@@ -96,11 +101,6 @@ class ModelRef:
     def key(self) -> str:
         """Hex SHA-256 of the fingerprint."""
         return content_key(self.fingerprint)
-
-    @property
-    def trained_on(self) -> tuple[str, ...]:
-        """Names of the datasets whose judgements the model or any member saw."""
-        return tuple(dict.fromkeys([*self.spec.trained_on, *(n for m in self.members for n in m.trained_on)]))
 
     def missing(self) -> list[str]:
         """Modules the model needs and this environment lacks."""
@@ -176,6 +176,7 @@ class Registry:
             folder = Path(name).expanduser()
             if not folder.is_dir():
                 raise UserError(f"There is no folder {name}; `harness models` lists the models known by name.")
+            # A reranker's folder is an option like any other: no model is made of a folder alone by it.
             opens = (m for m in self.models.values() if m.spec.path_option and m.spec.kind not in COMPOSITES)
             owner = next(opens, None)
             if owner is None:

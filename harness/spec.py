@@ -138,8 +138,7 @@ class ModelSpec:
     trained_on: tuple[str, ...] = ()
     """Names of datasets whose judgements the model saw; their cells are marked in-domain."""
     path_option: str = ""
-    """Option that takes a folder, and must be set: ``-m path/to/folder`` then means this model with that option set
-    (but a reranker's is given like any other)."""
+    """Option that takes a folder: ``-m path/to/folder`` then means this model with that option set."""
 
 
 @dataclass(frozen=True, slots=True)
