@@ -1,5 +1,6 @@
 """Retrieval evaluation with plug-in models: dataset -> vectors -> index -> run -> measures -> results."""
 
+from harness.composite import Fusion, Reranker, Scored
 from harness.hookspecs import hookimpl
 from harness.spec import (
     DatasetSpec,
@@ -22,13 +23,16 @@ __all__ = [
     "DatasetSpec",
     "DenseModel",
     "Document",
+    "Fusion",
     "Hits",
     "LexicalModel",
     "ModelSpec",
     "Option",
     "PluginError",
     "Query",
+    "Reranker",
     "Role",
+    "Scored",
     "TokenModel",
     "UserError",
     "Weights",

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.composite import Fusion, Reranker
 from harness.encode import encode_texts, wrong
 from harness.prepared import Prepared
 from harness.registry import ModelRef, parse_options
-from harness.spec import DenseModel, Document, LexicalModel, PluginError, Query, Role, TokenModel, UserError
+from harness.rerank import faulty
+from harness.spec import DenseModel, Document, Hits, LexicalModel, PluginError, Query, Role, TokenModel, UserError
 
 TEXTS = (
     "The heart pumps blood through the body.",
@@ -48,17 +50,27 @@ class Outcome:
 
 
 def check(model: Prepared) -> Iterator[Outcome]:
-    """Every check that fits the model's kind, each yielded as it ends; a check that raises has failed."""
+    """Every check that fits the model's kind, each yielded as it ends; a check that raises has failed.
+
+    A fusion's or reranker's members are checked first, each as if it had been named.
+    """
+    for member in model.members:
+        yield from (Outcome(f"{member.label}: {outcome.name}", outcome.fault) for outcome in check(member))
     yield _guarded("options survive being written and read again", lambda: _options(model.ref))
     yield _guarded("the fingerprint is the same twice", lambda: _fingerprint(model.ref))
     loaded = _guarded("it loads", lambda: _loads(model))
     yield loaded
     if loaded.fault:
         return
-    if model.ref.spec.kind == "lexical":
-        yield from _check_lexical(model)
-    else:
-        yield from _check_dense(model.dense)
+    match model.ref.spec.kind:
+        case "dense":
+            yield from _check_dense(model.dense)
+        case "lexical":
+            yield from _check_lexical(model)
+        case "fusion":
+            yield from _check_fusion(model.fusion, len(model.members))
+        case "reranker":
+            yield from _check_reranker(model.reranker)
 
 
 def _guarded(name: str, run: Callable[[], str]) -> Outcome:
@@ -81,16 +93,17 @@ def _options(ref: ModelRef) -> str:
 
 
 def _fingerprint(ref: ModelRef) -> str:
-    again = ModelRef(ref.spec, ref.options, ref.passed, ref.plugin)
+    again = ModelRef(ref.spec, ref.options, ref.passed, ref.plugin, ref.members)
     return "" if again.key == ref.key else "fingerprint() differs between two calls; nothing could ever be reused"
 
 
 def _loads(model: Prepared) -> str:
-    loaded = model.lexical if model.ref.spec.kind == "lexical" else model.dense
-    dim = getattr(loaded, "dim", 1)
+    loaded = getattr(model, model.ref.spec.kind)  # the attribute of that name raises where it is none
+    size = "depth" if model.members else "dim"
+    value = getattr(loaded, size, 1)
     if model.ref.spec.kind == "dense":
         _ = model.similarity  # raises where it is unknown
-    return "" if isinstance(dim, int) and dim > 0 else f"dim is {dim!r}; it must be a positive integer"
+    return "" if isinstance(value, int) and value > 0 else f"{size} is {value!r}; it must be a positive integer"
 
 
 def _check_dense(model: DenseModel) -> Iterator[Outcome]:
@@ -195,6 +208,76 @@ def _check_lexical(prepared: Prepared) -> Iterator[Outcome]:
             "the same query gives the same hits",
             lambda: "" if find(TEXTS, 5) == find(TEXTS, 5) else "two searches differ",
         )
+
+
+def _check_fusion(model: Fusion, members: int) -> Iterator[Outcome]:
+    def found(*rows: int) -> Hits:
+        return Hits(np.array(rows, np.int64), np.arange(len(rows), 0, -1) / 2)
+
+    alike, nothing = found(7, 3, 5, 11), found()
+    apart = [found(7, *range(20 * member, 20 * member + 9)) for member in range(1, members + 1)]
+
+    def first() -> str:
+        rows, scores = model.fuse(apart)
+        return "" if rows[np.argmax(scores)] == 7 else f"every member has row 7 first, it has {rows[np.argmax(scores)]}"
+
+    def whole() -> str:
+        for lists in ([alike] * members, apart, [alike] + [nothing] * (members - 1), [nothing] * members):
+            rows, scores = model.fuse(lists)
+            given = {row for hits in lists for row in hits.rows.tolist()}
+            if len(set(rows.tolist())) < len(rows) or not given >= set(rows.tolist()):
+                return f"rows repeat or come from no member: {rows[:10]}"
+            if scores.shape != rows.shape or not np.isfinite(scores).all():
+                return f"not every row has a finite score: {scores[:10]}"
+        return ""
+
+    yield _guarded("what every member puts first comes first", first)
+    yield _guarded("members that agree, differ or find nothing", whole)
+    yield _guarded(
+        "the same lists give the same hits",
+        lambda: (
+            ""
+            if all(map(np.array_equal, model.fuse(apart), model.fuse(apart)))
+            else "calling it twice changes the hits"
+        ),
+    )
+
+
+def _check_reranker(model: Reranker) -> Iterator[Outcome]:
+    pairs = [(query, text) for query in TEXTS[:2] for text in TEXTS]
+
+    def sound(pairs: list[tuple[str, str]]) -> str:
+        return faulty(model.score(pairs), len(pairs))
+
+    def same(again: Callable[[], NDArray[np.float32]], tolerance: float, what: str) -> str:
+        scores = model.score(pairs).scores
+        worst = float(np.abs(scores - again()).max() / max(float(np.abs(scores).max()), 1e-12))
+        return (
+            ""
+            if worst <= tolerance
+            else f"{what} changes a score by {worst:.1e} of the largest (at most {tolerance:g})"
+        )
+
+    shaped = _guarded("float32, one finite score per pair", lambda: sound(pairs))
+    yield shaped
+    if shaped.fault:
+        return
+    yield _guarded(
+        "the same pairs give the same scores", lambda: same(lambda: model.score(pairs).scores, 0.0, "calling it twice")
+    )
+    yield _guarded(
+        "batch order does not matter",
+        lambda: same(lambda: model.score(pairs[::-1]).scores[::-1], TOLERANCE, "reversing the pairs"),
+    )
+    yield _guarded(
+        "batch size does not matter",
+        lambda: same(
+            lambda: np.concatenate([model.score([p]).scores for p in pairs]), TOLERANCE, "scoring one pair at a time"
+        ),
+    )
+    odd = [*UNICODE, "", "word " * 50_000]
+    yield _guarded("empty, very long and Unicode documents", lambda: sound([(TEXTS[0], text) for text in odd]))
+    yield _guarded("empty, very long and Unicode queries", lambda: sound([(text, TEXTS[0]) for text in odd]))
 
 
 def _build(model: LexicalModel, documents: list[Document], folder: Path) -> str:

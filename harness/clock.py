@@ -16,13 +16,18 @@ class Clock:
     """Adds up the time spent in each phase; a phase entered inside another is not counted in the outer one."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    _open: list[str] = field(default_factory=list)
+    _open: list[tuple[Clock, str]] = field(default_factory=list)
+    _whole: tuple[Clock, str] | None = None
+
+    def part(self, name: str) -> Clock:
+        """A clock for a part of the work: its phases are counted here too, and once more as ``name/phase``."""
+        return Clock(_open=self._open, _whole=(self, name))
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Adds the time spent inside to the phase."""
         outer = self._open[-1] if self._open else None
-        self._open.append(phase)
+        self._open.append((self, phase))
         start = time.perf_counter()
         try:
             yield
@@ -31,7 +36,7 @@ class Clock:
             self._open.pop()
             self.add(phase, spent)
             if outer is not None:
-                self.add(outer, -spent)
+                outer[0].add(outer[1], -spent)
 
     def timed_each(self, phase: str, items: Iterator[T]) -> Iterator[T]:
         """The items, with the time spent making them added to the phase."""
@@ -46,3 +51,8 @@ class Clock:
     def add(self, phase: str, spent: float) -> None:
         """Counts seconds that something else measured."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+        if self._whole is not None:
+            whole, part = self._whole
+            whole.add(f"{part}/{phase}", spent)
+            if "/" not in phase:
+                whole.add(phase, spent)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness.atomic import alone, content_key
 from harness.clock import Clock
@@ -145,7 +146,7 @@ class _Work:
             "split": dataset.split,
             "status": status,
             "partial": dataset.limit is not None,
-            "in_domain": not {dataset.name, dataset.name.partition("/")[0]}.isdisjoint(ref.spec.trained_on),
+            "in_domain": not {dataset.name, dataset.name.partition("/")[0]}.isdisjoint(ref.trained_on),
             "command": self.settings.command,
             "measures": measures,
             "geometry": self.found.geometry,
@@ -154,21 +155,11 @@ class _Work:
                 "documents": len(dataset.corpus),
                 "queries": len(dataset.queries),
                 "judged": sum(map(len, dataset.qrels.values())),
-                **self.found.counts,
+                **self.found.cost(),
             },
             "manifest": {
                 "key": self.key,
-                "model": {
-                    "name": ref.spec.name,
-                    "kind": ref.spec.kind,
-                    "plugin": ref.plugin,
-                    "summary": ref.spec.summary,
-                    "options": {k: v for k, v in ref.options.items() if k != "path"},
-                    "passed": dict(ref.passed),
-                    "similarity": self.found.similarity,
-                    "trained_on": list(ref.spec.trained_on),
-                    "fingerprint": ref.fingerprint,
-                },
+                "model": {**_described(ref), "similarity": self.found.similarity},
                 "dataset": {
                     "name": dataset.name,
                     "exclude_self": dataset.exclude_self,
@@ -188,6 +179,21 @@ class _Work:
                 },
             },
         }
+
+
+def _described(ref: ModelRef) -> dict[str, Any]:
+    members = [{"label": member.label, "key": member.key, **_described(member)} for member in ref.members]
+    return {
+        "name": ref.spec.name,
+        "kind": ref.spec.kind,
+        "plugin": ref.plugin,
+        "summary": ref.spec.summary,
+        "options": {k: v for k, v in ref.options.items() if k != "path"},
+        "passed": dict(ref.passed),
+        "trained_on": list(ref.trained_on),
+        "fingerprint": ref.fingerprint,
+        **({"members": members} if members else {}),
+    }
 
 
 def _now() -> str:

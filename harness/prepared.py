@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
+
 from harness import fetch, weights
+from harness.composite import Fusion, Reranker
 from harness.dataset import Dataset
 from harness.encode import encode_collection
 from harness.registry import ModelRef, missing_extra
-from harness.spec import DenseModel, LexicalModel, PluginError, Progress, Role, Similarity, UserError
+from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
 from harness.vectors import Vectors, VectorStore
 
 
@@ -23,7 +27,7 @@ class Cost(NamedTuple):
 
 
 class Prepared:
-    """One model of a benchmark. UserError when an extra or its weights are missing or altered."""
+    """One model of a benchmark, its members likewise. UserError when an extra or its weights are missing or altered."""
 
     def __init__(
         self, ref: ModelRef, home: Path, *, offline: bool = False, progress: Progress = lambda *_: None
@@ -37,9 +41,12 @@ class Prepared:
             else:
                 found = fetch.obtain(ref.spec.weights, home, offline=offline, progress=progress)
                 ref = ref.replace(path=str(found))
-        self.ref, self.home, self.progress = ref, home, progress
-        self.label = ref.label
+        self.members = [Prepared(each, home, offline=offline, progress=progress) for each in ref.members]
+        self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
+        self.home, self.progress, self.label = home, progress, self.ref.label
         self._similarity: Similarity | None = None
+        if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
+            self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
 
     @cached_property
     def _loaded(self) -> Any:
@@ -61,6 +68,20 @@ class Prepared:
                 f"{self.label}: its load() gave no model with build(documents, directory) "
                 f"and search(directory, queries, k)."
             )
+        return self._loaded
+
+    @property
+    def fusion(self) -> Fusion:
+        """The loaded model; PluginError when it is no fusion."""
+        if not isinstance(self._loaded, Fusion):
+            raise PluginError(f"{self.label}: its load() gave no model with depth and fuse(lists).")
+        return self._loaded
+
+    @property
+    def reranker(self) -> Reranker:
+        """The loaded model; PluginError when it is no reranker."""
+        if not isinstance(self._loaded, Reranker):
+            raise PluginError(f"{self.label}: its load() gave no model with depth and score(pairs).")
         return self._loaded
 
     @property

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import pluggy
 from harness import catalog, hookspecs
 from harness.atomic import content_key, sha256_file
 from harness.catalog import unknown
+from harness.composite import KINDS as COMPOSITES
+from harness.expression import check_members, parse
 from harness.spec import DatasetSpec, ModelSpec, Options, OptionValue, PluginError, UserError, resolve
 
 DISTRIBUTION = "retrieval-harness"
@@ -42,30 +43,42 @@ class ModelRef:
     options: Mapping[str, OptionValue]
     passed: Mapping[str, OptionValue]
     plugin: str = ""
+    members: tuple[ModelRef, ...] = ()
+    """What a fusion or a reranker is made of."""
 
     @property
     def label(self) -> str:
-        """Row name and folder name: the model and every option that was passed; for a checkpoint, its folder's name
-        and six digits of its key, so that another checkpoint in a folder of the same name is another row."""
+        """Row name and folder name: the model, its members and every option that was passed; for a checkpoint, its
+        folder's name and six digits of its key, so that another one in a folder of the same name is another row."""
         passed = dict(self.passed)
-        name = self.spec.name
-        if self.spec.path_option and passed.get(self.spec.path_option):
-            name = f"{Path(str(passed.pop(self.spec.path_option))).resolve().name}@{self.key[:6]}"
+        name, path = self.spec.name, self.spec.path_option
+        if path and passed.get(path):
+            passed[path] = f"{Path(str(passed[path])).expanduser().resolve().name}@{self.own_key[:6]}"
+            name = name if self.members else str(passed.pop(path))
+        name += f"({','.join(member.label for member in self.members)})" if self.members else ""
         extras = ",".join(f"{key}={value}" for key, value in sorted(passed.items()))
         return f"{name}:{extras}" if extras else name
 
     def replace(self, **options: OptionValue) -> ModelRef:
         """The same model with some options changed silently (not part of its label)."""
-        return ModelRef(self.spec, {**self.options, **options}, self.passed, self.plugin)
+        return replace(self, options={**self.options, **options})
 
     def passing(self, **options: OptionValue) -> ModelRef:
-        """The same model as if the user had passed these options too (an option already passed stays)."""
-        added = {**options, **self.passed}
-        return ModelRef(self.spec, {**self.options, **added}, added, self.plugin)
+        """The same model as if the user had passed those of these options that it has (one already passed stays), and
+        each of its members likewise."""
+        known = {key: value for key, value in options.items() if key in self.spec.options}
+        added = {**known, **self.passed}
+        members = tuple(member.passing(**options) for member in self.members)
+        return replace(self, options={**self.options, **added}, passed=added, members=members)
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of the datasets whose judgements the model or any member saw."""
+        return tuple(dict.fromkeys([*self.spec.trained_on, *(n for m in self.members for n in m.trained_on)]))
 
     @cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        """What determines the model's output; never its name alone. Computed without loading it."""
+    def own_fingerprint(self) -> dict[str, Any]:
+        """What determines the model's output, its members apart; never its name alone. Computed without loading it."""
         if self.spec.fingerprint:
             own = dict(_call(self.plugin, self.spec.fingerprint, self.options))
         else:
@@ -73,7 +86,18 @@ class ModelRef:
             own = {"source": sha256_file(_source(self.spec)), "options": options}
         return {"model": self.spec.name if not self.spec.path_option else "", "kind": self.spec.kind, **own}
 
-    @cached_property
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the model's output, its members' keys included."""
+        members = {"members": [member.key for member in self.members]} if self.members else {}
+        return {**self.own_fingerprint, **members}
+
+    @property
+    def own_key(self) -> str:
+        """Hex SHA-256 of the fingerprint without the members."""
+        return content_key(self.own_fingerprint)
+
+    @property
     def key(self) -> str:
         """Hex SHA-256 of the fingerprint."""
         return content_key(self.fingerprint)
@@ -138,29 +162,38 @@ class Registry:
     broken: list[Broken] = field(default_factory=list)
 
     def model(self, text: str) -> ModelRef:
-        """Resolves ``name``, ``name:key=value,...``, ``path/to/folder`` or ``path/to/folder:key=value``."""
-        name, passed = split_options(text)
+        """Resolves ``name``, ``path/to/folder`` and ``name(member,member)``, any of them with ``:key=value,...``."""
+        name, inside, passed = parse(text)
+        ref, given = self._named(name)
+        check_members(ref.spec, inside, text)
+        members = tuple(self.model(member) for member in inside or ())
+        if len({member.label for member in members}) < len(members):
+            raise UserError(f"{text} names a model twice; leave one out, or give it other options.")
+        values = {**given, **parse_options(ref.spec, passed)}
+        if ref.spec.path_option and not values.get(ref.spec.path_option):
+            typed = f"{text}:{ref.spec.path_option}=path/to/folder" if members else "-m path/to/folder"
+            raise UserError(f"{name} needs a folder; type {typed}.")
+        return replace(ref, options={**ref.options, **values}, passed=values, members=members)
+
+    def _named(self, name: str) -> tuple[ModelRef, dict[str, OptionValue]]:
         looks_like_path = "/" in name or os.sep in name or name.startswith((".", "~"))
         if name in self.models and not looks_like_path:
-            ref, given = self.models[name], {}
-        elif looks_like_path or Path(name).is_dir():
+            return self.models[name], {}
+        if looks_like_path or Path(name).is_dir():
             folder = Path(name).expanduser()
             if not folder.is_dir():
                 raise UserError(f"There is no folder {name}; `harness models` lists the models known by name.")
-            owner = next((m for m in self.models.values() if m.spec.path_option), None)
+            # A reranker's folder is an option like any other: no model is made of a folder alone by it.
+            opens = (m for m in self.models.values() if m.spec.path_option and m.spec.kind not in COMPOSITES)
+            owner = next(opens, None)
             if owner is None:
                 raise UserError(
                     f"No plug-in opens model folders such as {name}; `harness models` lists what is installed."
                 )
-            ref, given = owner, {owner.spec.path_option: str(folder)}
-        else:
-            failed = ", ".join(b.plugin for b in self.broken)
-            note = f" (plug-ins that failed to load: {failed})" if failed else ""
-            raise UserError(unknown("model", name, self.models, note))
-        values = {**given, **parse_options(ref.spec, passed)}
-        if ref.spec.path_option and not values.get(ref.spec.path_option):
-            raise UserError(f"{name} needs a folder; type -m path/to/folder.")
-        return ModelRef(ref.spec, {**ref.options, **values}, values, ref.plugin)
+            return owner, {owner.spec.path_option: str(folder)}
+        failed = ", ".join(b.plugin for b in self.broken)
+        note = f" (plug-ins that failed to load: {failed})" if failed else ""
+        raise UserError(unknown("model", name, self.models, note))
 
     def add_commands(self, group: click.Group) -> list[Broken]:
         """Lets every plug-in add its commands; returns those that failed at it, each with its reason."""
@@ -172,22 +205,6 @@ class Registry:
             except Exception as error:  # the plug-in boundary
                 failed.append(Broken(name, f"{type(error).__name__}: {error}"))
         return failed
-
-
-def split_options(text: str) -> tuple[str, dict[str, str]]:
-    """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"}). A colon without ``key=`` after it belongs to a path
-    or, further on, to a value (``device=cuda:1``)."""
-    found = re.search(r":(?=\s*\w+\s*=)", text)
-    if not found:
-        return text, {}
-    name, rest = text[: found.start()], text[found.end() :]
-    options = {}
-    for item in rest.split(","):
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value.")
-        options[key.strip()] = value
-    return name, options
 
 
 def parse_options(spec: ModelSpec, texts: Mapping[str, str]) -> dict[str, OptionValue]:

@@ -14,6 +14,8 @@ from harness.geometry import collect, panel
 from harness.index import search
 from harness.lexical import lexical_index
 from harness.prepared import Prepared, dataset_vectors
+from harness.rerank import rerank
+from harness.run import rank
 from harness.spec import Hits, Similarity
 
 
@@ -26,6 +28,19 @@ class Retrieval:
     counts: dict[str, int] = field(default_factory=dict)
     geometry: dict[str, Any] = field(default_factory=dict)
     similarity: Similarity | None = None
+    members: dict[str, Retrieval] = field(default_factory=dict)
+
+    def cost(self) -> dict[str, int]:
+        """The counts with the members' added, and each member's own as ``member/count``; whole when the hits are taken.
+
+        As `Clock` does with seconds."""
+        whole = dict(self.counts)
+        for label, member in self.members.items():
+            for name, count in member.cost().items():
+                whole[f"{label}/{name}"] = count
+                if "/" not in name:
+                    whole[name] = whole.get(name, 0) + count
+        return whole
 
 
 def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock) -> Retrieval:
@@ -37,10 +52,38 @@ def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock) -> Retriev
         k: depth of the ranking; one more is found where a query's own document will be left out.
         clock: gets the seconds of each phase, the search's as hits are taken.
     """
+    if model.members:
+        return _composite(model, dataset, k, clock)
     depth = k + dataset.exclude_self
     found = (_dense if model.ref.spec.kind == "dense" else _lexical)(model, dataset, depth, clock)
     found.hits = clock.timed_each("search", found.hits)
     return found
+
+
+def _composite(model: Prepared, dataset: Dataset, k: int, clock: Clock) -> Retrieval:
+    """Its members' rankings, fused or reranked. The geometry of their vectors is told in their own cells alone."""
+    fuses = model.ref.spec.kind == "fusion"
+    depth = model.fusion.depth if fuses else max(k, model.reranker.depth)
+    members = {m.label: retrieve(m, dataset, depth, clock.part(m.label)) for m in model.members}
+    found = Retrieval(members=members)
+    lists = [_ranked(member.hits, dataset, depth) for member in members.values()]
+    hits = (
+        map(model.fusion.fuse, zip(*lists, strict=True))
+        if fuses
+        else rerank(model, dataset, lists[0], found.counts, clock)
+    )
+    found.hits = clock.timed_each("fuse" if fuses else "rerank", hits)
+    return found
+
+
+def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hits]:
+    """Hits as the harness's one rule orders and cuts them; a query's own document takes no place."""
+    for query, (rows, scores) in zip(dataset.queries, found, strict=True):
+        ids = dataset.corpus.ids(rows)
+        ranking = rank(query.id, ids, scores, depth, exclude=query.id if dataset.exclude_self else None)
+        place = {doc_id: at for at, doc_id in enumerate(ids)}
+        order = [place[doc_id] for doc_id in ranking.doc_ids]
+        yield Hits(rows[order], np.asarray(scores, np.float64)[order])
 
 
 def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock) -> Retrieval:

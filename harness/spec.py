@@ -119,9 +119,10 @@ class ModelSpec:
     """
 
     name: str
-    kind: Literal["dense", "lexical"]
+    kind: Literal["dense", "lexical", "fusion", "reranker"]
     load: str
-    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel` or a `LexicalModel`."""
+    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `LexicalModel`, `Fusion` or
+    `Reranker`, as the kind says."""
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     similarity: Similarity = "euclidean"

@@ -83,6 +83,17 @@ def resolve_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def require_device(device: str) -> None:
+    """UserError where torch cannot use the device."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).partition("\n")[0]
+        raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or leave it away.") from None
+
+
 def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the vectors; reads and hashes files, loads nothing."""
     folder = folder_of(options)
@@ -116,11 +127,7 @@ def _load(folder: Path, options: Options) -> _Encoder:
     from transformers.utils import logging
 
     device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        cause = str(error).partition("\n")[0]
-        raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or leave it away.") from None
+    require_device(device)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config.
     model = SentenceTransformer(

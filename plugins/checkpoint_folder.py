@@ -62,10 +62,15 @@ def _module_folders(folder: Path) -> list[Path]:
     return folders
 
 
+def root_files(folder: Path) -> list[Path]:
+    """What decides the outputs of the model that lies in the folder itself, in name order."""
+    return sorted({p for pattern in _ROOT_FILES for p in folder.glob(pattern) if p.is_file()})
+
+
 def files_of(folder: Path) -> list[Path]:
     """The files that sentence-transformers reads, in name order; not the cards, logs and exports beside them."""
     inside = [p for module in _module_folders(folder) if module != folder for p in module.rglob("*")]
-    root = [p for pattern in _ROOT_FILES for p in folder.glob(pattern)]
+    root = root_files(folder)
     return sorted({p for p in [*inside, *root] if p.is_file() and p.name != "desktop.ini"})
 
 

@@ -147,7 +147,7 @@ def _geometry(cells: Sequence[Cell]) -> list[str]:
 def _cost(cells: Sequence[Cell]) -> list[str]:
     if not cells:
         return []
-    found = {phase for cell in cells for phase in cell.get("seconds")}
+    found = {phase for cell in cells for phase in cell.get("seconds") if "/" not in phase}
     phases = [*(p for p in PHASES if p in found), *sorted(found - {*PHASES})]
     words = ("processor", "dtype")
     headers = ["model", "dataset", *(f"{p.replace('_', ' ')} s" for p in phases), "documents/s", "tokens/s", "peak GiB"]
@@ -166,7 +166,8 @@ def _cost(cells: Sequence[Cell]) -> list[str]:
     caption = (
         "Seconds of wall time; those of encoding and indexing are what the stored vectors or index once took, maybe in "
         "an earlier run. Documents and document tokens per second of encoding (lexical models: of indexing). Peak "
-        "memory is that of the whole process up to the cell's end."
+        "memory is that of the whole process up to the cell's end. A model made of others has their sums; each one's "
+        "share is in its result.json."
     )
     return ["## Cost", caption, _table([*headers, *words], rows, ("model", "dataset", *words))]
 

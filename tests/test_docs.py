@@ -22,10 +22,12 @@ import harness as api
 from harness import hookspecs
 from harness.catalog import catalogue, suite
 from harness.cli.main import State, cli
-from harness.registry import load_registry, split_options
+from harness.expression import parse
+from harness.registry import load_registry
 from harness.spec import UserError, Weights
 from harness.weights import present
 from tests.conftest import ROOT
+from tests.cross_encoders import write_cross_encoder
 
 pytest.importorskip("faiss", reason="the documented commands need the dense extra")
 pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra")
@@ -33,8 +35,8 @@ pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SHELLS = ("sh", "bash", "console")
-FOLDER, CHECKPOINT = "path/to/folder", "path/to/checkpoint"
-"""What the documentation calls a reader's own dataset and model."""
+FOLDER, CHECKPOINT, CROSS_ENCODER = "path/to/folder", "path/to/checkpoint", "path/to/cross-encoder"
+"""What the documentation calls a reader's own dataset and models."""
 PROGRAM = shutil.which("harness", path=str(Path(sys.executable).parent)) or ""
 USERS_HOME = Path(os.environ.get("HARNESS_HOME") or platformdirs.user_cache_path("retrieval-harness"))
 """Where this machine may have weights already, for the commands that need some."""
@@ -107,8 +109,14 @@ def absent(line: str) -> bool:
     return brings and any(REGISTRY.datasets[name].sources for name in members & {*REGISTRY.datasets})
 
 
+def names(text: str) -> list[str]:
+    """The models that one is made of, itself included."""
+    name, members, _ = parse(text)
+    return [name, *(below for member in members or () for below in names(member))]
+
+
 def weights_of(line: str) -> list[Weights]:
-    refs = [REGISTRY.models.get(split_options(name)[0]) for name in named(line)["models"]]
+    refs = [REGISTRY.models.get(name) for text in named(line)["models"] for name in names(text)]
     found = [ref.spec.weights for ref in refs if ref and ref.spec.weights]
     return found + ([REGISTRY.models["minilm"].spec.weights] if CHECKPOINT in line else [])  # type: ignore[list-item]
 
@@ -366,7 +374,7 @@ SLOW = [pytest.param(x, marks=pytest.mark.slow) if set(named(x)["datasets"]) - {
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("line", SLOW)
 def test_commands_that_need_weights(line: str, workplace: Place) -> None:
-    """Run with the real weights where this machine has them; nothing stands in for a model."""
+    """Run with the real weights where this machine has them; the reader's own cross-encoder alone is made for it."""
     home = Path(workplace.environment["HARNESS_HOME"])
     for weights in weights_of(line):
         own = USERS_HOME / "models" / weights.name
@@ -380,6 +388,8 @@ def test_commands_that_need_weights(line: str, workplace: Place) -> None:
         if not minilm.is_dir():
             pytest.skip("a checkpoint is tried with the weights that harness fetch minilm brings")
         (workplace.folder / CHECKPOINT).symlink_to(minilm)
+    if CROSS_ENCODER in line:
+        write_cross_encoder(workplace.folder / CROSS_ENCODER, {"list", "array", "return"})
     done = workplace.type(line)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -30,7 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"spec", "corpus", "dataset"},
     "weights": {"spec", "atomic"},
     "fetch": {"spec", "atomic", "download", "weights"},
-    "registry": {"spec", "atomic", "hookspecs", "catalog"},
+    "composite": {"spec"},
+    "expression": {"spec"},
+    "registry": {"spec", "atomic", "hookspecs", "catalog", "composite", "expression"},
     "catalog": {"spec", "atomic"},
     "download": {"spec", "atomic"},
     "archive": {"spec", "atomic", "download"},
@@ -39,11 +41,9 @@ ALLOWED: dict[str, set[str]] = {
     "named": {"spec", "catalog", "dataset", "delivery", "registry"},
     "manifest": set(),
     "store": {"spec", "atomic", "measure"},
-    "prepared": {"spec", "vectors", "encode", "registry", "fetch", "weights", "dataset"},
+    "prepared": {"spec", "composite", "vectors", "encode", "registry", "fetch", "weights", "dataset"},
     "lexical": {"spec", "atomic", "corpus", "prepared"},
     "clock": set(),
-    "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared"},
-    "check": {"spec", "encode", "prepared", "registry"},
     "device": {"spec", "catalog"},
     "workload": {"spec", "catalog", "dataset", "delivery", "named", "registry"},
     "throughput": {
@@ -51,6 +51,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pace": {"spec", "device", "prepared", "registry", "throughput", "weights"},
     "plan": {"pace", "workload"},
+    "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "vectors"},
+    "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
+    "check": {"spec", "composite", "encode", "prepared", "registry", "rerank"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import Registry, load_registry, missing_extra, split_options
+from harness.expression import split_options
+from harness.registry import Registry, load_registry, missing_extra
 from harness.spec import UserError
 
 

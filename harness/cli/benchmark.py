@@ -30,7 +30,7 @@ from harness.spec import UserError
     "models",
     multiple=True,
     shell_complete=completing("models"),
-    help="Name, path to a checkpoint, NAME:key=value,...",
+    help='Name, path to a checkpoint, NAME:key=value,..., "rrf(NAME,NAME)".',
 )
 @click.option(
     "-d",
@@ -43,7 +43,9 @@ from harness.spec import UserError
 @click.option("--suite", "suites", multiple=True, help="Name of a suite of datasets, or path of a .toml file with one.")
 @dataset_options
 @click.option(
-    "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="For every dense model named."
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    help="For every dense model and reranker named.",
 )
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
 @click.option(
@@ -86,7 +88,7 @@ def command(
         raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
     registry = state.registry(plugins)
     refs = [registry.model(text) for text in dict.fromkeys(models)]
-    refs = [ref.passing(dtype=dtype) if dtype and "dtype" in ref.spec.options else ref for ref in refs]
+    refs = [ref.passing(dtype=dtype) if dtype else ref for ref in refs]
     names = measure_names(measures) if measures else MEASURES
     cells = []
     with progress_bar() as progress:

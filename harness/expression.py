@@ -1,0 +1,112 @@
+"""What stands after ``-m``: a name or a path, in parentheses the members it is made of, options after a colon.
+
+    bm25:k1=1.2,b=0.75      rrf(bm25:k1=1.2,b=0.75,minilm):k=20      rerank(rrf(bm25,minilm)):model=path/to/folder
+
+A comma outside inner parentheses ends a member, unless ``key=`` follows it: then the member's options go on. (A folder
+whose name begins like an option, ``run=3/model``, is written ``./run=3/model`` there.)
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.spec import ModelSpec, UserError
+
+COMPOSITE = re.compile(r"\s*([\w.+-]+)\s*\(")
+OPTIONS = re.compile(r":(?=\s*\w+\s*=)")
+"""A colon without ``key=`` after it belongs to a path or, further on, to a value (``device=cuda:1``)."""
+LONGEST_NAME = 255
+"""Bytes of a folder's name on most file systems; asking for a longer one is an error there."""
+
+
+class Expression(NamedTuple):
+    """One model as typed, one level deep."""
+
+    name: str
+    members: list[str] | None
+    """None where no parentheses follow the name."""
+    options: dict[str, str]
+
+
+def parse(text: str) -> Expression:
+    """Takes a model's text apart; UserError where parentheses or options are not as they must be."""
+    opened = COMPOSITE.match(text)
+    if opened is None or _is_folder(OPTIONS.split(text, maxsplit=1)[0]):
+        name, options = split_options(text)
+        return Expression(name, None, options)
+    pieces, rest = _pieces(text, opened.end())
+    if rest and not OPTIONS.match(rest):
+        raise UserError(f"{rest!r} follows the members of {text!r}; options are written NAME(...):key=value,key=value.")
+    return Expression(opened[1], _members(pieces, text), split_options(rest)[1])
+
+
+def split_options(text: str) -> tuple[str, dict[str, str]]:
+    """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"})."""
+    name, *rest = OPTIONS.split(text, maxsplit=1)
+    options: dict[str, str] = {}
+    for item in rest[0].split(",") if rest else ():
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            where = "; a model made of others stands before the colon" if "(" in "".join(options.values()) else ""
+            raise UserError(
+                f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value{where}."
+            )
+        options[key.strip()] = value
+    return name, options
+
+
+def _is_folder(name: str) -> bool:
+    return len(name.encode(errors="surrogateescape")) <= LONGEST_NAME and Path(name).is_dir()
+
+
+def _pieces(text: str, start: int) -> tuple[list[str], str]:
+    """What stands between the commas of the parenthesis that opens before ``start``, and what follows it."""
+    pieces, depth = [], 1
+    for place in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        if depth == 0 or (depth == 1 and text[place] == ","):
+            pieces.append(text[start:place].lstrip())
+            start = place + 1
+        if depth == 0:
+            return pieces, text[start:].strip()
+    raise UserError(f"A parenthesis of {text!r} is not closed; models are combined as in rrf(bm25,minilm).")
+
+
+def _members(pieces: list[str], text: str) -> list[str]:
+    members: list[str] = []
+    for piece in pieces:
+        if not re.match(r"\w+\s*=", piece):
+            members.append(piece if OPTIONS.search(piece) else piece.rstrip())  # a prompt may end with a space
+        elif members and _has_options(members[-1]):
+            members[-1] += f",{piece}"
+        else:
+            raise UserError(
+                f"{piece!r} in {text!r} belongs to no member; a member's options are written as in "
+                f"rrf(bm25:k1=0.9,minilm), those of the whole as in rrf(bm25,minilm):k=20."
+            )
+    if not all(members):
+        raise UserError(f"A member is missing in {text!r}; models are combined as in rrf(bm25,minilm).")
+    return members
+
+
+def _has_options(member: str) -> bool:
+    opened = COMPOSITE.match(member)
+    return bool(OPTIONS.search(_pieces(member, opened.end())[1] if opened else member))
+
+
+def check_members(spec: ModelSpec, members: list[str] | None, text: str) -> None:
+    """UserError where a model of this kind cannot be made of so many members."""
+    count = len(members or ())
+    if spec.kind == "fusion" and count < 2:
+        raise UserError(
+            f"{text!r} fuses {count or 'no'} model{'s' * (count != 1)}; type {spec.name}(bm25,minilm), say."
+        )
+    if spec.kind == "reranker" and count != 1:
+        more = (
+            f", not {count}; to rerank several together, fuse them first: {spec.name}(rrf({','.join(members or ())}))"
+        )
+        raise UserError(f"{spec.name} reranks one model{more if count else f'; type {spec.name}(bm25), say'}.")
+    if spec.kind in ("dense", "lexical") and members is not None:
+        raise UserError(f"{spec.name} is a {spec.kind} model, which is not made of others; type {spec.name} alone.")

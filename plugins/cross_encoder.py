@@ -1,0 +1,163 @@
+"""A cross-encoder over another model's best: any sequence-classification folder with one score, read locally."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
+from harness.atomic import sha256_file
+from harness.encode import batches
+from harness.spec import Options
+from plugins.checkpoint import OPTIONS, require_device, resolve_device, resolve_dtype
+from plugins.checkpoint_folder import root_files
+
+if TYPE_CHECKING:
+    import torch
+
+IMPLEMENTATION = "logits of padded batches, bf16/fp16 linear layers below the head; 1"
+"""Part of the fingerprint: scores made by another forward pass must never be mistaken for these."""
+
+
+@hookimpl
+def harness_models() -> Iterable[ModelSpec]:
+    """The reranker that stands for any folder."""
+    yield ModelSpec(
+        name="rerank",
+        kind="reranker",
+        load="plugins.cross_encoder:load",
+        fingerprint="plugins.cross_encoder:fingerprint",
+        summary="a cross-encoder over another model's best: rerank(bm25):model=path/to/folder",
+        options={
+            "model": Option(None, "a local folder that CrossEncoder.save_pretrained() wrote"),
+            "depth": Option(100, "how many of the member's hits are scored", minimum=1),
+            "dtype": OPTIONS["dtype"],
+            "device": OPTIONS["device"],
+            "max_length": Option(0, "tokens kept of query and document together; 0: what the folder says", minimum=0),
+        },
+        requires=("torch", "sentence_transformers"),
+        extra="dense",
+        path_option="model",
+    )
+
+
+def folder_of(options: Options) -> Path:
+    """The cross-encoder's folder; UserError when it is none."""
+    folder = Path(str(options["model"])).expanduser()
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        kinds, labels = list(config.get("architectures") or ()), len(config.get("id2label") or "..")
+        modules = json.loads((folder / "modules.json").read_bytes()) if (folder / "modules.json").is_file() else [0]
+    except (OSError, ValueError, AttributeError, TypeError):
+        kinds, labels, modules = [], 0, []
+    lacks = (
+        "has no config.json of a model" if not kinds
+        else f"holds a {kinds[0]}, not a sequence classifier" if not str(kinds[0]).endswith("ForSequenceClassification")
+        else f"gives {labels} scores, not one" if labels != 1
+        else "has modules after the classifier" if len(modules) != 1
+        else "holds no .safetensors weights" if not any(folder.glob("*.safetensors"))
+        else ""
+    )  # fmt: skip
+    if lacks:
+        raise UserError(
+            f"{folder} is no cross-encoder that can be read here (it {lacks}); "
+            f"give model= a folder that CrossEncoder(...).save_pretrained() wrote."
+        )
+    return folder
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """Everything that determines the scores; reads and hashes files, loads nothing."""
+    folder = folder_of(options)
+    return {
+        "files": {file.name: sha256_file(file) for file in root_files(folder)},
+        "implementation": IMPLEMENTATION,
+        "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
+        "max_length": options["max_length"],
+        "depth": options["depth"],
+    }
+
+
+def load(options: Options) -> Reranker:
+    """The folder's model."""
+    folder = folder_of(options)
+    try:
+        return _load(folder, options)
+    except UserError:
+        raise
+    except Exception as error:  # a boundary, too: what the library raises for a spoilt folder has no common class
+        cause = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{folder} could not be loaded by sentence-transformers ({type(error).__name__}: {cause}); save it again."
+        ) from error
+
+
+def _load(folder: Path, options: Options) -> _CrossEncoder:
+    import torch
+    from sentence_transformers import CrossEncoder
+    from transformers.utils import logging
+
+    device, length = resolve_device(str(options["device"])), int(options["max_length"] or 0)
+    require_device(device)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    model = CrossEncoder(
+        str(folder),
+        device=device,
+        model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+        local_files_only=True,
+        trust_remote_code=False,
+    ).eval()
+    if model.default_prompt_name:
+        raise UserError(f"{folder} puts a prompt before its texts, which is not done here; choose another reranker.")
+    most = int(model.max_seq_length or 512)
+    if length > most:
+        raise UserError(f"{folder} reads {most} tokens at most; give a max_length up to that, or leave it away.")
+    dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
+    return _CrossEncoder(model, int(options["depth"] or 0), length or most, getattr(torch, dtype))
+
+
+class _CrossEncoder:
+    """`Reranker` whose scores are the classifier's logits: the sigmoid that often follows orders them alike, but ends
+    in 1.0 for all that are sure."""
+
+    def __init__(self, model: Any, depth: int, length: int, dtype: torch.dtype) -> None:
+        import torch
+
+        self.depth, self.length = depth, length
+        self.tokenizer, self.classifier = model.tokenizer, model.model
+        # The head stays float32: in bfloat16 its logits would be one of a few hundred values, and documents would tie.
+        for name, module in self.classifier.base_model.named_modules() if dtype != torch.float32 else ():
+            if isinstance(module, torch.nn.Linear) and "pooler" not in name:
+                module.to(dtype)
+                module.register_forward_pre_hook(lambda module, given: (given[0].to(dtype), *given[1:]))
+                module.register_forward_hook(lambda module, given, made: made.float())
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
+        return 2048 if self.classifier.device.type == "cpu" else 65_536
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> Scored:
+        """Batches of similar length, longest first."""
+        queries, documents = [query for query, _ in pairs], [document for _, document in pairs]
+        read = self.tokenizer(
+            queries, documents, truncation="longest_first", max_length=self.length, return_attention_mask=False
+        )
+        lengths = [len(ids) for ids in read["input_ids"]]
+        scores = np.empty(len(pairs), np.float32)
+        for batch in batches(lengths, self.token_budget, 1 << 30):
+            scores[batch] = self._logits([{name: read[name][row] for name in read} for row in batch])
+        return Scored(scores, sum(lengths))
+
+    def _logits(self, batch: list[dict[str, list[int]]]) -> NDArray[np.float32]:
+        import torch
+
+        features = self.tokenizer.pad(batch, return_tensors="pt").to(self.classifier.device)
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self.classifier(**features).logits[:, 0].float().cpu().numpy()
+        return logits
