@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from harness.composite import Fusion, Reranker
 from harness.encode import encode_texts, wrong
+from harness.modelref import ModelRef
 from harness.prepared import Prepared
-from harness.registry import ModelRef, parse_options
+from harness.registry import parse_options
 from harness.rerank import faulty
 from harness.spec import DenseModel, Document, Hits, LexicalModel, PluginError, Query, Role, TokenModel, UserError
 

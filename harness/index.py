@@ -22,7 +22,7 @@ from harness.spec import Hits, Similarity, UserError
 from harness.tile import make_product
 from harness.vectors import BLOCK_ROWS, Vectors
 
-MEMORY = 2 << 30
+MEMORY = 2 * 10**9
 """Bytes that a search may take by default."""
 TILE_BYTES = 32 << 20
 """Of distances at a time: few enough to be looked at while the cache still holds them."""
@@ -33,6 +33,15 @@ PAIRS = 512
 Floats = NDArray[np.float32]
 
 
+class Limits(NamedTuple):
+    """What a search may use."""
+
+    memory: int = MEMORY
+    """Bytes that buffers and candidates may take together (documents that tie at the cut come on top)."""
+    device: str = "cpu"
+    """Where the products are computed: "cpu", or a device of torch's such as "cuda"."""
+
+
 def search(
     queries: Floats,
     documents: Vectors,
@@ -40,8 +49,7 @@ def search(
     k: int,
     similarity: Similarity,
     *,
-    memory: int = MEMORY,
-    device: str = "cpu",
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> Iterator[Hits]:
     """Per query, its k nearest documents and every further one that ties with the k-th, best first.
 
@@ -51,8 +59,7 @@ def search(
         centre: float64 [d], a point near the documents: their mean.
         k: how many; more than n gives all n.
         similarity: cosine is Euclidean search over unit vectors; dot ranks by inner product.
-        memory: bytes that buffers and candidates may take together (documents that tie at the cut come on top).
-        device: where the products are computed: "cpu", or a device of torch's such as "cuda".
+        limits: what it may use; the result does not depend on them.
 
     Yields:
         Hits with scores -|q - x| (Euclidean, cosine) or q.x (dot), float64.
@@ -60,11 +67,11 @@ def search(
     Raises UserError where the memory is too little for even one query.
     """
     wanted = min(k, len(documents))
-    shares = _shares(memory, wanted, queries.shape[1], len(queries))
+    shares = _shares(limits.memory, wanted, queries.shape[1], len(queries))
     for start in range(0, len(queries), shares.group):
         asked = queries[start : start + shares.group]
         middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
-        found = _propose(asked, documents, middle, wanted, similarity, shares, device)
+        found = _propose(asked, documents, middle, wanted, similarity, shares, limits.device)
         yield from _dispose(asked, documents, found, wanted, similarity, shares.pairs)
 
 
@@ -85,16 +92,26 @@ def _shares(memory: int, k: int, dim: int, queries: int) -> _Shares:
     tile = min(TILE_BYTES, memory // 8)
     pairs = max(1, min(PAIRS, memory // (16 * 24 * dim)))
     rows = min(BLOCK_ROWS, (memory // 2 - 2 * tile) // (8 * dim))  # beside a tile, what is near in it, its squares
-    # Per query: itself, moved and in float64; its pool; its candidates' rows, places, scores and order.
-    each = 24 * dim + Pool.bytes_per_query(k) + 64 * k
+    each = _bytes_per_query(k, dim)
     group = (memory - 2 * tile - 8 * dim * max(rows, 1) - 24 * dim * pairs) // each
     if rows < 1 or group < 1:
         least = max(4 * each, 64 * dim, 1 << 20)
         raise UserError(
             f"{memory:,} bytes are too little to search {dim} dimensions for {k} documents a query; "
-            f"allow more: --memory {-(-least // (1 << 20))}MB."
+            f"allow more: --memory {-(-least // 10**6)}MB."
         )
     return _Shares(rows, min(group, max(queries, 1)), tile // 4, pairs)
+
+
+def _bytes_per_query(k: int, dim: int) -> int:
+    """A query, moved and in float64; its pool; its candidates' rows, places, scores and order."""
+    return 24 * dim + Pool.bytes_per_query(k) + 64 * k
+
+
+def most_memory(documents: int, queries: int, dim: int, k: int) -> int:
+    """Bytes that a search takes where its limit allows them."""
+    blocks = 8 * dim * min(BLOCK_ROWS, documents)
+    return blocks + 2 * TILE_BYTES + 24 * dim * PAIRS + queries * _bytes_per_query(min(k, documents), dim)
 
 
 def _propose(

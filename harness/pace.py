@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.device import Device
+from harness.modelref import ModelRef, missing_extra
 from harness.prepared import Prepared
-from harness.registry import ModelRef, missing_extra
 from harness.spec import PluginError, Progress, UserError
 from harness.throughput import Encoding, Indexing, Scanning, encoding, indexing, scanning
 from harness.weights import locate

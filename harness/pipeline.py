@@ -14,10 +14,11 @@ from harness.atomic import alone, content_key
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.hubness import Hubness
+from harness.index import Limits
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
+from harness.modelref import ModelRef
 from harness.prepared import Prepared
-from harness.registry import ModelRef
 from harness.retrieve import Retrieval, retrieve
 from harness.run import Ranking, rank, run_writer
 from harness.spec import PluginError, Progress, UserError
@@ -37,6 +38,7 @@ class Settings:
     results: ResultStore
     measures: tuple[str, ...] = MEASURES
     k: int = K
+    limits: Limits = Limits()  # noqa: RUF009 (immutable)
     force: bool = False
     offline: bool = False
     command: str = ""
@@ -117,7 +119,7 @@ class _Work:
     def run(self, folder: Path) -> Result:
         """Does all the work of the cell, writing its files into the folder."""
         dataset, hubs = self.dataset, Hubness()
-        self.found = retrieve(self.model, dataset, self.settings.k, self.clock)
+        self.found = retrieve(self.model, dataset, self.settings.k, self.clock, self.settings.limits)
         with self.clock.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
 
             def rankings() -> Iterator[Ranking]:
@@ -175,6 +177,7 @@ class _Work:
                     "started": self.started,
                     "finished": _now(),
                     "peak_memory_bytes": _peak_memory(),
+                    "search": self.settings.limits._asdict(),
                     **environment(),
                 },
             },
@@ -190,6 +193,7 @@ def _described(ref: ModelRef) -> dict[str, Any]:
         "summary": ref.spec.summary,
         "options": {k: v for k, v in ref.options.items() if k != "path"},
         "passed": dict(ref.passed),
+        "storage": ref.storage,
         "trained_on": list(ref.trained_on),
         "fingerprint": ref.fingerprint,
         **({"members": members} if members else {}),

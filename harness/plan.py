@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.index import MEMORY, most_memory
 from harness.pace import Pace
 from harness.workload import Workload
 
@@ -20,13 +21,11 @@ STORAGE = {"float32": 4, "float16": 2}
 PROCESS, WEIGHTS = 1.0e9, 4
 """Memory of a dense model: the libraries with one shard of vectors and texts, and this many times its weights (the
 file, the copy in use, one batch): measured peaks are 1.1 to 1.4 GB for MiniLM, 2.4 to 3.4 GB for MPNet."""
-SEARCH = 2.0e9
-"""The bound of exact search. It takes less where there is less: three copies of a block of `BLOCK` vectors, and for
-every query `CANDIDATES` of `CANDIDATE` bytes."""
-BLOCK, CANDIDATES, CANDIDATE = 65_536, 1189, 28
+DEPTH = 1000
+"""Of every run."""
 LEXICAL, LEXICAL_DOCUMENT = 0.4e9, 24
 """Memory of a lexical model, and what each document adds while a query is scored."""
-SCAN_DOCUMENT = 70
+SCAN_DOCUMENT = 24
 """Memory that a document takes while its corpus is first read: its place and its id."""
 
 
@@ -72,7 +71,9 @@ class Conditions:
     price: float | None = None
     """USD an hour."""
     number_bytes: int = 4
-    search_bytes: float = SEARCH
+    """Of document vectors as they are stored; those of queries take 4."""
+    search_bytes: int = MEMORY
+    """The limit of exact search."""
     stored: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     """(model, dataset) -> what is there already of vectors ("document", "query") or as an "index"."""
 
@@ -105,10 +106,10 @@ def _dense(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, Any]
     memory = PROCESS + WEIGHTS * pace.weights_bytes
     found: dict[str, Any] = {}
     if pace.dim:
-        missing = documents * ("document" not in here) + queries * ("query" not in here)
-        found["stored_bytes"] = missing * pace.dim * conditions.number_bytes
-        blocks = 3 * min(documents, BLOCK) * pace.dim * 4 + queries * CANDIDATES * CANDIDATE
-        peak = max(memory + min(conditions.search_bytes, blocks), SCAN_DOCUMENT * documents)
+        missing = documents * ("document" not in here) * conditions.number_bytes + queries * ("query" not in here) * 4
+        found["stored_bytes"] = missing * pace.dim
+        search = min(conditions.search_bytes, most_memory(documents, queries, pace.dim, DEPTH))
+        peak = max(memory + search, SCAN_DOCUMENT * documents)
         found["memory_bytes"] = round(peak) if pace.weights_bytes else None
     if pace.encoding is None or pace.scanning is None or work.document_tokens is None or work.query_tokens is None:
         return found

@@ -14,7 +14,7 @@ from harness import fetch, weights
 from harness.composite import Fusion, Reranker
 from harness.dataset import Dataset
 from harness.encode import encode_collection
-from harness.registry import ModelRef, missing_extra
+from harness.modelref import ModelRef, missing_extra
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
 from harness.vectors import Vectors, VectorStore
 
@@ -98,11 +98,15 @@ class Prepared:
             self._similarity = stated
         return self._similarity
 
+    def store(self, role: Role) -> VectorStore:
+        """Where its vectors are kept."""
+        return VectorStore(self.home, self.ref.own_key, role, self.ref.storage if role == "document" else "float32")
+
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
     ) -> tuple[Vectors, Cost]:
         """Vectors of a collection (named by its content): the stored ones if they are whole, else computed now."""
-        store = VectorStore(self.home, self.ref.key, role)
+        store = self.store(role)
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
             shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress)

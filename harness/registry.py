@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ import click
 import pluggy
 
 from harness import catalog, hookspecs
-from harness.atomic import content_key, sha256_file
 from harness.catalog import unknown
 from harness.composite import KINDS as COMPOSITES
 from harness.expression import check_members, parse
-from harness.spec import DatasetSpec, ModelSpec, Options, OptionValue, PluginError, UserError, resolve
+from harness.modelref import ModelRef
+from harness.spec import DatasetSpec, ModelSpec, OptionValue, PluginError, UserError
 
-DISTRIBUTION = "retrieval-harness"
 PLUGIN_FILE = "__harness_plugin_file__"
 """Attribute that marks a module as loaded by ``--plugin``."""
 
@@ -33,120 +31,6 @@ class Broken:
 
     plugin: str
     reason: str
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A model with its options settled: what a cell is made of."""
-
-    spec: ModelSpec
-    options: Mapping[str, OptionValue]
-    passed: Mapping[str, OptionValue]
-    plugin: str = ""
-    members: tuple[ModelRef, ...] = ()
-    """What a fusion or a reranker is made of."""
-
-    @property
-    def label(self) -> str:
-        """Row name and folder name: the model, its members and every option that was passed; for a checkpoint, its
-        folder's name and six digits of its key, so that another one in a folder of the same name is another row."""
-        passed = dict(self.passed)
-        name, path = self.spec.name, self.spec.path_option
-        if path and passed.get(path):
-            passed[path] = f"{Path(str(passed[path])).expanduser().resolve().name}@{self.own_key[:6]}"
-            name = name if self.members else str(passed.pop(path))
-        name += f"({','.join(member.label for member in self.members)})" if self.members else ""
-        extras = ",".join(f"{key}={value}" for key, value in sorted(passed.items()))
-        return f"{name}:{extras}" if extras else name
-
-    def replace(self, **options: OptionValue) -> ModelRef:
-        """The same model with some options changed silently (not part of its label)."""
-        return replace(self, options={**self.options, **options})
-
-    def passing(self, **options: OptionValue) -> ModelRef:
-        """The same model as if the user had passed those of these options that it has (one already passed stays), and
-        each of its members likewise."""
-        known = {key: value for key, value in options.items() if key in self.spec.options}
-        added = {**known, **self.passed}
-        members = tuple(member.passing(**options) for member in self.members)
-        return replace(self, options={**self.options, **added}, passed=added, members=members)
-
-    @property
-    def trained_on(self) -> tuple[str, ...]:
-        """Names of the datasets whose judgements the model or any member saw."""
-        return tuple(dict.fromkeys([*self.spec.trained_on, *(n for m in self.members for n in m.trained_on)]))
-
-    @cached_property
-    def own_fingerprint(self) -> dict[str, Any]:
-        """What determines the model's output, its members apart; never its name alone. Computed without loading it."""
-        if self.spec.fingerprint:
-            own = dict(_call(self.plugin, self.spec.fingerprint, self.options))
-        else:
-            options = {key: self.options[key] for key in sorted(self.options)}
-            own = {"source": sha256_file(_source(self.spec)), "options": options}
-        return {"model": self.spec.name if not self.spec.path_option else "", "kind": self.spec.kind, **own}
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """What determines the model's output, its members' keys included."""
-        members = {"members": [member.key for member in self.members]} if self.members else {}
-        return {**self.own_fingerprint, **members}
-
-    @property
-    def own_key(self) -> str:
-        """Hex SHA-256 of the fingerprint without the members."""
-        return content_key(self.own_fingerprint)
-
-    @property
-    def key(self) -> str:
-        """Hex SHA-256 of the fingerprint."""
-        return content_key(self.fingerprint)
-
-    @cached_property
-    def figures(self) -> dict[str, float]:
-        """``dim`` and ``flops_per_token``, as far as they are stated; known without loading the model."""
-        stated = {"dim": self.spec.dim, "flops_per_token": self.spec.flops_per_token}
-        read = _call(self.plugin, self.spec.figures, self.options) if self.spec.figures else {}
-        return {name: float(value) for name, value in (stated | dict(read)).items() if value}
-
-    def missing(self) -> list[str]:
-        """Modules the model needs and this environment lacks."""
-        return [name for name in self.spec.requires if importlib.util.find_spec(name) is None]
-
-    def load(self) -> Any:
-        """The model itself; UserError when an extra is missing, PluginError when the plug-in's own code fails."""
-        if lacking := self.missing():
-            raise UserError(missing_extra(self.spec.name, lacking, self.spec.extra))
-        return _call(self.plugin, self.spec.load, self.options)
-
-
-def missing_extra(what: str, lacking: Iterable[str], extra: str) -> str:
-    """The sentence for a package that is not installed, with the pip line to type."""
-    wanted = []
-    for requirement in importlib.metadata.requires(DISTRIBUTION) or ():
-        package, _, marker = requirement.partition(";")
-        if extra and f'extra == "{extra}"' in marker.replace("'", '"'):
-            wanted.append(f'"{package.strip()}"' if any(c in package for c in "<>,") else package.strip())
-    line = " ".join(wanted) or " ".join(lacking)
-    return f"{what} needs {', '.join(lacking)}, which is not installed; type: pip install {line}"
-
-
-def _source(spec: ModelSpec) -> Path:
-    module = spec.load.partition(":")[0]
-    found = sys.modules.get(module)
-    file = getattr(found, "__file__", None) or getattr(importlib.util.find_spec(module), "origin", None)
-    if not file:
-        raise PluginError(f"{spec.name}: {spec.load!r} names no source file; give the model a fingerprint.")
-    return Path(file)
-
-
-def _call(plugin: str, target: str, options: Options) -> Any:
-    try:
-        return resolve(target)(options)
-    except (UserError, PluginError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-        raise PluginError(f"plug-in {plugin or target}: {target} failed ({type(error).__name__}: {error})") from error
 
 
 @dataclass(slots=True)

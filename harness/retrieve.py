@@ -11,7 +11,7 @@ import numpy as np
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.geometry import collect, panel
-from harness.index import search
+from harness.index import Limits, search
 from harness.lexical import lexical_index
 from harness.prepared import Prepared, dataset_vectors
 from harness.rerank import rerank
@@ -43,7 +43,7 @@ class Retrieval:
         return whole
 
 
-def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock) -> Retrieval:
+def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
     """Searches a dataset with a model of any kind.
 
     Args:
@@ -51,20 +51,22 @@ def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock) -> Retriev
         dataset: every query of it is searched.
         k: depth of the ranking; one more is found where a query's own document will be left out.
         clock: gets the seconds of each phase, the search's as hits are taken.
+        limits: of exact search.
     """
     if model.members:
-        return _composite(model, dataset, k, clock)
+        return _composite(model, dataset, k, clock, limits)
     depth = k + dataset.exclude_self
-    found = (_dense if model.ref.spec.kind == "dense" else _lexical)(model, dataset, depth, clock)
+    dense = model.ref.spec.kind == "dense"
+    found = _dense(model, dataset, depth, clock, limits) if dense else _lexical(model, dataset, depth, clock)
     found.hits = clock.timed_each("search", found.hits)
     return found
 
 
-def _composite(model: Prepared, dataset: Dataset, k: int, clock: Clock) -> Retrieval:
+def _composite(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
     """Its members' rankings, fused or reranked. The geometry of their vectors is told in their own cells alone."""
     fuses = model.ref.spec.kind == "fusion"
     depth = model.fusion.depth if fuses else max(k, model.reranker.depth)
-    members = {m.label: retrieve(m, dataset, depth, clock.part(m.label)) for m in model.members}
+    members = {m.label: retrieve(m, dataset, depth, clock.part(m.label), limits) for m in model.members}
     found = Retrieval(members=members)
     lists = [_ranked(member.hits, dataset, depth) for member in members.values()]
     hits = (
@@ -86,7 +88,7 @@ def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hit
         yield Hits(rows[order], np.asarray(scores, np.float64)[order])
 
 
-def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock) -> Retrieval:
+def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
     both = dataset_vectors(model, dataset)
     (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
     clock.add("encode_documents", document_cost.seconds)
@@ -99,7 +101,7 @@ def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock) -> Retri
         found.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
     found.similarity = model.similarity
     asked = queries.gather(np.arange(len(queries)))
-    found.hits = search(asked, documents, moments.mean, depth, found.similarity)
+    found.hits = search(asked, documents, moments.mean, depth, found.similarity, limits=limits)
     return found
 
 

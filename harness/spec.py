@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Role = Literal["query", "document"]
 Similarity = Literal["euclidean", "cosine", "dot"]
+Storage = Literal["float32", "float16"]
+"""How vectors are kept. They are compared in at least float32 either way."""
 OptionValue = str | int | float | bool | None
 Options = Mapping[str, OptionValue]
 Qrels = dict[str, dict[str, int]]

@@ -83,10 +83,10 @@ def recorded_encoding(key: str, home: Path) -> Encoding | None:
 
 def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
     """As recorded, else as measured earlier, else measured now with the loaded model, 20 s or so."""
-    if found := recorded_encoding(model.ref.key, home):
+    if found := recorded_encoding(model.ref.own_key, home):
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    figures = _remembered(home, f"encoding {model.ref.key}", lambda: _encode(model))
+    figures = _remembered(home, f"encoding {model.ref.own_key}", lambda: _encode(model))
     return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured")
 
 

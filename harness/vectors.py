@@ -18,13 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
-from harness.spec import Role, Similarity, UserError
+from harness.spec import Role, Similarity, Storage, UserError
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 1 << 20
@@ -34,8 +34,6 @@ ENDS = 1024
 """One text in so many ends its shard, if that holds `SHARD_LEAST` by then: collections that differ in some texts cut
 alike again after the next such text."""
 BLOCK_ROWS = 65_536
-Storage = Literal["float32", "float16"]
-"""How vectors are kept. They are compared in at least float32 either way."""
 
 
 class Chunk(NamedTuple):

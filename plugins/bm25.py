@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness import LexicalModel, ModelSpec, Option, hookimpl
-from harness.registry import missing_extra
+from harness.modelref import missing_extra
 from harness.spec import Options, UserError
 
 OPTIONS = {

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.registry import missing_extra
+from harness.modelref import missing_extra
 from harness.spec import Document, Hits, PluginError, Query, UserError
 
 _MARGIN = 100

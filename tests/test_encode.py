@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from harness import ModelSpec, vectors
 from harness.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts, wrong
+from harness.modelref import ModelRef
 from harness.prepared import Prepared
-from harness.registry import ModelRef
 from harness.spec import DenseModel, PluginError, Role, TokenModel, UserError
 from harness.vectors import Vectors, VectorStore
 from tests.conftest import write_dataset

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.index import MEMORY, search
+from harness.index import MEMORY, Limits, search
 from harness.spec import Similarity, UserError
 from harness.vectors import Vectors
 
@@ -54,7 +54,7 @@ def test_equals_float64_brute_force_whatever_the_block_sizes(n, d, cosine, simil
     # "cpu:0" is torch's name of the processor: the way that a GPU goes, on a machine that has none.
     for rows_in_shard, memory, device in ((n, MEMORY, "cpu"), (997, 8 << 20, "cpu"), (256, 40 << 20, "cpu:0")):
         stored = split(vectors, rows_in_shard)
-        found = list(search(queries, stored, centre, 100, similarity, memory=memory, device=device))
+        found = list(search(queries, stored, centre, 100, similarity, limits=Limits(memory, device)))
         for hits, (rows, scores) in zip(found, expected, strict=True):
             assert hits.rows.tolist() == rows
             np.testing.assert_allclose(hits.scores, scores, rtol=1e-12, atol=1e-12)
@@ -106,9 +106,13 @@ def test_equals_faiss_where_rounding_decides_nothing() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_finds_the_same() -> None:
+    if not pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("there is no GPU here")
     vectors, queries = anisotropic(50_000, 128, 0.9, seed=15), anisotropic(70, 128, 0.9, seed=16)
     centre = vectors.mean(axis=0, dtype=np.float64)
-    one, other = (list(search(queries, split(vectors, 9_999), centre, 500, "euclidean", device=d)) for d in DEVICES)
+    one, other = (
+        list(search(queries, split(vectors, 9_999), centre, 500, "euclidean", limits=Limits(device=d))) for d in DEVICES
+    )
     for ours, theirs in zip(one, other, strict=True):
         assert ours.rows.tolist() == theirs.rows.tolist()
         assert ours.scores.tolist() == theirs.scores.tolist()
@@ -117,23 +121,23 @@ def test_a_gpu_finds_the_same() -> None:
 def test_memory_too_small_for_one_query_is_refused() -> None:
     vectors = anisotropic(3_000, 768, 0.5, seed=13)
     with pytest.raises(UserError, match=r"allow more: --memory \d+MB") as refusal:
-        list(search(vectors[:2], Vectors.of(vectors), np.zeros(768), 1000, "euclidean", memory=100_000))
-    advised = int(str(refusal.value).rpartition("--memory ")[2].removesuffix("MB.")) << 20
-    list(search(vectors[:2], Vectors.of(vectors), np.zeros(768), 1000, "euclidean", memory=advised))
+        list(search(vectors[:2], Vectors.of(vectors), np.zeros(768), 1000, "euclidean", limits=Limits(100_000)))
+    advised = int(str(refusal.value).rpartition("--memory ")[2].removesuffix("MB.")) * 10**6
+    list(search(vectors[:2], Vectors.of(vectors), np.zeros(768), 1000, "euclidean", limits=Limits(advised)))
 
 
 HARD_LIMIT = """
 import resource, sys
 import numpy as np
-from harness.index import search
+from harness.index import Limits, search
 from harness.vectors import Vectors
 memory, path = int(sys.argv[1]), sys.argv[2]
 documents, queries = np.load(path, mmap_mode="r"), np.load(path, mmap_mode="r")[:1000].astype(np.float32)
 centre = np.zeros(documents.shape[1])
-list(search(queries[:20], Vectors.of(documents[:3000]), centre, 100, "euclidean", memory=1 << 24))  # threads, libraries
+list(search(queries[:20], Vectors.of(documents[:3000]), centre, 100, "euclidean", limits=Limits(1 << 24)))
 used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
-hits = search(queries, Vectors.of(documents), centre, 100, "euclidean", memory=memory)
+hits = search(queries, Vectors.of(documents), centre, 100, "euclidean", limits=Limits(memory))
 print(sum(int(found.rows[0]) == place for place, found in enumerate(hits)))
 """
 

@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "fetch": {"spec", "atomic", "download", "weights"},
     "composite": {"spec"},
     "expression": {"spec"},
-    "registry": {"spec", "atomic", "hookspecs", "catalog", "composite", "expression"},
+    "modelref": {"spec", "atomic"},
+    "registry": {"modelref", "spec", "atomic", "hookspecs", "catalog", "composite", "expression"},
     "catalog": {"spec", "atomic"},
     "download": {"spec", "atomic"},
     "archive": {"spec", "atomic", "download"},
@@ -41,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "named": {"spec", "catalog", "dataset", "delivery", "registry"},
     "manifest": set(),
     "store": {"spec", "atomic", "measure"},
-    "prepared": {"spec", "composite", "vectors", "encode", "registry", "fetch", "weights", "dataset"},
+    "prepared": {"spec", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset"},
     "lexical": {"spec", "atomic", "corpus", "prepared"},
     "clock": set(),
     "device": {"spec", "catalog"},
@@ -49,11 +50,11 @@ ALLOWED: dict[str, set[str]] = {
     "throughput": {
         *("spec", "atomic", "encode", "index", "lexical", "manifest", "prepared", "vectors", "workload"),
     },
-    "pace": {"spec", "device", "prepared", "registry", "throughput", "weights"},
-    "plan": {"pace", "workload"},
+    "pace": {"spec", "device", "prepared", "modelref", "throughput", "weights"},
+    "plan": {"index", "pace", "workload"},
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "vectors"},
     "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
-    "check": {"spec", "composite", "encode", "prepared", "registry", "rerank"},
+    "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.expression import split_options
-from harness.registry import Registry, load_registry, missing_extra
+from harness.modelref import missing_extra
+from harness.registry import Registry, load_registry
 from harness.spec import UserError
 
 

@@ -19,8 +19,10 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    search_limits,
+    search_options,
 )
-from harness.spec import UserError
+from harness.spec import Storage, UserError
 
 
 @click.command("benchmark")
@@ -47,6 +49,7 @@ from harness.spec import UserError
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     help="For every dense model and reranker named.",
 )
+@search_options
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
 @click.option(
     "--results",
@@ -67,6 +70,9 @@ def command(
     datasets: tuple[str, ...],
     suites: tuple[str, ...],
     dtype: str | None,
+    storage: Storage,
+    memory: int,
+    search_device: str,
     measures: str | None,
     results: Path,
     force: bool,
@@ -88,7 +94,7 @@ def command(
         raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
     registry = state.registry(plugins)
     refs = [registry.model(text) for text in dict.fromkeys(models)]
-    refs = [ref.passing(dtype=dtype) if dtype else ref for ref in refs]
+    refs = [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
     names = measure_names(measures) if measures else MEASURES
     cells = []
     with progress_bar() as progress:
@@ -101,6 +107,7 @@ def command(
             home=state.home,
             results=ResultStore(made(results, "choose another folder with --results")),
             measures=names,
+            limits=search_limits(memory, search_device),
             force=force,
             offline=offline,
             command=state.command,

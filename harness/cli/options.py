@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from harness.cli.main import State
+from harness.cli.quantity import Bytes
 from harness.spec import Progress
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from harness.index import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +47,51 @@ def dataset_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def search_options(command: F) -> F:
+    """``--storage``, ``--memory`` and ``--search-device``."""
+    for option in (
+        click.option(
+            "--search-device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="Where exact search runs: on the GPU if there is one.",
+        ),
+        click.option(
+            "--memory", type=Bytes(), default="2GB", show_default=True, help="What exact search may take at the most."
+        ),
+        click.option(
+            "--storage",
+            type=click.Choice(["float32", "float16"]),
+            default="float32",
+            show_default=True,
+            help="How document vectors are kept; float16 takes half the disk, and a row of its own.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def search_limits(memory: int, search_device: str) -> Limits:
+    """What those options mean on this machine."""
+    from harness.index import Limits
+
+    return Limits(memory, _gpu() if search_device == "auto" else search_device)
+
+
+def _gpu() -> str:
+    """``cuda`` where torch can use one; told from the driver first, because asking torch takes seconds."""
+    from harness.manifest import machine
+
+    if not machine()["gpus"]:
+        return "cpu"
+    try:
+        import torch
+    except ImportError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def completing(*kinds: Literal["models", "datasets", "groups"]) -> Callable[..., list[CompletionItem]]:

@@ -12,7 +12,7 @@ import click
 from harness.cli.benchmark import command as benchmark
 from harness.cli.main import State
 from harness.cli.options import pass_state, print_json, print_table, progress_bar
-from harness.spec import UserError
+from harness.spec import Role, Storage, UserError
 
 if TYPE_CHECKING:
     from harness.device import Device
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 @click.command("plan", params=list(benchmark.params))
 @click.option("--device", help="Plan for t4, a100 or h100 instead of this machine.")
 @click.option("--price", type=click.FloatRange(min=0), help="USD an hour (default: the device's, approximate).")
-@click.option(
-    "--storage",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Numbers that vectors are stored in.",
-)
 @pass_state
 def command(
     state: State,
@@ -44,7 +37,8 @@ def command(
     as_json: bool,
     device: str | None,
     price: float | None,
-    storage: str,
+    storage: Storage,
+    memory: int,
     **settings: Any,
 ) -> None:
     """Say what a benchmark with the same arguments will take, before any of it is done.
@@ -63,7 +57,7 @@ def command(
     price = target.price if target and price is None else price
     registry = state.registry(plugins)
     refs = [registry.model(text) for text in dict.fromkeys(models)]
-    refs = [ref.passing(dtype=dtype) if dtype else ref for ref in refs]
+    refs = [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
     choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
     cells: list[Forecast] = []
     totals: list[Forecast] = []
@@ -74,7 +68,7 @@ def command(
             ready = prepared(ref, state.home, progress)
             paces.append(pace(ref, ready, state.home, target, progress))
             stored = _stored(ready, work, state.home) if target is None else {}
-            conditions = Conditions(price, STORAGE[storage], stored=stored)
+            conditions = Conditions(price, STORAGE[storage], memory, stored=stored)
             own = [_cell(paces[-1], ready, each, conditions, target, state, **settings) for each in work]
             cells += own
             totals.append(total(paces[-1].label, own, paces[-1:]))
@@ -96,16 +90,15 @@ def command(
 def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
     """What of vectors and indexes need not be made again, where the datasets are here."""
     from harness.lexical import RECORD
-    from harness.vectors import VectorStore
 
     found = {}
     for each in work:
         if isinstance(model, str) or each.dataset is None:
             continue
-        key, corpus = model.ref.key, each.dataset.corpus.sha256
-        collections = {"document": corpus, "query": each.dataset.fingerprint["queries"]}
-        here = {role for role, name in collections.items() if VectorStore(home, key, role).read_list(name)}  # type: ignore[arg-type]
-        if (home / "indexes" / key[:32] / corpus[:32] / RECORD).is_file():
+        ref, corpus = model.ref, each.dataset.corpus.sha256
+        collections: dict[Role, str] = {"document": corpus, "query": each.dataset.fingerprint["queries"]}
+        here: set[str] = {role for role, name in collections.items() if model.store(role).read_list(name)}
+        if (home / "indexes" / ref.key[:32] / corpus[:32] / RECORD).is_file():
             here.add("index")
         found[model.label, each.label] = frozenset(here)
     return found

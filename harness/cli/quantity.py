@@ -1,6 +1,25 @@
-"""Amounts, bytes and durations, written for people."""
+"""Amounts, bytes and durations, written for people and by them."""
 
 from __future__ import annotations
+
+import re
+
+import click
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click alone
+    """An amount of memory or disk as people type it: ``512MB``, ``2GB``, ``1.5GiB``, or plain bytes."""
+
+    name = "bytes"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes; powers of 1000, or of 1024 with an i."""
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?\s*", str(value))
+        if not found:
+            self.fail(f"{value!r} is no amount of bytes; write it as in 512MB or 2GB.", param, ctx)
+        return round(float(found[1]) * UNITS[(found[2] or "").replace("K", "k").replace("ki", "Ki")])
 
 
 def amount(number: int | None) -> str:

@@ -248,3 +248,30 @@ def test_windows_line_ends_and_byte_order_marks_change_no_figure(harness, toy) -
     for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
         (toy / name).write_bytes(b"\xef\xbb\xbf" + (toy / name).read_bytes().replace(b"\n", b"\r\n"))
     assert measured() == before
+
+
+def test_float16_storage_is_a_row_of_its_own_made_from_what_is_stored(harness, toy, home) -> None:
+    words = ["benchmark", "--plugin", BYTE_COUNTS, "-m", "byte-counts", "-m", "rrf(bm25,byte-counts)", "-d", toy]
+    assert harness(*words).code == 0
+    done = harness(*words, "--storage", "float16", "--memory", "64MB", "--search-device", "cpu")
+    assert done.code == 0, done.err
+    found = cells(Path("results"))
+    half = found["byte-counts:storage=float16", "toy"]
+    assert ("rrf(bm25,byte-counts:storage=float16)", "toy") in found
+    assert half["manifest"]["model"]["storage"] == "float16"
+    assert half["manifest"]["run"]["search"] == {"memory": 64_000_000, "device": "cpu"}
+    assert half["manifest"]["key"] != found["byte-counts", "toy"]["manifest"]["key"]
+    # Counts of letters are exact in float16, so everything else is equal.
+    assert half["measures"] == found["byte-counts", "toy"]["measures"]
+    kept = {file.parent.name for file in home.glob("vectors/*/*/*.npy")}
+    assert kept == {"document", "document-float16", "query"}
+    assert len({file.parents[1] for file in home.glob("vectors/*/*/*.npy")}) == 1
+
+
+def test_limits_that_cannot_be_kept_are_one_sentence(harness, toy) -> None:
+    words = ["benchmark", "--plugin", BYTE_COUNTS, "-m", "byte-counts", "-d", toy]
+    for given, said in (("little", "write it as in 512MB or 2GB"), ("1kB", "allow more: --memory ")):
+        done = harness(*words, "--memory", given)
+        assert done.code == 2
+        assert said in done.err
+        assert not list(Path("results").glob("*/*/result.json"))
