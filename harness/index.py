@@ -41,6 +41,10 @@ class Limits(NamedTuple):
     device: str = "cpu"
     """Where the products are computed: "cpu", or a device of torch's such as "cuda"."""
 
+    def rows(self, dim: int) -> int:
+        """Documents of a block, two of which take half of the memory at the most."""
+        return max(1, min(BLOCK_ROWS, self.memory // (16 * dim)))
+
 
 def search(
     queries: Floats,

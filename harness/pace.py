@@ -69,7 +69,7 @@ def pace(ref: ModelRef, model: Prepared | str, home: Path, device: Device | None
     try:
         exact = scanning(home, progress)
     except ImportError:
-        exact, note = None, note or "search not measured: pip install faiss-cpu"
+        exact, note = None, note or "search not measured: pip install numpy"
     dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
     return Pace(label, kind, found, None, exact, dim, size, absent, note)
 

@@ -96,7 +96,7 @@ def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: 
     found = Retrieval(counts={"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens})
     with clock.timed("geometry"):
         model.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
-        moments, sample = collect(documents.blocks(), len(documents))
+        moments, sample = collect(documents.blocks(limits.rows(documents.dim)), len(documents))
         found.geometry["documents"] = panel(moments, sample)
         found.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
     found.similarity = model.similarity

@@ -252,8 +252,8 @@ def test_a_full_disk_is_told_in_one_sentence_and_costs_no_finished_shard(
 ) -> None:
     place, limits = tight
     long = {f"long{number}": text for number, text in enumerate(texts(2, 51))}  # three shards of little data
-    short = {f"short{number}": f"word{number}" for number in range(4200)}  # one of 4096 x 32 x 4 bytes, and the rest
-    dataset = write_dataset(place / "mixed", {**long, **short}, {"q": "word7"}, [("q", "short7", 1)])
+    short = {f"short{number}": "word" for number in range(4200)}  # one of 4096 x 32 x 4 bytes, and the rest
+    dataset = write_dataset(place / "mixed", {**long, **short}, {"q": "word"}, [("q", "short7", 1)])
     tried = Bench(bench.plugin, dataset, ("slow",))
     process = tried.start(place, **limits)
     assert "The disk is full" in last_words(process)
