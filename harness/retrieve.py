@@ -26,6 +26,8 @@ class Retrieval:
     counts: dict[str, int] = field(default_factory=dict)
     geometry: dict[str, Any] = field(default_factory=dict)
     similarity: Similarity | None = None
+    index: dict[str, Any] = field(default_factory=dict)
+    """Of an approximate index: its figures, and what the manifest says of it."""
 
 
 def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock) -> Retrieval:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from harness.cli.options import (
     progress_bar,
 )
 from harness.spec import UserError
+
+if TYPE_CHECKING:
+    from harness.approximate import Recipe
 
 
 @click.command("benchmark")
@@ -45,6 +48,20 @@ from harness.spec import UserError
 @click.option(
     "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="For every dense model named."
 )
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="FACTORY",
+    help="Search dense models with this FAISS index too, and say what it costs against exact search.",
+)
+@click.option(
+    "--index-search",
+    "searches",
+    multiple=True,
+    metavar="NAME=N,...",
+    help="Its search parameters, as in nprobe=16; one for all, or one for each --index in order.",
+)
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
 @click.option(
     "--results",
@@ -65,6 +82,8 @@ def command(
     datasets: tuple[str, ...],
     suites: tuple[str, ...],
     dtype: str | None,
+    indexes: tuple[str, ...],
+    searches: tuple[str, ...],
     measures: str | None,
     results: Path,
     force: bool,
@@ -88,6 +107,10 @@ def command(
     refs = [registry.model(text) for text in dict.fromkeys(models)]
     refs = [ref.passing(dtype=dtype) if dtype and "dtype" in ref.spec.options else ref for ref in refs]
     names = measure_names(measures) if measures else MEASURES
+    recipes = _recipes(indexes, searches)
+    for ref in refs if recipes else ():
+        if ref.spec.kind != "dense":
+            _note(f"--index is for dense models; {ref.label} is searched as ever")
     cells = []
     with progress_bar() as progress:
         opened = open_all(
@@ -99,6 +122,7 @@ def command(
             home=state.home,
             results=ResultStore(made(results, "choose another folder with --results")),
             measures=names,
+            indexes=recipes,
             force=force,
             offline=offline,
             command=state.command,
@@ -125,8 +149,24 @@ def _note(sentence: str) -> None:
     click.echo(f"note: {sentence}", err=True)
 
 
+def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:
+    from harness.approximate import parse_recipe
+
+    if len(searches) not in (0, 1, len(factories)):
+        raise UserError(
+            f"There are {len(searches)} --index-search for {len(factories)} --index; give one for all, or one for each "
+            f"in the same order ('' for none)."
+        )
+    given = searches * len(factories) if len(searches) == 1 else searches or ("",) * len(factories)
+    if searches and not factories:
+        raise UserError("--index-search is for an index; name one, as in --index IVF64,Flat.")
+    return tuple(dict.fromkeys(parse_recipe(factory, search) for factory, search in zip(factories, given, strict=True)))
+
+
 def _row(cell: Any, names: tuple[str, ...]) -> dict[str, Any]:
     measures = cell.result["measures"] if cell.result else {}
     documents = (cell.result or {}).get("geometry", {}).get("documents", {})
     row = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
-    return row | {name: measures.get(name) for name in names} | {"isotropy": documents.get("isotropy")}
+    index = (cell.result or {}).get("index", {}).get("served", {})
+    recall = {"recall@10": index["recall@10"]} if index else {}
+    return row | {name: measures.get(name) for name in names} | {"isotropy": documents.get("isotropy")} | recall
