@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.approximate import parse_recipe
 from harness.cli.main import State
 from harness.manifest import machine
 from harness.named import open_named
 from harness.pipeline import Settings, benchmark
+from harness.recipe import parse_recipe
 from harness.registry import load_registry
 from harness.store import ResultStore
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib.util
 import json
-import re
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
+from harness.recipe import EXAMPLE, Recipe, reason, refused, set_parameters
 from harness.spec import Hits, Progress, Similarity, UserError
 from harness.vectors import Vectors
 
@@ -35,64 +35,9 @@ SEED = 0
 """Of the training sample; FAISS's own seeds are fixed."""
 TRAIN_ROWS, ROWS_PER_LIST = 65_536, 256
 """The training sample has this many rows, or 256 per inverted list (more, FAISS's k-means leaves unread)."""
-ADVISED_PER_LIST = 39
-"""Rows per centroid below which FAISS warns."""
 SERIAL_ROWS = 100_000
 QUERY_BLOCK = 1024
-PROBE_DIM = 720
-"""Dimension at which a factory string is tried before the model's is known."""
 INDEX, RECORD = "index.faiss", "record.json"
-EXAMPLE = (
-    'as in --index IVF64,Flat --index-search nprobe=8, or --index HNSW32, or --index SQ8, or --index "OPQ48,PQ48np"'
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to build an index and how to search it, as the user typed it."""
-
-    factory: str
-    """FAISS's index_factory string."""
-    search: str = ""
-    """FAISS's ParameterSpace string, as in ``nprobe=16``; empty: the index's defaults."""
-    lists: int = 0
-    """Inverted lists it has; 0: none, or not known before the dimension is."""
-
-    def label(self, model: str) -> str:
-        """The row's name. Before the model's options, whose values may hold anything, bars included."""
-        name, colon, options = model.partition(":")
-        return "|".join(filter(None, (name, self.factory, self.search))) + colon + options
-
-    def check(self, documents: int, where: str) -> None:
-        """UserError when there are fewer documents than inverted lists."""
-        if self.lists > documents:
-            fewer = max(1, documents // ADVISED_PER_LIST)
-            raise UserError(
-                f"{self.factory} has {self.lists} inverted lists, but {where} has {documents} vectors to train them "
-                f"on; name at most {documents} lists (well trained: {fewer}), as in --index IVF{fewer},Flat."
-            )
-
-
-def parse_recipe(factory: str, search: str = "") -> Recipe:
-    """A recipe, checked as far as it can be before the dimension is known; UserError names what FAISS says of it."""
-    if importlib.util.find_spec("faiss") is None:
-        raise UserError('--index needs faiss, which is not installed; type: pip install "faiss-cpu>=1.10"')
-    import faiss
-
-    factory, search = factory.strip(), search.strip()
-    if not re.fullmatch(r"[\w,()+.-]+", factory) or re.search(r"\d{8}", factory):
-        raise UserError(f"{factory!r} is not a FAISS factory string; type one {EXAMPLE}.")
-    if search and not re.fullmatch(r"\w+=\d+(\.\d+)?(,\w+=\d+(\.\d+)?)*", search):
-        raise UserError(f"{search!r} is not what FAISS calls search parameters; type some {EXAMPLE}.")
-    try:
-        index = faiss.index_factory(PROBE_DIM, factory)
-    except RuntimeError as error:
-        if re.search("could not parse|unbalanced|stoi", str(error)):
-            raise _refused(factory, error) from error
-        return Recipe(factory, search)  # what else it lacks may be the dimension's fault
-    inverted = faiss.try_extract_index_ivf(index)
-    _set(index, search, factory)
-    return Recipe(factory, search, inverted.nlist if inverted else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +69,10 @@ class Built(NamedTuple):
 
     folder: Path
     record: Record
+
+
+Answer = list[tuple[NDArray[np.float32], NDArray[np.int64]]]
+"""Distances and rows [block of queries, k] as FAISS gives them; row -1: it found no more."""
 
 
 class Contents(NamedTuple):
@@ -171,7 +120,7 @@ def build(
                 index.add(np.ascontiguousarray(block))
                 progress(f"building {recipe.factory}", int(index.ntotal), n)
         except RuntimeError as error:
-            raise _refused(recipe.factory, error, dim, n) from error
+            raise refused(recipe.factory, error, dim, n) from error
         seconds = time.perf_counter() - start
         _write(index, made / INDEX)
         size, digest = (made / INDEX).stat().st_size, sha256_file(made / INDEX)
@@ -196,31 +145,29 @@ def load(built: Built, recipe: Recipe) -> Any:
     if sha256_file(path) != built.record.sha256:
         raise UserError(f"{path} changed while it was in use; run the same command again.")
     index = faiss.read_index(str(path))
-    _set(index, recipe.search, recipe.factory)
+    set_parameters(index, recipe.search, recipe.factory)
     return index
 
 
-def search(index: Any, queries: NDArray[np.float32], k: int, similarity: Similarity) -> tuple[list[Hits], float]:
-    """Per query its k nearest documents by the index's own reckoning, and the seconds for all of them.
-
-    Queries are of unit length already where the similarity is cosine. Scores are comparable to exact search's, -|q - x|
-    or q.x, but estimates where vectors are stored compressed. Fewer than k come where the index finds fewer; ties with
-    the k-th are cut as FAISS does. A few queries are searched beforehand, for caches and threads to be warm.
-    """
+def search(index: Any, queries: NDArray[np.float32], k: int) -> Answer:
+    """Per query its k nearest documents by the index's own reckoning; queries as the vectors are (of unit length for
+    cosine). UserError when FAISS refuses."""
     k = min(k, index.ntotal)
-    found: list[Hits] = []
     try:
-        index.search(queries[:8], k)
-        start = time.perf_counter()
-        parts = [index.search(queries[i : i + QUERY_BLOCK], k) for i in range(0, len(queries), QUERY_BLOCK)]
-        seconds = time.perf_counter() - start
+        return [index.search(queries[i : i + QUERY_BLOCK], k) for i in range(0, len(queries), QUERY_BLOCK)]
     except RuntimeError as error:
-        raise UserError(f"FAISS could not search the index ({_reason(error)}); type parameters {EXAMPLE}.") from error
-    for distances, rows in parts:
+        raise UserError(f"FAISS could not search the index ({reason(error)}); type parameters {EXAMPLE}.") from error
+
+
+def hits(answer: Answer, similarity: Similarity) -> list[Hits]:
+    """The answer as hits with scores comparable to exact search's, -|q - x| or q.x: estimates where vectors are stored
+    compressed. Fewer than k where the index finds fewer; ties with the k-th are cut as FAISS does."""
+    found = []
+    for distances, rows in answer:
         wide = distances.astype(np.float64)
         scores = wide if similarity == "dot" else -np.sqrt(np.maximum(wide, 0.0))
         found += [Hits(r[r >= 0], s[r >= 0]) for r, s in zip(rows, scores, strict=True)]
-    return found, seconds
+    return found
 
 
 def _empty(recipe: Recipe, dim: int, similarity: Similarity) -> Any:
@@ -230,22 +177,12 @@ def _empty(recipe: Recipe, dim: int, similarity: Similarity) -> Any:
     try:
         return faiss.index_factory(dim, recipe.factory, metric)
     except RuntimeError as error:
-        raise _refused(recipe.factory, error, dim) from error
+        raise refused(recipe.factory, error, dim) from error
 
 
 def _sample(vectors: Vectors, rows: int) -> NDArray[np.float32]:
     chosen = np.random.default_rng(SEED).choice(len(vectors), rows, replace=False)
     return vectors.gather(np.sort(chosen).astype(np.int64))
-
-
-def _set(index: Any, search: str, factory: str) -> None:
-    import faiss
-
-    try:
-        faiss.ParameterSpace().set_index_parameters(index, search)  # type: ignore[arg-type]  # as overloads are stubbed
-    except RuntimeError as error:
-        reason = _reason(error).removeprefix("ParameterSpace::set_index_parameter:")
-        raise UserError(f"FAISS cannot search {factory} with {search!r} ({reason}); type some {EXAMPLE}.") from error
 
 
 def _write(index: Any, path: Path) -> None:
@@ -254,7 +191,9 @@ def _write(index: Any, path: Path) -> None:
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as error:  # FAISS gives the disk's errors as text
-        raise OSError(errno.ENOSPC if "No space" in str(error) else errno.EIO, _reason(error), str(path)) from error
+        known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        code = next((code for code in known if os.strerror(code) in str(error)), errno.EIO)
+        raise OSError(code, reason(error), str(path)) from error
 
 
 @contextmanager
@@ -277,21 +216,3 @@ def _intact(folder: Path) -> Record | None:
     except (OSError, ValueError, TypeError):
         pass
     return None
-
-
-def _reason(error: RuntimeError) -> str:
-    """What FAISS says, without where in its source it says so."""
-    text = re.sub(r"^Error in .* at \S+:\d+: ", "", str(error).strip(), flags=re.DOTALL)
-    return re.sub(r"^Error: '.*?' failed:? ?", "", text) or str(error)
-
-
-def _refused(factory: str, error: RuntimeError, dim: int = 0, documents: int = 0) -> UserError:
-    """FAISS's refusal of a factory string, as a sentence."""
-    few = re.search(r"as large as number of clusters \((\d+)\)", str(error))
-    if few:
-        return UserError(
-            f"{factory} learns {few[1]} centroids, but there are only {documents} vectors to train them on; "
-            f"name an index with fewer (PQ48x4 has 16 a part), or one without training, as in --index HNSW32 or SQ8."
-        )
-    at = f" of {dim} dimensions" if dim else ""
-    return UserError(f"FAISS makes no index {factory!r}{at} ({_reason(error)}); type one {EXAMPLE}.")

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.approximate import Recipe
 from harness.atomic import content_key
 from harness.clock import Clock
 from harness.dataset import Dataset
@@ -19,6 +18,7 @@ from harness.indexed import Indexed, costs
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
 from harness.prepared import Prepared
+from harness.recipe import Recipe
 from harness.registry import ModelRef
 from harness.retrieve import Retrieval, retrieve
 from harness.run import Ranking, rank, run_writer

@@ -23,7 +23,7 @@ from harness.cli.options import (
 from harness.spec import UserError
 
 if TYPE_CHECKING:
-    from harness.approximate import Recipe
+    from harness.recipe import Recipe
 
 
 @click.command("benchmark")
@@ -150,7 +150,7 @@ def _note(sentence: str) -> None:
 
 
 def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:
-    from harness.approximate import parse_recipe
+    from harness.recipe import parse_recipe
 
     if len(searches) not in (0, 1, len(factories)):
         raise UserError(

@@ -62,10 +62,10 @@ def export_command(
     The folder holds index.faiss, ids.txt (line i is the document of row i) and about.json, which says how to ask.
     The index is built in memory, whole; Flat takes 4 bytes for every dimension of every document.
     """
-    from harness.approximate import parse_recipe
     from harness.export import export, refuse_existing
     from harness.named import open_named
     from harness.prepared import Prepared
+    from harness.recipe import parse_recipe
 
     registry = state.registry(plugins)
     ref = registry.model(model)
