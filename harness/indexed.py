@@ -29,7 +29,7 @@ SERVED = 10
 CUTS = (10, 100, 1000)
 """Depths at which recall is told."""
 SERVED_MEASURE = "nDCG@10"
-ROUNDS, ENOUGH_SECONDS, LONG_SECONDS = 10, 2.0, 30.0
+ROUNDS, ENOUGH_SECONDS, LONG_SECONDS = 100, 2.0, 30.0
 """A search is timed this many times, or until so many seconds have gone; one that takes long is timed once."""
 Work = TypeVar("Work")
 
