@@ -1,4 +1,5 @@
-"""``python -m benchmarks [NAME ...]``: runs the named comparisons (all by default) and prints a Markdown table."""
+"""``python -m benchmarks [NAME ...]``: runs the named comparisons (all by default) and prints a Markdown table;
+``python -m benchmarks approximate [MODEL [DATASET ...]]``: what approximate indexes find, cost and take."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 from tabulate import tabulate
 
-from benchmarks import bm25, encode, search
+from benchmarks import approximate, bm25, encode, search
 from harness.manifest import machine
 
 Contest = dict[str, Callable[[], object]]
@@ -55,4 +56,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] == ["approximate"]:
+        approximate.main(*sys.argv[2:])
+    else:
+        main(sys.argv[1:])

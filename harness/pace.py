@@ -66,10 +66,7 @@ def pace(ref: ModelRef, model: Prepared | str, home: Path, device: Device | None
         found, note = _assumed(ref, device)
     elif not isinstance(model, str):
         found = _measured(label, lambda: encoding(model, home, progress))
-    try:
-        exact = scanning(home, progress)
-    except ImportError:
-        exact, note = None, note or "search not measured: pip install numpy"
+    exact = scanning(home, progress)
     dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
     return Pace(label, kind, found, None, exact, dim, size, absent, note)
 

@@ -8,17 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.atomic import alone, content_key
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.hubness import Hubness
 from harness.index import Limits
+from harness.indexed import Indexed, costs
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
+from harness.recipe import Recipe
 from harness.retrieve import Retrieval, retrieve
 from harness.run import Ranking, rank, run_writer
 from harness.spec import PluginError, Progress, UserError
@@ -39,6 +41,8 @@ class Settings:
     measures: tuple[str, ...] = MEASURES
     k: int = K
     limits: Limits = Limits()  # noqa: RUF009 (immutable)
+    indexes: tuple[Recipe, ...] = ()
+    """Each one a further row for every dense model, held against its exact one."""
     force: bool = False
     offline: bool = False
     command: str = ""
@@ -64,42 +68,56 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
     """
     ready = [Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress) for ref in models]
+    if any(model.ref.spec.kind == "dense" for model in ready):
+        for recipe in settings.indexes:
+            for dataset in datasets:
+                recipe.check(len(dataset.corpus), dataset.label)
     for model in ready:
         for dataset in datasets:
-            yield _cell(model, dataset, settings)
+            exact = _cell(model, dataset, settings)
+            yield exact
+            if model.ref.spec.kind == "dense":
+                indexed = Indexed(model, dataset, settings.k, settings.limits)
+                for recipe in settings.indexes:
+                    yield _cell(model, dataset, settings, _Way(recipe, indexed, exact.result))
 
 
-def cell_key(model: Prepared, dataset: Dataset, settings: Settings) -> str:
+def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None = None) -> str:
     """What a finished cell is recognised by."""
     parts = {"model": model.ref.key, "dataset": dataset.fingerprint, "limit": dataset.limit}
-    return content_key({**parts, "revision": REVISION, "k": settings.k, "measures": list(settings.measures)})
+    index = {"index": [recipe.factory, recipe.search]} if recipe else {}
+    return content_key({**parts, "revision": REVISION, "k": settings.k, "measures": list(settings.measures), **index})
 
 
-def _cell(model: Prepared, dataset: Dataset, settings: Settings) -> Cell:
+class _Way(NamedTuple):
+    """An approximate index to search with, and what it is held against."""
+
+    recipe: Recipe
+    indexed: Indexed
+    exact: Result | None
+    """The exact cell; None when it failed."""
+
+
+def _cell(model: Prepared, dataset: Dataset, settings: Settings, way: _Way | None = None) -> Cell:
     """The finished cell, or else the one made now. Of several processes that want it, one makes it; the others wait."""
-    key = cell_key(model, dataset, settings)
-    lock, deed = settings.home / "locks" / key[:32], f"computes {model.label} on {dataset.label}"
-    if found := _finished(model, dataset, key, settings):
+    label = way.recipe.label(model.label) if way else model.label
+    work = _Work(model, dataset, label, cell_key(model, dataset, settings, way.recipe if way else None), settings, way)
+    if found := work.finished():
         return found
-    with alone(lock, settings.progress, deed):
-        return _finished(model, dataset, key, settings) or _made(model, dataset, key, settings)
+    with alone(settings.home / "locks" / work.key[:32], settings.progress, f"computes {label} on {dataset.label}"):
+        return work.finished() or _made(work)
 
 
-def _finished(model: Prepared, dataset: Dataset, key: str, settings: Settings) -> Cell | None:
-    found = None if settings.force else settings.results.finished(model.label, dataset.label, key)
-    return Cell(model.label, dataset.label, "cached", found) if found else None
-
-
-def _made(model: Prepared, dataset: Dataset, key: str, settings: Settings) -> Cell:
-    work = _Work(model, dataset, key, settings)
+def _made(work: _Work) -> Cell:
+    label, dataset, settings = work.label, work.dataset.label, work.settings
     try:
-        return Cell(model.label, dataset.label, "ok", settings.results.write(model.label, dataset.label, work.run))
+        return Cell(label, dataset, "ok", settings.results.write(label, dataset, work.run))
     except UserError:
         raise
     except Exception as error:  # the cell boundary: recorded, and the other cells go on
         reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
         settings.results.write_failure(work.result("failed", {}) | {"reason": reason})
-        return Cell(model.label, dataset.label, "failed", None, reason)
+        return Cell(label, dataset, "failed", None, reason)
     finally:
         settings.progress("", 0, 0)
 
@@ -110,16 +128,23 @@ class _Work:
 
     model: Prepared
     dataset: Dataset
+    label: str
     key: str
     settings: Settings
+    way: _Way | None
     started: str = field(default_factory=lambda: _now())
     clock: Clock = field(default_factory=Clock)
     found: Retrieval = field(default_factory=Retrieval)
 
+    def finished(self) -> Cell | None:
+        """The cell as it is stored, where it is whole and nothing it depends on has changed."""
+        stored = self.settings.results.finished(self.label, self.dataset.label, self.key)
+        return Cell(self.label, self.dataset.label, "cached", stored) if stored and not self.settings.force else None
+
     def run(self, folder: Path) -> Result:
         """Does all the work of the cell, writing its files into the folder."""
         dataset, hubs = self.dataset, Hubness()
-        self.found = retrieve(self.model, dataset, self.settings.k, self.clock, self.settings.limits)
+        self.found = self._retrieve()
         with self.clock.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
 
             def rankings() -> Iterator[Ranking]:
@@ -138,12 +163,22 @@ class _Work:
         self.found.counts["missing"] = scores.missing
         return self.result("ok", scores.mean())
 
+    def _retrieve(self) -> Retrieval:
+        if self.way is None:
+            return retrieve(self.model, self.dataset, self.settings.k, self.clock, self.settings.limits)
+        if self.way.exact is None:
+            raise PluginError("the exact search it is to be held against failed")
+        found = self.way.indexed.retrieve(self.way.recipe, self.clock)
+        found.geometry = {side: self.way.exact["geometry"][side] for side in ("documents", "queries")}
+        return found
+
     def result(self, status: str, measures: dict[str, float]) -> Result:
         """The content of result.json. What changes from run to run is in command, seconds and manifest.run alone."""
-        ref, dataset = self.model.ref, self.dataset
+        ref, dataset, index = self.model.ref, self.dataset, self.found.index
+        exact = self.way.exact["measures"] if self.way and self.way.exact else {}
         return {
             "schema": SCHEMA,
-            "model": self.model.label,
+            "model": self.label,
             "dataset": dataset.label,
             "split": dataset.split,
             "status": status,
@@ -152,6 +187,7 @@ class _Work:
             "command": self.settings.command,
             "measures": measures,
             "geometry": self.found.geometry,
+            **({"index": costs(index["figures"], measures, exact)} if index and measures else {}),
             "seconds": {phase: round(spent, 4) for phase, spent in self.clock.seconds.items()},
             "counts": {
                 "documents": len(dataset.corpus),
@@ -171,7 +207,9 @@ class _Work:
                     "notes": dataset.notes,
                 },
                 "k": self.settings.k,
-                "seeds": {},  # nothing here draws at random; models that do state theirs in their options
+                **({"index": index["manifest"]} if index else {}),
+                # models that draw at random state their seeds in their options
+                "seeds": {"index": index["manifest"]["seed"]} if index else {},
                 "ties": "score descending, then document id descending",
                 "run": {
                     "started": self.started,

@@ -42,6 +42,9 @@ class Retrieval:
                     whole[name] = whole.get(name, 0) + count
         return whole
 
+    index: dict[str, Any] = field(default_factory=dict)
+    """Of an approximate index: its figures, and what the manifest says of it."""
+
 
 def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
     """Searches a dataset with a model of any kind.

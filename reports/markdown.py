@@ -26,6 +26,20 @@ GEOMETRY = (
 )
 """Column -> where it lies in the result's geometry, and its format."""
 ISOTROPY = ("geometry", "documents", "isotropy")
+INDEX = (
+    ("recall@10", ("served", "recall@10"), ".4f"),
+    ("nDCG@10 exact", ("exact", "nDCG@10"), ".4f"),
+    ("nDCG@10 cost", ("served", "cost", "nDCG@10"), "+.4f"),
+    ("queries/s", ("served", "queries_per_second", "approximate"), ".1f"),
+    ("exact queries/s", ("served", "queries_per_second", "exact"), ".1f"),
+    ("recall@100", ("recall@100",), ".4f"),
+    ("recall@1000", ("recall@1000",), ".4f"),
+    ("bytes", ("bytes",), ",d"),
+    ("vectors' bytes", ("vectors_bytes",), ",d"),
+    ("build s", ("build_seconds",), ".2f"),
+    ("trained on", ("train_sample",), ",d"),
+)
+"""Column -> where it lies in the result's index, and its format."""
 PHASES = ("encode_documents", "encode_queries", "index", "search", "measure", "geometry")
 """Order of the cost columns; phases not named here come after."""
 
@@ -35,6 +49,7 @@ def markdown(board: Leaderboard) -> str:
     sections = [
         *_scores(board, board.datasets, board.cells, board.averages),
         *_scores(board, board.partial_datasets, board.partial_cells, (), title=" on some queries only"),
+        *_approximate([cell for cell in board.rows() if cell.ok and isinstance(cell.get("index"), dict)]),
         *_geometry([cell for cell in board.rows() if cell.ok]),
         *_cost([cell for cell in board.rows() if cell.ok]),
         "## Notes",
@@ -129,6 +144,21 @@ def _emphasise(values: Sequence[float | None], marked: Sequence[bool], instead: 
     return [
         text + (r"\*" if number and mark else "") for text, number, mark in zip(shown, numbers, marked, strict=True)
     ]
+
+
+def _approximate(cells: Sequence[Cell]) -> list[str]:
+    if not cells:
+        return []
+    rows = [
+        [escape(c.model), escape(c.dataset), *(_number(c.get("index", *keys), form) for _, keys, form in INDEX)]
+        for c in cells
+    ]
+    caption = (
+        "Against exact search of the same vectors on the same machine. Recall@10, the cost (exact minus approximate) "
+        "and queries per second are of a search for 10 documents, as a server asks; recall@100, recall@1000 and the "
+        "scores above are of the run, whose depth lets a graph search more widely. Bytes are the index file's."
+    )
+    return ["## Approximate indexes", caption, _table(["model", "dataset", *(name for name, _, _ in INDEX)], rows)]
 
 
 def _geometry(cells: Sequence[Cell]) -> list[str]:

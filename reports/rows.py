@@ -10,7 +10,7 @@ from typing import Any
 from reports.leaderboard import MEASURE, Cell, Leaderboard
 
 IDENTITY = ("model", "dataset", "split", "status", "partial", "in_domain", "reason")
-SECTIONS = ("measures", "geometry", "seconds", "counts")
+SECTIONS = ("measures", "index", "geometry", "seconds", "counts")
 MANIFEST = (
     ("k",),
     ("key",),
@@ -32,7 +32,7 @@ def rows(board: Leaderboard) -> list[dict[str, Any]]:
     cells = board.rows()
     columns: dict[str, None] = dict.fromkeys(IDENTITY)
     for section in SECTIONS:
-        columns |= {name: None for cell in cells for name, _ in _scalars(section, cell.get(section))}
+        columns |= {name: None for cell in cells for name, _ in _scalars(section, cell.get(section) or {})}
     return [columns | _row(cell) for cell in cells]
 
 
@@ -68,7 +68,7 @@ def content(board: Leaderboard) -> dict[str, Any]:
 def _row(cell: Cell) -> dict[str, Any]:
     row = {name: cell.get(name) for name in IDENTITY}
     for section in SECTIONS:
-        row |= dict(_scalars(section, cell.get(section)))
+        row |= dict(_scalars(section, cell.get(section) or {}))
     return row | {".".join(("manifest", *keys)): cell.get("manifest", *keys) for keys in MANIFEST}
 
 

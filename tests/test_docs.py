@@ -86,6 +86,11 @@ def parsed(line: str) -> click.Context:
     context = click.Context(cli, obj=State())
     command = cli.get_command(context, name)
     assert command is not None, f"there is no command {name}"
+    while isinstance(command, click.Group) and rest:
+        context = click.Context(command, info_name=name, parent=context)
+        name, *rest = rest
+        command = command.get_command(context, name)
+        assert command is not None, f"there is no command {name}"
     return command.make_context(name, rest, parent=context)
 
 

@@ -55,6 +55,13 @@ ALLOWED: dict[str, set[str]] = {
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "vectors"},
     "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
     "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank"},
+    "recipe": {"spec"},
+    "approximate": {"spec", "atomic", "recipe", "vectors"},
+    "indexed": {
+        *("spec", "approximate", "clock", "dataset", "index", "measure", "prepared"),
+        *("recipe", "retrieve", "run", "vectors"),
+    },
+    "export": {"spec", "approximate", "atomic", "dataset", "prepared", "recipe"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,9 @@ from harness.cli.options import (
     search_options,
 )
 from harness.spec import Storage, UserError
+
+if TYPE_CHECKING:
+    from harness.recipe import Recipe
 
 
 @click.command("benchmark")
@@ -50,6 +53,20 @@ from harness.spec import Storage, UserError
     help="For every dense model and reranker named.",
 )
 @search_options
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="FACTORY",
+    help="Search dense models with this FAISS index too, and say what it costs against exact search.",
+)
+@click.option(
+    "--index-search",
+    "searches",
+    multiple=True,
+    metavar="NAME=N,...",
+    help="Its search parameters, as in nprobe=16; one for all, or one for each --index in order.",
+)
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
 @click.option(
     "--results",
@@ -73,6 +90,8 @@ def command(
     storage: Storage,
     memory: int,
     search_device: str,
+    indexes: tuple[str, ...],
+    searches: tuple[str, ...],
     measures: str | None,
     results: Path,
     force: bool,
@@ -96,6 +115,10 @@ def command(
     refs = [registry.model(text) for text in dict.fromkeys(models)]
     refs = [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
     names = measure_names(measures) if measures else MEASURES
+    recipes = _recipes(indexes, searches)
+    for ref in refs if recipes else ():
+        if ref.spec.kind != "dense":
+            _note(f"--index is for dense models; {ref.label} is searched as ever")
     cells = []
     with progress_bar() as progress:
         opened = open_all(
@@ -108,6 +131,7 @@ def command(
             results=ResultStore(made(results, "choose another folder with --results")),
             measures=names,
             limits=search_limits(memory, search_device),
+            indexes=recipes,
             force=force,
             offline=offline,
             command=state.command,
@@ -134,8 +158,24 @@ def _note(sentence: str) -> None:
     click.echo(f"note: {sentence}", err=True)
 
 
+def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:
+    from harness.recipe import parse_recipe
+
+    if len(searches) not in (0, 1, len(factories)):
+        raise UserError(
+            f"There are {len(searches)} --index-search for {len(factories)} --index; give one for all, or one for each "
+            f"in the same order ('' for none)."
+        )
+    given = searches * len(factories) if len(searches) == 1 else searches or ("",) * len(factories)
+    if searches and not factories:
+        raise UserError("--index-search is for an index; name one, as in --index IVF64,Flat.")
+    return tuple(dict.fromkeys(parse_recipe(factory, search) for factory, search in zip(factories, given, strict=True)))
+
+
 def _row(cell: Any, names: tuple[str, ...]) -> dict[str, Any]:
     measures = cell.result["measures"] if cell.result else {}
     documents = (cell.result or {}).get("geometry", {}).get("documents", {})
     row = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
-    return row | {name: measures.get(name) for name in names} | {"isotropy": documents.get("isotropy")}
+    index = (cell.result or {}).get("index", {}).get("served", {})
+    recall = {"recall@10": index["recall@10"]} if index else {}
+    return row | {name: measures.get(name) for name in names} | {"isotropy": documents.get("isotropy")} | recall

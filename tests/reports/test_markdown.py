@@ -149,3 +149,23 @@ def test_isotropy_stands_beside_the_scores_as_the_mean_over_the_datasets_shown(r
     table = rendered(markdown(results.read()))[0]["nDCG@10"]
     assert table["m", "isotropy (mean of 2)"] == "-0.2500"
     assert table["bm25", "isotropy (mean of 2)"] == "-"
+
+
+def test_approximate_indexes(results: Results) -> None:
+    speeds = {"approximate": 5000.25, "exact": 250.0}
+    served = {"recall@10": 0.98765, "cost": {"nDCG@10": 0.0125}, "queries_per_second": speeds}
+    index = {"factory": "SQ8", "recall@100": 0.9, "bytes": 1234567, "build_seconds": 1.5, "served": served}
+    results.add("m", "x", 0.5)
+    assert "Approximate" not in markdown(results.read())
+    assert "index.bytes" not in content(results.read())["rows"][0]
+    results.add("m|SQ8", "x", 0.48, index=index | {"exact": {"nDCG@10": 0.5}, "train_sample": 7302})
+    tables, words = rendered(markdown(results.read()))
+    [row] = tables["Approximate indexes"].rows
+    assert row == [
+        *("m|SQ8", "x", "0.9877", "0.5000", "+0.0125", "5000.2", "250.0", "0.9000", "-"),
+        *("1,234,567", "-", "1.50", "7,302"),
+    ]
+    assert "exact minus approximate" in words
+    assert tables["nDCG@10"].rows[1][0] == "m|SQ8"
+    flat = content(results.read())["rows"][1]
+    assert (flat["index.served.recall@10"], flat["index.exact.nDCG@10"], flat["index.factory"]) == (0.98765, 0.5, "SQ8")

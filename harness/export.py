@@ -1,0 +1,75 @@
+"""A built index as a folder that plain FAISS can serve, without this project."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.approximate import INDEX, build, contents
+from harness.atomic import disk_errors, sha256_file, whole_folder, write_json
+from harness.dataset import Dataset
+from harness.prepared import Prepared, dataset_vectors
+from harness.recipe import Recipe
+from harness.spec import Similarity, UserError
+
+IDS, ABOUT = "ids.txt", "about.json"
+ID_ROWS = 65_536
+QUERIES: dict[Similarity, str] = {
+    "cosine": "encode the query as this model encodes queries, scale it to length 1, search; smaller is better",
+    "euclidean": "encode the query as this model encodes queries, search; smaller is better",
+    "dot": "encode the query as this model encodes queries, search; greater is better",
+}
+VALUES: dict[Similarity, str] = {
+    "cosine": "squared Euclidean distance of unit vectors: 2 - 2 cosine",
+    "euclidean": "squared Euclidean distance",
+    "dot": "inner product",
+}
+
+
+def refuse_existing(folder: Path) -> None:
+    """UserError where something is already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already and not empty; name another folder with -o.")
+
+
+def export(model: Prepared, dataset: Dataset, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Writes index.faiss, ids.txt (a document id per line, in the order of the index's rows) and about.json.
+
+    The folder appears whole or not at all. The index is the stored one where there is one: the very file that was
+    measured. UserError where the folder holds something. Returns about.json.
+    """
+    refuse_existing(folder)
+    documents = dataset_vectors(model, dataset)["document"][0]
+    sha256 = contents(documents).sha256
+    made = build(recipe, documents, sha256, model.similarity, model.home, model.progress)
+    with disk_errors(folder), whole_folder(folder) as whole:
+        shutil.copyfile(made.folder / INDEX, whole / INDEX)
+        if sha256_file(whole / INDEX) != made.record.sha256:
+            raise UserError(f"{made.folder / INDEX} changed while it was copied; run the same command again.")
+        _write_ids(dataset, whole / IDS)
+        about = {
+            "model": model.label,
+            "model_key": model.ref.key,
+            "dataset": dataset.label,
+            "dataset_fingerprint": dataset.fingerprint,
+            "similarity": model.similarity,
+            "query": QUERIES[model.similarity],
+            "values": VALUES[model.similarity],
+            "search": recipe.search,
+            "files": {INDEX: made.record.sha256, IDS: sha256_file(whole / IDS)},
+            "index": asdict(made.record),
+        }
+        write_json(whole / ABOUT, about)
+    return about
+
+
+def _write_ids(dataset: Dataset, path: Path) -> None:
+    total = len(dataset.corpus)
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for start in range(0, total, ID_ROWS):
+            ids = dataset.corpus.ids(np.arange(start, min(total, start + ID_ROWS)))  # which hold no whitespace
+            stream.writelines(f"{identifier}\n" for identifier in ids)
