@@ -48,7 +48,8 @@ def build_model(
     their distances (full whitening costs the untouched model points). ``random``: Gaussian directions, each output of
     variance 1, which leaves the directions as the only difference from ``pca``.
 
-    UserError: not a folder of Transformer and mean Pooling, ``dim`` above the base's, too few texts.
+    UserError: not a folder of Transformer and mean Pooling, too few texts, ``dim`` above the base's (or equal to it:
+    a final layer norm leaves one direction without variance).
     """
     encoder = _encoder(base, device)
     if max_seq_length:

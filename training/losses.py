@@ -48,15 +48,13 @@ class InfoNCE(nn.Module):
         super().__init__()
         if not (tau > 0 and math.isfinite(tau)):
             raise UserError(f"The temperature tau must be above 0, not {tau:g}; the usual value is 0.05.")
-        self.cosine, self.gather = cosine, gather
-        log_scale = torch.tensor(-math.log(tau))
-        self.log_scale = nn.Parameter(log_scale, requires_grad=True) if learn_scale else log_scale.item()
-        self.options: dict[str, Any] = {"tau": tau, "learn_scale": learn_scale, "gather": gather}
+        self.tau, self.cosine, self.gather = tau, cosine, gather
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(tau))) if learn_scale else None
 
     def scale(self) -> Tensor | float:
         """1/tau; a learnt one is shared by all processes, their gradients averaged."""
-        if not isinstance(self.log_scale, Tensor):
-            return math.exp(self.log_scale)
+        if self.log_scale is None:
+            return 1 / self.tau
         shared = sum_over_ranks(self.log_scale) / world_size()
         return shared.clamp(0, math.log(LARGEST_SCALE)).exp()
 
@@ -91,7 +89,6 @@ class TripletMargin(nn.Module):
     def __init__(self, margin: float | None = None) -> None:
         super().__init__()
         self.margin = margin
-        self.options: dict[str, Any] = {"margin": margin}
 
     def forward(self, query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> Tensor:
         """Mean over queries and their own negatives; UserError when there are none."""

@@ -87,6 +87,8 @@ class Objective(CachedLossMixin, nn.Module):
 
     def on_embeddings(self, columns: list[Tensor]) -> Tensor:
         """The loss of embedded columns (queries, positives, negatives...), each [B, d]; fills ``parts``."""
+        if len(columns) < 2:
+            raise UserError("Training needs two columns at least, a query and its positive passage; there is one.")
         query, positive, *negatives = columns
         task: Tensor = self.task(query, positive, torch.stack(negatives, dim=1) if negatives else None)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.isotropy_weight > 0):
@@ -94,8 +96,8 @@ class Objective(CachedLossMixin, nn.Module):
             passages = torch.stack([self._regularised(column) for column in columns[1:]]).mean()
             isotropy = (queries + passages) / 2
         parts = {"task": task, "isotropy": isotropy, "isotropy_query": queries, "isotropy_passage": passages}
-        if isinstance(self.task, InfoNCE) and isinstance(scale := self.task.scale(), Tensor):
-            parts["scale"] = scale
+        if isinstance(self.task, InfoNCE) and self.task.log_scale is not None:
+            parts["scale"] = torch.as_tensor(self.task.scale())
         self.parts = {name: value.detach() for name, value in parts.items()}
         return task + self.isotropy_weight * isotropy if self.isotropy_weight else task
 
