@@ -55,8 +55,9 @@ class InfoNCE(nn.Module):
         """1/tau; a learnt one is shared by all processes, their gradients averaged."""
         if self.log_scale is None:
             return 1 / self.tau
-        shared = sum_over_ranks(self.log_scale) / world_size()
-        return shared.clamp(0, math.log(LARGEST_SCALE)).exp()
+        with torch.no_grad():  # the parameter itself: at the bound it still has a gradient, and can come back
+            self.log_scale.clamp_(0, math.log(LARGEST_SCALE))
+        return (sum_over_ranks(self.log_scale) / world_size()).exp()
 
     def forward(self, query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over the queries of this process."""

@@ -108,7 +108,10 @@ def test_a_learnt_scale_starts_at_tau_has_a_gradient_and_is_bounded() -> None:
     assert loss.log_scale.grad.item() == pytest.approx(slope.item(), rel=1e-5)
     with torch.no_grad():
         loss.log_scale.fill_(50)
+    loss.zero_grad()
+    loss(*parts).backward()
     assert loss.scale().item() == pytest.approx(LARGEST_SCALE)
+    assert loss.log_scale.grad > 0
     assert not list(InfoNCE().parameters())
 
 
