@@ -48,8 +48,12 @@ def build_model(
     their distances (full whitening costs the untouched model points). ``random``: Gaussian directions, each output of
     variance 1, which leaves the directions as the only difference from ``pca``.
 
+    Give ten texts and more per dimension of the base: ``pca`` overfits its last components, and with 900 claims for
+    512 components of all-mpnet-base-v2 the squared norm of unseen claims was 2.7 d instead of d (0.98 d for
+    ``pca-rotation``).
+
     UserError: not a folder of Transformer and mean Pooling, too few texts, ``dim`` above the base's (or equal to it:
-    a final layer norm leaves one direction without variance).
+    a final layer norm leaves a direction without variance).
     """
     encoder = _encoder(base, device)
     if max_seq_length:
