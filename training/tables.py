@@ -83,7 +83,10 @@ def _parquet(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
-            _columns(file, [name for name in table.schema_arrow.names if name in columns])
+            if lacking := [name for name in columns if name not in table.schema_arrow.names]:
+                raise UserError(
+                    f"{file} lacks the column {lacking[0]}, which the files beside it have; mend or drop it."
+                )
             for batch in table.iter_batches(BATCH, columns=columns):
                 texts = [_text_column(file, name, batch.column(name)) for name in columns]
                 for row in zip(*texts, strict=True):
@@ -102,13 +105,13 @@ def _text_column(file: Path, name: str, column: Any) -> list[str | None]:
 
 
 def _json_names(file: Path) -> list[str]:
-    for _, line in _lines(file):
+    for _, line in lines(file):
         return list(_record(file, 1, line))
     raise UserError(f"{file} holds no rows; it needs one JSON object a line.")
 
 
 def _json(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
-    for number, line in _lines(file):
+    for number, line in lines(file):
         record = _record(file, number, line)
         values = [record.get(name) for name in columns]
         for name, value in zip(columns, values, strict=True):
@@ -133,23 +136,23 @@ def _record(file: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _tsv_names(file: Path) -> list[str]:
-    for _, line in _lines(file):
+    for _, line in lines(file):
         return line.split("\t")
     raise UserError(f"{file} holds no rows; it needs a header with the columns {WANTED}.")
 
 
 def _tsv(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
-    lines = _lines(file)
-    names = next(lines)[1].split("\t")
+    numbered = lines(file)
+    names = next(numbered)[1].split("\t")
     places = [names.index(column) for column in columns]
-    for number, line in lines:
+    for number, line in numbered:
         cells = line.split("\t")
         if len(cells) != len(names):
             raise UserError(f"{file} line {number} has {len(cells)} cells where the header has {len(names)}; mend it.")
         yield f"{file} line {number}", tuple(cells[place] for place in places)
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def lines(file: Path) -> Iterator[tuple[int, str]]:
     """Number (from 1) and text of each line that is not blank."""
     number = 0
     try:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.atomic import content_key, recover, sha256_file, whole_folder, write_json
 from harness.spec import Progress, UserError
@@ -82,23 +82,29 @@ class TrainingSet:
         return (row for _, row in open_table([self.file]).rows())
 
 
-def write(folder: Path, rows: Iterable[Row], negatives: int, record: Mapping[str, Any]) -> TrainingSet:
-    """Streams rows into a new training set; ``record`` is what training-set.json says besides rows, columns and keys.
+def write(folder: Path, rows: Iterable[Row], negatives: int, record: Callable[[int], Mapping[str, Any]]) -> TrainingSet:
+    """Streams rows into a new training set; ``record``, given their number in the end, is what training-set.json says
+    besides rows, columns and keys.
 
     Replaces what was there (see `refuse_occupied`). UserError where there is no row.
     """
-    columns = ["query", "positive", *(f"negative_{number}" for number in range(1, negatives + 1))]
+    columns = columns_of(negatives)
     with whole_folder(folder) as made:
         digest, count = write_rows(made / TRIPLETS, columns, rows)
         if not count:
             raise UserError(f"No triplet is left for {folder}; see the counts, and use weaker filters or more depth.")
         counted = {"format": FORMAT, "rows": count, "columns": columns}
         keys = {"key": content_key([columns, count, digest]), "sha256": sha256_file(made / TRIPLETS)}
-        write_json(made / RECORD, {**counted, **record, **keys})
+        write_json(made / RECORD, {**counted, **record(count), **keys})
     return TrainingSet(folder, _record(folder))
 
 
-def write_rows(path: Path, columns: list[str], rows: Iterable[Row]) -> tuple[str, int]:
+def columns_of(negatives: int) -> list[str]:
+    """query, positive, negative_1 ... negative_m."""
+    return ["query", "positive", *(f"negative_{number}" for number in range(1, negatives + 1))]
+
+
+def write_rows(path: Path | IO[bytes], columns: list[str], rows: Iterable[Row]) -> tuple[str, int]:
     """Writes a Parquet file; returns the hash of its texts and the number of rows."""
     import pyarrow
     import pyarrow.parquet
@@ -149,7 +155,7 @@ def read(path: Path, home: Path, progress: Progress = lambda *_: None) -> Traini
     if (found := made(folder, request)) is None:
         source = {"name": path.stem, "split": "", "fingerprint": {"files": hashes}}
         record = {"name": path.stem, "seed": None, "sources": [source], "request": request}
-        found = write(folder, _checked(table, progress), table.negatives, record)
+        found = write(folder, _checked(table, progress), table.negatives, lambda _: record)
     return found
 
 
