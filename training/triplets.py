@@ -170,12 +170,15 @@ def _files(path: Path) -> list[Path]:
 
 
 def _checked(table: Table, progress: Progress) -> Iterator[Row]:
+    number = -1
     for number, (place, row) in enumerate(table.rows()):
         if wrong := fault(row):
             raise UserError(f"{place} {wrong}; mend or drop that row and run the same command again.")
         if number % GROUP == 0:
             progress(f"reading {table.files[0].name}", number, 0)
         yield row
+    if number < 0:
+        raise UserError(f"{table.files[0]} holds no triplets; name another file.")
 
 
 def fault(row: Row) -> str:
