@@ -23,8 +23,8 @@ from training.triplets import TrainingSet, fault, made, refuse_occupied, write
 NAME, SPLIT = "msmarco", "train"
 TRIPLETS = 500_000
 HUB = "sentence-transformers/msmarco-bm25@d215805a20e56917e6763b25b059238b7cbfd864"
-"""Its card says of ``triplet``: 502,931 rows of query, positive and negative, 329 MB of Parquet. The card was read at this
-commit; the names of the files under triplet/ and the download are not verified."""
+"""Its card says of ``triplet``: 502,931 rows of query, positive and negative, 329 MB of Parquet. The card was read at
+this commit; the names of the files under triplet/ and the download are not verified."""
 PATTERNS = ("triplet/*.parquet",)
 STEP = 100_000
 BY_HAND = "harness data msmarco --from FOLDER (MS MARCO's own files, or BEIR's msmarco)"

@@ -176,7 +176,7 @@ def test_miners_take_turns() -> None:
     assert interleave([[1, 2, 3, 4], [2, 5], []]) == [1, 2, 5, 3, 4]
 
 
-ANGLES = '''
+ANGLES = """
 import re
 import numpy as np
 from harness import ModelSpec, Option, hookimpl
@@ -202,7 +202,7 @@ def load(options):
 
 def inner(options):
     return Inner()
-'''
+"""
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_a_users_own_file_becomes_a_set(name: str, tmp_path: Path) -> None:
     before = found.file.stat().st_mtime_ns
     assert read(path, tmp_path / "home").file.stat().st_mtime_ns == before
     found.file.write_bytes(b"spoilt")
-    assert list(read(path, tmp_path / "home").iter())[0][0] == "how"
+    assert next(read(path, tmp_path / "home").iter())[0] == "how"
 
 
 GOOD = {"query": "q", "positive": "p", "negative": "n"}
