@@ -85,9 +85,10 @@ def command(
     as_json: bool,
     **choice: Any,
 ) -> None:
-    """Hard negatives for a training split: what a model ranks high and nobody judged relevant.
+    """Mine hard negatives for a training split.
 
-    Rows are a query, a relevant document and negatives. A killed run goes on where it was.
+    What a model ranks high and nobody judged relevant. Rows are a query, a relevant document and negatives; a killed
+    run goes on where it was.
     """
     from harness.named import open_named
     from training.mine import Settings, mine
