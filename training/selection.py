@@ -76,13 +76,21 @@ class Selection:
     def __init__(self, dataset: Dataset, choice: Choice, filters: Sequence[Filter]) -> None:
         self._dataset, self._choice, self._filters = dataset, choice, filters
         self._text = lru_cache(REMEMBERED)(lambda row: dataset.corpus[row].content)
+        asked: dict[str, list[str]] = {}
+        for query in dataset.queries:
+            asked.setdefault(plain(query.text), []).append(query.id)
+        self._twins = {text: ids for text, ids in asked.items() if len(ids) > 1}
 
     def rows(self, query: Query, found: Mapping[str, Sequence[int]]) -> tuple[list[Row], dict[str, int]]:
         """The query's rows and counts, given what each miner found (corpus rows, best first)."""
-        relevant = [doc_id for doc_id, grade in self._dataset.qrels[query.id].items() if grade > 0]
-        positives = self._positives(relevant)
+        relevant = self._relevant(query.id)
+        answers = dict.fromkeys(
+            [*relevant, *(doc_id for twin in self._twins.get(plain(query.text), ()) for doc_id in self._relevant(twin))]
+        )  # of a query asked twice under two ids, what is relevant to either
+        known = self._texts(list(answers))
+        positives = [one for one in known if one.id in relevant]
         pool = interleave(list(found.values()))
-        candidates, judged = self._candidates(query, pool, set(relevant), positives)
+        candidates, judged = self._candidates(query, pool, set(answers), known)
         times = len(positives)
         counts = Counter(queries=1, positives=len(relevant), no_positive=len(relevant) - times)
         counts.update(candidates=len(pool) * times, judged=judged * times)
@@ -92,7 +100,11 @@ class Selection:
         counts["rows"] = len(made)
         return made, dict(counts)
 
-    def _positives(self, relevant: list[str]) -> list[Candidate]:
+    def _relevant(self, query_id: str) -> list[str]:
+        return [doc_id for doc_id, grade in self._dataset.qrels[query_id].items() if grade > 0]
+
+    def _texts(self, relevant: list[str]) -> list[Candidate]:
+        """Those that the corpus holds, with a text."""
         rows = self._dataset.corpus.rows(relevant).tolist()
         named = [
             Candidate(row, doc_id, self._text(row)) for row, doc_id in zip(rows, relevant, strict=True) if row >= 0

@@ -237,6 +237,19 @@ def test_candidates_too_near_beside_the_positive_are_dropped(angles: Registry, t
     assert (stated["model"], stated["margin"]) == ("angles", 0.05)
 
 
+def test_what_is_relevant_to_the_same_question_is_no_negative(angles: Registry, tmp_path: Path) -> None:
+    """A question that stands twice, under two ids with one relevant document each."""
+    texts = {key: f"{key} angle {angle} norm 1" for key, angle in {"a": 10, "b": 20, "c": 30}.items()}
+    asked = {"q1": "angle 0 norm 1", "q2": "angle 0 norm 1 ", "q3": "angle 1 norm 1"}
+    judged = [("q1", "a", 1), ("q2", "b", 1), ("q3", "c", 1)]
+    write_dataset(tmp_path / "twice", texts, asked, judged, "train")
+    dataset = open_dataset(tmp_path / "twice", cache=tmp_path / "cache", split="train")
+    made = mine(dataset, Settings([angles.model("angles")], pick="top"), tmp_path / "set", tmp_path)
+    rows = {(row[0], *(text[0] for text in row[1:])) for row in made.iter()}
+    assert rows == {(asked["q1"], "a", "c"), (asked["q2"], "b", "c"), (asked["q3"], "c", "a")}
+    assert made.record["counts"]["judged"] == 5
+
+
 def test_inner_products_are_compared_as_they_are(angles: Registry, tmp_path: Path) -> None:
     documents = {"p": (60, 10), "long": (0, 6), "short": (0, 4), "behind": (180, 1)}
     dataset = compass(tmp_path / "north", documents, ["p"])
