@@ -145,7 +145,7 @@ class _Work:
             "split": dataset.split,
             "status": status,
             "partial": dataset.limit is not None,
-            "in_domain": not {dataset.name, dataset.name.partition("/")[0]}.isdisjoint(ref.spec.trained_on),
+            "in_domain": not {dataset.name, dataset.name.partition("/")[0]}.isdisjoint(ref.trained_on),
             "command": self.settings.command,
             "measures": measures,
             "geometry": self.found.geometry,
@@ -166,7 +166,8 @@ class _Work:
                     "options": {k: v for k, v in ref.options.items() if k != "path"},
                     "passed": dict(ref.passed),
                     "similarity": self.found.similarity,
-                    "trained_on": list(ref.spec.trained_on),
+                    "trained_on": list(ref.trained_on),
+                    "training": ref.training,
                     "fingerprint": ref.fingerprint,
                 },
                 "dataset": {

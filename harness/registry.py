@@ -63,6 +63,20 @@ class ModelRef:
         added = {**options, **self.passed}
         return ModelRef(self.spec, {**self.options, **added}, added, self.plugin)
 
+    def located(self) -> ModelRef:
+        """The same model with its folder settled, where it is one to be found; UserError when there is none."""
+        return self.replace(path=_call(self.plugin, self.spec.locate, self.options)) if self.spec.locate else self
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """How it was trained, as far as that is on record."""
+        return dict(_call(self.plugin, self.spec.training, self.options)) if self.spec.training else {}
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of the datasets whose judgements the model saw."""
+        return tuple(dict.fromkeys([*self.spec.trained_on, *self.training.get("trained_on", ())]))
+
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What determines the model's output; never its name alone. Computed without loading it."""
@@ -160,7 +174,11 @@ class Registry:
         values = {**given, **parse_options(ref.spec, passed)}
         if ref.spec.path_option and not values.get(ref.spec.path_option):
             raise UserError(f"{name} needs a folder; type -m path/to/folder.")
-        return ModelRef(ref.spec, {**ref.options, **values}, values, ref.plugin)
+        made = ModelRef(ref.spec, {**ref.options, **values}, values, ref.plugin)
+        try:
+            return made.located()  # now: what is found later may be another one
+        except UserError as error:
+            raise UserError(f"{made.spec.name}: {error}") from error
 
     def add_commands(self, group: click.Group) -> list[Broken]:
         """Lets every plug-in add its commands; returns those that failed at it, each with its reason."""
