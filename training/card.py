@@ -16,7 +16,7 @@ from training.measured import MEASURE, Measured, standing
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 SUITE = "beir18"
 SAW = (
-    "The model card of {base} lists MS MARCO, Natural Questions and Quora among its 1.17 billion training pairs by name. "
+    "The model card of {base} lists MS MARCO, Natural Questions and Quora among its 1.17 billion training pairs. "
     "It also lists duplicate links of Stack Exchange questions, which CQADupStack judges by, and citation pairs of "
     "S2ORC and SPECTER, which SCIDOCS judges by; whether test items were held out is not said, so both are marked."
 )

@@ -1,4 +1,4 @@
-"""A model folder opened as a stranger would: a fresh interpreter, sentence-transformers, no network, none of our code."""
+"""A model folder opened as a stranger would: a fresh interpreter, sentence-transformers, no network, nothing else."""
 
 from __future__ import annotations
 
