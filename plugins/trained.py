@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import ModelSpec, Option, UserError, Weights, hookimpl
+from harness.atomic import content_key
 from harness.spec import Options
-from plugins import minilm, mpnet
+from plugins import checkpoint, minilm, mpnet
 from plugins.checkpoint import OPTIONS
 from plugins.checkpoint_folder import incomplete
 
@@ -37,7 +39,7 @@ def harness_models() -> Iterable[ModelSpec]:
             name=name,
             kind="dense",
             load="plugins.checkpoint:load",
-            fingerprint="plugins.checkpoint:fingerprint",
+            fingerprint="plugins.trained:fingerprint",
             figures="plugins.checkpoint_folder:figures",
             locate="plugins.trained:locate",
             training="plugins.trained:training",
@@ -126,6 +128,23 @@ def _named(name: str, runs: list[Run], root: Path) -> Run:
     raise UserError(f"no run is called {name} in {root}; {there}")
 
 
+def fingerprint(options: Options) -> dict[str, Any]:
+    """As of any checkpoint; UserError when its weights are not those that the run's record is about."""
+    found = checkpoint.fingerprint(options)
+    check_weights(Path(str(options["path"])), found["files"])
+    return found
+
+
+def check_weights(folder: Path, files: Mapping[str, str]) -> None:
+    """UserError when a run's checkpoint has other weights (``files``: name -> SHA-256) than its run.json states."""
+    stated = read_run(folder.parent).record.get("checkpoint_key") if folder.name == "checkpoint" else None
+    if stated and stated != content_key({k: v for k, v in files.items() if k.endswith(".safetensors")}):
+        raise UserError(
+            f"The weights in {folder} are not those that the run.json beside it was written for; "
+            "train that run again, or put them into a folder of their own and type its path."
+        )
+
+
 def training(options: Options) -> dict[str, Any]:
     """How the checkpoint in ``path`` was trained: run.json beside it, or what a released folder says of it.
 
@@ -143,12 +162,12 @@ def training(options: Options) -> dict[str, Any]:
 
 
 def known_base(record: Mapping[str, Any]) -> str:
-    """Name in `BASES` of what a run started from, by its weights' hash or its name; empty for any other."""
+    """Name in `BASES` of what a run started from, by the hash of its files or its name; empty for any other."""
     base = record.get("base") or {}
-    names = {str(base.get("name")).partition("@")[0], Path(str(base.get("path"))).name}
+    names = {re.split("[@:]", str(base.get("name")))[0], Path(str(base.get("path"))).name}
     for name, (weights, _) in BASES.items():
-        hub = weights.hub.partition("@")[0]
-        if weights.sha256["model.safetensors"] in json.dumps(base) or names & {name, hub, weights.name}:
+        hashes = {content_key(dict(weights.sha256)), weights.sha256["model.safetensors"]}
+        if names & {name, weights.hub.partition("@")[0], weights.name} or any(h in json.dumps(base) for h in hashes):
             return name
     return ""
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from harness.atomic import content_key, sha256_file
 from tests.tiny import DIM, transformer
 
 
@@ -53,10 +54,11 @@ def write_run(folder: Path, checkpoint: Path | None, **changes: Any) -> Path:
         "seconds": 60.5,
         "started": "2025-01-01T00:00:00+00:00",
         "finished": "2025-01-01T00:01:00+00:00",
-        "checkpoint_key": "0",
     }
     folder.mkdir(parents=True, exist_ok=True)
     if checkpoint is not None:
-        shutil.copytree(checkpoint, folder / "checkpoint")
+        copy = shutil.copytree(checkpoint, folder / "checkpoint")
+        weights = {file.relative_to(copy).as_posix(): sha256_file(file) for file in copy.rglob("*.safetensors")}
+        record["checkpoint_key"] = content_key(weights)
     (folder / "run.json").write_text(json.dumps(record | changes))
     return folder

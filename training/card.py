@@ -20,6 +20,7 @@ SAW = (
     "It also lists duplicate links of Stack Exchange questions, which CQADupStack judges by, and citation pairs of "
     "S2ORC and SPECTER, which SCIDOCS judges by; whether test items were held out is not said, so both are marked."
 )
+COMPARED = {"euclidean": "Euclidean distance", "cosine": "cosine", "dot": "inner product"}
 MSMARCO = (
     "MS MARCO, which this model or its base was trained on, is offered for non-commercial research; whether that binds "
     "weights trained on it is for whoever uses them to judge."
@@ -97,12 +98,13 @@ def _scalar(value: Any) -> str:
 
 def _summary(record: Mapping[str, Any], loaded: Loaded) -> str:
     length = f"at most {loaded.max_seq_length} tokens" if loaded.max_seq_length else "texts of any length"
-    base, experiment = _base_name(record), record.get("experiment")
+    compared, base = COMPARED.get(loaded.similarity, loaded.similarity), _base_name(record)
     made = f"It was fine-tuned from {base}" if base else "What it was fine-tuned from is not on record"
-    made += f", as the experiment `{_code(experiment)}`, run `{_code(record.get('run'))}`." if experiment else "."
+    if experiment := record.get("experiment"):
+        made += f", as the experiment `{_code(experiment)}`, run `{_code(record.get('run'))}`"
     return (
         f"A [sentence-transformers](https://www.sbert.net) model for retrieval: vectors of {loaded.dim} dimensions, "
-        f"compared by {loaded.similarity}, {length}, {loaded.parameters:,} parameters. {made}"
+        f"compared by {compared}, {length}, {loaded.parameters:,} parameters. {made}."
     )
 
 
@@ -123,7 +125,8 @@ def _use(name: str, loaded: Loaded) -> str:
     if loaded.prompts:
         stated = ", ".join(f"`{_code(role)}`: `{_code(prompt)}`" for role, prompt in loaded.prompts.items())
         prompts = f"The prompts are put before the texts by the methods below ({stated})."
-    return f"""{prompts} Similarity is {loaded.similarity}: the greater, the nearer.
+    negated = " (the negated distance, so that the nearest has the greatest)" * (loaded.similarity == "euclidean")
+    return f"""{prompts} `model.similarity` is {loaded.similarity}{negated}.
 
 ```python
 from sentence_transformers import SentenceTransformer

@@ -35,8 +35,12 @@ def command(source: Path, output: Path, results: Path, name: str, licence: str, 
     measured = len({cell["dataset"] for cell in made.manifest["results"]})
     if not measured:
         click.echo(f"note: no result in {results} belongs to this checkpoint, so the card shows none", err=True)
+    if "/" not in made.manifest["name"]:
+        click.echo(
+            "note: the card's example loads the model by its bare name; give --name ORG/NAME for the hub", err=True
+        )
     upload = shlex.join(made.upload)
     if as_json:
         return print_json({"folder": str(made.folder), "upload": upload, "manifest": made.manifest})
-    click.echo(f"{made.folder}: {len(made.manifest['files']) + 1} files, results on {measured} datasets in the card")
+    click.echo(f"{made.folder}: {len(made.manifest['files']) + 1} files; measured datasets in the card: {measured}")
     click.echo(f"Read README.md there, then upload it yourself: {upload}")

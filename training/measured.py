@@ -25,7 +25,7 @@ class Measured(NamedTuple):
     in_domain: bool
     dtype: str
     options: dict[str, Any]
-    """Those that the user changed."""
+    """Those that the user changed, and how vectors were stored, where that loses something."""
     key: str
     """Of the cell."""
     finished: str
@@ -57,12 +57,15 @@ def _belongs(result: Result, files: Mapping[str, str]) -> bool:
         result["status"] == "ok"
         and model.get("kind") == "dense"
         and not model.get("members")
+        and "index" not in result["manifest"]  # approximate search measures the index, too
         and (model.get("fingerprint") or {}).get("files") == dict(files)
     )
 
 
 def _measured(result: Result, saw: set[str]) -> Measured:
     manifest, name = result["manifest"], result["manifest"]["dataset"]["name"]
+    changed, storage = manifest["model"].get("passed", {}), manifest["model"].get("storage", "float32")
+    stored = {} if storage == "float32" else {"storage": storage}
     return Measured(
         result["dataset"],
         result["split"],
@@ -72,7 +75,7 @@ def _measured(result: Result, saw: set[str]) -> Measured:
         bool(result.get("partial")),
         bool(result.get("in_domain")) or not saw.isdisjoint({name, name.partition("/")[0]}),
         str(manifest["model"]["fingerprint"].get("dtype")),
-        {key: value for key, value in manifest["model"].get("passed", {}).items() if key not in _APART},
+        {key: value for key, value in changed.items() if key not in _APART} | stored,
         manifest["key"],
         manifest["run"]["finished"],
     )

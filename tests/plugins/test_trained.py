@@ -14,6 +14,7 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 from sentence_transformers import SentenceTransformer
 
+from harness.atomic import content_key
 from harness.registry import load_registry
 from harness.spec import UserError
 from plugins import mpnet
@@ -126,6 +127,18 @@ def test_a_damaged_run_is_named_and_no_older_one_served_instead(harness, runs, c
     assert served("isotropy:run=seed42") == runs / "isotropy" / "seed42" / "checkpoint"
 
 
+def test_other_weights_than_the_record_is_about_are_not_served(harness, runs: Path, checkpoints, toy: Path) -> None:
+    run = write_run(runs / "isotropy" / "seed42", checkpoints(0))
+    weights = run / "checkpoint" / "2_Dense" / "model.safetensors"
+    weights.write_bytes((checkpoints(1) / "2_Dense" / "model.safetensors").read_bytes())
+    for words in (("benchmark", "-m", "isotropy", "-d", toy), ("release", run, "-o", "out")):
+        done = harness(*words)
+        assert done.code == 2
+        assert "are not those that the run.json beside it was written for" in done.err
+    assert not list(Path("results").glob("*/*"))
+    assert not Path("out").exists()
+
+
 def test_runs_that_are_not_finished_are_named_when_there_is_no_other(runs: Path, checkpoints) -> None:
     write_run(runs / "isotropy" / "a", checkpoints(0), status="running", finished=None)
     write_run(runs / "isotropy" / "b", None, status="failed", reason="the loss is NaN", finished=None)
@@ -180,6 +193,8 @@ def test_vectors_are_those_of_the_run(runs: Path, checkpoints) -> None:
     [
         {"path": "somewhere/models/mpnet", "fingerprint": "0"},
         {"name": "sentence-transformers/all-mpnet-base-v2@main"},
+        {"name": "mpnet:path=a/copy", "path": "a/copy"},
+        {"name": "copy@012345", "path": "a/copy", "fingerprint": content_key(dict(mpnet.WEIGHTS.sha256))},
         {"path": "/a/copy", "fingerprint": {"files": {"model.safetensors": mpnet.WEIGHTS.sha256["model.safetensors"]}}},
     ],
 )

@@ -12,7 +12,6 @@ import pytest
 
 pytest.importorskip("sentence_transformers", reason="checkpoints need sentence-transformers (the dense extra)")
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
-yaml = pytest.importorskip("yaml", reason="the card's head is read with PyYAML")
 
 from sentence_transformers import SentenceTransformer
 
@@ -21,8 +20,13 @@ from tests.conftest import write_dataset
 from tests.runs import write_checkpoint, write_run
 from training import clean
 from training.card import MSMARCO
+from training.card import card as card_of
 from training.card import yaml as lines_of
+from training.clean import Loaded
 from training.release import without_paths
+
+yaml = pytest.importorskip("yaml", reason="the card's head is read with PyYAML")
+LOADED = Loaded(24, 48, "euclidean", {}, 1000, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -107,18 +111,11 @@ def test_a_run_is_released_with_what_was_measured(harness, run: Path, toy: Path,
     for text in (card, json.dumps(manifest)):
         assert "somebody" not in text
         assert str(tmp_path) not in text
-
-
-def test_the_hubs_own_reader_takes_the_card(harness, run: Path, toy: Path) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    assert harness("benchmark", "-m", "isotropy", "-d", toy, "--dtype", "float32").code == 0
-    assert harness("release", run, "-o", "out").code == 0
-    card = hub.ModelCard.load("out/README.md")
-    (result,) = card.data.eval_results
-    (stored,) = [json.loads(file.read_text()) for file in Path("results").glob("*/*/result.json")]
-    assert (result.dataset_type, result.metric_type) == ("toy", "ndcg_at_10")
-    assert result.metric_value == stored["measures"]["nDCG@10"]
-    assert card.data.model_name == "out"
+    read = pytest.importorskip("huggingface_hub").ModelCard.load("out/iso/README.md").data  # the hub's own reader
+    assert read.model_name == "lab/iso-mpnet"
+    assert {(r.dataset_type, r.metric_type, r.metric_value) for r in read.eval_results} == {
+        (name, "ndcg_at_10", result["measures"]["nDCG@10"]) for name, result in exact.items()
+    }
 
 
 def test_the_folder_is_the_model_and_keeps_its_history(harness, run: Path, checkpoint: Path, toy: Path) -> None:
@@ -138,13 +135,20 @@ def test_the_folder_is_the_model_and_keeps_its_history(harness, run: Path, check
     assert len(rows(Path("twice/README.md").read_text(), "Measured")) == 1
 
 
-def test_a_checkpoint_from_elsewhere_says_what_is_not_known(harness, checkpoint: Path, home: Path) -> None:
-    done = harness("release", checkpoint, "-o", "out", "--licence", "mit")
+def test_a_checkpoint_from_elsewhere_says_what_is_not_known_and_links_inside_are_files(
+    harness, home: Path, checkpoint: Path
+) -> None:
+    folder = Path(shutil.copytree(checkpoint, "mine"))
+    (folder / "blobs").mkdir()
+    (folder / "model.safetensors").rename(folder / "blobs" / "weights")
+    (folder / "model.safetensors").symlink_to("blobs/weights")
+    done = harness("release", folder, "-o", "out", "--licence", "mit")
     assert done.code == 0, done.err
+    assert not Path("out/model.safetensors").is_symlink()
+    assert sha256_file(Path("out/model.safetensors")) == sha256_file(checkpoint / "model.safetensors")
     card = Path("out/README.md").read_text()
     assert front(card)["license"] == "mit"
-    assert "base_model" not in front(card)
-    assert "model-index" not in front(card)
+    assert not {"base_model", "datasets", "model-index"} & front(card).keys()
     assert "Nothing was measured" in card
     assert "any may be in-domain" in card
     assert "MS MARCO" not in card
@@ -187,17 +191,6 @@ def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, 
     assert done.err.splitlines()[-1:] == told
     assert words in told[0]
     assert not list(Path("made").glob("*")) if Path("made").exists() else True
-
-
-def test_a_link_inside_the_folder_is_a_file(harness, home, checkpoint: Path) -> None:
-    folder = Path(shutil.copytree(checkpoint, "mine"))
-    (folder / "blobs").mkdir()
-    (folder / "model.safetensors").rename(folder / "blobs" / "weights")
-    (folder / "model.safetensors").symlink_to("blobs/weights")
-    done = harness("release", folder, "-o", "out")
-    assert done.code == 0, done.err
-    assert not Path("out/model.safetensors").is_symlink()
-    assert sha256_file(Path("out/model.safetensors")) == sha256_file(checkpoint / "model.safetensors")
 
 
 def test_a_copy_that_differs_is_refused(harness, home, checkpoint: Path, monkeypatch) -> None:
@@ -281,20 +274,15 @@ def test_yaml_gives_every_text_back(text: str) -> None:
     assert yaml.safe_load("\n".join(lines_of(content))) == content
 
 
-def test_names_in_the_tables_are_shown_as_they_are(harness, home, checkpoint: Path, toy: Path) -> None:
+def test_names_in_the_tables_are_shown_as_they_are() -> None:
     name = "a|b`c*_d_<e>"
-    write_run(
-        Path("runs/isotropy/x"),
-        checkpoint,
-        training_set={"name": name, "rows": 1, "sources": [{"name": name, "split": "train"}]},
-        trained_on=[name],
-        base={"name": name},
-    )
-    assert harness("release", "runs/isotropy/x", "-o", "out").code == 0
-    card = Path("out/README.md").read_text()
+    made = {"name": name, "rows": 1, "sources": [{"name": name, "split": "train"}]}
+    record = {"experiment": name, "training_set": made, "trained_on": [name], "base": {"name": name}}
+    card = card_of("x", "mit", record, [], LOADED)
     assert front(card)["datasets"] == [name]
     assert "base_model" not in front(card)
     shown = r"a\|b\`c\*\_d\_\<e\>"
     assert f"| training set | {shown} |" in card
     assert f"| {shown} | this training |" in card
+    assert f"fine-tuned from {shown}, as the experiment `a|b'c*_d_<e>`" in card
     assert name not in card.split("\n---\n", 1)[1]
