@@ -101,14 +101,25 @@ def read_run(folder: Path) -> Run:
         return Run(folder, {}, f"has no run.json that can be read ({type(error).__name__}: {error})")
 
 
+def run_at(folder: Path) -> Run | None:
+    """The run that a folder is, or whose checkpoint it is; None for any other folder."""
+    above = folder.resolve().parent if folder.resolve().name == "checkpoint" else folder
+    return next((read_run(place) for place in (folder, above) if (place / "run.json").is_file()), None)
+
+
+def checkpoint_at(folder: Path) -> Path:
+    """The checkpoint that a folder means: a run's, or itself. UserError when the run is not finished, or damaged."""
+    run = run_at(folder)
+    return run.usable().checkpoint if run else folder
+
+
 def locate(options: Options) -> str:
     """The checkpoint's folder: of the option ``path``, of the named run, or of the newest finished one.
 
     A damaged run that would be the newest is named, never passed over. UserError when there is no run to take.
     """
     if given := options["path"]:
-        folder = Path(str(given)).expanduser()
-        return str(read_run(folder).usable().checkpoint if (folder / "run.json").is_file() else folder)
+        return str(checkpoint_at(Path(str(given)).expanduser()))
     experiment = str(options["experiment"])
     root = Path(os.environ.get("HARNESS_RUNS") or "runs").expanduser() / experiment
     runs = [read_run(file.parent) for file in sorted(root.glob("*/run.json")) if not file.parent.name.startswith(".")]
@@ -137,7 +148,8 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 def check_weights(folder: Path, files: Mapping[str, str]) -> None:
     """UserError when a run's checkpoint has other weights (``files``: name -> SHA-256) than its run.json states."""
-    stated = read_run(folder.parent).record.get("checkpoint_key") if folder.name == "checkpoint" else None
+    run = run_at(folder)
+    stated = run and run.record.get("checkpoint_key")
     if stated and stated != content_key({k: v for k, v in files.items() if k.endswith(".safetensors")}):
         raise UserError(
             f"The weights in {folder} are not those that the run.json beside it was written for; "
@@ -150,9 +162,9 @@ def training(options: Options) -> dict[str, Any]:
 
     Without the curves; under ``trained_on`` also what the base was trained on. {} for a checkpoint from elsewhere.
     """
-    folder = Path(str(options["path"])).expanduser().resolve()
-    if folder.name == "checkpoint" and (record := read_run(folder.parent).record):
-        record = {key: value for key, value in record.items() if key != "curves"}
+    folder = Path(str(options["path"])).expanduser()
+    if (run := run_at(folder)) and run.record:
+        record = {key: value for key, value in run.record.items() if key != "curves"}
         return {**record, "trained_on": list(dict.fromkeys([*record.get("trained_on", ()), *seen_by_base(record)]))}
     try:
         released = json.loads((folder / "manifest.json").read_bytes())["training"]

@@ -16,7 +16,7 @@ from harness.atomic import sha256_file, whole_folder, write_file, write_json
 from harness.manifest import versions
 from harness.spec import Progress, UserError
 from plugins.checkpoint_folder import files_of, incomplete
-from plugins.trained import check_weights, read_run, training
+from plugins.trained import check_weights, checkpoint_at, training
 from training.card import card
 from training.clean import Loaded, load_cleanly
 from training.measured import Measured, measured
@@ -66,7 +66,7 @@ def release(
     with whole_folder(output) as folder:
         progress("copying", 0, 0)
         hashes = {file: _copied(checkpoint / file, folder / file) for file in files}
-        check_weights(checkpoint.resolve(), hashes)
+        check_weights(checkpoint, hashes)
         cells = measured(results, hashes, record.get("trained_on", ()))
         progress("loading it with sentence-transformers alone", 0, 0)
         loaded = load_cleanly(folder, checkpoint)
@@ -81,7 +81,7 @@ def checkpoint_of(source: Path) -> Path:
     """The whole checkpoint that a run's folder, or a path of its own, means; UserError where there is none."""
     if not source.is_dir():
         raise UserError(f"There is no folder {source}; name a run (runs/EXPERIMENT/RUN) or a checkpoint's folder.")
-    checkpoint = read_run(source).usable().checkpoint if (source / "run.json").is_file() else source
+    checkpoint = checkpoint_at(source)
     if lacks := incomplete(checkpoint):
         raise UserError(f"{checkpoint} cannot be released: {lacks}; name a whole checkpoint.")
     return checkpoint

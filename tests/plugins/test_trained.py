@@ -156,6 +156,7 @@ def test_runs_that_are_not_finished_are_named_when_there_is_no_other(runs: Path,
     ):
         assert words in sentence
     assert "broken: the run runs/isotropy/b failed (the loss is NaN)" in refusal("isotropy:run=b")
+    assert "a is still running, or was interrupted" in refusal("isotropy:path=runs/isotropy/a/checkpoint")
 
 
 def test_results_say_how_the_model_was_trained_and_mark_its_own_data(harness, runs: Path, checkpoints, toy) -> None:
