@@ -50,6 +50,12 @@ def deliver(source: Source, split: str, folder: Path, scratch: Path, progress: P
     _judgements(judged, folder / "qrels" / f"{split}.tsv")
 
 
+def bring(place: str, what: str, patterns: tuple[str, ...], scratch: Path, progress: Progress) -> list[Path]:
+    """Files of a dataset's repository (``organisation/name``, with ``@commit`` to pin it), in ``scratch``: those of the
+    first pattern that matches any. Raises SourceFailed where none can be had; ``what`` they hold is for its message."""
+    return _Repository(place, scratch, progress).bring(what, patterns)
+
+
 class _Repository:
     def __init__(self, place: str, scratch: Path, progress: Progress) -> None:
         self.name, _, commit = place.partition("@")

@@ -60,10 +60,20 @@ class ModelRef:
         members = tuple(member.stored(storage) for member in self.members)
         return replace(self, members=members, storage=storage if self.spec.kind == "dense" else self.storage)
 
+    def located(self) -> ModelRef:
+        """The same model with its folder settled, where it is one to be found; UserError when there is none."""
+        return self.replace(path=_call(self.plugin, self.spec.locate, self.options)) if self.spec.locate else self
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """How it was trained, as far as that is on record."""
+        return dict(_call(self.plugin, self.spec.training, self.options)) if self.spec.training else {}
+
     @property
     def trained_on(self) -> tuple[str, ...]:
         """Names of the datasets whose judgements the model or any member saw."""
-        return tuple(dict.fromkeys([*self.spec.trained_on, *(n for m in self.members for n in m.trained_on)]))
+        members = (name for member in self.members for name in member.trained_on)
+        return tuple(dict.fromkeys([*self.spec.trained_on, *self.training.get("trained_on", ()), *members]))
 
     @cached_property
     def own_fingerprint(self) -> dict[str, Any]:

@@ -233,6 +233,7 @@ def _described(ref: ModelRef) -> dict[str, Any]:
         "passed": dict(ref.passed),
         "storage": ref.storage,
         "trained_on": list(ref.trained_on),
+        "training": ref.training,
         "fingerprint": ref.fingerprint,
         **({"members": members} if members else {}),
     }

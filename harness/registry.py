@@ -57,7 +57,11 @@ class Registry:
         if ref.spec.path_option and not values.get(ref.spec.path_option):
             typed = f"{text}:{ref.spec.path_option}=path/to/folder" if members else "-m path/to/folder"
             raise UserError(f"{name} needs a folder; type {typed}.")
-        return replace(ref, options={**ref.options, **values}, passed=values, members=members)
+        made = replace(ref, options={**ref.options, **values}, passed=values, members=members)
+        try:
+            return made.located()  # now: what is found later may be another one
+        except UserError as error:
+            raise UserError(f"{made.spec.name}: {error}") from error
 
     def _named(self, name: str) -> tuple[ModelRef, dict[str, OptionValue]]:
         looks_like_path = "/" in name or os.sep in name or name.startswith((".", "~"))

@@ -148,6 +148,12 @@ class ModelSpec:
     token passes (embeddings apart); 0: not stated."""
     figures: str = ""
     """``"module:callable"`` from options to ``dim`` and ``flops_per_token``, where a folder decides them."""
+    locate: str = ""
+    """``"module:callable"`` from options to the folder that the option ``path`` is set to when the model is asked for;
+    its UserError says why there is none and is the model's status in listings."""
+    training: str = ""
+    """``"module:callable"`` from options to how the model was trained (JSON-able), for the record; the names under
+    ``trained_on`` in it join those of the descriptor."""
 
 
 @dataclass(frozen=True, slots=True)

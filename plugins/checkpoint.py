@@ -47,6 +47,7 @@ def harness_models() -> Iterable[ModelSpec]:
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
         figures="plugins.checkpoint_folder:figures",
+        training="plugins.trained:training",
         summary="any local sentence-transformers folder: -m path/to/folder",
         options=OPTIONS,
         requires=("torch", "sentence_transformers", "faiss"),

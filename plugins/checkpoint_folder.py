@@ -24,6 +24,12 @@ _ROOT_FILES = (
     "chat_template*",
     "*processor_config.json",
 )
+_NEEDED = {
+    "Transformer": ("config.json", "*.safetensors", "*token*.json"),
+    "Pooling": ("config.json",),
+    "Dense": ("config.json", "*.safetensors"),
+}
+"""Module of sentence-transformers -> what its folder cannot do without."""
 
 
 def folder_of(options: Options) -> Path:
@@ -72,6 +78,35 @@ def files_of(folder: Path) -> list[Path]:
     inside = [p for module in _module_folders(folder) if module != folder for p in module.rglob("*")]
     root = root_files(folder)
     return sorted({p for p in [*inside, *root] if p.is_file() and p.name != "desktop.ini"})
+
+
+def incomplete(folder: Path) -> str:
+    """What a checkpoint lacks, in words; nothing where each of its modules is whole. Only headers are read."""
+    try:
+        folder_of({"path": str(folder)})
+        modules = json.loads((folder / "modules.json").read_bytes())
+        for place, kind in ((folder / m["path"], str(m["type"]).rpartition(".")[2]) for m in modules):
+            for pattern in _NEEDED.get(kind, ()):
+                if not any(file.stat().st_size for file in place.glob(pattern)):
+                    return f"{place / pattern} is missing or empty"
+    except UserError as error:
+        return str(error).partition(";")[0]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return f"{folder / 'modules.json'} cannot be read ({type(error).__name__}: {error})"
+    for file in files_of(folder):
+        if file.suffix == ".safetensors" and not _whole(file):
+            return f"{file} is cut short"
+    return ""
+
+
+def _whole(file: Path) -> bool:
+    with suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length < file.stat().st_size:
+            header = json.loads(stream.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            return file.stat().st_size == 8 + length + max(ends, default=0)
+    return False
 
 
 def figures(options: Options) -> dict[str, float]:

@@ -28,6 +28,7 @@ from harness.spec import UserError, Weights
 from harness.weights import present
 from tests.conftest import ROOT
 from tests.cross_encoders import write_cross_encoder
+from tests.runs import write_checkpoint, write_run
 
 pytest.importorskip("faiss", reason="the documented commands need the dense extra")
 pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra")
@@ -181,7 +182,7 @@ def test_commands_and_options_exist(line: str) -> None:
 def test_names_exist(line: str) -> None:
     found = named(line)
     for model in found["models"]:
-        assert model in (CHECKPOINT, *plugin_files()) or REGISTRY.model(model)
+        assert model in (CHECKPOINT, *plugin_files(), *REGISTRY.models) or REGISTRY.model(model)
     assert set(found["datasets"]) <= {FOLDER, *REGISTRY.datasets, *REGISTRY.groups}
     assert set(found["suites"]) <= set(catalogue().suites)
 
@@ -398,3 +399,16 @@ def test_commands_that_need_weights(line: str, workplace: Place) -> None:
     done = workplace.type(line)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_what_was_trained_is_benchmarked_and_released(workplace: Place) -> None:
+    """With a run that a tiny model stands for."""
+    checkpoint = write_checkpoint(workplace.folder / "tiny")
+    write_run(workplace.folder / "runs" / "isotropy" / "seed42", checkpoint)
+    lines = [line for b in documented(*SHELLS, pages=[ROOT / "docs" / "trained-models.md"]) for line in commands(b)]
+    assert len(lines) > 1
+    for line in lines:
+        done = workplace.type(line)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+    assert "\n| folder | test |" in (workplace.folder / "path/to/release/README.md").read_text()

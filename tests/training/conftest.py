@@ -1,0 +1,11 @@
+"""These tests work on tiny tensors, where torch's threads wait for each other longer than they work."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch = pytest.importorskip("torch", reason="training needs torch (the train extra)")
+    torch.set_num_threads(1)
