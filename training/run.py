@@ -79,7 +79,13 @@ class Run:
         if not self.record:
             stated = {"format": FORMAT, "experiment": self.plan.experiment, "run": self.plan.run, "status": "running"}
             settings = {"settings": {}, "settings_key": _key(identity), "identity": dict(identity)}
-            figures = {"seed": self.plan.settings.seed, "steps": 0, "best_step": None, "dev": {}, "curves": []}
+            figures: dict[str, Any] = {
+                "seed": self.plan.settings.seed,
+                "steps": 0,
+                "best_step": None,
+                "dev": {},
+                "curves": [],
+            }
             self.record = {**stated, "reason": "", **settings, **about, **figures, "seconds": 0.0}
             self.record |= {"started": now(), "finished": None, "versions": versions(), "machine": machine()}
         self.save("running", settings=asdict(self.plan.settings), finished=None)

@@ -60,9 +60,9 @@ class Settings:
     )
 
     def lasting(self) -> dict[str, OptionValue]:
-        """The settings that a weight may depend on."""
-        cosmetic = {one.name for one in fields(self) if one.metadata["cosmetic"]}
-        return {name: value for name, value in asdict(self).items() if name not in cosmetic}
+        """The settings that a weight may depend on; the base's name is not among them, its files decide."""
+        left = {"base", *(one.name for one in fields(self) if one.metadata["cosmetic"])}
+        return {name: value for name, value in asdict(self).items() if name not in left}
 
     def differing(self, other: Settings) -> dict[str, OptionValue]:
         """Name and value of each setting that is not as in ``other``."""
@@ -75,7 +75,8 @@ OPTIONS: Mapping[str, Option] = {one.name: one.metadata["option"] for one in fie
 
 def changed(settings: Settings, values: Mapping[str, Any], where: str = "") -> Settings:
     """The settings with some of them set, from a file's values or typed text; UserError for what cannot be."""
-    return replace(settings, **{name: parse(name, value, where) for name, value in values.items()})
+    parsed: dict[str, Any] = {name: parse(name, value, where) for name, value in values.items()}
+    return replace(settings, **parsed)
 
 
 def parse(name: str, value: Any, where: str = "") -> OptionValue:

@@ -186,8 +186,9 @@ def _head_alone(layers: list[torch.nn.Module], device: str) -> SentenceTransform
 
 def _encode(model: SentenceTransformer) -> Encode:
     def encode(texts: list[str], role: str) -> Any:
-        settings = {"prompt": prompt_of(model, role), "batch_size": 64, "show_progress_bar": False}
-        return model.encode(texts, **settings).astype("float32")
+        return model.encode(texts, prompt=prompt_of(model, role), batch_size=64, show_progress_bar=False).astype(
+            "float32"
+        )
 
     return encode
 
@@ -283,7 +284,7 @@ def _arguments(run: Run, job: Job, rows: int, rates: Mapping[str, float], proces
 
 def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
     """What run.json says of how far it got."""
-    curves: dict[int, dict[str, Any]] = {}
+    curves: dict[float, dict[str, Any]] = {}
     for entry in trainer.state.log_history:
         wanted = {name.removeprefix("eval_"): value for name, value in entry.items() if name not in _LEFT_OUT}
         if "train_loss" not in entry:

@@ -71,7 +71,7 @@ class DevEvaluator(BaseEvaluator):
     """The dev set's figures, for the trainer to call and log."""
 
     def __init__(self, dev: DevSet, encode: Encode) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._dev, self._encode = dev, encode
 
     def __call__(
@@ -122,7 +122,7 @@ class Trainer(SentenceTransformerTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights of the model and of the objective itself; the rest of a checkpoint is the trainer's."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         weights |= {f"task.{name}": value for name, value in self._objective.task.state_dict().items()}
@@ -143,7 +143,7 @@ class Trainer(SentenceTransformerTrainer):
         self._objective.task.load_state_dict(parts["task"])
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        steps = Path(self.args.output_dir)
+        steps = Path(str(self.args.output_dir))
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
@@ -159,7 +159,7 @@ class Trainer(SentenceTransformerTrainer):
             ) from error
 
 
-class Pace(TrainerCallback):  # type: ignore[misc]
+class Pace(TrainerCallback):
     """What must happen at a step: resuming what the stock trainer leaves out, saving what was measured, telling."""
 
     def __init__(self, trainer: Trainer, on_news: Callable[[Trainer], None]) -> None:
