@@ -53,7 +53,7 @@ class Settings:
     limit: int = _setting(0, "rows trained on; 0: all", minimum=0)
     dev_queries: int = _setting(200, "queries held out of the training set for choosing the checkpoint", minimum=1)
     dev_documents: int = _setting(2000, "passages that these are ranked against, at least", minimum=1)
-    eval_steps: int = _setting(0, "steps between measurements; 0: twenty over the run", minimum=0)
+    eval_steps: int = _setting(0, "steps between measurements; 0: twenty over the run, at most one in 50", minimum=0)
     save_steps: int = _setting(0, "steps between saves beside those; 0: none", minimum=0, cosmetic=True)
     logging_steps: int = _setting(
         0, "steps between entries of the loss; 0: two hundred over the run", minimum=0, cosmetic=True

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 EVALUATIONS, ENTRIES = 20, 200
 """Measurements and entries of the loss over a run, where the settings leave that open."""
+APART = 50
+"""Steps between two measurements then, at least: on a CPU one can take longer than that."""
 PER_DIMENSION = 10
 """Passages that set the head, per dimension of the base."""
 
@@ -228,15 +230,18 @@ def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader:
         if leader and any("eval_nDCG@10" in entry for entry in state.log_history[-1:]):
             run.save("running", **_figures(trainer, run))
 
-    trainer = Trainer(
-        model=parts.model,
-        objective=objective,
-        on_news=on_news,
-        args=_arguments(run, job, len(rows), rates, processes),
-        train_dataset=Dataset.from_dict({name: rows.ids[:, place] for place, name in enumerate(rows.columns)}),
-        evaluator=DevEvaluator(dev, parts.encode),
-        data_collator=Collator(parts.model, rows, parts.embedded),
-    )
+    try:
+        trainer = Trainer(
+            model=parts.model,
+            objective=objective,
+            on_news=on_news,
+            args=_arguments(run, job, len(rows), rates, processes),
+            train_dataset=Dataset.from_dict({name: rows.ids[:, place] for place, name in enumerate(rows.columns)}),
+            evaluator=DevEvaluator(dev, parts.encode),
+            data_collator=Collator(parts.model, rows, parts.embedded),
+        )
+    except (ValueError, ImportError, RuntimeError) as error:  # of --report-to and precision, in the libraries' words
+        raise UserError(f"The training cannot be set up so: {' '.join(str(error).split())}") from error
     trainer.earlier = float(run.record.get("seconds", 0.0))
     return trainer
 
@@ -248,38 +253,35 @@ def _arguments(run: Run, job: Job, rows: int, rates: Mapping[str, float], proces
     total = rows // settings.batch_size * settings.epochs
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.logs)
     schedules = {"constant": "constant_with_warmup"}
-    try:
-        return SentenceTransformerTrainingArguments(
-            output_dir=str(run.steps),
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size // processes,
-            learning_rate=settings.learning_rate,
-            learning_rate_mapping=dict(rates),
-            weight_decay=settings.weight_decay,
-            warmup_steps=round(settings.warmup * total),
-            lr_scheduler_type=schedules.get(settings.schedule, settings.schedule),
-            max_grad_norm=settings.max_grad_norm,
-            bf16=settings.precision == "bf16",
-            fp16=settings.precision == "fp16",
-            seed=settings.seed,
-            batch_sampler="no_duplicates",
-            dataloader_drop_last=True,
-            dataloader_num_workers=0,
-            dataloader_pin_memory=torch.cuda.is_available(),
-            eval_strategy="steps",
-            eval_steps=settings.eval_steps or max(1, total // EVALUATIONS),
-            save_strategy="steps",
-            save_steps=settings.save_steps or max(1, total),
-            logging_steps=settings.logging_steps or max(1, total // ENTRIES),
-            logging_nan_inf_filter=False,
-            metric_for_best_model="nDCG@10",
-            greater_is_better=True,
-            report_to=list(job.report_to) or "none",
-            run_name=f"{run.plan.experiment}/{run.plan.run}",
-            disable_tqdm=True,
-        )
-    except (ValueError, ImportError) as error:
-        raise UserError(f"The training cannot be set up so: {' '.join(str(error).split())}") from error
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(run.steps),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size // processes,
+        learning_rate=settings.learning_rate,
+        learning_rate_mapping=dict(rates),
+        weight_decay=settings.weight_decay,
+        warmup_steps=round(settings.warmup * total),
+        lr_scheduler_type=schedules.get(settings.schedule, settings.schedule),
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        seed=settings.seed,
+        batch_sampler="no_duplicates",
+        dataloader_drop_last=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        eval_strategy="steps",
+        eval_steps=settings.eval_steps or max(APART, total // EVALUATIONS),
+        save_strategy="steps",
+        save_steps=settings.save_steps or max(1, total),
+        logging_steps=settings.logging_steps or max(1, total // ENTRIES),
+        logging_nan_inf_filter=False,
+        metric_for_best_model="nDCG@10",
+        greater_is_better=True,
+        report_to=list(job.report_to) or "none",
+        run_name=f"{run.plan.experiment}/{run.plan.run}",
+        disable_tqdm=True,
+    )
 
 
 def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
