@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,20 +22,16 @@ from training.embeddings import Base, BaseEmbeddings
 from training.experiments import Plan
 from training.frozen import Embedded, embed_rows, head_encoder
 from training.head import add_head, check_sizes, head, head_pattern, load_base, projection, save_model
-from training.objective import Objective
 from training.rows import Rows, Split, read_rows, split
 from training.run import Run, held, now, read_run
 from training.settings import Settings
+from training.terms import make_arguments, make_objective, several_cpus
 from training.trainer import Collator, DevEvaluator, Diverged, Trainer, prompt_of
 from training.triplets import TrainingSet
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-EVALUATIONS, ENTRIES = 20, 200
-"""Measurements and entries of the loss over a run, where the settings leave that open."""
-APART = 50
-"""Steps between two measurements then, at least: on a CPU one can take longer than that."""
 PER_DIMENSION = 10
 """Passages that set the head, per dimension of the base."""
 
@@ -89,7 +84,7 @@ def train(plan: Plan, job: Job) -> dict[str, Any]:
         if leader:
             run.record = read_run(job.root, plan).record
             _begin(run, job, dev)
-        _together()
+        _processes().wait_for_everyone()
         run.record = read_run(job.root, plan).record
         return run.record if run.finished else _train(run, job, parted, dev, leader)
 
@@ -123,17 +118,11 @@ def _settled(settings: Settings) -> Settings:
     return replace(settings, precision=precision)
 
 
-def _together() -> None:
-    """Waits for the processes that train together."""
+def _processes() -> Any:
+    """accelerate's view of the processes that train together; without a GPU it has to be told that CPUs are meant."""
     from accelerate import PartialState
 
-    PartialState().wait_for_everyone()
-
-
-def _processes() -> int:
-    from accelerate import PartialState
-
-    return int(PartialState().num_processes)
+    return PartialState(cpu=several_cpus())
 
 
 def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict[str, Any]:
@@ -155,15 +144,13 @@ def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict
         ) from error
     if leader:
         _finish(run, job, parts, trainer)
-    _together()
-    return run.record
+    _processes().wait_for_everyone()
+    return read_run(job.root, run.plan).record
 
 
 def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Parts:
     """The model as training starts it; one process computes base embeddings, the others then find them."""
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = _processes()
     embeddings = BaseEmbeddings(job.base, settings, job.home, str(state.device), job.progress)
     encoder = load_base(job.base.folder, str(state.device), settings.max_seq_length)
     width = int(encoder.get_embedding_dimension() or 0)
@@ -195,31 +182,13 @@ def _encode(model: SentenceTransformer) -> Encode:
     return encode
 
 
-def _objective(settings: Settings, model: SentenceTransformer, processes: int) -> Objective:
-    options: dict[str, Any] = {}
-    if settings.loss != "triplet":
-        options = {"tau": settings.tau, "learn_scale": settings.learn_scale, "gather": processes > 1}
-    elif settings.margin:
-        options = {"margin": settings.margin}
-    sliced = {"slices": settings.slices, "seed": settings.seed} if settings.regulariser == "sigreg" else {}
-    return Objective(
-        model,
-        loss=settings.loss,
-        loss_options=options,
-        regulariser=settings.regulariser,
-        regulariser_options=sliced,
-        isotropy_weight=settings.isotropy_weight,
-        mini_batch_size=settings.mini_batch_size or None,
-    )
-
-
 def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader: bool) -> Trainer:
     from datasets import Dataset
 
-    settings, processes = run.plan.settings, _processes()
+    settings, processes = run.plan.settings, int(_processes().num_processes)
     if settings.batch_size % processes:
         raise UserError(f"A batch of {settings.batch_size} does not part into {processes} processes; choose another.")
-    objective = _objective(settings, parts.model, processes)
+    objective = make_objective(settings, parts.model, processes)
     rates = {head_pattern(parts.model): settings.head_learning_rate}
     if any(True for _ in objective.task.parameters()):
         rates[r"^task\."] = settings.head_learning_rate
@@ -235,7 +204,7 @@ def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader:
             model=parts.model,
             objective=objective,
             on_news=on_news,
-            args=_arguments(run, job, len(rows), rates, processes),
+            args=make_arguments(run, len(rows), rates, processes, job.report_to),
             train_dataset=Dataset.from_dict({name: rows.ids[:, place] for place, name in enumerate(rows.columns)}),
             evaluator=DevEvaluator(dev, parts.encode),
             data_collator=Collator(parts.model, rows, parts.embedded),
@@ -244,44 +213,6 @@ def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader:
         raise UserError(f"The training cannot be set up so: {' '.join(str(error).split())}") from error
     trainer.earlier = float(run.record.get("seconds", 0.0))
     return trainer
-
-
-def _arguments(run: Run, job: Job, rows: int, rates: Mapping[str, float], processes: int) -> Any:
-    from sentence_transformers import SentenceTransformerTrainingArguments
-
-    settings = run.plan.settings
-    total = rows // settings.batch_size * settings.epochs
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.logs)
-    schedules = {"constant": "constant_with_warmup"}
-    return SentenceTransformerTrainingArguments(
-        output_dir=str(run.steps),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size // processes,
-        learning_rate=settings.learning_rate,
-        learning_rate_mapping=dict(rates),
-        weight_decay=settings.weight_decay,
-        warmup_steps=round(settings.warmup * total),
-        lr_scheduler_type=schedules.get(settings.schedule, settings.schedule),
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bf16",
-        fp16=settings.precision == "fp16",
-        seed=settings.seed,
-        batch_sampler="no_duplicates",
-        dataloader_drop_last=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        eval_strategy="steps",
-        eval_steps=settings.eval_steps or max(APART, total // EVALUATIONS),
-        save_strategy="steps",
-        save_steps=settings.save_steps or max(1, total),
-        logging_steps=settings.logging_steps or max(1, total // ENTRIES),
-        logging_nan_inf_filter=False,
-        metric_for_best_model="nDCG@10",
-        greater_is_better=True,
-        report_to=list(job.report_to) or "none",
-        run_name=f"{run.plan.experiment}/{run.plan.run}",
-        disable_tqdm=True,
-    )
 
 
 def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:

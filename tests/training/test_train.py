@@ -300,3 +300,22 @@ def test_a_run_of_other_settings_is_not_resumed(world: World, harness, tmp_path:
     assert harness(*words, "--fresh").code == 0
     mine.write_text("freeze_bse = true\n")
     assert "did you mean freeze_base" in harness(*words).err
+
+
+def test_two_processes_train_one_run(world: World, tmp_path: Path) -> None:
+    words = ["train", "isotropy", "--data", world.folder / "pairs.jsonl", "--base", world.folder / "base"]
+    tiny = {**TINY, "learn_scale": "true", "mini_batch_size": 4}
+    options = [word for name, value in tiny.items() for word in ("--set", f"{name}={value}")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"HARNESS_HOME": str(world.folder / "home"), "HARNESS_RUNS": str(tmp_path)}
+    command = [*launch, "harness", *map(str, words), *options, "--report-to", "none"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| finished |") == 1
+    [file] = tmp_path.glob("isotropy/*/run.json")
+    record = json.loads(file.read_bytes())
+    measured = [entry["nDCG@10"] for entry in record["curves"] if "nDCG@10" in entry]
+    assert len(measured) == 4
+    assert record["dev"]["nDCG@10"] > measured[0] + 0.05
+    assert record["steps"] == 22
