@@ -10,12 +10,17 @@ from collections.abc import Callable
 
 from tabulate import tabulate
 
-from benchmarks import approximate, bm25, encode, search
+from benchmarks import approximate, bm25, encode, search, train
 from harness.manifest import machine
 
 Contest = dict[str, Callable[[], object]]
 """Contestant -> the work; the first is ours, the others are peers doing the same work."""
-CONTESTS: dict[str, Callable[[], Contest]] = {"bm25": bm25.contest, "encode": encode.contest, "search": search.contest}
+CONTESTS: dict[str, Callable[[], Contest]] = {
+    "bm25": bm25.contest,
+    "encode": encode.contest,
+    "search": search.contest,
+    "train": train.contest,
+}
 ROUNDS = 3
 
 

@@ -55,29 +55,36 @@ def build_model(
     UserError: not a folder of Transformer and mean Pooling, too few texts, ``dim`` above the base's (or equal to it:
     a final layer norm leaves a direction without variance).
     """
-    encoder = _encoder(base, device)
-    if max_seq_length:
-        encoder.max_seq_length = max_seq_length
-    width = int(encoder.get_embedding_dimension() or 0)
-    if not 1 <= dim <= width:
-        raise UserError(f"A head of {dim} dimensions does not fit on {base}, which has {width}; choose 1 to {width}.")
-    if len(texts) <= width:
-        raise UserError(
-            f"The head is set from the spread of {width}-dimensional embeddings, for which {len(texts)} texts are too "
-            f"few; give at least {width + 1}, better {10 * width}."
-        )
+    encoder = load_base(base, device, max_seq_length)
+    check_sizes(encoder, base, dim, len(texts))
     sample = encoder.encode_document(
         list(texts), batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
     )
-    weight, bias = projection(sample.cpu(), dim, init, seed)
-    for layer in head(weight, bias):
+    return add_head(encoder, head(*projection(sample.cpu(), dim, init, seed)))
+
+
+def check_sizes(encoder: SentenceTransformer, base: Path | str, dim: int, texts: int) -> None:
+    """UserError where no head of that size fits, or so many texts cannot set it."""
+    width = int(encoder.get_embedding_dimension() or 0)
+    if not 1 <= dim <= width:
+        raise UserError(f"A head of {dim} dimensions does not fit on {base}, which has {width}; choose 1 to {width}.")
+    if texts <= width:
+        raise UserError(
+            f"The head is set from the spread of {width}-dimensional embeddings, for which {texts} texts are too "
+            f"few; give at least {width + 1}, better {10 * width}."
+        )
+
+
+def add_head(encoder: SentenceTransformer, layers: Sequence[nn.Module]) -> SentenceTransformer:
+    """The encoder with these layers after it, its embeddings compared by Euclidean distance."""
+    for layer in layers:
         encoder.append(layer.to(encoder.device))
     encoder.similarity_fn_name = "euclidean"
     return encoder
 
 
-def _encoder(base: Path | str, device: str | None) -> SentenceTransformer:
-    """The base in float32 without its Normalize; its prompts are kept."""
+def load_base(base: Path | str, device: str | None = None, max_seq_length: int | None = None) -> SentenceTransformer:
+    """The base in float32 without its Normalize; its prompts are kept. UserError where no head goes on it."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Normalize, Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling
@@ -93,6 +100,8 @@ def _encoder(base: Path | str, device: str | None) -> SentenceTransformer:
         raise UserError(
             f"A head goes on a Transformer with mean Pooling, not on {base} ({names}); choose another base."
         )
+    if max_seq_length:
+        loaded.max_seq_length = max_seq_length
     return loaded
 
 

@@ -9,11 +9,11 @@ from harness import hookimpl
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """``harness data``, ``harness mine`` and ``harness release``."""
+    """``harness data``, ``harness mine``, ``harness train`` and ``harness release``."""
     from training.cli_data import data
     from training.cli_mine import command as mine
     from training.cli_release import command as release
+    from training.cli_train import command as train
 
-    group.add_command(data)
-    group.add_command(mine)
-    group.add_command(release)
+    for command in (data, mine, train, release):
+        group.add_command(command)

@@ -1,0 +1,195 @@
+"""``harness train``: the experiments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.main import State
+from harness.cli.options import (
+    completing,
+    json_option,
+    offline_option,
+    pass_state,
+    plugin_option,
+    print_json,
+    print_table,
+    progress_bar,
+)
+from harness.spec import UserError
+
+if TYPE_CHECKING:
+    from harness.spec import Progress
+    from training.experiments import Plan
+    from training.train import Job
+
+NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
+
+
+@click.command("train")
+@click.argument("experiment")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A training set's folder, or a file of triplets."
+)
+@click.option("--base", shell_complete=completing("models"), help="Model that is trained: a name or a folder [mpnet].")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting for every run, as in the files.")
+@click.option(
+    "--sweep", "sweeps", multiple=True, metavar="KEY=V1,V2", help="One run for each value; repeat for a grid."
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each, with seeds counted up."
+)
+@click.option("--limit", type=click.IntRange(1), help="Train on the first N rows: the setting `limit`.")
+@click.option(
+    "--dev", type=click.Path(path_type=Path), help="Folder in BEIR format whose split dev chooses the checkpoint."
+)
+@click.option(
+    "--runs",
+    "root",
+    envvar="HARNESS_RUNS",
+    default="runs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where runs are kept.",
+)
+@click.option(
+    "--resume/--fresh", default=True, show_default=True, help="Go on with runs that are there, or start over."
+)
+@click.option(
+    "--report-to",
+    multiple=True,
+    default=("tensorboard",),
+    show_default=True,
+    help="Where curves go, too; none: nowhere.",
+)
+@click.option("--one-per-gpu", is_flag=True, help="Several runs at a time, each on a GPU of its own.")
+@click.option("--only", hidden=True, help="EXPERIMENT/RUN.")
+@offline_option
+@plugin_option
+@json_option
+@pass_state
+def command(
+    state: State,
+    /,
+    experiment: str,
+    base: str | None,
+    sets: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    seeds: int,
+    limit: int | None,
+    only: str | None,
+    one_per_gpu: bool,
+    as_json: bool,
+    **choice: Any,
+) -> int:
+    """Train an experiment.
+
+    EXPERIMENT is baseline, isotropy, frozen, all, or a file of your own (setting = value). A killed run goes on where
+    it was when the same command is typed again; what is finished stays. Under torchrun or accelerate launch, all
+    processes train one run together.
+    """
+    from training.experiments import plans
+
+    given = {"base": base, "limit": limit}
+    made = plans(experiment, (*sets, *(f"{name}={value}" for name, value in given.items() if value)), sweeps, seeds)
+    made = [plan for plan in made if only is None or only == f"{plan.experiment}/{plan.run}"]
+    gpus = _gpus()
+    if not one_per_gpu and gpus and "LOCAL_RANK" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]  # else the trainer would split every batch over all of them
+    _require()
+    with progress_bar() as progress:
+        jobs = _jobs(state, made, progress, **choice)
+        records = _run(jobs, gpus if one_per_gpu and only is None else [], sys.argv[1:])
+    if int(os.environ.get("RANK", "0")) == 0:
+        _report(records, choice["root"], as_json)
+    return int(any(record.get("status") != "finished" for record in records))
+
+
+def _run(jobs: list[tuple[Plan, Job]], gpus: list[str], words: list[str]) -> list[dict[str, Any]]:
+    from training.sweep import train_all, train_on_gpus
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    if gpus:
+        return train_on_gpus([plan for plan, _ in jobs], jobs[0][1], gpus, words, tell)
+    return [record for plan, job in jobs for record in train_all([plan], job, tell)]
+
+
+def _jobs(
+    state: State,
+    made: list[Plan],
+    progress: Progress,
+    *,
+    data: Path,
+    dev: Path | None,
+    root: Path,
+    resume: bool,
+    report_to: tuple[str, ...],
+    offline: bool,
+    plugins: tuple[Path, ...],
+) -> list[tuple[Plan, Job]]:
+    """Every run with what it is made of; training set and bases are opened once."""
+    from harness.prepared import Prepared
+    from training.embeddings import open_base
+    from training.train import Job
+    from training.triplets import read
+
+    registry, home = state.registry(plugins), state.made_home
+    reports = tuple(name for name in report_to if name != "none")
+    names = dict.fromkeys(plan.settings.base for plan in made)
+    refs = {name: registry.model(name) for name in names}
+    opened = read(data.expanduser(), home, progress)
+    jobs = {}
+    for name, ref in refs.items():
+        found = open_base(Prepared(ref, home, offline=offline, progress=progress))
+        jobs[name] = Job(
+            opened, found, home, root.expanduser(), dev and dev.expanduser(), reports, not resume, progress
+        )
+    return [(plan, jobs[plan.settings.base]) for plan in made]
+
+
+def _gpus() -> list[str]:
+    """The GPUs this process may use, by number, without asking torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
+
+
+def _require() -> None:
+    import importlib.util
+
+    from harness.modelref import missing_extra
+
+    if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise UserError(missing_extra("harness train", lacking, "train"))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def _report(records: list[dict[str, Any]], root: Path, as_json: bool) -> None:
+    if as_json:
+        return print_json(records)
+    rows = []
+    for record in records:
+        dev = record.get("dev", {})
+        rows.append(
+            {
+                "run": f"{record['experiment']}/{record['run']}",
+                "status": record["status"],
+                "best step": f"{record['best_step']} of {record['steps']}",
+                "dev nDCG@10": f"{dev['nDCG@10']:.4f}" if dev else "-",
+                "isotropy": f"{dev['isotropy']:.3f}" if "isotropy" in dev else "-",
+                "rows/s": f"{record.get('samples_per_second') or 0:.1f}",
+            }
+        )
+    print_table(rows, disable_numparse=True)
+    click.echo(f"\nEvaluate one with: harness benchmark -m {root}/EXPERIMENT/RUN/checkpoint", err=True)
