@@ -221,7 +221,7 @@ def test_every_option_of_every_command_is_explained(name: str, harness) -> None:
     assert done.code == 0
     shown = " ".join(done.out.split())
     for parameter in command.params:
-        if isinstance(parameter, click.Option):
+        if isinstance(parameter, click.Option) and not parameter.hidden:
             assert parameter.help, f"{parameter.opts} has no help"
             assert parameter.help in shown
             assert all(word in shown for word in [*parameter.opts, *parameter.secondary_opts])
