@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,11 +112,18 @@ def fingerprint(options: Options) -> dict[str, Any]:
 def load(options: Options) -> _Encoder:
     """The folder's model: a `TokenModel` when its first module is a plain text transformer, else a `DenseModel`."""
     folder = folder_of(options)
-    try:
+    with spoilt(folder):
         return _load(folder, options)
+
+
+@contextmanager
+def spoilt(folder: Path) -> Iterator[None]:
+    """Tells whatever the libraries raise for a spoilt folder, which has no common class, in one sentence."""
+    try:
+        yield
     except UserError:
         raise
-    except Exception as error:  # a boundary, too: what the libraries raise for a spoilt folder has no common class
+    except Exception as error:
         cause = " ".join(str(error).split())[:300]
         raise UserError(
             f"{folder} could not be loaded by sentence-transformers ({type(error).__name__}: {cause}); save it again."

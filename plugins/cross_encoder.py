@@ -14,7 +14,7 @@ from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
 from harness.atomic import sha256_file
 from harness.encode import batches
 from harness.spec import Options
-from plugins.checkpoint import OPTIONS, require_device, resolve_device, resolve_dtype
+from plugins.checkpoint import OPTIONS, require_device, resolve_device, resolve_dtype, spoilt
 from plugins.checkpoint_folder import root_files
 
 if TYPE_CHECKING:
@@ -86,15 +86,8 @@ def fingerprint(options: Options) -> dict[str, Any]:
 def load(options: Options) -> Reranker:
     """The folder's model."""
     folder = folder_of(options)
-    try:
+    with spoilt(folder):
         return _load(folder, options)
-    except UserError:
-        raise
-    except Exception as error:  # a boundary, too: what the library raises for a spoilt folder has no common class
-        cause = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{folder} could not be loaded by sentence-transformers ({type(error).__name__}: {cause}); save it again."
-        ) from error
 
 
 def _load(folder: Path, options: Options) -> _CrossEncoder:
