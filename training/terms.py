@@ -59,7 +59,7 @@ def make_arguments(
         bf16=settings.precision == "bf16",
         fp16=settings.precision == "fp16",
         seed=settings.seed,
-        use_cpu=several_cpus(),
+        use_cpu=several_cpus() or not torch.accelerator.is_available(),  # or bf16 is taken for a GPU's
         batch_sampler="no_duplicates",
         dataloader_drop_last=True,
         dataloader_num_workers=0,

@@ -110,6 +110,13 @@ def test_each_experiment_learns_and_leaves_a_stock_checkpoint(world: World, tmp_
     assert all(same) if experiment == "frozen" else not any(same[:3])
 
 
+def test_bfloat16_trains_on_a_processor_too(world: World, tmp_path: Path) -> None:
+    record = train(world.plan("baseline", epochs=4, precision="bf16"), world.job(tmp_path))
+    measured = [entry["nDCG@10"] for entry in record["curves"] if "nDCG@10" in entry]
+    assert record["settings"]["precision"] == "bf16"
+    assert record["dev"]["nDCG@10"] > measured[0] + 0.1
+
+
 def test_held_out_queries_are_not_trained_on(world: World, tmp_path: Path) -> None:
     job, plan = world.job(tmp_path), world.plan("baseline")
     parted = split(job.rows, plan.settings)
