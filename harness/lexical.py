@@ -13,10 +13,15 @@ from harness.prepared import Prepared
 RECORD = "harness-index.json"
 
 
+def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
+    """Where the model's index of the corpus lies, or will."""
+    return home / "indexes" / model.ref.key[:32] / corpus.sha256[:32]
+
+
 def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, float]:
     """The folder that holds the model's index of the corpus, built if it is not there intact, and the seconds that
     building it took whoever built it."""
-    folder = home / "indexes" / model.ref.key[:32] / corpus.sha256[:32]
+    folder = index_folder(model, corpus, home)
     seconds = _intact(folder)
     if seconds is None:
         start = time.perf_counter()

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.index import MEMORY, most_memory
 from harness.pace import Pace
+from harness.throughput import DEPTH
 from harness.workload import Workload
 
 STORAGE = {"float32": 4, "float16": 2}
@@ -21,8 +22,6 @@ STORAGE = {"float32": 4, "float16": 2}
 PROCESS, WEIGHTS = 1.0e9, 4
 """Memory of a dense model: the libraries with one shard of vectors and texts, and this many times its weights (the
 file, the copy in use, one batch): measured peaks are 1.1 to 1.4 GB for MiniLM, 2.4 to 3.4 GB for MPNet."""
-DEPTH = 1000
-"""Of every run."""
 LEXICAL, LEXICAL_DOCUMENT = 0.4e9, 24
 """Memory of a lexical model, and what each document adds while a query is scored."""
 SCAN_DOCUMENT = 24

@@ -29,6 +29,8 @@ class Retrieval:
     geometry: dict[str, Any] = field(default_factory=dict)
     similarity: Similarity | None = None
     members: dict[str, Retrieval] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
+    """Of an approximate index: its figures, and what the manifest says of it."""
 
     def cost(self) -> dict[str, int]:
         """The counts with the members' added, and each member's own as ``member/count``; whole when the hits are taken.
@@ -41,9 +43,6 @@ class Retrieval:
                 if "/" not in name:
                     whole[name] = whole.get(name, 0) + count
         return whole
-
-    index: dict[str, Any] = field(default_factory=dict)
-    """Of an approximate index: its figures, and what the manifest says of it."""
 
 
 def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:

@@ -35,6 +35,7 @@ RECORDED_BYTES = 100_000
 SEARCH_SHARE = 0.8
 """Of the time of a long search, what its matrix products take."""
 DEPTH = 1000
+"""Of every run."""
 COMMON = (
     *("the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not"),
     *("this", "but", "are", "or", "at", "they", "an", "if", "no", "such", "there", "their", "then", "these", "will"),
@@ -71,7 +72,7 @@ class Scanning:
     """How fast vectors are searched exactly."""
 
     flops: float
-    """Operations a second of FAISS's matrix products with the selection of the nearest."""
+    """Operations a second of its matrix products with the selection of the nearest."""
     query_seconds: float
     """What a query costs besides: its candidates' distances in float64."""
 
@@ -104,7 +105,7 @@ def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
 
 
 def scanning(home: Path, progress: Progress) -> Scanning:
-    """As measured earlier or now. ImportError where FAISS is not installed."""
+    """As measured earlier or now."""
     progress("measuring exact search", 0, 0)
     return Scanning(**_remembered(home, "scanning", _scan))
 

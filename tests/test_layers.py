@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         *("spec", "atomic", "encode", "index", "lexical", "manifest", "prepared", "vectors", "workload"),
     },
     "pace": {"spec", "device", "prepared", "modelref", "throughput", "weights"},
-    "plan": {"index", "pace", "workload"},
+    "plan": {"index", "pace", "throughput", "workload"},
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "vectors"},
     "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
     "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank"},

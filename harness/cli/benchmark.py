@@ -10,6 +10,7 @@ import click
 
 from harness.cli.main import State, made, one_line
 from harness.cli.options import (
+    chosen_models,
     completing,
     dataset_options,
     json_option,
@@ -109,11 +110,8 @@ def command(
     from harness.pipeline import Settings, benchmark
     from harness.store import ResultStore
 
-    if not models:
-        raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
     registry = state.registry(plugins)
-    refs = [registry.model(text) for text in dict.fromkeys(models)]
-    refs = [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
+    refs = chosen_models(registry, models, dtype, storage)
     names = measure_names(measures) if measures else MEASURES
     recipes = _recipes(indexes, searches)
     for ref in refs if recipes else ():

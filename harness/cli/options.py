@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -13,12 +13,14 @@ import click
 
 from harness.cli.main import State
 from harness.cli.quantity import Bytes
-from harness.spec import Progress
+from harness.spec import Progress, Storage, UserError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from harness.index import Limits
+    from harness.modelref import ModelRef
+    from harness.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,6 +74,14 @@ def search_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def chosen_models(registry: Registry, names: Sequence[str], dtype: str | None, storage: Storage) -> list[ModelRef]:
+    """The models that ``-m`` names, each once, with what ``--dtype`` and ``--storage`` say; UserError when none is."""
+    if not names:
+        raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
+    refs = [registry.model(text) for text in dict.fromkeys(names)]
+    return [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
 
 
 def search_limits(memory: int, search_device: str) -> Limits:

@@ -11,8 +11,8 @@ import click
 
 from harness.cli.benchmark import command as benchmark
 from harness.cli.main import State
-from harness.cli.options import pass_state, print_json, print_table, progress_bar
-from harness.spec import Role, Storage, UserError
+from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar
+from harness.spec import Role, Storage
 
 if TYPE_CHECKING:
     from harness.device import Device
@@ -51,13 +51,10 @@ def command(
     from harness.plan import STORAGE, Conditions, total
     from harness.workload import workloads
 
-    if not models:
-        raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
     target = known.device(device) if device else None
     price = target.price if target and price is None else price
     registry = state.registry(plugins)
-    refs = [registry.model(text) for text in dict.fromkeys(models)]
-    refs = [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
+    refs = chosen_models(registry, models, dtype, storage)
     choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
     cells: list[Forecast] = []
     totals: list[Forecast] = []
@@ -89,16 +86,16 @@ def command(
 
 def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
     """What of vectors and indexes need not be made again, where the datasets are here."""
-    from harness.lexical import RECORD
+    from harness.lexical import RECORD, index_folder
 
     found = {}
     for each in work:
         if isinstance(model, str) or each.dataset is None:
             continue
-        ref, corpus = model.ref, each.dataset.corpus.sha256
-        collections: dict[Role, str] = {"document": corpus, "query": each.dataset.fingerprint["queries"]}
+        corpus = each.dataset.corpus
+        collections: dict[Role, str] = {"document": corpus.sha256, "query": each.dataset.fingerprint["queries"]}
         here: set[str] = {role for role, name in collections.items() if model.store(role).read_list(name)}
-        if (home / "indexes" / ref.key[:32] / corpus[:32] / RECORD).is_file():
+        if (index_folder(model, corpus, home) / RECORD).is_file():
             here.add("index")
         found[model.label, each.label] = frozenset(here)
     return found
