@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ OPTIONS: dict[str, Option] = {
 }
 _SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
 _PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
+
+
+M = TypeVar("M")
 
 
 @hookimpl
@@ -130,22 +133,32 @@ def spoilt(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _load(folder: Path, options: Options) -> _Encoder:
+def opened(kind: Callable[..., M], folder: Path, device: str) -> M:
+    """The folder as a model of one of sentence-transformers' classes: local files, safetensors, and no code of its own.
+
+    UserError where the device cannot be used.
+    """
     import torch
-    from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
     require_device(device)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config.
-    model = SentenceTransformer(
+    model: Any = kind(
         str(folder),
         device=device,
         model_kwargs={"dtype": torch.float32, "use_safetensors": True},
         local_files_only=True,
         trust_remote_code=False,
-    ).eval()
+    )
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _load(folder: Path, options: Options) -> _Encoder:
+    from sentence_transformers import SentenceTransformer
+
+    device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
+    model = opened(SentenceTransformer, folder, device)
     if length:
         try:
             model.max_seq_length = length

@@ -14,7 +14,7 @@ from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
 from harness.atomic import sha256_file
 from harness.encode import batches
 from harness.spec import Options
-from plugins.checkpoint import OPTIONS, require_device, resolve_device, resolve_dtype, spoilt
+from plugins.checkpoint import OPTIONS, opened, resolve_device, resolve_dtype, spoilt
 from plugins.checkpoint_folder import root_files
 
 if TYPE_CHECKING:
@@ -93,18 +93,9 @@ def load(options: Options) -> Reranker:
 def _load(folder: Path, options: Options) -> _CrossEncoder:
     import torch
     from sentence_transformers import CrossEncoder
-    from transformers.utils import logging
 
     device, length = resolve_device(str(options["device"])), int(options["max_length"] or 0)
-    require_device(device)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model = CrossEncoder(
-        str(folder),
-        device=device,
-        model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-        local_files_only=True,
-        trust_remote_code=False,
-    ).eval()
+    model = opened(CrossEncoder, folder, device)
     if model.default_prompt_name:
         raise UserError(f"{folder} puts a prompt before its texts, which is not done here; choose another reranker.")
     most = int(model.max_seq_length or 512)
