@@ -33,7 +33,11 @@ NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
 @click.command("train")
 @click.argument("experiment")
 @click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="A training set's folder, or a file of triplets."
+    "--data",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A training set's folder, or a file of triplets; repeat to mix several.",
 )
 @click.option("--base", shell_complete=completing("models"), help="Model that is trained: a name or a folder [mpnet].")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting for every run, as in the files.")
@@ -125,7 +129,7 @@ def _jobs(
     made: list[Plan],
     progress: Progress,
     *,
-    data: Path,
+    data: tuple[Path, ...],
     dev: Path | None,
     root: Path,
     resume: bool,
@@ -136,6 +140,7 @@ def _jobs(
     """Every run with what it is made of; training set and bases are opened once."""
     from harness.prepared import Prepared
     from training.embeddings import open_base
+    from training.joined import join
     from training.train import Job
     from training.triplets import read
 
@@ -143,7 +148,7 @@ def _jobs(
     reports = tuple(name for name in report_to if name != "none")
     names = dict.fromkeys(plan.settings.base for plan in made)
     refs = {name: registry.model(name) for name in names}
-    opened = read(data.expanduser(), home, progress)
+    opened = join([read(path.expanduser(), home, progress) for path in data], home, progress)
     jobs = {}
     for name, ref in refs.items():
         found = open_base(Prepared(ref, home, offline=offline, progress=progress))
