@@ -15,8 +15,9 @@ SLACK = 256
 class Pool:
     """For each of q queries, every document that may still be among its k nearest.
 
-    Kept are values up to the k-th smallest so far plus twice the error a value can have: what lies beyond is beaten by
-    k documents for certain. The limit is brought up to date when a row is full; in between it is merely generous.
+    Kept are values up to the k-th smallest so far plus twice the error a value can have, and what rounding to a tile's
+    grain adds on both sides: what lies beyond is beaten by k documents for certain. The limit is brought up to date
+    when a row is full; in between it is merely generous.
     """
 
     def __init__(self, queries: int, k: int) -> None:
@@ -27,6 +28,7 @@ class Pool:
         self._held = np.zeros(queries, np.int64)
         self._kth = np.full(queries, np.inf)
         self._error = np.zeros(queries)
+        self._grain = 0.0
 
     @staticmethod
     def _width(k: int) -> int:
@@ -40,6 +42,7 @@ class Pool:
     def add(self, tile: Tile, start: int, error: NDArray[np.float64]) -> None:
         """Offers the values (smaller is nearer) of documents start, start + 1, ..., each at most error [q] off."""
         np.maximum(self._error, error, out=self._error)
+        self._grain = tile.grain
         self._offer(tile, start)
 
     def _offer(self, tile: Tile, start: int) -> None:
@@ -74,8 +77,10 @@ class Pool:
     def _limit(self) -> NDArray[np.float32]:
         """Largest value worth keeping [q], rounded up."""
         with np.errstate(over="ignore"):
-            limit = (self._kth + 2 * self._error).astype(np.float32)
-        return np.nextafter(limit, np.float32(np.inf))
+            rounded = self._kth + self._grain * np.abs(self._kth) if self._grain else self._kth
+            limit = rounded + 2 * self._error
+            limit = limit + self._grain * np.abs(limit) if self._grain else limit
+            return np.nextafter(limit.astype(np.float32), np.float32(np.inf))
 
     def _tighten(self) -> None:
         """Brings the limit up to date and drops what lies beyond it."""

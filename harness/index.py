@@ -1,9 +1,9 @@
-"""Exact search out of core: float32 proposes, float64 disposes.
+"""Exact search out of core: a quick product proposes, float64 disposes.
 
 Documents stream by in blocks. For every query, |x|^2 - 2 q.x (the squared distance without the query's own constant) is
-one float32 matrix product, and a document stays a candidate while it is not certain that k others are nearer: "certain"
-by the worst-case error of that product, so nothing is lost to rounding. What remains is compared again in float64, from
-the vectors themselves. The ranking is that of float64 brute force, whatever the blocks, threads or BLAS.
+one matrix product (`harness.product`), and a document stays a candidate while it is not certain that k others are
+nearer: "certain" by a bound on that product's error, so nothing is lost to rounding. What remains is compared again in
+float64, from the vectors themselves. The ranking is that of float64 brute force, whatever the blocks, threads or BLAS.
 
 Both sides are moved by the corpus mean first. Distances do not change, but on anisotropic vectors the error bound, and
 with it the number of candidates, shrinks a hundredfold.
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.candidates import Pool
+from harness.product import make_product
 from harness.spec import Hits, Similarity, UserError
-from harness.tile import make_product
 from harness.vectors import BLOCK_ROWS, Vectors
 
 MEMORY = 2 * 10**9
@@ -75,7 +75,7 @@ def search(
     for start in range(0, len(queries), shares.group):
         asked = queries[start : start + shares.group]
         middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
-        found = _propose(asked, documents, middle, wanted, similarity, shares, limits.device)
+        found = _propose(asked, documents, middle, wanted, similarity, shares, limits)
         yield from _dispose(asked, documents, found, wanted, similarity, shares.pairs)
 
 
@@ -95,9 +95,9 @@ class _Shares(NamedTuple):
 def _shares(memory: int, k: int, dim: int, queries: int) -> _Shares:
     tile = min(TILE_BYTES, memory // 8)
     pairs = max(1, min(PAIRS, memory // (16 * 24 * dim)))
-    rows = min(BLOCK_ROWS, (memory // 2 - 2 * tile) // (8 * dim))  # beside a tile, what is near in it, its squares
+    rows = min(BLOCK_ROWS, (memory // 2 - 2 * tile) // (10 * dim))  # beside a tile and what is near in it
     each = _bytes_per_query(k, dim)
-    group = (memory - 2 * tile - 8 * dim * max(rows, 1) - 24 * dim * pairs) // each
+    group = (memory - 2 * tile - 10 * dim * max(rows, 1) - 24 * dim * pairs) // each
     if rows < 1 or group < 1:
         least = max(4 * each, 64 * dim, 1 << 20)
         raise UserError(
@@ -114,43 +114,29 @@ def _bytes_per_query(k: int, dim: int) -> int:
 
 def most_memory(documents: int, queries: int, dim: int, k: int) -> int:
     """Bytes that a search takes where its limit allows them."""
-    blocks = 8 * dim * min(BLOCK_ROWS, documents)
+    blocks = 10 * dim * min(BLOCK_ROWS, documents)
     return blocks + 2 * TILE_BYTES + 24 * dim * PAIRS + queries * _bytes_per_query(min(k, documents), dim)
 
 
 def _propose(
-    queries: Floats, documents: Vectors, middle: Floats, k: int, similarity: Similarity, shares: _Shares, device: str
+    queries: Floats, documents: Vectors, middle: Floats, k: int, similarity: Similarity, shares: _Shares, limits: Limits
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Candidates: query places [m] in rising order and document rows [m]; every true neighbour is among them."""
     dot = similarity == "dot"
     # Inner products are ranked by q.(x - middle) = q.x - a constant of the query: only documents are moved.
     asked = queries if dot else queries - middle
-    lengths = np.sqrt(np.square(asked, dtype=np.float64).sum(axis=1))
-    asked = asked * np.float32(-1 if dot else -2)  # exact, and saves multiplying every product
     step = max(1, min(TILE_ROWS, shares.tile // max(len(queries), 1)))
-    product, pool, at = make_product(asked, step, device), Pool(len(queries), k), 0
+    sizes = {"step": step, "documents": len(documents), "memory": limits.memory}
+    product = make_product(asked, dot=dot, device=limits.device, **sizes)
+    pool, at = Pool(len(queries), k), 0
     for block in documents.blocks(shares.rows):
         for start in range(0, len(block), step):
             moved = block[start : start + step]
             moved -= middle
-            squares = np.einsum("ij,ij->i", moved, moved)
-            tile = product(moved, None if dot else squares)
-            pool.add(tile, at, _error(lengths, float(squares.max()), queries.shape[1], dot=dot))
+            tile, error = product(moved)
+            pool.add(tile, at, error)
             at += len(moved)
     return pool.candidates()
-
-
-def _error(lengths: NDArray[np.float64], longest: float, dim: int, *, dot: bool) -> NDArray[np.float64]:
-    """How far a value can be from the true one, per query [q]; ``longest`` is the largest squared norm of the tile.
-
-    Terms: a float32 inner product of d terms in any order (d u |q| |x|), the squared norm likewise, their sum, and the
-    rounding of both sides when they were moved. N. Higham, Accuracy and Stability of Numerical Algorithms, section 3.1.
-    """
-    unit = np.finfo(np.float32).eps / 2
-    norm = np.sqrt(longest) * (1 + dim * unit)
-    if dot:
-        return unit * (dim + 8) * lengths * norm  # type: ignore[no-any-return]
-    return unit * (dim + 8) * (lengths + norm) ** 2  # type: ignore[no-any-return]
 
 
 def _dispose(

@@ -65,19 +65,32 @@ def machine() -> dict[str, Any]:
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
     total = next((line.split()[1] for line in _read("/proc/meminfo").splitlines() if line.startswith("MemTotal")), "0")
     gpus = [_read(str(file)) for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": model,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "features": sorted({"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8"} & set(flags)),
+        "features": sorted(features()),
         "memory_bytes": int(total) * 1024,
         "gpus": [
             line.partition(":")[2].strip() for text in gpus for line in text.splitlines() if line.startswith("Model")
         ],
     }
+
+
+FEATURES = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8"})
+
+
+def features() -> frozenset[str]:
+    """Which of `FEATURES` the processor has; none where the system does not say."""
+    lines = _read("/proc/cpuinfo").splitlines()
+    return FEATURES & {*next((line for line in lines if line.startswith("flags")), "").split()}
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices faster than float32 ones."""
+    return bool(features() & {"avx512_bf16", "amx_bf16"})
 
 
 def _read(path: str) -> str:

@@ -1,10 +1,9 @@
-"""Tiles of values, query by document, computed where they are looked at: on the processor or on a GPU."""
+"""Tiles of values, query by document, looked at where they were computed: on the processor or on a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,15 @@ class Near(NamedTuple):
     value: Floats
 
 
+GRAIN = 2**-8 * 1.01
+"""How far rounding to bfloat16 moves a value, in proportion to it or to what it becomes."""
+
+
 class Tile(Protocol):
-    """Values float32 [q, m] of q queries and m documents."""
+    """Values [q, m] of q queries and m documents, rounded to the grain they are kept in."""
+
+    grain: ClassVar[float]
+    """How far that rounding moves a value, in proportion; 0 where there is none beyond the product's own error."""
 
     def __len__(self) -> int:
         """Its documents, m."""
@@ -40,57 +46,86 @@ class Tile(Protocol):
         ...
 
 
-Product = Callable[[Floats, Floats | None], Tile]
-"""Documents [m, d] and what to add to each one's values [m] -> queries [q, d] times documents, plus that."""
-
-
-def make_product(queries: Floats, most: int, device: str) -> Product:
-    """Multiplies by these queries; ``most`` documents come at once at the most."""
-    return _on_host(queries, most) if device == "cpu" else _on_device(queries, device)
-
-
 @dataclass(frozen=True, slots=True)
-class _HostTile:
+class HostTile:
+    """float32 [q, m]."""
+
     values: Floats
+    grain: ClassVar[float] = 0.0
 
     def __len__(self) -> int:
         return int(self.values.shape[1])
 
     def part(self, start: int, stop: int) -> Tile:
-        return _HostTile(self.values[:, start:stop])
+        """See `Tile`."""
+        return HostTile(self.values[:, start:stop])
 
     def near(self, limit: Floats, most: int) -> Near | None:
-        mask = self.values <= limit[:, None]
-        if np.count_nonzero(mask) > most:
-            return None
-        query, column = np.divmod(np.flatnonzero(mask), len(self))
-        return Near(query, column, self.values[query, column])
-
-
-def _on_host(queries: Floats, most: int) -> Product:
-    memory = np.empty(len(queries) * most, np.float32)
-
-    def product(documents: Floats, added: Floats | None) -> Tile:
-        values = memory[: len(queries) * len(documents)].reshape(len(queries), len(documents))
-        np.matmul(queries, documents.T, out=values)
-        if added is not None:
-            values += added
-        return _HostTile(values)
-
-    return product
+        """See `Tile`."""
+        places = _places(self.values <= limit[:, None], most)
+        return None if places is None else Near(*places, self.values[places])
 
 
 @dataclass(frozen=True, slots=True)
-class _DeviceTile:
+class CoarseTile:
+    """bfloat16 [q, m], as the upper halves of float32 numbers: numpy knows no such type, but compares their bits."""
+
+    bits: NDArray[np.uint16]
+    grain: ClassVar[float] = GRAIN
+
+    def __len__(self) -> int:
+        return int(self.bits.shape[1])
+
+    def part(self, start: int, stop: int) -> Tile:
+        """See `Tile`."""
+        return CoarseTile(self.bits[:, start:stop])
+
+    def near(self, limit: Floats, most: int) -> Near | None:
+        """See `Tile`."""
+        bound = _rounded_up(limit)[:, None]
+        # Of two negative numbers the smaller one has the greater bits, and all have greater ones than positives.
+        mask = self.bits >= np.where(bound & 0x8000, bound, 0x8000).astype(np.uint16)
+        if not (bound & 0x8000).all():
+            mask |= (self.bits <= bound) & (bound < 0x8000)
+        places = _places(mask, most)
+        return None if places is None else Near(*places, _widened(self.bits[places]))
+
+
+def _places(mask: NDArray[np.bool_], most: int) -> tuple[Ints, Ints] | None:
+    if np.count_nonzero(mask) > most:
+        return None
+    query, column = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    return query, column
+
+
+def _widened(bits: NDArray[np.uint16]) -> Floats:
+    wide: Floats = (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return wide
+
+
+def _rounded_up(values: Floats) -> NDArray[np.uint16]:
+    """Bits of the smallest bfloat16 that is no smaller; minus zero counts as zero."""
+    bits = (values + np.float32(0)).view(np.uint32)
+    up = np.where(bits >> 31, bits, bits + np.uint32(0xFFFF))
+    return (up >> np.uint32(16)).astype(np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTile:
+    """float32 [q, m], a tensor on a device of torch's."""
+
     values: torch.Tensor
+    grain: ClassVar[float] = 0.0
 
     def __len__(self) -> int:
         return int(self.values.shape[1])
 
     def part(self, start: int, stop: int) -> Tile:
-        return _DeviceTile(self.values[:, start:stop])
+        """See `Tile`."""
+        return DeviceTile(self.values[:, start:stop])
 
     def near(self, limit: Floats, most: int) -> Near | None:
+        """See `Tile`."""
         import torch
 
         mask = self.values <= torch.from_numpy(limit).to(self.values.device)[:, None]
@@ -99,19 +134,3 @@ class _DeviceTile:
         query, column = mask.nonzero(as_tuple=True)
         value = self.values[query, column]
         return Near(query.cpu().numpy(), column.cpu().numpy(), value.cpu().numpy())
-
-
-def _on_device(queries: Floats, device: str) -> Product:
-    import torch
-
-    # TF32 keeps 10 bits of the fraction, far beyond the error that the search reckons with.
-    torch.set_float32_matmul_precision("highest")
-    asked = torch.from_numpy(queries).to(device)
-
-    def product(documents: Floats, added: Floats | None) -> Tile:
-        values = asked @ torch.from_numpy(documents).to(device).T
-        if added is not None:
-            values += torch.from_numpy(added).to(device)
-        return _DeviceTile(values)
-
-    return product

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -172,7 +173,7 @@ class Vectors:
 
         def array(shard: int) -> NDArray[np.floating[Any]]:
             mapped: NDArray[np.floating[Any]] = np.load(
-                store.folder / f"{shards[shard].key}.npy", mmap_mode="r", allow_pickle=False
+                store.folder / f"{shards[shard].key}.npy", mmap_mode="c", allow_pickle=False
             )
             return mapped
 
@@ -215,7 +216,7 @@ class Vectors:
         while at < stop:
             first, end = int(self.starts[shard]), min(int(self.starts[shard + 1]), stop)
             if end > at:
-                buffer[at - start : end - start] = self._array(shard)[at - first : end - first]
+                _widen(self._array(shard)[at - first : end - first], buffer[at - start : end - start])
             at, shard = end, shard + 1
         block = buffer[: stop - start]
         self._scale(block)
@@ -239,6 +240,16 @@ class Vectors:
             array = self._array(shard)
             for start in range(int(edges[shard]), int(edges[shard + 1]), most):
                 stop = min(start + most, int(edges[shard + 1]))
-                block = array[rising[start:stop] - self.starts[shard]].astype(np.float32)
+                block = np.empty((stop - start, self.dim), np.float32)
+                _widen(array[rising[start:stop] - self.starts[shard]], block)
                 self._scale(block)
                 yield order[start:stop], block
+
+
+def _widen(values: NDArray[np.floating[Any]], out: NDArray[np.float32]) -> None:
+    """Writes the values as float32; torch, where it is loaded, widens float16 ten times as fast as numpy."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or values.dtype != np.float16:
+        out[:] = values
+    else:
+        torch.from_numpy(out).copy_(torch.from_numpy(np.asarray(values)))

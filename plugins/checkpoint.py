@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness import ModelSpec, Option, Role, UserError, hookimpl
 from harness.atomic import sha256_file
+from harness.manifest import multiplies_bfloat16
 from harness.spec import Options, Similarity
 from plugins.checkpoint_folder import files_of, folder_of
 
@@ -65,16 +66,8 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if dtype != "auto":
         return dtype
     if resolve_device(device) == "cpu":
-        return "bfloat16" if _cpu_has_bfloat16() else "float32"
+        return "bfloat16" if multiplies_bfloat16() else "float32"
     return "bfloat16"
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def resolve_device(device: str) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from harness import product
 from harness.index import MEMORY, Limits, search
 from harness.spec import Similarity, UserError
+from harness.tile import CoarseTile
 from harness.vectors import Vectors
 
 DEVICES = ("cpu", "cuda")
@@ -39,13 +41,24 @@ def brute_force(
     return kept, scores[kept]
 
 
+@pytest.fixture(params=["float32", "bfloat16"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of the processor, whatever it is best at and however little there is to do."""
+    if request.param == "bfloat16":
+        pytest.importorskip("torch", reason="torch multiplies bfloat16")
+    monkeypatch.setattr(product, "WORTH", 0 if request.param == "bfloat16" else float("inf"))
+    monkeypatch.setattr(product, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(product, "FEWEST", 1)
+    return str(request.param)
+
+
 def split(vectors: NDArray[np.float32], sizes: int) -> Vectors:
     return Vectors.of(*(vectors[i : i + sizes] for i in range(0, len(vectors), sizes)))
 
 
 @pytest.mark.parametrize("similarity", ["euclidean", "dot"])
 @pytest.mark.parametrize(("n", "d", "cosine"), [(20_000, 64, 0.95), (5_000, 384, 0.99), (3_000, 7, 0.5)])
-def test_equals_float64_brute_force_whatever_the_block_sizes(n, d, cosine, similarity) -> None:
+def test_equals_float64_brute_force_whatever_the_block_sizes(n, d, cosine, similarity, way) -> None:
     vectors = anisotropic(n, d, cosine, seed=1)
     queries = np.concatenate([anisotropic(300, d, cosine, seed=2)[:40], vectors[:3]])
     expected = [brute_force(query, vectors, 100, similarity) for query in queries]
@@ -73,7 +86,7 @@ def test_float32_rounding_loses_nothing_where_it_misjudges_the_order() -> None:
     assert wrong > 10
 
 
-def test_a_document_of_huge_norm_does_not_disturb_the_others() -> None:
+def test_a_document_of_huge_norm_does_not_disturb_the_others(way: str) -> None:
     vectors = anisotropic(3_000, 16, 0.3, seed=10)
     vectors[1_234] *= 1e4
     queries = anisotropic(30, 16, 0.3, seed=11)
@@ -83,7 +96,7 @@ def test_a_document_of_huge_norm_does_not_disturb_the_others() -> None:
 
 
 @pytest.mark.parametrize("rising", [True, False])
-def test_documents_in_the_worst_order(rising: bool) -> None:
+def test_documents_in_the_worst_order(rising: bool, way: str) -> None:
     """Every document nearer than all before it: each is a candidate when it comes."""
     n = 20_000
     vectors = np.linspace(1, 2, n, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
@@ -92,7 +105,7 @@ def test_documents_in_the_worst_order(rising: bool) -> None:
     assert hits.rows.tolist() == (list(range(n))[::-1] if rising else list(range(n)))[:50]
 
 
-def test_equals_faiss_where_rounding_decides_nothing() -> None:
+def test_equals_faiss_where_rounding_decides_nothing(way: str) -> None:
     faiss = pytest.importorskip("faiss", reason="the peer")
     generator = np.random.default_rng(12)
     vectors, queries = (generator.integers(-9, 9, (size, 24)).astype(np.float32) for size in (5_000, 40))
@@ -102,6 +115,41 @@ def test_equals_faiss_where_rounding_decides_nothing() -> None:
     found = search(queries, split(vectors, 1_111), np.zeros(24), 100, "euclidean")
     for near, hits in zip(distances, found, strict=True):
         np.testing.assert_allclose(-hits.scores[:100], np.sqrt(near.astype(np.float64)), rtol=1e-7)
+
+
+@pytest.mark.parametrize("dot", [False, True])
+@pytest.mark.parametrize(("n", "d", "scale"), [(700, 5, 1.0), (300, 64, 1e-3), (500, 384, 40.0)])
+def test_the_bounds_hold_and_say_something(n: int, d: int, scale: float, dot: bool) -> None:
+    pytest.importorskip("torch", reason="torch multiplies bfloat16")
+    vectors, queries = scale * anisotropic(n, d, 0.5, seed=21), scale * anisotropic(20, d, 0.5, seed=22)
+    wide, asked = vectors.astype(np.float64), queries.astype(np.float64)
+    true = -asked @ wide.T if dot else np.square(wide).sum(axis=1) - 2 * asked @ wide.T
+    everything = np.full(20, np.inf, np.float32)
+    for one, precise in ((product._Host(queries, n, dot=dot), 1e-4), (product._Coarse(queries, n, dot=dot), 0.02)):
+        tile, error = one(vectors)
+        found = tile.near(everything, true.size)
+        values = found.value.reshape(true.shape) + getattr(one, "_shift", 0.0)
+        rounding = tile.grain * np.abs(found.value.reshape(true.shape))
+        assert (np.abs(values - true) <= error[:, None] + rounding).all()
+        assert error.max() < precise * np.square(wide).sum(axis=1).max() * 2
+
+
+def test_a_coarse_tile_misses_nothing_within_its_limit() -> None:
+    torch = pytest.importorskip("torch", reason="torch rounds to bfloat16")
+    generator = np.random.default_rng(23)
+    exact = np.concatenate([generator.standard_normal(500) * 10.0 ** generator.integers(-30, 30, 500), [0.0, -0.0]])
+    exact = exact.astype(np.float32)
+    values = torch.from_numpy(exact).bfloat16()
+    tile = CoarseTile(values.view(torch.int16).numpy().view(np.uint16)[None])
+    rounded = values.float().numpy()
+    assert (np.abs(rounded - exact) <= tile.grain * np.minimum(np.abs(rounded), np.abs(exact))).all()
+    for limit in np.concatenate([exact, rounded, np.float32([np.inf, -np.inf])]):
+        near = tile.near(np.float32([limit]), 10**6)
+        assert {*np.flatnonzero(rounded <= limit)} <= {*near.column.tolist()}
+        assert {*np.flatnonzero(exact <= limit)} <= {*near.column.tolist()}
+        assert np.isinf(limit) or (near.value <= limit + 2**-7 * abs(limit)).all()
+        np.testing.assert_array_equal(near.value, rounded[near.column])
+    assert tile.near(np.float32([np.inf]), 10) is None
 
 
 @pytest.mark.gpu
@@ -127,8 +175,12 @@ def test_memory_too_small_for_one_query_is_refused() -> None:
 
 
 HARD_LIMIT = """
-import resource, sys
+import importlib, resource, sys
 import numpy as np
+for name in sys.argv[3:]: importlib.import_module(name)
+from harness import product
+product.WORTH = 10 ** 8 if sys.argv[3:] else float("inf")
+product.multiplies_bfloat16 = lambda: True
 from harness.index import Limits, search
 from harness.vectors import Vectors
 memory, path = int(sys.argv[1]), sys.argv[2]
@@ -143,11 +195,14 @@ print(sum(int(found.rows[0]) == place for place, found in enumerate(hits)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's RLIMIT_DATA")
-def test_memory_is_kept_to_under_a_hard_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", [[], ["torch"]])
+def test_memory_is_kept_to_under_a_hard_limit(library: list[str], tmp_path: Path) -> None:
     """1,000 queries on vectors of 120 MB in float16 (240 MB in float32), with 64 MB allowed."""
     generator = np.random.default_rng(14)
     np.save(tmp_path / "v.npy", generator.standard_normal((150_000, 400), np.float32).astype(np.float16))
-    words = [sys.executable, "-c", HARD_LIMIT, str(64 << 20), str(tmp_path / "v.npy")]
+    words = [sys.executable, "-c", HARD_LIMIT, str(64 << 20), str(tmp_path / "v.npy"), *library]
+    for name in library:
+        pytest.importorskip(name, reason="it multiplies bfloat16")
     done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stdout.strip()) == (0, "1000"), done.stderr[-2000:]
 

@@ -273,3 +273,11 @@ def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"7e\+04.*leave --storage away"):
         half.put("a" * 64, np.full((2, 2), 7e4, np.float32), 0, 0)
     assert half.get("a" * 64) is None
+
+
+def test_torch_widens_every_float16_as_numpy_does() -> None:
+    pytest.importorskip("torch", reason="the faster way")
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    every = every[np.isfinite(every).all(axis=1)]
+    (block,) = Vectors.of(every).blocks()
+    np.testing.assert_array_equal(block.view(np.uint32), every.astype(np.float32).view(np.uint32))
