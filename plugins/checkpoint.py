@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from harness import ModelSpec, Option, Role, UserError, hookimpl
+from harness import ModelSpec, Option, UserError, hookimpl
 from harness.atomic import sha256_file
 from harness.manifest import multiplies_bfloat16
-from harness.spec import Options, Similarity
-from plugins.checkpoint_folder import files_of, folder_of
+from harness.spec import Options
+from plugins import packed
+from plugins.checkpoint_folder import files_of, folder_of, module_folders
+from plugins.encoder import IMPLEMENTATIONS, Encoder, PackedEncoder, TokenEncoder
 
 if TYPE_CHECKING:
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-IMPLEMENTATION = "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1"
-"""Part of the fingerprint: vectors made by another forward pass must never be mistaken for these."""
+    pass
 
 OPTIONS: dict[str, Option] = {
     "path": Option(None, "a local sentence-transformers folder"),
@@ -32,14 +27,15 @@ OPTIONS: dict[str, Option] = {
         choices=("auto", "float32", "bfloat16", "float16"),
     ),
     "device": Option("auto", "auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, mps"),
+    "forward": Option(
+        "auto",
+        "packed: BERT and MPNet without padding; stock: transformers' own; auto: packed on a CPU, where it applies",
+        choices=("auto", "packed", "stock"),
+    ),
     "max_seq_length": Option(0, "tokens kept of a text; 0: what the folder says", minimum=0),
     "query_prompt": Option(None, "put before every query; unset: what the folder says"),
     "document_prompt": Option(None, "put before every document; unset: what the folder says"),
 }
-_SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
-_PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
-
-
 M = TypeVar("M")
 
 
@@ -81,6 +77,16 @@ def resolve_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def resolve_forward(options: Options, folder: Path) -> str:
+    """``packed`` or ``stock``; UserError where packed is asked for and does not apply."""
+    asked, fits = str(options["forward"]), packed.applies(module_folders(folder)[0])
+    if asked == "packed" and not fits:
+        families = " or ".join(packed.FAMILIES)
+        raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; leave it away.")
+    wanted = asked == "packed" or (asked == "auto" and resolve_device(str(options["device"])) == "cpu")
+    return "packed" if wanted and fits else "stock"
+
+
 def require_device(device: str) -> None:
     """UserError where torch cannot use the device."""
     import torch
@@ -97,7 +103,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
     folder = folder_of(options)
     return {
         "files": {file.relative_to(folder).as_posix(): sha256_file(file) for file in files_of(folder)},
-        "implementation": IMPLEMENTATION,
+        "implementation": IMPLEMENTATIONS[resolve_forward(options, folder)],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
         "query_prompt": options["query_prompt"],
@@ -105,7 +111,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
     }
 
 
-def load(options: Options) -> _Encoder:
+def load(options: Options) -> Encoder:
     """The folder's model: a `TokenModel` when its first module is a plain text transformer, else a `DenseModel`."""
     folder = folder_of(options)
     with spoilt(folder):
@@ -147,7 +153,7 @@ def opened(kind: Callable[..., M], folder: Path, device: str) -> M:
     return model.eval()  # type: ignore[no-any-return]
 
 
-def _load(folder: Path, options: Options) -> _Encoder:
+def _load(folder: Path, options: Options) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
     device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
@@ -162,117 +168,6 @@ def _load(folder: Path, options: Options) -> _Encoder:
             ) from None
     prompts = {role: options[f"{role}_prompt"] for role in ("query", "document")}
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
-    encoder = TokenEncoder(model, dtype, prompts)
-    return encoder if encoder.agrees() else _Encoder(model, dtype, prompts)
-
-
-class _Encoder:
-    """`DenseModel` through SentenceTransformer.encode, for folders of any modules."""
-
-    def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
-        import torch
-
-        self.model = model
-        if model.similarity_fn_name not in _SIMILARITIES:
-            raise UserError(
-                f"This checkpoint compares vectors by {model.similarity_fn_name}, which exact search here does not do; "
-                f"set similarity_fn_name to one of {', '.join(_SIMILARITIES)} and save it again."
-            )
-        self.similarity: Similarity = _SIMILARITIES[model.similarity_fn_name]
-        self.prompts = {role: self._prompt(role, prompts.get(role)) for role in ("query", "document")}
-        self.dtype: torch.dtype = getattr(torch, dtype)
-        if self.dtype != torch.float32:
-            # Linear weights are cast once; LayerNorm, softmax, the residual stream and pooling stay float32
-            # (smallest cosine to float32 over SciFact 0.9999; casting everything: 0.9998).
-            for module in model[0].modules():
-                if isinstance(module, torch.nn.Linear):
-                    module.to(self.dtype)
-
-    def _prompt(self, role: str, given: Any) -> str:
-        """As encode_query and encode_document choose: an empty prompt of the role's name hides the default prompt."""
-        names = ("query",) if role == "query" else ("document", "passage", "corpus")
-        name = next((name for name in names if name in self.model.prompts), self.model.default_prompt_name)
-        return str(given if given is not None else self.model.prompts.get(name or "") or "")
-
-    @property
-    def dim(self) -> int:
-        return int(self.model.get_embedding_dimension() or 0)
-
-    def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
-        """float32 [n, dim]."""
-        encode = self.model.encode_query if role == "query" else self.model.encode_document
-        with self._precision():
-            vectors = encode(list(texts), prompt=self.prompts[role], batch_size=8, show_progress_bar=False)
-        return np.asarray(vectors, np.float32)
-
-    def _precision(self) -> Any:
-        import torch
-
-        return torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-class TokenEncoder(_Encoder):
-    """`TokenModel`: tokens first, then padded batches of the lengths that the harness groups."""
-
-    @property
-    def token_budget(self) -> int:
-        """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
-        return 1024 if self.model.device.type == "cpu" else 32_768
-
-    def agrees(self) -> bool:
-        """Whether tokenising apart gives what the folder's own preprocessing gives (plain text transformers only)."""
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-        first = self.model[0]
-        pooled = [m for m in self.model if isinstance(m, Pooling)]
-        if type(first) is not Transformer or getattr(first.tokenizer, "padding_side", "") != "right":
-            return False
-        if len(pooled) != 1 or not (pooled[0].include_prompt or not any(self.prompts.values())):
-            return False
-        roles: tuple[Role, ...] = ("query", "document")
-        for role in roles:
-            for probe in _PROBES:
-                features = self.model.preprocess([probe], prompt=self.prompts[role] or None, task=role)
-                if set(features) - {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_length"}:
-                    return False
-                if features["input_ids"][0].tolist() != self.tokenize([probe], role=role)[0]:
-                    return False
-        return True
-
-    def tokenize(self, texts: Sequence[str], *, role: Role) -> list[list[int]]:
-        """Token ids per text."""
-        ids = self.model.tokenizer(
-            [self.prompts[role] + text for text in texts],
-            truncation=True,
-            max_length=self.model.max_seq_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-        return ids  # type: ignore[no-any-return]
-
-    def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
-        """float32 [n, dim] as one batch."""
-        return self.encode_tokens(self.tokenize(texts, role=role), role=role)
-
-    def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
-        """float32 [n, dim] from one padded batch."""
-        import torch
-
-        width, device = max(map(len, tokens)), self.model.device
-        ids = np.full((len(tokens), width), self.model.tokenizer.pad_token_id or 0, np.int64)
-        mask = np.zeros((len(tokens), width), np.int64)
-        for row, text in enumerate(tokens):
-            ids[row, : len(text)] = text
-            mask[row, : len(text)] = 1
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids).to(device),
-            "attention_mask": torch.from_numpy(mask).to(device),
-        }
-        with torch.inference_mode():
-            with self._precision():
-                features = self.model[0](features)
-            features["token_embeddings"] = features["token_embeddings"].float()
-            for module in list(self.model)[1:]:
-                features = module(features)
-            vectors: NDArray[np.float32] = features["sentence_embedding"].float().cpu().numpy()
-        return vectors
+    kind = PackedEncoder if resolve_forward(options, folder) == "packed" else TokenEncoder
+    encoder = kind(model, dtype, prompts)
+    return encoder if encoder.agrees() else Encoder(model, dtype, prompts)

@@ -42,7 +42,7 @@ def folder_of(options: Options) -> Path:
         )
     bare = [folder]
     if any(folder.rglob("*.safetensors")):
-        pickled = [m for m in _module_folders(folder) if any(m.glob("pytorch_model*.bin"))]
+        pickled = [m for m in module_folders(folder) if any(m.glob("pytorch_model*.bin"))]
         bare = [m for m in pickled if not any(m.glob("*.safetensors"))]
     if bare:
         raise UserError(
@@ -52,7 +52,7 @@ def folder_of(options: Options) -> Path:
     return folder
 
 
-def _module_folders(folder: Path) -> list[Path]:
+def module_folders(folder: Path) -> list[Path]:
     """Where the modules lie, those that a router leads to included; UserError when modules.json does not tell."""
     try:
         folders = [folder / module["path"] for module in json.loads((folder / "modules.json").read_bytes())]
@@ -75,7 +75,7 @@ def root_files(folder: Path) -> list[Path]:
 
 def files_of(folder: Path) -> list[Path]:
     """The files that sentence-transformers reads, in name order; not the cards, logs and exports beside them."""
-    inside = [p for module in _module_folders(folder) if module != folder for p in module.rglob("*")]
+    inside = [p for module in module_folders(folder) if module != folder for p in module.rglob("*")]
     root = root_files(folder)
     return sorted({p for p in [*inside, *root] if p.is_file() and p.name != "desktop.ini"})
 
@@ -115,7 +115,7 @@ def figures(options: Options) -> dict[str, float]:
     A token's forward pass costs two operations per parameter of every matrix of the first module, embeddings and the
     pooler (which sentence-transformers does not use) apart. Only headers are read.
     """
-    folders = _module_folders(folder_of(options))
+    folders = module_folders(folder_of(options))
     shapes = [shape for file in folders[0].glob("*.safetensors") for shape in _matrices(file)]
     stated = {"flops_per_token": 2.0 * sum(rows * columns for rows, columns in shapes)}
     for module in folders:

@@ -19,7 +19,8 @@ from harness.encode import encode_collection
 from harness.prepared import Prepared
 from harness.spec import Progress, Role, UserError
 from harness.vectors import Vectors, VectorStore, chunks
-from plugins.checkpoint import IMPLEMENTATION, TokenEncoder, fingerprint
+from plugins.checkpoint import fingerprint
+from plugins.encoder import IMPLEMENTATIONS, TokenEncoder
 from training.head import load_base
 from training.settings import Settings
 
@@ -37,7 +38,7 @@ class Base:
     @cached_property
     def files(self) -> dict[str, str]:
         """SHA-256 of every file that decides its vectors."""
-        options = {"path": str(self.folder), "dtype": "float32", "device": "cpu"}
+        options = {"path": str(self.folder), "dtype": "float32", "device": "cpu", "forward": "stock"}
         empty = dict.fromkeys(("max_seq_length", "query_prompt", "document_prompt"))
         return dict(fingerprint({**options, **empty})["files"])
 
@@ -64,7 +65,7 @@ class BaseEmbeddings:
         self._key = content_key(
             {
                 "files": base.files,
-                "implementation": f"{IMPLEMENTATION}, before Normalize",
+                "implementation": f"{IMPLEMENTATIONS['stock']}, before Normalize",
                 "dtype": settings.precision,
                 "max_seq_length": settings.max_seq_length,
             }

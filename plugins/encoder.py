@@ -1,0 +1,178 @@
+"""A sentence-transformers model as the harness's dense model: texts, or tokens, to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import Role, UserError
+from harness.spec import Similarity
+from plugins.packed import Packed
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+IMPLEMENTATIONS = {
+    "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
+    "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals and pooling; 1",
+}
+"""Part of the fingerprint: vectors made by one forward pass must never be mistaken for the other's."""
+
+_SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
+AGREEMENT = 1e-4
+"""How far hidden states of the two forward passes may be apart in float32; 2e-6 is usual."""
+_PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
+
+
+class Encoder:
+    """`DenseModel` through SentenceTransformer.encode, for folders of any modules."""
+
+    def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
+        import torch
+
+        self.model = model
+        if model.similarity_fn_name not in _SIMILARITIES:
+            raise UserError(
+                f"This checkpoint compares vectors by {model.similarity_fn_name}, which exact search here does not do; "
+                f"set similarity_fn_name to one of {', '.join(_SIMILARITIES)} and save it again."
+            )
+        self.similarity: Similarity = _SIMILARITIES[model.similarity_fn_name]
+        self.prompts = {role: self._prompt(role, prompts.get(role)) for role in ("query", "document")}
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        import torch
+
+        if self.dtype != torch.float32:
+            # Linear weights are cast once; LayerNorm, softmax, the residual stream and pooling stay float32
+            # (smallest cosine to float32 over SciFact 0.9999; casting everything: 0.9998).
+            for module in self.model[0].modules():
+                if isinstance(module, torch.nn.Linear):
+                    module.to(self.dtype)
+
+    def _prompt(self, role: str, given: Any) -> str:
+        """As encode_query and encode_document choose: an empty prompt of the role's name hides the default prompt."""
+        names = ("query",) if role == "query" else ("document", "passage", "corpus")
+        name = next((name for name in names if name in self.model.prompts), self.model.default_prompt_name)
+        return str(given if given is not None else self.model.prompts.get(name or "") or "")
+
+    @property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return int(self.model.get_embedding_dimension() or 0)
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim]."""
+        encode = self.model.encode_query if role == "query" else self.model.encode_document
+        with self._precision():
+            vectors = encode(list(texts), prompt=self.prompts[role], batch_size=8, show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+    def _precision(self) -> Any:
+        import torch
+
+        return torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+class TokenEncoder(Encoder):
+    """`TokenModel`: tokens first, then padded batches of the lengths that the harness groups."""
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
+        return 1024 if self.model.device.type == "cpu" else 32_768
+
+    def agrees(self) -> bool:
+        """Whether tokenising apart gives what the folder's own preprocessing gives (plain text transformers only)."""
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+        first = self.model[0]
+        pooled = [m for m in self.model if isinstance(m, Pooling)]
+        if type(first) is not Transformer or getattr(first.tokenizer, "padding_side", "") != "right":
+            return False
+        if len(pooled) != 1 or not (pooled[0].include_prompt or not any(self.prompts.values())):
+            return False
+        roles: tuple[Role, ...] = ("query", "document")
+        for role in roles:
+            for probe in _PROBES:
+                features = self.model.preprocess([probe], prompt=self.prompts[role] or None, task=role)
+                if set(features) - {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_length"}:
+                    return False
+                if features["input_ids"][0].tolist() != self.tokenize([probe], role=role)[0]:
+                    return False
+        return True
+
+    def tokenize(self, texts: Sequence[str], *, role: Role) -> list[list[int]]:
+        """Token ids per text."""
+        ids = self.model.tokenizer(
+            [self.prompts[role] + text for text in texts],
+            truncation=True,
+            max_length=self.model.max_seq_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        return ids  # type: ignore[no-any-return]
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim] as one batch."""
+        return self.encode_tokens(self.tokenize(texts, role=role), role=role)
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim] from one padded batch."""
+        import torch
+
+        width, device = max(map(len, tokens)), self.model.device
+        ids = np.full((len(tokens), width), self.model.tokenizer.pad_token_id or 0, np.int64)
+        mask = np.zeros((len(tokens), width), np.int64)
+        for row, text in enumerate(tokens):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        features: dict[str, Any] = {
+            "input_ids": torch.from_numpy(ids).to(device),
+            "attention_mask": torch.from_numpy(mask).to(device),
+        }
+        with torch.inference_mode():
+            with self._precision():
+                features = self.model[0](features)
+            return self._pooled({**features, "token_embeddings": features["token_embeddings"].float()})
+
+    def _pooled(self, features: dict[str, Any]) -> NDArray[np.float32]:
+        for module in list(self.model)[1:]:
+            features = module(features)
+        vectors: NDArray[np.float32] = features["sentence_embedding"].float().cpu().numpy()
+        return vectors
+
+
+class PackedEncoder(TokenEncoder):
+    """`TokenEncoder` with our own forward pass in place of the transformer's; what follows it is the folder's."""
+
+    def _prepare(self) -> None:
+        import torch
+
+        encoder = self.model[0].model
+        plain = Packed(encoder, torch.float32)
+        ids = [self.model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
+        apart = plain.distance(self.model[0], ids)
+        if not apart <= AGREEMENT:
+            raise UserError(
+                f"This model's own forward pass differs from the packed one by {apart:.2g}, so it is not the plain "
+                f"encoder that its config.json says; type forward=stock, as in -m 'NAME:forward=stock'."
+            )
+        super()._prepare()
+        self._forward = Packed(encoder, self.dtype)
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim] from one batch, texts of equal length side by side."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        lengths = [len(text) for text in tokens]
+        with torch.inference_mode():
+            state = pad_sequence([*torch.split(self._forward(tokens), lengths)], batch_first=True)
+            mask = torch.arange(state.shape[1]) < torch.tensor(lengths)[:, None]
+            return self._pooled({"token_embeddings": state, "attention_mask": mask.long().to(state.device)})

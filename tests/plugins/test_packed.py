@@ -1,0 +1,153 @@
+"""The packed forward pass against transformers' own, and the three things that break it without a sound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sentence_transformers", reason="encoders need sentence-transformers (the dense extra)")
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
+
+from harness.registry import load_registry
+from harness.spec import DenseModel, UserError
+from plugins import packed
+from plugins.packed import Packed, applies
+from tests.tiny import DIM, transformer
+
+FAMILIES = ("bert", "mpnet")
+SIZES = {"vocab_size": 90, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
+LENGTHS = (1, 2, 3, 3, 7, 8, 8, 8, 40, 127, 128, 129, 129, 300, 511, 512)
+
+
+def encoder(family: str, seed: int) -> Any:
+    """Random weights, with position biases as large as the genuine ones."""
+    torch.manual_seed(seed)
+    kind, config = (BertModel, BertConfig) if family == "bert" else (MPNetModel, MPNetConfig)
+    model = kind(config(**SIZES, max_position_embeddings=514, pad_token_id=1, initializer_range=0.1)).eval()
+    if family == "mpnet":
+        torch.nn.init.normal_(model.encoder.relative_attention_bias.weight, std=3)
+    return model
+
+
+class Module:
+    """What sentence-transformers' module does with a model."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __call__(self, features: dict[str, Any]) -> dict[str, Any]:
+        return {"token_embeddings": self.model(**features).last_hidden_state}
+
+
+def tokens(seed: int) -> list[list[int]]:
+    """Texts of all lengths, some with the padding token in their middle."""
+    generator = np.random.default_rng(seed)
+    return [generator.integers(1, 90, length).tolist() for length in generator.permutation(LENGTHS)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_hidden_states_are_those_of_transformers(family: str, seed: int) -> None:
+    model = encoder(family, seed)
+    assert Packed(model, torch.float32).distance(Module(model), tokens(seed)) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_does_not_depend_on_its_neighbours(family: str) -> None:
+    ours, texts = Packed(encoder(family, 3), torch.float32), tokens(3)
+    with torch.inference_mode():
+        together = torch.split(ours(texts), [len(text) for text in texts])
+        for text, state in zip(texts, together, strict=True):
+            np.testing.assert_allclose(state.numpy(), ours([text]).numpy(), atol=1e-5)
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    if what == "bias":
+        whole = Packed._bias_of
+        monkeypatch.setattr(Packed, "_bias_of", lambda self, length: 0 * whole(self, length))
+    elif what == "positions":
+        counted = [0]
+
+        def running(self: Packed, text: list[int]) -> Any:
+            counted[0] += len(text)
+            return np.arange(counted[0] - len(text), counted[0]) % 70 + (0 if self._bert else 2)
+
+        monkeypatch.setattr(Packed, "_positions", running)
+    else:  # texts of equal length see one another
+        own = Packed._attend
+        monkeypatch.setattr(Packed, "_attend", lambda self, given, found, length: own(self, given, found, len(given)))
+
+
+@pytest.mark.parametrize(
+    ("family", "what"), [("mpnet", "bias"), *((f, w) for f in FAMILIES for w in ("positions", "documents"))]
+)
+def test_what_breaks_it_is_noticed(family: str, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken(monkeypatch, what)
+    model, texts = encoder(family, 4), [[5, 9, 20, 7, 33], [5, 60, 61, 7, 2], [8, 3]]
+    assert Packed(model, torch.float32).distance(Module(model), texts) > 0.01
+    saved(tmp_path, family)
+    if what != "documents":  # the probes at loading differ in length
+        with pytest.raises(UserError, match=r"differs from the packed one by .*forward=stock"):
+            loaded(tmp_path / "model")
+
+
+def saved(folder: Path, family: str) -> None:
+    SentenceTransformer(modules=[transformer(folder / "base", family), Pooling(DIM, "mean")]).save(
+        str(folder / "model")
+    )
+
+
+def loaded(folder: Path, options: str = "dtype=float32") -> DenseModel:
+    model: DenseModel = load_registry().model(f"{folder}:{options}").load()
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vectors_are_those_of_the_stock_pass(family: str, tmp_path: Path) -> None:
+    saved(tmp_path, family)
+    texts = ["", "moon", "the red planet pumps blood", "query " * 60]
+    stock = loaded(tmp_path / "model", "dtype=float32,forward=stock").encode(texts, role="query")
+    for dtype, closest in (("float32", 1 - 1e-6), ("bfloat16", 0.999)):
+        ours = loaded(tmp_path / "model", f"dtype={dtype},forward=packed").encode(texts, role="query")
+        cosines = (ours * stock).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(stock, axis=1)
+        assert cosines.min() > closest
+
+
+def test_each_pass_has_its_own_fingerprint(tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    refs = [load_registry().model(f"{tmp_path / 'model'}:device=cpu,forward={f}") for f in ("auto", "packed", "stock")]
+    auto, ours, stock = (ref.fingerprint["implementation"] for ref in refs)
+    assert auto == ours != stock
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({}, True),
+        ({"hidden_act": "relu"}, False),
+        ({"position_embedding_type": "relative_key"}, False),
+        ({"model_type": "roberta"}, False),
+        ({"is_decoder": True}, False),
+    ],
+)
+def test_only_plain_encoders_of_these_families(changes: dict[str, Any], fits: bool, tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    assert applies(file.parent) == fits
+    ref = load_registry().model(f"{file.parent}:forward=packed")
+    if not fits:
+        with pytest.raises(UserError, match="no plain bert or mpnet encoder"):
+            _ = ref.fingerprint
+
+
+def test_a_folder_without_a_config_is_not_of_a_family(tmp_path: Path) -> None:
+    assert not packed.applies(tmp_path)
