@@ -182,7 +182,7 @@ def _absence(evidence: Evidence, model: str, dataset: str, measure: str) -> str:
     if cell is None:
         return "no result"
     if not cell.ok:
-        return f"failed: {cell.get('reason') or 'no reason was recorded'}"
+        return f"failed: {str(cell.get('reason') or 'no reason was recorded').rstrip('.')}"
     if cell.get("measures", measure) is None:
         return f"it was not measured with {measure}"
     path = evidence.file(model, dataset)
