@@ -44,11 +44,18 @@ def report(
     from reports.leaderboard import read_leaderboard
     from reports.markdown import markdown
     from reports.rows import content, csv_text
+    from reports.sections import report as sections
 
     if plugins:
         ctx.ensure_object(State).registry(plugins)
     board = read_leaderboard(results, suite)
-    text = dump_json(content(board)).decode() if as_json else csv_text(board) if form == "csv" else markdown(board)
+    text = (
+        dump_json(content(board)).decode()
+        if as_json
+        else csv_text(board)
+        if form == "csv"
+        else markdown(sections(board))
+    )
     click.echo(text, nl=False)
     for skipped in board.skipped:
         click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)

@@ -8,10 +8,9 @@ import pytest
 
 from harness.catalog import catalogue
 from harness.spec import UserError
-from reports.markdown import markdown
 from reports.rows import content, csv_text
 from tests.reports.factory import PANEL, Results
-from tests.reports.rendering import rendered
+from tests.reports.rendering import markdown, rendered
 
 
 def test_averages_by_hand(results: Results, trio: tuple[str, ...]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.geometry import DEFINITIONS
-from reports.markdown import GEOMETRY, escape, markdown
+from reports.geometry import GEOMETRY
+from reports.markdown import escape
 from reports.rows import content
 from tests.reports.factory import HUBNESS, PANEL, Results
-from tests.reports.rendering import rendered
+from tests.reports.rendering import markdown, rendered
 
 
 def test_failed_cells(results: Results) -> None:
