@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.leaderboard import Cell, Leaderboard
+from reports.provenance import sources
 from reports.table import Column, Table
 
 Places = Sequence[tuple[str, tuple[str, ...], str]]
@@ -65,7 +66,8 @@ def _table(key: str, title: str, caption: str, cells: Sequence[Cell], places: Pl
     columns = [Column(name, form) for name, _, form in places]
     rows = [
         [
-            *(column.figure(word) for column, word in zip(names, (cell.model, cell.dataset), strict=True)),
+            names[0].figure(cell.model, sources=sources(cell)),
+            names[1].figure(cell.dataset),
             *(column.figure(cell.get(section, *keys)) for column, (_, keys, _) in zip(columns, places, strict=True)),
         ]
         for cell in cells
