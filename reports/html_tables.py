@@ -1,8 +1,8 @@
-"""A report's tables as a fragment of HTML that a page embeds: plain tables, captions and scopes, no script, no style.
+"""A report's tables as a fragment of HTML that a page embeds: plain tables, captions and scopes; no script, no style.
 
-Classes say what a figure is (``best``, ``in-domain``, ``better``, ``worse``, ``disputed``, ``failed``, ``missing`` ...),
-``data-value`` holds it in full precision (an interval: both ends), ``title`` where it comes from. A scrolling region can
-be reached and named by keyboard and screen reader.
+Classes say what a figure is (``best``, ``in-domain``, ``better``, ``worse``, ``disputed``, ``failed``, ``missing``),
+``data-value`` holds it in full precision (an interval: both ends), ``title`` where it comes from. A scrolling region
+can be reached and named by keyboard and screen reader.
 """
 
 from __future__ import annotations

@@ -32,18 +32,12 @@ def latex(report: Report) -> str:
 
 def escape(text: str) -> str:
     """Text that LaTeX shows as it is, on one line; characters beyond Latin-1 as U+1F600."""
-    spelt = "".join(
-        SPELT.get(c) or (c if " " <= c < "\x7f" or c.isalpha() and c < "ĉ" else _code(c)) for c in _line(text)
-    )
+    spelt = "".join(SPELT.get(c) or (c if c.isascii() or "À" <= c <= "ÿ" else f"U+{ord(c):04X}") for c in _line(text))
     return re.sub("([-,])(?=[-,])", r"\1{}", spelt)  # -- and ,, would become other signs
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _code(character: str) -> str:
-    return f"U+{ord(character):04X}"
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _table(table: Table) -> str:
@@ -65,8 +59,11 @@ def _table(table: Table) -> str:
         ]
         return "\n".join(lines)
     grid = "\n".join(
-        [rf"\begin{{tabular}}{{@{{}}{sides}@{{}}}}", r"\toprule", header, r"\midrule", body, r"\bottomrule"]
-        + [r"\end{tabular}"]
+        [
+            rf"\begin{{tabular}}{{@{{}}{sides}@{{}}}}",
+            *(r"\toprule", header, r"\midrule", body, r"\bottomrule"),
+            r"\end{tabular}",
+        ]
     )
     if len(table.columns) >= WIDE:
         grid = rf"\resizebox{{\textwidth}}{{!}}{{%{chr(10)}{grid}}}"

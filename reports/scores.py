@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness import catalog
@@ -68,7 +68,7 @@ class _Scores:
         means = {m: Mean(cells[m].score if m in cells else None, 1, False) for m in self.board.models}
         return [Average(dataset, (dataset,), means)]
 
-    def _column(self, entry: Entry, marks: dict[tuple[str, str], Mark]) -> Filled:
+    def _column(self, entry: Entry, marks: Mapping[tuple[str, str], Mark]) -> Filled:
         """A dataset's or an average's; nothing is best where the models saw different versions of a dataset."""
         name, labels = (entry, (entry,)) if isinstance(entry, str) else (entry.name, entry.labels)
         column = Column(name, ".2f", 100)

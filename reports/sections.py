@@ -49,7 +49,10 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
             "alone where there is one dataset), 10,000 resamples."
         )
     if "rank" in columns:
-        yield "Rank: the places that a model may have, given which others are surely better or worse; all hold at once at 95%."
+        yield (
+            "Rank: the places that a model may have, after the models that are surely better and before those surely "
+            "worse; all of them hold at once at 95%."
+        )
     for row, models in board.seeds.items():
         yield f"{row}: the mean of {', '.join(models)}."
 

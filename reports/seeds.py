@@ -39,8 +39,8 @@ def fold(cells: Cells) -> tuple[dict[tuple[str, str], Cell], dict[str, tuple[str
     for model in sorted({model for model, _ in cells}):
         runs = {_run(cell) for (owner, _), cell in cells.items() if owner == model}
         if len(runs) == 1 and (run := runs.pop()):
-            family, name, seed = run
-            families.setdefault(family, _Family(name)).seeds.setdefault(seed, model)
+            key, name, seed = run
+            families.setdefault(key, _Family(name)).seeds.setdefault(seed, model)
     several = [family for family in families.values() if len(family.seeds) > 1]
     rows: dict[str, tuple[str, ...]] = {}
     for family in several:

@@ -34,7 +34,7 @@ def read_cells(root: Path) -> Stored:
         own = next((cell for cell in others if cell.folder == store.folder(*key)), first)
         stored.cells[key] = own
         for other in (cell for cell in (first, *others) if cell is not own):
-            _add_rival(stored, key, other, root)
+            _add_rival(stored, key, other, store)
     return stored
 
 
@@ -49,15 +49,15 @@ def _usable(store: ResultStore, skipped: list[Unreadable]) -> Iterator[tuple[Pat
             yield folder, result
 
 
-def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, root: Path) -> None:
+def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, store: ResultStore) -> None:
     assert cell.folder is not None
-    own, (model, dataset) = stored.cells[key], key
+    own, root, (model, dataset) = stored.cells[key], store.root, key
     if _said(own) == _said(cell):
         reason = f"a copy of {_place(own, root)}, which says the same; move it elsewhere"
         stored.skipped.append(Unreadable(cell.folder / "result.json", reason))
         return
     row = f"{model} (in {cell.folder.parent.name})"
-    if (row, dataset) in stored.cells or cell.folder.parent == root / ResultStore(root).folder(*key).parent.name:
+    if (row, dataset) in stored.cells or cell.folder.parent == store.folder(*key).parent:
         row = f"{model} (in {_place(cell, root)})"
     stored.cells[row, dataset] = Cell(cell.result, cell.folder, row)
     both = " and ".join(f"{_shown(each)} in {_place(each, root)}" for each in (own, cell))

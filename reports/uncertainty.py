@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import catalog
-from harness.significance import Interval, difference_interval, holm, mean_interval, randomisation_test, rank_intervals
+from harness.significance import (
+    Interval,
+    as_one,
+    difference_interval,
+    holm,
+    mean_interval,
+    randomisation_test,
+    rank_intervals,
+)
 from harness.spec import UserError
 from reports.averages import Average
 from reports.evidence import Evidence
@@ -62,10 +70,10 @@ class Uncertainty:
         own, other = average.means[model], average.means.get(self.baseline or "")
         if model == self.baseline or other is None or own.value is None or other.value is None:
             return None
-        pairs = [self._paired(model, entry) for entry in average.datasets]
-        first, second = [pair[0] for pair in pairs if pair], [pair[1] for pair in pairs if pair]
-        if len(first) < len(pairs):
+        pairs = [self._parts([model, str(self.baseline)], entry) for entry in average.datasets]
+        if not all(pairs):
             return None
+        first, second = ([as_one(pair[each]) for pair in pairs] for each in (model, str(self.baseline)))
         return Difference(own.value - other.value, difference_interval(first, second))
 
     def marks(self, entries: Sequence[Entry]) -> dict[tuple[str, str], Literal["better", "worse"]]:
@@ -76,9 +84,9 @@ class Uncertainty:
         for entry in entries if self.baseline else ():
             name, labels = (entry, (entry,)) if isinstance(entry, str) else (entry.name, entry.labels)
             for model in self.board.models if not self.board.mixed & {*labels} else ():
-                if model != self.baseline and (pair := self._paired(model, _stated(entry))):
+                if model != self.baseline and (parts := self._parts([model, str(self.baseline)], _stated(entry))):
                     places.append((model, name))
-                    gaps.append(_over_seeds(pair[0]) - _over_seeds(pair[1]))
+                    gaps.append(_weighted(parts[model]) - _weighted(parts[str(self.baseline)]))
         self.tests = len(gaps)
         adjusted = holm([randomisation_test(gap) for gap in gaps])
         found = zip(places, gaps, adjusted, strict=True)
@@ -88,27 +96,14 @@ class Uncertainty:
         """Per entry of the average [queries] or [seeds, queries]; [] unless all of it is known."""
         if average.means[model].value is None:
             return []
-        found = [self._entry([model], entry) for entry in average.datasets]
-        return [one[model] for one in found if one] if all(found) else []
+        found = [self._parts([model], entry) for entry in average.datasets]
+        return [as_one(parts[model]) for parts in found] if all(found) else []
 
-    def _paired(self, model: str, entry: str) -> tuple[Values, Values] | None:
-        """The model's values and the baseline's on the same queries."""
-        found = self._entry([model, str(self.baseline)], entry)
-        return (found[model], found[str(self.baseline)]) if found else None
-
-    def _entry(self, models: Sequence[str], entry: str) -> dict[str, Values]:
-        """Each model's values on a dataset, on the queries they all have; {} unless every one is known.
-
-        The queries of a group's datasets are pooled, weighted so that their mean is the mean of the datasets' means.
-        """
-        parts: dict[str, list[Values]] = {model: [] for model in models}
-        for label in catalog.labels(entry):
-            for model, values in self._dataset(models, label).items():
-                parts[model].append(values)
-        lengths = {len(found) for found in parts.values()}
-        if lengths != {len(catalog.labels(entry))}:
-            return {}
-        return {model: _pooled(found) for model, found in parts.items()}
+    def _parts(self, models: Sequence[str], entry: str) -> dict[str, list[Values]]:
+        """Each model's values on a dataset or on those of a group, on the queries they all have; {} unless every one
+        is known."""
+        found = [self._dataset(models, label) for label in catalog.labels(entry)]
+        return {model: [part[model] for part in found] for model in models} if all(found) else {}
 
     def _dataset(self, models: Sequence[str], dataset: str) -> dict[str, Values]:
         runs = {model: self.board.seeds.get(model, (model,)) for model in models}
@@ -140,12 +135,8 @@ def _stated(entry: Entry) -> str:
     return next(name for name, members in catalog.catalogue().groups.items() if members == entry.datasets)
 
 
-def _pooled(parts: Sequence[Values]) -> Values:
-    if len(parts) == 1:
-        return parts[0]
+def _weighted(parts: Sequence[Values]) -> Values:
+    """Values [queries] of all parts (means over seeds), weighted so that their mean is the mean of the parts' means."""
     n = sum(part.shape[-1] for part in parts)
-    return np.concatenate([part * (n / (len(parts) * part.shape[-1])) for part in parts], axis=-1)
-
-
-def _over_seeds(values: Values) -> Values:
-    return values.mean(axis=0) if values.ndim > 1 else values
+    flat = [part.mean(axis=0) if part.ndim > 1 else part for part in parts]
+    return np.concatenate([part * (n / (len(parts) * len(part))) for part in flat])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,17 @@ class Results:
             else:
                 result[key] = {**result[key], **value} if isinstance(result.get(key), dict) else value
         self.store.write(model, dataset, lambda folder: result)
+
+    def add_queries(self, model: str, dataset: str, values: Sequence[float], **changed: Any) -> None:
+        """One cell with its ``per_query.parquet``: ``values`` are the nDCG@10 of queries q0, q1 ..."""
+        import pyarrow
+        import pyarrow.parquet
+
+        self.add(model, dataset, fsum(values) / len(values), **changed)
+        names = [f"q{n}" for n in range(len(values))]
+        table = {"query_id": names, "query": [f"text of {name}" for name in names], "nDCG@10": list(values)}
+        path = self.store.folder(model, dataset) / "per_query.parquet"
+        pyarrow.parquet.write_table(pyarrow.table(table), path)
 
     def read(self, suite: str | None = None) -> Leaderboard:
         return read_leaderboard(self.store.root, suite)

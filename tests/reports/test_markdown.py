@@ -17,7 +17,7 @@ def test_failed_cells(results: Results) -> None:
     results.add("bad", "a", reason="ValueError: no | way\nat all")
     results.add("bad", "b", 0.25)
     tables, words = rendered(markdown(results.read()))
-    assert tables["nDCG@10"].rows == [["good", "50.00", "-", "1 of 2"], ["bad", "failed", "25.00", "1 of 2"]]
+    assert tables["nDCG@10"].rows == [["good", "50.00", "missing", "1 of 2"], ["bad", "failed", "25.00", "1 of 2"]]
     assert "failed: bad on a: ValueError: no | way at all" in words
     assert [row[:2] for row in tables["Geometry"].rows] == [["good", "a"], ["bad", "b"]]
     assert len(tables["Cost"].rows) == 2
