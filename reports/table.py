@@ -73,7 +73,7 @@ class Column:
         if not self.form:
             return Figure(str(value), str(value), sources=sources) if value not in (None, "") else NONE
         if isinstance(value, tuple):
-            ends = list(dict.fromkeys(map(self._shown, value)))
+            ends = map(self._shown, dict.fromkeys(value))
             return Figure(" to ".join(ends), value, marks=tuple(marks), sources=sources)
         if not isinstance(value, int | float):
             return NONE

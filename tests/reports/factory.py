@@ -71,5 +71,5 @@ class Results:
         path = self.store.folder(model, dataset) / "per_query.parquet"
         pyarrow.parquet.write_table(pyarrow.table(table), path)
 
-    def read(self, suite: str | None = None) -> Leaderboard:
-        return read_leaderboard(self.store.root, suite)
+    def read(self, suite: str | None = None, *, seeds: bool = False) -> Leaderboard:
+        return read_leaderboard(self.store.root, suite, seeds=seeds)
