@@ -1,4 +1,4 @@
-"""``harness report``: leaderboards from stored results alone."""
+"""The commands of the reports; ``harness report``: leaderboards from stored results alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import hookimpl
+from reports.cli_compare import command as compare
 
 if TYPE_CHECKING:
     from reports.evidence import Evidence
@@ -90,5 +91,6 @@ def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | No
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness report``."""
+    """Adds ``harness compare`` and ``harness report``."""
+    group.add_command(compare)
     group.add_command(report)
