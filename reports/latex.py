@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 
-from reports.table import Figure, Report, Table
+from reports.table import Column, Figure, Report, Table
 
 PACKAGES = r"\usepackage[T1]{fontenc} \usepackage{booktabs,graphicx,longtable}"
 WIDE, LONG = 8, 40
 """Columns from which a table is scaled to the width of the text, and rows from which it may break over pages."""
+PARAGRAPH = r"p{0.5\textwidth}"
 SPELT = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -41,14 +42,15 @@ def _line(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    sides = "".join("r" if column.form else "l" for column in table.columns)
+    sides = "".join("r" if column.form else PARAGRAPH if column.long else "l" for column in table.columns)
     caption = escape(f"{table.title}. {' '.join(table.caption)}")
     header = _row([escape(column.name) for column in table.columns])
-    body = "\n".join(_row([_cell(figure) for figure in row]) for row in table.rows)
+    body = "\n".join(_row([_cell(*each) for each in zip(table.columns, row, strict=True)]) for row in table.rows)
     label = rf"\label{{tab:{table.key}}}"
     if len(table.rows) >= LONG:
+        size = r"\tiny" if len(table.columns) >= WIDE else r"\scriptsize"
         lines = [
-            r"{\scriptsize\setlength{\tabcolsep}{2pt}",
+            rf"{{{size}\setlength{{\tabcolsep}}{{2pt}}",
             rf"\begin{{longtable}}{{@{{}}{sides}@{{}}}}",
             rf"\caption{{{caption}}}{label}\\",
             rf"\toprule{chr(10)}{header}{chr(10)}\midrule{chr(10)}\endfirsthead",
@@ -67,7 +69,13 @@ def _table(table: Table) -> str:
     )
     if len(table.columns) >= WIDE:
         grid = rf"\resizebox{{\textwidth}}{{!}}{{%{chr(10)}{grid}}}"
-    lines = [r"\begin{table*}", r"\centering\small", rf"\caption{{{caption}}}{label}", grid, r"\end{table*}"]
+    lines = [
+        r"\begin{table*}",
+        r"\centering\small\setlength{\belowcaptionskip}{1ex}",
+        rf"\caption{{{caption}}}{label}",
+        grid,
+        r"\end{table*}",
+    ]
     return "\n".join(lines)
 
 
@@ -75,7 +83,11 @@ def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _cell(figure: Figure) -> str:
+def _cell(column: Column, figure: Figure) -> str:
     text = escape(figure.text)
+    if column.form and not figure.absence:
+        text = text.replace("-", r"\textminus{}")
+    if column.long:
+        text = rf"\raggedright {text}"
     signs = rf"\textsuperscript{{{escape(figure.signs)}}}" if figure.signs else ""
     return (rf"\textbf{{{text}}}" if figure.best else text) + signs

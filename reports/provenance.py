@@ -8,7 +8,13 @@ from reports.cell import Cell
 from reports.leaderboard import Leaderboard
 from reports.table import Column, Source, Table
 
-COLUMNS = (Column("command"), Column("results", "d"), Column("measured"), Column("version"), Column("commit"))
+COLUMNS = (
+    Column("command", long=True),
+    Column("results", "d"),
+    Column("measured"),
+    Column("version"),
+    Column("commit"),
+)
 
 
 def sources(cell: Cell) -> tuple[Source, ...]:

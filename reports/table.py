@@ -67,6 +67,8 @@ class Column:
     """Of Python's format(); empty: words."""
     scale: float = 1.0
     """What a value is multiplied by to be shown."""
+    long: bool = False
+    """Whether its words may take several lines."""
 
     def figure(self, value: object, marks: Sequence[Mark] = (), sources: tuple[Source, ...] = ()) -> Figure:
         """A value of this column, or an interval of such; a dash where there is none."""

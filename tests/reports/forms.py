@@ -72,7 +72,7 @@ def read_html(text: str) -> Page:
 SPELT = {
     "textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^", "textless": "<", "textgreater": ">",
     "textbar": "|", "textquotedbl": '"', "textquotesingle": "'", "textasciigrave": "`", "textasteriskcentered": "*",
-    "textdagger": "†", "textdaggerdbl": "‡", "textsection": "§", "textpm": "±",
+    "textdagger": "†", "textdaggerdbl": "‡", "textsection": "§", "textpm": "±", "textminus": "-",
 }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def read_latex(text: str) -> tuple[dict[str, list[list[str]]], set[tuple[str, st
         lines = [line for place, line in enumerate(lines) if line not in lines[:place] or place > 1]
         rows = [[plain(cell) for cell in re.split(r"(?<!\\) & ", line.removesuffix(r" \\"))] for line in lines]
         for line, row in zip(lines, rows, strict=True):
-            bold |= {(row[0], plain(cell)) for cell in re.findall(r"\\textbf\{([^{}]*)\}", line)}
+            bold |= {(row[0], plain(cell)) for cell in re.findall(r"\\textbf\{((?:[^{}]|\{\})*)\}", line)}
         tables[label[1]] = rows
     return tables, bold
 
@@ -96,6 +96,7 @@ def read_latex(text: str) -> tuple[dict[str, list[list[str]]], set[tuple[str, st
 def plain(latex: str) -> str:
     """What LaTeX shows for it; an error for a command that is not known here."""
     text = re.sub(r"\\(?:textbf|textsuperscript)\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1", latex)
+    text = text.removeprefix(r"\raggedright ")
     text = re.sub(r"\\(text[a-z]+)\{\}", lambda found: SPELT[found[1]], text.replace(r"\\", "\0"))
     assert "\0" not in text
     text = re.sub(r"\{([\[\]])\}", r"\1", text)
