@@ -58,6 +58,11 @@ class Cell:
         return bool(self.get("in_domain"))
 
     @property
+    def imported(self) -> str:
+        """Where it was imported from: ``run`` (a TREC run), ``mteb`` (no per-query scores); empty: measured here."""
+        return str(self.get("imported") or "")
+
+    @property
     def score(self) -> float | None:
         """Its `MEASURE`, from 0 to 1; None when it failed or did not measure that."""
         return self.get("measures", MEASURE) if self.ok else None

@@ -17,6 +17,7 @@ SAID: dict[Mark, str] = {
     "better": "better than the baseline",
     "worse": "worse than the baseline",
     "disputed": "disputed",
+    "imported": "imported",
 }
 """What a sign means, for those who hear it."""
 
@@ -46,7 +47,7 @@ def _section(table: Table) -> str:
 
 
 def _header(column: Column) -> str:
-    return f'<th scope="col"{"" if not column.form else chr(32) + _class(["number"])}>{escape(column.name)}</th>'
+    return f'<th scope="col"{"" if not column.form else _class(["number"])}>{escape(column.name)}</th>'
 
 
 def _cells(columns: Sequence[Column], row: Sequence[Figure]) -> str:

@@ -93,6 +93,7 @@ class _Scores:
                 status, absence="incomplete" if cell.members or model in self.board.seeds else "failed", sources=origin
             )
         marks: list[Mark] = ["in-domain"] if cell.in_domain else []
+        marks += ["imported"] if cell.imported else []
         marks += ["disputed"] if (model, dataset) in self.board.disputed else []
         return column.figure(cell.score, marks, origin)
 

@@ -33,6 +33,8 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
     columns = {column.name for table in tables for column in table.columns}
     if "in-domain" in marks:
         yield "* in-domain: the model was trained on judgements of that dataset (of an average: of one in it)."
+    if "imported" in marks:
+        yield "° imported: measured elsewhere, by other code."
     if "disputed" in marks:
         yield "§ disputed: two results of this cell disagree; both are shown, and neither is averaged with the other's."
     if uncertainty.baseline and uncertainty.tests:

@@ -72,7 +72,7 @@ def read_html(text: str) -> Page:
 SPELT = {
     "textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^", "textless": "<", "textgreater": ">",
     "textbar": "|", "textquotedbl": '"', "textquotesingle": "'", "textasciigrave": "`", "textasteriskcentered": "*",
-    "textdagger": "†", "textdaggerdbl": "‡", "textsection": "§", "textpm": "±", "textminus": "-",
+    "textdagger": "†", "textdaggerdbl": "‡", "textsection": "§", "textpm": "±", "textminus": "-", "textdegree": "°",
 }  # fmt: skip
 
 
