@@ -89,11 +89,15 @@ class ResultStore:
 
     def scan(self) -> Iterator[Result | Unreadable]:
         """Every result below the root, in name order."""
+        return map(read_result, self.folders())
+
+    def folders(self) -> Iterator[Path]:
+        """Where there is a result, in name order."""
         for aside in self.root.glob("*/.*.old"):
             recover(aside.with_name(aside.name.removeprefix(".").removesuffix(".old")))
         for file in sorted(self.root.glob("*/*/result.json")):
             if not file.parent.name.startswith(".") and not file.parent.parent.name.startswith("."):
-                yield read_result(file.parent)
+                yield file.parent
 
 
 def read_result(folder: Path) -> Result | Unreadable:

@@ -44,7 +44,8 @@ class Evidence:
 
     def file(self, model: str, dataset: str, name: str = FILE) -> Path:
         """Where a file of the cell lies."""
-        return self._store.folder(model, dataset) / name
+        cell = self.cell(model, dataset)
+        return (cell.folder if cell and cell.folder else self._store.folder(model, dataset)) / name
 
     def scores(self, model: str, dataset: str, measure: str = MEASURE) -> QueryScores | None:
         """Every judged query's value; None where the cell is missing, failed, without that measure or without the file.

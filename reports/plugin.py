@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness import hookimpl
 from reports.cli_compare import command as compare
+
+if TYPE_CHECKING:
+    from reports.evidence import Evidence
+    from reports.leaderboard import Leaderboard
+
+FORMS = ("markdown", "latex", "json", "csv")
 
 
 @click.command("report")
@@ -22,39 +30,63 @@ from reports.cli_compare import command as compare
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["markdown", "csv"]),
+    type=click.Choice(FORMS),
     default="markdown",
     show_default=True,
-    help="How the tables are printed.",
+    help="How the tables are printed; csv: the flat rows alone; json: rows, averages and tables.",
 )
 @click.option("--suite", help="Only this suite's datasets, all of them, with its average.")
+@click.option("--baseline", metavar="MODEL", help="Mark what differs from this model beyond chance.")
+@click.option("--seeds", is_flag=True, help="Training runs that differ in their seed alone as one row, their mean.")
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the rows of the csv form and the averages as JSON instead."
-)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
 def report(
-    ctx: click.Context, results: Path, form: str, suite: str | None, plugins: tuple[Path, ...], as_json: bool
+    ctx: click.Context,
+    results: Path,
+    form: str,
+    suite: str | None,
+    baseline: str | None,
+    seeds: bool,
+    plugins: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Tables of nDCG@10, geometry and cost from stored results.
 
-    Results that cannot be read are named on stderr and left out; the exit code is then 1.
+    Results that cannot be read, or that contradict another one, are named on stderr; the exit code is then 1.
     """
-    from harness.atomic import dump_json
     from harness.cli.main import State
+    from reports.evidence import Evidence
     from reports.leaderboard import read_leaderboard
-    from reports.markdown import markdown
-    from reports.rows import content, csv_text
 
     if plugins:
         ctx.ensure_object(State).registry(plugins)
-    board = read_leaderboard(results, suite)
-    text = dump_json(content(board)).decode() if as_json else csv_text(board) if form == "csv" else markdown(board)
-    click.echo(text, nl=False)
-    for skipped in board.skipped:
-        click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)
-    if board.skipped:
+    board = read_leaderboard(results, suite, seeds=seeds)
+    evidence = Evidence(board)
+    click.echo(render(board, "json" if as_json else form, evidence, baseline), nl=False)
+    skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
+    faults = [*skipped, *dict.fromkeys(f"disagree: {told}" for told in board.disputed.values())]
+    for fault in faults:
+        click.echo(fault, err=True)
+    if faults:
         sys.exit(1)
+
+
+def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | None = None) -> str:
+    """The board in one of `FORMS`; UserError where there is no such baseline."""
+    from harness.atomic import dump_json
+    from reports.latex import latex
+    from reports.markdown import markdown
+    from reports.rows import content, csv_text
+    from reports.sections import report as sections
+
+    if form == "csv":
+        return csv_text(board)
+    told = sections(board, evidence, baseline)
+    if form == "json":
+        return dump_json({**content(board), **told.content()}).decode()
+    printed: Callable[..., str] = {"markdown": markdown, "latex": latex}[form]
+    return printed(told)
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from typing import Any
 
 from reports.leaderboard import MEASURE, Cell, Leaderboard
 
-IDENTITY = ("model", "dataset", "split", "status", "partial", "in_domain", "reason")
+IDENTITY = ("model", "dataset", "split", "status", "partial", "in_domain", "reason", "command")
 SECTIONS = ("measures", "index", "geometry", "seconds", "counts")
 MANIFEST = (
     ("k",),
@@ -21,6 +21,7 @@ MANIFEST = (
     ("dataset", "limit"),
     ("dataset", "exclude_self"),
     ("run", "started"),
+    ("run", "finished"),
     ("run", "peak_memory_bytes"),
     ("run", "machine", "processor"),
 )
@@ -61,12 +62,23 @@ def content(board: Leaderboard) -> dict[str, Any]:
         for average in board.averages
         for model in board.models
     ]
+    disputed = [
+        {"model": model, "dataset": dataset, "disagreement": told} for (model, dataset), told in board.disputed.items()
+    ]
+    seeds = {row: list(models) for row, models in board.seeds.items()}
     skipped = [{"path": str(one.path), "reason": one.reason} for one in board.skipped]
-    return {"rows": rows(board), "averages": averages, "mixed": sorted(board.mixed), "skipped": skipped}
+    return {
+        "rows": rows(board),
+        "averages": averages,
+        "mixed": sorted(board.mixed),
+        "disputed": disputed,
+        "seeds": seeds,
+        "skipped": skipped,
+    }
 
 
 def _row(cell: Cell) -> dict[str, Any]:
-    row = {name: cell.get(name) for name in IDENTITY}
+    row = {name: cell.get(name) for name in IDENTITY} | {"model": cell.model}
     for section in SECTIONS:
         row |= dict(_scalars(section, cell.get(section) or {}))
     return row | {".".join(("manifest", *keys)): cell.get("manifest", *keys) for keys in MANIFEST}

@@ -89,5 +89,10 @@ class Results:
 
         self.store.write(model, dataset, fill)
 
-    def read(self, suite: str | None = None) -> Leaderboard:
-        return read_leaderboard(self.store.root, suite)
+    def add_queries(self, model: str, dataset: str, values: Sequence[float], **changed: Any) -> None:
+        """One cell with its ``per_query.parquet``: ``values`` are the nDCG@10 of queries q0, q1 ..."""
+        queries = {f"q{n}": value for n, value in enumerate(values)}
+        self.add(model, dataset, fsum(values) / len(values), queries=queries, **changed)
+
+    def read(self, suite: str | None = None, *, seeds: bool = False) -> Leaderboard:
+        return read_leaderboard(self.store.root, suite, seeds=seeds)

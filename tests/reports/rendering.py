@@ -6,6 +6,15 @@ from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 
+import reports.markdown
+from reports.leaderboard import Leaderboard
+from reports.sections import report
+
+
+def markdown(board: Leaderboard) -> str:
+    """A leaderboard's report."""
+    return reports.markdown.markdown(report(board))
+
 
 @dataclass
 class Table:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from harness.catalog import catalogue
 from harness.spec import UserError
-from reports.markdown import markdown
+from reports.plugin import report
 from reports.rows import content, csv_text
 from tests.reports.factory import PANEL, Results
-from tests.reports.rendering import rendered
+from tests.reports.rendering import markdown, rendered
 
 
 def test_averages_by_hand(results: Results, trio: tuple[str, ...]) -> None:
@@ -29,7 +30,7 @@ def test_averages_by_hand(results: Results, trio: tuple[str, ...]) -> None:
     assert table.rows == [
         ["high", "75.00", "50.00", "6.25", "43.75", "-0.7128"],
         ["low", "50.00", "25.00", "12.50", "29.17", "-0.7128"],
-        ["part", "90.00", "90.00", "-", "2 of 3", "-"],
+        ["part", "90.00", "90.00", "missing", "2 of 3", "-"],
     ]
     assert table.bold == {("part", "scifact"), ("part", "arguana"), ("low", "fiqa"), ("high", "trio (3 of 3)")}
 
@@ -158,7 +159,7 @@ def test_a_suite_shows_what_it_lacks(results: Results, trio: tuple[str, ...]) ->
     results.add("m", "scifact:split=train", 0.9)
     table = rendered(markdown(results.read("trio")))[0]["nDCG@10"]
     assert table.header == ["model", "scifact", "arguana", "fiqa", "trio (2 of 3)"]
-    assert table.rows == [["m", "50.00", "-", "50.00", "2 of 3"]]
+    assert table.rows == [["m", "50.00", "missing", "50.00", "2 of 3"]]
     assert "scifact:split=train" in results.read().datasets
 
 
@@ -177,7 +178,7 @@ def test_partial_cells_stand_apart(results: Results, trio: tuple[str, ...]) -> N
     board = results.read()
     assert board.averages[0].means["mixed"].value is None
     tables, _ = rendered(markdown(board))
-    assert tables["nDCG@10"]["mixed", "fiqa"] == "-"
+    assert tables["nDCG@10"]["mixed", "fiqa"] == "partial"
     assert tables["nDCG@10"]["mixed", "trio (3 of 3)"] == "2 of 3"
     apart = tables["nDCG@10 on some queries only"]
     assert (apart.header, apart.rows) == (["model", "fiqa", "fiqa:limit=5"], [["mixed", "80.00", "90.00"]])
@@ -203,15 +204,37 @@ def test_models_without_an_average_come_last_by_their_first_dataset(results: Res
 
 
 @pytest.mark.parametrize("copy", ["a-copy", "z-copy"])
-def test_a_copied_folder_is_no_second_result(results: Results, copy: str) -> None:
-    results.add("m", "a", 0.75)
+def test_results_that_disagree_are_both_shown(results: Results, trio: tuple[str, ...], copy: str) -> None:
+    for dataset in trio:
+        results.add("m", dataset, 0.75)
     (results.store.root / "m").rename(results.store.root / copy)
-    results.add("m", "a", 0.5)
+    for dataset, score in zip(trio, (0.5, 0.75, 0.25), strict=True):
+        results.add("m", dataset, score)
     board = results.read()
-    assert board.cells["m", "a"].score == 0.5
-    assert [one.reason for one in board.skipped] == [
-        f"a copy in another folder below {results.store.root} is a second result of the same cell; move it elsewhere"
-    ]
+    assert board.cells["m", "scifact"].score == 0.5
+    assert board.cells[f"m (in {copy})", "scifact"].score == 0.75
+    assert board.averages[0].means["m"].value == 0.5  # nothing of the other folder's is in it
+    assert board.averages[0].means[f"m (in {copy})"].value is None
+    assert [one.reason for one in board.skipped] == ["a copy of m/arguana, which says the same; move it elsewhere"]
+    assert board.skipped[0].path == results.store.root / copy / "arguana" / "result.json"
+    tables, words = rendered(markdown(board))
+    assert tables["nDCG@10"]["m", "scifact"] == "50.00§"
+    assert tables["nDCG@10"][f"m (in {copy})", "scifact"] == "75.00§"
+    assert f"m on scifact: two results disagree (nDCG@10 50.0000 in m/scifact and nDCG@10 75.0000 in {copy}/" in words
+    assert {row["model"] for row in content(board)["rows"]} == {"m", f"m (in {copy})"}
+    ended = CliRunner().invoke(report, ["--results", str(results.store.root)])
+    assert ended.exit_code == 1
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == ["skipped", "disagree", "disagree"]
+
+
+def test_a_second_folder_of_the_same_model_has_a_row_of_its_own(results: Results) -> None:
+    results.add("m", "a", 0.75)
+    (results.store.root / "m" / "a").rename(results.store.root / "m" / "a-old")
+    results.add("m", "a", 0.5)
+    assert {key: cell.score for key, cell in results.read().cells.items()} == {
+        ("m", "a"): 0.5,
+        ("m (in m/a-old)", "a"): 0.75,
+    }
 
 
 def test_nothing_to_report(results: Results, trio: tuple[str, ...]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.geometry import DEFINITIONS
-from reports.markdown import GEOMETRY, escape, markdown
+from reports.geometry import GEOMETRY
+from reports.markdown import escape
 from reports.rows import content
 from tests.reports.factory import HUBNESS, PANEL, Results
-from tests.reports.rendering import rendered
+from tests.reports.rendering import markdown, rendered
 
 
 def test_failed_cells(results: Results) -> None:
@@ -16,7 +17,7 @@ def test_failed_cells(results: Results) -> None:
     results.add("bad", "a", reason="ValueError: no | way\nat all")
     results.add("bad", "b", 0.25)
     tables, words = rendered(markdown(results.read()))
-    assert tables["nDCG@10"].rows == [["good", "50.00", "-", "1 of 2"], ["bad", "failed", "25.00", "1 of 2"]]
+    assert tables["nDCG@10"].rows == [["good", "50.00", "missing", "1 of 2"], ["bad", "failed", "25.00", "1 of 2"]]
     assert "failed: bad on a: ValueError: no | way at all" in words
     assert [row[:2] for row in tables["Geometry"].rows] == [["good", "a"], ["bad", "b"]]
     assert len(tables["Cost"].rows) == 2
