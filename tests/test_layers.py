@@ -42,7 +42,10 @@ ALLOWED: dict[str, set[str]] = {
     "named": {"spec", "catalog", "dataset", "delivery", "registry"},
     "manifest": set(),
     "store": {"spec", "atomic", "measure"},
-    "prepared": {"spec", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset"},
+    "transform": {"spec", "atomic", "composite", "geometry", "vectors"},
+    "prepared": {
+        *("spec", "atomic", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset", "transform"),
+    },
     "lexical": {"spec", "atomic", "corpus", "prepared"},
     "clock": set(),
     "device": {"spec", "catalog"},
@@ -54,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "plan": {"index", "pace", "throughput", "workload"},
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "vectors"},
     "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
-    "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank"},
+    "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank", "transform"},
     "recipe": {"spec"},
     "approximate": {"spec", "atomic", "recipe", "vectors"},
     "indexed": {
