@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "atomic": {"spec"},
     "run": {"spec", "atomic"},
     "measure": {"spec", "run"},
+    "kilt": {"spec", "measure"},
     "geometry": {"spec", "vectors"},
     "hubness": set(),
     "bootstrap": set(),
