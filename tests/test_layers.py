@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"spec", "atomic"},
     "measure": {"spec", "run"},
     "kilt": {"spec", "measure"},
+    "correlation": {"significance"},
     "geometry": {"spec", "vectors"},
     "hubness": set(),
     "bootstrap": set(),
