@@ -9,6 +9,8 @@ import click
 
 from harness import hookimpl
 from reports.cli_compare import command as compare
+from reports.cli_correlate import command as correlate
+from reports.cli_difficulty import command as difficulty
 
 
 @click.command("report")
@@ -59,6 +61,8 @@ def report(
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness compare`` and ``harness report``."""
+    """Adds ``harness compare``, ``correlate``, ``difficulty`` and ``report``."""
     group.add_command(compare)
+    group.add_command(correlate)
+    group.add_command(difficulty)
     group.add_command(report)
