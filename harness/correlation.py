@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from math import atanh, inf, sqrt, tanh
+from math import atanh, copysign, inf, sqrt, tanh
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,10 @@ def stratified(strata: Sequence[tuple[Floats, Floats]]) -> float | None:
     """
     first, second = (np.concatenate([_centred(side[place]) for side in strata]) for place in (0, 1))
     size = float(first @ first) * float(second @ second)
-    return max(-1.0, min(1.0, float(first @ second) / sqrt(size))) if size > 0 else None
+    if not size > 0:
+        return None
+    rho = float(first @ second) / sqrt(size)
+    return rho if abs(rho) < 1 - 1e-12 else copysign(1.0, rho)
 
 
 def _centred(values: Floats) -> Floats:

@@ -21,7 +21,7 @@ from tests.plugins.test_transforms import Case
 @pytest.fixture
 def case(harness, tmp_path: Path) -> Case:
     case = Case(tmp_path, q=40)
-    case.benchmark(harness, "table", "bm25", "center(table)")
+    case.benchmark(harness, "table", "center(table)")
     return case
 
 
@@ -34,10 +34,8 @@ def test_predictors_are_held_against_each_querys_score(case: Case, home: Path) -
     scores = Evidence(read_leaderboard(Path("results"))).scores("table", "table")
     assert scores is not None
     order = dict(zip(scores.ids, scores.values.tolist(), strict=True))
-    runs = {
-        ranking.query_id: ranking.scores.astype(np.float64)
-        for ranking in read_run(Path("results/table/table/run.trec.gz"))
-    }
+    rankings = read_run(Path("results/table/table/run.trec.gz"))
+    runs = {ranking.query_id: ranking.scores.astype(np.float64) for ranking in rankings}
     y = np.array([order[query] for query in runs])
     expected = {
         "top score": [s[0] for s in runs.values()],
@@ -70,7 +68,7 @@ def test_lengths_are_told_only_where_they_are_at_hand(case: Case, home: Path, tm
     assert ("table", NORM) not in found(tmp_path / "elsewhere")
 
 
-def test_lengths_that_are_all_one_predict_nothing(harness, tmp_path: Path, home: Path, monkeypatch) -> None:
+def test_lengths_that_are_all_one_predict_nothing(harness, tmp_path: Path, home: Path) -> None:
     case = Case(tmp_path, q=40)
     units = case.queries / np.linalg.norm(case.queries, axis=1, keepdims=True)
     lines = [json.dumps({"_id": f"q{i:02}", "text": json.dumps(row.tolist())}) for i, row in enumerate(units)]
@@ -102,8 +100,8 @@ def test_a_damaged_run_is_named_and_skipped(harness, case: Case) -> None:
     assert "center(table)" in done.out
 
 
-def test_few_queries_are_not_tried(harness, toy: Path, home: Path) -> None:
-    harness("benchmark", "-m", "bm25", "-d", toy)
+def test_few_queries_are_not_tried(harness, tmp_path: Path, home: Path) -> None:
+    Case(tmp_path, q=9).benchmark(harness, "table")
     with pytest.raises(UserError, match="at least 10 judged queries"):
         found(home)
 
