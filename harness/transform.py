@@ -39,7 +39,7 @@ class Step(Protocol):
 def moments(documents: Vectors) -> tuple[Floats, Floats]:
     """Mean [d] and covariance [d, d] (divided by n - 1; 0 for one document), in one pass."""
     found = Moments(documents.dim)
-    for block in documents.blocks():
+    for block in documents.blocks(SHARD_ROWS):
         found.update(block)
     return found.mean, found.scatter / max(found.n - 1, 1)
 
