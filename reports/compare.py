@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 
 from harness import catalog
 from harness.spec import Document, UserError
+from harness.store import Unreadable
 from reports.contrast import TIE, Contrast, Overall, Values, family, overall
 from reports.documents import first_documents, local_documents
 from reports.evidence import Evidence
@@ -85,18 +86,16 @@ def compare(
 
 def with_documents(comparison: Comparison, evidence: Evidence, corpora: Path, *, count: int = 5) -> Comparison:
     """The comparison with the first documents of the queries that moved, read from the runs, and their texts where
-    ``corpora`` (the folder of corpus indices) knows the corpus that the result was made on."""
-    moves, warnings = list(comparison.moves), list(comparison.warnings)
+    ``corpora`` (the folder of corpus indices) knows the corpus that the result was made on. Damaged runs are noted in
+    the evidence's ``skipped``."""
+    moves = list(comparison.moves)
     for dataset in {move.dataset: None for move in moves}:
         own = [place for place, move in enumerate(moves) if move.dataset == dataset]
         queries = {moves[place].query_id for place in own}
-        runs: dict[str, dict[str, list[str]]] = {}
-        for model in {name: None for place in own for name in moves[place][:2]}:
-            try:
-                runs[model] = first_documents(evidence.file(model, dataset, "run.trec.gz"), queries, count)
-            except UserError as error:
-                runs[model] = {}
-                warnings.append(str(error))
+        runs = {
+            model: _first(evidence, model, dataset, queries, count)
+            for model in {name: None for place in own for name in moves[place][:2]}
+        }
         cell = evidence.cell(moves[own[0]].model, dataset)
         sha256 = cell.get("manifest", "dataset", "fingerprint", "corpus") if cell else None
         ids = [doc_id for run in runs.values() for ranking in run.values() for doc_id in ranking]
@@ -108,7 +107,17 @@ def with_documents(comparison: Comparison, evidence: Evidence, corpora: Path, *,
                 for model in move[:2]
             )
             moves[place] = move._replace(first=first, first_against=against)
-    return replace(comparison, moves=moves, warnings=warnings)
+    return replace(comparison, moves=moves)
+
+
+def _first(evidence: Evidence, model: str, dataset: str, queries: Collection[str], count: int) -> dict[str, list[str]]:
+    """The first documents by query; nothing where there is no run, or a damaged one, which is then noted."""
+    path = evidence.file(model, dataset, "run.trec.gz")
+    try:
+        return first_documents(path, queries, count) if path.exists() else {}
+    except UserError as error:
+        evidence.skipped[path] = Unreadable(path, str(error))
+        return {}
 
 
 def _title(document: Document | None) -> str:

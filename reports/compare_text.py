@@ -22,7 +22,8 @@ def content(comparison: Comparison) -> dict[str, Any]:
     """Everything in full precision; intervals are [low, high], and None is what cannot be said."""
     contrasts = [asdict(each) | {"interval": each.interval.ends, "real": each.real} for each in comparison.contrasts]
     overall = [
-        each._asdict() | {"here": each.here.ends, "elsewhere": each.elsewhere.ends} for each in comparison.overall
+        each._asdict() | {"here": each.here.ends, "elsewhere": each.elsewhere.ends if each.elsewhere else None}
+        for each in comparison.overall
     ]
     moves = [
         move._asdict()
@@ -90,10 +91,12 @@ def _overall(comparison: Comparison) -> Iterator[str]:
             str(len(each.datasets)),
             f"{100 * each.difference:+.2f}",
             _interval(each.here),
-            _interval(each.elsewhere) if len(each.datasets) > 1 else "-",
+            _interval(each.elsewhere),
         ]
         for each in comparison.overall
     ]
+    if all(len(each.datasets) < 2 for each in comparison.overall):
+        return
     head = ["model", "against", "datasets", "difference", "95% on these datasets", "95% on datasets like these"]
     yield "## Over the datasets both have"
     yield _table(head, rows)
@@ -131,7 +134,7 @@ def _found(side: Sequence[Found], place: int) -> str:
 
 def _notes(comparison: Comparison) -> Iterator[str]:
     yield "All values x 100. A difference is that of model minus against, on the queries that all models named have."
-    yield "In bold what is shown to be real: p (Holm) below 0.05, of the randomisation test; every row is in the family."
+    yield "In bold what is shown to be real: p (Holm) of the randomisation test below 0.05; all rows are one family."
     yield "p: two-sided paired randomisation test (random signs of the differences). p of t: paired t-test."
     yield "95% interval: of the mean difference, by bootstrap of the queries, each for itself (no correction)."
     yield r"d\_z: mean difference over the standard deviation of the differences (0.2 is small, 0.8 large)."
@@ -139,10 +142,11 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         f"Smallest effect: the difference that these queries would have shown as real with a chance of {POWER:.0%}; "
         f"where nothing is found, smaller ones may well be there."
     )
-    yield (
-        "Over the datasets: the unweighted mean of the differences, a group such as cqadupstack once. On these "
-        "datasets: only the queries are drawn anew. On datasets like these: the datasets too."
-    )
+    if any(len(each.datasets) > 1 for each in comparison.overall):
+        yield (
+            "Over the datasets: the unweighted mean of the differences, a group such as cqadupstack once. On these "
+            "datasets: only the queries are drawn anew. On datasets like these: the datasets too."
+        )
     if any(1 < len(each.datasets) < FEW for each in comparison.overall):
         yield f"Fewer than {FEW} datasets say little about others: that interval then covers less often than 95%."
     if any(move.first or move.first_against for move in comparison.moves) and not any(
@@ -161,8 +165,8 @@ def _table(headers: list[str], rows: list[list[str]], left: int = 3) -> str:
     return tabulate(rows, headers, tablefmt="pipe", colalign=sides, disable_numparse=True)
 
 
-def _interval(interval: Interval) -> str:
-    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}" if interval.ends else "-"
+def _interval(interval: Interval | None) -> str:
+    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}" if interval and interval.ends else "-"
 
 
 def _chance(p: float) -> str:

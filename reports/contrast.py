@@ -72,8 +72,8 @@ class Overall(NamedTuple):
     difference: float
     here: Interval
     """For these very datasets."""
-    elsewhere: Interval
-    """For datasets like these."""
+    elsewhere: Interval | None
+    """For datasets like these; None with a single one, which says nothing about others."""
 
 
 def family(
@@ -138,7 +138,7 @@ def overall(scores: Mapping[str, Mapping[str, Values]], models: Sequence[str]) -
         if apart:
             arrays = [*apart.values()]
             here = mean_interval(arrays, level=1 - ALPHA, new_datasets=False)
-            elsewhere = mean_interval(arrays, level=1 - ALPHA)
+            elsewhere = mean_interval(arrays, level=1 - ALPHA) if len(arrays) > 1 else None
             difference = float(np.mean([array.mean() for array in arrays]))
             found.append(Overall(model, against, (*apart,), difference, here, elsewhere))
     return found

@@ -18,7 +18,7 @@ from harness.spec import Document, UserError
 
 def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str, list[str]]:
     """Query id -> its first documents, best first, from a packed TREC run, of which only these queries' lines are
-    taken apart. UserError where the file is missing, damaged or no run."""
+    taken apart. UserError with the reason where the file is missing, damaged or no run."""
     wanted = {query.encode(): query for query in queries}
     found: dict[str, dict[str, float]] = {}
     try:
@@ -28,7 +28,7 @@ def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str
                     _, _, document, _, score, _ = line.decode().split()
                     found.setdefault(query, {})[document] = float(score)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"The run {run} cannot be read ({error}); make it again with harness benchmark.") from error
+        raise UserError(f"it cannot be read ({error}); make it again with harness benchmark") from error
     return {
         query: rank(query, list(scores), np.array(list(scores.values()), np.float32), count).doc_ids
         for query, scores in found.items()
