@@ -23,9 +23,9 @@ import click
 def command(
     ctx: click.Context, models: tuple[str, ...], datasets: tuple[str, ...], results: Path, as_json: bool
 ) -> None:
-    """Which queries are hard: predicted from scores, held against nDCG@10.
+    """Which queries are hard, as far as the scores tell.
 
-    Rank correlation with interval and risk-coverage curve of each predictor, from stored runs. Files that cannot be
+    Rank correlation of each predictor with nDCG@10 and its risk-coverage curve, from stored runs. Files that cannot be
     read are named on stderr and left out; the exit code is then 1.
     """
     from dataclasses import asdict

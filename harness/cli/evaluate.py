@@ -27,7 +27,7 @@ FILE = click.Path(path_type=Path)
     "--kilt-keys", default=",".join(KEYS), show_default=True, help="What makes two provenances of KILT the same."
 )
 @click.option(
-    "--measures", "names", help=f"Names as in ir_measures  [default: {' '.join(MEASURES)}; KILT: {' '.join(KILT)}]"
+    "--measures", "names", help=f"Names as in ir_measures [default: {' '.join(MEASURES)}; KILT: {' '.join(KILT)}]"
 )
 @click.option("--per-query", is_flag=True, help="Show every judged query as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -34,7 +34,7 @@ COMMANDS = {
     "transform": "Benchmark a model's vectors centred, whitened or projected.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
-SUMMARY_WIDTH = 66
+SUMMARY_WIDTH = 65
 """Characters of a plug-in's command that the list of commands shows: what fits into 80 columns."""
 
 
