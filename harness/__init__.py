@@ -1,6 +1,6 @@
 """Retrieval evaluation with plug-in models: dataset -> vectors -> index -> run -> measures -> results."""
 
-from harness.composite import Fusion, Reranker, Scored
+from harness.composite import Affine, Fusion, Reranker, Scored, Transform
 from harness.hookspecs import hookimpl
 from harness.spec import (
     DatasetSpec,
@@ -20,6 +20,7 @@ from harness.spec import (
 
 __version__ = "0.1.0"
 __all__ = [
+    "Affine",
     "DatasetSpec",
     "DenseModel",
     "Document",
@@ -34,6 +35,7 @@ __all__ = [
     "Role",
     "Scored",
     "TokenModel",
+    "Transform",
     "UserError",
     "Weights",
     "__version__",

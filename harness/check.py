@@ -17,6 +17,7 @@ from harness.prepared import Prepared
 from harness.registry import parse_options
 from harness.rerank import faulty
 from harness.spec import DenseModel, Document, Hits, LexicalModel, PluginError, Query, Role, TokenModel, UserError
+from harness.transform import fit
 
 TEXTS = (
     "The heart pumps blood through the body.",
@@ -72,6 +73,8 @@ def check(model: Prepared) -> Iterator[Outcome]:
             yield from _check_fusion(model.fusion, len(model.members))
         case "reranker":
             yield from _check_reranker(model.reranker)
+        case "transform":
+            yield _guarded("the map is finite and fits its member's vectors", lambda: _fits(model))
 
 
 def _guarded(name: str, run: Callable[[], str]) -> Outcome:
@@ -102,9 +105,15 @@ def _loads(model: Prepared) -> str:
     loaded = getattr(model, model.ref.spec.kind)  # the attribute of that name raises where it is none
     size = "depth" if model.members else "dim"
     value = getattr(loaded, size, 1)
-    if model.ref.spec.kind == "dense":
+    if model.ref.has_vectors:
         _ = model.similarity  # raises where it is unknown
     return "" if isinstance(value, int) and value > 0 else f"{size} is {value!r}; it must be a positive integer"
+
+
+def _fits(model: Prepared) -> str:
+    base, steps = model.chain
+    fit(steps, np.zeros(base.dense.dim), np.eye(base.dense.dim))  # raises where it is not
+    return ""
 
 
 def _check_dense(model: DenseModel) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Models made of other models, their members: what a fusion and a reranker must do."""
+"""Models made of other models, their members: what a fusion, a reranker and a transform must do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.spec import Hits
 
-KINDS = ("fusion", "reranker")
+KINDS = ("fusion", "reranker", "transform")
 
 
 @runtime_checkable
@@ -52,4 +52,26 @@ class Reranker(Protocol):
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Scored:
         """One score for each pair of a query's text and a document's content; equal pairs come once."""
+        ...
+
+
+class Affine(NamedTuple):
+    """The map x -> x @ matrix + offset of row vectors."""
+
+    matrix: NDArray[np.float64]
+    """[d, d'], finite."""
+    offset: NDArray[np.float64]
+    """[d'], finite."""
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Changes the vectors of one model, documents and queries alike, by a map fitted on the documents."""
+
+    def fit(self, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> Affine:
+        """The map for documents of this mean [d] and covariance [d, d].
+
+        UserError where the options do not fit vectors of d dimensions. An attribute ``similarity`` says how the new
+        vectors are compared; where it is absent or None, as the member's are.
+        """
         ...

@@ -26,7 +26,7 @@ class ModelRef:
     passed: Mapping[str, OptionValue]
     plugin: str = ""
     members: tuple[ModelRef, ...] = ()
-    """What a fusion or a reranker is made of."""
+    """What a fusion, a reranker or a transform is made of."""
     storage: Storage = "float32"
     """How a dense model's document vectors are kept."""
 
@@ -42,6 +42,11 @@ class ModelRef:
         name += f"({','.join(member.label for member in self.members)})" if self.members else ""
         extras = ",".join(f"{key}={value}" for key, value in sorted(passed.items()))
         return f"{name}:{extras}" if extras else name
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether it is searched by vectors: its own, or those of a model that it transforms."""
+        return self.spec.kind in ("dense", "transform")
 
     def replace(self, **options: OptionValue) -> ModelRef:
         """The same model with some options changed silently (not part of its label)."""

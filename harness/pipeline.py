@@ -68,7 +68,7 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
     """
     ready = [Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress) for ref in models]
-    if any(model.ref.spec.kind == "dense" for model in ready):
+    if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:
             for dataset in datasets:
                 recipe.check(len(dataset.corpus), dataset.label)
@@ -76,7 +76,7 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
         for dataset in datasets:
             exact = _cell(model, dataset, settings)
             yield exact
-            if model.ref.spec.kind == "dense":
+            if model.ref.has_vectors:
                 indexed = Indexed(model, dataset, settings.k, settings.limits)
                 for recipe in settings.indexes:
                     yield _cell(model, dataset, settings, _Way(recipe, indexed, exact.result))

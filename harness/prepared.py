@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from harness import fetch, weights
-from harness.composite import Fusion, Reranker
+from harness.atomic import content_key
+from harness.composite import Fusion, Reranker, Transform
 from harness.dataset import Dataset
 from harness.encode import encode_collection
 from harness.modelref import ModelRef, missing_extra
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
+from harness.transform import fit, moments, transformed
 from harness.vectors import Vectors, VectorStore
 
 
@@ -47,6 +49,8 @@ class Prepared:
         self._similarity: Similarity | None = None
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
             self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
+        if ref.spec.kind == "transform" and (dim := int(self.chain[0].ref.figures.get("dim", 0))):  # likewise
+            fit(self.chain[1], np.zeros(dim), np.eye(dim))
 
     @cached_property
     def _loaded(self) -> Any:
@@ -85,13 +89,31 @@ class Prepared:
         return self._loaded
 
     @property
+    def transform(self) -> Transform:
+        """The loaded model; PluginError when it is no transform."""
+        if not isinstance(self._loaded, Transform):
+            raise PluginError(f"{self.label}: its load() gave no model with fit(mean, covariance).")
+        return self._loaded
+
+    @cached_property
+    def chain(self) -> tuple[Prepared, list[Prepared]]:
+        """The dense model that transforms start from, and the transforms, the first applied first."""
+        if self.ref.spec.kind != "transform":
+            return self, []
+        base, before = self.members[0].chain
+        return base, [*before, self]
+
+    @property
     def similarity(self) -> Similarity:
-        """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor.
+        """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor (for a
+        transform, its member).
 
         PluginError when that is no way of comparing.
         """
         if self._similarity is None:
-            stated = getattr(self.dense, "similarity", None) or self.ref.spec.similarity
+            changed = self.ref.spec.kind == "transform"
+            stated = getattr(self.transform if changed else self.dense, "similarity", None)
+            stated = stated or (self.members[0].similarity if changed else self.ref.spec.similarity)
             if stated not in get_args(Similarity):
                 known = ", ".join(get_args(Similarity))
                 raise PluginError(f"{self.label}: its similarity is {stated!r}, which is none of {known}.")
@@ -119,7 +141,32 @@ class Prepared:
 
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:
     """A dataset's document and query vectors, from the store or computed now."""
+    if model.ref.spec.kind == "transform":
+        return _transformed_vectors(model, dataset)
     corpus, queries = dataset.corpus, dataset.queries
     documents = model.vectors(corpus.sha256, lambda: (d.content for d in corpus.iter()), len(corpus), "document")
     asked = model.vectors(dataset.fingerprint["queries"], lambda: (q.text for q in queries), len(queries), "query")
     return {"document": documents, "query": asked}
+
+
+def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:
+    """Those of the member it starts from, as they are compared (of unit length for cosine), mapped.
+
+    The map is fitted on this dataset's documents: queries and judgements play no part, but another corpus gives
+    another map, so the corpus is part of the vectors' key.
+    """
+    base, steps = model.chain
+    both = dataset_vectors(base, dataset)
+    documents, similarity = both["document"][0], model.similarity
+    parts = {"steps": [step.ref.own_key for step in steps], "of": base.ref.key, "fitted_on": dataset.corpus.sha256}
+    key = content_key({**parts, "normalised": documents.normalise})
+    affine = cache(lambda: fit(steps, *moments(documents)))
+    found: dict[Role, tuple[Vectors, Cost]] = {}
+    collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
+    for role, (source, cost) in both.items():
+        store, what = VectorStore(model.home, key, role), f"transforming {role} vectors with {model.label}"
+        report = partial(model.progress, what)
+        shards = transformed(source, affine, store, collections[role], similarity, report)
+        vectors = Vectors.open(store, shards, normalise=similarity == "cosine")
+        found[role] = vectors, Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)
+    return found

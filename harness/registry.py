@@ -53,6 +53,11 @@ class Registry:
         members = tuple(self.model(member) for member in inside or ())
         if len({member.label for member in members}) < len(members):
             raise UserError(f"{text} names a model twice; leave one out, or give it other options.")
+        if ref.spec.kind == "transform" and not members[0].has_vectors:
+            kind = members[0].spec.kind
+            raise UserError(
+                f"{name} changes vectors, and {members[0].label} is a {kind} model, which has none of its own."
+            )
         values = {**given, **parse_options(ref.spec, passed)}
         if ref.spec.path_option and not values.get(ref.spec.path_option):
             typed = f"{text}:{ref.spec.path_option}=path/to/folder" if members else "-m path/to/folder"

@@ -55,10 +55,10 @@ def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Li
         clock: gets the seconds of each phase, the search's as hits are taken.
         limits: of exact search.
     """
-    if model.members:
+    if model.members and not model.ref.has_vectors:
         return _composite(model, dataset, k, clock, limits)
     depth = k + dataset.exclude_self
-    dense = model.ref.spec.kind == "dense"
+    dense = model.ref.has_vectors
     found = _dense(model, dataset, depth, clock, limits) if dense else _lexical(model, dataset, depth, clock)
     found.hits = clock.timed_each("search", found.hits)
     return found

@@ -121,10 +121,10 @@ class ModelSpec:
     """
 
     name: str
-    kind: Literal["dense", "lexical", "fusion", "reranker"]
+    kind: Literal["dense", "lexical", "fusion", "reranker", "transform"]
     load: str
-    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `LexicalModel`, `Fusion` or
-    `Reranker`, as the kind says."""
+    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `LexicalModel`, `Fusion`,
+    `Reranker` or `Transform`, as the kind says."""
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     similarity: Similarity = "euclidean"

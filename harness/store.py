@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.atomic import recover, sha256_file, whole_folder, write_json
 from harness.measure import Scores
 from harness.spec import Qrels, Query
@@ -135,3 +138,11 @@ def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: 
     columns |= {name: scores.values[:, place] for place, name in enumerate(scores.measures)}
     # Plain encoding and no writer version in the file: equal scores give equal bytes.
     pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)
+
+
+def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:
+    """One measure of one finished cell, [judged queries], in the order of the judgements."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(folder / "per_query.parquet", columns=[measure], partitioning=None)
+    return table[measure].to_numpy()  # type: ignore[no-any-return]

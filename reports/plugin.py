@@ -11,6 +11,8 @@ import click
 
 from harness import hookimpl
 from reports.cli_compare import command as compare
+from reports.cli_correlate import command as correlate
+from reports.cli_difficulty import command as difficulty
 
 if TYPE_CHECKING:
     from reports.evidence import Evidence
@@ -91,6 +93,8 @@ def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | No
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness compare`` and ``harness report``."""
+    """Adds ``harness compare``, ``correlate``, ``difficulty`` and ``report``."""
     group.add_command(compare)
+    group.add_command(correlate)
+    group.add_command(difficulty)
     group.add_command(report)

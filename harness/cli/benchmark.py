@@ -115,7 +115,7 @@ def command(
     names = measure_names(measures) if measures else MEASURES
     recipes = _recipes(indexes, searches)
     for ref in refs if recipes else ():
-        if ref.spec.kind != "dense":
+        if not ref.has_vectors:
             _note(f"--index is for dense models; {ref.label} is searched as ever")
     cells = []
     with progress_bar() as progress:

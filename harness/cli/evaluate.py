@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import click
 
 from harness.atomic import dump_json
+from harness.kilt import KEYS, evaluate_kilt
+from harness.kilt import MEASURES as KILT
 from harness.measure import MEASURES, Scores, measure, measure_names
 from harness.run import Ranking, read_qrels, read_run
 from harness.spec import Qrels, UserError
@@ -17,27 +20,51 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command("evaluate")
-@click.option("--run", "run_path", type=FILE, required=True, help="TREC run, plain or gzipped.")
-@click.option("--qrels", "qrels_path", type=FILE, required=True, help="Judgements: TREC's 4 columns or BEIR's .tsv.")
-@click.option("--measures", "names", default=" ".join(MEASURES), show_default=True, help="Names as in ir_measures.")
+@click.option("--run", "run_path", type=FILE, required=True, help="TREC run, plain or gzipped; with --kilt a guess.")
+@click.option("--qrels", "qrels_path", type=FILE, help="Judgements: TREC's 4 columns or BEIR's .tsv.")
+@click.option("--kilt", "gold_path", type=FILE, help="Gold file of KILT instead: its measures of a guess.")
+@click.option(
+    "--kilt-keys", default=",".join(KEYS), show_default=True, help="What makes two provenances of KILT the same."
+)
+@click.option(
+    "--measures", "names", help=f"Names as in ir_measures [default: {' '.join(MEASURES)}; KILT: {' '.join(KILT)}]"
+)
 @click.option("--per-query", is_flag=True, help="Show every judged query as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(run_path: Path, qrels_path: Path, names: str, per_query: bool, as_json: bool) -> None:
+def command(
+    run_path: Path,
+    qrels_path: Path | None,
+    gold_path: Path | None,
+    kilt_keys: str,
+    names: str | None,
+    per_query: bool,
+    as_json: bool,
+) -> None:
     """Evaluate a TREC run.
 
     trec_eval's rules: documents are ordered by score, then by id descending; judged queries missing from the run
     count 0; queries of the run without judgements are left out.
     """
-    measures = measure_names(names)
+    if (qrels_path is None) == (gold_path is None):
+        raise UserError("Give either --qrels, for a TREC run, or --kilt, for a guess in KILT's format.")
+    if gold_path is not None:
+        keys = [key.strip() for key in kilt_keys.split(",")]
+        scores = evaluate_kilt(gold_path, run_path, re.split(r"[\s,]+", names.strip()) if names else KILT, keys=keys)
+    elif qrels_path is not None:
+        scores = _measured(run_path, qrels_path, measure_names(names) if names else MEASURES)
+    if as_json:
+        click.echo(dump_json(_content(scores, per_query)), nl=False)
+    else:
+        click.echo(_table(scores, per_query))
+
+
+def _measured(run_path: Path, qrels_path: Path, measures: tuple[str, ...]) -> Scores:
     qrels = read_qrels(qrels_path)
     met: list[str] = []
     scores = measure(qrels, _noting(read_run(run_path), met), measures)
     if not any(query_id in qrels for query_id in met):
         raise UserError(_mismatch(run_path, met, qrels_path, qrels))
-    if as_json:
-        click.echo(dump_json(_content(scores, per_query)), nl=False)
-    else:
-        click.echo(_table(scores, per_query))
+    return scores
 
 
 def _noting(rankings: Iterable[Ranking], met: list[str]) -> Iterator[Ranking]:

@@ -69,7 +69,7 @@ def export_command(
 
     registry = state.registry(plugins)
     ref = registry.model(model)
-    if ref.spec.kind != "dense":
+    if not ref.has_vectors:
         raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
     recipe = parse_recipe(factory, parameters)
     refuse_existing(output)

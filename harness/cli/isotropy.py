@@ -59,7 +59,7 @@ def command(
 
         registry = state.registry(plugins)
         ref = registry.model(str(model))
-        if ref.spec.kind != "dense":
+        if not ref.has_vectors:
             raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
         home = state.made_home
         with progress_bar() as progress:

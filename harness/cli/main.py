@@ -31,9 +31,10 @@ COMMANDS = {
     "models": "List the models known by name, and what each still needs.",
     "plan": "What a benchmark will take: tokens, bytes, memory, hours, cost.",
     "suites": "List the suites: datasets with one average.",
+    "transform": "Benchmark a model's vectors centred, whitened or projected.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
-SUMMARY_WIDTH = 66
+SUMMARY_WIDTH = 65
 """Characters of a plug-in's command that the list of commands shows: what fits into 80 columns."""
 
 

@@ -1,0 +1,204 @@
+"""``harness transform``: a model beside its own vectors, centred, whitened or projected."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.catalog import unknown
+from harness.cli.main import State, made, one_line
+from harness.cli.options import (
+    chosen_models,
+    completing,
+    dataset_options,
+    json_option,
+    offline_option,
+    pass_state,
+    plugin_option,
+    print_json,
+    print_table,
+    progress_bar,
+    search_limits,
+    search_options,
+)
+from harness.spec import Storage, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harness.modelref import ModelRef
+    from harness.pipeline import Cell
+    from harness.store import ResultStore
+
+USUAL = ("center", *(f"whiten:exponent={exponent}" for exponent in ("0.25", "0.5", "0.75", "1")))
+MEASURE = "nDCG@10"
+GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore")
+
+
+@click.command("transform")
+@click.option(
+    "-m", "--model", "models", multiple=True, shell_complete=completing("models"), help="A model that has vectors."
+)
+@click.option(
+    "-d",
+    "--dataset",
+    "datasets",
+    multiple=True,
+    shell_complete=completing("datasets", "groups"),
+    help="Name, or path to a folder in BEIR format.",
+)
+@click.option("--suite", "suites", multiple=True, help="Name of a suite of datasets, or path of a .toml file with one.")
+@click.option(
+    "--with",
+    "steps",
+    multiple=True,
+    metavar="STEP[+STEP...]",
+    help="center, whiten:exponent=X or pca:dim=N; with + between, one after the other. Repeat for more rows; default: "
+    f"{', '.join(USUAL)}.",
+)
+@dataset_options
+@search_options
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where results are kept.",
+)
+@offline_option
+@plugin_option
+@json_option
+@pass_state
+def command(
+    state: State,
+    /,
+    models: tuple[str, ...],
+    datasets: tuple[str, ...],
+    suites: tuple[str, ...],
+    steps: tuple[str, ...],
+    storage: Storage,
+    memory: int,
+    search_device: str,
+    results: Path,
+    offline: bool,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+    **choice: Any,
+) -> None:
+    """What evening out a model's vectors does to nDCG@10 and to isotropy.
+
+    Each row is a model like any other, "whiten(minilm):exponent=0.5" say, computed from the stored vectors, fitted on
+    the dataset's documents (not on queries or judgements), and held against the model itself, query by query.
+    """
+    from harness.named import open_all
+    from harness.pipeline import Settings, benchmark
+    from harness.store import ResultStore
+
+    registry = state.registry(plugins)
+    texts = list(dict.fromkeys(models))
+    plain = chosen_models(registry, texts, None, storage)
+    if lacking := next((ref for ref in plain if not ref.has_vectors), None):
+        raise UserError(
+            f"{lacking.label} is a {lacking.spec.kind} model, which has no vectors; name a dense one with -m."
+        )
+    known = [name for name, ref in registry.models.items() if ref.spec.kind == "transform"]
+    refs: list[ModelRef] = []
+    origin: dict[str, str] = {}
+    for text, ref in zip(texts, plain, strict=True):
+        changed = [_expression(text, step, known) for step in steps or USUAL]
+        refs += [ref, *chosen_models(registry, changed, None, storage)]
+        origin |= {other.label: ref.label for other in refs if other.label not in origin}
+    store = ResultStore(made(results, "choose another folder with --results"))
+    cells = []
+    with progress_bar() as progress:
+        opened = open_all(
+            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
+        )
+        settings = Settings(
+            home=state.home,
+            results=store,
+            limits=search_limits(memory, search_device),
+            offline=offline,
+            command=state.command,
+            progress=progress,
+        )
+        for cell in benchmark(refs, opened, settings):
+            cells.append(cell)
+            if cell.status == "failed":
+                click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+    rows = _rows(cells, origin, store)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([_shown(row) for row in rows], disable_numparse=True)
+    if any(cell.status == "failed" for cell in cells):
+        sys.exit(1)
+
+
+def _note(sentence: str) -> None:
+    click.echo(f"note: {sentence}", err=True)
+
+
+def _expression(model: str, steps: str, known: Sequence[str]) -> str:
+    """``pca:dim=64+whiten`` of minilm -> ``whiten(pca(minilm):dim=64)``."""
+    for step in steps.split("+"):
+        name, colon, options = step.strip().partition(":")
+        if name not in known:
+            raise UserError(unknown("transform", name, known))
+        model = f"{name}({model}){colon}{options}"
+    return model
+
+
+def _rows(cells: Sequence[Cell], origin: Mapping[str, str], store: ResultStore) -> list[dict[str, Any]]:
+    """Dataset by dataset, each model followed by its transforms, with the paired difference from it."""
+    from harness.significance import difference_interval, holm, randomisation_test
+    from harness.store import read_per_query
+
+    plain: dict[tuple[str, str], NDArray[np.float64]] = {}
+    rows: list[dict[str, Any]] = []
+    for cell in sorted(cells, key=lambda cell: cell.dataset):  # stable: models stay in their order
+        result = cell.result or {}
+        panel = result.get("geometry", {}).get("documents", {})
+        row: dict[str, Any] = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
+        row |= {MEASURE: result.get("measures", {}).get(MEASURE)} | dict.fromkeys(("difference", "low", "high", "p"))
+        row |= {
+            name: panel.get(name) for name in ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore")
+        }
+        rows.append(row)
+        if not result:
+            continue
+        values = read_per_query(store.folder(cell.model, cell.dataset), MEASURE)
+        if origin[cell.model] == cell.model:
+            plain[cell.model, cell.dataset] = values
+        elif (before := plain.get((origin[cell.model], cell.dataset))) is not None:
+            apart = values - before
+            interval = difference_interval([values], [before]).ends or (None, None)
+            row |= {"difference": float(apart.mean()), "low": interval[0], "high": interval[1]}
+            row["p"] = randomisation_test(apart)
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p"] = p
+    return rows
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, str]:
+    def number(name: str, form: str = ".4f") -> str:
+        return "-" if row[name] is None else format(row[name], form)
+
+    apart = f"{number('difference', '+.4f')} [{number('low', '+.4f')}, {number('high', '+.4f')}]"
+    return {
+        "model": row["model"],
+        "dataset": row["dataset"],
+        MEASURE: number(MEASURE) if row["status"] != "failed" else "failed",
+        "difference [95% interval]": "-" if row["difference"] is None else apart,
+        "p (Holm)": number("p"),
+        "d": number("d", "d"),
+        "isotropy": number("isotropy"),
+        "its ceiling": number("isotropy_ceiling"),
+        "debiased": number("isotropy_debiased"),
+    }

@@ -1,0 +1,91 @@
+"""Stored vectors mapped to new ones: affine maps fitted on a dataset's documents, without its judgements.
+
+A chain of transforms is one map: each step is fitted on what the steps before it make of the documents' mean and
+covariance, so one pass over the vectors serves them all, and only the last step's vectors are rounded and stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.atomic import content_key
+from harness.composite import Affine, Transform
+from harness.geometry import Moments
+from harness.spec import PluginError, Similarity
+from harness.vectors import SHARD_ROWS, Shard, Vectors, VectorStore
+
+Floats = NDArray[np.float64]
+
+
+class Step(Protocol):
+    """One transform of a chain, and what to call it."""
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def transform(self) -> Transform:
+        """The transform."""
+        ...
+
+
+def moments(documents: Vectors) -> tuple[Floats, Floats]:
+    """Mean [d] and covariance [d, d] (divided by n - 1; 0 for one document), in one pass."""
+    found = Moments(documents.dim)
+    for block in documents.blocks(SHARD_ROWS):
+        found.update(block)
+    return found.mean, found.scatter / max(found.n - 1, 1)
+
+
+def fit(steps: Sequence[Step], mean: Floats, covariance: Floats) -> Affine:
+    """The map of the whole chain. PluginError where a step gives anything but a finite map of its vectors."""
+    whole = Affine(np.eye(len(mean)), np.zeros(len(mean)))
+    for step in steps:
+        matrix, offset = own = step.transform.fit(mean, covariance)
+        if matrix.ndim != 2 or matrix.shape != (len(mean), len(offset)) or not np.isfinite(matrix).all():
+            raise PluginError(f"{step.label}: fit() gave no finite matrix [{len(mean)}, d] with an offset [d].")
+        whole = _then(whole, own)
+        mean, covariance = mean @ matrix + offset, matrix.T @ covariance @ matrix
+    return whole
+
+
+def _then(first: Affine, second: Affine) -> Affine:
+    return Affine(first.matrix @ second.matrix, first.offset @ second.matrix + second.offset)
+
+
+def transformed(
+    source: Vectors,
+    affine: Callable[[], Affine],
+    store: VectorStore,
+    collection: str,
+    similarity: Similarity,
+    progress: Callable[[int, int], None],
+) -> list[Shard]:
+    """The shards of a collection's new vectors, from the store or computed now, block by block in float64.
+
+    ``affine`` is asked for when the first vector is computed. ``collection`` names the source by its content.
+    """
+    found = store.read_list(collection)
+    if found is not None and sum(shard.rows for shard in found[0]) == len(source):
+        return found[0]
+    store.sweep()
+    shards: list[Shard] = []
+    for number, block in enumerate(source.blocks(SHARD_ROWS)):
+        key = content_key([collection, number])
+        shards.append(store.get(key) or _put(store, key, block, affine()))
+        progress(sum(shard.rows for shard in shards), len(source))
+    store.write_list(collection, shards, similarity)
+    return shards
+
+
+def _put(store: VectorStore, key: str, block: NDArray[np.float32], affine: Affine) -> Shard:
+    start = time.perf_counter()
+    vectors = (block.astype(np.float64) @ affine.matrix + affine.offset).astype(np.float32)
+    return store.put(key, vectors, time.perf_counter() - start, 0)

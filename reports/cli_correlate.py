@@ -1,0 +1,43 @@
+"""``harness correlate``: does isotropy go with nDCG@10 in the stored results?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("correlate")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where results are kept.",
+)
+@click.option("--suite", help="Only this suite's datasets.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(results: Path, suite: str | None, as_json: bool) -> None:
+    """Rank correlation of isotropy with nDCG@10, with interval.
+
+    Across models, and across the post-hoc transforms of each model that `harness transform` left. Results that cannot
+    be read are named on stderr and left out; the exit code is then 1.
+    """
+    from dataclasses import asdict
+
+    from harness.atomic import dump_json
+    from reports.association import associations, section, sentence
+    from reports.leaderboard import read_leaderboard
+
+    board = read_leaderboard(results, suite)
+    found = associations(board)
+    if as_json:
+        content = [{**asdict(one), "interval": one.interval.ends} for one in found]
+        click.echo(dump_json({"associations": content, "sentence": sentence(found)}), nl=False)
+    else:
+        click.echo(section(found), nl=False)
+    for skipped in board.skipped:
+        click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)
+    if board.skipped:
+        sys.exit(1)
