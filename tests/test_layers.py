@@ -18,6 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "measure": {"spec", "run"},
     "geometry": {"spec", "vectors"},
     "hubness": set(),
+    "bootstrap": set(),
+    "significance": {"bootstrap"},
     "vectors": {"spec", "atomic"},
     "encode": {"spec", "vectors"},
     "tile": set(),
