@@ -1,17 +1,23 @@
-"""Where in a TOML file a value stands: line and column, which `tomllib` does not tell."""
+"""A TOML file whose faults are told by line and column: `tomllib` does not say where a value stands."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from harness.catalog import unknown
+from harness.spec import UserError
 
 Keys = tuple[str | int, ...]
 """Keys and, in arrays of tables, numbers from 0, from the file's top to a value."""
 KEY = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
 LEFT = re.compile(rf"\s*({KEY}(?:[ \t]*\.[ \t]*{KEY})*)[ \t]*=[ \t]*")
 ESCAPE = re.compile(r"\\(?:U.{8}|u.{4}|.)")
+KINDS = {str: 'text ("...")', dict: "a table", bool: "true or false"}
 
 
 class Position(NamedTuple):
@@ -68,6 +74,68 @@ class Positions:
             if keys in self._counts:
                 keys += (self._counts[keys],)
         return keys
+
+
+class TomlFile:
+    """Its content, asked for by keys and type; whatever is not as it must be is a UserError with its place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            self.content = tomllib.loads(text)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+        except ValueError as error:  # its message has line and column
+            raise UserError(f"{path} is not TOML ({error}); mend that line.") from error
+        self.positions = Positions(text)
+
+    def fault(self, keys: Keys, reason: str, at: int | None = None) -> UserError:
+        """The sentence for what is wrong with a value, or with a text from its character ``at`` on."""
+        line, column = self.positions.of(keys) if at is None else self.positions.within(keys, at)
+        return UserError(f"{self.path}, line {line}, column {column}: {reason.rstrip('.')}.")
+
+    def at(self, keys: Keys) -> Any:
+        """What lies there; None where nothing does."""
+        value: Any = self.content
+        for key in keys:
+            value = value[key] if isinstance(key, int) else value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def get(self, keys: Keys, kind: type, default: Any) -> Any:
+        """A value of that kind, or the default."""
+        value = self.at(keys)
+        if value is not None and not isinstance(value, kind):
+            raise self.fault(keys, f"{keys[-1]} is {value!r}, but it must be {KINDS[kind]}")
+        return default if value is None else value
+
+    def number(self, keys: Keys, default: float | None = None) -> float:
+        """A finite number."""
+        value = default if self.at(keys) is None else self.at(keys)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise self.fault(keys, f"{keys[-1]} is {value!r}, but it must be a finite number")
+        return float(value)
+
+    def texts(self, keys: Keys) -> tuple[str, ...]:
+        """A text or a list of texts; empty where there is none."""
+        value = self.at(keys)
+        listed = [] if value is None else [value] if isinstance(value, str) else value
+        if not isinstance(listed, list) or not all(isinstance(each, str) and each for each in listed):
+            raise self.fault(keys, f"{keys[-1]} is {value!r}, but it must be text or a list of texts")
+        return tuple(listed)
+
+    def table(self, keys: Keys, allowed: Sequence[str]) -> None:
+        """Checks that a table has no other keys."""
+        for key in self.at(keys):
+            if key not in allowed:
+                raise self.fault((*keys, key), unknown("key", key, allowed))
+
+    def tables(self, key: str) -> list[Keys]:
+        """The keys of every table of an array."""
+        tables = self.content.get(key, [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise self.fault((key,), f"{key} must be tables, each under [[{key}]]")
+        return [(key, number) for number in range(len(tables))]
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
