@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +139,7 @@ class _Reading:
 
     def _model(self, name: str, keys: Keys, inside: Name | None = None) -> None:
         self.used[name] = None
-        if name not in self.known.models:
+        if not _means(name, self.known.models):
             hint = catalog.unknown("model", name, self.known.models).rstrip("?.")
             pieces = name.split("-")
             glued = any("-".join(pieces[:n]) in self.known.models for n in range(1, len(pieces)))
@@ -192,7 +193,12 @@ def _given(
         name, label = next((pair for pair in splits if pair[0] in names), splits[0])
         if name not in names:
             raise UserError(f"{catalog.unknown(f'model in {path}', name, names)} Type --model NAME=LABEL.")
-        if label not in known and label.partition(":")[0].partition("(")[0].partition("|")[0] not in known:
+        if not _means(label, known):
             raise UserError(f"{catalog.unknown('model', label, known)} Type --model {name}=LABEL as results have it.")
         models[name] = (*models.get(name, ()), label)
     return models
+
+
+def _means(label: str, known: Collection[str]) -> bool:
+    """Whether it is a known model, or one with options, members or an index."""
+    return label in known or re.split(r"[:(|]", label)[0] in known

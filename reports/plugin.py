@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness import hookimpl
+from reports.claims_command import claims
 
 
 @click.command("report")
@@ -58,5 +59,6 @@ def report(
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness report``."""
+    """Adds ``harness report`` and ``harness claims``."""
     group.add_command(report)
+    group.add_command(claims)
