@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -167,7 +168,7 @@ def _expected_row(verdict: Verdict) -> dict[str, str]:
         "measure": escape(stated.measure),
         "expected": f"{'' if stated.relation == '=' else '>= '}{_number(verdict, stated.value)}",
         "measured": _number(verdict, verdict.value),
-        "difference": "-" if gap is None else f"{'+' if gap >= 0 else ''}{_number(verdict, gap)}",
+        "difference": "-" if gap is None else re.sub(r"^(?!-)|^-(?=[0.]*$)", "+", _number(verdict, gap)),
         "95% interval": _interval(verdict),
         "verdict": verdict.words,
         "source": escape(stated.source),

@@ -31,6 +31,7 @@ COMMANDS = {
     "models": "List the models known by name, and what each still needs.",
     "plan": "What a benchmark will take: tokens, bytes, memory, hours, cost.",
     "suites": "List the suites: datasets with one average.",
+    "verify": "Run recorded results again: OK, OKish or FAIL for each.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
 SUMMARY_WIDTH = 66
