@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from math import exp, inf, isfinite, log, pi, sqrt
 
 import numpy as np
 
 from harness.bootstrap import Values, resample
 
-LARGE = 1000
-"""Differences of equal size from which their signs are not drawn."""
+MANY = 50
+"""Differences of equal size, or as many as weigh the same, from which their signs are not drawn."""
 CHUNK = 1 << 22
 """Random signs held at a time, eight to one."""
 
@@ -120,13 +120,12 @@ def randomisation_test(differences: Values, *, samples: int = 100_000, seed: int
     """Two-sided p of no difference: how often the mean lies as far from 0 when the differences [queries] get random
     signs (Fisher 1935; for retrieval Smucker, Allan and Carterette 2007).
 
-    Zeros change nothing and are left out. Exact where there are no more than ``samples`` choices of signs. From
-    `LARGE` effective differences on the sum's normal law, continuity-corrected where the differences have a common
-    step: the law is symmetric, so that the error is of order 1/queries and below that of counting. Else (count + 1) /
-    (samples + 1) of random signs (Phipson and Smyth 2010). No difference at all: 1.
+    Zeros change nothing and are left out. Exact where there are no more than ``samples`` choices of signs. From `MANY`
+    effective differences on the saddlepoint approximation of their sum's law (Robinson 1982, Journal of the Royal
+    Statistical Society B 44), within some 2% of p however small p is, where counting 100,000 is only for p above 0.03;
+    a common step of the differences is corrected for. Else (count + 1)/(samples + 1) of random signs (Phipson and
+    Smyth 2010). No difference at all: 1.
     """
-    from scipy.special import ndtr
-
     sizes = np.abs(differences[differences != 0.0])
     observed = abs(float(differences.sum())) - 1e-12 * float(sizes.sum())
     if not len(sizes) or observed <= 0:
@@ -137,8 +136,8 @@ def randomisation_test(differences: Values, *, samples: int = 100_000, seed: int
             sums = np.concatenate([sums - size, sums + size])
         return float(np.mean(np.abs(sums + sizes[0]) >= observed))
     squares = sizes**2
-    if squares.sum() ** 2 / (squares**2).sum() >= LARGE:
-        return float(min(1.0, 2 * ndtr(-(observed - _step(sizes)) / sqrt(squares.sum()))))
+    if squares.sum() ** 2 / (squares**2).sum() >= MANY:
+        return _saddlepoint(sizes, observed - _step(sizes))
     count = sum(int((np.abs(sums) >= observed).sum()) for sums in _signed_sums(sizes, samples, seed))
     return (count + 1) / (samples + 1)
 
@@ -187,6 +186,22 @@ def smallest_effect(differences: Values, *, power: float = 0.8, alpha: float = 0
     return float(nctdtrinc(n - 1, 1 - power, critical) * differences.std(ddof=1) / sqrt(n))
 
 
+def as_one(members: Sequence[Values]) -> Values:
+    """The datasets of a group as one dataset [queries of all] or [seeds, queries of all], for the functions above.
+
+    Its mean is the unweighted mean of the members' means, and the mean of a resample of it varies as that of resamples
+    within each member would: every member's deviations are scaled to the weight of its queries.
+    """
+    means = [array.mean(axis=-1, keepdims=True) for array in members]
+    centre = np.mean(np.broadcast_arrays(*means), axis=0)
+    total = sum(array.shape[-1] for array in members)
+    scaled = [
+        centre + (array - mean) * (total / (len(members) * array.shape[-1]))
+        for array, mean in zip(members, means, strict=True)
+    ]
+    return np.concatenate(scaled, axis=-1)
+
+
 def _independent(datasets: Sequence[Values], new_datasets: bool) -> int:
     """Size of the sample that limits an interval."""
     return len(datasets) if new_datasets and len(datasets) > 1 else sum(array.shape[-1] for array in datasets)
@@ -212,6 +227,27 @@ def _step(sizes: Values) -> float:
     smallest = float(sizes.min())
     parts = sizes / smallest
     return smallest if np.abs(parts - np.rint(parts)).max() < 1e-6 else 0.0
+
+
+def _saddlepoint(sizes: Values, observed: float) -> float:
+    """Chance that the sum of the sizes under random signs is ``observed`` or more away from 0 (Lugannani and Rice)."""
+    from scipy.special import ndtr
+
+    if observed >= sizes.sum() * (1 - 1e-9):  # all signs alike
+        return float(2.0 ** (1 - len(sizes)))
+    tilt = max(observed, 0) / (sizes**2).sum()
+    for _ in range(100):  # Newton from below on a concave function: no step overshoots
+        faded = np.exp(-2 * tilt * sizes)
+        mean, variance = (sizes * (1 - faded) / (1 + faded)).sum(), (sizes**2 * 4 * faded / (1 + faded) ** 2).sum()
+        tilt += (step := (observed - mean) / variance)
+        if abs(step) <= 1e-10 * tilt:
+            break
+    generating = (tilt * sizes + np.log1p(np.exp(-2 * tilt * sizes)) - log(2)).sum()
+    distance = sqrt(max(0.0, 2 * (tilt * observed - generating)))
+    if distance < 0.01:
+        return float(2 * ndtr(-distance))
+    density = exp(-(distance**2) / 2) / sqrt(2 * pi)
+    return float(min(1.0, 2 * (ndtr(-distance) + density * (1 / (tilt * sqrt(variance)) - 1 / distance))))
 
 
 def _signed_sums(sizes: Values, samples: int, seed: int) -> Iterator[Values]:

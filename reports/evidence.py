@@ -108,15 +108,17 @@ class Evidence:
 
         path, cell = self.file(model, dataset), self.cell(model, dataset)
         try:
-            table = pyarrow.parquet.read_table(path, columns=names, use_threads=False, partitioning=None)
+            with pyarrow.parquet.ParquetFile(path) as file:  # unlike read_table and to_numpy, this needs no pandas
+                table = file.read(columns=names, use_threads=False)
+            columns = {name: table[name].combine_chunks() for name in names}
             return {
-                name: table[name].to_pylist() if table[name].type == pyarrow.string() else table[name].to_numpy()
-                for name in names
+                name: column.to_pylist() if column.type == pyarrow.string() else np.from_dlpack(column)
+                for name, column in columns.items()
             }
         except FileNotFoundError:
             if cell and FILE in (cell.get("manifest", "files") or ()):
                 self._skip(model, dataset, "it is missing")
-        except (pyarrow.ArrowException, OSError, KeyError) as error:
+        except (pyarrow.ArrowException, OSError, KeyError, TypeError, BufferError) as error:
             self._skip(model, dataset, f"it cannot be read ({' '.join(str(error).split())})")
         return None
 

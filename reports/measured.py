@@ -14,7 +14,7 @@ from harness import catalog
 from harness.atomic import content_key
 from harness.expression import typed
 from harness.measure import MEASURES
-from harness.significance import Interval, difference_interval, mean_interval
+from harness.significance import Interval, as_one, difference_interval, mean_interval
 from reports.claims import SECTIONS, entries, scale
 from reports.evidence import Evidence
 from reports.leaderboard import MEASURE, Leaderboard
@@ -88,8 +88,7 @@ class Measured:
     def queries(self, seeds: Sequence[Sequence[str]], place: str, measure: str) -> list[list[Values]] | None:
         """Per model and entry of the place its values on the queries that all have, [queries] or [seeds, queries].
 
-        A group is one entry: its datasets' queries are weighted so that their mean is the mean of the datasets' means.
-        None where some result keeps no value per query, as with figures that are no measures.
+        A group is one entry. None where some result keeps no value per query, as with figures that are no measures.
         """
         found: list[list[Values]] = [[] for _ in seeds]
         for entry in entries(place):
@@ -102,7 +101,7 @@ class Measured:
                 for part, group in zip(parts, seeds, strict=True):
                     part.append(scale(measure) * np.stack([values[label] for label in group]))
             for place_of, part in zip(found, parts, strict=True):
-                joined = pooled(part)
+                joined = as_one(part)
                 place_of.append(joined if len(joined) > 1 else joined[0])
         return found
 
@@ -167,9 +166,3 @@ def combined(factors: Sequence[float], models: Sequence[Sequence[Values]]) -> li
         np.sum([f * np.atleast_2d(v).mean(axis=0) for f, v in zip(factors, values, strict=True)], axis=0)
         for values in zip(*models, strict=True)
     ]
-
-
-def pooled(arrays: Sequence[Values]) -> Values:
-    """The arrays [..., queries] as one whose mean is the mean of theirs: values of small ones count for more."""
-    total = sum(each.shape[-1] for each in arrays)
-    return np.concatenate([each * (total / (len(arrays) * each.shape[-1])) for each in arrays], axis=-1)

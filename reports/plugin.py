@@ -1,4 +1,4 @@
-"""``harness report``: leaderboards from stored results alone."""
+"""The commands of the reports; ``harness report``: leaderboards from stored results alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from harness import hookimpl
-from reports.claims_command import claims
+from reports.cli_claims import command as claims
+from reports.cli_compare import command as compare
 
 
 @click.command("report")
@@ -59,6 +60,7 @@ def report(
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness report`` and ``harness claims``."""
-    group.add_command(report)
+    """Adds ``harness claims``, ``harness compare`` and ``harness report``."""
     group.add_command(claims)
+    group.add_command(compare)
+    group.add_command(report)

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from harness import catalog
-from harness.significance import Interval, smallest_effect
+from harness.significance import Interval, as_one, smallest_effect
 from reports.claims import Claim, Claims, Expected, entries, scale
 from reports.criterion import Comparison, Coverage, Relation
-from reports.measured import Measured, Missing, Values, combined, flat, folded, interval, pooled
+from reports.measured import Measured, Missing, Values, combined, flat, folded, interval
 
 State = Literal["met", "not met", "not measured", "not decidable"]
 SLACK = 1e-9
@@ -208,7 +208,7 @@ def _needed(verdict: Verdict, differences: list[Values], *, new_datasets: bool) 
     threshold, found = verdict.threshold or 0.0, verdict.interval
     if verdict.value is None or found is None:
         return []
-    sample = np.array([each.mean() for each in differences]) if new_datasets else pooled(differences)
+    sample = np.array([each.mean() for each in differences]) if new_datasets else as_one(differences)
     unit = "datasets" if new_datasets else "queries"
     margin = abs(verdict.value - threshold)
     reach = verdict.value - found.low if verdict.value >= threshold else found.high - verdict.value

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context
-def claims(
+def command(
     ctx: click.Context,
     file: str,
     results: Path,
