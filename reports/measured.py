@@ -31,6 +31,10 @@ class Measured:
         self.board = board
         self.evidence = Evidence(board)
         self.models = models
+        self._records: dict[str, dict[str, Any]] = {}
+        for cell in board.rows():
+            record = cell.get("manifest", "model")
+            self._records.setdefault(cell.model, record if isinstance(record, dict) else {})
 
     def labels(self, name: str) -> tuple[str, ...]:
         """The results of a model: those it is mapped to, else its own and those of its runs (``NAME:run=...``)."""
@@ -128,12 +132,7 @@ class Measured:
 
     def _record(self, label: str) -> dict[str, Any]:
         """What the manifest of one of its results says of a model; empty where it has no result."""
-        for dataset in (*self.board.datasets, *self.board.partial_datasets):
-            for cells in (self.board.cells, self.board.partial_cells):
-                if (label, dataset) in cells:
-                    record = cells[label, dataset].get("manifest", "model")
-                    return record if isinstance(record, dict) else {}
-        return {}
+        return self._records.get(label, {})
 
 
 def folded(datasets: Sequence[str]) -> list[str]:

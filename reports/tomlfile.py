@@ -86,14 +86,17 @@ class TomlFile:
             self.content = tomllib.loads(text)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
-        except ValueError as error:  # its message has line and column
-            raise UserError(f"{path} is not TOML ({error}); mend that line.") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text; save the file as UTF-8.") from error
+        except tomllib.TOMLDecodeError as error:
+            said = str(error).replace("at end of document", f"at line {text.rstrip().count(chr(10)) + 1}, its last one")
+            raise UserError(f"{path} is not TOML ({said}); mend that line.") from error
         self.positions = Positions(text)
 
     def fault(self, keys: Keys, reason: str, at: int | None = None) -> UserError:
         """The sentence for what is wrong with a value, or with a text from its character ``at`` on."""
         line, column = self.positions.of(keys) if at is None else self.positions.within(keys, at)
-        return UserError(f"{self.path}, line {line}, column {column}: {reason.rstrip('.')}.")
+        return UserError(f"{self.path}, line {line}, column {column}: {reason.rstrip('.?')}.")
 
     def at(self, keys: Keys) -> Any:
         """What lies there; None where nothing does."""
