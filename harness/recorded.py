@@ -71,7 +71,7 @@ def find_dataset(
     result: Result,
     registry: Registry,
     home: Path,
-    given: Sequence[Path] = (),
+    given: Sequence[str] = (),
     *,
     offline: bool = False,
     progress: Progress = lambda *_: None,
@@ -81,7 +81,7 @@ def find_dataset(
     record = result["manifest"].get("dataset", {})
     name = str(record.get("name"))
     typed_then = [*_folders(result["command"])]
-    folder = next((f for f in (*map(str, given), *typed_then) if Path(f).is_dir() and _named(f) == name), None)
+    folder = next((f for f in (*given, *typed_then) if Path(f).is_dir() and _named(f) == name), None)
     lost = next((f for f in typed_then if Path(f).name == name), None)
     spec = registry.datasets.get(name)
     if folder is None and (spec is None or (lost and catalog.status(spec, home) == "needs fetch")):

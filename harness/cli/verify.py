@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     "--dataset",
     "datasets",
     multiple=True,
-    type=click.Path(path_type=Path),
     help="Where a dataset's folder is now, if it is not where it was.",
 )
 @click.option("--reuse", is_flag=True, help="Use stored vectors and indexes, which checks search and measures alone.")
@@ -49,7 +48,7 @@ def command(
     state: State,
     /,
     paths: tuple[Path, ...],
-    datasets: tuple[Path, ...],
+    datasets: tuple[str, ...],
     reuse: bool,
     offline: bool,
     plugins: tuple[Path, ...],
@@ -93,7 +92,7 @@ def command(
 
 
 def _runner(
-    state: State, registry: Registry, given: tuple[Path, ...], *, reuse: bool, offline: bool, progress: Progress
+    state: State, registry: Registry, given: tuple[str, ...], *, reuse: bool, offline: bool, progress: Progress
 ) -> Callable[[Recorded], Verification]:
     from harness.pipeline import Settings, benchmark
     from harness.recipe import parse_recipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from harness.cli.main import State, cli
 from harness.registry import load_registry
 from harness.significance import difference_interval, mean_interval
 from harness.spec import UserError
+from reports import criterion
 from reports.claims import SHIPPED, find_claims
 from reports.cli_claims import command
 from reports.verdict import holds
@@ -42,8 +44,8 @@ def claims(results: Results, tmp_path: Path) -> Claims:
     return run
 
 
-def judged(claims: Claims, criterion: str, *more: str, head: str = "", tail: str = "") -> dict[str, Any]:
-    text = f"{head}\n[[claim]]\nname = 'it'\ncriterion = \"{criterion}\"\n{tail}\n"
+def judged(claims: Claims, typed: str, *more: str, head: str = "", tail: str = "") -> dict[str, Any]:
+    text = f"{head}\n[[claim]]\nname = 'it'\ncriterion = \"{typed}\"\n{tail}\n"
     done = claims(text, "--json", *more)
     assert done.exit_code == 0, done.output
     [found] = json.loads(done.stdout)["claims"]
@@ -397,3 +399,21 @@ def test_holds() -> None:
     assert not holds(0.3, "<", 0.1 + 0.2)
     assert holds(1.05, "=", 1.0, 0.05)
     assert not holds(1.06, "=", 1.0, 0.05)
+
+
+def test_the_file_that_is_documented_is_one(claims: Claims, results: Results) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "claims.md").read_text()
+    [shown] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    [grammar] = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    for line in grammar.splitlines():
+        rule = re.sub(r"\b(MEASURE|MODEL|PLACE)\b", "NAME", " ".join(line.split()))
+        assert rule in " ".join((criterion.__doc__ or "").split()), line
+    results.add("mpnet", "scifact", 0.5)
+    found = json.loads(claims(shown, "--json").stdout)
+    assert [claim["verdict"] for claim in found["claims"]] == [
+        "not measured",
+        "not measured",
+        "not met",
+        "not decidable",
+    ]
+    assert [row["source"] for row in found["expected"]] == ["their table 2", "their table 3"]
