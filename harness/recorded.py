@@ -36,7 +36,7 @@ def read_recorded(paths: Sequence[Path]) -> tuple[list[Recorded], list[Unreadabl
             folders |= {(path / f).resolve(): None for f in found if not any(part.startswith(".") for part in f.parts)}
         else:
             raise UserError(f"{path} is no result.json and no folder with results; type harness verify results, say.")
-    read = {folder: read_result(folder) for folder in folders}
+    read = {folder: _sound(folder, read_result(folder)) for folder in folders}
     unreadable = [result for result in read.values() if isinstance(result, Unreadable)]
     found_results = [Recorded(folder, result) for folder, result in read.items() if not isinstance(result, Unreadable)]
     if not read:
@@ -44,14 +44,23 @@ def read_recorded(paths: Sequence[Path]) -> tuple[list[Recorded], list[Unreadabl
     return found_results, unreadable
 
 
+def _sound(folder: Path, result: Result | Unreadable) -> Result | Unreadable:
+    """The result, if its manifest says what it is of."""
+    if isinstance(result, Unreadable):
+        return result
+    manifest = result["manifest"]
+    named = all(isinstance(manifest.get(what), dict) and "name" in manifest[what] for what in ("model", "dataset"))
+    numbers = all(isinstance(value, int | float) for value in result["measures"].values())
+    if named and numbers and isinstance(manifest.get("k"), int):
+        return result
+    reason = "its manifest does not say of which model, dataset and depth its figures are"
+    return Unreadable(folder / "result.json", reason)
+
+
 def find_model(result: Result, registry: Registry) -> ModelRef:
     """The model as it was asked for then, in the arithmetic that was used then; UserError when there is none now."""
-    record = result["manifest"].get("model", {})
-    text = typed(record)
-    if not text:
-        raise UserError("its manifest names no model; it was not measured by this harness.")
-    ref = registry.model(text).stored(_storage(record))
-    return _pinned(ref, record)
+    record = result["manifest"]["model"]
+    return _pinned(registry.model(typed(record)).stored(_storage(record)), record)
 
 
 def _storage(record: Mapping[str, Any]) -> Any:
@@ -78,8 +87,8 @@ def find_dataset(
 ) -> Dataset:
     """The dataset, opened as it was then: from a folder that is given or that the recorded command names, else by its
     name. UserError where it is not to be found."""
-    record = result["manifest"].get("dataset", {})
-    name = str(record.get("name"))
+    record = result["manifest"]["dataset"]
+    name = str(record["name"])
     typed_then = [*_folders(result["command"])]
     folder = next((f for f in (*given, *typed_then) if Path(f).is_dir() and _named(f) == name), None)
     lost = next((f for f in typed_then if Path(f).name == name), None)

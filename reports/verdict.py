@@ -197,7 +197,7 @@ def _weigh(verdict: Verdict, found: Interval) -> None:
         verdict.notes.append("no interval: there is but one query")
         return
     verdict.interval = found
-    verdict.hedged = found.low <= (verdict.threshold or 0.0) <= found.high
+    verdict.hedged = found.low <= (verdict.threshold or 0.0) <= found.high and found.low < found.high
 
 
 def _needed(verdict: Verdict, differences: list[Values], *, new_datasets: bool) -> list[str]:
@@ -220,7 +220,7 @@ def _needed(verdict: Verdict, differences: list[Values], *, new_datasets: bool) 
     said = [f"the interval spans the threshold: {more}"]
     least = smallest_effect(sample)
     if isfinite(least):
-        said.append(f"the smallest effect that these {len(sample)} {unit} show with 80% power is {least:.2f}")
+        said.append(f"the smallest effect that these {len(sample)} {unit} show with 80% power is {least:.3g}")
     return said
 
 

@@ -215,13 +215,17 @@ def test_what_is_not_found_is_exit_2_and_the_rest_is_verified(harness: Harness, 
 
 def test_unreadable_and_unfinished_results_are_named(harness: Harness, toy: Path) -> None:
     bench(harness, "-m", "bm25", "-d", toy)
-    for name, status in (("torn", None), ("broken", "failed")):
+    content = Path("results/bm25/toy/result.json").read_text()
+    for name, spoilt in (
+        ("torn", content[:100]),
+        ("broken", content.replace('"status": "ok"', '"status": "failed"')),
+        ("foreign", json.dumps(json.loads(content) | {"manifest": {"model": "bm25"}})),
+    ):
         shutil.copytree("results/bm25", Path("results") / name)
-        path = Path("results") / name / "toy" / "result.json"
-        content = path.read_text()
-        path.write_text(content.replace('"status": "ok"', f'"status": "{status}"') if status else content[:100])
+        (Path("results") / name / "toy" / "result.json").write_text(spoilt)
     done = harness("verify", "results")
     assert done.code == 1
+    assert "foreign/toy/result.json: its manifest does not say" in done.err
     assert "torn/toy/result.json: it is not readable JSON" in done.err
     assert "note: bm25 on toy was not finished" in done.err
     assert done.out.count("| OK ") == 1
