@@ -122,9 +122,9 @@ def randomisation_test(differences: Values, *, samples: int = 100_000, seed: int
 
     Zeros change nothing and are left out. Exact where there are no more than ``samples`` choices of signs. From `MANY`
     effective differences on the saddlepoint approximation of their sum's law (Robinson 1982, Journal of the Royal
-    Statistical Society B 44), within some 2% of p however small p is, where counting 100,000 is only for p above 0.03;
-    a common step of the differences is corrected for. Else (count + 1)/(samples + 1) of random signs (Phipson and
-    Smyth 2010). No difference at all: 1.
+    Statistical Society B 44), corrected for a common step of the differences: within some 3% of p, also far below what
+    random signs can show, but too great where nearly all differences have one size and one sign. Else (count + 1) /
+    (samples + 1) of random signs (Phipson and Smyth 2010). No difference at all: 1.
     """
     sizes = np.abs(differences[differences != 0.0])
     observed = abs(float(differences.sum())) - 1e-12 * float(sizes.sum())

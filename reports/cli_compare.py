@@ -39,7 +39,7 @@ def command(
     queries: int,
     as_json: bool,
 ) -> None:
-    """Which differences between models are real, and the queries they come from.
+    """Which differences between models are real, query by query.
 
     The first model is the baseline. Names are those of `harness report`. Files that cannot be read are named on stderr
     and left out; the exit code is then 1.

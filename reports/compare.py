@@ -59,11 +59,12 @@ class Comparison:
 def compare(
     evidence: Evidence, models: Sequence[str], datasets: Sequence[str] = (), *, measure: str = MEASURE, moves: int = 3
 ) -> Comparison:
-    """Compares models (labels) on the datasets (labels; none: all that two of them have).
+    """Compares models (labels, options in any order) on the datasets (labels; none: all that two of them have).
 
     ``moves`` queries that moved most per dataset and model against the baseline. UserError for an unknown model,
     dataset or measure, fewer than two models, and where no two have a dataset in common.
     """
+    models = [_label(model, evidence.board.models) for model in models]
     _check(evidence, models, datasets, measure)
     board = evidence.board
     chosen = datasets or [*board.datasets, *board.partial_datasets]
@@ -181,11 +182,21 @@ def _absence(evidence: Evidence, model: str, dataset: str, measure: str) -> str:
     if cell is None:
         return "no result"
     if not cell.ok:
-        return f"failed: {cell.get('reason') or 'no reason was recorded'}"
+        return f"failed: {str(cell.get('reason') or 'no reason was recorded').rstrip('.')}"
     if cell.get("measures", measure) is None:
         return f"it was not measured with {measure}"
     path = evidence.file(model, dataset)
     return evidence.skipped[path].reason if path in evidence.skipped else f"its result keeps no {path.name}"
+
+
+def _label(text: str, known: Sequence[str]) -> str:
+    """The known label with the same options, in whatever order they were typed."""
+
+    def parts(label: str) -> tuple[str, list[str]]:
+        name, _, options = label.rpartition(":")
+        return name, sorted(options.split(","))
+
+    return text if text in known else next((label for label in known if parts(label) == parts(text)), text)
 
 
 def _check(evidence: Evidence, models: Sequence[str], datasets: Sequence[str], measure: str) -> None:

@@ -127,7 +127,16 @@ def test_no_file_is_long_and_none_is_a_drawer() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["models"], ["datasets"], ["suites"], ["benchmark", "--help"], ["report", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["models"],
+        ["datasets"],
+        ["suites"],
+        ["benchmark", "--help"],
+        ["report", "--help"],
+        ["compare", "--help"],
+    ],
 )
 def test_listing_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     program = (

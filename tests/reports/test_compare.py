@@ -222,6 +222,13 @@ def test_names_are_escaped(results: Results) -> None:
     assert table.rows[0][:3] == ["x_y_", name, "base"]
 
 
+def test_options_in_any_order(results: Results) -> None:
+    for model in ("bm25", "bm25:b=0.75,k1=1.2"):
+        results.add(model, "x", queries=scored(len(model)))
+    assert told(results, "bm25", "bm25:k1=1.2,b=0.75")["models"] == ["bm25", "bm25:b=0.75,k1=1.2"]
+    assert isinstance(run(results, "bm25", "bm25:k1=1.2").exception, UserError)
+
+
 def test_one_query_says_nothing_and_is_no_error(results: Results) -> None:
     results.add("one", "x", queries={"a": 0.5})
     results.add("two", "x", queries={"a": 0.6})
