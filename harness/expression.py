@@ -9,8 +9,9 @@ whose name begins like an option, ``run=3/model``, is written ``./run=3/model`` 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.spec import ModelSpec, UserError
 
@@ -112,3 +113,17 @@ def check_members(spec: ModelSpec, members: list[str] | None, text: str) -> None
         raise UserError(f"{spec.name} changes the vectors of one model, not of {count}; type {spec.name}(minilm), say.")
     if spec.kind in ("dense", "lexical") and members is not None:
         raise UserError(f"{spec.name} is a {spec.kind} model, which is not made of others; type {spec.name} alone.")
+
+
+def typed(record: Mapping[str, Any]) -> str:
+    """What a user types after ``-m`` for the model that a result's manifest describes; empty for no description."""
+    if not record.get("name"):
+        return ""
+    members = ",".join(typed(member) for member in record.get("members", ()))
+    options = ",".join(f"{key}={_option(value)}" for key, value in record.get("passed", {}).items())
+    name = f"{record['name']}({members})" if members else str(record["name"])
+    return f"{name}:{options}" if options else name
+
+
+def _option(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import hookimpl
+from reports.cli_claims import command as claims
 from reports.cli_compare import command as compare
 from reports.cli_correlate import command as correlate
 from reports.cli_difficulty import command as difficulty
@@ -93,7 +94,8 @@ def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | No
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness compare``, ``correlate``, ``difficulty`` and ``report``."""
+    """Adds ``harness claims``, ``compare``, ``correlate``, ``difficulty`` and ``report``."""
+    group.add_command(claims)
     group.add_command(compare)
     group.add_command(correlate)
     group.add_command(difficulty)

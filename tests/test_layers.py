@@ -69,6 +69,8 @@ ALLOWED: dict[str, set[str]] = {
         *("spec", "approximate", "clock", "dataset", "index", "measure", "prepared"),
         *("recipe", "retrieve", "run", "vectors"),
     },
+    "recorded": {"spec", "catalog", "dataset", "expression", "modelref", "named", "registry", "store"},
+    "verified": {"atomic", "store"},
     "export": {"spec", "approximate", "atomic", "dataset", "prepared", "recipe"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""

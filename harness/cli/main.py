@@ -32,6 +32,7 @@ COMMANDS = {
     "plan": "What a benchmark will take: tokens, bytes, memory, hours, cost.",
     "suites": "List the suites: datasets with one average.",
     "transform": "Benchmark a model's vectors centred, whitened or projected.",
+    "verify": "Run recorded results again: OK, OKish or FAIL for each.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
 SUMMARY_WIDTH = 65

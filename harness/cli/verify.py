@@ -1,0 +1,168 @@
+"""``harness verify``: recorded cells, made anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.main import State, one_line
+from harness.cli.options import (
+    json_option,
+    offline_option,
+    pass_state,
+    plugin_option,
+    print_json,
+    print_table,
+    progress_bar,
+    search_limits,
+)
+from harness.spec import Progress, UserError
+
+if TYPE_CHECKING:
+    from harness.recorded import Recorded
+    from harness.registry import Registry
+    from harness.verified import Verification
+
+
+@click.command("verify")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE_OR_DIR...")
+@click.option(
+    "-d",
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="Where a dataset's folder is now, if it is not where it was.",
+)
+@click.option("--reuse", is_flag=True, help="Use stored vectors and indexes, which checks search and measures alone.")
+@offline_option
+@plugin_option
+@json_option
+@pass_state
+def command(
+    state: State,
+    /,
+    paths: tuple[Path, ...],
+    datasets: tuple[str, ...],
+    reuse: bool,
+    offline: bool,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Run recorded cells again: result.json files, or folders with results.
+
+    OK: equal to the last digit, or the run is byte-identical. OKish: the same model, dataset and depth by their
+    fingerprints, and no measure off by more than 0.0005 (0.002 where anything is computed or kept in 16 bits). FAIL:
+    anything else. Exit code 1 if a cell fails, 2 if a model or dataset cannot be found.
+    """
+    from harness.recorded import read_recorded
+
+    found, unreadable = read_recorded(paths)
+    registry = state.registry(plugins)
+    verified, lost = [], []
+    with progress_bar() as progress:
+        again = _runner(state, registry, datasets, reuse=reuse, offline=offline, progress=progress)
+        for each in found:
+            if each.result["status"] != "ok":
+                click.echo(f"note: {_cell(each)} was not finished, so there is nothing to verify", err=True)
+                continue
+            try:
+                verified.append(again(each))
+            except UserError as error:
+                lost.append(f"{_cell(each)} cannot be run: {one_line(str(error))}")
+    if as_json:
+        print_json([_content(each) for each in verified])
+    elif verified:
+        print_table([_row(each) for each in verified], missingval="-", disable_numparse=True)
+        for done in (each for each in verified if each.differs):
+            click.echo(f"{done.model} on {done.dataset} differs in {'; '.join(done.differs)}")
+    for one in unreadable:
+        click.echo(f"skipped: {one.path}: {one.reason}", err=True)
+    for sentence in lost:
+        click.echo(f"harness: {sentence}", err=True)
+    if unreadable or any(each.verdict == "FAIL" for each in verified):
+        sys.exit(1)
+    if lost:
+        sys.exit(2)
+
+
+def _runner(
+    state: State, registry: Registry, given: tuple[str, ...], *, reuse: bool, offline: bool, progress: Progress
+) -> Callable[[Recorded], Verification]:
+    from harness.pipeline import Settings, benchmark
+    from harness.recipe import parse_recipe
+    from harness.recorded import find_dataset, find_model
+    from harness.store import ResultStore
+    from harness.verified import failed, verify
+
+    def again(recorded: Recorded) -> Verification:
+        old, manifest = recorded.result, recorded.result["manifest"]
+        model = find_model(old, registry)
+        index = manifest.get("index")
+        recipes = (parse_recipe(index["factory"], index["search"]),) if index else ()
+        memory = (manifest.get("run", {}).get("search") or {}).get("memory", 2_000_000_000)
+        opening = {"offline": offline, "progress": progress}
+        with (
+            find_dataset(old, registry, state.made_home, given, **opening) as dataset,  # type: ignore[arg-type]
+            TemporaryDirectory(prefix="verify-", dir=state.home) as folder,
+        ):
+            settings = Settings(
+                home=state.home if reuse else _bare(Path(folder), state.home),
+                results=ResultStore(Path(folder) / "results"),
+                measures=tuple(old["measures"]),
+                k=manifest["k"],
+                limits=search_limits(memory, "auto"),
+                indexes=recipes,
+                force=True,
+                offline=offline,
+                command=state.command,
+                progress=progress,
+            )
+            cell = [*benchmark([model], [dataset], settings)][-1]
+            return verify(recorded.folder, old, cell.result) if cell.result else failed(old, one_line(cell.reason))
+
+    return again
+
+
+def _bare(folder: Path, home: Path) -> Path:
+    """A home without vectors and indexes, which has the models of the usual one."""
+    bare = folder / "home"
+    bare.mkdir()
+    (home / "models").mkdir(exist_ok=True)
+    (bare / "models").symlink_to(home / "models")
+    return bare
+
+
+def _cell(recorded: Recorded) -> str:
+    return f"{recorded.result['model']} on {recorded.result['dataset']}"
+
+
+def _row(verified: Verification) -> dict[str, Any]:
+    widest = verified.widest
+    return {
+        "model": verified.model,
+        "dataset": verified.dataset,
+        "verdict": verified.verdict,
+        "measure": widest and widest.name,
+        "recorded": widest and f"{widest.old:.6f}",
+        "now": f"{widest.new:.6f}" if widest and widest.new is not None else None,
+        "difference": f"{widest.difference:+.2g}" if widest and widest.new is not None else None,
+        "reason": verified.reason,
+    }
+
+
+def _content(verified: Verification) -> dict[str, Any]:
+    figures = {
+        figure.name: {
+            "old": figure.old,
+            "new": figure.new,
+            "difference": None if figure.new is None else figure.difference,
+        }
+        for figure in verified.figures
+    }
+    return dataclasses.asdict(verified) | {"figures": figures}
