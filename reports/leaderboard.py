@@ -57,6 +57,11 @@ class Cell:
         return bool(self.get("in_domain"))
 
     @property
+    def imported(self) -> str:
+        """Where it was imported from: ``run`` (a TREC run), ``mteb`` (no per-query scores); empty: measured here."""
+        return str(self.get("imported") or "")
+
+    @property
     def score(self) -> float | None:
         """Its `MEASURE`, from 0 to 1; None when it failed or did not measure that."""
         return self.get("measures", MEASURE) if self.ok else None
@@ -257,6 +262,6 @@ def _entry_score(model: str, entry: str, cells: Cells) -> float | None:
 def _mixed(cells: Iterable[Cell]) -> frozenset[str]:
     contents: dict[str, set[str]] = {}
     for cell in cells:
-        if cell.ok:
+        if cell.ok and cell.imported != "mteb":  # of which nobody knows what they saw
             contents.setdefault(cell.dataset, set()).add(content_key(cell.get("manifest", "dataset", "fingerprint")))
     return frozenset(dataset for dataset, keys in contents.items() if len(keys) > 1)

@@ -58,5 +58,8 @@ def report(
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness report``."""
+    """Adds ``harness report`` and ``harness export``."""
+    from reports.export import export
+
     group.add_command(report)
+    group.add_command(export)

@@ -86,7 +86,8 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in absent else found(name, *more))
     listed = statuses(harness)
     assert set(listed) == {
-        *("baseline", "bm25", "checkpoint", "frozen", "isotropy", "linear", "minilm", "mpnet", "rerank", "rrf")
+        *("baseline", "bm25", "checkpoint", "frozen", "isotropy", "linear", "minilm", "mpnet", "mteb", "rerank"),
+        *("rrf", "st"),
     }
     assert listed["minilm"] == listed["mpnet"] == "needs fetch"
     for name in MINILM.sha256:
