@@ -79,10 +79,10 @@ def _meta(name: str) -> Any:
     meta = MODEL_REGISTRY.get(name)
     if meta is None:
         raise UserError(unknown("model of MTEB's registry", name, MODEL_REGISTRY))
-    loader = getattr(meta.loader, "func", meta.loader)
+    loader = getattr(getattr(meta.loader, "func", meta.loader), "__name__", "no loader")
     settings = {key: value for key, value in meta.loader_kwargs.items() if key != "model_prompts" and value}
-    if getattr(loader, "__name__", "") != LOADER or settings:
-        how = f"with {', '.join(settings)}" if settings else f"by {getattr(loader, '__name__', 'no loader')}"
+    if loader != LOADER or settings:
+        how = f"by {loader}" if loader != LOADER else f"with {', '.join(settings)}"
         raise UserError(
             f"MTEB loads {name} {how}, not as a plain sentence-transformers model, and that is not run here; "
             f"have mteb.evaluate run it, then type: harness import --mteb FOLDER"
