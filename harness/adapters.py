@@ -36,7 +36,7 @@ from harness.spec import Document, Query, Role, UserError
 from harness.store import slug
 
 Found = dict[str, dict[str, float]]
-"""query id -> document id -> score, which no two documents of a query share."""
+"""query id -> document id -> score; greater is better, equal where documents tie."""
 
 
 def beir_model(model: str, *, plugins: Iterable[Path] = ()) -> BeirModel:
@@ -162,7 +162,7 @@ def _query(row: Mapping[str, Any]) -> Query:
 def _search(
     model: Prepared, documents: Iterable[Document], queries: list[Query], k: int, *, exclude_self: bool
 ) -> Found:
-    """Rankings as a benchmark makes them; scores are those of the run file, whose order no reader can mistake."""
+    """Rankings as a benchmark makes them; scores are those of the run file, which compare as float32."""
     with _dataset(documents, queries, exclude_self) as dataset:
         hits = retrieve(model, dataset, k, Clock(), Limits()).hits
         found = {}

@@ -30,7 +30,7 @@ FILE = click.Path(path_type=Path)
 @click.command("import")
 @click.option("--run", "run_path", type=FILE, help="A TREC run, plain or gzipped: measured on the dataset of -d.")
 @click.option("--mteb", "folder", type=FILE, help="A folder with MTEB's results: MODEL/REVISION/TASK.json, or above.")
-@click.option("--model", "-m", "model", help="What the row is called.")
+@click.option("--model", "-m", "label", help="What the row is called.")
 @click.option("-d", "--dataset", "dataset", shell_complete=completing("datasets"), help="What the run was made on.")
 @click.option("--trained-on", multiple=True, help="A dataset whose judgements the model saw; its cell is in-domain.")
 @click.option("--results", type=FILE, default=Path("results"), show_default=True, help="Where results are kept.")
@@ -44,7 +44,7 @@ def command(
     /,
     run_path: Path | None,
     folder: Path | None,
-    model: str | None,
+    label: str | None,
     dataset: str | None,
     trained_on: tuple[str, ...],
     results: Path,
@@ -66,11 +66,11 @@ def command(
     if folder is not None:
         if dataset or trained_on or any(value is not None for value in choice.values()):
             raise UserError("MTEB's results name their datasets themselves; leave out what is said of a dataset.")
-        return _mteb(folder, model, store, state.command, as_json)
+        return _mteb(folder, label, store, state.command, as_json)
     from harness.imported import import_run
     from harness.named import open_named
 
-    if not model or not dataset or run_path is None:
+    if not label or not dataset or run_path is None:
         raise UserError(f"Say what the row is called and what the run is of: --run {run_path} --model LABEL -d NAME")
     registry = state.registry(plugins)
     with (
@@ -78,14 +78,14 @@ def command(
         open_named(dataset, registry, state.made_home, offline=offline, progress=progress, **choice) as opened,
     ):
         _print(
-            [import_run(run_path, model, opened, store, trained_on=trained_on, command=state.command)], store, as_json
+            [import_run(run_path, label, opened, store, trained_on=trained_on, command=state.command)], store, as_json
         )
 
 
-def _mteb(folder: Path, model: str | None, store: ResultStore, typed: str, as_json: bool) -> None:
+def _mteb(folder: Path, label: str | None, store: ResultStore, typed: str, as_json: bool) -> None:
     from harness.imported_mteb import import_mteb
 
-    done = import_mteb(folder, store, model=model, command=typed)
+    done = import_mteb(folder, store, model=label, command=typed)
     _print(done.results, store, as_json)
     if done.others:
         click.echo(f"left out: {len(done.others)} scores without nDCG@10, which are no retrieval", err=True)
