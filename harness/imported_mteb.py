@@ -38,6 +38,8 @@ class _File(NamedTuple):
     path: Path
     model: str
     revision: str
+    seen: frozenset[str]
+    """Tasks that the model was trained on, as far as MTEB says."""
     content: dict[str, Any]
 
 
@@ -57,10 +59,15 @@ def import_mteb(folder: Path, store: ResultStore, *, model: str | None = None, c
     if model and len(sources) > 1:
         found = ", ".join("@".join(source) for source in sources[:5])
         raise UserError(f"{folder} holds {len(sources)} models ({found}); leave --model away, or name one's folder.")
-    cells = [cell for file in files for cell in _cells(file, model or _label(file, sources), command, done)]
-    for cell in cells:
-        refuse_measured(store, cell["model"], cell["dataset"])
-    done.results = [store.write(c["model"], c["dataset"], lambda _, cell=c: cell) for c in cells]  # type: ignore[misc]
+    cells: dict[tuple[str, str], Result] = {}
+    for file in files:
+        for cell in _cells(file, model or _label(file, sources), command, done):
+            key = (cell["model"], cell["dataset"])
+            if cells.setdefault(key, cell) is not cell:
+                done.skipped.append(Unreadable(file.path, f"it is a second result of {key[0]} on {key[1]}"))
+    for key in cells:
+        refuse_measured(store, *key)
+    done.results = [store.write(*key, lambda _, cell=cell: cell) for key, cell in cells.items()]  # type: ignore[misc]
     return done
 
 
@@ -76,8 +83,10 @@ def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
         whole = isinstance(content, dict) and isinstance(content.get("scores"), dict)
         if whole and isinstance(content.get("task_name"), str):
             meta = _meta(path.parent)
-            name = meta.get("name") or path.parent.parent.name.replace("__", "/")
-            yield _File(path, str(name), str(meta.get("revision") or path.parent.name), content)
+            name = str(meta.get("name") or path.parent.parent.name.replace("__", "/"))
+            name += f" ({path.parent.name})" if path.parent.parent.name == "experiments" else ""
+            seen = frozenset(map(str, meta.get("training_datasets") or ()))
+            yield _File(path, name, str(meta.get("revision") or path.parent.name), seen, content)
         else:
             skipped.append(Unreadable(path, "it is no result of MTEB 1.11 or later (task_name and scores)"))
 
@@ -126,6 +135,8 @@ def _cell(file: _File, model: str, command: str, split: str, subset: str, measur
         source=source,
         dataset={"name": name, "exclude_self": None, "limit": None, "citation": "", "fingerprint": None, "notes": []},
     )
+    result["in_domain"] = task in file.seen
+    result["manifest"]["model"]["trained_on"] = sorted(dataset_of()[t] for t in file.seen if t in dataset_of())
     spent = file.content.get("evaluation_time")
     if isinstance(spent, int | float) and isfinite(spent):
         result["seconds"] = {"evaluation": spent}

@@ -23,7 +23,7 @@ from harness.spec import UserError
     "form",
     type=click.Choice(["mteb", "eval-results"]),
     required=True,
-    help="mteb: a folder for mteb.ResultCache. eval-results: .eval_results files for the hub.",
+    help="A folder for mteb.ResultCache, or .eval_results files for the hub.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write into.")
 @click.option("-m", "--model", "models", multiple=True, help="Only this row (default: all).")

@@ -125,7 +125,8 @@ def write_task(folder: Path, task: str, *, model: str, revision: str, **splits: 
     place.mkdir(parents=True, exist_ok=True)
     content = {"dataset_revision": "d56462", "task_name": task, "mteb_version": "2.26.24", "scores": splits}
     (place / f"{task}.json").write_text(json.dumps({**content, "evaluation_time": 12.5, "kg_co2_emissions": None}))
-    (place / "model_meta.json").write_text(json.dumps({"name": model, "revision": revision}))
+    meta = {"name": model, "revision": revision, "training_datasets": ["MSMARCO", "STS12"]}
+    (place / "model_meta.json").write_text(json.dumps(meta))
 
 
 def scores(ndcg: Any, subset: str = "default") -> dict[str, Any]:
@@ -155,6 +156,9 @@ def test_mtebs_results_are_rows(harness: Any, tmp_path: Path) -> None:
     }
     cell = read_leaderboard(Path("results")).cells[model, "scifact"]
     assert cell.imported == "mteb"
+    assert not cell.in_domain
+    assert read_leaderboard(Path("results")).cells[model, "msmarco"].in_domain
+    assert cell.get("manifest", "model", "trained_on") == ["msmarco"]
     assert cell.result["measures"] == {"nDCG@10": 0.6, "AP@1000": 0.25, "R@100": 0.75, "RR@10": 0.5, "P@1": 0.125}
     assert cell.get("manifest", "source", "dataset_revision") == "d56462"
     assert cell.get("seconds") == {"evaluation": 12.5}
@@ -179,6 +183,13 @@ def test_revisions_and_faults_of_mtebs_results(harness: Any, tmp_path: Path) -> 
     assert "holds 2 models" in refused.err.splitlines()[-1]
     alone = folder / "org__encoder" / "11111111aaaa"
     assert json.loads(harness("import", "--mteb", alone, "--model", "mine", "--json").out)[0]["model"] == "mine"
+    twin = folder / "again" / "11111111aaaa"
+    twin.mkdir(parents=True)
+    for file in alone.glob("*.json"):
+        (twin / file.name).write_bytes(file.read_bytes())
+    done = harness("import", "--mteb", folder)
+    assert done.code == 1
+    assert "SciFact.json: it is a second result of org/encoder@11111111 on scifact" in done.err
     (alone / "Torn.json").write_text('{"task_name"')
     (alone / "Old.json").write_text('{"mteb_dataset_name": "SciFact", "test": {"ndcg_at_10": 0.5}}')
     write_task(folder, "FiQA2018", model="org/encoder", revision="11111111aaaa", test=[scores(50.0)])

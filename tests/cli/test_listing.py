@@ -281,7 +281,7 @@ def completed(*words: str, home: Path) -> list[str]:
         (["harness", "bench"], ["plain,benchmark"]),
         (["harness", "rep"], ["plain,report"]),  # a plug-in's
         (["harness", "benchmark", "--lim"], ["plain,--limit"]),
-        (["harness", "benchmark", "-m", "m"], ["plain,minilm", "plain,mpnet"]),
+        (["harness", "benchmark", "-m", "m"], ["plain,minilm", "plain,mpnet", "plain,mteb"]),
         (["harness", "benchmark", "-m", "./che"], ["dir,./che"]),
         (["harness", "benchmark", "-d", "py"], ["plain,pydocs"]),
         (["harness", "benchmark", "--dtype", "b"], ["plain,bfloat16"]),
