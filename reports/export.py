@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.spec import UserError
+from harness import UserError, hookimpl
 
 
 @click.command("export")
@@ -60,3 +60,9 @@ def export(results: Path, form: str, output: Path, models: tuple[str, ...], suit
         click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)
     if board.skipped:
         sys.exit(1)
+
+
+@hookimpl
+def harness_commands(group: click.Group) -> None:
+    """Adds ``harness export``."""
+    group.add_command(export)

@@ -58,8 +58,5 @@ def report(
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness report`` and ``harness export``."""
-    from reports.export import export
-
+    """Adds ``harness report``."""
     group.add_command(report)
-    group.add_command(export)
