@@ -115,6 +115,8 @@ class Leaderboard:
     mixed: frozenset[str]
     """Datasets of which the cells saw different contents, so that their column compares nothing."""
     skipped: Sequence[Unreadable]
+    root: Path
+    """The results folder."""
 
     def rows(self) -> list[Cell]:
         """Every cell: by dataset within model, partial ones last."""
@@ -145,7 +147,7 @@ def read_leaderboard(root: Path, suite: str | None = None) -> Leaderboard:
 
     models.sort(key=best_first)
     mixed = _mixed(chosen.values())
-    return Leaderboard(models, datasets, cells, _datasets(partial), partial, averages, mixed, skipped)
+    return Leaderboard(models, datasets, cells, _datasets(partial), partial, averages, mixed, skipped, root)
 
 
 def _read(root: Path) -> tuple[dict[tuple[str, str], Cell], list[Unreadable]]:

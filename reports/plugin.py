@@ -1,4 +1,4 @@
-"""``harness report``: leaderboards from stored results alone."""
+"""The commands of the reports; ``harness report``: leaderboards from stored results alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness import hookimpl
+from reports.cli_compare import command as compare
 
 
 @click.command("report")
@@ -58,5 +59,6 @@ def report(
 
 @hookimpl
 def harness_commands(group: click.Group) -> None:
-    """Adds ``harness report``."""
+    """Adds ``harness compare`` and ``harness report``."""
+    group.add_command(compare)
     group.add_command(report)

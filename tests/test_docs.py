@@ -366,6 +366,14 @@ def test_the_readme_works(limit: str, workplace: Place) -> None:
     assert "_harness_completion" in (workplace.folder / "harness-completion.bash").read_text()
 
 
+def test_the_page_on_comparing_works(workplace: Place) -> None:
+    lines = [line for block in documented(*SHELLS, pages=[ROOT / "docs" / "comparing.md"]) for line in commands(block)]
+    for line in lines:
+        done = workplace.type(line + " --limit 100" if words(line)[0] == "benchmark" else line)
+        assert done.returncode == 0, done.stderr
+    assert "## Queries that moved most" in done.stdout
+
+
 @pytest.mark.parametrize("line", [line for line in HARNESS if absent(line)])
 def test_commands_that_need_a_network_say_so_without_one(line: str, workplace: Place) -> None:
     done = workplace.type(line)

@@ -18,6 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "measure": {"spec", "run"},
     "geometry": {"spec", "vectors"},
     "hubness": set(),
+    "bootstrap": set(),
+    "significance": {"bootstrap"},
     "vectors": {"spec", "atomic"},
     "encode": {"spec", "vectors"},
     "tile": set(),
@@ -132,7 +134,16 @@ def test_no_file_is_long_and_none_is_a_drawer() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["models"], ["datasets"], ["suites"], ["benchmark", "--help"], ["report", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["models"],
+        ["datasets"],
+        ["suites"],
+        ["benchmark", "--help"],
+        ["report", "--help"],
+        ["compare", "--help"],
+    ],
 )
 def test_listing_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     program = (

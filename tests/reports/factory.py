@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from math import fsum
 from pathlib import Path
 from typing import Any
 
-from harness.store import SCHEMA, ResultStore
+import numpy as np
+
+from harness.measure import Scores
+from harness.run import rank, write_run
+from harness.spec import Query
+from harness.store import SCHEMA, ResultStore, write_per_query
 from reports.leaderboard import Leaderboard, read_leaderboard
 
 PANEL = {
@@ -22,8 +29,20 @@ class Results:
     def __init__(self, root: Path) -> None:
         self.store = ResultStore(root)
 
-    def add(self, model: str, dataset: str, score: float | None = None, **changed: Any) -> None:
-        """One cell; without a score it failed. ``manifest`` and the other sections are merged into the usual ones."""
+    def add(
+        self,
+        model: str,
+        dataset: str,
+        score: float | None = None,
+        queries: Mapping[str, float] | None = None,
+        run: Mapping[str, Sequence[str]] | None = None,
+        **changed: Any,
+    ) -> None:
+        """One cell; without a score it failed. ``manifest`` and the other sections are merged into the usual ones.
+
+        ``queries``: query id -> nDCG@10, kept in a file (a mean is then the score); ``run``: query id -> documents.
+        """
+        score = score if score is not None or not queries else fsum(queries.values()) / len(queries)
         dense, name = not model.startswith("bm25"), dataset.partition(":")[0]
         geometry = {"documents": PANEL, "queries": {"n": 50, "d": 384, "isotropy": 0.12349}} if dense else {}
         result: dict[str, Any] = {
@@ -56,7 +75,19 @@ class Results:
                 }
             else:
                 result[key] = {**result[key], **value} if isinstance(result.get(key), dict) else value
-        self.store.write(model, dataset, lambda folder: result)
+
+        def fill(folder: Path) -> dict[str, Any]:
+            if queries:
+                values = np.array(list(queries.values()))
+                scores = Scores(list(queries), ("nDCG@10", "R@100"), np.stack([values, values * 0 + 2 / 3], 1), 0, 0, 0)
+                texts = [Query(query, f"text of {query}") for query in queries]
+                write_per_query(folder / "per_query.parquet", texts, {query: {"d": 1} for query in queries}, scores)
+            if run:
+                rankings = (rank(query, ids, np.arange(len(ids), 0, -1), 1000) for query, ids in run.items())
+                write_run(folder / "run.trec.gz", rankings, "test")
+            return result
+
+        self.store.write(model, dataset, fill)
 
     def read(self, suite: str | None = None) -> Leaderboard:
         return read_leaderboard(self.store.root, suite)

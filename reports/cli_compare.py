@@ -1,0 +1,64 @@
+"""``harness compare``: models against each other, query by query, from stored results alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from reports.leaderboard import MEASURE
+
+
+@click.command("compare")
+@click.argument("models", nargs=-1, metavar="MODEL MODEL ...")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where results are kept.",
+)
+@click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
+@click.option("--measure", default=MEASURE, show_default=True, help="One of the measures that the results hold.")
+@click.option(
+    "--queries",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="How many queries that moved most to show per dataset.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    models: tuple[str, ...],
+    results: Path,
+    datasets: tuple[str, ...],
+    measure: str,
+    queries: int,
+    as_json: bool,
+) -> None:
+    """Which differences between models are real, and the queries they come from.
+
+    The first model is the baseline. Names are those of `harness report`. Files that cannot be read are named on stderr
+    and left out; the exit code is then 1.
+    """
+    from harness.atomic import dump_json
+    from harness.cli.main import State
+    from reports.compare import compare, with_documents
+    from reports.compare_text import content, markdown
+    from reports.evidence import Evidence
+    from reports.leaderboard import read_leaderboard
+
+    evidence = Evidence(read_leaderboard(results))
+    found = compare(evidence, models, datasets, measure=measure, moves=queries)
+    found = with_documents(found, evidence, ctx.ensure_object(State).home / "corpora")
+    click.echo(dump_json(content(found)).decode() if as_json else markdown(found), nl=False)
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    skipped = [*evidence.board.skipped, *evidence.skipped.values()]
+    for one in skipped:
+        click.echo(f"skipped: {one.path}: {one.reason}", err=True)
+    if skipped:
+        sys.exit(1)
