@@ -1,5 +1,10 @@
 """Retrieval evaluation with plug-in models: dataset -> vectors -> index -> run -> measures -> results."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from harness.composite import Affine, Fusion, Reranker, Scored, Transform
 from harness.hookspecs import hookimpl
 from harness.spec import (
@@ -17,6 +22,10 @@ from harness.spec import (
     UserError,
     Weights,
 )
+
+if TYPE_CHECKING:
+    from harness.adapters import beir_model, mteb_model
+    from harness.results import load_results
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,5 +48,16 @@ __all__ = [
     "UserError",
     "Weights",
     "__version__",
+    "beir_model",
     "hookimpl",
+    "load_results",
+    "mteb_model",
 ]
+LAZY = {"beir_model": "harness.adapters", "load_results": "harness.results", "mteb_model": "harness.adapters"}
+"""Name -> the module it is taken from when it is first asked for: plug-ins import this page at start-up."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(importlib.import_module(LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

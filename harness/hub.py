@@ -1,7 +1,9 @@
-"""A dataset of the Hugging Face hub, brought as the files its repository holds and written in BEIR format.
+"""Repositories of the Hugging Face hub: datasets, brought as the files they hold and written in BEIR format, and
+sentence-transformers models.
 
-Two layouts are known: BEIR's (corpus and queries as gzipped JSON lines or as Parquet, judgements as TSV in a repository
-of their own) and NanoBEIR's (all three as Parquet, judgements without a grade). No code of a repository is ever run.
+Two layouts of datasets are known: BEIR's (corpus and queries as gzipped JSON lines or as Parquet, judgements as TSV in
+a repository of their own) and NanoBEIR's (all three as Parquet, judgements without a grade). No code of a repository is
+ever run.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -23,6 +26,9 @@ from harness.spec import Progress, Source
 ENDPOINT = "https://huggingface.co"
 """Overridden, as for the hub's own client, by the environment's HF_ENDPOINT."""
 HEADER = "query-id\tcorpus-id\tscore\n"
+MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+OTHER_FORMATS = ("onnx", "openvino")
+"""Folders of a model's repository that hold the model for other programs."""
 BATCH = 10_000
 LIST_LIMIT = 1 << 26
 
@@ -56,18 +62,65 @@ def bring(place: str, what: str, patterns: tuple[str, ...], scratch: Path, progr
     return _Repository(place, scratch, progress).bring(what, patterns)
 
 
+def bring_model(place: str, folder: Path, scratch: Path, progress: Progress) -> None:
+    """Puts a sentence-transformers model's files into ``folder``: safetensors, configuration and tokenizer, as they lie
+    in the repository ``organisation/name@commit``. Pickled weights, other programs' formats and code are left there.
+
+    Raises SourceFailed where it cannot be had, is no such model, or has a part whose weights are pickled only.
+    """
+    files = _Repository(place, scratch, progress, "models")
+    wanted = {PurePosixPath(file.path): file for file in files.files if _of_model(PurePosixPath(file.path))}
+    if PurePosixPath("modules.json") not in wanted:
+        raise SourceFailed("it is no sentence-transformers model: it has no modules.json")
+    for pickled in (PurePosixPath(f.path) for f in files.files if fnmatch(f.path, "*pytorch_model*.bin")):
+        if not any(path.parent == pickled.parent and path.suffix == ".safetensors" for path in wanted):
+            raise SourceFailed(f"the weights in {pickled} are pickled, which are never opened, and nowhere else")
+    if not any(path.suffix == ".safetensors" for path in wanted):
+        raise SourceFailed("it holds no .safetensors weights")
+    for path, file in wanted.items():
+        brought = files.fetch(file)
+        with disk_errors(folder):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            brought.replace(folder / path)
+
+
+def commit_of(name: str, revision: str, scratch: Path) -> str:
+    """The commit that a branch, a tag or a commit of a model's repository is; SourceFailed where that is not told."""
+    url = f"{_address()}/api/models/{quote(name)}/revision/{quote(revision, safe='')}"
+    told = scratch / ".revision.json"
+    told.unlink(missing_ok=True)
+    download(url, told, limit=LIST_LIMIT)
+    try:
+        commit = str(json.loads(told.read_bytes())["sha"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceFailed(f"{url} names no commit") from error
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise SourceFailed(f"{url} names no commit")
+    return commit
+
+
+def _of_model(path: PurePosixPath) -> bool:
+    plain = not path.is_absolute() and ".." not in path.parts and path.parts[0] not in OTHER_FORMATS
+    return plain and any(fnmatch(path.name, pattern) for pattern in MODEL_FILES)
+
+
+def _address() -> str:
+    return (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+
+
 class _Repository:
-    def __init__(self, place: str, scratch: Path, progress: Progress) -> None:
+    def __init__(self, place: str, scratch: Path, progress: Progress, kind: str = "datasets") -> None:
         self.name, _, commit = place.partition("@")
         self.commit, self.progress = commit or "main", progress
         self.scratch = scratch / self.name.replace("/", "--") / self.commit
-        self.address = f"{(os.environ.get('HF_ENDPOINT') or ENDPOINT).rstrip('/')}"
+        self.api = f"{_address()}/api/{kind}/{quote(self.name)}"
+        self.web = f"{_address()}/{'' if kind == 'models' else f'{kind}/'}{quote(self.name)}"
         self.files = list(self._list())
 
     def _list(self) -> Iterator[_File]:
         listing = self.scratch / ".files.json"
         listing.unlink(missing_ok=True)
-        url = f"{self.address}/api/datasets/{quote(self.name)}/tree/{quote(self.commit)}?recursive=true"
+        url = f"{self.api}/tree/{quote(self.commit)}?recursive=true"
         download(url, listing, limit=LIST_LIMIT)
         try:
             for entry in json.loads(listing.read_bytes()):
@@ -80,14 +133,15 @@ class _Repository:
         """The files of the first pattern that matches any, downloaded."""
         for pattern in patterns:
             if found := sorted(file for file in self.files if fnmatch(file.path, pattern)):
-                return [self._bring(file) for file in found]
+                return [self.fetch(file) for file in found]
         raise SourceFailed(f"the repository {self.name} holds no {what} (no {' nor '.join(patterns)})")
 
-    def _bring(self, file: _File) -> Path:
+    def fetch(self, file: _File) -> Path:
+        """Downloaded and, where the hub states its SHA-256, checked."""
         target = self.scratch / file.path.replace("/", "--")
         if target.exists() and target.stat().st_size == file.size:
             return target
-        url = f"{self.address}/datasets/{quote(self.name)}/resolve/{quote(self.commit)}/{quote(file.path)}"
+        url = f"{self.web}/resolve/{quote(self.commit)}/{quote(file.path)}"
         checksum = ("sha256", file.sha256) if file.sha256 else None
         return download(url, target, checksum=checksum, limit=file.size, progress=self.progress)
 

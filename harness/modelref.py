@@ -39,6 +39,8 @@ class ModelRef:
         if path and passed.get(path):
             passed[path] = f"{Path(str(passed[path])).expanduser().resolve().name}@{self.own_key[:6]}"
             name = name if self.members else str(passed.pop(path))
+        if passed.get(self.spec.argument):
+            name += f":{passed.pop(self.spec.argument)}"
         name += f"({','.join(member.label for member in self.members)})" if self.members else ""
         extras = ",".join(f"{key}={value}" for key, value in sorted(passed.items()))
         return f"{name}:{extras}" if extras else name
@@ -68,6 +70,11 @@ class ModelRef:
     def located(self) -> ModelRef:
         """The same model with its folder settled, where it is one to be found; UserError when there is none."""
         return self.replace(path=_call(self.plugin, self.spec.locate, self.options)) if self.spec.locate else self
+
+    @property
+    def repository(self) -> str:
+        """The repository of the hub that holds its files, with the commit where one is asked for; empty: none."""
+        return str(_call(self.plugin, self.spec.repository, self.options)) if self.spec.repository else ""
 
     @cached_property
     def training(self) -> dict[str, Any]:

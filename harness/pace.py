@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from harness import snapshot
 from harness.device import Device
 from harness.modelref import ModelRef, missing_extra
 from harness.prepared import Prepared
@@ -43,6 +44,8 @@ def prepared(ref: ModelRef, home: Path, progress: Progress) -> Prepared | str:
         return missing_extra(ref.spec.name, lacking, ref.spec.extra)
     if ref.spec.weights and not ref.options.get("path") and locate(ref.spec.weights, home) is None:
         return f"not measured: harness fetch {ref.spec.name}"
+    if ref.spec.repository and snapshot.find(ref.repository, home) is None:
+        return f"not measured: harness fetch st:{ref.repository}"
     return Prepared(ref, home, offline=True, progress=progress)
 
 

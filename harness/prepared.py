@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from harness import fetch, weights
+from harness import fetch, snapshot, weights
 from harness.atomic import content_key
 from harness.composite import Fusion, Reranker, Transform
 from harness.dataset import Dataset
@@ -43,6 +43,8 @@ class Prepared:
             else:
                 found = fetch.obtain(ref.spec.weights, home, offline=offline, progress=progress)
                 ref = ref.replace(path=str(found))
+        if ref.spec.repository and not ref.options.get("path"):
+            ref = ref.replace(path=str(snapshot.obtain(ref.repository, home, offline=offline, progress=progress)))
         self.members = [Prepared(each, home, offline=offline, progress=progress) for each in ref.members]
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         self.home, self.progress, self.label = home, progress, self.ref.label

@@ -59,6 +59,8 @@ class Registry:
                 f"{name} changes vectors, and {members[0].label} is a {kind} model, which has none of its own."
             )
         values = {**given, **parse_options(ref.spec, passed)}
+        if ref.spec.argument and not values.get(ref.spec.argument):
+            raise UserError(f"{ref.spec.name} needs a name after a colon; type -m {ref.spec.name}:organisation/name.")
         if ref.spec.path_option and not values.get(ref.spec.path_option):
             typed = f"{text}:{ref.spec.path_option}=path/to/folder" if members else "-m path/to/folder"
             raise UserError(f"{name} needs a folder; type {typed}.")
@@ -69,6 +71,11 @@ class Registry:
             raise UserError(f"{made.spec.name}: {error}") from error
 
     def _named(self, name: str) -> tuple[ModelRef, dict[str, OptionValue]]:
+        prefix, colon, rest = name.partition(":")
+        if colon and prefix in self.models and (argument := self.models[prefix].spec.argument):
+            if rest and self.models[prefix].spec.repository and Path(rest).expanduser().is_dir():
+                return self._named(rest if "/" in rest or rest.startswith("~") else f"./{rest}")
+            return self.models[prefix], {argument: rest}
         looks_like_path = "/" in name or os.sep in name or name.startswith((".", "~"))
         if name in self.models and not looks_like_path:
             return self.models[name], {}

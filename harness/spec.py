@@ -141,6 +141,12 @@ class ModelSpec:
     """Names of datasets whose judgements the model saw; their cells are marked in-domain."""
     path_option: str = ""
     """Option that takes a folder: ``-m path/to/folder`` then means this model with that option set."""
+    argument: str = ""
+    """Option that takes what follows the name and a colon: ``-m st:organisation/name`` sets that of st."""
+    repository: str = ""
+    """``"module:callable"`` from options to the repository of the Hugging Face hub that holds its files,
+    ``organisation/name`` or ``organisation/name@commit``: they are brought here before the model is loaded, and the
+    option ``path`` is set to their folder."""
     dim: int = 0
     """Length of a vector, for plans, which load nothing; 0: not stated."""
     flops_per_token: float = 0

@@ -95,13 +95,17 @@ def _sha256(file: Path, known: dict[str, object], fresh: dict[str, object]) -> s
     return digest
 
 
-def _hub_snapshots(weights: Weights) -> list[Path]:
-    """Snapshots of the repository in the Hugging Face cache, found as its client finds them, without importing it."""
+def hub_cache(repository: str) -> Path:
+    """Where the Hugging Face cache keeps a repository, found as its client finds it, without importing it."""
     environment = os.environ.get
     general = environment("XDG_CACHE_HOME") or "~/.cache"
     cache = environment("HF_HUB_CACHE") or f"{environment('HF_HOME') or f'{general}/huggingface'}/hub"
-    repository = "models--" + weights.hub.partition("@")[0].replace("/", "--")
-    return sorted((Path(os.path.expandvars(cache)).expanduser() / repository / "snapshots").glob("*"))
+    name = "models--" + repository.partition("@")[0].replace("/", "--")
+    return Path(os.path.expandvars(cache)).expanduser() / name
+
+
+def _hub_snapshots(weights: Weights) -> list[Path]:
+    return sorted((hub_cache(weights.hub) / "snapshots").glob("*"))
 
 
 def _installed(weights: Weights) -> list[Path]:

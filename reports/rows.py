@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from typing import Any
 
-from reports.leaderboard import MEASURE, Cell, Leaderboard
-
-IDENTITY = ("model", "dataset", "split", "status", "partial", "in_domain", "reason", "command")
-SECTIONS = ("measures", "index", "geometry", "seconds", "counts")
-MANIFEST = (
-    ("k",),
-    ("key",),
-    ("model", "kind"),
-    ("model", "similarity"),
-    ("model", "fingerprint", "dtype"),
-    ("dataset", "name"),
-    ("dataset", "limit"),
-    ("dataset", "exclude_self"),
-    ("run", "started"),
-    ("run", "finished"),
-    ("run", "peak_memory_bytes"),
-    ("run", "machine", "processor"),
-)
-"""What of the manifest becomes a column, as in ``manifest.model.fingerprint.dtype``."""
+from harness.results import flat
+from reports.leaderboard import MEASURE, Leaderboard
 
 
 def rows(board: Leaderboard) -> list[dict[str, Any]]:
     """One row per cell, all with the same columns: names of keys joined by dots, None where a cell lacks one."""
-    cells = board.rows()
-    columns: dict[str, None] = dict.fromkeys(IDENTITY)
-    for section in SECTIONS:
-        columns |= {name: None for cell in cells for name, _ in _scalars(section, cell.get(section) or {})}
-    return [columns | _row(cell) for cell in cells]
+    return flat(cell.result | {"model": cell.model} for cell in board.rows())
 
 
 def csv_text(board: Leaderboard) -> str:
@@ -75,20 +53,3 @@ def content(board: Leaderboard) -> dict[str, Any]:
         "seeds": seeds,
         "skipped": skipped,
     }
-
-
-def _row(cell: Cell) -> dict[str, Any]:
-    row = {name: cell.get(name) for name in IDENTITY} | {"model": cell.model}
-    for section in SECTIONS:
-        row |= dict(_scalars(section, cell.get(section) or {}))
-    return row | {".".join(("manifest", *keys)): cell.get("manifest", *keys) for keys in MANIFEST}
-
-
-def _scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Name and value of every number; lists (eigenvalues) and words about how a figure was taken are left out."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key != "definitions":
-                yield from _scalars(f"{name}.{key}", inner)
-    elif not isinstance(value, list):
-        yield name, value

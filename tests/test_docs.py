@@ -102,7 +102,7 @@ def named(line: str) -> dict[str, list[str]]:
     for kind in ("model", "dataset", "suite"):
         listed[f"{kind}s"] += [given[kind]] if given.get(kind) else []
     for name in given["names"] if words(line)[0] == "fetch" else ():
-        listed["models" if name in REGISTRY.models else "datasets"].append(name)
+        listed["models" if name in REGISTRY.models or ":" in name else "datasets"].append(name)
     return listed
 
 

@@ -48,8 +48,18 @@ ALLOWED: dict[str, set[str]] = {
     "manifest": set(),
     "store": {"spec", "atomic", "measure"},
     "transform": {"spec", "atomic", "composite", "geometry", "vectors"},
+    "adapters": {
+        *("spec", "atomic", "clock", "corpus", "dataset", "encode", "index", "modelref", "mteb_tasks", "prepared"),
+        *("retrieve", "run", "store"),
+    },
+    "imported": {"spec", "atomic", "dataset", "manifest", "measure", "mteb_tasks", "run", "store"},
+    "imported_mteb": {"spec", "atomic", "dataset", "imported", "manifest", "mteb_tasks", "store"},
+    "results": {"spec", "store"},
+    "mteb_tasks": {"catalog"},
+    "snapshot": {"spec", "atomic", "download", "hub", "weights"},
     "prepared": {
         *("spec", "atomic", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset", "transform"),
+        "snapshot",
     },
     "lexical": {"spec", "atomic", "corpus", "prepared"},
     "clock": set(),
@@ -58,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "throughput": {
         *("spec", "atomic", "encode", "index", "lexical", "manifest", "prepared", "vectors", "workload"),
     },
-    "pace": {"spec", "device", "prepared", "modelref", "throughput", "weights"},
+    "pace": {"snapshot", "spec", "device", "prepared", "modelref", "throughput", "weights"},
     "plan": {"index", "pace", "throughput", "workload"},
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "vectors"},
     "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},

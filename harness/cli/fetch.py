@@ -56,6 +56,7 @@ def command(
     from harness.catalog import status
     from harness.delivery import obtain as dataset
     from harness.fetch import obtain as model
+    from harness.snapshot import obtain as snapshot
 
     registry = state.registry(plugins)
     wanted = _wanted(names, suites, registry)
@@ -70,6 +71,9 @@ def command(
             if name in registry.datasets:
                 spec, known = registry.datasets[name], registry.datasets.values()
                 folders[name] = dataset(spec, home, offline=offline, known=known, progress=progress)
+            elif name not in registry.models:
+                repository = registry.model(name).repository
+                folders[name] = snapshot(repository, home, offline=offline, renew=True, progress=progress)
             elif weights := registry.models[name].spec.weights:
                 folders[name] = model(weights, home, offline=offline, progress=progress)
     _print(folders if as_json else {name: folder for name, folder in folders.items() if name not in gated}, as_json)
@@ -93,7 +97,7 @@ def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry)
     if not wanted:
         raise UserError("Nothing to fetch is named; type: harness fetch NAME, or harness fetch --suite NAME")
     for name in wanted:
-        if name not in known:
+        if name not in known and not (":" in name and registry.model(name).spec.repository):
             raise UserError(unknown("model or dataset", name, known))
     return wanted
 

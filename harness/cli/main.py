@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "Examine a dataset: duplicates, empty texts, dangling judgements.",
     "evaluate": "Measure any TREC run against judgements.",
     "fetch": "Download and verify datasets and model weights ahead of time.",
+    "import": "Take others' results in as rows: TREC runs, MTEB's folders.",
     "index": "Export a model's vectors of a dataset as a plain FAISS index.",
     "isotropy": "The geometry panel of a model on a dataset, or of a .npy file.",
     "models": "List the models known by name, and what each still needs.",

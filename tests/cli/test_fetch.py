@@ -86,9 +86,7 @@ def test_every_name_from_the_catalogue_to_the_report(harness, known: Catalogue, 
     assert done.code == 0
     header, _, row = (cells(line) for line in done.out.splitlines()[4:7])
     listed = [entry for entry in known.suites["beir18"] if entry != "cqadupstack"]
-    assert sorted(header) == sorted(
-        ["model", *listed, "cqadupstack (12 of 12)", "beir18 (18 of 18)", "95% interval"]
-    )
+    assert sorted(header) == sorted(["model", *listed, "cqadupstack (12 of 12)", "beir18 (18 of 18)", "95% interval"])
     assert row[header.index("beir18 (18 of 18)")] == f"{100 * averages['beir18 (18 of 18)']:.2f}"
 
     shutil.rmtree(ResultStore(Path("results")).folder("bm25", "cqadupstack/tex"))

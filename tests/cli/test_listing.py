@@ -86,8 +86,8 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in absent else found(name, *more))
     listed = statuses(harness)
     assert set(listed) == {
-        *("baseline", "bm25", "checkpoint", "frozen", "isotropy", "linear", "minilm", "mpnet", "rerank", "rrf"),
-        *("center", "pca", "whiten"),
+        *("baseline", "bm25", "center", "checkpoint", "frozen", "isotropy", "linear", "minilm", "mpnet", "mteb"),
+        *("pca", "rerank", "rrf", "st", "whiten"),
     }
     assert listed["minilm"] == listed["mpnet"] == "needs fetch"
     for name in MINILM.sha256:
@@ -282,7 +282,7 @@ def completed(*words: str, home: Path) -> list[str]:
         (["harness", "bench"], ["plain,benchmark"]),
         (["harness", "rep"], ["plain,report"]),  # a plug-in's
         (["harness", "benchmark", "--lim"], ["plain,--limit"]),
-        (["harness", "benchmark", "-m", "m"], ["plain,minilm", "plain,mpnet"]),
+        (["harness", "benchmark", "-m", "m"], ["plain,minilm", "plain,mpnet", "plain,mteb"]),
         (["harness", "benchmark", "-m", "./che"], ["dir,./che"]),
         (["harness", "benchmark", "-d", "py"], ["plain,pydocs"]),
         (["harness", "benchmark", "--dtype", "b"], ["plain,bfloat16"]),

@@ -1,0 +1,190 @@
+"""Registered models for other people's evaluations: what beir's EvaluateRetrieval and mteb.evaluate ask of a model.
+
+Either is given a model of any kind, lexical and fused ones included: both also take a thing that searches, and
+searching is done here, exactly and by our one rule for ties. beir and mteb are needed by whoever calls them, not by
+this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.atomic import content_key, write_file
+from harness.cli.main import State
+from harness.clock import Clock
+from harness.corpus import open_corpus
+from harness.dataset import Dataset
+from harness.encode import encode_texts
+from harness.index import Limits
+from harness.modelref import missing_extra
+from harness.mteb_tasks import tasks
+from harness.prepared import Prepared
+from harness.retrieve import retrieve
+from harness.run import rank
+from harness.spec import Document, Query, Role, UserError
+from harness.store import slug
+
+Found = dict[str, dict[str, float]]
+"""query id -> document id -> score; greater is better, equal where documents tie."""
+
+
+def beir_model(model: str, *, plugins: Iterable[Path] = ()) -> BeirModel:
+    """What stands after ``-m``, for beir: ``EvaluateRetrieval(beir_model("mpnet")).retrieve(corpus, queries)``.
+
+    Its weights are brought if need be, its vectors kept in $HARNESS_HOME. UserError as of `harness benchmark`.
+    """
+    return BeirModel(_prepared(model, plugins))
+
+
+def mteb_model(model: str, *, plugins: Iterable[Path] = ()) -> MtebModel:
+    """What stands after ``-m``, for mteb: ``mteb.evaluate(mteb_model("mpnet"), tasks)``. Otherwise as `beir_model`."""
+    if find_spec("mteb") is None:
+        raise UserError(missing_extra("harness.mteb_model", ["mteb"], "mteb"))
+    return MtebModel(_prepared(model, plugins))
+
+
+class BeirModel:
+    """A retriever as beir's `BaseSearch`; a dense one also encodes, for beir's DenseRetrievalExactSearch."""
+
+    def __init__(self, model: Prepared) -> None:
+        self.model = model
+
+    def search(
+        self, corpus: Mapping[str, Mapping[str, str]], queries: Mapping[str, str], top_k: int, *_: Any, **__: Any
+    ) -> Found:
+        """The ``top_k`` best documents of every query, a document of the query's own id left out, as beir does.
+
+        Vectors are compared as the model says; beir's ``score_function`` is not looked at.
+        """
+        documents = (Document(i, d.get("title") or "", d.get("text") or "") for i, d in corpus.items())
+        return _search(self.model, documents, [Query(*item) for item in queries.items()], top_k, exclude_self=True)
+
+    def encode_queries(self, queries: Sequence[str], batch_size: int = 0, **_: Any) -> NDArray[np.float32]:
+        """float32 [n, dim]; batches are the harness's business. UserError where vectors compare by distance."""
+        return self._encode(queries, "query")
+
+    def encode_corpus(self, corpus: Sequence[Mapping[str, str]], batch_size: int = 0, **_: Any) -> NDArray[np.float32]:
+        """As `encode_queries`."""
+        documents = [Document("", d.get("title") or "", d.get("text") or "") for d in corpus]
+        return self._encode([document.content for document in documents], "document")
+
+    def _encode(self, texts: Sequence[str], role: Role) -> NDArray[np.float32]:
+        if _dense(self.model).similarity == "euclidean":
+            raise UserError(
+                f"{self.model.label} compares vectors by distance, which DenseRetrievalExactSearch does not do; "
+                f"hand the model itself to EvaluateRetrieval."
+            )
+        return encode_texts(self.model.dense, self.model.label, texts, role)
+
+
+class MtebModel:
+    """mteb's SearchProtocol for any model; a dense one also meets its EncoderProtocol, for other tasks."""
+
+    def __init__(self, model: Prepared) -> None:
+        self.model = model
+        self._corpus: Any = None
+
+    @cached_property
+    def mteb_model_meta(self) -> Any:
+        """Name, revision (the model's key) and the tasks it was trained on, as far as known; nothing is loaded."""
+        from mteb.models import ModelMeta
+
+        seen = {tasks()[name].name for name in self.model.ref.trained_on if name in tasks()}
+        stated = {"name": f"retrieval-harness/{slug(self.model.label)}", "revision": self.model.ref.key[:12]}
+        return ModelMeta.create_empty(stated | {"training_datasets": seen or None})
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Remembers the corpus (a `datasets.Dataset` with id, text and maybe title) for the searches that follow."""
+        self._corpus = corpus
+
+    def search(self, queries: Any, *, top_k: int, top_ranked: Any = None, **_: Any) -> Found:
+        """The ``top_k`` best documents of every query, of those in ``top_ranked`` where a reranking task names some."""
+        documents = (Document(row["id"], row.get("title") or "", row["text"]) for row in self._corpus)
+        depth = len(self._corpus) if top_ranked is not None else top_k
+        found = _search(self.model, documents, [_query(row) for row in queries], depth, exclude_self=False)
+        if top_ranked is None:
+            return found
+        among = {query: {*top_ranked.get(query, ())} for query in found}
+        return {q: {d: score for d, score in scores.items() if d in among[q]} for q, scores in found.items()}
+
+    def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> NDArray[np.float32]:
+        """float32 [n, dim]; texts of no role (clustering, similarity) are encoded as documents."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        role: Role = "query" if getattr(prompt_type, "value", prompt_type) == "query" else "document"
+        return encode_texts(_dense(self.model).dense, self.model.label, texts, role)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """[n1, n2]; greater is nearer."""
+        from sentence_transformers import SimilarityFunction
+
+        return SimilarityFunction.to_similarity_fn(_dense(self.model).similarity)(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """[n]; greater is nearer."""
+        from sentence_transformers import SimilarityFunction
+
+        return SimilarityFunction.to_similarity_pairwise_fn(_dense(self.model).similarity)(embeddings1, embeddings2)
+
+
+def _prepared(text: str, plugins: Iterable[Path]) -> Prepared:
+    state = State()
+    offline = any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE)
+    return Prepared(state.registry(list(plugins)).model(text), state.made_home, offline=offline)
+
+
+OFFLINE = ("HARNESS_OFFLINE", "HF_HUB_OFFLINE")
+
+
+def _dense(model: Prepared) -> Prepared:
+    if model.ref.spec.kind != "dense":
+        raise UserError(f"{model.label} makes no vectors, which this evaluation asks for; name a dense model.")
+    return model
+
+
+def _query(row: Mapping[str, Any]) -> Query:
+    """mteb puts an instruction after the query's text."""
+    if not isinstance(row["text"], str):
+        raise UserError(f"Query {row['id']} is a conversation; only queries of one text can be searched for.")
+    return Query(row["id"], f"{row['text']} {row['instruction']}" if row.get("instruction") else row["text"])
+
+
+def _search(
+    model: Prepared, documents: Iterable[Document], queries: list[Query], k: int, *, exclude_self: bool
+) -> Found:
+    """Rankings as a benchmark makes them; scores are those of the run file, which compare as float32."""
+    with _dataset(documents, queries, exclude_self) as dataset:
+        hits = retrieve(model, dataset, k, Clock(), Limits()).hits
+        found = {}
+        for query, (rows, scores) in zip(queries, hits, strict=True):
+            exclude = query.id if exclude_self else None
+            _, ids, values = rank(query.id, dataset.corpus.ids(rows), scores, k, exclude=exclude)
+            found[query.id] = dict(zip(ids, values.astype(float).tolist(), strict=True))
+        return found
+
+
+@contextmanager
+def _dataset(documents: Iterable[Document], queries: list[Query], exclude_self: bool) -> Iterator[Dataset]:
+    """The documents as a corpus on disk, for as long as it is searched; nobody has judged anything yet."""
+
+    def lines() -> Iterator[bytes]:
+        for document in documents:
+            yield f"{json.dumps({'_id': document.id, 'title': document.title, 'text': document.text})}\n".encode()
+
+    with tempfile.TemporaryDirectory(prefix="harness-") as place:
+        folder = Path(place)
+        write_file(folder / "corpus.jsonl", lambda stream: stream.writelines(lines()))
+        corpus = open_corpus(folder / "corpus.jsonl", folder / "cache", None)
+        fingerprint = {"corpus": corpus.sha256, "queries": content_key([list(query) for query in queries])}
+        with Dataset("texts", folder, "test", exclude_self, "", corpus, queries, {}, fingerprint, []) as dataset:
+            yield dataset
