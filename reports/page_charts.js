@@ -160,7 +160,7 @@ function scatter(state, { log, description, none }) {
       data: { values }, width: "container", height: 360,
       mark: { type: "point", filled: true, size: 90, opacity: 0.85, tooltip: { content: "data" }, aria: false, stroke: colour("paper"), strokeWidth: 0.7 },
       encoding: {
-        x: { field: "x", type: "quantitative", title: called(state.x), scale: { zero: false, nice: true, type: logged ? "log" : "linear" }, axis: { tickCount: 6, grid: true } },
+        x: { field: "x", type: "quantitative", title: called(state.x), scale: logged ? { type: "log", nice: true } : { zero: false, nice: true }, axis: { tickCount: 6, grid: true } },
         y: { field: "y", type: "quantitative", title: data.measure + " × 100", scale: { zero: false, nice: true }, axis: { tickCount: 6 } },
         ...hues(),
       },

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LIMITS = (10_000, 6_000, 4_000, 2_500, 1_500, 800, 300)
 """Queries of a dataset whose scores are embedded: the first of these under which all fit into `SCORE_BYTES`."""
-SCORE_BYTES = 4_500_000
+SCORE_BYTES = 7_000_000
 TEXTS = 300
 """Queries of a dataset whose texts are embedded: those on which the models differ most."""
 TEXT_LENGTH = 200

@@ -91,7 +91,7 @@ class Browser:
     def trouble(self) -> list[str]:
         """What the console has said since the page was opened, and every exception."""
         self.run("0")
-        return [json.dumps(e["params"])[-600:] for e in self._events if e.get("method") in TROUBLE]
+        return [json.dumps(e["params"])[:600] for e in self._events if e.get("method") in TROUBLE]
 
     def requests(self) -> list[str]:
         """Addresses that were asked for since the page was opened."""
