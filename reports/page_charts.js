@@ -13,6 +13,7 @@ async function draw(name) {
   if (turn !== one.turn) return;
   one.view?.finalize();
   one.view = null;
+  drawKey(place.parentElement.querySelector(".key"), made.models);
   if (made.empty) {
     place.replaceChildren(el("p", { class: "empty" }, made.empty));
     return;
@@ -50,6 +51,16 @@ function showTip(event, pairs) {
   tip.style.top = (at.clientY + height + 24 > innerHeight ? Math.max(8, at.clientY - height - 12) : at.clientY + 16) + "px";
 }
 
+// Few grid lines on a logarithmic axis: 1, 3, 10, ...; only powers of ten where there are many.
+function logAxis(numbers) {
+  const low = Math.min(...numbers), high = Math.max(...numbers), many = high / low > 1e4;
+  const values = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+    values.push(...(many ? [1] : high / low < 30 ? [1, 2, 5] : [1, 3]).map((step) => Number(`${step}e${power}`)));
+  }
+  return { values, format: "~g" };
+}
+
 // Colour and shape of models: those chosen have their own, and lie above the grey rest.
 function hues() {
   const keys = ["none", ...SHAPES.map((_, place) => "c" + place)];
@@ -60,13 +71,11 @@ function hues() {
   };
 }
 
-function drawKeys() {
-  for (const key of document.querySelectorAll("figure > .key")) {
-    const shown = key.closest("section").id === "curves" ? [] : coloured.filter((model) => model && has(model, filter.models));
-    const grey = shownModels().length > shown.length;
-    key.replaceChildren(...shown.map((model) => el("span", {}, swatch(coloured.indexOf(model)), el("span", { class: "name", title: model }, model))),
-      ...(shown.length && grey ? [el("span", {}, swatch(-1), "other models")] : []));
-  }
+function drawKey(key, models) {
+  if (!key || !models) return;
+  const shown = coloured.filter((model) => models.has(model));
+  key.replaceChildren(...shown.map((model) => el("span", {}, swatch(coloured.indexOf(model)), el("span", { class: "name", title: model }, model))),
+    ...(models.size > shown.length ? [el("span", {}, swatch(-1), shown.length ? "other models" : "models without a colour")] : []));
 }
 
 // ---- heat map -----------------------------------------------------------------------------------------------------------
@@ -107,11 +116,12 @@ function heatMap() {
     (heat.by === "score" ? "Bright is high." : "The colour is the distance to the best model of that dataset: bright is near.") +
     " An empty place was not measured.";
   const described = `${data.measure} of ${models.length} models on ${datasets.length} datasets; the leaderboard has the same numbers as a table.`;
+  const room = $("#heat-chart").parentElement.clientWidth - 175;
+  const wide = Math.max(46, Math.min(150, Math.floor(room / models.length)));
   const encoding = {
-    x: { field: "model", type: "nominal", sort: models, title: null, axis: { orient: "top", labelAngle: models.length > 6 ? -40 : 0, labelAlign: models.length > 6 ? "left" : "center", domain: false, ticks: false, labelLimit: models.length > 6 ? 150 : 105 } },
+    x: { field: "model", type: "nominal", sort: models, title: null, axis: { orient: "top", labelAngle: models.length > 6 ? -40 : 0, labelAlign: models.length > 6 ? "left" : "center", domain: false, ticks: false, labelLimit: models.length > 6 ? 150 : wide - 6 } },
     y: { field: "dataset", type: "nominal", sort: datasets, title: null, axis: { domain: false, ticks: false } },
   };
-  const wide = models.length > 12 ? 46 : models.length > 6 ? 64 : 110;
   return {
     empty: values.length ? "" : "There is no score to show.",
     tip: (one) => [[one.model], ["on", one.dataset], [data.measure, percent(one.value)]],
@@ -153,16 +163,16 @@ function pairsOf(state) {
 function scatter(state, { log, description, none }) {
   const values = pairsOf(state), logged = log && values.every((one) => one.x > 0);
   return {
-    empty: values.length ? "" : none,
+    empty: values.length ? "" : none, models: new Set(values.map((one) => one.model)),
     tip: (one) => [[one.model], ["on", one.dataset], [called(state.x), plain(one.x)], [data.measure, fixed(one.y, 2)]],
     spec: {
       description: `Scatter plot: ${description}; ${values.length} points. All results holds the numbers as a table.`,
       data: { values }, width: "container", height: 360,
-      mark: { type: "point", filled: true, size: 90, opacity: 0.85, tooltip: { content: "data" }, aria: false, stroke: colour("paper"), strokeWidth: 0.7 },
+      mark: { type: "point", filled: true, size: 90, tooltip: { content: "data" }, aria: false, stroke: colour("paper"), strokeWidth: 0.7 },
       encoding: {
-        x: { field: "x", type: "quantitative", title: called(state.x), scale: logged ? { type: "log", nice: true } : { zero: false, nice: true }, axis: { tickCount: 6, grid: true } },
-        y: { field: "y", type: "quantitative", title: data.measure + " × 100", scale: { zero: false, nice: true }, axis: { tickCount: 6 } },
-        ...hues(),
+        x: { field: "x", type: "quantitative", title: called(state.x), scale: logged ? { type: "log", nice: false, padding: 24 } : { zero: false, nice: false, padding: 24 }, axis: logged ? logAxis(values.map((one) => one.x)) : { tickCount: 6 } },
+        y: { field: "y", type: "quantitative", title: data.measure + " × 100", scale: { zero: false, nice: false, padding: 20 }, axis: { tickCount: 6 } },
+        ...hues(), opacity: { condition: { test: "datum.front === 1", value: 0.92 }, value: 0.45 },
       },
     },
   };
@@ -187,7 +197,8 @@ function startScatters() {
   if (panel.length) controls("isotropy", geometry, panel);
   controls("cost", cost, speeds);
   $("#isotropy-caption").textContent = `${data.measure} against the geometry of the document vectors, a point per model and dataset. ` +
-    `Isotropy: ${data.definitions.isotropy}. It depends on how many documents and dimensions there are: compare within a dataset.`;
+    "Isotropy is 1 where the vectors spread equally in all directions, and falls as few directions take over (the notes define it). " +
+    "It depends on how many documents and dimensions there are: compare within a dataset.";
   $("#cost-caption").textContent = `${data.measure} against what it took. Documents per second are of encoding (lexical models: of indexing); ` +
     "timings of different machines do not compare.";
   if (panel.length) chart("isotropy", () => scatter(geometry, { description: `${called(geometry.x)} against ${data.measure}`, none: "No shown result has this figure: geometry needs a dense model." }));
@@ -212,16 +223,18 @@ async function startSpectra() {
       model: one.model, rank, value: one.values[place], ratio: one.values[place] / one.mean, hue: hue(one.model), front: coloured.includes(one.model) ? 1 : 0,
     })).filter((point) => point.ratio > 1e-9));
     const { color, order } = hues();
-    const axis = (field, title, extra) => ({ field, type: "quantitative", title, scale: { type: "log", nice: false }, axis: { tickCount: 5, format: "~g", ...extra } });
+    const axis = (field, title) => ({ field, type: "quantitative", title, scale: { type: "log", nice: false }, axis: logAxis(values.map((one) => one[field])) });
     const encoding = { x: axis("rank", "rank of the eigenvalue"), y: axis("ratio", "eigenvalue ÷ mean eigenvalue"), color };
     return {
-      empty: values.length ? "" : "No shown model has a spectrum on this dataset.",
+      empty: values.length ? "" : "No shown model has a spectrum on this dataset.", models: new Set(shown.map((one) => one.model)),
       tip: (one) => (one.model === undefined ? null : [[one.model], ["rank", plain(one.rank)], ["eigenvalue", String(one.value)], ["of the mean", plain(one.ratio)]]),
       spec: {
         description: `Line plot: eigenvalue spectra of ${shown.length} models on ${spectrum.dataset}, both axes logarithmic.`,
         data: { values }, width: "container", height: 360,
         layer: [
-          { mark: { type: "line", strokeWidth: 2, aria: false, interpolate: "linear" }, encoding: { ...encoding, detail: { field: "model" } } },
+          ...["datum.front === 0", "datum.front === 1"].map((test) => ({
+            transform: [{ filter: test }], mark: { type: "line", strokeWidth: test.endsWith("1") ? 2.2 : 1.3, aria: false }, encoding: { ...encoding, detail: { field: "model" } },
+          })),
           { mark: { type: "point", filled: true, size: 120, opacity: 0, tooltip: { content: "data" }, aria: false }, encoding: { ...encoding, order } },
         ],
       },

@@ -67,6 +67,11 @@ def embedded(board: Leaderboard, evidence: Evidence | None, runs: Path | None = 
         "models": list(board.models),
         "datasets": list(board.datasets),
         "partial_datasets": list(board.partial_datasets),
+        "groups": {
+            average.name.split(" (")[0]: average.labels
+            for average in board.averages
+            if average.group and {*average.labels} != {*board.datasets}
+        },
         "definitions": DEFINITIONS,
         "ties": sorted({str(cell.get("manifest", "ties")) for cell in cells if cell.get("manifest", "ties")}),
         "dataset_notes": {

@@ -66,7 +66,7 @@ async function duelPlot() {
     spots.set(key, spot);
   }
   const values = [...spots.values()];
-  const axis = (field, model) => ({ field, type: "quantitative", title: model, scale: { domain: [0, 100], nice: false, padding: 8 }, axis: { tickCount: 5, values: [0, 20, 40, 60, 80, 100] } });
+  const axis = (field, model) => ({ field, type: "quantitative", title: model, scale: { domain: [-3, 103], nice: false }, axis: { values: [0, 20, 40, 60, 80, 100], titleLimit: 300 } });
   return {
     canvas: true, empty: values.length ? "" : "The two models share no query.",
     tip: (one) => (one.queries === undefined ? null : [[count(one.number, "query", "queries")], [duel.a, fixed(one.a, 2)], [duel.b, fixed(one.b, 2)],
@@ -76,7 +76,7 @@ async function duelPlot() {
       width: "container", height: 400,
       layer: [
         { data: { values: [{ x: 0, y: 0, u: 100, v: 100 }] }, mark: { type: "rule", strokeDash: [4, 4], color: colour("soft"), aria: false },
-          encoding: { x: { field: "x", type: "quantitative" }, y: { field: "y", type: "quantitative" }, x2: { field: "u" }, y2: { field: "v" } } },
+          encoding: { x: axis("x", duel.a), y: axis("y", duel.b), x2: { field: "u" }, y2: { field: "v" } } },
         { data: { values }, mark: { type: "circle", opacity: 0.7, tooltip: { content: "data" }, aria: false, stroke: colour("paper"), strokeWidth: 0.6 },
           encoding: {
             x: axis("a", duel.a), y: axis("b", duel.b),
@@ -124,7 +124,6 @@ async function start() {
   startNotes();
   startLeaderboard();
   startEvery();
-  drawKeys();
   await new Promise((ready) => requestAnimationFrame(() => setTimeout(ready)));
   document.documentElement.dataset.tables = "ready";
   $("#heat-controls").append(select("Colour by", [["score", data.measure], ["gap", "distance to the best"]], heat.by, (by) => { heat.by = by; draw("heat"); }, "heat-by"));
@@ -132,7 +131,6 @@ async function start() {
   startScatters();
   let waiting = 0;
   listeners.push((what) => {
-    drawKeys();
     clearTimeout(waiting);
     waiting = setTimeout(() => [...charts.keys()].forEach((name) => (what === "filter" && name === "queries") || draw(name)), 120);
   });

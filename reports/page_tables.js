@@ -126,7 +126,8 @@ function datasetColumn(dataset, models) {
 
 function drawLeaderboard() {
   const models = shownModels(), isMeasure = board.measure === "measures." + data.measure;
-  const datasets = shownDatasets();
+  const folded = filter.datasets ? [] : Object.values(data.groups).flat();
+  const datasets = shownDatasets().filter((dataset) => !isMeasure || !folded.includes(dataset));
   grid($("#leaderboard-table"), "Leaderboard", [modelColumn(), ...(isMeasure ? averages.map(averageColumn) : []),
     ...datasets.map((dataset) => datasetColumn(dataset, data.models))], models, board.state);
   const limited = shownDatasets(data.partial_datasets);
@@ -138,7 +139,8 @@ function drawLeaderboard() {
   }
   const scaled = told(board.measure, 1) === "100.00";
   $("#leaderboard-caption").textContent = `${short(board.measure)}${scaled ? " × 100" : ""}, the best of a column in bold. ` +
-    "Press a heading to sort, a figure to see how it was made, a model's mark to colour it in the charts.";
+    "Press a heading to sort, a figure to see how it was made, a model's mark to colour it in the charts." +
+    (isMeasure && folded.length ? ` Only their mean stands for the datasets of ${Object.keys(data.groups).join(", ")}: to see each, type its name into the filter.` : "");
 }
 
 function startLeaderboard() {
