@@ -12,9 +12,10 @@ import base64
 import hashlib
 import html
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.spec import UserError
 from reports.leaderboard import Leaderboard
@@ -27,13 +28,23 @@ SCRIPTS = ("page.js", "page_tables.js", "page_charts.js", "page_queries.js")
 LIBRARY = "window.vegaEmbed=vegaEmbed;"
 
 
-def page(board: Leaderboard, evidence: Evidence | None, *, runs: Path | None = None, suite: str = "") -> str:
-    """The whole page; per-query scores need ``evidence``, training curves a folder of ``runs``. UserError without the
-    extra ``page``."""
+def page(
+    board: Leaderboard,
+    evidence: Evidence | None,
+    *,
+    told: Mapping[str, Any] | None = None,
+    runs: Path | None = None,
+    suite: str = "",
+) -> str:
+    """The whole page; UserError without the extra ``page``.
+
+    Per-query scores need ``evidence``, training curves a folder of ``runs``. ``told`` is the report as JSON (its
+    ``tables`` and ``notes``), for intervals, ranks and marks beside the scores.
+    """
     from reports.page_data import embedded, plain_json
 
     library, version = _library()
-    data, blocks = embedded(board, evidence, runs)
+    data, blocks = embedded(board, evidence, told, runs)
     script = "\n".join(_asset(name) for name in SCRIPTS)
     style = _asset("page.css")
     title = f"Leaderboard: {suite}" if suite else "Retrieval leaderboard"

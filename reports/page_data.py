@@ -48,8 +48,13 @@ class QueryTable:
     texts: Mapping[str, str]
 
 
-def embedded(board: Leaderboard, evidence: Evidence | None, runs: Path | None = None) -> tuple[dict[str, Any], list[str]]:
-    """The JSON of the page, and the compressed blocks that it numbers under ``blocks``."""
+def embedded(
+    board: Leaderboard, evidence: Evidence | None, told: Mapping[str, Any] | None = None, runs: Path | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """The JSON of the page, and the compressed blocks that it numbers under ``blocks``.
+
+    Of ``told``, the report as JSON, only the table of scores and the notes are kept: the rows hold the rest.
+    """
     tables = query_tables(board, evidence) if evidence else []
     for limit in LIMITS:
         query_blocks = [_block(_query_content(table, limit)) for table in tables]
@@ -62,6 +67,8 @@ def embedded(board: Leaderboard, evidence: Evidence | None, runs: Path | None = 
     return {
         **report,
         "rows": _split(report["rows"]),
+        "scores": _scores(told) if told else None,
+        "notes": told["notes"] if told else None,
         "commands": [str(cell.get("command") or "") for cell in cells],
         "measure": MEASURE,
         "models": list(board.models),
@@ -90,6 +97,14 @@ def _split(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         [None if isinstance(v, float) and not isfinite(v) else v for v in (row[name] for name in names)] for row in rows
     ]
     return {"columns": names, "values": values}
+
+
+def _scores(told: Mapping[str, Any]) -> dict[str, Any] | None:
+    for table in told["tables"]:
+        if table["table"] == "scores":
+            rows = [[{k: v for k, v in figure.items() if k != "sources"} for figure in row] for row in table["rows"]]
+            return {"columns": table["columns"], "rows": rows}
+    return None
 
 
 def query_tables(board: Leaderboard, evidence: Evidence) -> list[QueryTable]:

@@ -91,7 +91,18 @@ async function duelPlot() {
 // ---- notes and start --------------------------------------------------------------------------------------------------------
 
 function startNotes() {
-  const said = [];
+  const said = [...(data.notes ?? [])];
+  if (!data.notes) ownNotes(said);
+  $("#notes-list").append(...[...new Set(said)].map((text) => el("li", {}, text)));
+  const made = rows.map((row) => row["manifest.run.started"]).filter(Boolean).sort();
+  const days = [...new Set([made[0], made.at(-1)].filter(Boolean).map((when) => String(when).slice(0, 10)))].join(" to ");
+  $("#lead").textContent = `${count(data.models.length, "model")} on ${count(allDatasets.length, "dataset")}, ${count(rows.length, "result")}${days ? `, measured ${days}` : ""}. ` +
+    `${data.measure} by trec_eval's rules; every figure is a stored one.`;
+  $("#foot").textContent = `Made from stored results by retrieval-harness. Plots: ${data.library}, inside this file, which fetches nothing.`;
+}
+
+// Where the report itself gives no notes.
+function ownNotes(said) {
   if (rows.some((row) => row["geometry.documents.isotropy"] !== undefined)) {
     said.push(`Isotropy: ${data.definitions.isotropy}; l are the eigenvalues of the vectors' covariance.`, `Its ceiling: ${data.definitions.isotropy_ceiling}.`);
   }
@@ -104,12 +115,6 @@ function startNotes() {
   }
   for (const row of rows.filter((one) => one.status !== "ok")) said.push(`${row.status}: ${row.model} on ${row.dataset}: ${row.reason ?? "no reason was recorded"}`);
   for (const one of data.skipped) said.push(`skipped: ${one.path}: ${one.reason}`);
-  $("#notes-list").append(...[...new Set(said)].map((text) => el("li", {}, text)));
-  const made = rows.map((row) => row["manifest.run.started"]).filter(Boolean).sort();
-  const days = [...new Set([made[0], made.at(-1)].filter(Boolean).map((when) => String(when).slice(0, 10)))].join(" to ");
-  $("#lead").textContent = `${count(data.models.length, "model")} on ${count(allDatasets.length, "dataset")}, ${count(rows.length, "result")}${days ? `, measured ${days}` : ""}. ` +
-    `${data.measure} by trec_eval's rules; every figure is a stored one.`;
-  $("#foot").textContent = `Made from stored results by retrieval-harness. Plots: ${data.library}, inside this file, which fetches nothing.`;
 }
 
 function startNav() {

@@ -53,6 +53,30 @@ const short = (name) => name.replace(/^measures\./, "").replace(/^geometry\.docu
 const averages = [...new Map(data.averages.map((one) => [one.average, one])).values()];
 const averageOf = new Map(data.averages.map((one) => [one.model + "\n" + one.average, one]));
 
+// What the report's own table of scores adds: intervals, ranks, marks, and why a figure is not there.
+const stated = new Map((data.scores?.rows ?? []).flatMap((row) => row.map((one, place) => [row[0].text + "\n" + data.scores.columns[place].name, one])));
+const figure = (model, column) => stated.get(model + "\n" + column);
+const SIGNS = { "in-domain": "*", better: "†", worse: "‡", disputed: "§" };
+const SAID = { "in-domain": "in-domain", better: "better than the baseline", worse: "worse than the baseline", disputed: "disputed: two results disagree" };
+
+function withMarks(text, marks) {
+  return [text, ...marks.map((mark) => el("sup", { title: SAID[mark] ?? mark, class: mark }, SIGNS[mark] ?? "?", el("span", { class: "unseen" }, " " + (SAID[mark] ?? mark))))];
+}
+
+function statedColumns() {
+  const others = new Set(["model", ...data.datasets, ...averages.map((one) => one.average)]);
+  return (data.scores?.columns ?? []).filter((column) => !others.has(column.name)).map((column) => ({
+    key: "stated " + column.name, title: column.name, words: false,
+    value: (model) => { const value = figure(model, column.name)?.value ?? null; return Array.isArray(value) ? value[0] : value; },
+    mark: (model) => (figure(model, column.name)?.best ? "best" : Array.isArray(figure(model, column.name)?.value) ? "interval" : ""),
+    show: (model) => {
+      const one = figure(model, column.name);
+      if (!one || one.absence) return el("span", { class: "status" }, one ? one.text : MISSING);
+      return el("span", { title: [one.value].flat().join(" to ") }, ...withMarks(one.text, one.marks ?? []));
+    },
+  }));
+}
+
 function best(values, tell) {
   const known = values.filter((value) => typeof value === "number");
   return known.length > 1 ? tell(Math.max(...known)) : null;
@@ -93,33 +117,33 @@ function averageColumn(average) {
     show: (model) => {
       const one = of(model);
       if (one.value === null) return el("span", { class: "status" }, `${one.measured} of ${one.datasets.length}`);
-      return one.in_domain ? el("span", {}, percent(one.value), inDomain()) : percent(one.value);
+      return el("span", {}, ...withMarks(percent(one.value), figure(model, average.average)?.marks ?? (one.in_domain ? ["in-domain"] : [])));
     },
   };
 }
 
-const inDomain = () => el("sup", { title: "in-domain: trained on judgements of this dataset" }, "*",
-  el("span", { class: "unseen" }, " in-domain"));
-
 function datasetColumn(dataset, models) {
-  const name = board.measure, tell = (value) => told(name, value);
-  const values = models.map((model) => score(cell(model, dataset), name));
+  const name = board.measure, tell = (value) => told(name, value), headline = name === "measures." + data.measure;
+  const stateOf = (model) => (headline ? figure(model, dataset) : undefined);
+  const valueOf = (model) => score(cell(model, dataset), name) ?? (typeof stateOf(model)?.value === "number" ? stateOf(model).value : null);
+  const values = models.map(valueOf);
   const mixed = data.mixed.includes(dataset), tint = scale(values), highest = mixed ? null : best(values, tell);
   return {
     key: "dataset " + dataset, title: dataset + (mixed ? " ⚠" : ""),
     hint: mixed ? "The models saw different versions of it, so this column compares nothing." : "Sort by " + dataset,
-    value: (model) => score(cell(model, dataset), name),
-    mark: (model) => (highest !== null && tell(score(cell(model, dataset), name)) === highest ? "best" : ""),
-    tint: (model) => tint(score(cell(model, dataset), name)),
+    value: valueOf,
+    mark: (model) => (highest !== null && tell(valueOf(model)) === highest ? "best" : ""),
+    tint: (model) => tint(valueOf(model)),
     show: (model) => {
-      const row = cell(model, dataset);
-      if (!row) return el("span", { class: "status", title: "not measured" }, MISSING, el("span", { class: "unseen" }, " not measured"));
-      const value = score(row, name);
-      const text = value !== null ? tell(value) : row.status === "ok" ? MISSING : row.status;
+      const row = cell(model, dataset), value = valueOf(model), one = stateOf(model);
+      if (!row && value !== null) return el("span", { title: String(value) }, ...withMarks(tell(value), one.marks ?? []));
+      if (!row) return el("span", { class: "status" }, one?.text ?? "missing");
+      const text = value !== null ? tell(value) : row.status === "ok" ? "none" : row.status;
+      const marks = value === null ? [] : one?.marks ?? (row.in_domain ? ["in-domain"] : []);
       return el("button", {
         type: "button", class: value === null ? "status" : "figure", title: value === null ? row.reason : String(value),
-        "aria-label": `${text}, ${model} on ${dataset}: how it was made`, onclick: () => showCell(row),
-      }, text, row.in_domain && value !== null ? inDomain() : null);
+        "aria-label": `${[text, ...marks.map((mark) => SAID[mark] ?? mark)].join(", ")}, ${model} on ${dataset}: how it was made`, onclick: () => showCell(row),
+      }, ...withMarks(text, marks));
     },
   };
 }
@@ -128,7 +152,7 @@ function drawLeaderboard() {
   const models = shownModels(), isMeasure = board.measure === "measures." + data.measure;
   const folded = filter.datasets ? [] : Object.values(data.groups).flat();
   const datasets = shownDatasets().filter((dataset) => !isMeasure || !folded.includes(dataset));
-  grid($("#leaderboard-table"), "Leaderboard", [modelColumn(), ...(isMeasure ? averages.map(averageColumn) : []),
+  grid($("#leaderboard-table"), "Leaderboard", [modelColumn(), ...(isMeasure ? [...averages.map(averageColumn), ...statedColumns()] : []),
     ...datasets.map((dataset) => datasetColumn(dataset, data.models))], models, board.state);
   const limited = shownDatasets(data.partial_datasets);
   $("#partial").hidden = !limited.length;

@@ -57,9 +57,7 @@ class Browser:
     def open(self, file: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> float:
         """Opens a file; seconds until everything is drawn."""
         mobile = width < 600
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self._events.clear()
         began = time.monotonic()
