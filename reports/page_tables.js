@@ -66,7 +66,7 @@ function withMarks(text, marks) {
 function statedColumns() {
   const others = new Set(["model", ...data.datasets, ...averages.map((one) => one.average)]);
   return (data.scores?.columns ?? []).filter((column) => !others.has(column.name)).map((column) => ({
-    key: "stated " + column.name, title: column.name, words: false,
+    key: "stated " + column.name, title: column.name, words: false, name: column.name,
     value: (model) => { const value = figure(model, column.name)?.value ?? null; return Array.isArray(value) ? value[0] : value; },
     mark: (model) => (figure(model, column.name)?.best ? "best" : Array.isArray(figure(model, column.name)?.value) ? "interval" : ""),
     show: (model) => {
@@ -109,7 +109,7 @@ function averageColumn(average) {
   const highest = best(values, percent), tint = scale(values);
   const mixed = average.datasets.some((dataset) => data.mixed.includes(dataset));
   return {
-    key: "average " + average.average, title: average.average,
+    key: "average " + average.average, title: average.average, name: average.average,
     hint: "The unweighted mean of " + average.datasets.join(", "),
     value: (model) => of(model).value,
     mark: (model) => "average" + (!mixed && of(model).value !== null && percent(of(model).value) === highest ? " best" : ""),
@@ -148,12 +148,30 @@ function datasetColumn(dataset, models) {
   };
 }
 
+// Averages first, each followed by what the report states of it; the mean of a group stands where its datasets would.
+function headlineColumns(datasets) {
+  const order = (data.scores?.columns ?? []).map((column) => column.name);
+  const groups = averages.filter((one) => data.groups[one.average.split(" (")[0]]);
+  const front = [...averages.filter((one) => !groups.includes(one)).map(averageColumn), ...statedColumns()];
+  const at = (column) => order.indexOf(column.name);
+  if (order.length) front.sort((a, b) => at(a) - at(b));
+  const members = new Map(groups.flatMap((one) => one.datasets.map((dataset) => [dataset, one])));
+  const rest = [];
+  for (const dataset of shownDatasets()) {
+    const group = members.get(dataset);
+    const mean = group && averageColumn(group);
+    if (mean && !rest.some((column) => column.key === mean.key)) rest.push(mean);
+    if (datasets.includes(dataset)) rest.push(datasetColumn(dataset, data.models));
+  }
+  return [...front, ...rest];
+}
+
 function drawLeaderboard() {
   const models = shownModels(), isMeasure = board.measure === "measures." + data.measure;
   const folded = filter.datasets ? [] : Object.values(data.groups).flat();
   const datasets = shownDatasets().filter((dataset) => !isMeasure || !folded.includes(dataset));
-  grid($("#leaderboard-table"), "Leaderboard", [modelColumn(), ...(isMeasure ? [...averages.map(averageColumn), ...statedColumns()] : []),
-    ...datasets.map((dataset) => datasetColumn(dataset, data.models))], models, board.state);
+  grid($("#leaderboard-table"), "Leaderboard", [modelColumn(),
+    ...(isMeasure ? headlineColumns(datasets) : datasets.map((dataset) => datasetColumn(dataset, data.models)))], models, board.state);
   const limited = shownDatasets(data.partial_datasets);
   $("#partial").hidden = !limited.length;
   if (limited.length) {
@@ -174,9 +192,13 @@ function startLeaderboard() {
     board.measure = name;
     drawLeaderboard();
   }, "leaderboard-measure"));
-  if (rows.some((row) => row.in_domain)) {
-    $("#leaderboard-legend").append("* in-domain: the model was trained on judgements of that dataset (of an average: of one in it).");
-  }
+  const marks = new Set([...stated.values()].flatMap((one) => one.marks ?? []));
+  if (rows.some((row) => row.in_domain)) marks.add("in-domain");
+  const legend = {
+    "in-domain": "* in-domain: trained on judgements of that dataset (of an average: of one in it)",
+    better: "† better than the baseline beyond chance", worse: "‡ worse than it", disputed: "§ disputed: two results of the cell disagree",
+  };
+  $("#leaderboard-legend").append(Object.keys(legend).filter((mark) => marks.has(mark)).map((mark) => legend[mark]).join(" · "));
   listeners.push((what) => what !== "theme" && drawLeaderboard());
   drawLeaderboard();
 }
