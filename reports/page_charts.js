@@ -19,7 +19,7 @@ async function draw(name) {
     return;
   }
   const tooltip = (handler, event, item) => showTip(event, item && item.datum && made.tip ? made.tip(item.datum) : null);
-  const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", background: null, ...made.spec };
+  const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", background: null, padding: { left: 4, top: 6, bottom: 4, right: 16 }, ...made.spec };
   const drawn = await vegaEmbed(place, spec, {
     ast: true, actions: false, defaultStyle: false, renderer: made.canvas ? "canvas" : "svg", config: look(), tooltip, hover: false,
   });
@@ -119,7 +119,7 @@ function heatMap() {
   const room = $("#heat-chart").parentElement.clientWidth - 175;
   const wide = Math.max(46, Math.min(150, Math.floor(room / models.length)));
   const encoding = {
-    x: { field: "model", type: "nominal", sort: models, title: null, axis: { orient: "top", labelAngle: models.length > 6 ? -40 : 0, labelAlign: models.length > 6 ? "left" : "center", domain: false, ticks: false, labelLimit: models.length > 6 ? 150 : wide - 6 } },
+    x: { field: "model", type: "nominal", sort: models, title: null, axis: { orient: "top", labelAngle: wide < 90 ? -40 : 0, labelAlign: wide < 90 ? "left" : "center", domain: false, ticks: false, labelLimit: wide < 90 ? 150 : wide - 6 } },
     y: { field: "dataset", type: "nominal", sort: datasets, title: null, axis: { domain: false, ticks: false } },
   };
   return {
@@ -232,8 +232,9 @@ async function startSpectra() {
         description: `Line plot: eigenvalue spectra of ${shown.length} models on ${spectrum.dataset}, both axes logarithmic.`,
         data: { values }, width: "container", height: 360,
         layer: [
-          ...["datum.front === 0", "datum.front === 1"].map((test) => ({
-            transform: [{ filter: test }], mark: { type: "line", strokeWidth: test.endsWith("1") ? 2.2 : 1.3, aria: false }, encoding: { ...encoding, detail: { field: "model" } },
+          ...[0, 1].filter((front) => values.some((one) => one.front === front)).map((front) => ({
+            transform: [{ filter: { field: "front", equal: front } }], mark: { type: "line", strokeWidth: front ? 2.2 : 1.3, aria: false },
+            encoding: { ...encoding, detail: { field: "model" } },
           })),
           { mark: { type: "point", filled: true, size: 120, opacity: 0, tooltip: { content: "data" }, aria: false }, encoding: { ...encoding, order } },
         ],
