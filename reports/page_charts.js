@@ -15,6 +15,7 @@ async function draw(name) {
   one.view = null;
   drawKey(place.parentElement.querySelector(".key"), made.models);
   if (made.empty) {
+    for (const name of ["role", "aria-label", "aria-roledescription"]) place.removeAttribute(name);
     place.replaceChildren(el("p", { class: "empty" }, made.empty));
     return;
   }
