@@ -210,7 +210,7 @@ function showCell(row) {
   const groups = new Map();
   for (const name of data.rows.columns) {
     const [group, ...rest] = name.split(".");
-    if (row[name] === null || row[name] === undefined || ["model", "dataset"].includes(name)) continue;
+    if (row[name] === null || row[name] === undefined || ["model", "dataset", "command"].includes(name)) continue;
     const title = rest.length ? group : "result";
     groups.set(title, [...(groups.get(title) ?? []), [rest.join(".") || name, row[name]]]);
   }
