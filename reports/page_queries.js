@@ -42,8 +42,8 @@ async function showDuel() {
   $("#queries-caption").textContent =
     `${duel.b} is better than ${duel.a} on ${count(wins, "query", "queries")}, worse on ${losses.toLocaleString("en")} and equal on ` +
     `${(points.length - wins - losses).toLocaleString("en")} of ${points.length.toLocaleString("en")}; their ${data.measure} × 100: ${percent(b)} and ${percent(a)}. ` +
-    (shown < total ? `This page carries ${shown.toLocaleString("en")} of the ${total.toLocaleString("en")} queries, evenly spaced. ` : "") +
-    `It has the texts of the ${data.limits.texts} queries on which all models differ most, up to ${data.limits.characters} characters. A larger dot stands for more queries.`;
+    (shown < total ? `This page has ${shown.toLocaleString("en")} of the ${total.toLocaleString("en")} queries, evenly spaced. ` : "") +
+    (shown > data.limits.texts ? `${shown < total ? "It" : "This page"} has the texts of the ${data.limits.texts} on which all models differ most, up to ${data.limits.characters} characters. ` : "") + `A larger dot stands for more queries.`;
   const moved = points.filter((one) => one.a !== one.b).sort((x, y) => Math.abs(y.b - y.a) - Math.abs(x.b - x.a)).slice(0, MOVED);
   const number = (key, title, value) => ({ key, title, value: (one) => value(one) / 100, show: (one) => tenThousandths(value(one)) });
   grid($("#moved-table"), "Queries that differ most", [
