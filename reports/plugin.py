@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reports.evidence import Evidence
     from reports.leaderboard import Leaderboard
 
-FORMS = ("markdown", "latex", "json", "csv")
+FORMS = ("markdown", "latex", "html", "json", "csv")
 
 
 @click.command("report")
@@ -36,7 +36,11 @@ FORMS = ("markdown", "latex", "json", "csv")
     type=click.Choice(FORMS),
     default="markdown",
     show_default=True,
-    help="How the tables are printed; csv: the flat rows alone; json: rows, averages and tables.",
+    help="How the tables are printed; csv: the flat rows alone; json: rows, averages and tables; html: a page.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the screen.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), help="With html: the folder of training runs whose curves it shows."
 )
 @click.option("--suite", help="Only this suite's datasets, all of them, with its average.")
 @click.option("--baseline", metavar="MODEL", help="Mark what differs from this model beyond chance.")
@@ -48,6 +52,8 @@ def report(
     ctx: click.Context,
     results: Path,
     form: str,
+    output: Path | None,
+    runs: Path | None,
     suite: str | None,
     baseline: str | None,
     seeds: bool,
@@ -58,6 +64,7 @@ def report(
 
     Results that cannot be read, or that contradict another one, are named on stderr; the exit code is then 1.
     """
+    from harness.atomic import write_file
     from harness.cli.main import State
     from reports.evidence import Evidence
     from reports.leaderboard import read_leaderboard
@@ -66,9 +73,20 @@ def report(
         ctx.ensure_object(State).registry(plugins)
     board = read_leaderboard(results, suite, seeds=seeds)
     evidence = Evidence(board)
-    click.echo(render(board, "json" if as_json else form, evidence, baseline), nl=False)
+    if form == "html" and not as_json:
+        from reports.page import page
+        from reports.sections import report as sections
+
+        told = sections(board, evidence, baseline).content()
+        text = page(board, evidence, told=told, runs=runs, suite=suite or "")
+    else:
+        text = render(board, "json" if as_json else form, evidence, baseline)
+    if output:
+        write_file(output, lambda stream: stream.write(text.encode()))
+    else:
+        click.echo(text, nl=False)
     skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
-    faults = [*skipped, *dict.fromkeys(f"disagree: {told}" for told in board.disputed.values())]
+    faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
