@@ -131,7 +131,7 @@ def test_what_cannot_be_combined_is_one_clear_sentence(registry: Registry, text:
 
 
 @pytest.mark.parametrize(
-    "text", ["bm25", "bm25:k1=1.2,fields=multifield", "rrf(bm25:b=0.1,minilm:dtype=float32):k=20", "rrf(bm25,minilm)"]
+    "text", ["bm25", "bm25:k1=1.2,fields=multifield", "rrf(bm25:b=0.1,minilm:dtype=float32):k=20.0", "rrf(bm25,minilm)"]
 )
 def test_what_was_typed_is_had_again_from_a_record(text: str, registry: Registry) -> None:
     def record(ref: ModelRef) -> dict:
