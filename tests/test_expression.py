@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.expression import parse
+from harness.expression import parse, typed
 from harness.registry import ModelRef, Registry, load_registry
 from harness.spec import UserError
 
@@ -128,3 +128,14 @@ def test_what_cannot_be_combined_is_one_clear_sentence(registry: Registry, text:
         registry.model(text)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["bm25", "bm25:k1=1.2,fields=multifield", "rrf(bm25:b=0.1,minilm:dtype=float32):k=20.0", "rrf(bm25,minilm)"]
+)
+def test_what_was_typed_is_had_again_from_a_record(text: str, registry: Registry) -> None:
+    def record(ref: ModelRef) -> dict:
+        return {"name": ref.spec.name, "passed": dict(ref.passed), "members": [record(each) for each in ref.members]}
+
+    assert typed(record(registry.model(text))) == text
+    assert typed({}) == ""

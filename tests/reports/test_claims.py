@@ -6,6 +6,8 @@ import csv
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +27,7 @@ from reports.claims import SHIPPED, find_claims
 from reports.cli_claims import command
 from reports.verdict import holds
 from tests.reports.factory import PANEL, Results
+from tests.reports.test_plugin import PROBE
 
 REGISTRY = load_registry()
 Claims = Callable[..., Result]
@@ -417,3 +420,15 @@ def test_the_file_that_is_documented_is_one(claims: Claims, results: Results) ->
         "not decidable",
     ]
     assert [row["source"] for row in found["expected"]] == ["their table 2", "their table 3"]
+
+
+@pytest.mark.parametrize("name", ["brief", "published"])
+def test_the_shipped_files_load_nothing_heavy(results: Results, tmp_path: Path, name: str) -> None:
+    results.add("bm25", "scifact", queries={"q1": 0.5, "q2": 0.75})
+    command = [sys.executable, "-c", PROBE, "claims", name, "--results", str(results.store.root)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    loaded = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 0, ended.stderr
+    for heavy in ("torch", "faiss", "sentence_transformers", "transformers", "bm25s", "pandas"):
+        assert f"'{heavy}'" not in loaded
+    assert "bm25" in ended.stdout
