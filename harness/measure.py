@@ -1,9 +1,10 @@
 """Measures of rankings, by trec_eval's rules.
 
-A `Ranking` is already in order, so what ir_measures gets for scores is the count of places from the bottom: no provider
-can break a tie in its own way, and all measures see one order. (ir_measures sends RR@k to another program than the
-rest, one that breaks ties by ascending id: a constant scorer's RR@10 would contradict its nDCG@10.) Only the providers
-that need nothing but judgements and an order are used: trec_eval's, and those of RR@k and Judged.
+The usual ones are computed by `harness.judged`, the rest by ir_measures. A `Ranking` is in order already, so what that
+gets for scores is the count of places from the bottom: no provider can break a tie in its own way, and all measures see
+one order. (ir_measures sends RR@k to another program than the rest, one that breaks ties by ascending id: a constant
+scorer's RR@10 would contradict its nDCG@10.) Only the providers that need nothing but judgements and an order are used:
+trec_eval's, and those of RR@k and Judged.
 
 Importing ir_measures takes about 25 ms and no pandas; the functions do it, so that start-up stays quick.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.judged import Places, computes
 from harness.run import Ranking
 from harness.spec import Qrels, UserError
 
@@ -78,22 +80,27 @@ def measure(qrels: Qrels, rankings: Iterable[Ranking], measures: Sequence[str] =
     if not rows:
         raise UserError("The qrels judge no document at all; name a qrels file with judgements.")
     values = np.zeros((len(rows), len(names)))
+    own, others = [m for m in parsed if computes(m)], [m for m in parsed if not computes(m)]
+    judged = Places(qrels, rows)
     seen: set[str] = set()
     missing, unjudged = len(rows), 0
     chunks = iter(rankings)
     while chunk := list(islice(chunks, CHUNK)):
         run: dict[str, dict[str, float]] = {}
         for query_id, doc_ids, _ in chunk:
-            places = dict(zip(doc_ids, map(float, range(len(doc_ids), 0, -1)), strict=True))
+            places = dict(zip(doc_ids, range(len(doc_ids)), strict=True))
             if query_id in seen or len(places) < len(doc_ids):
                 raise ValueError(f"query {query_id} is ranked twice, or has a document twice")
             seen.add(query_id)
             unjudged += query_id not in rows
             if query_id in rows and places:
-                run[query_id] = places
-        missing -= len(run)
-        for metric in _evaluate(parsed, {query_id: _readable(qrels[query_id]) for query_id in run}, run):
+                missing -= 1
+                judged.add(rows[query_id], query_id, places)
+                if others:
+                    run[query_id] = {document: float(len(places) - place) for document, place in places.items()}
+        for metric in _evaluate(others, {query_id: _readable(qrels[query_id]) for query_id in run}, run):
             values[rows[metric.query_id], names.index(str(metric.measure))] = metric.value
+    values[:, [names.index(str(one)) for one in own]] = judged.values(own)
     return Scores(list(rows), names, values, missing, unjudged, len(qrels) - len(rows))
 
 
