@@ -160,12 +160,15 @@ def check_weights(folder: Path, files: Mapping[str, str]) -> None:
 def training(options: Options) -> dict[str, Any]:
     """How the checkpoint in ``path`` was trained: run.json beside it, or what a released folder says of it.
 
-    Without the curves; under ``trained_on`` also what the base was trained on. {} for a checkpoint from elsewhere.
+    Without the curves, and of where the base lay the last name alone, since results are shown to others; under
+    ``trained_on`` also what the base was trained on. {} for a checkpoint from elsewhere.
     """
     folder = Path(str(options["path"])).expanduser()
     if (run := run_at(folder)) and run.record:
         record = {key: value for key, value in run.record.items() if key != "curves"}
-        return {**record, "trained_on": list(dict.fromkeys([*record.get("trained_on", ()), *seen_by_base(record)]))}
+        if isinstance(base := record.get("base"), dict) and "path" in base:
+            record["base"] = {**base, "path": Path(str(base["path"])).name}
+        return {**record, "trained_on": list(dict.fromkeys([*record.get("trained_on", ()), *seen_by_base(run.record)]))}
     try:
         released = json.loads((folder / "manifest.json").read_bytes())["training"]
     except (OSError, ValueError, TypeError, KeyError):
