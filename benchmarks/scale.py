@@ -119,6 +119,9 @@ STEPS: dict[str, Step] = {
     "search": search,
     "IndexFlatL2 (in memory)": flat,
 }
+MEASURED = list(STEPS)[2:]
+TEXTUAL = {*MEASURED[:3]}
+"""Steps that need a corpus.jsonl."""
 
 
 def measured(step: str, folder: Path, documents: int, count: int) -> tuple[float, float]:
@@ -130,27 +133,29 @@ def measured(step: str, folder: Path, documents: int, count: int) -> tuple[float
     return float(seconds), float(peak)
 
 
-def rows(folder: Path, sizes: list[int], count: int, fits: int) -> Iterator[list[str]]:
-    """A line of the table as each step ends."""
+def rows(folder: Path, sizes: list[int], count: int, fits: int, chosen: list[str]) -> Iterator[list[str]]:
+    """A line of the table as each chosen step ends."""
     build_seconds, _ = measured("build", folder, max(sizes), count)
     click.echo(f"vectors of {max(sizes):,} documents written in {build_seconds:,.0f} s", err=True)
     for documents in sizes:
-        measured("write", folder, documents, count)
-        for step in list(STEPS)[2:]:
+        if {*chosen} & TEXTUAL:
+            measured("write", folder, documents, count)
+        for step in chosen:
             if step.startswith("IndexFlatL2") and documents > fits:
                 continue
             seconds, peak = measured(step, folder, documents, count)
             yield [f"{documents:,}", step, f"{seconds:,.2f}", f"{peak:,.0f}", f"{seconds / documents * 1e6:,.2f}"]
-        (folder / f"corpus-{documents}.jsonl").unlink()
-        shutil.rmtree(folder / "cache")
+        (folder / f"corpus-{documents}.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(folder / "cache", ignore_errors=True)
 
 
 @click.command()
 @click.option("--documents", default="1000000,5000000,15000000", show_default=True, help="Sizes, commas between.")
 @click.option("--queries", "count", default=1000, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where there is room (default: the temporary folder).")
+@click.option("--only", multiple=True, type=click.Choice(MEASURED), help="This step; may be repeated (default: all).")
 @click.option("--step", type=click.Choice(list(STEPS)), help="One step alone, as the others are run.", hidden=True)
-def main(documents: str, count: int, folder: Path | None, step: str | None) -> None:
+def main(documents: str, count: int, folder: Path | None, only: tuple[str, ...], step: str | None) -> None:
     """Time and peak memory of large corpora."""
     sizes = sorted(int(size) for size in documents.split(","))
     if step and folder:
@@ -166,7 +171,7 @@ def main(documents: str, count: int, folder: Path | None, step: str | None) -> N
         about = machine()
         fits = int(about["memory_bytes"]) // 2 // (4 * DIM)
         table = []
-        for row in rows(Path(made), sizes, count, fits):
+        for row in rows(Path(made), sizes, count, fits, [name for name in MEASURED if name in (only or MEASURED)]):
             click.echo(" | ".join(row), err=True)
             table.append(row)
     click.echo(
