@@ -85,7 +85,7 @@ def points(board: Leaderboard) -> Iterator[Point]:
     """The cells that count, each model that was transformed once in either scope."""
     cells = [cell for cell in board.cells.values() if _counts(cell) and cell.dataset not in board.mixed]
     origins = {(_origin(cell), cell.dataset) for cell in cells if _transform(cell)}
-    for cell in sorted(cells, key=lambda cell: (board.datasets.index(cell.dataset), board.models.index(cell.model))):
+    for cell in sorted(cells, key=lambda cell: board.datasets.index(cell.dataset)):
         panel = cell.get("geometry", "documents")
         geometry = {name: float(panel[name]) for name in FIGURES if isinstance(panel.get(name), int | float)}
         origin, score = _origin(cell), float(cell.score or 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.geometry import DEFINITIONS
+from reports.association import associations, sentence
 from reports.cost import cost
 from reports.evidence import Evidence
 from reports.geometry import geometry
@@ -64,6 +65,9 @@ def _notes(board: Leaderboard) -> Iterable[str]:
     if any(cell.get("geometry", "documents") for cell in cells):
         yield f"Isotropy: {DEFINITIONS['isotropy']}; l are the eigenvalues of the vectors' covariance."
         yield f"Its ceiling: {DEFINITIONS['isotropy_ceiling']}."
+        found = associations(board)
+        if any(one.units > 1 for one in found):
+            yield sentence(found)
     for ties in {cell.get("manifest", "ties"): None for cell in cells if cell.get("manifest", "ties")}:
         yield f"Order of documents: {ties}."
     for dataset in (*board.datasets, *board.partial_datasets):
