@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.options import plugin_option, results_option
+
 if TYPE_CHECKING:
     from reports.claims import Claims
     from reports.claims_file import Known
@@ -20,13 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("claims")
 @click.argument("file", metavar="FILE.toml|NAME")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @click.option(
     "--model",
     "mapped",
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     help="What the file calls NAME is LABEL in the results; several labels for one name are seeds, averaged.",
 )
 @click.option("--all", "everything", is_flag=True, help="List expected values that were not measured one by one.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context
 def command(

@@ -7,18 +7,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import results_option
 from reports.leaderboard import MEASURE
 
 
 @click.command("compare")
 @click.argument("models", nargs=-1, metavar="MODEL MODEL ...")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
 @click.option("--measure", default=MEASURE, show_default=True, help="One of the measures that the results hold.")
 @click.option(

@@ -7,15 +7,11 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import results_option
+
 
 @click.command("correlate")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @click.option("--suite", help="Only this suite's datasets.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(results: Path, suite: str | None, as_json: bool) -> None:

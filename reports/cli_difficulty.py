@@ -7,17 +7,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import results_option
+
 
 @click.command("difficulty")
 @click.option("-m", "--model", "models", multiple=True, help="A row of `harness report`; may be repeated.")
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the risk-coverage curves.")
 @click.pass_context
 def command(

@@ -8,16 +8,11 @@ from pathlib import Path
 import click
 
 from harness import UserError, hookimpl
+from harness.cli.options import results_option
 
 
 @click.command("export")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @click.option(
     "--format",
     "form",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import hookimpl
+from harness.cli.options import plugin_option, results_option
 from reports.cli_claims import command as claims
 from reports.cli_compare import command as compare
 from reports.cli_correlate import command as correlate
@@ -23,13 +24,7 @@ FORMS = ("markdown", "latex", "html", "json", "csv")
 
 
 @click.command("report")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @click.option(
     "--format",
     "form",
@@ -45,7 +40,7 @@ FORMS = ("markdown", "latex", "html", "json", "csv")
 @click.option("--suite", help="Only this suite's datasets, all of them, with its average.")
 @click.option("--baseline", metavar="MODEL", help="Mark what differs from this model beyond chance.")
 @click.option("--seeds", is_flag=True, help="Training runs that differ in their seed alone as one row, their mean.")
-@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
 def report(

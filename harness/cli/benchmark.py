@@ -20,6 +20,7 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    results_option,
     search_limits,
     search_options,
 )
@@ -69,13 +70,7 @@ if TYPE_CHECKING:
     help="Its search parameters, as in nprobe=16; one for all, or one for each --index in order.",
 )
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
 @offline_option
 @plugin_option

@@ -20,6 +20,7 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    results_option,
 )
 from harness.spec import UserError
 from harness.store import Result, ResultStore
@@ -33,7 +34,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--model", "-m", "label", help="What the row is called.")
 @click.option("-d", "--dataset", "dataset", shell_complete=completing("datasets"), help="What the run was made on.")
 @click.option("--trained-on", multiple=True, help="A dataset whose judgements the model saw; its cell is in-domain.")
-@click.option("--results", type=FILE, default=Path("results"), show_default=True, help="Where results are kept.")
+@results_option
 @dataset_options
 @offline_option
 @plugin_option

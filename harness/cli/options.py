@@ -27,6 +27,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too."
 )
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where results are kept.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 offline_option = click.option(
     "--offline", is_flag=True, envvar=["HARNESS_OFFLINE", "HF_HUB_OFFLINE"], help="Never open a connection."

@@ -22,6 +22,7 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    results_option,
     search_limits,
     search_options,
 )
@@ -63,13 +64,7 @@ GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore"
 )
 @dataset_options
 @search_options
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where results are kept.",
-)
+@results_option
 @offline_option
 @plugin_option
 @json_option
