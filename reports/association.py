@@ -82,10 +82,11 @@ def associations(board: Leaderboard) -> list[Association]:
 
 
 def points(board: Leaderboard) -> Iterator[Point]:
-    """The cells that count, each model that was transformed once in either scope."""
-    cells = [cell for cell in board.cells.values() if _counts(cell) and cell.dataset not in board.mixed]
+    """The cells that count, each model that was transformed once in either scope; of folded seeds their mean alone."""
+    shown = {*board.models}
+    cells = [c for c in board.cells.values() if _counts(c) and c.dataset not in board.mixed and c.model in shown]
     origins = {(_origin(cell), cell.dataset) for cell in cells if _transform(cell)}
-    for cell in sorted(cells, key=lambda cell: board.datasets.index(cell.dataset)):
+    for cell in sorted(cells, key=lambda cell: (board.datasets.index(cell.dataset), board.models.index(cell.model))):
         panel = cell.get("geometry", "documents")
         geometry = {name: float(panel[name]) for name in FIGURES if isinstance(panel.get(name), int | float)}
         origin, score = _origin(cell), float(cell.score or 0)

@@ -14,6 +14,7 @@ import reports.markdown
 from harness.catalog import catalogue
 from harness.significance import mean_interval, rank_intervals
 from harness.spec import UserError
+from reports.association import points
 from reports.evidence import Evidence
 from reports.plugin import render
 from reports.rows import content
@@ -237,6 +238,7 @@ def test_seeds_as_one_row(results: Results) -> None:
     assert kept["seeds"][row] == [f"isotropy:run=1+seed{seed}" for seed in range(3)]
     geometry = rendered(reports.markdown.markdown(report(board)))[0]["Geometry"]
     assert len(geometry.rows) == 9
+    assert {point.unit for point in points(board)} <= {*board.models}, "a seed is no model beside its mean"
 
 
 def test_a_seed_that_is_missing_leaves_no_mean(results: Results) -> None:
