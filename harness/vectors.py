@@ -249,7 +249,7 @@ class Vectors:
 def _widen(values: NDArray[np.floating[Any]], out: NDArray[np.float32]) -> None:
     """Writes the values as float32; torch, where it is loaded, widens float16 ten times as fast as numpy."""
     torch: Any = sys.modules.get("torch")
-    if torch is None or values.dtype != np.float16:
+    if torch is None or values.dtype != np.float16 or not values.flags.writeable:  # which torch warns of
         out[:] = values
     else:
         torch.from_numpy(out).copy_(torch.from_numpy(np.asarray(values)))
