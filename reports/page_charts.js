@@ -97,13 +97,15 @@ function luminance(rgb) {
 
 const heat = { by: "score" };
 function heatMap() {
-  const models = shownModels().filter((model) => data.datasets.some((dataset) => score(cell(model, dataset)) !== null));
-  const datasets = shownDatasets().filter((dataset) => models.some((model) => cell(model, dataset)));
+  // a mean over seeds has no row of its own, but a figure of the leaderboard
+  const scoreOf = (model, dataset) => score(cell(model, dataset)) ?? figure(model, dataset)?.value ?? null;
+  const models = shownModels().filter((model) => data.datasets.some((dataset) => scoreOf(model, dataset) !== null));
+  const datasets = shownDatasets().filter((dataset) => models.some((model) => scoreOf(model, dataset) !== null));
   const values = [];
   for (const dataset of datasets) {
-    const top = Math.max(...models.map((model) => score(cell(model, dataset)) ?? -1));
+    const top = Math.max(...models.map((model) => scoreOf(model, dataset) ?? -1));
     for (const model of models) {
-      const value = score(cell(model, dataset));
+      const value = scoreOf(model, dataset);
       if (value !== null) values.push({ model, dataset, value, heat: heat.by === "score" ? 100 * value : 100 * (value - top), text: fixed(100 * value, 1) });
     }
   }
