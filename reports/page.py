@@ -12,13 +12,14 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.spec import UserError
+from reports.html_tables import html_tables
 from reports.leaderboard import Leaderboard
+from reports.table import Report
 
 if TYPE_CHECKING:
     from reports.evidence import Evidence
@@ -32,19 +33,19 @@ def page(
     board: Leaderboard,
     evidence: Evidence | None,
     *,
-    told: Mapping[str, Any] | None = None,
+    report: Report | None = None,
     runs: Path | None = None,
     suite: str = "",
 ) -> str:
     """The whole page; UserError without the extra ``page``.
 
-    Per-query scores need ``evidence``, training curves a folder of ``runs``. ``told`` is the report as JSON (its
-    ``tables`` and ``notes``), for intervals, ranks and marks beside the scores.
+    Per-query scores need ``evidence``, training curves a folder of ``runs``. From the ``report`` come intervals, ranks
+    and marks beside the scores, the notes, and the scores as a plain table for readers without JavaScript.
     """
     from reports.page_data import embedded, plain_json
 
     library, version = _library()
-    data, blocks = embedded(board, evidence, told, runs)
+    data, blocks = embedded(board, evidence, report.content() if report else None, runs)
     script = "\n".join(_asset(name) for name in SCRIPTS)
     style = _asset("page.css")
     title = f"Leaderboard: {suite}" if suite else "Retrieval leaderboard"
@@ -53,6 +54,7 @@ def page(
         "title": html.escape(title),
         "style": style,
         "library": library,
+        "tables": html_tables(_scores(report)) if report else "",
         "script": script,
         "data": plain_json({"title": title, "library": version, **data}),
         "blocks": "\n".join(
@@ -60,6 +62,10 @@ def page(
         ),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
+
+
+def _scores(report: Report) -> Report:
+    return Report([table for table in report.tables if table.key.startswith("scores")], report.notes)
 
 
 def _asset(name: str) -> str:

@@ -72,8 +72,7 @@ def report(
         from reports.page import page
         from reports.sections import report as sections
 
-        told = sections(board, evidence, baseline).content()
-        text = page(board, evidence, told=told, runs=runs, suite=suite or "")
+        text = page(board, evidence, report=sections(board, evidence, baseline), runs=runs, suite=suite or "")
     else:
         text = render(board, "json" if as_json else form, evidence, baseline)
     if output:

@@ -25,6 +25,7 @@ from reports.leaderboard import Leaderboard
 from reports.page import page
 from reports.plugin import report
 from reports.rows import content, rows
+from reports.table import Column, Figure, Report, Table
 from tests.browser import CHROMIUM, Browser, browser
 from tests.reports.factory import Results
 
@@ -348,19 +349,19 @@ def test_what_the_report_states_stands_beside_the_scores(
     shown: tuple[Browser, Leaderboard, Path], tmp_path: Path
 ) -> None:
     tab, board, _ = shown
-    columns = ["model", "mean of 3", "95% interval", "alpha"]
+    columns = [Column(name) for name in ("model", "mean of 3", "95% interval", "alpha")]
     cells = [
         [
-            {"text": model, "value": model},
-            {"text": "1 of 3", "value": None, "absence": "incomplete"},
-            {"text": "20.00 to 40.00", "value": [0.2, 0.4]},
-            {"text": "30.00", "value": 0.3, "marks": ["better"]},
+            Figure(model, model),
+            Figure("1 of 3", absence="incomplete"),
+            Figure("20.00 to 40.00", (0.2, 0.4)),
+            Figure("30.00", 0.3, marks=("better",)),
         ]
         for model in board.models
     ]
-    table = {"table": "scores", "columns": [{"name": name} for name in columns], "rows": cells}
+    report = Report([Table("scores", "Scores", [], columns, cells)], [f"A note {EVIL}"])
     file = tmp_path / "stated.html"
-    file.write_text(page(board, None, told={"tables": [table], "notes": [f"A note {EVIL}"]}))
+    file.write_text(page(board, None, report=report))
     tab.open(file)
     heads = tab.run("[...document.querySelectorAll('#leaderboard-table thead th')].map(th => th.innerText.trim())")
     assert heads == ["Model", "mean of 3", "95% interval", *DATASETS]
@@ -368,4 +369,5 @@ def test_what_the_report_states_stands_beside_the_scores(
     assert all("†" in text for text in column(tab, "dataset alpha"))
     assert f"A note {EVIL}" in tab.run("document.querySelector('#notes-list').innerText")
     assert tab.run("document.querySelector('#queries').hidden")
+    assert "30.00" in tab.run("document.querySelector('noscript').textContent"), "for readers without JavaScript"
     assert tab.trouble() == []
