@@ -63,8 +63,10 @@ class Point(NamedTuple):
     geometry: Mapping[str, float]
 
 
-def associations(board: Leaderboard) -> list[Association]:
-    """Every figure, by scope: over all datasets first, then dataset by dataset; only what has any cells.
+def associations(
+    board: Leaderboard, figures: Sequence[str] = tuple(FIGURES), *, each_dataset: bool = True
+) -> list[Association]:
+    """The figures, by scope: over all datasets first, then dataset by dataset; only what has any cells.
 
     Cells count that are whole, finished and have the geometry of their documents: no approximate indexes (whose
     vectors are those of the exact cell), no fusions, no dataset of which the models saw different contents.
@@ -74,9 +76,9 @@ def associations(board: Leaderboard) -> list[Association]:
     for scope in ("models", "transforms"):
         own = [point for point in found if point.scope == scope]
         datasets = list(dict.fromkeys(point.dataset for point in own))
-        for figure in FIGURES if own else ():
+        for figure in figures if own else ():
             made.append(_association(own, scope, figure, None))
-            for dataset in datasets if len(datasets) > 1 else ():
+            for dataset in datasets if each_dataset and len(datasets) > 1 else ():
                 made.append(_association([p for p in own if p.dataset == dataset], scope, figure, dataset))
     return made
 

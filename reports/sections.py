@@ -65,7 +65,7 @@ def _notes(board: Leaderboard) -> Iterable[str]:
     if any(cell.get("geometry", "documents") for cell in cells):
         yield f"Isotropy: {DEFINITIONS['isotropy']}; l are the eigenvalues of the vectors' covariance."
         yield f"Its ceiling: {DEFINITIONS['isotropy_ceiling']}."
-        found = associations(board)
+        found = associations(board, ["isotropy"], each_dataset=False)  # all that the sentence is about
         if any(one.units > 1 for one in found):
             yield sentence(found)
     for ties in {cell.get("manifest", "ties"): None for cell in cells if cell.get("manifest", "ties")}:
