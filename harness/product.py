@@ -116,7 +116,8 @@ class _Coarse:
         import torch
 
         count, dim = queries.shape
-        self._dot, self._shift = dot, 0.0
+        self._dot = dot
+        self._shift: float | None = None
         factors = queries * np.float32(-1 if dot else -2)
         self._asked = torch.ones(count, dim + 3, dtype=torch.bfloat16)
         self._asked[:, :dim] = torch.from_numpy(factors)
@@ -124,7 +125,6 @@ class _Coarse:
         self._lost = _lengths(factors - self._asked[:, :dim].float().numpy())
         self._documents = torch.zeros(step, dim + 3, dtype=torch.bfloat16)
         self._values = torch.empty(count * step, dtype=torch.bfloat16)
-        self._first = True
 
     def __call__(self, documents: Floats) -> tuple[Tile, Doubles]:
         import torch
@@ -139,8 +139,8 @@ class _Coarse:
             lost = max(lost, float(torch.linalg.vector_norm(exact - given, dim=1).max()))
         given = self._documents[:count]
         if not self._dot:
-            if self._first:
-                self._first, self._shift = False, float(squares.mean())
+            if self._shift is None:
+                self._shift = float(squares.mean())
             rest = torch.from_numpy(squares - np.float32(self._shift))
             for place in range(dim, dim + 3):
                 given[:, place] = rest
@@ -157,7 +157,7 @@ class _Coarse:
         `_Plain.error`: products are summed in pairs, whose order and intermediate rounding are the processor's.
         """
         own = self._lost * norm + (self._lengths + self._lost) * lost
-        square = 0.0 if self._dot else norm**2 + self._shift
+        square = 0.0 if self._dot else norm**2 + (self._shift or 0.0)
         found: Doubles = own + 2 * UNIT * (self._asked.shape[1] + 8) * (self._lengths * norm + square)
         return found
 

@@ -128,7 +128,7 @@ def test_the_bounds_hold_and_say_something(n: int, d: int, scale: float, dot: bo
     for one, precise in ((product._Host(queries, n, dot=dot), 1e-4), (product._Coarse(queries, n, dot=dot), 0.02)):
         tile, error = one(vectors)
         found = tile.near(everything, true.size)
-        values = found.value.reshape(true.shape) + getattr(one, "_shift", 0.0)
+        values = found.value.reshape(true.shape) + (getattr(one, "_shift", None) or 0.0)
         rounding = tile.grain * np.abs(found.value.reshape(true.shape))
         assert (np.abs(values - true) <= error[:, None] + rounding).all()
         assert error.max() < precise * np.square(wide).sum(axis=1).max() * 2
