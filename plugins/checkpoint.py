@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from harness import ModelSpec, Option, UserError, hookimpl
 from harness.atomic import sha256_file
@@ -15,9 +15,6 @@ from harness.spec import Options
 from plugins import packed
 from plugins.checkpoint_folder import files_of, folder_of, module_folders
 from plugins.encoder import IMPLEMENTATIONS, Encoder, PackedEncoder, TokenEncoder
-
-if TYPE_CHECKING:
-    pass
 
 OPTIONS: dict[str, Option] = {
     "path": Option(None, "a local sentence-transformers folder"),
