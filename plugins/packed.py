@@ -11,7 +11,7 @@ Matrix products are in the chosen dtype; LayerNorm, softmax and the residual str
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -40,11 +40,16 @@ _EXPECTED = {
 def applies(folder: Path) -> bool:
     """Whether the transformer in a folder is of a family, and in a form, that this module repeats. Reads one file."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-        plain = all(config.get(key, value) == value for key, value in _EXPECTED.items())
-        return config["model_type"] in FAMILIES and plain and not (folder / "adapter_config.json").exists()
+        return (
+            repeats(json.loads((folder / "config.json").read_bytes())) and not (folder / "adapter_config.json").exists()
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def repeats(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a family and a form whose arithmetic is repeated here."""
+    return config["model_type"] in FAMILIES and all(config.get(key, value) == value for key, value in _EXPECTED.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from training.embeddings import Base, BaseEmbeddings
 from training.experiments import Plan
 from training.frozen import Embedded, embed_rows, head_encoder
 from training.head import add_head, check_sizes, head, head_pattern, load_base, projection, save_model
+from training.packed import pack
 from training.rows import Rows, Split, read_rows, split
 from training.run import Run, held, now, read_run
 from training.settings import Settings
@@ -161,6 +162,7 @@ def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Parts:
         layers = head(*projection(torch.from_numpy(vectors), settings.dim, settings.init, settings.seed))  # type: ignore[arg-type]
         if not settings.freeze_base:
             model = add_head(encoder, layers)
+            pack(model)
             return _Parts(model, _encode(model))
         embedded = embed_rows(parted.train, embeddings)
         alone = _head_alone(layers, str(state.device))

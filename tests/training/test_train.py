@@ -33,6 +33,7 @@ from training import train as training_run
 from training import trainer as training_trainer
 from training.embeddings import open_base
 from training.experiments import plans
+from training.packed import pack
 from training.rows import split
 from training.sweep import train_all
 from training.train import Job, train
@@ -108,6 +109,13 @@ def test_each_experiment_learns_and_leaves_a_stock_checkpoint(world: World, tmp_
     after = {name: value for name, value in weights(folder / "checkpoint").items() if name.startswith("checkpoint/")}
     same = [np.array_equal(value, after[f"checkpoint/{name.split('/')[1]}"]) for name, value in before.items()]
     assert all(same) if experiment == "frozen" else not any(same[:3])
+
+
+def test_it_trains_without_padding(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[bool] = []
+    monkeypatch.setattr(training_run, "pack", lambda model: packed.append(pack(model)))
+    train(world.plan("baseline", epochs=1, limit=40), world.job(tmp_path))
+    assert packed == [True]
 
 
 def test_bfloat16_trains_on_a_processor_too(world: World, tmp_path: Path) -> None:
