@@ -4,9 +4,10 @@ Under a name of the home's (vectors/MODELKEY/ROLE/KEY) the store holds NAME.json
 the checksum and size of its data, and the data as NAME.SHA256.npy. The data is put first and the record last, and data
 is named by its content, so neither a kill nor two writers at once leave a record that points at anything but its data.
 
-A store that cannot be reached at the start is the user's to mend. One that fails later is left alone for `REST` seconds
-at a time: work goes on at home, and what could not be published is remembered there ($HARNESS_HOME/unpublished) until
-a run can. Trade-off accepted: nothing is ever deleted there, so damaged data stays beside what replaces it.
+A store that cannot be reached at the start is the user's to mend. One that fails later is left alone for `REST`
+seconds, then for twice as long and so on: work goes on at home, and what could not be published is remembered there
+($HARNESS_HOME/unpublished) until a run can. Trade-off accepted: nothing is ever deleted there, so damaged data stays
+beside what replaces it.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Shared:
         self._objects = open_objects(url)
         self._marks = home / "unpublished" / content_key(url)[:16]
         self._known: dict[str, set[str]] = {}
-        self._lock = threading.Lock()
-        self._resting_until = 0.0
+        self._lock, self._listing = threading.Lock(), threading.Lock()
+        self._resting_until, self._failures = 0.0, 0
+        self._told: set[str] = set()
         self._read_only = not self._objects.writable
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -76,6 +78,7 @@ class Shared:
 
         UserError where it cannot be reached or read, or is of another version.
         """
+        self.progress(f"asking the store {self.url}", 0, 0)
         try:
             found = _opened(self._tried(lambda: self._objects.read(f"{MARKER}.json", MOST_RECORD)))
             stated = found.content.get("format") if found else None
@@ -122,7 +125,10 @@ class Shared:
         return found
 
     def damaged(self, name: str) -> None:
-        """Says that an object is not what it should be."""
+        """Says, once, that an object is not what it should be."""
+        if name in self._told:
+            return
+        self._told.add(name)
         self.note(f"{name} in the store {self.url} is damaged; what it held is made again and replaces it")
 
     def mark(self, name: str) -> None:
@@ -158,12 +164,13 @@ class Shared:
         folder, _, last = name.rpartition("/")
         if self._read_only or self._resting():
             return
-        with self._lock:
-            if folder not in self._known:
-                try:
+        try:
+            with self._listing:
+                if folder not in self._known:
                     self._known[folder] = self._tried(lambda: self._objects.names(folder))
-                except Exception as error:
-                    return self._rest(error)
+        except Exception as error:
+            return self._rest(error)
+        with self._lock:
             absent = f"{last}.json" not in self._known[folder]
             self._known[folder].add(f"{last}.json")
         if absent:
@@ -200,22 +207,30 @@ class Shared:
         return None
 
     def _tried(self, action: Callable[[], T]) -> T:
-        """The action's outcome, after some patience with whatever may pass."""
-        for wait in WAITS:
+        """The action's outcome, after some patience with what may pass; none while the store has failed of late."""
+        for wait in () if self._failures else WAITS:
             try:
                 return action()
             except (FileNotFoundError, PermissionError, NotADirectoryError):
                 raise
             except Exception:
                 time.sleep(wait * random.uniform(0.5, 1.5))
-        return action()
+        found = action()
+        self._failures = 0
+        return found
 
     def _resting(self) -> bool:
         return time.monotonic() < self._resting_until
 
     def _rest(self, error: Exception) -> None:
-        if not self._resting():
-            self._resting_until = time.monotonic() + REST
+        """Leaves the store alone for a while, twice as long after every further failure; told at the first."""
+        with self._lock:
+            if self._resting():
+                return
+            self._resting_until = time.monotonic() + REST * 2 ** min(self._failures, 6)
+            self._failures += 1
+            first = self._failures == 1
+        if first:
             self.note(
                 f"the store {self.url} fails ({_reason(error)}); work goes on without it, what is made is kept in "
                 f"{self.home} and published later"

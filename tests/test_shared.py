@@ -165,10 +165,10 @@ def test_no_flipped_bit_and_no_cut_is_ever_taken_over(suffix: str, tmp_path: Pat
     [path] = (tmp_path / "store" / "vectors" / "model" / "document").glob(f"{KEYS[0]}*{suffix}")
     whole = path.read_bytes()
     spoilt = [_flip(whole, at) for at in range(len(whole))] + [whole[:at] for at in range(0, len(whole), 7)]
-    for number, bad in enumerate([*spoilt, whole + b" x"], 1):
+    for bad in [*spoilt, whole + b" x"]:
         path.write_bytes(bad)
         assert two.store().get(KEYS[0]) is None
-        assert len(two.notes) == number
+    assert len(two.notes) == 1
     assert "is damaged; what it held is made again and replaces it" in two.notes[0]
     two.store().put(KEYS[0], vectors(KEYS[0]), 1.5, 7)
     assert Home(tmp_path / "three", str(tmp_path / "store")).store().get(KEYS[0]) is not None
@@ -211,7 +211,7 @@ def test_what_passes_is_waited_for(bucket: type[Bucket], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("first", range(8))
 def test_a_store_that_fails_later_costs_nothing(first: int, bucket: type[Bucket], tmp_path: Path) -> None:
-    """From its n-th write on nothing gets through: work goes on, readers see whole shards or none, a later run mends."""
+    """From its n-th write on nothing gets through: work goes on, readers see whole shards, a later run mends."""
     one, two = (Home(tmp_path / name, "s3://bucket/p") for name in ("one", "two"))
     bucket.before = failing("write", first=first)
     one.fill()
@@ -414,7 +414,7 @@ def test_two_writers_of_a_key_with_other_bytes_leave_a_whole_shard(tmp_path: Pat
         "from harness.vectors import VectorStore\nhome, url, value, *keys = sys.argv[1:]\n"
         "shared = open_shared(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
         "store = VectorStore(Path(home), 'model', 'document', shared=shared)\n"
-        "for _ in range(20):\n    for key in keys:\n        store.put(key, np.full((5, 3), value, np.float32), 1.0, 1)\n"
+        "for key in keys * 20:\n    store.put(key, np.full((5, 3), value, np.float32), 1.0, 1)\n"
     )
     url = str(tmp_path / "store")
     words = [[str(tmp_path / value), url, value, *KEYS] for value in "12"]
@@ -501,9 +501,9 @@ def test_two_homes_and_one_store_encode_once(
     for first, second in zip(one, two, strict=True):
         if first.name == "result.json":
             stated = [json.loads(path.read_text()) for path in (first, second)]
-            assert [found.pop("seconds")["encode"] for found in stated][0] >= 0
             for found in stated:
-                del found["command"], found["manifest"]["run"]
+                del found["command"], found["manifest"]["run"], found["seconds"]["search"], found["seconds"]["measure"]
+                found["seconds"].pop("geometry", None)
             assert stated[0] == stated[1]
         elif first.is_file():
             assert first.read_bytes() == second.read_bytes()
