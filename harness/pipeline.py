@@ -23,6 +23,7 @@ from harness.prepared import Prepared
 from harness.recipe import Recipe
 from harness.retrieve import Retrieval, retrieve
 from harness.run import Ranking, rank, run_writer
+from harness.shared import Shared
 from harness.spec import PluginError, Progress, UserError
 from harness.store import SCHEMA, Result, ResultStore, write_per_query
 
@@ -45,6 +46,8 @@ class Settings:
     """Each one a further row for every dense model, held against its exact one."""
     force: bool = False
     offline: bool = False
+    shared: Shared | None = None
+    """The store behind the one at home; None for none."""
     command: str = ""
     progress: Progress = lambda *_: None
 
@@ -67,7 +70,8 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     A user's mistake (UserError) ends it before any work starts where it can be known then; a fault in a plug-in fails
     its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
     """
-    ready = [Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress) for ref in models]
+    common: Any = {"offline": settings.offline, "progress": settings.progress, "shared": settings.shared}
+    ready = [Prepared(ref, settings.home, **common) for ref in models]
     if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:
             for dataset in datasets:

@@ -16,6 +16,7 @@ from harness.composite import Fusion, Reranker, Transform
 from harness.dataset import Dataset
 from harness.encode import encode_collection
 from harness.modelref import ModelRef, missing_extra
+from harness.shared import Shared
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
 from harness.transform import fit, moments, transformed
 from harness.vectors import Vectors, VectorStore
@@ -32,7 +33,13 @@ class Prepared:
     """One model of a benchmark, its members likewise. UserError when an extra or its weights are missing or altered."""
 
     def __init__(
-        self, ref: ModelRef, home: Path, *, offline: bool = False, progress: Progress = lambda *_: None
+        self,
+        ref: ModelRef,
+        home: Path,
+        *,
+        offline: bool = False,
+        progress: Progress = lambda *_: None,
+        shared: Shared | None = None,
     ) -> None:
         if lacking := ref.missing():
             raise UserError(missing_extra(ref.spec.name, lacking, ref.spec.extra))
@@ -45,9 +52,9 @@ class Prepared:
                 ref = ref.replace(path=str(found))
         if ref.spec.repository and not ref.options.get("path"):
             ref = ref.replace(path=str(snapshot.obtain(ref.repository, home, offline=offline, progress=progress)))
-        self.members = [Prepared(each, home, offline=offline, progress=progress) for each in ref.members]
+        self.members = [Prepared(each, home, offline=offline, progress=progress, shared=shared) for each in ref.members]
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
-        self.home, self.progress, self.label = home, progress, self.ref.label
+        self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
             self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
@@ -124,7 +131,8 @@ class Prepared:
 
     def store(self, role: Role) -> VectorStore:
         """Where its vectors are kept."""
-        return VectorStore(self.home, self.ref.own_key, role, self.ref.storage if role == "document" else "float32")
+        storage = self.ref.storage if role == "document" else "float32"
+        return VectorStore(self.home, self.ref.own_key, role, storage, self.shared)
 
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
@@ -166,8 +174,8 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     found: dict[Role, tuple[Vectors, Cost]] = {}
     collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
     for role, (source, cost) in both.items():
-        store, what = VectorStore(model.home, key, role), f"transforming {role} vectors with {model.label}"
-        report = partial(model.progress, what)
+        store = VectorStore(model.home, key, role, shared=model.shared)
+        report = partial(model.progress, f"transforming {role} vectors with {model.label}")
         shards = transformed(source, affine, store, collections[role], similarity, report)
         vectors = Vectors.open(store, shards, normalise=similarity == "cosine")
         found[role] = vectors, Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)

@@ -19,6 +19,7 @@ from harness.clock import Clock
 from harness.composite import Scored
 from harness.dataset import Dataset
 from harness.prepared import Prepared
+from harness.shared import Shared
 from harness.spec import Hits, PluginError, Query
 from harness.vectors import Vectors, VectorStore
 
@@ -29,8 +30,8 @@ PAIRS = 6400
 class ScoreStore(VectorStore):
     """The parts of one reranker."""
 
-    def __init__(self, home: Path, reranker_key: str) -> None:
-        super().__init__(home, reranker_key, "document")
+    def __init__(self, home: Path, reranker_key: str, shared: Shared | None = None) -> None:
+        super().__init__(home, reranker_key, "document", shared=shared)
         self.folder = home / "reranked" / reranker_key[:32]
 
 
@@ -46,7 +47,7 @@ def rerank(
         counts: gets pairs and rerank_tokens.
         clock: gets the seconds that stored parts once took.
     """
-    store, depth = ScoreStore(model.home, model.ref.own_key), model.reranker.depth
+    store, depth = ScoreStore(model.home, model.ref.own_key, model.shared), model.reranker.depth
     store.sweep()
     paired = zip(dataset.queries, firsts, strict=True)
     while part := list(islice(paired, max(1, PAIRS // depth))):

@@ -19,12 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
+from harness.replica import Replica
+from harness.shared import Shared
 from harness.spec import Role, Similarity, Storage, UserError
 
 SHARD_ROWS = 4096
@@ -76,15 +78,24 @@ class Shard:
 class VectorStore:
     """The shards of one model and role. Those in float16 are made from float32 ones where these are stored."""
 
-    def __init__(self, home: Path, model_key: str, role: Role, storage: Storage = "float32") -> None:
+    def __init__(
+        self, home: Path, model_key: str, role: Role, storage: Storage = "float32", shared: Shared | None = None
+    ) -> None:
         self.folder = home / "vectors" / model_key[:32] / (role if storage == "float32" else f"{role}-{storage}")
         self.storage = storage
-        self._wider = None if storage == "float32" else VectorStore(home, model_key, role)
+        self.shared = shared
+        self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
         self._intact: dict[str, Shard] = {}
 
     def get(self, key: str) -> Shard | None:
-        """The shard's record if its file is whole and matches its checksum; a damaged shard is as good as absent."""
+        """The shard's record if its file is whole and matches its checksum; a damaged shard is as good as absent.
+
+        One that is not here is taken over from the shared store, if there is one and has it.
+        """
         found = self._stored(key)
+        if found is not None:
+            self._replica.offer(key)
+        found = found or self._taken_over(key)
         if found is None and self._wider is not None and (wide := self._wider.get(key)) is not None:
             array = np.load(self._wider.folder / f"{key}.npy", allow_pickle=False)
             found = self.put(key, array, wide.seconds, wide.tokens)
@@ -95,15 +106,43 @@ class VectorStore:
             try:
                 shard = Shard(**json.loads((self.folder / f"{key}.json").read_bytes()))
                 data = (self.folder / f"{key}.npy").read_bytes()
-                if hashlib.sha256(data).hexdigest() != shard.sha256:
-                    return None
-                array = np.load(io.BytesIO(data), allow_pickle=False)
-                if (key, *array.shape, array.dtype) != (shard.key, shard.rows, shard.dim, self.storage):
-                    return None
             except (OSError, ValueError, TypeError):
+                return None
+            if not self._sound(key, shard, data):
                 return None
             self._intact[key] = shard
         return self._intact[key]
+
+    def _sound(self, key: str, shard: Shard, data: bytes) -> bool:
+        """Whether these bytes are the vectors that the record speaks of."""
+        if hashlib.sha256(data).hexdigest() != shard.sha256:
+            return False
+        try:
+            array = np.load(io.BytesIO(data), allow_pickle=False)
+        except (OSError, ValueError, TypeError):
+            return False
+        return (key, *array.shape, array.dtype) == (shard.key, shard.rows, shard.dim, self.storage)
+
+    def _taken_over(self, key: str) -> Shard | None:
+        """The shard from the shared store, examined like one that was made here, and kept here from now on."""
+
+        def examined(content: dict[str, Any], data: bytes) -> Shard | None:
+            shard = Shard(**content)
+            whole = self._sound(key, shard, data) and np.isfinite(np.load(io.BytesIO(data), allow_pickle=False)).all()
+            return shard if whole else None
+
+        found = self._replica.shard(key, examined)
+        return self._keep(*found) if found is not None else None
+
+    @property
+    def _replica(self) -> Replica:
+        return Replica(self.shared, self.folder)
+
+    def _keep(self, shard: Shard, data: bytes) -> Shard:
+        write_file(self.folder / f"{shard.key}.npy", lambda stream: stream.write(data))
+        write_json(self.folder / f"{shard.key}.json", asdict(shard))
+        self._intact[shard.key] = shard
+        return shard
 
     def records(self) -> Iterator[Shard]:
         """The record of every shard there is, its vectors neither read nor checked."""
@@ -128,26 +167,25 @@ class VectorStore:
         np.save(buffer, kept, allow_pickle=False)
         data = buffer.getvalue()
         shard = Shard(key, len(vectors), vectors.shape[1], hashlib.sha256(data).hexdigest(), round(seconds, 6), tokens)
-        write_file(self.folder / f"{key}.npy", lambda stream: stream.write(data))
-        write_json(self.folder / f"{key}.json", asdict(shard))
-        self._intact[key] = shard
-        return shard
+        with self._replica.publishing(key):
+            return self._keep(shard, data)
 
     def write_list(self, collection: str, shards: Sequence[Shard], similarity: Similarity) -> None:
         """Records which shards make up a collection, so that neither its texts nor the model are needed to know."""
         listed = {"similarity": similarity, "shards": [[s.key, s.rows] for s in shards]}
-        write_json(self.folder / f"list-{collection}.json", listed)
+        name = f"list-{collection}"
+        with self._replica.publishing(name):
+            write_json(self.folder / f"{name}.json", listed)
 
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
         """The shards of a collection and how they are compared; None unless every shard is there and intact."""
-        try:
-            listed = json.loads((self.folder / f"list-{collection}.json").read_bytes())
-            shards = [self.get(key) for key, _ in listed["shards"]]
-            similarity: Similarity = listed["similarity"]
-        except (OSError, ValueError, KeyError, TypeError):
+        listed = self._replica.listed(f"list-{collection}")
+        if listed is None:
             return None
+        keys, similarity = listed
+        shards = list(self._replica.each(self.get, keys))
         whole = [s for s in shards if s is not None]
-        return (whole, similarity) if len(whole) == len(shards) and similarity in get_args(Similarity) else None
+        return (whole, similarity) if len(whole) == len(shards) else None
 
 
 class Vectors:

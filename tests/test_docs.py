@@ -374,6 +374,14 @@ def test_the_page_on_comparing_works(workplace: Place) -> None:
     assert "## Queries that moved most" in done.stdout
 
 
+def test_the_page_on_the_store_works(workplace: Place) -> None:
+    [lines] = [commands(block) for block in documented("sh", pages=[ROOT / "docs" / "store.md"])]
+    for line in lines:
+        done = workplace.type(line)
+        assert done.returncode == 0, done.stderr
+    assert len(list((workplace.folder / "path/to/store").rglob("*.npy"))) == 2  # documents and queries
+
+
 @pytest.mark.parametrize("line", [line for line in HARNESS if absent(line)])
 def test_commands_that_need_a_network_say_so_without_one(line: str, workplace: Place) -> None:
     done = workplace.type(line)

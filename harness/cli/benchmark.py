@@ -71,6 +71,12 @@ if TYPE_CHECKING:
 )
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
 @results_option
+@click.option(
+    "--store",
+    envvar="HARNESS_STORE",
+    metavar="URL",
+    help="Folder or URL (s3://, gs://, az://, https://, file://) that machines share vectors in.",
+)
 @click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
 @offline_option
 @plugin_option
@@ -90,6 +96,7 @@ def command(
     searches: tuple[str, ...],
     measures: str | None,
     results: Path,
+    store: str | None,
     force: bool,
     offline: bool,
     plugins: tuple[Path, ...],
@@ -103,6 +110,7 @@ def command(
     from harness.measure import MEASURES, measure_names
     from harness.named import open_all
     from harness.pipeline import Settings, benchmark
+    from harness.shared import open_shared
     from harness.store import ResultStore
 
     registry = state.registry(plugins)
@@ -114,6 +122,7 @@ def command(
             _note(f"--index is for dense models; {ref.label} is searched as ever")
     cells = []
     with progress_bar() as progress:
+        shared = open_shared(store, state.made_home, _note, progress, offline=offline) if store else None
         opened = open_all(
             datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
         )
@@ -127,6 +136,7 @@ def command(
             indexes=recipes,
             force=force,
             offline=offline,
+            shared=shared,
             command=state.command,
             progress=progress,
         )
@@ -134,6 +144,8 @@ def command(
             cells.append(cell)
             if cell.status == "failed":
                 click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+        if shared:
+            shared.settle()
     if as_json:
         print_json(
             [

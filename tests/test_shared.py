@@ -1,0 +1,516 @@
+"""The store that machines share: taken over whole or not at all, healed when damaged, and never in the way of work."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from harness.atomic import content_key
+from harness.shared import Record, Shared, _sealed, open_shared
+from harness.spec import UserError
+from harness.vectors import Shard, VectorStore
+from tests.conftest import ROOT
+
+fsspec = pytest.importorskip("fsspec", reason="URLs need fsspec (the store extra)")
+from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
+
+REGISTRY = sys.modules["fsspec.registry"]._registry  # type: ignore[attr-defined]
+KEYS = [content_key(number) for number in range(3)]
+COLLECTION = content_key("collection")
+
+
+class Bucket(MemoryFileSystem):  # type: ignore[misc]
+    """Objects in memory, behind whatever a test puts between."""
+
+    protocol = "s3"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    before: ClassVar[Callable[[str, str], None]]
+    """Called with operation and path; may raise."""
+    alter: ClassVar[Callable[[bytes], bytes]]
+    """What becomes of bytes on the way here."""
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + str(path).partition("://")[2].strip("/") if "://" in str(path) else str(path).rstrip("/")
+
+    def cat_file(self, path: str, start: Any = None, end: Any = None, **more: Any) -> bytes:
+        type(self).before("read", path)
+        return type(self).alter(super().cat_file(path, start, end, **more))
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> None:
+        type(self).before("write", path)
+        super().pipe_file(path, value, mode, **more)
+
+    def ls(self, path: str, detail: bool = True, **more: Any) -> Any:
+        type(self).before("list", path)
+        return super().ls(path, detail, **more)
+
+
+@pytest.fixture(autouse=True)
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
+    """An empty bucket in the place of S3, and no patience."""
+    monkeypatch.setitem(REGISTRY, "s3", Bucket)
+    monkeypatch.setattr("harness.shared.WAITS", (0.0, 0.0, 0.0))
+    Bucket.before, Bucket.alter = staticmethod(lambda *_: None), staticmethod(lambda data: data)  # type: ignore[assignment]
+    yield Bucket
+    Bucket.store.clear()
+    Bucket.pseudo_dirs[:] = [""]
+    MemoryFileSystem.store.clear()
+
+
+class Home:
+    """A $HARNESS_HOME with the shared store behind it."""
+
+    def __init__(self, folder: Path, url: str, **how: Any) -> None:
+        self.folder, self.notes = folder, list[str]()
+        folder.mkdir(exist_ok=True)
+        self.shared = open_shared(url, folder, self.notes.append, lambda *_: None, **how)
+
+    def store(self, **how: Any) -> VectorStore:
+        return VectorStore(self.folder, "model", "document", shared=self.shared, **how)
+
+    def fill(self) -> None:
+        store = self.store()
+        store.write_list(COLLECTION, [store.put(key, vectors(key), 1.5, 7) for key in KEYS], "cosine")
+
+    def files(self) -> dict[str, bytes]:
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
+    @property
+    def pending(self) -> int:
+        return sum(name.startswith("unpublished/") for name in self.files())
+
+
+def vectors(key: str) -> np.ndarray:
+    return np.random.default_rng(int(key[:8], 16)).standard_normal((5, 3)).astype(np.float32)
+
+
+def failing(*operations: str, error: Exception = OSError("the cable is cut"), first: int = 0) -> Any:  # noqa: B008
+    """Raises at every call of these operations from the first on."""
+    calls = iter(range(10**6))
+    number = {"at": 0}
+
+    def before(operation: str, path: str) -> None:
+        if operation in operations:
+            number["at"] = next(calls)
+            if number["at"] >= first:
+                raise error
+
+    return staticmethod(before)
+
+
+@pytest.fixture(params=["folder", "file", "memory", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    kinds = {"folder": str(tmp_path / "store"), "file": f"file://{tmp_path}/store"}
+    return kinds.get(request.param, f"{request.param}://bucket/some/prefix")
+
+
+def test_a_second_home_takes_everything_over_byte_for_byte(url: str, tmp_path: Path) -> None:
+    one = Home(tmp_path / "one", url)
+    one.fill()
+    two = Home(tmp_path / "two", url)
+    found = two.store().read_list(COLLECTION)
+    assert found is not None
+    assert [shard.key for shard in found[0]] == KEYS
+    assert found[1] == "cosine"
+    assert one.files() == two.files() != {}
+    assert (one.shared.published, two.shared.received, two.shared.published) == (4, 3, 0)
+    assert one.notes == two.notes == []
+    for key in KEYS:
+        np.testing.assert_array_equal(np.load(two.store().folder / f"{key}.npy"), vectors(key))
+
+
+def test_float16_comes_from_the_shared_float32(url: str, tmp_path: Path) -> None:
+    Home(tmp_path / "one", url).fill()
+    two, three = Home(tmp_path / "two", url), Home(tmp_path / "three", url)
+    assert two.store(storage="float16").get(KEYS[0]) is not None
+    assert three.store(storage="float16").get(KEYS[0]) is not None
+    assert three.shared.received == 1  # the narrow one alone
+    narrow = np.load(three.store(storage="float16").folder / f"{KEYS[0]}.npy")
+    np.testing.assert_array_equal(narrow, vectors(KEYS[0]).astype(np.float16))
+
+
+def test_what_a_home_has_from_before_is_published_when_used(url: str, tmp_path: Path) -> None:
+    alone = VectorStore(tmp_path / "one", "model", "document")
+    alone.write_list(COLLECTION, [alone.put(key, vectors(key), 1.5, 7) for key in KEYS], "dot")
+    one = Home(tmp_path / "one", url)
+    for _ in range(2):  # once is enough
+        assert one.store().read_list(COLLECTION) is not None
+        assert one.shared.published == 4
+    two = Home(tmp_path / "two", url)
+    assert two.store().read_list(COLLECTION) is not None
+    assert two.files() == one.files()
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npy"])
+def test_no_flipped_bit_and_no_cut_is_ever_taken_over(suffix: str, tmp_path: Path) -> None:
+    one = Home(tmp_path / "one", str(tmp_path / "store"))
+    one.fill()
+    two = Home(tmp_path / "two", str(tmp_path / "store"))
+    [path] = (tmp_path / "store" / "vectors" / "model" / "document").glob(f"{KEYS[0]}*{suffix}")
+    whole = path.read_bytes()
+    spoilt = [_flip(whole, at) for at in range(len(whole))] + [whole[:at] for at in range(0, len(whole), 7)]
+    for bad in [*spoilt, whole + b" x"]:
+        path.write_bytes(bad)
+        assert two.store().get(KEYS[0]) is None
+    assert len(two.notes) == 1
+    assert "is damaged; what it held is made again and replaces it" in two.notes[0]
+    two.store().put(KEYS[0], vectors(KEYS[0]), 1.5, 7)
+    assert Home(tmp_path / "three", str(tmp_path / "store")).store().get(KEYS[0]) is not None
+
+
+def test_a_damaged_list_or_marker_is_made_again(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    Home(tmp_path / "one", url).fill()
+    for path in (tmp_path / "store").rglob("*.json"):
+        path.write_bytes(_flip(path.read_bytes(), 20))
+    two = Home(tmp_path / "two", url)
+    assert two.store().read_list(COLLECTION) is None
+    two.fill()
+    assert Home(tmp_path / "three", url).store().read_list(COLLECTION) is not None
+
+
+def test_damage_on_the_way_is_asked_for_again(bucket: type[Bucket], tmp_path: Path) -> None:
+    Home(tmp_path / "one", "s3://bucket/p").fill()
+    two = Home(tmp_path / "two", "s3://bucket/p")
+    reads = iter(range(100))
+    bucket.alter = staticmethod(lambda data: data if next(reads) % 2 else data[: len(data) // 2])  # type: ignore[assignment]
+    assert two.store().get(KEYS[0]) is not None
+    assert two.notes == []
+
+
+def test_what_passes_is_waited_for(bucket: type[Bucket], tmp_path: Path) -> None:
+    calls: Counter[tuple[str, str]] = Counter()
+
+    def before(operation: str, path: str) -> None:
+        calls[operation, path] += 1
+        if calls[operation, path] % 4:  # three of four are turned away
+            raise OSError("503 Slow Down")
+
+    bucket.before = staticmethod(before)  # type: ignore[assignment]
+    one, two = Home(tmp_path / "one", "s3://bucket/p"), Home(tmp_path / "two", "s3://bucket/p")
+    one.fill()
+    assert two.store().read_list(COLLECTION) is not None
+    assert one.notes == two.notes == []
+
+
+@pytest.mark.parametrize("first", range(8))
+def test_a_store_that_fails_later_costs_nothing(first: int, bucket: type[Bucket], tmp_path: Path) -> None:
+    """From its n-th write on nothing gets through: work goes on, readers see whole shards, a later run mends."""
+    one, two = (Home(tmp_path / name, "s3://bucket/p") for name in ("one", "two"))
+    bucket.before = failing("write", first=first)
+    one.fill()
+    published = first // 2 if first < 7 else 4
+    assert (one.shared.published, one.pending) == (published, 4 - published)
+    assert len(one.notes) == (first < 7)
+    assert all("the cable is cut" in note and "work goes on without it" in note for note in one.notes)
+    bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
+    assert [two.store().get(key) is not None for key in KEYS] == [number < first // 2 for number in range(3)]
+    assert two.notes == []
+    assert VectorStore(one.folder, "model", "document").read_list(COLLECTION) is not None
+    again = Home(one.folder, "s3://bucket/p")
+    assert (again.pending, again.notes) == (0, [])
+    three = Home(tmp_path / "three", "s3://bucket/p")
+    assert three.store().read_list(COLLECTION) is not None
+    assert three.files() == again.files()
+
+
+def test_reading_failures_leave_the_work_to_the_home(bucket: type[Bucket], tmp_path: Path) -> None:
+    Home(tmp_path / "one", "s3://bucket/p").fill()
+    two = Home(tmp_path / "two", "s3://bucket/p")
+    bucket.before = failing("read", "write", "list")
+    assert two.store().read_list(COLLECTION) is None
+    two.fill()
+    assert VectorStore(two.folder, "model", "document").read_list(COLLECTION) is not None
+    assert two.pending == 4
+    two.shared.settle()
+    assert len(two.notes) == 2  # that it fails, and what is left
+    assert "4 objects are kept" in two.notes[1]
+
+
+def test_a_store_rests_and_is_asked_again(
+    bucket: type[Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Home(tmp_path / "one", "s3://bucket/p").fill()
+    monkeypatch.setattr("harness.shared.REST", 0.0)
+    two = Home(tmp_path / "two", "s3://bucket/p")
+    bucket.before = failing("read")
+    assert two.store().get(KEYS[0]) is None
+    bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
+    assert two.store().get(KEYS[0]) is not None
+
+
+def test_a_store_that_may_only_be_read_is_read(bucket: type[Bucket], tmp_path: Path) -> None:
+    one = Home(tmp_path / "one", "s3://bucket/p")
+    one.fill()
+    bucket.before = failing("write", error=PermissionError("Access Denied"))
+    two = Home(tmp_path / "two", "s3://bucket/p")
+    assert two.store().get(KEYS[0]) is not None
+    for name in ("more", "still more"):
+        two.store().put(content_key(name), vectors(KEYS[0]), 1.0, 1)
+    assert len(two.notes) == 1
+    assert "may only be read (Access Denied)" in two.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("operation", "error", "told"),
+    [
+        ("read", OSError("no route to host"), "cannot be read (no route to host)"),
+        ("read", PermissionError("Forbidden"), "cannot be read (Forbidden)"),
+        ("write", PermissionError("Forbidden"), "cannot be written (Forbidden)"),
+        ("write", FileNotFoundError("no such bucket"), "cannot be written (no such bucket)"),
+        ("read", RuntimeError("Unable to\nlocate credentials"), "cannot be read (Unable to locate credentials)"),
+    ],
+)
+def test_a_store_out_of_reach_at_the_start_is_told_in_one_sentence(
+    operation: str, error: Exception, told: str, bucket: type[Bucket], tmp_path: Path
+) -> None:
+    bucket.before = failing(operation, error=error)
+    with pytest.raises(UserError) as raised:
+        Home(tmp_path / "one", "s3://bucket/p")
+    assert told in str(raised.value)
+    assert "or leave --store away" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://host/x", "plain http"),
+        ("ftp://host/x", "ftp://host/x is no store"),
+        ("ssh://me:secret@host/x", "ssh://host/x is no store"),
+        ("simplecache::s3://b/x", "is no store"),
+        ("s3://b/x::memory://y", "holds more than a place"),
+        ("https://host/x?sig=secret", "https://host/x holds more than a place"),
+        ("s3://id:secret@b/x", "s3://b/x holds more than a place"),
+        ("file://host/x", "names a machine"),
+        ("/nowhere/at/all", "cannot be made"),
+    ],
+)
+def test_what_is_no_store_is_refused(url: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        Home(tmp_path / "one", url)
+    assert told in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_other_formats_and_no_network_are_refused(bucket: type[Bucket], tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "harness-store.json").write_bytes(_sealed(Record({"format": 2}, "", 0)))
+    with pytest.raises(UserError, match="has format 2, this version knows 1"):
+        Home(tmp_path / "one", str(tmp_path / "store"))
+    with pytest.raises(UserError, match="needs the network, which is switched off"):
+        Home(tmp_path / "one", "s3://bucket/p", offline=True)
+    Home(tmp_path / "one", f"file://{tmp_path}/other", offline=True).fill()
+
+
+def test_https_is_read_and_never_written(bucket: type[Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRY, "https", Bucket)
+    with pytest.raises(UserError, match="There is no store at https://bucket/p"):
+        Home(tmp_path / "zero", "https://bucket/p")
+    Home(tmp_path / "one", "s3://bucket/p").fill()
+    bucket.before = failing("write", "list")
+    two = Home(tmp_path / "two", "https://bucket/p")
+    assert two.store().get(KEYS[0]) is not None
+    two.fill()
+    assert (two.notes, two.pending) == ([], 0)
+
+
+def _published(folder: Path, key: str, data: bytes, /, **altered: Any) -> None:
+    """A shard as somebody else's program may publish it: sealed properly, whatever it says."""
+    digest = __import__("hashlib").sha256(data).hexdigest()
+    content = {"key": key, "rows": 5, "dim": 3, "sha256": digest, "seconds": 1.0, "tokens": 1, **altered}
+    place = folder / "vectors" / "model" / "document"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{key}.{digest}.npy").write_bytes(data)
+    (place / f"{key}.json").write_bytes(_sealed(Record(content, digest, len(data))))
+
+
+def _saved(array: np.ndarray, **how: Any) -> bytes:
+    stream = __import__("io").BytesIO()
+    np.save(stream, array, **how)
+    return stream.getvalue()
+
+
+class Bomb:
+    """What unpickling would set off."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("exploded"),)
+
+
+GOOD = _saved(np.ones((5, 3), np.float32))
+HUGE = GOOD.replace(b"(5, 3), }" + b" " * 9, b"(9999999999, 3), }")
+
+
+@pytest.mark.parametrize(
+    ("data", "altered"),
+    [
+        (_saved(np.array([[Bomb()] * 3] * 5), allow_pickle=True), {}),
+        (pickle.dumps(Bomb()), {}),
+        (_saved(np.full((5, 3), np.nan, np.float32)), {}),
+        (_saved(np.ones((5, 3))), {}),
+        (_saved(np.ones((4, 3), np.float32)), {}),
+        (HUGE, {"rows": 9999999999}),
+        (GOOD, {"key": KEYS[1]}),
+        (GOOD, {"seconds": "1"}),
+        (GOOD, {"seconds": -1}),
+        (GOOD, {"tokens": None}),
+        (GOOD, {"more": 1}),
+        (b"", {}),
+    ],
+)
+def test_what_a_stranger_published_is_examined(
+    data: bytes, altered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = Home(tmp_path / "one", str(tmp_path / "store"))
+    _published(tmp_path / "store", KEYS[0], data, **altered)
+    assert one.store().get(KEYS[0]) is None
+    assert len(one.notes) == 1
+    assert "is damaged" in one.notes[0]
+    assert not Path("exploded").exists()
+    assert one.files() == {}
+    _published(tmp_path / "store", KEYS[0], GOOD)
+    assert one.store().get(KEYS[0]) is not None
+
+
+@pytest.mark.parametrize("key", ["../../../../outside", "/outside", "a/b", 7, None])
+def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    root = tmp_path / "deep" / "down" / "store"
+    one = Home(tmp_path / "one", str(root))
+    _published(root, KEYS[0], GOOD)
+    place = root / "vectors" / "model" / "document"
+    listed = {"similarity": "dot", "shards": [[key, 5]]}
+    (place / f"list-{COLLECTION}.json").write_bytes(_sealed(Record(listed, "", 0)))
+    if key == "../../../../outside":  # where it leads from there is another place than where it leads from here
+        _published(root, KEYS[0], GOOD, key=key)
+        for path in place.glob(f"{KEYS[0]}*"):
+            path.rename(root.parent / path.name.replace(KEYS[0], "outside"))
+    assert one.store().read_list(COLLECTION) is None
+    assert all(name.startswith("vectors/model/document/list-") for name in one.files())
+    assert not list(tmp_path.glob("outside*"))
+
+
+def test_two_writers_of_a_key_with_other_bytes_leave_a_whole_shard(tmp_path: Path) -> None:
+    """Records may come in another order than data: whichever is last, it points at its own."""
+    program = (
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.shared import open_shared\n"
+        "from harness.vectors import VectorStore\nhome, url, value, *keys = sys.argv[1:]\n"
+        "shared = open_shared(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
+        "store = VectorStore(Path(home), 'model', 'document', shared=shared)\n"
+        "for key in keys * 20:\n    store.put(key, np.full((5, 3), value, np.float32), 1.0, 1)\n"
+    )
+    url = str(tmp_path / "store")
+    words = [[str(tmp_path / value), url, value, *KEYS] for value in "12"]
+    for value in "12":
+        (tmp_path / value).mkdir()
+    running = [subprocess.Popen([sys.executable, "-c", program, *own], cwd=ROOT) for own in words]
+    reader = Home(tmp_path / "reader", url)
+    while any(process.poll() is None for process in running):
+        fresh = VectorStore(reader.folder, "model", "document", shared=reader.shared)
+        for key in KEYS:
+            if fresh.get(key) is not None:
+                assert len(np.unique(np.load(fresh.folder / f"{key}.npy"))) == 1
+                (fresh.folder / f"{key}.json").unlink()
+    assert [process.returncode for process in running] == [0, 0]
+    assert all(Home(tmp_path / "last", url).store().get(key) for key in KEYS)
+    assert reader.notes == []
+    assert not list((tmp_path / "store").rglob("*.tmp"))
+
+
+def test_a_kill_before_publishing_is_made_good(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    one = Home(tmp_path / "one", url)
+    one.shared.publish = lambda name: None  # type: ignore[method-assign]
+    one.fill()
+    assert one.pending == 4
+    assert Home(one.folder, url).pending == 0
+    assert Home(tmp_path / "two", url).store().read_list(COLLECTION) is not None
+
+
+def test_another_process_gets_a_store_of_its_own(tmp_path: Path) -> None:
+    one = Home(tmp_path / "one", f"file://{tmp_path}/store")
+    copy = pickle.loads(pickle.dumps(one.shared))
+    assert isinstance(copy, Shared)
+    VectorStore(one.folder, "model", "document", shared=copy).put(KEYS[0], vectors(KEYS[0]), 1.0, 1)
+    two = Home(tmp_path / "two", f"file://{tmp_path}/store")
+    assert isinstance(two.store().get(KEYS[0]), Shard)
+
+
+COUNTING = """
+from pathlib import Path
+
+import numpy as np
+
+from harness import ModelSpec, hookimpl
+
+
+class Counting:
+    dim = 8
+
+    def encode(self, texts, *, role):
+        with Path("encoded").open("a") as log:
+            log.write("x" * len(texts))
+        letters = [np.frombuffer(text.encode(), np.uint8) % self.dim for text in texts]
+        return np.asarray([np.bincount(row, minlength=self.dim) for row in letters], np.float32)
+
+
+def load(options):
+    return Counting()
+
+
+@hookimpl
+def harness_models():
+    yield ModelSpec("counting", "dense", f"{__name__}:load", "counts of letters")
+"""
+
+
+@pytest.mark.parametrize("given", ["option", "variable"])
+def test_two_homes_and_one_store_encode_once(
+    given: str, harness: Any, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counting.py").write_text(COUNTING)
+    words = ["--plugin", "counting.py", "-m", "counting", "-m", "center(counting)", "-d", toy, "--storage", "float16"]
+    if given == "variable":
+        monkeypatch.setenv("HARNESS_STORE", "store")
+    for name in ("one", "two"):
+        monkeypatch.setenv("HARNESS_HOME", str(tmp_path / name))
+        more = ["--store", "store"] if given == "option" else []
+        done = harness("benchmark", *words, *more, "--results", f"results-{name}", "--json")
+        assert done.code == 0, done.err
+        assert [cell["cell"] for cell in json.loads(done.out)] == ["ok", "ok"]
+    assert (tmp_path / "encoded").read_text() == "x" * 16  # twelve documents and four queries, once
+    one, two = (sorted((tmp_path / f"results-{name}").rglob("*.*")) for name in ("one", "two"))
+    assert [path.name for path in one if path.is_file()] == ["per_query.parquet", "result.json", "run.trec.gz"] * 2
+    for first, second in zip(one, two, strict=True):
+        if first.name == "result.json":
+            stated = [json.loads(path.read_text()) for path in (first, second)]
+            for found in stated:
+                del found["command"], found["manifest"]["run"], found["seconds"]["search"], found["seconds"]["measure"]
+                found["seconds"].pop("geometry", None)
+            assert stated[0] == stated[1]
+        elif first.is_file():
+            assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_store_that_is_none_ends_the_command(harness: Any, toy: Path) -> None:
+    done = harness("benchmark", "-m", "bm25", "-d", toy, "--store", "http://host/x")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "plain http" in done.err
