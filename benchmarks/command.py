@@ -1,0 +1,66 @@
+"""A contestant that is a command: every round is a process from its start to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class Command:
+    """Runs ``words`` (``{python}`` is this environment's interpreter).
+
+    ``fresh`` are files and folders removed before every round, ``links`` link -> target made again then; ``first``: run
+    once while loading, so that there is something to be reused.
+    """
+
+    def __init__(
+        self,
+        words: list[str],
+        variables: dict[str, str] | None = None,
+        fresh: tuple[str, ...] = (),
+        links: dict[str, str] | None = None,
+        first: bool = False,
+    ) -> None:
+        self.words = [sys.executable if word == "{python}" else word for word in words]
+        self.variables, self.fresh, self.links = variables or {}, fresh, links or {}
+        self.out = ""
+        if first:
+            self.ready()
+            self.work()
+
+    def ready(self) -> None:
+        """What a round must not find goes, what it needs is put there."""
+        for path in map(Path, self.fresh):
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+        for link, target in self.links.items():
+            place = Path(link)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.is_symlink():
+                place.symlink_to(target)
+
+    def work(self) -> None:
+        """The command; RuntimeError with its last words where it fails."""
+        done = subprocess.run(self.words, capture_output=True, text=True, env={**os.environ, **self.variables})
+        if done.returncode:
+            last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+            raise RuntimeError(": ".join([f"status {done.returncode}", *last]))
+        self.out = done.stdout
+
+    def answer(self) -> dict[str, Any]:
+        """nDCG@10, where it printed one as JSON: the harness's list of cells, or an object on its last line."""
+        try:
+            found = json.loads(self.out)
+        except ValueError:
+            lines = self.out.strip().splitlines()
+            found = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+        if isinstance(found, list) and found:
+            found = found[0].get("measures", {})
+        return {"ndcg": found["nDCG@10"]} if isinstance(found, dict) and "nDCG@10" in found else {}
