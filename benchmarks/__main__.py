@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -93,4 +94,5 @@ if __name__ == "__main__":
 
         report.main(*sys.argv[2:])
     else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestants are ended
         main()

@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.worker import die_with_parent
+
 
 class Command:
-    """Runs ``words`` (``{python}`` is this environment's interpreter).
+    """Runs ``words`` (``{python}`` is this environment's interpreter), ``warm`` in the round that does not count.
 
     ``fresh`` are files and folders removed before every round, ``links`` link -> target made again then; ``first``: run
     once while loading, so that there is something to be reused.
@@ -25,8 +27,9 @@ class Command:
         fresh: tuple[str, ...] = (),
         links: dict[str, str] | None = None,
         first: bool = False,
+        warm: list[str] | None = None,
     ) -> None:
-        self.words = [sys.executable if word == "{python}" else word for word in words]
+        self.words, self.lighter = words, warm or words
         self.variables, self.fresh, self.links = variables or {}, fresh, links or {}
         self.out = ""
         if first:
@@ -46,9 +49,18 @@ class Command:
             if not place.is_symlink():
                 place.symlink_to(target)
 
+    def warm(self) -> None:
+        """A lighter command, where there is one."""
+        self._run(self.lighter)
+
     def work(self) -> None:
         """The command; RuntimeError with its last words where it fails."""
-        done = subprocess.run(self.words, capture_output=True, text=True, env={**os.environ, **self.variables})
+        self._run(self.words)
+
+    def _run(self, words: list[str]) -> None:
+        words = [sys.executable if word == "{python}" else word for word in words]
+        environment = {**os.environ, **self.variables}
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, preexec_fn=die_with_parent)
         if done.returncode:
             last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
             raise RuntimeError(": ".join([f"status {done.returncode}", *last]))

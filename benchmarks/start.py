@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from benchmarks.contest import Contest, Contestant, Plan
 from benchmarks.texts import weights
 
@@ -12,6 +14,7 @@ HARNESS = ["{python}", "-m", "harness"]
 def contests(plan: Plan) -> list[Contest]:
     """A help text; a suite reused."""
     model, home = "minilm", plan.work / "start-home"
+    shutil.rmtree(home, ignore_errors=True)
     models = ["-m", "bm25"] if plan.size == "small" else ["-m", "bm25", "-m", model]
     suite = [*HARNESS, "benchmark", *models, "--suite", "demo", "--results", f"{home}/results"]
     reused = {

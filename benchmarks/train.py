@@ -24,7 +24,7 @@ PEER = "sentence-transformers, MNRL"
 
 def contests(plan: Plan) -> list[Contest]:
     """MiniLM; MPNet where the whole is asked for."""
-    model, steps = ("mpnet", 20) if plan.size == "whole" else ("minilm", plan.pick(2, 8, 20))
+    model, steps = ("mpnet", 20) if plan.size == "whole" else ("minilm", plan.pick(2, 6, 20))
     batch = plan.pick(4, BATCH, BATCH)
     file = plan.work / "train.json"
     triplets = _triplets(steps * batch + HELD_OUT)

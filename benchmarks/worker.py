@@ -125,10 +125,15 @@ def serve(orders: IO[str], answers: IO[str]) -> None:
         answers.flush()
 
 
-def main() -> None:
-    """Takes the streams for itself, and dies with its driver even while paused."""
+def die_with_parent() -> None:
+    """Asks Linux to end this process when the one that started it ends, however that ends."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main() -> None:
+    """Takes the streams for itself, and dies with its driver even while paused."""
+    die_with_parent()
     orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(sys.stderr.fileno(), 1)

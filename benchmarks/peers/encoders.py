@@ -30,7 +30,7 @@ class Encoder:
         self.model = self._opened(weights, dtype, backend, threads, Path(exported))
         self.batch = batch
 
-    def _opened(self, weights: str, dtype: str, backend: str, threads: int, exported: Path) -> Any:
+    def _opened(self, weights: str, dtype: str, backend: Any, threads: int, exported: Path) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
 

@@ -114,7 +114,15 @@ def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:
     assert command.answer() == {"ndcg": 0.5}
     with pytest.raises(RuntimeError, match="status 1: FileExistsError"):
         command.work()
-    assert command.words[0] == sys.executable
+
+
+def test_a_command_may_warm_up_on_something_lighter() -> None:
+    script = f"import json, sys; print(json.dumps(dict([('nDCG@10', float(sys.executable == {sys.executable!r}))])))"
+    command = Command(["{python}", "-c", script], warm=["{python}", "-c", "print('warm')"])
+    command.warm()
+    assert command.answer() == {}
+    command.work()
+    assert command.answer() == {"ndcg": 1.0}  # the interpreter is the environment's own
 
 
 @pytest.fixture

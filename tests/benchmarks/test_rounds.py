@@ -67,6 +67,25 @@ def test_who_waits_does_nothing(tmp_path: Path) -> None:
         assert len(diary.read_text()) > len(before)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_nothing_survives_the_driver(tmp_path: Path) -> None:
+    script = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    settings = {"words": ["{python}", "-c", script], "first": True}
+    with Process(Contestant("a", "benchmarks.command:Command", settings), Plan(tmp_path), tmp_path / "log") as one:
+        with pytest.raises(Unable, match="no answer within"):
+            one.load(3)
+        child = int((tmp_path / "pid").read_text())
+    until = time.monotonic() + 10
+    while _runs(child):
+        assert time.monotonic() < until
+
+
+def _runs(process: int) -> bool:
+    """Whether it is there and no corpse that waits for its parent."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 @pytest.mark.parametrize(("where", "rounds"), [("load", 0), ("warm", 0), ("second round", 1)])
 def test_who_fails_is_listed_with_the_reason_and_keeps_what_it_had(where: str, rounds: int, tmp_path: Path) -> None:
     failed, sound = finished(contest(broken(where), diarist("sound", tmp_path)), tmp_path, rounds=3)
