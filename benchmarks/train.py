@@ -43,7 +43,8 @@ def contests(plan: Plan) -> list[Contest]:
             rate=("steps", steps),
             notes=[
                 "rows are made of the embedded dataset, pydocs: a query, its document and another; the same for all",
-                f"held-out loss: softmax over the passages of {HELD_OUT} other triplets, scale 20, after the steps",
+                f"held-out loss: softmax over the passages of {HELD_OUT} other triplets, scale 20, after the steps; "
+                "dropout's draws differ between contestants",
             ],
         )
     ]
