@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.worker import die_with_parent
 
@@ -31,7 +32,7 @@ class Command:
     ) -> None:
         self.words, self.lighter = words, warm or words
         self.variables, self.fresh, self.links = variables or {}, fresh, links or {}
-        self.out = ""
+        self.out, self.peak = "", 0
         if first:
             self.ready()
             self.work()
@@ -60,11 +61,14 @@ class Command:
     def _run(self, words: list[str]) -> None:
         words = [sys.executable if word == "{python}" else word for word in words]
         environment = {**os.environ, **self.variables}
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, preexec_fn=die_with_parent)
-        if done.returncode:
-            last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
-            raise RuntimeError(": ".join([f"status {done.returncode}", *last]))
-        self.out = done.stdout
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(words, stdout=out, stderr=errors, env=environment, preexec_fn=die_with_parent)
+            _, status, usage = os.wait4(process.pid, 0)  # this process's memory; getrusage has all children's largest
+            process.returncode, self.peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+            self.out, said = (_read(stream) for stream in (out, errors))
+        if process.returncode:
+            last = [line for line in said.splitlines() if line.strip()][-1:]
+            raise RuntimeError(": ".join([f"status {process.returncode}", *last]))
 
     def answer(self) -> dict[str, Any]:
         """nDCG@10, where it printed one as JSON: the harness's list of cells, or an object on its last line."""
@@ -76,3 +80,8 @@ class Command:
         if isinstance(found, list) and found:
             found = found[0].get("measures", {})
         return {"ndcg": found["nDCG@10"]} if isinstance(found, dict) and "nDCG@10" in found else {}
+
+
+def _read(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace")

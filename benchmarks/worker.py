@@ -30,8 +30,8 @@ class Task(Protocol):
     """What a contestant's class must offer; making one is the phase ``load``.
 
     It may also have ``note`` (a sentence for below the table), ``ready()`` (done before every round, not timed),
-    ``warm()`` (instead of a whole round that does not count) and ``answer()`` (what was found, not timed, instead of
-    what ``work`` returned).
+    ``warm()`` (instead of a whole round that does not count), ``answer()`` (what was found, not timed, instead of what
+    ``work`` returned) and ``peak`` (bytes of a process that it ran last, which count where they are more).
     """
 
     def work(self) -> dict[str, Any] | None:
@@ -52,13 +52,13 @@ class Worker:
             module, name = target.split(":")
             self._task = getattr(importlib.import_module(module), name)(**settings)
 
-        figures = measured(step)
+        figures = self._measured(step)
         return {**figures, "versions": _versions(packages), "note": str(getattr(self._task, "note", ""))}
 
     def warm(self) -> dict[str, Any]:
         """A round that does not count."""
         self._ready()
-        return measured(getattr(self._task, "warm", self._task.work))
+        return self._measured(getattr(self._task, "warm", self._task.work))
 
     def work(self) -> dict[str, Any]:
         """A round."""
@@ -67,13 +67,17 @@ class Worker:
         def step() -> None:
             self._found = self._task.work()
 
-        return measured(step)
+        return self._measured(step)
 
     def answer(self, path: str) -> dict[str, Any]:
         """Writes what was found."""
         found = self._task.answer() if hasattr(self._task, "answer") else self._found
         np.savez(path, **{name: np.asarray(value) for name, value in (found or {}).items()})
         return {}
+
+    def _measured(self, step: Callable[[], object]) -> dict[str, Any]:
+        figures = measured(step)
+        return {**figures, "peak": max(figures["peak"], getattr(self._task, "peak", 0))}
 
     def _ready(self) -> None:
         getattr(self._task, "ready", lambda: None)()
@@ -95,12 +99,11 @@ def _processor() -> float:
 
 
 def _peak() -> int:
-    """Of this process since the peak was last forgotten, or of its largest child that has ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    """Of this process since the peak was last forgotten."""
     with contextlib.suppress(OSError):
         if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
-            return max(int(found[1]) * 1024, children)
-    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, children)
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _versions(packages: list[str]) -> dict[str, str]:

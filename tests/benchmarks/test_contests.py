@@ -116,6 +116,15 @@ def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:
         command.work()
 
 
+def test_a_commands_memory_is_its_own_not_that_of_the_largest_before() -> None:
+    large, small = (["{python}", "-c", f"bytearray({size} << 20)"] for size in (150, 1))
+    command = Command(small, warm=large)
+    command.warm()
+    assert 150 << 20 < command.peak < 300 << 20
+    command.work()
+    assert command.peak < 150 << 20
+
+
 def test_a_command_may_warm_up_on_something_lighter() -> None:
     script = f"import json, sys; print(json.dumps(dict([('nDCG@10', float(sys.executable == {sys.executable!r}))])))"
     command = Command(["{python}", "-c", script], warm=["{python}", "-c", "print('warm')"])
