@@ -1,7 +1,8 @@
 # make demo: set up and benchmark on the embedded dataset.  make test: set up, lint, test.  Both work on a fresh machine
-# with Python 3.11 to 3.13 and make, and do only what is still to be done the next time.
+# with Python 3.11 to 3.13 and make, and do only what is still to be done the next time.  make bench: measure against peers.
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
 VENV ?= .venv
+PEERS = .venv-peers
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -21,11 +22,25 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks
+# Each contest against its peers, in about 25 minutes of two idle cores; BENCH="encode --whole" makes it another.
+bench: $(VENV)/.test bench-peers
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# The peers' own environments: nothing of theirs is installed beside the harness.
+bench-peers: $(PEERS)/backends/.made $(PEERS)/mteb/.made
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(PEERS)/backends/.made: benchmarks/peers/backends.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(PEERS)/mteb/.made: benchmarks/peers/mteb.txt constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement $<
+	@touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -38,4 +53,4 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[dense,bm25,pyserini,train,page,dev]"
 	@touch $@
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench bench-peers clean

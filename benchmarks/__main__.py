@@ -1,70 +1,98 @@
-"""``python -m benchmarks [NAME ...]``: runs the named comparisons (all by default) and prints a Markdown table;
+"""``python -m benchmarks [NAME ...]``: our work against the peers' in alternating runs, as Markdown tables.
+
 ``python -m benchmarks approximate [MODEL [DATASET ...]]``: what approximate indexes find, cost and take;
-``python -m benchmarks report``: how long reports of a large results folder take."""
+``python -m benchmarks report``: how long reports of a large results folder take.
+"""
 
 from __future__ import annotations
 
-import statistics
+import importlib
+import os
+import shutil
+import signal
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from pathlib import Path
 
-from tabulate import tabulate
+import click
 
-from benchmarks import approximate, bm25, encode, report, search, train
-from harness.manifest import machine
+from benchmarks.contest import ROOT, Plan
+from benchmarks.rounds import compete
+from benchmarks.table import heading, render
+from harness.atomic import write_file
 
-Contest = dict[str, Callable[[], object]]
-"""Contestant -> the work; the first is ours, the others are peers doing the same work."""
-CONTESTS: dict[str, Callable[[], Contest]] = {
-    "bm25": bm25.contest,
-    "encode": encode.contest,
-    "search": search.contest,
-    "train": train.contest,
+CONTESTS = {
+    "encode": "encoding SciFact with MPNet",
+    "mteb": "SciFact with MPNet end to end, cold and again",
+    "search": "exact search",
+    "measures": "measures per query",
+    "moments": "moments of a set of vectors",
+    "bm25": "BM25, index and search",
+    "train": "a training step",
+    "start": "start-up and reuse",
 }
+"""Name -> what it is, in words; ``benchmarks/NAME.py`` has its ``contests``."""
 ROUNDS = 3
 
 
-def measure(contest: Contest) -> dict[str, list[float]]:
-    """Seconds of each contestant, in turn, after one round that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in contest}
-    for turn in range(ROUNDS + 1):
-        for name, work in contest.items():
-            start = time.perf_counter()
-            work()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def cores() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def main(names: list[str]) -> None:
-    """Prints the table."""
-    rows = []
-    for name in names or list(CONTESTS):
-        seconds = measure(CONTESTS[name]())
-        ours = statistics.median(next(iter(seconds.values())))
-        for contestant, values in seconds.items():
-            spread = f"{min(values):.2f} to {max(values):.2f}"
-            rows.append(
-                [
-                    name,
-                    contestant,
-                    f"{statistics.median(values):.2f}",
-                    spread,
-                    f"{statistics.median(values) / ours:.2f}",
-                ]
-            )
-    about = machine()
-    print(f"{about['processor']}, {about['cores']} cores, {', '.join(about['features'])}; medians of {ROUNDS} rounds\n")
-    print(
-        tabulate(rows, ["work", "contestant", "seconds", "range", "times ours"], tablefmt="pipe", disable_numparse=True)
-    )
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--rounds", default=ROUNDS, show_default=True, type=click.IntRange(1), help="Rounds that count.")
+@click.option("--whole", "size", flag_value="whole", help="All of every collection: hours.")
+@click.option("--small", "size", flag_value="small", help="As little as shows that everything runs.")
+@click.option("--sample", type=click.IntRange(2), help="Documents of SciFact to encode (encode, mteb).")
+@click.option("--threads", default=cores(), show_default=True, type=click.IntRange(1), help="Of every contestant.")
+@click.option("--data", default=Plan(Path()).data, type=click.Path(path_type=Path), help="Folders in BEIR format.")
+@click.option("--peers", default=Plan(Path()).peers, type=click.Path(path_type=Path), help="The peers' environments.")
+@click.option("--work", type=click.Path(path_type=Path), help="For made-up data (5 GB) and exported models.")
+@click.option("--output", default=ROOT / "benchmarks" / "results", type=click.Path(path_type=Path), help="For tables.")
+def main(names: tuple[str, ...], rounds: int, work: Path | None, output: Path, **given: object) -> None:
+    """Measure the NAMEd contests (all by default) and write one table each."""
+    if unknown := [name for name in names if name not in CONTESTS]:
+        raise click.UsageError(f"There is no contest {unknown[0]!r}; the contests are {', '.join(CONTESTS)}.")
+    kept = work or ROOT / ".venv-peers" / "work"
+    kept.mkdir(parents=True, exist_ok=True)
+    plan = Plan(work=kept.resolve(), **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in names or CONTESTS:
+            page = output / f"{name}.md"
+            run(name, plan, rounds, page)
+            click.echo(page.read_text())
+    finally:
+        shutil.rmtree(plan.work / "made-up", ignore_errors=True)
+
+
+def run(name: str, plan: Plan, rounds: int, page: Path) -> None:
+    """Writes the page anew after every round, so that a run cut short leaves what it has."""
+    head, sections = heading(f"{CONTESTS[name].capitalize()}", plan, rounds), list[str]()
+
+    def news(text: str) -> None:
+        click.echo(f"{name}: {text}", err=True)
+
+    for contest in importlib.import_module(f"benchmarks.{name}").contests(plan):
+        sections.append("")
+        with tempfile.TemporaryDirectory(dir=plan.work, prefix=f"{name}-") as folder:
+            for standings in compete(contest, plan, rounds, news, Path(folder)):
+                sections[-1] = render(contest, standings)
+                text = "\n".join([head, *sections])
+                write_file(page, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["approximate"]:
+        from benchmarks import approximate
+
         approximate.main(*sys.argv[2:])
     elif sys.argv[1:2] == ["report"]:
+        from benchmarks import report
+
         report.main(*sys.argv[2:])
     else:
-        main(sys.argv[1:])
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestants are ended
+        main()

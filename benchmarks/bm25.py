@@ -1,33 +1,90 @@
-"""Our BM25 (Lucene's analyser and scores) against bm25s with its own tokenizer: index and search, embedded dataset."""
+"""BM25, from texts to the 1,000 best documents of every query: the harness against bm25s and Pyserini."""
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import bm25s
+from benchmarks.contest import Answer, Contest, Contestant, Plan, Quality, figure
+from benchmarks.texts import SEED, Texts, collection, embedded
 
-from benchmarks.pydocs import pydocs
-from harness.registry import load_registry
+K = 1000
+REFERENCE = "Pyserini"
+DATASETS = (("scifact", "test"), ("squad-train", "train"))
 
 
-def contest() -> dict[str, Callable[[], object]]:
-    """Contestant -> work."""
-    dataset = pydocs()
-    model = load_registry().model("bm25").load()
-    texts = [document.content for document in dataset.corpus.iter()]
-    queries = [query.text for query in dataset.queries]
+def contests(plan: Plan) -> Iterator[Contest]:
+    """Of every dataset that is here; of the embedded one where none is."""
+    absent = [name for name, _ in DATASETS if plan.folder(name) is None]
+    notes = [f"not measured, being absent from {plan.data.name}/: {', '.join(absent)}"] if absent else []
+    for name, split in DATASETS:
+        if (texts := collection(plan, name, split)) is not None:
+            yield _contest(plan, texts, notes)
+    if len(absent) == len(DATASETS):
+        yield _contest(plan, embedded(), notes)
 
-    def ours() -> None:
+
+def _contest(plan: Plan, texts: Texts, notes: list[str]) -> Contest:
+    asked = plan.pick(50, 1000, len(texts.queries))
+    documents = plan.pick(500, len(texts.documents), len(texts.documents))
+    if asked < len(texts.queries) or documents < len(texts.documents):
+        texts = texts.part(documents, asked)
+        notes = [*notes, f"the queries are drawn with seed {SEED}, their judged documents among the documents"]
+    file = plan.work / f"bm25-{texts.name.split()[-1]}.json"
+    content = {"documents": [list(d) for d in texts.documents], "queries": [list(q) for q in texts.queries]}
+    file.write_text(json.dumps(content))
+    given = {"texts": str(file), "k": K}
+    peers = "benchmarks.peers.lexical"
+    return Contest(
+        title=f"{texts.name}: {len(texts.documents):,} documents, {len(texts.queries):,} queries, k = {K:,}",
+        contestants=[
+            Contestant("harness", "benchmarks.bm25:Ours", given),
+            Contestant("bm25s", f"{peers}:Bm25s", {**given, "threads": plan.threads}, packages=("bm25s", "numpy")),
+            Contestant(REFERENCE, f"{peers}:Pyserini", {**given, "threads": plan.threads}, packages=("pyserini",)),
+        ],
+        quality=partial(_quality, texts),
+        notes=[
+            *notes,
+            f"difference: of nDCG@10 from {REFERENCE}'s, which is Lucene's; k1 = 0.9 and b = 0.4 throughout",
+            f"bm25s has its own tokenizer, English stop words and no stemmer; {REFERENCE}'s Java is started while "
+            f"loading, and its index goes to disk, as the harness's does",
+        ],
+    )
+
+
+class Ours:
+    """The harness's model, by its two calls."""
+
+    def __init__(self, texts: str, k: int) -> None:
+        from harness.registry import load_registry
+        from harness.spec import Document, Query
+
+        given = json.loads(Path(texts).read_text())
+        self.documents = [Document(*each) for each in given["documents"]]
+        self.queries = [Query(*each) for each in given["queries"]]
+        self.k, self.model = k, load_registry().model("bm25").load()
+
+    def work(self) -> None:
+        """Index and search."""
         with tempfile.TemporaryDirectory() as folder:
-            model.build(dataset.corpus.iter(), Path(folder))
-            for _ in model.search(Path(folder), dataset.queries, 1000):
-                pass
+            self.model.build(iter(self.documents), Path(folder))
+            self.hits = list(self.model.search(Path(folder), self.queries, self.k))
 
-    def peer() -> None:
-        index = bm25s.BM25(k1=0.9, b=0.4)
-        index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
-        index.retrieve(bm25s.tokenize(queries, stopwords="en", show_progress=False), k=1000, show_progress=False)
+    def answer(self) -> dict[str, Any]:
+        """Rows and scores [queries, k]."""
+        from benchmarks.peers.lexical import padded
 
-    return {"harness": ours, "bm25s": peer}
+        return padded(((hits.rows, hits.scores) for hits in self.hits), self.k)
+
+
+def _quality(texts: Texts, answers: Mapping[str, Answer]) -> Quality:
+    ndcg = {name: texts.ndcg(answer) for name, answer in answers.items()}
+    exact = ndcg.get(REFERENCE)
+    return {
+        name: {"nDCG@10": f"{value:.5f}"} | ({} if exact is None else {"difference": figure(value - exact, 5)})
+        for name, value in ndcg.items()
+    }

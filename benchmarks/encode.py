@@ -1,33 +1,136 @@
-"""Our batches against SentenceTransformer.encode: MiniLM, the same texts, the peer as it comes and in bfloat16."""
+"""Encoding SciFact's documents with MPNet: the harness against sentence-transformers and its faster backends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import islice
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import torch
-from sentence_transformers import SentenceTransformer
+import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.pydocs import pydocs
-from harness.cli.main import State
-from harness.encode import encode_texts
-from harness.prepared import Prepared
-from harness.registry import load_registry
+from benchmarks.contest import Answer, Contest, Contestant, Plan, Quality, figure, unit
+from benchmarks.texts import Texts, scifact, weights
 
-DOCUMENTS = 300
+MODEL = "mpnet"
+PEER = "sentence-transformers, float32"
+STACK = ("torch", "transformers", "sentence-transformers")
+WARM = 4
+"""Texts of the round that does not count."""
 
 
-def contest() -> dict[str, Callable[[], object]]:
-    """Contestant -> work."""
-    texts = [document.content for document in islice(pydocs().corpus.iter(), DOCUMENTS)]
-    registry, home = load_registry(), State().home
-    ours = {dtype: Prepared(registry.model(f"minilm:dtype={dtype}"), home) for dtype in ("bfloat16", "float32")}
-    folder = str(ours["float32"].ref.options["path"])
-    peer = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
-    half = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.bfloat16}, local_files_only=True)
-    return {
-        "harness, bfloat16": lambda: encode_texts(ours["bfloat16"].dense, "minilm", texts, "document"),
-        "harness, float32": lambda: encode_texts(ours["float32"].dense, "minilm", texts, "document"),
-        "sentence-transformers, float32": lambda: peer.encode(texts, show_progress_bar=False),
-        "sentence-transformers, bfloat16": lambda: half.encode(texts, show_progress_bar=False),
-    }
+def contests(plan: Plan) -> list[Contest]:
+    """One: the documents drawn, or all of them."""
+    texts, notes = scifact(plan)
+    whole = plan.size == "whole" and plan.sample is None
+    drawn = texts.sample(len(texts.documents) if whole else plan.sample or plan.pick(6, 96, 0))
+    file = plan.work / "encode.json"
+    queries = [query.text for query in texts.queries] if whole else []
+    file.write_text(json.dumps({"texts": drawn, "queries": queries}))
+    tokens = _tokens(weights(MODEL), drawn)
+    title = f"{texts.name} with {MODEL}: {len(drawn):,} documents of {tokens / len(drawn):.0f} tokens on average"
+    drawn_how = "all of them" if whole else "drawn with seed 0; `--whole` takes all"
+    return [
+        Contest(
+            title=f"Encoding {title}",
+            contestants=_contestants(plan, file),
+            quality=partial(_quality, texts if whole else None),
+            rate=("documents", len(drawn)),
+            notes=[
+                *notes,
+                f"{tokens:,} tokens after truncation; the documents are {drawn_how}; the round that does not count "
+                f"encodes {WARM} of them",
+                f"cosines are with {PEER}, over every document encoded; batches of the other peers are the quickest of "
+                f"1, 8 and 32 texts, found in the round that does not count",
+            ],
+        )
+    ]
+
+
+def _contestants(plan: Plan, file: Path) -> list[Contestant]:
+    ours = [
+        Contestant(f"harness, {name}", "benchmarks.encode:Encoder", {"texts": str(file), "model": f"{MODEL}:{option}"})
+        for name, option in (("bfloat16", "dtype=bfloat16"), ("float32", "dtype=float32"))
+    ]
+    given = {"texts": str(file), "weights": str(weights(MODEL)), "threads": plan.threads}
+    given["exported"] = str(plan.work / "exported")
+    target = "benchmarks.peers.encoders:Encoder"
+    backends = ("backends", (*STACK, "optimum", "onnxruntime", "openvino"))
+    return [
+        *ours,
+        Contestant(PEER, target, given, packages=STACK),
+        Contestant(
+            "sentence-transformers, bfloat16", target, {**given, "dtype": "bfloat16", "batch": 0}, packages=STACK
+        ),
+        Contestant("sentence-transformers, ONNX", target, {**given, "backend": "onnx", "batch": 0}, *backends),
+        Contestant("sentence-transformers, OpenVINO", target, {**given, "backend": "openvino", "batch": 0}, *backends),
+    ]
+
+
+class Encoder:
+    """The harness's, by way of its registry."""
+
+    def __init__(self, texts: str, model: str) -> None:
+        from harness.cli.main import State
+        from harness.prepared import Prepared
+        from harness.registry import load_registry
+
+        given = json.loads(Path(texts).read_text())
+        self.texts, self.queries = given["texts"], given["queries"]
+        self.prepared = Prepared(load_registry().model(model), State().made_home, offline=True)
+        assert self.prepared.dense.dim
+
+    def _encode(self, texts: list[str], role: Any) -> NDArray[np.float32]:
+        from harness.encode import encode_texts
+
+        return encode_texts(self.prepared.dense, self.prepared.label, texts, role)
+
+    def warm(self) -> None:
+        """A few texts."""
+        self._encode(self.texts[:WARM], "document")
+
+    def work(self) -> None:
+        """Every text."""
+        self.vectors = self._encode(self.texts, "document")
+
+    def answer(self) -> dict[str, Any]:
+        """The vectors, and those of the queries where some are to be encoded."""
+        found = {"vectors": self.vectors}
+        return {**found, "queries": self._encode(self.queries, "query")} if self.queries else found
+
+
+def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:
+    """Cosines with the peer's vectors; where a whole collection was encoded, its nDCG@10 and what differs."""
+    if PEER not in answers:
+        return {}
+    reference = unit(answers[PEER]["vectors"])
+    found: dict[str, dict[str, str]] = {}
+    for name, answer in answers.items():
+        cosines = np.einsum("ij,ij->i", unit(answer["vectors"]), reference)
+        batch = f"{int(answer['batch'])} texts" if "batch" in answer else "by tokens"
+        found[name] = {"batches": batch, "least cosine": f"{cosines.min():.5f}", "mean cosine": f"{cosines.mean():.6f}"}
+    if texts is not None:
+        ndcg = {name: texts.ndcg(_nearest(answer)) for name, answer in answers.items()}
+        for name, value in ndcg.items():
+            found[name] |= {"nDCG@10": f"{value:.5f}", "difference": figure(value - ndcg[PEER], 5)}
+    return found
+
+
+def _nearest(answer: Answer) -> dict[str, NDArray[Any]]:
+    """The 100 nearest documents of every query by cosine, brute force."""
+    scores = unit(answer["queries"]) @ unit(answer["vectors"]).T
+    rows = np.argpartition(-scores, min(100, scores.shape[1] - 1), axis=1)[:, :100]
+    return {"rows": rows, "scores": np.take_along_axis(scores, rows, axis=1)}
+
+
+def _tokens(folder: Path, texts: list[str]) -> int:
+    """How many the model reads of them."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    most = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+    tokenizer.enable_truncation(most)
+    tokenizer.no_padding()
+    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts))

@@ -1,126 +1,107 @@
-"""Our training against a plain sentence-transformers script with MultipleNegativesRankingLoss: MiniLM, batch 16,
-float32, the same triplets and steps; and what SIGReg adds to those steps, which is too little to see as a difference.
+"""Training steps on triplets: the harness's trainer against a plain sentence-transformers script.
 
-Peak memory: each contestant's work in a fresh process, ``python -m benchmarks.train CONTESTANT``.
+The loss is the same (softmax over the batch's passages, scale 20), so are rows, order, batches and starting weights;
+then ours with the isotropy term, whose cost is the difference.
 """
 
 from __future__ import annotations
 
-import resource
-import sys
+import json
+import random
 import tempfile
-from collections.abc import Callable
-from itertools import islice
-from typing import Any
+from collections.abc import Mapping
 
-import torch
-from datasets import Dataset
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from transformers.trainer_callback import PrinterCallback
+import numpy as np
 
-from benchmarks.pydocs import pydocs
-from harness.cli.main import State
-from harness.prepared import Prepared
-from harness.registry import load_registry
-from training.head import add_head, head, load_base
-from training.objective import Objective
-from training.regulariser import make_regulariser
-from training.rows import Rows
-from training.trainer import Collator, Trainer
+from benchmarks.contest import Answer, Contest, Contestant, Plan, Quality, unit
+from benchmarks.peers.trainer import COLUMNS, Resettable, Rows, arguments
+from benchmarks.texts import SEED, embedded, weights
 
-ROWS, BATCH, DIM = 320, 16, 256
+BATCH, CHARACTERS, HELD_OUT = 16, 300, 64
+STACK = ("sentence-transformers", "transformers", "torch", "accelerate")
+PEER = "sentence-transformers, MNRL"
 
 
-def contest() -> dict[str, Callable[[], object]]:
-    """Contestant -> work: one pass over the rows, models made ahead."""
-    texts = [document.content for document in islice(pydocs().corpus.iter(), 3 * ROWS)]
-    ids = torch.arange(3 * ROWS).reshape(3, ROWS).T.numpy()
-    columns = ["query", "positive", "negative_1"]
-    folder = str(Prepared(load_registry().model("minilm"), State().home).ref.options["path"])
-    short = [text[:300] for text in texts]
+def contests(plan: Plan) -> list[Contest]:
+    """MiniLM; MPNet where the whole is asked for."""
+    model, steps = ("mpnet", 20) if plan.size == "whole" else ("minilm", plan.pick(2, 6, 20))
+    batch = plan.pick(4, BATCH, BATCH)
+    file = plan.work / "train.json"
+    triplets = _triplets(steps * batch + HELD_OUT)
+    file.write_text(json.dumps({"train": triplets[HELD_OUT:], "held_out": triplets[:HELD_OUT]}))
+    given = {"texts": str(file), "weights": str(weights(model)), "batch": batch}
+    ours = "benchmarks.train:Ours"
+    return [
+        Contest(
+            title=f"{steps} steps of {model} at batch {batch}, float32, texts of {CHARACTERS} characters",
+            contestants=[
+                Contestant("harness, the same loss", ours, {**given, "loss": "cosine", "isotropy": 0.0}),
+                Contestant(PEER, "benchmarks.peers.trainer:Stock", given, packages=STACK),
+                Contestant("harness, isotropy weight 1", ours, {**given, "loss": "infonce", "isotropy": 1.0}),
+            ],
+            quality=_quality,
+            rate=("steps", steps),
+            notes=[
+                "rows are made of the embedded dataset, pydocs: a query, its document and another; the same for all",
+                f"held-out loss: softmax over the passages of {HELD_OUT} other triplets, scale 20, after the steps; "
+                "dropout's draws differ between contestants",
+            ],
+        )
+    ]
 
-    def ours(weight: float) -> Callable[[], object]:
-        model = load_base(folder, "cpu")
-        width = int(model.get_embedding_dimension() or 0)
-        add_head(model, head(torch.eye(DIM, width), torch.zeros(DIM)))
-        rows = _rows(columns, short, ids)
 
-        def work() -> None:
-            with tempfile.TemporaryDirectory() as place:
-                Trainer(
-                    model=model,
-                    objective=Objective(model, isotropy_weight=weight),
-                    on_news=lambda trainer: None,
-                    args=_arguments(place),
-                    train_dataset=Dataset.from_dict({name: ids[:, number] for number, name in enumerate(columns)}),
-                    data_collator=Collator(model, rows),
-                ).train()
+class Ours(Resettable):
+    """The harness's trainer and objective."""
 
-        return work
+    def __init__(self, texts: str, weights: str, batch: int, loss: str, isotropy: float) -> None:
+        import pyarrow
 
-    def term() -> None:
-        batches = [torch.randn(BATCH, DIM, requires_grad=True) for _ in columns]
-        for step in range(ROWS // BATCH):
-            sum(make_regulariser("sigreg")(column, step) for column in batches).backward()
+        from training import rows as numbered
+        from training.head import load_base
 
-    def peer() -> None:
+        rows = Rows(texts)
+        super().__init__(load_base(weights, "cpu"), rows)
+        flat = [text for row in rows.train for text in row]
+        self.ids = np.arange(len(flat)).reshape(len(rows.train), len(COLUMNS))
+        self.numbers = numbered.Rows(COLUMNS, pyarrow.array(flat), self.ids)
+        self.batch, self.loss, self.isotropy = batch, loss, isotropy
+
+    def work(self) -> None:
+        """Every row once."""
+        from datasets import Dataset
+
+        from training.objective import Objective
+        from training.trainer import Collator, Trainer
+
         with tempfile.TemporaryDirectory() as place:
-            trainer = SentenceTransformerTrainer(
-                model=stock,
-                args=_arguments(place),
-                train_dataset=Dataset.from_dict({n: [short[i] for i in ids[:, k]] for k, n in enumerate(columns)}),
-                loss=MultipleNegativesRankingLoss(stock),
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-
-    stock = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
-    return {
-        "harness, weight 1": ours(1.0),
-        "harness, no isotropy term": _without_term(ours(0.0)),
-        "harness, isotropy term alone": term,
-        "sentence-transformers, MNRL": peer,
-    }
+            Trainer(
+                model=self.model,
+                objective=Objective(self.model, loss=self.loss, isotropy_weight=self.isotropy),
+                on_news=lambda trainer: None,
+                args=arguments(place, self.batch),
+                train_dataset=Dataset.from_dict({name: self.ids[:, at] for at, name in enumerate(COLUMNS)}),
+                data_collator=Collator(self.model, self.numbers),
+            ).train()
 
 
-def _without_term(work: Callable[[], object]) -> Callable[[], object]:
-    """At weight 0 the term is still measured; here it is not even that, so that its whole cost shows."""
-
-    def run() -> None:
-        measured = Objective._regularised
-        Objective._regularised = lambda self, column: column.new_zeros(())  # type: ignore[method-assign]
-        try:
-            work()
-        finally:
-            Objective._regularised = measured  # type: ignore[method-assign]
-
-    return run
-
-
-def _rows(columns: list[str], texts: list[str], ids: Any) -> Rows:
-    import pyarrow
-
-    return Rows(columns, pyarrow.array(texts), ids)
+def _triplets(count: int) -> list[list[str]]:
+    """Query, its document, another document."""
+    texts = embedded()
+    content = {document.id: document.content[:CHARACTERS] for document in texts.documents}
+    judged = [
+        (query.text, max(texts.qrels[query.id], key=texts.qrels[query.id].__getitem__)) for query in texts.queries
+    ]
+    chance, others = random.Random(SEED), [*content]
+    found = [[query, content[document], content[chance.choice(others)]] for query, document in judged]
+    chance.shuffle(found)
+    return [found[at % len(found)] for at in range(count)]
 
 
-def _arguments(place: str) -> SentenceTransformerTrainingArguments:
-    return SentenceTransformerTrainingArguments(
-        output_dir=place,
-        num_train_epochs=1,
-        per_device_train_batch_size=BATCH,
-        batch_sampler="no_duplicates",
-        dataloader_drop_last=True,
-        dataloader_pin_memory=False,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-
-
-if __name__ == "__main__":
-    contest()[sys.argv[1]]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{sys.argv[1]}: {peak:.0f} MiB at its peak")
+def _quality(answers: Mapping[str, Answer]) -> Quality:
+    found = {}
+    for name, answer in answers.items():
+        query, positive, negative = (unit(answer[column]) for column in COLUMNS)
+        logits = 20 * query @ np.concatenate([positive, negative]).T
+        loss = np.log(np.exp(logits).sum(axis=1)) - np.diagonal(logits)
+        found[name] = {"held-out loss": f"{loss.mean():.4f}"}
+    return found

@@ -1,0 +1,74 @@
+"""Measures per query of made-up runs: the harness against pytrec_eval, ranx and ir_measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contest import Answer, Contest, Contestant, Plan, Quality, figure
+from benchmarks.madeup import judged_runs
+
+REFERENCE = "pytrec_eval"
+MEASURES = ("nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10")
+
+
+def contests(plan: Plan) -> list[Contest]:
+    """One."""
+    queries, documents = plan.pick(200, 7000, 7000), 1000
+    given = {"runs": str(judged_runs(plan, queries, documents))}
+    folder = "benchmarks.peers.measures"
+    return [
+        Contest(
+            title=f"{', '.join(MEASURES)} of {queries:,} queries x {documents:,} documents",
+            contestants=[
+                Contestant("harness", "benchmarks.measures:Ours", given),
+                Contestant(REFERENCE, f"{folder}:PytrecEval", given, packages=("pytrec-eval-terrier",)),
+                Contestant("ir_measures", f"{folder}:IrMeasures", given, packages=("ir-measures",)),
+                Contestant("ranx", f"{folder}:Ranx", given, "mteb", ("ranx", "numba")),
+            ],
+            quality=_quality,
+            rate=("queries", queries),
+            notes=[
+                "the harness begins with document ids and scores in no order, and its seconds hold the ranking; the "
+                "peers begin with the structure that they ask for (nested dicts; ranx: its Qrels and Run), made while "
+                "loading",
+                f"largest difference from {REFERENCE} (trec_eval), over every query and measure; in a third of the "
+                f"queries scores tie",
+            ],
+        )
+    ]
+
+
+class Ours:
+    """Rankings, then measures, as a benchmark makes them."""
+
+    def __init__(self, runs: str) -> None:
+        with np.load(runs) as found:
+            self.scores = found["scores"]
+            names = [f"d{number}" for number in range(50_000)]  # one string for each, however often it is found
+            self.ids = [[names[row] for row in rows] for rows in found["documents"].tolist()]
+            judged = zip(found["judged"].tolist(), found["grades"].tolist(), strict=True)
+            pairs = ((f"q{n}", zip(rows, grades, strict=True)) for n, (rows, grades) in enumerate(judged))
+            self.qrels = {query: {names[row]: grade for row, grade in grades} for query, grades in pairs}
+
+    def work(self) -> dict[str, Any]:
+        """Values [queries, measures]."""
+        from harness.measure import measure
+        from harness.run import rank
+
+        found = zip(self.qrels, self.ids, self.scores, strict=True)
+        rankings = (rank(query, ids, scores, len(ids)) for query, ids, scores in found)
+        return {"values": measure(self.qrels, rankings, MEASURES).values}
+
+
+def _quality(answers: Mapping[str, Answer]) -> Quality:
+    found = {name: {"mean nDCG@10": f"{answer['values'][:, 0].mean():.6f}"} for name, answer in answers.items()}
+    if REFERENCE in answers:
+        exact = answers[REFERENCE]["values"]
+        for name, answer in answers.items():
+            apart = np.abs(answer["values"] - exact).max(axis=1)
+            found[name]["largest difference"] = figure(float(apart.max()), 6)
+            found[name]["queries over 1e-6"] = f"{int((apart > 1e-6).sum()):,}"
+    return found

@@ -1,0 +1,99 @@
+"""SentenceTransformer.encode, as it comes, in bfloat16 and through its ONNX and OpenVINO backends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+BATCHES = (1, 8, 32)
+"""Tried in the round that does not count, on `TRIED` texts; the quickest is taken."""
+TRIED = 16
+WARM = 4
+"""Texts of that round where nothing is to be tried."""
+
+
+class Encoder:
+    """``batch`` of 0 asks for the quickest of `BATCHES`; ``exported`` is where converted models are kept."""
+
+    def __init__(
+        self, texts: str, weights: str, threads: int, exported: str, dtype: str = "", backend: str = "", batch: int = 32
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        given = json.loads(Path(texts).read_text())
+        self.texts, self.queries = given["texts"], given["queries"]
+        self.note = ""
+        self.model = self._opened(weights, dtype, backend, threads, Path(exported))
+        self.batch = batch
+
+    def _opened(self, weights: str, dtype: str, backend: Any, threads: int, exported: Path) -> Any:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        settings: dict[str, Any] = {"device": "cpu", "local_files_only": True}
+        if not backend:
+            return SentenceTransformer(weights, model_kwargs={"dtype": getattr(torch, dtype or "float32")}, **settings)
+        kept = exported / f"{backend}-{_digest(Path(weights))}"
+        if not (kept / "modules.json").exists():
+            SentenceTransformer(weights, backend=backend, model_kwargs={"export": True}, **settings).save_pretrained(
+                str(kept)
+            )
+        if backend == "onnx":
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            kwargs = {"session_options": options, "provider": "CPUExecutionProvider"}
+            return SentenceTransformer(str(kept), backend=backend, model_kwargs=kwargs, **settings)
+        kwargs = {"ov_config": {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}}
+        model = SentenceTransformer(str(kept), backend=backend, model_kwargs=kwargs, **settings)
+        self.note = f"precision {_precision(model)}"
+        return model
+
+    def _quickest(self) -> int:
+        step = max(1, len(self.texts) // TRIED)
+        some = self.texts[::step][:TRIED]
+        taken = {}
+        for batch in BATCHES:
+            start = time.perf_counter()
+            self._encode(some, batch)
+            taken[batch] = time.perf_counter() - start
+        return min(taken, key=taken.__getitem__)
+
+    def _encode(self, texts: list[str], batch: int) -> Any:
+        return self.model.encode(texts, batch_size=batch, show_progress_bar=False)
+
+    def warm(self) -> None:
+        """A few texts; more where the batch size is to be found."""
+        self.batch = self.batch or self._quickest()
+        self._encode(self.texts[:WARM], self.batch)
+
+    def work(self) -> None:
+        """Every text."""
+        self.vectors = self._encode(self.texts, self.batch)
+
+    def answer(self) -> dict[str, Any]:
+        """The vectors, and those of the queries where some are to be encoded."""
+        found = {"vectors": self.vectors, "batch": self.batch}
+        return {**found, "queries": self._encode(self.queries, self.batch)} if self.queries else found
+
+
+def _digest(weights: Path) -> str:
+    """Of the files that decide a vector."""
+    found = hashlib.sha256()
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        found.update((weights / name).read_bytes())
+    return found.hexdigest()[:12]
+
+
+def _precision(model: Any) -> str:
+    """What the compiled OpenVINO model computes in."""
+    inner = model[0].auto_model if hasattr(model[0], "auto_model") else model[0].model
+    if inner.request is None:
+        inner.compile()
+    compiled = inner.request.get_compiled_model() if hasattr(inner.request, "get_compiled_model") else inner.request
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT")).strip("<>").replace("Type: ", "").strip("'")

@@ -1,0 +1,161 @@
+"""The contests themselves, at sizes that take a second: they run, and their quality figures say what they must."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import __main__ as program
+from benchmarks import bm25, encode, measures, moments, search
+from benchmarks.command import Command
+from benchmarks.contest import Plan
+from benchmarks.madeup import judged_runs, vectors
+from benchmarks.peers import measures as peers
+from benchmarks.texts import Texts
+from harness.spec import Document, Query
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(work=tmp_path, size="small", data=tmp_path / "no-data")
+
+
+def test_search_quality_tells_a_wrong_set_and_a_wrong_distance(plan: Plan) -> None:
+    documents, queries = vectors(plan, 300, 8), vectors(plan, 20, 8, seed=1)
+    ours = search.Search(str(documents), str(queries), 10).work()
+    shifted = {"rows": (ours["rows"] + 1) % 300, "distances": ours["distances"]}
+    longer = {"rows": ours["rows"], "distances": ours["distances"] * 1.01}
+    found = search._quality(documents, queries, {"ours": ours, "shifted": shifted, "longer": longer})
+    assert found["ours"]["same set"] == "20 of 20"
+    assert float(found["ours"]["error"]) < 1e-12
+    assert found["shifted"]["same set"] == "0 of 20"
+    assert found["longer"] == {"same set": "20 of 20", "error": "0.01000000"}
+
+
+def test_moments_and_their_quality(plan: Plan) -> None:
+    from benchmarks.peers.product import Product
+
+    path = str(vectors(plan, 500, 16))
+    tasks: dict[str, Any] = {"harness": moments.Ours(path), moments.EXACT: Product(path, "float64")}
+    for task in tasks.values():
+        task.work()
+    expected = np.cov(np.load(path).astype(np.float64), rowvar=False)
+    for task in tasks.values():
+        assert task.answer()["covariance"] == pytest.approx(expected, abs=1e-10)
+    found = moments._quality({name: task.answer() for name, task in tasks.items()})
+    assert abs(float(found["harness"]["difference"])) < 1e-10
+
+
+def test_measures_equal_trec_evals_with_ties(plan: Plan) -> None:
+    pytest.importorskip("pytrec_eval", reason="the peer")
+    runs = judged_runs(plan, 9, 400)
+    with np.load(runs) as found:
+        assert len(np.unique(found["scores"][0])) < 400  # ties
+        assert len(np.unique(found["scores"][1])) > 390
+    ours, theirs = measures.Ours(str(runs)), peers.PytrecEval(str(runs))
+    theirs.work()
+    answers = {"harness": ours.work(), measures.REFERENCE: theirs.answer()}
+    assert measures._quality(answers)["harness"]["largest difference"] == "0"
+    assert answers["harness"]["values"].mean() > 0.05
+
+
+def test_encoding_quality_is_the_cosine_to_the_peer() -> None:
+    generator = np.random.default_rng(0)
+    stock = generator.standard_normal((5, 4))
+    turned = stock.copy()
+    turned[2] = -turned[2]
+    found = encode._quality(None, {encode.PEER: {"vectors": stock}, "ours": {"vectors": turned}})
+    assert found[encode.PEER]["least cosine"] == "1.00000"
+    assert found["ours"] == {"batches": "by tokens", "least cosine": "-1.00000", "mean cosine": "0.600000"}
+
+
+@pytest.fixture
+def texts() -> Texts:
+    documents = [Document(f"d{n}", "", f"word{n} common") for n in range(40)]
+    queries = [Query(f"q{n}", f"word{n}") for n in range(10)]
+    return Texts("made", documents, queries, {f"q{n}": {f"d{n}": 1} for n in range(10)})
+
+
+def test_a_part_keeps_the_judged_documents(texts: Texts) -> None:
+    part = texts.part(12, 4)
+    assert (len(part.documents), len(part.queries)) == (12, 4)
+    ids = {document.id for document in part.documents}
+    assert all({*part.qrels[query.id]} <= ids for query in part.queries)
+    assert part == texts.part(12, 4)
+
+
+def test_bm25_quality_is_the_difference_from_lucene(texts: Texts) -> None:
+    right = {"rows": np.arange(10)[:, None], "scores": np.ones((10, 1))}
+    wrong = {"rows": np.full((10, 1), -1), "scores": np.ones((10, 1))}
+    found = bm25._quality(texts, {bm25.REFERENCE: right, "harness": wrong})
+    assert found == {
+        bm25.REFERENCE: {"nDCG@10": "1.00000", "difference": "0"},
+        "harness": {"nDCG@10": "0.00000", "difference": "-1.00000"},
+    }
+
+
+def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:
+    stale, link = tmp_path / "stale", tmp_path / "home" / "models"
+    words = [
+        "{python}",
+        "-c",
+        f"import pathlib, sys; print('{{\"nDCG@10\": 0.5}}'); pathlib.Path({str(stale)!r}).mkdir()",
+    ]
+    command = Command(words, fresh=(str(stale),), links={str(link): str(tmp_path)}, first=True)
+    command.ready()  # else mkdir would fail
+    command.work()
+    assert link.resolve() == tmp_path.resolve()
+    assert command.answer() == {"ndcg": 0.5}
+    with pytest.raises(RuntimeError, match="status 1: FileExistsError"):
+        command.work()
+
+
+def test_a_commands_memory_is_its_own_not_that_of_the_largest_before() -> None:
+    large, small = (["{python}", "-c", f"bytearray({size} << 20)"] for size in (150, 1))
+    command = Command(small, warm=large)
+    command.warm()
+    assert 150 << 20 < command.peak < 300 << 20
+    command.work()
+    assert command.peak < 150 << 20
+
+
+def test_a_command_may_warm_up_on_something_lighter() -> None:
+    script = f"import json, sys; print(json.dumps(dict([('nDCG@10', float(sys.executable == {sys.executable!r}))])))"
+    command = Command(["{python}", "-c", script], warm=["{python}", "-c", "print('warm')"])
+    command.warm()
+    assert command.answer() == {}
+    command.work()
+    assert command.answer() == {"ndcg": 1.0}  # the interpreter is the environment's own
+
+
+@pytest.fixture
+def run(tmp_path: Path, home: Path) -> Callable[..., Any]:
+    def invoke(*words: str) -> Any:
+        given = ["--small", "--work", str(tmp_path / "work"), "--output", str(tmp_path / "out")]
+        return CliRunner().invoke(program.main, [*words, *given, "--rounds", "1", "--threads", "1"])
+
+    return invoke
+
+
+def test_the_command_writes_a_page_and_prints_it(run: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("pytrec_eval", reason="the peer")
+    done = run("measures", "--peers", str(tmp_path / "none"))
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out" / "measures.md").read_text()
+    assert page in done.output
+    assert "ranx did not finish: its environment none/mteb is not made" in page
+    row = next(line for line in page.splitlines() if line.startswith("| harness"))
+    assert [cell.strip() for cell in row.split("|")[-3:-1]] == ["0", "0"]  # no difference, in no query
+    assert not (tmp_path / "work" / "made-up").exists()
+
+
+def test_an_unknown_contest_is_the_users_mistake(run: Callable[..., Any]) -> None:
+    done = run("serach")
+    assert done.exit_code == 2
+    assert "There is no contest 'serach'; the contests are encode, mteb" in done.output
