@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 from harness.tile import Near, Tile
 
 Ints = NDArray[np.int64]
+ROOM = 3
+"""Room of a query, in multiples of k: the more, the more seldom it must be looked through."""
 SLACK = 256
-"""Room of a query beyond twice k."""
+"""Room beyond that."""
+BATCH = 64
+"""Queries whose rows are packed at a time, which the cache holds."""
 
 
 class Pool:
@@ -32,7 +36,7 @@ class Pool:
 
     @staticmethod
     def _width(k: int) -> int:
-        return 2 * k + SLACK
+        return ROOM * k + SLACK
 
     @classmethod
     def bytes_per_query(cls, k: int) -> int:
@@ -46,33 +50,41 @@ class Pool:
         self._offer(tile, start)
 
     def _offer(self, tile: Tile, start: int) -> None:
-        found = self._fitting(tile)
-        if found is None:
-            self._tighten()
-            found = self._fitting(tile)
-        if found is None and len(tile) > SLACK:  # the limit will be tighter after half of them
+        near = self._fitting(tile)
+        if near is None and len(tile) > SLACK:  # the limit will be tighter after half of them
             middle = len(tile) // 2
             self._offer(tile.part(0, middle), start)
             self._offer(tile.part(middle, len(tile)), start + middle)
             return
-        if found is None:  # ties and near ties, of which there may be any number
+        while near is None:  # ties and near ties, of which there may be any number
             self._values = np.pad(self._values, ((0, 0), (0, self._values.shape[1])), constant_values=np.inf)
             self._rows = np.pad(self._rows, ((0, 0), (0, self._rows.shape[1])))
-            found = self._fitting(tile)
-            assert found is not None
-        near, fresh = found
+            near = self._fitting(tile)
+        fresh = np.bincount(near.query, minlength=len(self._held))
         place = np.arange(len(near.query)) - (np.cumsum(fresh) - fresh - self._held)[near.query]
         self._values[near.query, place] = near.value
         self._rows[near.query, place] = start + near.column
         self._held += fresh
 
-    def _fitting(self, tile: Tile) -> tuple[Near, Ints] | None:
-        """Every value within the limit, and how many each query [q] has of them; None where there is no room."""
-        near = tile.near(self._limit(), len(self._held) * (self.k + SLACK))
+    def _fitting(self, tile: Tile) -> Near | None:
+        """Every value within the limit; None where there is no room for them."""
+        most = len(self._held) * (self.k + SLACK)
+        near = tile.near(self._limit(), most)
+        if near is None:
+            self._tighten(np.flatnonzero(self._held > self.k))
+            near = tile.near(self._limit(), most)
         if near is None:
             return None
+        if len(full := self._overflowing(near)):
+            self._tighten(full)
+            kept = near.value <= self._limit()[near.query]
+            near = Near(near.query[kept], near.column[kept], near.value[kept])
+        return None if len(self._overflowing(near)) else near
+
+    def _overflowing(self, near: Near) -> Ints:
+        """Queries whose row is too short for what is near."""
         fresh = np.bincount(near.query, minlength=len(self._held))
-        return None if (self._held + fresh).max(initial=0) > self._values.shape[1] else (near, fresh)
+        return np.flatnonzero(self._held + fresh > self._values.shape[1])
 
     def _limit(self) -> NDArray[np.float32]:
         """Largest value worth keeping [q], rounded up."""
@@ -82,22 +94,26 @@ class Pool:
             limit = limit + self._grain * np.abs(limit) if self._grain else limit
             return np.nextafter(limit.astype(np.float32), np.float32(np.inf))
 
-    def _tighten(self) -> None:
-        """Brings the limit up to date and drops what lies beyond it."""
-        if len(self._held) and self._held.min() >= self.k:
-            self._kth = np.partition(self._values, self.k - 1, axis=1)[:, self.k - 1].astype(np.float64)
-        limit = self._limit()
-        for query in np.flatnonzero(self._held > self.k).tolist():
-            row = self._values[query]
-            kept = np.flatnonzero(row[: self._held[query]] <= limit[query])
-            self._rows[query, : len(kept)] = self._rows[query, kept]
-            row[: len(kept)] = row[kept]
-            row[len(kept) :] = np.inf
-            self._held[query] = len(kept)
+    def _tighten(self, queries: Ints) -> None:
+        """Brings the limits of these queries up to date and drops what lies beyond them."""
+        for start in range(0, len(queries), BATCH):
+            some = queries[start : start + BATCH]
+            values, documents, held = self._values[some], self._rows[some], self._held[some]
+            known = held >= self.k
+            if known.any():
+                self._kth[some[known]] = np.partition(values[known], self.k - 1, axis=1)[:, self.k - 1]
+            places = np.arange(values.shape[1])
+            kept = (values <= self._limit()[some, None]) & (places < held[:, None])
+            left = np.count_nonzero(kept, axis=1)
+            front = places < left[:, None]
+            packed = np.full_like(values, np.inf)
+            packed[front] = values[kept]
+            documents[front] = documents[kept]
+            self._values[some], self._rows[some], self._held[some] = packed, documents, left
 
     def candidates(self) -> tuple[Ints, Ints]:
         """Query places [m], rising, and document rows [m] of what remains."""
         if self.k:
-            self._tighten()
+            self._tighten(np.arange(len(self._held)))
         held = np.arange(self._values.shape[1]) < self._held[:, None]
         return np.nonzero(held)[0], self._rows[held]

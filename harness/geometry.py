@@ -65,11 +65,16 @@ class Moments:
         """vectors of length 0, which have no direction"""
         self.norm_mean = 0.0
         self.norm_scatter = 0.0
+        self._memory: Floats = np.empty((0, dim))
+        """For the rows at hand; fresh memory costs as much as looking at them."""
 
     def update(self, block: NDArray[np.float32]) -> None:
         """Adds the rows of ``block`` [m, dim]; UserError when one holds NaN or infinity."""
+        if len(self._memory) < min(BLOCK, len(block)):
+            self._memory = np.empty((min(BLOCK, len(block)), len(self.mean)))
         for start in range(0, len(block), BLOCK):
-            self._absorb(_of_block(block[start : start + BLOCK]))
+            piece = block[start : start + BLOCK]
+            self._absorb(_of_block(piece, self._memory[: len(piece)]))
 
     def merge(self, other: Moments) -> Moments:
         """The state over both sets of vectors; neither operand changes."""
@@ -94,12 +99,15 @@ class Moments:
         self.n = n
 
 
-def _of_block(block: NDArray[np.float32]) -> Moments:
-    """State over the m rows at once; the first row is subtracted first, which leaves equal rows exactly 0."""
-    rows = block.astype(np.float64)
-    if not np.isfinite(rows).all():
+def _of_block(block: NDArray[np.float32], rows: Floats) -> Moments:
+    """State over the m rows of ``block``, worked out in ``rows`` [m, dim].
+
+    The first row is subtracted first, which leaves equal rows exactly 0.
+    """
+    rows[:] = block
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    if not np.isfinite(norms).all():
         raise UserError("The vectors hold NaN or infinity, so they have no geometry; mend the model that made them.")
-    norms = np.linalg.norm(rows, axis=1)
     state = Moments(rows.shape[1])
     state.n = len(rows)
     state.unit_sum = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0) @ rows
@@ -108,7 +116,7 @@ def _of_block(block: NDArray[np.float32]) -> Moments:
     state.norm_scatter = float(((norms - state.norm_mean) ** 2).sum())
     first = rows[0].copy()
     rows -= first
-    offset = rows.mean(axis=0)
+    offset = np.ones(len(rows)) @ rows / len(rows)
     rows -= offset
     state.mean = first + offset
     state.scatter = rows.T @ rows

@@ -4,6 +4,7 @@ Documents stream by in blocks. For every query, |x|^2 - 2 q.x (the squared dista
 one matrix product (`harness.product`), and a document stays a candidate while it is not certain that k others are
 nearer: "certain" by a bound on that product's error, so nothing is lost to rounding. What remains is compared again in
 float64, from the vectors themselves. The ranking is that of float64 brute force, whatever the blocks, threads or BLAS.
+Threads collect candidates for queries of their own, then compare them with documents of their own.
 
 Both sides are moved by the corpus mean first. Distances do not change, but on anisotropic vectors the error bound, and
 with it the number of candidates, shrinks a hundredfold.
@@ -12,14 +13,18 @@ with it the number of candidates, shrinks a hundredfold.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.candidates import Pool
+from harness.manifest import cores
 from harness.product import make_product
 from harness.spec import Hits, Similarity, UserError
+from harness.tile import Tile
 from harness.vectors import BLOCK_ROWS, Vectors
 
 MEMORY = 2 * 10**9
@@ -27,8 +32,13 @@ MEMORY = 2 * 10**9
 TILE_BYTES = 32 << 20
 """Of distances at a time: few enough to be looked at while the cache still holds them."""
 TILE_ROWS = 16_384
-PAIRS = 512
-"""Pairs of query and document compared in float64 at a time, for the same reason."""
+PAIRS = 1024
+"""Pairs of query and document that the threads together compare in float64 at a time, for the same reason."""
+THREADS = 8
+PARTS = 4
+"""Of the documents, per thread: some hold more candidates than others."""
+THREAD_BYTES = 1 << 28
+"""Memory of a search from which one more thread, with its stack and buffers, is within reason."""
 
 Floats = NDArray[np.float32]
 
@@ -76,7 +86,7 @@ def search(
         asked = queries[start : start + shares.group]
         middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
         found = _propose(asked, documents, middle, wanted, similarity, shares, limits)
-        yield from _dispose(asked, documents, found, wanted, similarity, shares.pairs)
+        yield from _dispose(asked, documents, found, wanted, similarity, shares)
 
 
 class _Shares(NamedTuple):
@@ -89,22 +99,25 @@ class _Shares(NamedTuple):
     tile: int
     """Distances of a tile."""
     pairs: int
-    """Pairs compared in float64 at once."""
+    """Pairs that a thread compares in float64 at once."""
+    threads: int
+    """Which look through tiles, and compare pairs, beside each other."""
 
 
 def _shares(memory: int, k: int, dim: int, queries: int) -> _Shares:
     tile = min(TILE_BYTES, memory // 8)
-    pairs = max(1, min(PAIRS, memory // (16 * 24 * dim)))
+    threads = max(1, min(cores(), THREADS, memory // THREAD_BYTES))
+    pairs = max(1, min(PAIRS, memory // (16 * 24 * dim)) // threads)
     rows = min(BLOCK_ROWS, (memory // 2 - 2 * tile) // (10 * dim))  # beside a tile and what is near in it
     each = _bytes_per_query(k, dim)
-    group = (memory - 2 * tile - 10 * dim * max(rows, 1) - 24 * dim * pairs) // each
+    group = (memory - 2 * tile - 10 * dim * max(rows, 1) - 24 * dim * pairs * threads) // each
     if rows < 1 or group < 1:
         least = max(4 * each, 64 * dim, 1 << 20)
         raise UserError(
             f"{memory:,} bytes are too little to search {dim} dimensions for {k} documents a query; "
             f"allow more: --memory {-(-least // 10**6)}MB."
         )
-    return _Shares(rows, min(group, max(queries, 1)), tile // 4, pairs)
+    return _Shares(rows, min(group, max(queries, 1)), tile // 4, pairs, threads)
 
 
 def _bytes_per_query(k: int, dim: int) -> int:
@@ -128,15 +141,26 @@ def _propose(
     step = max(1, min(TILE_ROWS, shares.tile // max(len(queries), 1)))
     sizes = {"step": step, "documents": len(documents), "memory": limits.memory}
     product = make_product(asked, dot=dot, device=limits.device, **sizes)
-    pool, at = Pool(len(queries), k), 0
-    for block in documents.blocks(shares.rows):
-        for start in range(0, len(block), step):
-            moved = block[start : start + step]
-            moved -= middle
-            tile, error = product(moved)
-            pool.add(tile, at, error)
-            at += len(moved)
-    return pool.candidates()
+    edges = np.linspace(0, len(queries), (shares.threads if limits.device == "cpu" else 1) + 1).astype(int).tolist()
+    parts = [slice(start, stop) for start, stop in pairwise(edges)]
+    pools = [Pool(part.stop - part.start, k) for part in parts]
+
+    def look(tile: Tile, at: int, error: NDArray[np.float64]) -> None:
+        """Every thread has queries of its own."""
+        list(crew.map(lambda part, pool: pool.add(tile.of(part), at, error[part]), parts, pools))
+
+    at = 0
+    with ThreadPoolExecutor(len(parts), "search") as crew:
+        for block in documents.blocks(shares.rows):
+            for start in range(0, len(block), step):
+                moved = block[start : start + step]
+                moved -= middle
+                tile, error = product(moved)
+                look(tile, at, error)
+                at += len(moved)
+    found = [pool.candidates() for pool in pools]
+    places = [own + part.start for part, (own, _) in zip(parts, found, strict=True)]
+    return np.concatenate(places), np.concatenate([rows for _, rows in found])
 
 
 def _dispose(
@@ -145,23 +169,39 @@ def _dispose(
     candidates: tuple[NDArray[np.int64], NDArray[np.int64]],
     k: int,
     similarity: Similarity,
-    most: int,
+    shares: _Shares,
 ) -> Iterator[Hits]:
     """The candidates in float64, cut after the k-th and all that tie with it."""
     places, rows = candidates
     wide = queries.astype(np.float64)
     scores = np.empty(len(rows), np.float64)
-    # Each pair is summed by itself, alike wherever it stands, so equal vectors get equal scores.
-    for pairs, vectors in documents.pieces(rows, most):
-        if similarity == "dot":
-            scores[pairs] = np.einsum("ij,ij->i", wide[places[pairs]], vectors.astype(np.float64))
-        else:
-            apart = wide[places[pairs]]
-            apart -= vectors
-            scores[pairs] = -np.sqrt(np.einsum("ij,ij->i", apart, apart))
+
+    def compare(first: int, end: int) -> None:
+        """With these documents; each pair is summed by itself, alike wherever it stands: equal vectors score equal."""
+        mine = np.flatnonzero((rows >= first) & (rows < end))
+        for pairs, vectors in documents.pieces(rows[mine], shares.pairs):
+            at = mine[pairs]
+            asked = wide.take(places[at], axis=0)
+            if similarity == "dot":
+                scores[at] = np.einsum("ij,ij->i", asked, vectors.astype(np.float64))
+            else:
+                asked -= vectors
+                scores[at] = -np.sqrt(np.einsum("ij,ij->i", asked, asked))
+
+    parts = 1 if shares.threads == 1 else PARTS * shares.threads
+    limits = np.linspace(0, len(documents), parts + 1).astype(int).tolist()
+    with ThreadPoolExecutor(shares.threads, "compare") as crew:
+        list(crew.map(compare, limits[:-1], limits[1:]))
     edges = np.searchsorted(places, np.arange(len(queries) + 1))
-    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        order = np.lexsort((rows[start:stop], -scores[start:stop]))
+    for start, stop in pairwise(edges.tolist()):
+        order = _order(scores[start:stop], rows[start:stop])
         falling = scores[start:stop][order]
         kept = int(np.searchsorted(-falling, -falling[k - 1], side="right")) if k else 0
         yield Hits(rows[start:stop][order[:kept]], falling[:kept])
+
+
+def _order(scores: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Score descending, then row ascending."""
+    order = np.argsort(-scores)  # not stable, and several times as fast
+    ties = np.diff(scores[order]) == 0
+    return np.lexsort((rows, -scores)) if ties.any() else order

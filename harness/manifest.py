@@ -59,6 +59,11 @@ def git_state(folder: Path) -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(changes)}
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory and GPUs, as far as the system says without a driver's library."""
     lines = _read("/proc/cpuinfo").splitlines()
@@ -70,7 +75,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "features": sorted(features()),
         "memory_bytes": int(total) * 1024,
         "gpus": [

@@ -14,6 +14,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -112,8 +113,19 @@ def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[
     if not packed:
         yield lambda ranking: stream.write(_format(ranking, tag))
         return
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=stream, mtime=0) as out:
-        yield lambda ranking: out.write(_format(ranking, tag))
+    with (
+        gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=stream, mtime=0) as out,
+        ThreadPoolExecutor(1, "compress") as crew,
+    ):
+        ahead = [crew.submit(int)]
+
+        def add(ranking: Ranking) -> None:
+            text = _format(ranking, tag)
+            ahead.pop().result()  # one ranking is compressed while the next is made
+            ahead.append(crew.submit(out.write, text))
+
+        yield add
+        ahead.pop().result()
 
 
 def _format(ranking: Ranking, tag: str) -> bytes:

@@ -41,6 +41,10 @@ class Tile(Protocol):
         """Those documents alone."""
         ...
 
+    def of(self, queries: slice) -> Tile:
+        """These queries alone."""
+        ...
+
     def near(self, limit: Floats, most: int) -> Near | None:
         """Every value up to its query's limit [q]; None where there are more than ``most`` of them."""
         ...
@@ -59,6 +63,10 @@ class HostTile:
     def part(self, start: int, stop: int) -> Tile:
         """See `Tile`."""
         return HostTile(self.values[:, start:stop])
+
+    def of(self, queries: slice) -> Tile:
+        """See `Tile`."""
+        return HostTile(self.values[queries])
 
     def near(self, limit: Floats, most: int) -> Near | None:
         """See `Tile`."""
@@ -80,6 +88,10 @@ class CoarseTile:
         """See `Tile`."""
         return CoarseTile(self.bits[:, start:stop])
 
+    def of(self, queries: slice) -> Tile:
+        """See `Tile`."""
+        return CoarseTile(self.bits[queries])
+
     def near(self, limit: Floats, most: int) -> Near | None:
         """See `Tile`."""
         bound = _rounded_up(limit)[:, None]
@@ -94,8 +106,9 @@ class CoarseTile:
 def _places(mask: NDArray[np.bool_], most: int) -> tuple[Ints, Ints] | None:
     if np.count_nonzero(mask) > most:
         return None
-    query, column = np.divmod(np.flatnonzero(mask), mask.shape[1])
-    return query, column
+    found = np.flatnonzero(mask)
+    query = found // mask.shape[1]  # which numpy computes several times as fast as divmod
+    return query, found - query * mask.shape[1]
 
 
 def _widened(bits: NDArray[np.uint16]) -> Floats:
@@ -123,6 +136,10 @@ class DeviceTile:
     def part(self, start: int, stop: int) -> Tile:
         """See `Tile`."""
         return DeviceTile(self.values[:, start:stop])
+
+    def of(self, queries: slice) -> Tile:
+        """See `Tile`."""
+        return DeviceTile(self.values[queries])
 
     def near(self, limit: Floats, most: int) -> Near | None:
         """See `Tile`."""

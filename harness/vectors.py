@@ -36,7 +36,10 @@ SHARD_LEAST = 64
 ENDS = 1024
 """One text in so many ends its shard, if that holds `SHARD_LEAST` by then: collections that differ in some texts cut
 alike again after the next such text."""
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 16_384
+"""Few enough that fresh memory for two blocks costs little; many enough for whole matrix products."""
+TORCH_ALONE = 32_767
+"""Numbers that torch converts in the calling thread; for more it wakes others, which a busy machine waits for."""
 
 
 class Chunk(NamedTuple):
@@ -290,4 +293,8 @@ def _widen(values: NDArray[np.floating[Any]], out: NDArray[np.float32]) -> None:
     if torch is None or values.dtype != np.float16 or not values.flags.writeable:  # which torch warns of
         out[:] = values
     else:
-        torch.from_numpy(out).copy_(torch.from_numpy(np.asarray(values)))
+        step = max(1, TORCH_ALONE // max(out.shape[1], 1))
+        for start in range(0, len(out), step):
+            torch.from_numpy(out[start : start + step]).copy_(
+                torch.from_numpy(np.asarray(values[start : start + step]))
+            )

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "tile": set(),
     "candidates": {"tile"},
     "product": {"manifest", "tile"},
-    "index": {"spec", "candidates", "product", "vectors"},
+    "index": {"spec", "candidates", "manifest", "product", "tile", "vectors"},
     "corpus": {"spec", "atomic", "records"},
     "records": {"spec", "run"},
     "packed": {"spec", "atomic", "records"},

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 import pytrec_eval
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.measure import CHUNK, MEASURES, measure, measure_names
 from harness.run import Ranking, rank
@@ -64,6 +66,28 @@ def test_equal_to_trec_eval_on_every_query(seed: int) -> None:
 
 EXACT = {"nDCG@10", "R@100", "R@1000", "AP@1000", "P@5", "RR"}
 """Those of our own, equal to the last digit."""
+
+
+@given(
+    near=st.lists(st.integers(0, 40), min_size=1, max_size=60),
+    grades=st.lists(st.integers(-1, 3), min_size=1, max_size=60),
+    unit=st.sampled_from([0.0, 1e-9, 2e-8, 1e-7, 1e-3]),
+)
+@settings(max_examples=150, deadline=None)
+def test_scores_that_float32_cannot_tell_apart(near: list[int], grades: list[int], unit: float) -> None:
+    """trec_eval compares float32: fed with our file it sees our order, fed with the doubles it sees the cast ones'."""
+    names = {name: trec for name, trec in TREC.items() if name in EXACT}
+    scores = 1 + np.array(near) * unit
+    run = {f"d{place * 7 % 61}": float(score) for place, score in enumerate(scores)}
+    qrels: Qrels = {"q": {f"d{doc}": grade for doc, grade in enumerate(grades)} | {"d60": 1}}
+    evaluator = pytrec_eval.RelevanceEvaluator(qrels, set(names.values()))
+    ours = rank("q", list(run), scores, 1000)
+    written = dict(zip(ours.doc_ids, map(float, ours.scores), strict=True))
+    cast = rank("q", list(run), scores.astype(np.float32), 1000)
+    for ranking, fed in ((ours, written), (cast, run)):
+        expected = evaluator.evaluate({"q": fed})["q"]
+        values = measure(qrels, [ranking], tuple(names)).values[0]
+        assert values.tolist() == [expected[trec] for trec in names.values()]
 
 
 @pytest.mark.parametrize("seed", range(3))
