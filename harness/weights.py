@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -93,6 +94,13 @@ def _sha256(file: Path, known: dict[str, object], fresh: dict[str, object]) -> s
     digest = sha256_file(file)
     fresh[str(file)] = [*stamp, digest]
     return digest
+
+
+def hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Name -> hex SHA-256 of these files of a model's folder; one of ``home/models`` that `find_fault` has hashed and
+    that is unchanged since is not read again."""
+    known = _read_memory(folder.absolute().parent / "hashes.json")
+    return {file.relative_to(folder).as_posix(): _sha256(file.absolute(), known, {}) for file in files}
 
 
 def hub_cache(repository: str) -> Path:
