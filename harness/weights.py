@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -91,9 +92,15 @@ def _sha256(file: Path, known: dict[str, object], fresh: dict[str, object]) -> s
     match known.get(str(file)):
         case [*remembered, str(digest)] if remembered == stamp:
             return digest
-    digest = sha256_file(file)
+    digest = _hashed(file, *stamp)
     fresh[str(file)] = [*stamp, digest]
     return digest
+
+
+@cache
+def _hashed(file: Path, *_stamp: int) -> str:
+    """Of a file in the state that the stamp tells of."""
+    return sha256_file(file)
 
 
 def hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:

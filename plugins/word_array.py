@@ -115,4 +115,5 @@ def _encoded(letters: Bytes, edges: Positions) -> tuple[list[str], NDArray[np.in
     ends = np.concatenate([[0], np.cumsum(edges[1::2] - edges[::2])])
     buffers = pyarrow.py_buffer(ends), pyarrow.py_buffer(letters)
     found = pyarrow.LargeStringArray.from_buffers(len(ends) - 1, *buffers).dictionary_encode()
-    return found.dictionary.to_pylist(), found.indices.to_numpy()
+    which = np.frombuffer(found.indices.buffers()[1], np.int32, len(ends) - 1)  # to_numpy() would import pandas
+    return found.dictionary.to_pylist(), which
