@@ -56,6 +56,7 @@ class Prepared:
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
+        self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
             self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
         if ref.spec.kind == "transform" and (dim := int(self.chain[0].ref.figures.get("dim", 0))):  # likewise
@@ -137,7 +138,10 @@ class Prepared:
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
     ) -> tuple[Vectors, Cost]:
-        """Vectors of a collection (named by its content): the stored ones if they are whole, else computed now."""
+        """Vectors of a collection (named by its content): the stored ones if they are whole, else computed now. Asked
+        for once more, they are the same object, and not read again."""
+        if (known := self._vectors.get((collection, role))) is not None:
+            return known
         store = self.store(role)
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
@@ -146,7 +150,9 @@ class Prepared:
         else:
             shards, self._similarity = found
         cost = Cost(sum(s.seconds for s in shards), sum(s.tokens for s in shards))
-        return Vectors.open(store, shards, normalise=self.similarity == "cosine"), cost
+        opened = Vectors.open(store, shards, normalise=self.similarity == "cosine"), cost
+        self._vectors[collection, role] = opened
+        return opened
 
 
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.clock import Clock
 from harness.dataset import Dataset
-from harness.geometry import collect, panel
+from harness.geometry import Figures, collect, panel
 from harness.index import Limits, search
 from harness.lexical import lexical_index
 from harness.prepared import Prepared, dataset_vectors
 from harness.rerank import rerank
 from harness.run import rank
 from harness.spec import Hits, Similarity
+from harness.vectors import Vectors
 
 
 @dataclass(slots=True)
@@ -98,13 +101,20 @@ def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: 
     found = Retrieval(counts={"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens})
     with clock.timed("geometry"):
         model.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
-        moments, sample = collect(documents.blocks(limits.rows(documents.dim)), len(documents))
-        found.geometry["documents"] = panel(moments, sample)
+        mean, figures = _of_documents(documents, limits.rows(documents.dim))
+        found.geometry["documents"] = dict(figures)
         found.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
     found.similarity = model.similarity
     asked = queries.gather(np.arange(len(queries)))
-    found.hits = search(asked, documents, moments.mean, depth, found.similarity, limits=limits)
+    found.hits = search(asked, documents, mean, depth, found.similarity, limits=limits)
     return found
+
+
+@lru_cache(maxsize=1)
+def _of_documents(documents: Vectors, rows: int) -> tuple[NDArray[np.float64], Figures]:
+    """Mean and geometry of document vectors, read so many rows at a time; kept for the corpus's next queries."""
+    moments, sample = collect(documents.blocks(rows), len(documents))
+    return moments.mean, panel(moments, sample)
 
 
 def _lexical(model: Prepared, dataset: Dataset, depth: int, clock: Clock) -> Retrieval:

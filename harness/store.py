@@ -130,14 +130,31 @@ def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: 
     import pyarrow.parquet
 
     texts = {query.id: query.text for query in queries}
+    relevant = [sum(grade > 0 for grade in qrels[query].values()) for query in scores.query_ids]
     columns: dict[str, Any] = {
-        "query_id": scores.query_ids,
-        "query": [texts.get(query, "") for query in scores.query_ids],
-        "relevant": [sum(grade > 0 for grade in qrels[query].values()) for query in scores.query_ids],
+        "query_id": _strings(scores.query_ids),
+        "query": _strings([texts.get(query, "") for query in scores.query_ids]),
+        "relevant": _numbers(np.array(relevant, np.int64)),
     }
-    columns |= {name: scores.values[:, place] for place, name in enumerate(scores.measures)}
+    columns |= {name: _numbers(scores.values[:, place]) for place, name in enumerate(scores.measures)}
     # Plain encoding and no writer version in the file: equal scores give equal bytes.
     pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)
+
+
+# pyarrow.array would do for both, but imports pandas to see whether it was given some.
+def _strings(texts: Sequence[str]) -> Any:
+    import pyarrow
+
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    return pyarrow.StringArray.from_buffers(len(texts), pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded)))
+
+
+def _numbers(values: NDArray[Any]) -> Any:
+    import pyarrow
+
+    buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(values))]
+    return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(values.dtype), len(values), buffers)
 
 
 def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:

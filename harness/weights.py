@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -90,9 +92,22 @@ def _sha256(file: Path, known: dict[str, object], fresh: dict[str, object]) -> s
     match known.get(str(file)):
         case [*remembered, str(digest)] if remembered == stamp:
             return digest
-    digest = sha256_file(file)
+    digest = _hashed(file, *stamp)
     fresh[str(file)] = [*stamp, digest]
     return digest
+
+
+@cache
+def _hashed(file: Path, *_stamp: int) -> str:
+    """Of a file in the state that the stamp tells of."""
+    return sha256_file(file)
+
+
+def hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Name -> hex SHA-256 of these files of a model's folder; one of ``home/models`` that `find_fault` has hashed and
+    that is unchanged since is not read again."""
+    known = _read_memory(folder.absolute().parent / "hashes.json")
+    return {file.relative_to(folder).as_posix(): _sha256(file.absolute(), known, {}) for file in files}
 
 
 def hub_cache(repository: str) -> Path:

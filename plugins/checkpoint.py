@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness import ModelSpec, Option, UserError, hookimpl
-from harness.atomic import sha256_file
 from harness.manifest import multiplies_bfloat16
 from harness.spec import Options
+from harness.weights import hashes
 from plugins import packed
 from plugins.checkpoint_folder import files_of, folder_of, module_folders
 from plugins.encoder import IMPLEMENTATIONS, Encoder, PackedEncoder, TokenEncoder
@@ -99,7 +99,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the vectors; reads and hashes files, loads nothing."""
     folder = folder_of(options)
     return {
-        "files": {file.relative_to(folder).as_posix(): sha256_file(file) for file in files_of(folder)},
+        "files": hashes(folder, files_of(folder)),
         "implementation": IMPLEMENTATIONS[resolve_forward(options, folder)],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],

@@ -5,6 +5,8 @@ Words by `plugins.word_break`, then: possessive 's off, lower case, stop words o
 
 from __future__ import annotations
 
+import functools
+
 from plugins.porter import stem
 from plugins.word_break import words
 
@@ -14,9 +16,12 @@ VERSION = "lucene-9.9-english-porter"
 _STOPS = """a an and are as at be but by for if in into is it no not of on or such that the their then there these they
 this to was will with"""
 STOP_WORDS = frozenset(_STOPS.split())
+_REMEMBERED = 200_000
+"""Words whose terms are remembered."""
 _APOSTROPHES = ("'", "\u2019", "\uff07")
 
 
+@functools.lru_cache(_REMEMBERED)
 def term(word: str) -> str:
     """The term that a word of a text is indexed under; empty for a stop word."""
     if len(word) > 1 and word[-1] in "sS" and word[-2] in _APOSTROPHES:

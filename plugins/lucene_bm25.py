@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from harness.spec import Document, Hits, Query
 from plugins.lucene_analysis import analyse, term
 from plugins.postings import Builder, InvertedFile, Postings
-from plugins.word_break import words
+from plugins.word_array import word_array
 
 Float32 = NDArray[np.float32]
+
+TOGETHER = 2_000_000
+"""Postings, with their scores, held for queries searched together: 50 MB."""
+NOTHING = Hits(np.zeros(0, np.int64), np.zeros(0))
 
 FIELDS: dict[str, dict[str, Callable[[Document], str]]] = {
     "flat": {"contents": lambda document: document.content},
@@ -49,7 +53,7 @@ class LuceneBM25:
 
     def build(self, documents: Iterable[Document], directory: Path) -> None:
         """Writes one inverted file per field, in folders named after the fields."""
-        builders = [(Builder(directory / name, words, term), text) for name, text in self._fields.items()]
+        builders = [(Builder(directory / name, word_array, term), text) for name, text in self._fields.items()]
         for document in documents:
             for builder, text in builders:
                 builder.add(text(document))
@@ -59,10 +63,13 @@ class LuceneBM25:
     def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterator[Hits]:
         """The k best documents of each query, and those that tie with the k-th."""
         fields = [_Field(directory / name, self._k1, self._b) for name in self._fields]
+        waiting = _Batch(fields)
         for query in queries:
-            asked = Counter(analyse(query.text))
-            scored = [found for field in fields for found in field.scores(asked)]
-            yield _best(scored, fields[0].documents, k)
+            waiting.add(query.text)
+            if waiting.postings > TOGETHER:
+                yield from waiting.search(k)
+                waiting = _Batch(fields)
+        yield from waiting.search(k)
 
 
 class _Field:
@@ -79,11 +86,9 @@ class _Field:
             norms = np.float32(1) / (k1 * ((np.float32(1) - b) + b * table.astype(np.float32) / average))
         self._norms: Float32 = norms[np.searchsorted(table, lengths, side="right") - 1]
 
-    def scores(self, asked: Counter[str]) -> Iterator[tuple[NDArray[np.int32], Float32]]:
-        """Rows and scores [postings] of each term that this field holds; a repeated term weighs as often."""
-        for name, times in asked.items():
-            if postings := self._file[name]:
-                yield postings.rows, self._score(postings, times)
+    def column(self, name: str, times: int) -> tuple[NDArray[np.int32], Float32] | None:
+        """Rows and scores [postings] of a term that a query holds so often; None where no document does."""
+        return (found.rows, self._score(found, times)) if (found := self._file[name]) else None
 
     def _score(self, postings: Postings, times: int) -> Float32:
         frequency = len(postings.rows)
@@ -93,29 +98,59 @@ class _Field:
         return weight - weight / saturated
 
 
-def _best(scored: list[tuple[NDArray[np.int32], Float32]], documents: int, k: int) -> Hits:
-    """The k documents with the highest sums, with all that tie with the k-th, best first."""
-    if not scored:
-        return Hits(np.zeros(0, np.int64), np.zeros(0))
-    totals = _sum(scored, documents).astype(np.float32)
-    rows = np.flatnonzero(totals)
-    if len(rows) > k:
-        kth = np.partition(totals[rows], -k)[-k]
-        rows = rows[totals[rows] >= kth]
-    rows = rows[np.argsort(-totals[rows], kind="stable")]
-    return Hits(rows, totals[rows].astype(np.float64))
+class _Batch:
+    """Queries that are searched together: what a term scores is computed once for all that hold it as often."""
+
+    def __init__(self, fields: Sequence[_Field]) -> None:
+        self._fields = fields
+        self._numbers: dict[tuple[int, str, int], int] = {}
+        """Field, term and how often a query holds it -> its column; -1: no document does."""
+        self._columns: list[tuple[NDArray[np.int32], Float32]] = []
+        self._asked: list[list[int]] = []
+        self.postings = 0
+        """Of all columns."""
+
+    def add(self, text: str) -> None:
+        """Takes one more query."""
+        asked = Counter(analyse(text)).items()
+        numbers = (self._number((place, *entry)) for place in range(len(self._fields)) for entry in asked)
+        self._asked.append([number for number in numbers if number >= 0])
+
+    def _number(self, key: tuple[int, str, int]) -> int:
+        if (number := self._numbers.get(key)) is None:
+            found = self._fields[key[0]].column(*key[1:])
+            number = self._numbers[key] = len(self._columns) if found else -1
+            if found:
+                self._columns.append(found)
+                self.postings += len(found[0])
+        return number
+
+    def search(self, k: int) -> Iterator[Hits]:
+        """The hits of each query, in order; the sums are those of bm25s's accumulator."""
+        if not self._columns:
+            yield from (NOTHING for _ in self._asked)
+            return
+        from bm25s import BM25
+
+        scores: Any = {
+            "data": np.concatenate([data for _, data in self._columns], dtype=np.float64),
+            "indices": np.concatenate([rows for rows, _ in self._columns]),
+            "indptr": np.cumsum([0, *(len(rows) for rows, _ in self._columns)]),
+            "num_docs": self._fields[0].documents,
+        }
+        index = BM25(dtype="float64", int_dtype="int32")
+        index.scores, index.nonoccurrence_array = scores, None
+        for asked in self._asked:
+            yield _best(index.get_scores_from_ids(asked), k) if asked else NOTHING
 
 
-def _sum(scored: list[tuple[NDArray[np.int32], Float32]], documents: int) -> NDArray[np.float64]:
-    """The total score of every document [documents], by bm25s's accumulator over this query's terms."""
-    from bm25s import BM25
-
-    scores: Any = {
-        "data": np.concatenate([data for _, data in scored], dtype=np.float64),
-        "indices": np.concatenate([rows for rows, _ in scored]),
-        "indptr": np.cumsum([0, *(len(rows) for rows, _ in scored)]),
-        "num_docs": documents,
-    }
-    index = BM25(dtype="float64", int_dtype="int32")
-    index.scores, index.nonoccurrence_array = scores, None
-    return index.get_scores_from_ids(np.arange(len(scored)))  # type: ignore[no-any-return]
+def _best(totals: NDArray[np.float64], k: int) -> Hits:
+    """The k documents with the highest totals [documents] above 0, with all that tie with the k-th, best first."""
+    scores = totals.astype(np.float32)
+    least = np.sort(scores)[-k] if len(scores) > k else np.float32(0)  # in vector instructions: np.partition is slower
+    rows = np.flatnonzero(scores >= least if least > 0 else scores > 0)
+    # Scores are positive, so their bits rise as they do: one sort of integers orders by score, then by row.
+    keys = (~scores[rows].view(np.int32)).astype(np.int64) << 32 | rows
+    keys.sort()
+    rows = keys & 0xFFFFFFFF
+    return Hits(rows, scores[rows].astype(np.float64))

@@ -25,6 +25,9 @@ def _longest_suffix(suffixes: str) -> re.Pattern[str]:
 
 
 _SUFFIX3, _SUFFIX4, _SUFFIX5 = map(_longest_suffix, (" ".join(_STEP3), " ".join(_STEP4), _STEP5))
+_ENDS3, _ENDS4, _ENDS5 = tuple(_STEP3), tuple(_STEP4), tuple(_STEP5.split())
+_ENDS = ("s", "ed", "ing", "y", "e", "l", "i", "er", "or", "ism", "ion", "ic", "nt", "ou")
+"""What the suffixes of all steps end in: a word that ends in none of these is its own stem."""
 _VOWEL_Y = re.compile("([^aeiou])y")
 _VOWEL_THEN_CONSONANT = re.compile("[aeiou][^aeiou]")
 _SHORT = re.compile("[^aeiou][aeiou][^aeiouwxy]$")
@@ -56,11 +59,13 @@ def _short(text: str) -> bool:
 
 def _inflections(word: str) -> str:
     """Steps 1 and 2: plurals, -ed, -ing, and y to i."""
-    if word.endswith("s"):
+    if word[-1] == "s":
         if word.endswith(("sses", "ies")):
             word = word[:-2]
         elif word[-2] != "s":
             word = word[:-1]
+    if word[-1] not in "dgy":
+        return word
     if word.endswith("eed"):
         word = word[:-1] if _measure(word[:-3]) > 0 else word
     else:
@@ -75,10 +80,10 @@ def _inflections(word: str) -> str:
 
 def _derivations(word: str) -> str:
     """Steps 3 to 5: derivational suffixes."""
-    for pattern, replacements in ((_SUFFIX3, _STEP3), (_SUFFIX4, _STEP4)):
-        if (match := pattern.search(word)) and _measure(word[: match.start()]) > 0:
+    for ends, pattern, replacements in ((_ENDS3, _SUFFIX3, _STEP3), (_ENDS4, _SUFFIX4, _STEP4)):
+        if word.endswith(ends) and (match := pattern.search(word)) and _measure(word[: match.start()]) > 0:
             word = word[: match.start()] + replacements[match[0]]
-    if match := _SUFFIX5.search(word):
+    if word.endswith(_ENDS5) and (match := _SUFFIX5.search(word)):
         stem = word[: match.start()] + (match[0][0] if match[0] in ("sion", "tion") else "")
         word = stem if _measure(stem) > 1 else word
     return word
@@ -103,4 +108,4 @@ def stem(word: str) -> str:
 
 
 def _stem(word: str) -> str:
-    return _final(_derivations(_inflections(word))) if len(word) > 2 else word
+    return _final(_derivations(_inflections(word))) if len(word) > 2 and word.endswith(_ENDS) else word

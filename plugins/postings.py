@@ -1,6 +1,6 @@
 """An inverted file: for every term, the documents that hold it and how often.
 
-Built from a stream in bounded memory: terms gather in an array, which is sorted and spilled to a nameless scratch file
+Built from a stream in bounded memory: terms gather in arrays, which are sorted and spilled to a nameless scratch file
 when full; at the end the sorted pieces are merged by ranges of terms. Read back memory-mapped. Files: vocabulary.txt
 (a term a line), offsets.npy int64 [terms + 1], postings.npy int32 [postings, 2] (document, count; documents ascending
 within a term), lengths.npy int32 [documents].
@@ -9,7 +9,6 @@ within a term), lengths.npy int32 [documents].
 from __future__ import annotations
 
 import tempfile
-from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -23,7 +22,9 @@ FORMAT = 1
 """Changes with what the files hold."""
 Int32 = NDArray[np.int32]
 _FILL = 2_000_000
-"""Words held before a spill, and postings merged at a time: 200 MB at the peak."""
+"""Terms held before a spill, and postings merged at a time: 200 MB at the peak."""
+_BATCH = 1 << 20
+"""Letters of text whose words are found together."""
 _SEEN = 1_000_000
 """Distinct words whose term is remembered."""
 
@@ -43,45 +44,65 @@ class _Terms(dict[str, int]):
 
 
 class Builder:
-    """Takes one field's texts in document order, then writes the inverted file."""
+    """Takes one field's texts in document order, then writes the inverted file.
+
+    ``words`` gives the words of a batch of texts: the distinct ones, and of every word its place among them and its
+    text. ``term`` gives the term of a word, empty for none.
+    """
 
     def __init__(
-        self, directory: Path, words: Callable[[str], list[str]], term: Callable[[str], str], fill: int = _FILL
+        self,
+        directory: Path,
+        words: Callable[[list[str]], tuple[list[str], Int32, Int32]],
+        term: Callable[[str], str],
+        fill: int = _FILL,
+        batch: int = _BATCH,
     ) -> None:
         directory.mkdir(exist_ok=True)
-        self._directory, self._words, self._fill = directory, words, fill
+        self._directory, self._words, self._fill, self._batch = directory, words, fill, batch
         self._terms = _Terms(term)
-        self._held, self._word_counts = array("i"), array("i")
+        self._texts: list[str] = []
+        self._letters = 0
+        self._held: list[tuple[Int32, Int32]] = []
         self._scratch: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 closed by finish
         self._pieces: list[tuple[int, int]] = []
         self._lengths: list[Int32] = []
-        self._documents = 0
+        self._documents = self._waiting = 0
 
     def add(self, text: str) -> None:
-        """Counts the words of the next document."""
-        numbers = list(map(self._terms.__getitem__, self._words(text)))
-        self._held.fromlist(numbers)
-        self._word_counts.append(len(numbers))
-        if len(self._held) >= self._fill:
+        """Takes the next document."""
+        self._texts.append(text)
+        self._letters += len(text) + 1
+        if self._letters >= self._batch:
+            self._count()
+
+    def _count(self) -> None:
+        """Turns the texts at hand into terms and rows, the latter counted from the last spill."""
+        distinct, which, rows = self._words(self._texts)
+        terms = np.array([self._terms[word] for word in distinct], np.int32)[which]
+        indexed = terms >= 0
+        self._held.append((terms[indexed], rows[indexed] + np.int32(self._waiting)))
+        self._waiting += len(self._texts)
+        self._texts, self._letters = [], 0
+        if sum(len(terms) for terms, _ in self._held) >= self._fill:
             self._spill()
 
     def _spill(self) -> None:
-        documents = len(self._word_counts)
-        terms = np.frombuffer(self._held, np.int32)
-        rows = np.repeat(np.arange(documents), np.frombuffer(self._word_counts, np.int32))
-        indexed = terms >= 0
-        terms, rows = terms[indexed], rows[indexed]
+        documents = self._waiting
+        terms, rows = map(np.concatenate, zip(*self._held, strict=True))
         self._lengths.append(np.bincount(rows, minlength=documents).astype(np.int32))
         keys, counts = np.unique(terms.astype(np.int64) * documents + rows, return_counts=True)
         piece = np.stack([keys // documents, keys % documents + self._documents, counts]).astype(np.int32)
         self._pieces.append((self._scratch.tell(), len(keys)))
         self._scratch.write(piece.tobytes())
         self._documents += documents
-        self._held, self._word_counts = array("i"), array("i")
+        self._held, self._waiting = [], 0
 
     def finish(self) -> None:
         """Writes the inverted file of everything added."""
-        if self._word_counts:
+        if self._texts:
+            self._count()
+        if self._held:
             self._spill()
         self._scratch.flush()
         pieces = [
@@ -131,7 +152,8 @@ class InvertedFile:
         terms = (directory / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
         self._numbers = {term: number for number, term in enumerate(terms)}
         self._offsets = np.load(directory / "offsets.npy")
-        self._postings = np.load(directory / "postings.npy", mmap_mode="r")
+        mapped = np.load(directory / "postings.npy", mmap_mode="r")
+        self._postings: Int32 = np.asarray(mapped)  # slices of a plain array cost a tenth of a memmap's
         self.lengths: Int32 = np.load(directory / "lengths.npy")
         """Terms in each document, with repeats [documents]."""
 

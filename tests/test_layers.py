@@ -75,7 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "pace": {"snapshot", "spec", "device", "prepared", "modelref", "throughput", "weights"},
     "plan": {"index", "pace", "throughput", "workload"},
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "shared", "vectors"},
-    "retrieve": {"spec", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
+    "retrieve": {"spec", "vectors", "clock", "dataset", "geometry", "index", "lexical", "prepared", "rerank", "run"},
     "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank", "transform"},
     "recipe": {"spec"},
     "approximate": {"spec", "atomic", "recipe", "vectors"},

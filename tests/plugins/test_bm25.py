@@ -173,6 +173,24 @@ def test_corpus_without_terms(tmp_path: Path, documents: list[Document]) -> None
     assert [len(hits.rows) for hits in search(tmp_path / "i", documents, ["zork"], 10)] == [0]
 
 
+@pytest.mark.parametrize("fields", ["flat", "multifield"])
+def test_hits_do_not_depend_on_which_queries_are_searched_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str
+) -> None:
+    chance = random.Random(11)
+    documents = [
+        Document(str(n), *(" ".join(chance.choices(["zork", "quib", "flan", "mux"], k=k)) for k in (n % 3, n % 9)))
+        for n in range(200)
+    ]
+    asked = [" ".join(chance.choices(["zork", "quib", "flan", "absent", "the"], k=n % 5)) for n in range(30)]
+    together = search(tmp_path / "a", documents, asked, 5, fields=fields)
+    monkeypatch.setattr("plugins.lucene_bm25.TOGETHER", 0)
+    apart = search(tmp_path / "b", documents, asked, 5, fields=fields)
+    for one, other in zip(together, apart, strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
+        assert one.scores.tolist() == other.scores.tolist()
+
+
 def test_documents_are_streamed(tmp_path: Path) -> None:
     assert [len(hits.rows) for hits in search(tmp_path / "i", iter(texts("zork", "zork")), ["zork"], 10)] == [2]
 

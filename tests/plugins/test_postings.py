@@ -6,26 +6,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from plugins.postings import Builder, InvertedFile
 
 
-def build(directory: Path, texts: list[str], fill: int) -> InvertedFile:
-    builder = Builder(directory, str.split, lambda word: "" if word == "stop" else word.lower(), fill)
+def split(texts: list[str]) -> tuple[list[str], NDArray[np.int32], NDArray[np.int32]]:
+    """The words of texts that spaces part, as `plugins.word_array` would give them."""
+    found = [(word, row) for row, text in enumerate(texts) for word in text.split()]
+    distinct = list(dict.fromkeys(word for word, _ in found))
+    which = [distinct.index(word) for word, _ in found]
+    return distinct, np.array(which, np.int32), np.array([row for _, row in found], np.int32)
+
+
+def build(directory: Path, texts: list[str], fill: int, batch: int = 1) -> InvertedFile:
+    builder = Builder(directory, split, lambda word: "" if word == "stop" else word.lower(), fill, batch)
     for text in texts:
         builder.add(text)
     builder.finish()
     return InvertedFile(directory)
 
 
-@pytest.mark.parametrize("fill", [1, 7, 100, 10**6])
-def test_every_count_survives_any_number_of_spills(tmp_path: Path, fill: int) -> None:
+@pytest.mark.parametrize(("fill", "batch"), [(1, 1), (7, 1), (100, 50), (100, 1), (10**6, 200), (10**6, 10**6)])
+def test_every_count_survives_any_number_of_spills_and_batches(tmp_path: Path, fill: int, batch: int) -> None:
     chance = random.Random(0)
     words = [f"{case}{n}" for n in range(30) for case in "aA"] + ["stop"]
     texts = [" ".join(chance.choices(words, k=chance.choice([0, 1, 5, 40]))) for _ in range(60)]
     counted = [Counter(word.lower() for word in text.split() if word != "stop") for text in texts]
 
-    file = build(tmp_path / "index", texts, fill)
+    file = build(tmp_path / "index", texts, fill, batch)
 
     assert file.lengths.tolist() == [sum(counts.values()) for counts in counted]
     for word in {word for counts in counted for word in counts}:
