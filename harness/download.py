@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import socket
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.atomic import disk_errors, write_json
+from harness.bounded import read_json
 from harness.spec import Progress
 
 TIMEOUT = 30.0
@@ -172,7 +172,7 @@ def _beside(part: Path) -> Path:
 
 def _state(part: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        return dict(json.loads(_beside(part).read_bytes()))
+        return dict(read_json(_beside(part)))
     return {}
 
 

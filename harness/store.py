@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import recover, sha256_file, whole_folder, write_json
+from harness.bounded import read_json
 from harness.measure import Scores
 from harness.spec import Qrels, Query
 
@@ -50,7 +50,11 @@ def slug(label: str) -> str:
     """A label as a folder name: ``:`` becomes ``+``; one with anything unusual, or long, is told apart by a hash."""
     safe = re.sub(r"^\.|[^\w.,=@:-]", "_", label).encode()[:LONGEST].decode(errors="ignore")
     name = safe.replace(":", "+")
-    return name if safe == label else f"{name}-{hashlib.sha256(label.encode(errors='surrogateescape')).hexdigest()[:6]}"
+    return (
+        name
+        if safe == label and label
+        else f"{name}-{hashlib.sha256(label.encode(errors='surrogateescape')).hexdigest()[:6]}"
+    )
 
 
 class ResultStore:
@@ -107,7 +111,7 @@ def read_result(folder: Path) -> Result | Unreadable:
     """One cell's result.json, or why it cannot be used."""
     path = folder / "result.json"
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except FileNotFoundError:
         return Unreadable(path, "there is no result")
     except (OSError, ValueError) as error:

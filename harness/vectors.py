@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
+from harness.bounded import read_json
 from harness.spec import Role, Similarity, Storage, UserError
 
 SHARD_ROWS = 4096
@@ -93,7 +93,7 @@ class VectorStore:
     def _stored(self, key: str) -> Shard | None:
         if key not in self._intact:
             try:
-                shard = Shard(**json.loads((self.folder / f"{key}.json").read_bytes()))
+                shard = Shard(**read_json(self.folder / f"{key}.json"))
                 data = (self.folder / f"{key}.npy").read_bytes()
                 if hashlib.sha256(data).hexdigest() != shard.sha256:
                     return None
@@ -109,7 +109,7 @@ class VectorStore:
         """The record of every shard there is, its vectors neither read nor checked."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
-                yield Shard(**json.loads(path.read_bytes()))
+                yield Shard(**read_json(path))
 
     def sweep(self) -> None:
         """Drops what killed processes left half-written."""
@@ -141,7 +141,7 @@ class VectorStore:
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
         """The shards of a collection and how they are compared; None unless every shard is there and intact."""
         try:
-            listed = json.loads((self.folder / f"list-{collection}.json").read_bytes())
+            listed = read_json(self.folder / f"list-{collection}.json")
             shards = [self.get(key) for key, _ in listed["shards"]]
             similarity: Similarity = listed["similarity"]
         except (OSError, ValueError, KeyError, TypeError):

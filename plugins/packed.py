@@ -10,7 +10,6 @@ Matrix products are in the chosen dtype; LayerNorm, softmax and the residual str
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.bounded import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ _EXPECTED = {
 def applies(folder: Path) -> bool:
     """Whether the transformer in a folder is of a family, and in a form, that this module repeats. Reads one file."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = read_json(folder / "config.json")
         plain = all(config.get(key, value) == value for key, value in _EXPECTED.items())
         return config["model_type"] in FAMILIES and plain and not (folder / "adapter_config.json").exists()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from harness import ModelSpec, Option, UserError, Weights, hookimpl
 from harness.atomic import content_key
+from harness.bounded import read_json
 from harness.spec import Options
 from plugins import checkpoint, minilm, mpnet
 from plugins.checkpoint import OPTIONS
@@ -87,7 +88,7 @@ class Run(NamedTuple):
 def read_run(folder: Path) -> Run:
     """The run in a folder, examined: its record, and its checkpoint file by file."""
     try:
-        record = json.loads((folder / "run.json").read_bytes())
+        record = read_json(folder / "run.json")
         if record["format"] != FORMAT:
             return Run(folder, {}, f"has a run.json of format {record['format']}, and this version reads {FORMAT}")
         run = Run(folder, record)
@@ -170,7 +171,7 @@ def training(options: Options) -> dict[str, Any]:
             record["base"] = {**base, "path": Path(str(base["path"])).name}
         return {**record, "trained_on": list(dict.fromkeys([*record.get("trained_on", ()), *seen_by_base(run.record)]))}
     try:
-        released = json.loads((folder / "manifest.json").read_bytes())["training"]
+        released = read_json(folder / "manifest.json")["training"]
     except (OSError, ValueError, TypeError, KeyError):
         return {}
     return released if isinstance(released, dict) else {}

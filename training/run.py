@@ -6,7 +6,6 @@ is in place. A run that is started again goes on, is found finished, or is refus
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.atomic import alone, content_key, recover, write_json
+from harness.bounded import read_json
 from harness.manifest import machine, versions
 from harness.spec import Progress, UserError
 from training.experiments import Plan
@@ -116,7 +116,7 @@ def read_run(root: Path, plan: Plan) -> Run:
     run = Run(root / plan.experiment / plan.run, plan)
     file = run.folder / "run.json"
     try:
-        run.record = json.loads(file.read_bytes())
+        run.record = read_json(file)
         if run.record["format"] != FORMAT or not isinstance(run.record["status"], str):
             raise ValueError(f"format {run.record['format']}")
     except FileNotFoundError:

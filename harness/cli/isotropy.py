@@ -90,7 +90,15 @@ def _load(file: Path) -> Any:
         array = open_memmap(file, mode="r")  # never unpickles, and opens no archive
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}); name a file that numpy.save wrote.") from None
-    except (ValueError, TypeError, SyntaxError, OverflowError, TokenError) as error:  # as a damaged header has it
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        OverflowError,
+        TokenError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # as a damaged header has it
         raise UserError(f"{file} is not a .npy file of numbers ({error}); save it with numpy.save.") from None
     if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
         raise UserError(

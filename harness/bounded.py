@@ -1,0 +1,107 @@
+"""JSON, TOML and lines that others wrote, read within bounds: any bytes give a value, a ValueError or an OSError.
+
+Python's own readers take whatever size is there, raise RecursionError for brackets thousands deep, let NaN, infinities
+and numbers that no float holds through, and halves of surrogate pairs, which can neither be written nor printed. Of a
+key that stands twice in an object, the last counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Iterator
+from functools import partial
+from math import isinf
+from pathlib import Path
+from typing import IO, Any
+
+from harness.spec import UserError
+
+JSON_BYTES = 1 << 28
+TOML_BYTES = 1 << 20
+LINE_BYTES = 1 << 26
+DIGITS = 300
+"""Of an integer: more than these are beyond any float."""
+
+
+def read_json(path: Path, most: int = JSON_BYTES, *, nan: bool = False) -> Any:
+    """The value in a UTF-8 file of at most so many bytes; ``nan`` lets NaN and infinities in, which are no JSON."""
+    return parse_json(_content(path, most), nan=nan)
+
+
+def parse_json(data: bytes | str, *, nan: bool = False) -> Any:
+    """The value; half of a surrogate pair in it becomes U+FFFD."""
+    text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+    decoder = _LENIENT if nan else _JSON
+    try:
+        value = decoder.decode(text)
+        if "\\ud" in text or "\\uD" in text:
+            plain = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            value = decoder.decode(plain.decode("utf-16-le", "replace"))
+    except RecursionError:
+        raise ValueError("brackets within brackets, thousands deep") from None
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a UTF-8 file of at most `TOML_BYTES`."""
+    return parse_toml(read_text(path))
+
+
+def read_text(path: Path, most: int = TOML_BYTES) -> str:
+    """The text of a UTF-8 file of at most so many bytes, a byte order mark apart, its line ends as they are."""
+    return _content(path, most).decode("utf-8-sig")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables; the ValueError of a fault is a `tomllib.TOMLDecodeError`, which says where it stands."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("brackets within brackets, hundreds deep") from None
+    except ValueError as error:  # an integer of thousands of digits, a date that is none
+        raise tomllib.TOMLDecodeError(str(error)) from None
+
+
+def lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Its lines, as iterating over it gives them; UserError for one of more than `LINE_BYTES`."""
+    for number, line in enumerate(iter(partial(stream.readline, LINE_BYTES + 1), b""), 1):
+        if len(line) > LINE_BYTES:
+            raise UserError(f"{path} line {number} is longer than {LINE_BYTES:,} bytes; mend that line.")
+        yield line
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Of a regular file, a link followed: a pipe may have no other end, and a device may have no end at all."""
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it holds more than {most:,} bytes")
+    return data
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"an integer of {len(text):,} digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(f"{text[:40]} is beyond any float")
+    return value
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_LENIENT = json.JSONDecoder(parse_int=_integer)
