@@ -1,4 +1,4 @@
-"""JSON, TOML and lines that others wrote, read within bounds: any bytes give a value, a ValueError or an OSError.
+"""JSON, TOML, arrays and lines that others wrote, read within bounds: any bytes give a value or an expected error.
 
 Python's own readers take whatever size is there, raise RecursionError for brackets thousands deep, let NaN, infinities
 and numbers that no float holds through, and halves of surrogate pairs, which can neither be written nor printed. Of a
@@ -7,15 +7,21 @@ key that stands twice in an object, the last counts.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from math import isinf
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.spec import UserError
 
@@ -65,6 +71,34 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise tomllib.TOMLDecodeError("brackets within brackets, hundreds deep") from None
     except ValueError as error:  # an integer of thousands of digits, a date that is none
         raise tomllib.TOMLDecodeError(str(error)) from None
+
+
+def parse_array(data: bytes) -> NDArray[Any]:
+    """The array in a .npy file's bytes; no pickle is opened, and no archive of arrays."""
+    return _array(lambda: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """The array in a .npy file, mapped to be read."""
+    return _array(lambda: np.lib.format.open_memmap(path, mode="r"))
+
+
+def _array(read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of headers as Python 2 wrote them
+            return read()
+    except (
+        EOFError,
+        LookupError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TokenError,
+        TypeError,
+    ) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:

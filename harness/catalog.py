@@ -84,7 +84,7 @@ def suite(text: str) -> Suite:
     if text in suites:
         return Suite(text, suites[text])
     if text.endswith(".toml") or looks_like_path(text):
-        return _read_suite(Path(text).expanduser())
+        return _read_suite(as_path(text))
     raise UserError(unknown("suite", text, suites) + " A suite of your own is a file: --suite path/to/suite.toml.")
 
 
@@ -103,7 +103,7 @@ def _read_suite(path: Path) -> Suite:
     if not named or not listed or content:
         raise UserError(f"The suite {path} is not one ({_oddity(content)}); {wanted}.")
     known = {*catalogue().datasets, *catalogue().groups}
-    found = [m if m in known or not looks_like_path(m) else str(path.parent / Path(m).expanduser()) for m in members]
+    found = [m if m in known or not looks_like_path(m) else str(path.parent / as_path(m)) for m in members]
     return Suite(name, tuple(dict.fromkeys(found)))
 
 
@@ -123,6 +123,14 @@ def labels(entry: str) -> tuple[str, ...]:
     except (OSError, ValueError):  # opening the dataset says what is wrong
         stated = None
     return (stated if isinstance(stated, str) and stated else folder.resolve().name,)
+
+
+def as_path(text: str) -> Path:
+    """The path that a user typed; UserError where its ~ is of nobody's."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"The path {text[:80]!r} cannot be found ({error}); type it without the ~.") from None
 
 
 def looks_like_path(text: str) -> bool:

@@ -243,7 +243,7 @@ def _scan(stream: IO[bytes], path: Path, size: int, made: Path, progress: Progre
     order = np.argsort(unsorted, kind="stable")
     pieces = (unsorted[order[start : start + 65_536]].tobytes() for start in range(0, count, 65_536))
     _save(made / FILES[3], unsorted.dtype, count, pieces)
-    np.save(made / FILES[4], order)
+    np.save(made / FILES[4], order, allow_pickle=False)
     _refuse_duplicates(path, made, order)
 
 
@@ -256,7 +256,7 @@ def _save(file: Path, dtype: np.dtype[Any], count: int, pieces: Iterable[bytes])
 
 
 def _refuse_duplicates(path: Path, made: Path, order: NDArray[np.int64]) -> None:
-    offsets, ends, hashes = (np.load(made / name, mmap_mode="r") for name in FILES[1:4])
+    offsets, ends, hashes = (np.load(made / name, mmap_mode="r", allow_pickle=False) for name in FILES[1:4])
     again = np.flatnonzero(hashes[1:] == hashes[:-1])
     first: dict[bytes, int] = {}
     with (made / FILES[0]).open("rb") as ids:

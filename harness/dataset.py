@@ -174,7 +174,7 @@ def _stated(path: Path) -> dict[str, Any]:
 
 def _judgements(folder: Path, split: str, notes: list[str]) -> Qrels:
     path = folder / "qrels" / f"{split}.tsv"
-    if not path.is_file():
+    if split not in splits(folder) or not path.is_file():
         raise UserError(
             f"{folder} has no judgements for the split {split!r}; it has {', '.join(splits(folder))}: "
             f"name one of them with --split."

@@ -123,7 +123,8 @@ def _cell(file: _File, model: str, command: str, split: str, subset: str, measur
     task = file.content["task_name"]
     name = dataset_of().get(task, task) + (f"/{subset}" if subset != "default" else "")
     ours_called, usual = usual_split(name)
-    source = {key: file.content.get(key) for key in ("task_name", "dataset_revision", "mteb_version")}
+    stated = {key: file.content.get(key) for key in ("task_name", "dataset_revision", "mteb_version")}
+    source = {key: None if value is None else str(value) for key, value in stated.items()}
     source |= {"file": file.path.name, "sha256": sha256_file(file.path), "revision": file.revision}
     result = record(
         model,

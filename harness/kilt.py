@@ -35,7 +35,7 @@ def evaluate_kilt(gold: Path, guess: Path, measures: Sequence[str] = MEASURES, *
     parsed = [_parse(name) for name in dict.fromkeys(measures)]
     wanted = {id_: [_pages(output, keys) for output in outputs] for id_, outputs in _read(gold).items()}
     found = _read(guess)
-    if bad := next((id_ for id_, outputs in found.items() if len(outputs) != 1), None):
+    if (bad := next((id_ for id_, outputs in found.items() if len(outputs) != 1), None)) is not None:
         raise UserError(f"{guess}: the guess for {bad} has {len(found[bad])} outputs; KILT wants exactly one.")
     values = np.zeros((len(wanted), len(parsed)))
     for row, (id_, evidence) in enumerate(wanted.items()):
@@ -108,7 +108,9 @@ def _record(line: bytes, where: str) -> tuple[str, list[dict[str, Any]]]:
     try:
         record = parse_json(line)
         outputs = record.get("output", [])
-        sound = all(isinstance(e, dict) for output in outputs for e in output.get("provenance") or ())
+        sound = isinstance(outputs, list) and all(
+            isinstance(e, dict) for output in outputs for e in output.get("provenance") or ()
+        )
         if sound and isinstance(record["id"], str | int):
             return str(record["id"]).strip(), outputs
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
-from harness.bounded import read_json
+from harness.bounded import parse_array, read_json
 from harness.spec import Role, Similarity, Storage, UserError
 
 SHARD_ROWS = 4096
@@ -97,7 +97,7 @@ class VectorStore:
                 data = (self.folder / f"{key}.npy").read_bytes()
                 if hashlib.sha256(data).hexdigest() != shard.sha256:
                     return None
-                array = np.load(io.BytesIO(data), allow_pickle=False)
+                array = parse_array(data)
                 if (key, *array.shape, array.dtype) != (shard.key, shard.rows, shard.dim, self.storage):
                     return None
             except (OSError, ValueError, TypeError):

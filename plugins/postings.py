@@ -130,9 +130,9 @@ class InvertedFile:
     def __init__(self, directory: Path) -> None:
         terms = (directory / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
         self._numbers = {term: number for number, term in enumerate(terms)}
-        self._offsets = np.load(directory / "offsets.npy")
-        self._postings = np.load(directory / "postings.npy", mmap_mode="r")
-        self.lengths: Int32 = np.load(directory / "lengths.npy")
+        self._offsets = np.load(directory / "offsets.npy", allow_pickle=False)
+        self._postings = np.load(directory / "postings.npy", mmap_mode="r", allow_pickle=False)
+        self.lengths: Int32 = np.load(directory / "lengths.npy", allow_pickle=False)
         """Terms in each document, with repeats [documents]."""
 
     def __getitem__(self, term: str) -> Postings | None:

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "archive": {"spec", "atomic", "download"},
     "hub": {"bounded", "spec", "atomic", "download"},
     "delivery": {"spec", "atomic", "archive", "catalog", "download", "hub", "run"},
-    "named": {"spec", "catalog", "dataset", "delivery", "registry"},
+    "named": {"spec", "catalog", "dataset", "delivery", "expression", "registry"},
     "manifest": set(),
     "store": {"bounded", "spec", "atomic", "measure"},
     "transform": {"spec", "atomic", "composite", "geometry", "vectors"},

@@ -73,7 +73,7 @@ def _parquet_names(file: Path) -> list[str]:
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             return list(table.schema_arrow.names)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _unreadable(file, error) from error
 
 
@@ -93,7 +93,7 @@ def _parquet(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
                 for row in zip(*texts, strict=True):
                     number += 1
                     yield f"{file} row {number}", tuple(text or "" for text in row)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _unreadable(file, error) from error
 
 

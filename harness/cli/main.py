@@ -162,7 +162,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output left
         _forget_stdout()
         sys.exit(141)
+    except MemoryError:
+        _end("The memory is used up; give a smaller --memory, or smaller files, and run the command again.", 2)
     except OSError as error:
+        if error.errno != errno.ENOSPC and error.filename is not None:
+            _end(f"{error.filename} cannot be used ({error.strerror}); check the path and run the command again.", 2)
         if error.errno != errno.ENOSPC:
             raise
         _forget_stdout()
@@ -175,8 +179,9 @@ def _forget_stdout() -> None:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks, which other people's errors may hold."""
-    return " ".join(filter(None, map(str.strip, text.splitlines())))
+    """The text without line breaks and whatever else a terminal obeys, which other people's errors may hold."""
+    line = " ".join(filter(None, map(str.strip, text.splitlines())))
+    return "".join(c if c.isprintable() else "\ufffd" for c in line)
 
 
 def _end(sentence: str, code: int) -> None:

@@ -147,7 +147,7 @@ def progress_bar() -> Iterator[Progress]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     last = ""
     with Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *columns,
         console=Console(stderr=True),
         transient=True,
@@ -158,7 +158,7 @@ def progress_bar() -> Iterator[Progress]:
         def progress(description: str, done: int, total: int) -> None:
             nonlocal last
             if description != last:
-                last = description
+                description = last = "".join(c if c.isprintable() else "\ufffd" for c in description)
                 bar.reset(task, description=description, total=total or None, visible=bool(description))
                 if description and not sys.stderr.isatty():
                     click.echo(description, err=True)
