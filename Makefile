@@ -20,6 +20,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
+
+# Asks about known faults of what constraints.txt pins; needs a network.
+audit: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python .ci/audit.py --advisories
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
@@ -38,4 +44,4 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[dense,bm25,pyserini,train,page,dev]"
 	@touch $@
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint audit bench clean

@@ -77,6 +77,10 @@ def campaign(name: str, seconds: float, folder: Path, number: int = 0) -> None:
     def hang(*_: object) -> None:
         raise Hang
 
+    def tell() -> None:
+        told = {"runs": runs, "seconds": round(time.monotonic() - start, 1), "found": dict(found)}
+        (folder / f"{name}.json").write_text(json.dumps(told))
+
     def one(data: bytes) -> None:
         nonlocal runs, written
         runs += 1
@@ -90,8 +94,7 @@ def campaign(name: str, seconds: float, folder: Path, number: int = 0) -> None:
             found[fault] += 1
         if time.monotonic() - written > 1 or fault:
             written = time.monotonic()
-            told = {"runs": runs, "seconds": round(written - start, 1), "found": dict(found)}
-            (folder / f"{name}.json").write_text(json.dumps(told))
+            tell()
 
     signal.signal(signal.SIGALRM, hang)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +108,7 @@ def campaign(name: str, seconds: float, folder: Path, number: int = 0) -> None:
     except ImportError:
         while time.monotonic() - start < seconds:
             one(spoilt(random.choice(seeds), random))
-        return
+        return tell()
     corpus = folder / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
     for place, data in enumerate(seeds):

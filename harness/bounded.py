@@ -111,9 +111,11 @@ def lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
 
 def _content(path: Path, most: int) -> bytes:
     """Of a regular file, a link followed: a pipe may have no other end, and a device may have no end at all."""
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise ValueError("it is no regular file")
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is no regular file")
+    with os.fdopen(descriptor, "rb") as stream:
         data = stream.read(most + 1)
     if len(data) > most:
         raise ValueError(f"it holds more than {most:,} bytes")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.terminal import plain_terminals
 from harness.spec import PluginError, UserError
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         state = State(command=shlex.join(["harness", *words]))
-        code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
+        with plain_terminals():
+            code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         _end(str(error), 2)

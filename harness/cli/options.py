@@ -13,6 +13,7 @@ import click
 
 from harness.cli.main import State
 from harness.cli.quantity import Bytes
+from harness.cli.terminal import bare
 from harness.spec import Progress, Storage, UserError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def progress_bar() -> Iterator[Progress]:
     with Bar(
         TextColumn("{task.description}", markup=False),
         *columns,
-        console=Console(stderr=True),
+        console=Console(file=bare(sys.stderr)),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as bar:
