@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 import tomllib
 import warnings
@@ -26,10 +27,12 @@ from numpy.typing import NDArray
 from harness.spec import UserError
 
 JSON_BYTES = 1 << 28
-TOML_BYTES = 1 << 20
+TOML_BYTES = 1 << 18
 LINE_BYTES = 1 << 26
 DIGITS = 300
 """Of an integer: more than these are beyond any float."""
+LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
+"""Keys of so many parts, for which `tomllib` takes quadratic time."""
 
 
 def read_json(path: Path, most: int = JSON_BYTES, *, nan: bool = False) -> Any:
@@ -63,6 +66,8 @@ def read_text(path: Path, most: int = TOML_BYTES) -> str:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The tables; the ValueError of a fault is a `tomllib.TOMLDecodeError`, which says where it stands."""
+    if LONG_KEY.search(text):
+        raise tomllib.TOMLDecodeError("a key of more than 64 parts")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:

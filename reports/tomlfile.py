@@ -19,7 +19,7 @@ Keys = tuple[str | int, ...]
 KEY = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
 LEFT = re.compile(rf"\s*({KEY}(?:[ \t]*\.[ \t]*{KEY})*)[ \t]*=[ \t]*")
 ESCAPE = re.compile(r"\\(?:U.{8}|u.{4}|.)")
-PATIENCE = 1 << 24
+PATIENCE = 1 << 20
 """Characters that are read to find statements: one over thousands of lines is read anew with each."""
 KINDS = {str: 'text ("...")', dict: "a table", bool: "true or false"}
 
@@ -96,7 +96,7 @@ class TomlFile:
             said = str(error).replace("at end of document", f"at line {text.rstrip().count(chr(10)) + 1}, its last one")
             raise UserError(f"{path} is not TOML ({said}); mend that line.") from error
         except ValueError as error:
-            raise UserError(f"{path} is not a file of claims: {error}; check the path.") from error
+            raise UserError(f"{path} cannot be read ({error}); check the path.") from error
         self._text = text
 
     @cached_property

@@ -72,6 +72,8 @@ FOUND = [
     ("dataset.toml", b"a=" + b"[" * 5000),
     ("suite", b'datasets = ["~nobody/x"]'),
     ("suite", b"a = " + b"9" * 5000),
+    ("claims", b".".join([b"a"] * 100_000) + b"=1"),
+    ("claims", b"x = 1\na = [\n" + b"1,\n" * 60_000 + b"]"),
     ("result.json", _with(RESULT, command=5)),
     ("result.json", _with(RESULT, command=None)),
     ("result.json", _with(RESULT, seconds={"encode": 10**299})),

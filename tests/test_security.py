@@ -206,7 +206,7 @@ def test_addresses_that_are_not_https_are_refused(url: str, tmp_path: Path) -> N
 def test_nor_is_where_a_server_leads(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr("harness.download.STARTS", ("https://", "http://127.0.0.1:"))
-    with leading(to) as url, pytest.raises(SourceFailed, match="leads to|is not allowed"):
+    with leading(to) as url, pytest.raises(SourceFailed, match=r"leads to|is not allowed"):
         download(url, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
