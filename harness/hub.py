@@ -130,9 +130,10 @@ class _Repository:
             for entry in read_json(listing):
                 if entry["type"] == "file":
                     path, sha256 = entry["path"], (entry.get("lfs") or {}).get("oid", "")
-                    if not PATH.fullmatch(path) or not SHA256.fullmatch(sha256):
-                        raise ValueError(f"{path!r} with the hash {sha256!r}")
-                    yield _File(path, int(entry["size"]), sha256)
+                    if not SHA256.fullmatch(sha256):
+                        raise ValueError(f"the hash {sha256!r}")
+                    if PATH.fullmatch(path):  # any other is not taken
+                        yield _File(path, int(entry["size"]), sha256)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SourceFailed(f"{url} gave no list of files") from error
 
