@@ -21,6 +21,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
+
+# Asks about known faults of what constraints.txt pins; needs a network.
+audit: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python .ci/audit.py --advisories
 
 # Each contest against its peers, in about 25 minutes of two idle cores; BENCH="encode --whole" makes it another.
 bench: $(VENV)/.test bench-peers
@@ -53,4 +59,4 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[dense,bm25,pyserini,train,page,dev]"
 	@touch $@
 
-.PHONY: demo test test-slow lint bench bench-peers clean
+.PHONY: demo test test-slow lint audit bench bench-peers clean

@@ -1,7 +1,6 @@
 """``python -m benchmarks [NAME ...]``: our work against the peers' in alternating runs, as Markdown tables.
 
-``python -m benchmarks approximate [MODEL [DATASET ...]]``: what approximate indexes find, cost and take;
-``python -m benchmarks report``: how long reports of a large results folder take.
+``python -m benchmarks OTHER [ARGUMENT ...]``: what is no contest, see `OTHERS`.
 """
 
 from __future__ import annotations
@@ -32,6 +31,12 @@ CONTESTS = {
     "start": "start-up and reuse",
 }
 """Name -> what it is, in words; ``benchmarks/NAME.py`` has its ``contests``."""
+OTHERS = {
+    "approximate": "what approximate indexes find, cost and take: [MODEL [DATASET ...]]",
+    "fuzz": "hostile files for every parser: [TARGET ...]",
+    "report": "how long reports of a large results folder take",
+}
+"""Name -> what it is and takes; ``benchmarks/NAME.py`` has its ``main``."""
 ROUNDS = 3
 
 
@@ -85,14 +90,8 @@ def run(name: str, plan: Plan, rounds: int, page: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["approximate"]:
-        from benchmarks import approximate
-
-        approximate.main(*sys.argv[2:])
-    elif sys.argv[1:2] == ["report"]:
-        from benchmarks import report
-
-        report.main(*sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in OTHERS:
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(*sys.argv[2:])
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestants are ended
         main()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
+from harness.bounded import read_json
 from harness.recipe import EXAMPLE, Recipe, reason, refused, set_parameters
 from harness.spec import Hits, Progress, Similarity, UserError
 from harness.vectors import Vectors
@@ -210,7 +210,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def _intact(folder: Path) -> Record | None:
     try:
-        record = Record(**json.loads((folder / RECORD).read_bytes()))
+        record = Record(**read_json(folder / RECORD))
         if sha256_file(folder / INDEX) == record.sha256:
             return record
     except (OSError, ValueError, TypeError):

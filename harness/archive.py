@@ -6,9 +6,11 @@ declares and checks its CRC, so the sum of the declared sizes is the bound on wh
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import stat
+import struct
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -46,7 +48,7 @@ def unpack(archive: Path, root: str, folder: Path, *, limit: int, progress: Prog
             for done, (name, member) in enumerate(members.items()):
                 progress(f"unpacking {root}", done, len(members))
                 _write(opened, member, folder / name)
-    except (BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise SourceFailed(f"its archive is damaged: {brief(str(error))}") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.atomic import content_key
+from harness.bounded import parse_toml, read_toml
 from harness.spec import Counts, DatasetSpec, PluginError, Source, UserError, resolve
 
 FILE = Path(__file__).with_name("catalogue.toml")
@@ -47,7 +47,7 @@ def catalogue() -> Catalogue:
 
 def parse(text: str) -> Catalogue:
     """A catalogue from TOML; KeyError or TypeError where it is not of the form that ``catalogue.toml`` explains."""
-    content = tomllib.loads(text)
+    content = parse_toml(text)
     datasets = {name: _spec(name, entry) for name, entry in content["datasets"].items()}
     groups: dict[str, tuple[str, ...]] = {}
     for group, entry in content.get("groups", {}).items():
@@ -84,7 +84,7 @@ def suite(text: str) -> Suite:
     if text in suites:
         return Suite(text, suites[text])
     if text.endswith(".toml") or looks_like_path(text):
-        return _read_suite(Path(text).expanduser())
+        return _read_suite(as_path(text))
     raise UserError(unknown("suite", text, suites) + " A suite of your own is a file: --suite path/to/suite.toml.")
 
 
@@ -92,7 +92,7 @@ def _read_suite(path: Path) -> Suite:
     """``name`` and ``datasets`` of a TOML file; folders among the latter are relative to the file."""
     wanted = 'it needs two lines such as name = "mine" and datasets = ["scifact", "./folder"]'
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except OSError as error:
         raise UserError(f"The suite {path} cannot be read ({error.strerror}); {wanted}.") from error
     except ValueError as error:
@@ -103,7 +103,7 @@ def _read_suite(path: Path) -> Suite:
     if not named or not listed or content:
         raise UserError(f"The suite {path} is not one ({_oddity(content)}); {wanted}.")
     known = {*catalogue().datasets, *catalogue().groups}
-    found = [m if m in known or not looks_like_path(m) else str(path.parent / Path(m).expanduser()) for m in members]
+    found = [m if m in known or not looks_like_path(m) else str(path.parent / as_path(m)) for m in members]
     return Suite(name, tuple(dict.fromkeys(found)))
 
 
@@ -119,10 +119,18 @@ def labels(entry: str) -> tuple[str, ...]:
         return (entry,)
     folder = Path(entry)
     try:
-        stated = tomllib.loads((folder / "dataset.toml").read_text(encoding="utf-8")).get("name")
+        stated = read_toml(folder / "dataset.toml").get("name")
     except (OSError, ValueError):  # opening the dataset says what is wrong
         stated = None
     return (stated if isinstance(stated, str) and stated else folder.resolve().name,)
+
+
+def as_path(text: str) -> Path:
+    """The path that a user typed; UserError where its ~ is of nobody's."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"The path {text[:80]!r} cannot be found ({error}); type it without the ~.") from None
 
 
 def looks_like_path(text: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import mmap
 import os
 import threading
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import whole_folder, write_json
+from harness.bounded import read_json
 from harness.records import open_to_read, parse_record, read_records
 from harness.spec import Document, Progress, UserError
 
@@ -157,7 +157,7 @@ def _facts(stream: IO[bytes]) -> dict[str, int]:
 def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
     """The index in ``folder`` where it is whole and of this file, else None."""
     try:
-        stated = json.loads((folder / "index.json").read_bytes())
+        stated = read_json(folder / "index.json")
         if facts != {name: stated[name] for name in facts}:
             return None
         if stated["crc32"] != {name: _crc32(folder / name) for name in FILES}:
@@ -165,7 +165,7 @@ def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
         with (folder / FILES[0]).open("rb") as stream:
             ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         arrays = [np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False)) for name in FILES[1:]]
-        if stated != json.loads((folder / "index.json").read_bytes()):  # another process put a new one in its place
+        if stated != read_json(folder / "index.json"):  # another process put a new one in its place
             return None
         return _Index(stated["sha256"], ids, *arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -243,7 +243,7 @@ def _scan(stream: IO[bytes], path: Path, size: int, made: Path, progress: Progre
     order = np.argsort(unsorted, kind="stable")
     pieces = (unsorted[order[start : start + 65_536]].tobytes() for start in range(0, count, 65_536))
     _save(made / FILES[3], unsorted.dtype, count, pieces)
-    np.save(made / FILES[4], order)
+    np.save(made / FILES[4], order, allow_pickle=False)
     _refuse_duplicates(path, made, order)
 
 
@@ -256,7 +256,7 @@ def _save(file: Path, dtype: np.dtype[Any], count: int, pieces: Iterable[bytes])
 
 
 def _refuse_duplicates(path: Path, made: Path, order: NDArray[np.int64]) -> None:
-    offsets, ends, hashes = (np.load(made / name, mmap_mode="r") for name in FILES[1:4])
+    offsets, ends, hashes = (np.load(made / name, mmap_mode="r", allow_pickle=False) for name in FILES[1:4])
     again = np.flatnonzero(hashes[1:] == hashes[:-1])
     first: dict[bytes, int] = {}
     with (made / FILES[0]).open("rb") as ids:

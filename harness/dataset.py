@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.atomic import content_key
+from harness.bounded import read_toml
 from harness.corpus import Corpus, open_corpus
 from harness.packed import part, unpacked
 from harness.records import open_to_read, read_records
@@ -159,13 +159,10 @@ def _parts(folder: Path) -> tuple[Path, Path]:
 def _stated(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    with open_to_read(path) as stream:
-        try:
-            stated = tomllib.loads(stream.read().decode("utf-8-sig"))
-        except ValueError as error:
-            raise UserError(
-                f"{path} is not TOML ({error}); mend it, or remove it to have the usual settings."
-            ) from error
+    try:
+        stated = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not TOML ({error}); mend it, or remove it to have the usual settings.") from error
     for key, value in stated.items():
         if key not in STATED:
             raise UserError(f"{path} has a key {key!r} that means nothing; the keys are {', '.join(STATED)}.")
@@ -177,7 +174,7 @@ def _stated(path: Path) -> dict[str, Any]:
 
 def _judgements(folder: Path, split: str, notes: list[str]) -> Qrels:
     path = folder / "qrels" / f"{split}.tsv"
-    if not path.is_file():
+    if split not in splits(folder) or not path.is_file():
         raise UserError(
             f"{folder} has no judgements for the split {split!r}; it has {', '.join(splits(folder))}: "
             f"name one of them with --split."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.bounded import read_toml
 from harness.catalog import unknown
 from harness.spec import UserError
 
@@ -33,7 +33,7 @@ class Device:
 @cache
 def devices() -> dict[str, Device]:
     """Every device by name."""
-    content = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    content = read_toml(FILE)
     return {name: Device(name, **figures) for name, figures in content.items()}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import socket
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.atomic import disk_errors, write_json
+from harness.bounded import read_json
 from harness.spec import Progress
 
 TIMEOUT = 30.0
@@ -31,7 +31,8 @@ PAUSE = 1.0
 BLOCK = 1 << 18
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Answers after which asking again helps."""
-STARTS = ("https://", "http://")
+STARTS = ("https://",)
+"""What every address begins with, those that a server sends us on to included. Tests add a server of this machine."""
 
 
 class SourceFailed(Exception):
@@ -56,7 +57,7 @@ def download(
     Raises SourceFailed, after which the same call goes on where it was, and UserError when the disk is full.
     """
     if not url.startswith(STARTS):
-        raise SourceFailed(f"{url} is no address that can be downloaded")
+        raise SourceFailed(f"{url} is no address that is downloaded from; those begin with {' or '.join(STARTS)}")
     part = target.with_name(f"{target.name}.part")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def _attempt(url: str, part: Path, limit: int, progress: Progress) -> None:
     if have and mark and state.get("url") == url:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+        with _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
             start = _start(answer, part, have) if "Range" in headers else 0
             length = answer.headers.get("Content-Length", "")
             size = start + int(length) if length.isdigit() else 0
@@ -118,12 +119,33 @@ def _attempt(url: str, part: Path, limit: int, progress: Progress) -> None:
         if error.code == 416 or error.code in PASSING:
             raise _Cut(f"the server answers {error.code} {error.reason}") from error
         raise SourceFailed(f"{url}: the server answers {error.code} {error.reason}") from error
+    except (http.client.InvalidURL, UnicodeError, ValueError) as error:
+        raise SourceFailed(f"{brief(url)} is no address: {brief(str(error))}") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, socket.gaierror):
             raise SourceFailed(f"{url}: its server is not known here ({error.reason.strerror})") from error
         raise _Cut(_why(error)) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise _Cut(_why(error)) from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server to addresses of `STARTS` alone."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith(STARTS):
+            raise SourceFailed(f"{req.full_url} leads to {brief(newurl)}, which is not taken: it is no https address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Of HTTP alone: urllib's own would also read files and FTP. Proxies are those of the environment."""
+    opener = urllib.request.OpenerDirector()
+    request = urllib.request
+    web = (request.HTTPHandler, request.HTTPSHandler, request.HTTPDefaultErrorHandler, request.HTTPErrorProcessor)
+    for handler in (*web, request.ProxyHandler, _Redirects):
+        opener.add_handler(handler())
+    return opener
 
 
 def _start(answer: Any, part: Path, have: int) -> int:
@@ -172,7 +194,7 @@ def _beside(part: Path) -> Path:
 
 def _state(part: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        return dict(json.loads(_beside(part).read_bytes()))
+        return dict(read_json(_beside(part)))
     return {}
 
 

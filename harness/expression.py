@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from harness.spec import ModelSpec, UserError
 COMPOSITE = re.compile(r"\s*([\w.+-]+)\s*\(")
 OPTIONS = re.compile(r":(?=\s*\w+\s*=)")
 """A colon without ``key=`` after it belongs to a path or, further on, to a value (``device=cuda:1``)."""
-LONGEST_NAME = 255
-"""Bytes of a folder's name on most file systems; asking for a longer one is an error there."""
+DEEPEST = 20
+"""Models within models."""
 
 
 class Expression(NamedTuple):
@@ -34,7 +35,7 @@ class Expression(NamedTuple):
 def parse(text: str) -> Expression:
     """Takes a model's text apart; UserError where parentheses or options are not as they must be."""
     opened = COMPOSITE.match(text)
-    if opened is None or _is_folder(OPTIONS.split(text, maxsplit=1)[0]):
+    if opened is None or is_folder(OPTIONS.split(text, maxsplit=1)[0]):
         name, options = split_options(text)
         return Expression(name, None, options)
     pieces, rest = _pieces(text, opened.end())
@@ -58,13 +59,18 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def _is_folder(name: str) -> bool:
-    return len(name.encode(errors="surrogateescape")) <= LONGEST_NAME and Path(name).is_dir()
+def is_folder(name: str) -> bool:
+    """Whether there is one of that name; a name that no disk takes is none."""
+    with suppress(OSError, ValueError):  # longer than a name may be
+        return Path(name).is_dir()
+    return False
 
 
 def _pieces(text: str, start: int) -> tuple[list[str], str]:
     """What stands between the commas of the parenthesis that opens before ``start``, and what follows it."""
     pieces, depth = [], 1
+    if text.count("(") > DEEPEST:
+        raise UserError(f"More than {DEEPEST} parentheses open in {text[:40]!r}...; combine fewer models.")
     for place in range(start, len(text)):
         depth += {"(": 1, ")": -1}.get(text[place], 0)
         if depth == 0 or (depth == 1 and text[place] == ","):

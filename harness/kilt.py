@@ -8,7 +8,6 @@ set is one point; a set is one point, where the last of its pages that were foun
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.bounded import lines, parse_json
 from harness.measure import Scores
 from harness.spec import UserError
 
@@ -35,7 +35,7 @@ def evaluate_kilt(gold: Path, guess: Path, measures: Sequence[str] = MEASURES, *
     parsed = [_parse(name) for name in dict.fromkeys(measures)]
     wanted = {id_: [_pages(output, keys) for output in outputs] for id_, outputs in _read(gold).items()}
     found = _read(guess)
-    if bad := next((id_ for id_, outputs in found.items() if len(outputs) != 1), None):
+    if (bad := next((id_ for id_, outputs in found.items() if len(outputs) != 1), None)) is not None:
         raise UserError(f"{guess}: the guess for {bad} has {len(found[bad])} outputs; KILT wants exactly one.")
     values = np.zeros((len(wanted), len(parsed)))
     for row, (id_, evidence) in enumerate(wanted.items()):
@@ -92,8 +92,8 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         raise UserError(f"There is no file {path}; name a file of KILT's, with a JSON object on each line.")
     found: dict[str, list[dict[str, Any]]] = {}
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+    with path.open("rb") as stream:
+        for number, line in enumerate(lines(stream, path), 1):
             if line.strip():
                 id_, outputs = _record(line, f"Line {number} of {path}")
                 if id_ in found:
@@ -106,12 +106,14 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _record(line: bytes, where: str) -> tuple[str, list[dict[str, Any]]]:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         outputs = record.get("output", [])
-        sound = all(isinstance(e, dict) for output in outputs for e in output.get("provenance") or ())
+        sound = isinstance(outputs, list) and all(
+            isinstance(e, dict) for output in outputs for e in output.get("provenance") or ()
+        )
         if sound and isinstance(record["id"], str | int):
             return str(record["id"]).strip(), outputs
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise UserError(
         f'{where} is not a question in KILT\'s format ({{"id": "...", "output": [{{"provenance": '

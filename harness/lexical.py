@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 from harness.atomic import sha256_file, whole_folder, write_json
+from harness.bounded import read_json
 from harness.corpus import Corpus
 from harness.prepared import Prepared
 
@@ -37,7 +37,7 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, fl
 
 def _intact(folder: Path) -> float | None:
     try:
-        record = json.loads((folder / RECORD).read_bytes())
+        record = read_json(folder / RECORD)
         if all(sha256_file(folder / name) == digest for name, digest in record["files"].items()):
             return float(record["seconds"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

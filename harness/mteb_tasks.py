@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from harness import catalog
+from harness.bounded import read_toml
 
 FILE = Path(__file__).with_name("mteb_tasks.toml")
 MEASURES = {"nDCG": "ndcg", "AP": "map", "R": "recall", "P": "precision", "RR": "mrr"}
@@ -28,7 +28,7 @@ class Task(NamedTuple):
 @cache
 def tasks() -> dict[str, Task]:
     """Dataset of the catalogue -> its task."""
-    entries = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    entries = read_toml(FILE)
     return {name: Task(e["task"], e["dataset"], e.get("split", "")) for name, e in entries.items()}
 
 

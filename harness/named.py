@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from harness.catalog import looks_like_path, status, suite, unknown
+from harness.catalog import as_path, looks_like_path, status, suite, unknown
 from harness.dataset import Dataset, open_dataset
 from harness.delivery import absent, obtain
+from harness.expression import is_folder
 from harness.registry import Registry
 from harness.spec import Progress, UserError
 
@@ -33,8 +34,8 @@ def open_named(
     elif text in registry.groups:
         members = registry.groups[text]
         raise UserError(f"{text} stands for {len(members)} datasets; name one of them: {', '.join(members)}.")
-    elif looks_like_path(text) or Path(text).is_dir():
-        folder = Path(text).expanduser()
+    elif looks_like_path(text) or is_folder(text):
+        folder = as_path(text)
     else:
         sentence = unknown("dataset", text, [*registry.datasets, *registry.groups])
         raise UserError(f"{sentence} For a folder of your own, type its path (-d ./folder).")

@@ -6,7 +6,6 @@ Documents are read by position, which gzip does not allow; so an unpacked copy i
 from __future__ import annotations
 
 import gzip
-import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,9 @@ from typing import IO
 from harness.atomic import alone, sha256_file, write_file
 from harness.records import open_to_read
 from harness.spec import Progress, UserError
+
+RATIO, LEAST = 100, 1 << 28
+"""How many times its packed size a file may have unpacked, and a size that any may have."""
 
 
 def part(folder: Path, name: str) -> Path | None:
@@ -46,8 +48,14 @@ def unpacked(packed: Path, cache: Path, progress: Progress = lambda *_: None) ->
 
 def _unpack(packed: Path, stream: IO[bytes]) -> None:
     try:
+        limit = max(LEAST, RATIO * packed.stat().st_size)
         with gzip.open(packed) as source:
-            shutil.copyfileobj(source, stream, 1 << 20)
+            while block := source.read(1 << 20):
+                if (limit := limit - len(block)) < 0:
+                    raise UserError(
+                        f"{packed} unpacks to more than {RATIO} times its size, which no text does; get it elsewhere."
+                    )
+                stream.write(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(
             f"{packed} is no whole gzip file ({error}); bring it here again and run the same command again."

@@ -51,7 +51,8 @@ def _sound(folder: Path, result: Result | Unreadable) -> Result | Unreadable:
     manifest = result["manifest"]
     named = all(isinstance(manifest.get(what), dict) and "name" in manifest[what] for what in ("model", "dataset"))
     numbers = all(isinstance(value, int | float) for value in result["measures"].values())
-    if named and numbers and isinstance(manifest.get("k"), int):
+    worded = isinstance(result["command"], str)
+    if named and numbers and worded and isinstance(manifest.get("k"), int):
         return result
     reason = "its manifest does not say of which model, dataset and depth its figures are"
     return Unreadable(folder / "result.json", reason)

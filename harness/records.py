@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from harness.bounded import lines
 from harness.run import BLANK
 from harness.spec import Document, UserError
 
@@ -21,11 +22,13 @@ def parse_record(line: bytes) -> Document:
     spell and UTF-8 cannot, becomes U+FFFD, so that whatever is read here can be encoded and written.
     """
     try:
-        fields = json.loads(line.decode())
+        fields = json.loads(line.decode())  # not `parse_json`: other fields may hold what they like
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg}, column {error.colno})") from None
+    except ValueError:
+        raise ValueError("is not a record (an integer of thousands of digits)") from None
     except RecursionError:
         raise ValueError("is not a record (brackets within brackets, thousands deep)") from None
     if not isinstance(fields, dict):
@@ -35,7 +38,9 @@ def parse_record(line: bytes) -> Document:
         identifier = str(identifier)
     record = Document(_text("_id", identifier), _text("title", "" if title is None else title), _text("text", text))
     if not record.id or BLANK.search(record.id):
-        raise ValueError(f"has the '_id' {record.id!r}, empty or with white space, which a TREC run cannot carry")
+        raise ValueError(
+            f"has the '_id' {record.id!r}, empty or with white space or NUL, which a TREC run cannot carry"
+        )
     return Document(*map(_whole, record)) if b"\\ud" in line or b"\\uD" in line else record
 
 
@@ -49,10 +54,10 @@ def _whole(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def read_records(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, int, Document]]:
+def read_records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, int, Document]]:
     """(line number from 1, byte offset of its object, record) of each line not blank; ``path`` is for errors."""
     offset = 0
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines(stream, path), start=1):
         if number == 1 and line.startswith(GZIP):
             names = f"{shlex.quote(str(path))} {shlex.quote(f'{path}.gz')}"
             raise UserError(f"{path} is gzipped, which its name does not say; type: mv {names}")

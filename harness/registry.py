@@ -17,7 +17,7 @@ import pluggy
 from harness import catalog, hookspecs
 from harness.catalog import unknown
 from harness.composite import KINDS as COMPOSITES
-from harness.expression import check_members, parse
+from harness.expression import check_members, is_folder, parse
 from harness.modelref import ModelRef
 from harness.spec import DatasetSpec, ModelSpec, OptionValue, PluginError, UserError
 
@@ -73,15 +73,15 @@ class Registry:
     def _named(self, name: str) -> tuple[ModelRef, dict[str, OptionValue]]:
         prefix, colon, rest = name.partition(":")
         if colon and prefix in self.models and (argument := self.models[prefix].spec.argument):
-            if rest and self.models[prefix].spec.repository and Path(rest).expanduser().is_dir():
+            if rest and self.models[prefix].spec.repository and is_folder(str(catalog.as_path(rest))):
                 return self._named(rest if "/" in rest or rest.startswith("~") else f"./{rest}")
             return self.models[prefix], {argument: rest}
         looks_like_path = "/" in name or os.sep in name or name.startswith((".", "~"))
         if name in self.models and not looks_like_path:
             return self.models[name], {}
-        if looks_like_path or Path(name).is_dir():
-            folder = Path(name).expanduser()
-            if not folder.is_dir():
+        if looks_like_path or is_folder(name):
+            folder = catalog.as_path(name)
+            if not is_folder(str(folder)):
                 raise UserError(f"There is no folder {name}; `harness models` lists the models known by name.")
             # A reranker's folder is an option like any other: no model is made of a folder alone by it.
             opens = (m for m in self.models.values() if m.spec.path_option and m.spec.kind not in COMPOSITES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from harness.atomic import write_json
+from harness.bounded import read_json
 from harness.shared import Shared
 from harness.spec import Similarity
 
@@ -70,7 +70,7 @@ class Replica:
         """The shards' keys and the similarity in a list that is kept here, or brought from the store."""
         path = self.folder / f"{name}.json"
         try:
-            found = _listed(json.loads(path.read_bytes()))
+            found = _listed(read_json(path))
         except (OSError, ValueError):
             found = None
         if found is not None:

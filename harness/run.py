@@ -25,14 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import write_file
+from harness.bounded import lines
 from harness.spec import Qrels, UserError
 
 INFINITY_KEY = 0x7F800000
 """Bit pattern of float32 infinity, the largest key in `strictly_ordered`."""
 
 
-BLANK = re.compile(r"[ \t\n\r\v\f]")
+BLANK = re.compile(r"[ \t\n\r\v\f\0]")
 """What ends a column for C programs such as trec_eval; other Unicode spaces are ordinary characters."""
+LARGEST = 2**31 - 1
+"""Relevance that trec_eval's programs take at the most."""
 
 
 class Ranking(NamedTuple):
@@ -179,7 +182,7 @@ def _run_entries(path: Path) -> Iterator[tuple[str, str, float, int]]:
             score = float("nan")
         if score != score:
             raise UserError(
-                f"Line {number} of {path}: the score {columns[4]!r} (column 5) is not a number; mend or drop it."
+                f"Line {number} of {path}: the score {columns[4][:40]!r} (column 5) is not a number; mend or drop it."
             )
         yield columns[0], columns[2], score, number
 
@@ -212,11 +215,13 @@ def read_qrels(path: Path) -> Qrels:
         query_id, doc_id = columns[0], columns[-2]
         try:
             relevance = int(columns[-1])
+            if abs(relevance) > LARGEST:
+                raise ValueError
         except ValueError:
             if beir and position == 0:
                 continue
             raise UserError(
-                f"Line {number} of {path}: the relevance {columns[-1]!r} is not an integer; mend it."
+                f"Line {number} of {path}: the relevance {columns[-1][:40]!r} is not an integer of 32 bits; mend it."
             ) from None
         if qrels.setdefault(query_id, {}).setdefault(doc_id, relevance) != relevance:
             raise UserError(
@@ -237,8 +242,10 @@ def _rows(path: Path, separator: bytes | None = None) -> Iterator[tuple[int, lis
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(lines(stream, path), 1):
                 text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if b"\0" in text:
+                    raise UserError(f"Line {number} of {path} holds a NUL byte, where C programs end; mend or drop it.")
                 if text.strip():
                     yield number, [column.decode() for column in text.rstrip(b"\r\n").split(separator)]
     except UnicodeDecodeError:

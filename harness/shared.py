@@ -13,7 +13,6 @@ beside what replaces it.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 import threading
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from harness.atomic import content_key, disk_errors, dump_json
+from harness.bounded import parse_json, read_json
 from harness.objects import open_objects
 from harness.spec import Progress, UserError
 
@@ -180,7 +180,7 @@ class Shared:
     def _at_home(self, name: str) -> tuple[Record, bytes] | None:
         """The record and the data that the home holds under a name, if they are whole."""
         try:
-            content = json.loads((self.home / f"{name}.json").read_bytes())
+            content = read_json(self.home / f"{name}.json")
             if "sha256" not in content:  # a list: its record is all there is
                 return Record(dict(content), "", 0), b""
             data = (self.home / f"{name}.npy").read_bytes()
@@ -263,7 +263,7 @@ def _sealed(record: Record) -> bytes:
 def _opened(data: bytes) -> Record | None:
     """A record, if these bytes are one, whole and unaltered."""
     try:
-        body = json.loads(data)
+        body = parse_json(data)
         seal = body.pop("seal")
         record = Record(**body)
         sound = isinstance(record.content, dict) and isinstance(record.size, int) and record.size >= 0

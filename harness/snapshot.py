@@ -10,13 +10,13 @@ that it states). The row's key holds the hash of every file, so another content 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from harness.atomic import alone, whole_folder, write_json
+from harness.bounded import read_json
 from harness.download import SourceFailed
 from harness.hub import bring_model, commit_of
 from harness.spec import Progress, UserError
@@ -90,9 +90,7 @@ def _place(name: str, home: Path) -> Path:
 def _known(place: Path) -> dict[str, str]:
     """Branch or tag -> the commit it was when it was brought."""
     with suppress(OSError, ValueError, TypeError):
-        return {
-            str(key): str(value) for key, value in dict(json.loads((place / "revisions.json").read_bytes())).items()
-        }
+        return {str(key): str(value) for key, value in dict(read_json(place / "revisions.json")).items()}
     return {}
 
 

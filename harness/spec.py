@@ -80,8 +80,8 @@ class Option:
                 value = kind(text)
             except ValueError:
                 raise ValueError(f"{text!r} is not {'an integer' if kind is int else 'a number'}") from None
-            if not np.isfinite(value):
-                raise ValueError(f"{text!r} is not finite")
+            if not (abs(value) < 2**63 if kind is int else np.isfinite(value)):
+                raise ValueError(f"{text[:40]!r} is {'of more than 64 bits' if kind is int else 'not finite'}")
             if self.minimum is not None and value < self.minimum:
                 raise ValueError(f"{text} is below {self.minimum:g}")
             if self.maximum is not None and value > self.maximum:

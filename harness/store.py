@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import recover, sha256_file, whole_folder, write_json
+from harness.bounded import read_json
 from harness.measure import Scores
-from harness.spec import Qrels, Query
+from harness.spec import Qrels, Query, UserError
 
 SCHEMA = 1
 """Version of result.json; a file of another version is named and skipped, never guessed at."""
@@ -50,7 +50,11 @@ def slug(label: str) -> str:
     """A label as a folder name: ``:`` becomes ``+``; one with anything unusual, or long, is told apart by a hash."""
     safe = re.sub(r"^\.|[^\w.,=@:-]", "_", label).encode()[:LONGEST].decode(errors="ignore")
     name = safe.replace(":", "+")
-    return name if safe == label else f"{name}-{hashlib.sha256(label.encode(errors='surrogateescape')).hexdigest()[:6]}"
+    return (
+        name
+        if safe == label and label
+        else f"{name}-{hashlib.sha256(label.encode(errors='surrogatepass')).hexdigest()[:6]}"
+    )
 
 
 class ResultStore:
@@ -70,13 +74,16 @@ class ResultStore:
         found = read_result(folder)
         if isinstance(found, Unreadable) or found["status"] != "ok" or found["manifest"].get("key") != key:
             return None
-        files = found["manifest"].get("files", {})
+        files = found["manifest"].get("files") or {}
         intact = all((folder / f).is_file() and sha256_file(folder / f) == digest for f, digest in files.items())
         return found if intact else None
 
     def write(self, model: str, dataset: str, fill: Callable[[Path], Result]) -> Result:
         """Lets ``fill`` write the cell's files and say its result; adds checksums; puts the whole folder in place."""
-        with whole_folder(self.folder(model, dataset)) as folder:
+        target = self.folder(model, dataset)
+        if not target.resolve().is_relative_to(self.root.resolve()):
+            raise UserError(f"{target} leads out of {self.root} by a link; remove the link, or name other results.")
+        with whole_folder(target) as folder:
             result = fill(folder)
             result["manifest"]["files"] = {p.name: sha256_file(p) for p in sorted(folder.iterdir())}
             write_json(folder / "result.json", result)
@@ -107,7 +114,7 @@ def read_result(folder: Path) -> Result | Unreadable:
     """One cell's result.json, or why it cannot be used."""
     path = folder / "result.json"
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except FileNotFoundError:
         return Unreadable(path, "there is no result")
     except (OSError, ValueError) as error:
@@ -159,7 +166,13 @@ def _numbers(values: NDArray[Any]) -> Any:
 
 def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:
     """One measure of one finished cell, [judged queries], in the order of the judgements."""
+    import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(folder / "per_query.parquet", columns=[measure], partitioning=None)
-    return table[measure].to_numpy()  # type: ignore[no-any-return]
+    path = folder / "per_query.parquet"
+    try:
+        table = pyarrow.parquet.read_table(path, columns=[measure], partitioning=None)
+        return table[measure].to_numpy().astype(np.float64)  # type: ignore[no-any-return]
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be read ({why}); make it again with harness benchmark --force.") from None

@@ -5,7 +5,6 @@ Measurements lie in $HARNESS_HOME/throughput, keyed by what was measured and by 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.atomic import content_key, write_json
+from harness.bounded import read_json
 from harness.encode import encode_texts
 from harness.lexical import RECORD
 from harness.manifest import machine
@@ -113,7 +113,7 @@ def scanning(home: Path, progress: Progress) -> Scanning:
 def _remembered(home: Path, what: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     path = home / "throughput" / f"{content_key([what, SAMPLE, machine()])[:32]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return {name: float(value) for name, value in json.loads(path.read_bytes())["figures"].items()}
+        return {name: float(value) for name, value in read_json(path)["figures"].items()}
     figures = measure()
     with suppress(UserError):  # a home that may only be read costs time, not correctness
         write_json(path, {"what": what, "sample": SAMPLE, "figures": figures, "machine": machine()})
@@ -193,12 +193,12 @@ def _recorded_indexes(key: str, home: Path) -> tuple[int, int, float]:
     sizes: dict[str, int] = {}
     for path in (home / "corpora").glob("*/index.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            stated = json.loads(path.read_bytes())
+            stated = read_json(path)
             sizes[stated["sha256"][:32]] = int(stated["size"])
     size, written, seconds = 0, 0, 0.0
     for path in (home / "indexes" / key[:32]).glob(f"*/{RECORD}"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            spent = float(json.loads(path.read_bytes())["seconds"])
+            spent = float(read_json(path)["seconds"])
             size += sizes[path.parent.name]
             written += _bytes(path.parent)
             seconds += spent

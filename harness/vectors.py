@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
+from harness.bounded import parse_array, read_json
 from harness.replica import Replica
 from harness.shared import Shared
 from harness.spec import Role, Similarity, Storage, UserError
@@ -107,7 +107,7 @@ class VectorStore:
     def _stored(self, key: str) -> Shard | None:
         if key not in self._intact:
             try:
-                shard = Shard(**json.loads((self.folder / f"{key}.json").read_bytes()))
+                shard = Shard(**read_json(self.folder / f"{key}.json"))
                 data = (self.folder / f"{key}.npy").read_bytes()
             except (OSError, ValueError, TypeError):
                 return None
@@ -121,7 +121,7 @@ class VectorStore:
         if hashlib.sha256(data).hexdigest() != shard.sha256:
             return False
         try:
-            array = np.load(io.BytesIO(data), allow_pickle=False)
+            array = parse_array(data)
         except (OSError, ValueError, TypeError):
             return False
         return (key, *array.shape, array.dtype) == (shard.key, shard.rows, shard.dim, self.storage)
@@ -131,7 +131,7 @@ class VectorStore:
 
         def examined(content: dict[str, Any], data: bytes) -> Shard | None:
             shard = Shard(**content)
-            whole = self._sound(key, shard, data) and np.isfinite(np.load(io.BytesIO(data), allow_pickle=False)).all()
+            whole = self._sound(key, shard, data) and np.isfinite(parse_array(data)).all()
             return shard if whole else None
 
         found = self._replica.shard(key, examined)
@@ -151,7 +151,7 @@ class VectorStore:
         """The record of every shard there is, its vectors neither read nor checked."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
-                yield Shard(**json.loads(path.read_bytes()))
+                yield Shard(**read_json(path))
 
     def sweep(self) -> None:
         """Drops what killed processes left half-written."""

@@ -7,7 +7,6 @@ and replaced files, not somebody who may write into the folder and forges time s
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from harness.atomic import sha256_file, write_json
+from harness.bounded import read_json
 from harness.spec import UserError, Weights
 
 
@@ -82,7 +82,7 @@ def find_fault(weights: Weights, folder: Path, home: Path | None = None) -> Faul
 
 def _read_memory(memory: Path) -> dict[str, object]:
     with suppress(OSError, ValueError, TypeError):  # none yet, or unreadable: it is only a memory
-        return dict(json.loads(memory.read_bytes()))
+        return dict(read_json(memory))
     return {}
 
 

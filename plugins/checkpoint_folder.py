@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from harness import UserError
+from harness.bounded import parse_json, read_json
 from harness.spec import Options
 
 _ROOT_FILES = (
@@ -30,6 +31,10 @@ _NEEDED = {
     "Dense": ("config.json", "*.safetensors"),
 }
 """Module of sentence-transformers -> what its folder cannot do without."""
+MOST = 100
+"""Modules of one model."""
+HEADER_BYTES = 100_000_000
+"""Of a safetensors file; the library refuses longer ones."""
 
 
 def folder_of(options: Options) -> Path:
@@ -55,17 +60,28 @@ def folder_of(options: Options) -> Path:
 def module_folders(folder: Path) -> list[Path]:
     """Where the modules lie, those that a router leads to included; UserError when modules.json does not tell."""
     try:
-        folders = [folder / module["path"] for module in json.loads((folder / "modules.json").read_bytes())]
+        folders = [_inside(folder, m["path"], m["type"]) for m in read_json(folder / "modules.json")]
         for place in folders:  # grows meanwhile
+            if len(folders) > MOST:
+                raise ValueError(f"it leads to more than {MOST} modules")
             if (router := place / "router_config.json").is_file():
-                folders += [place / name for name in json.loads(router.read_bytes())["types"]]
+                folders += [_inside(place, name, kind) for name, kind in read_json(router)["types"].items()]
         if not folders:
             raise ValueError("it is empty")
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{folder / 'modules.json'} is no list of modules ({type(error).__name__}: {error}); save the model again."
         ) from None
     return folders
+
+
+def _inside(folder: Path, name: str, kind: str) -> Path:
+    """A module's folder; ValueError for one elsewhere, and for a class that is not sentence-transformers' own."""
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
+        raise ValueError(f"{name!r} leads out of the folder")
+    if not kind.startswith("sentence_transformers."):
+        raise ValueError(f"{kind!r} is no module of sentence-transformers, and other code is never run")
+    return folder / name
 
 
 def root_files(folder: Path) -> list[Path]:
@@ -84,7 +100,8 @@ def incomplete(folder: Path) -> str:
     """What a checkpoint lacks, in words; nothing where each of its modules is whole. Only headers are read."""
     try:
         folder_of({"path": str(folder)})
-        modules = json.loads((folder / "modules.json").read_bytes())
+        module_folders(folder)
+        modules = read_json(folder / "modules.json")
         for place, kind in ((folder / m["path"], str(m["type"]).rpartition(".")[2]) for m in modules):
             for pattern in _NEEDED.get(kind, ()):
                 if not any(file.stat().st_size for file in place.glob(pattern)):
@@ -100,13 +117,23 @@ def incomplete(folder: Path) -> str:
 
 
 def _whole(file: Path) -> bool:
-    with suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length < file.stat().st_size:
-            header = json.loads(stream.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            return file.stat().st_size == 8 + length + max(ends, default=0)
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        length, header = _header(file)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        return bool(file.stat().st_size == 8 + length + max(ends, default=0))
     return False
+
+
+def _header(file: Path) -> tuple[int, dict[str, Any]]:
+    """The length in bytes of a safetensors file's header, and what it says of each tensor; ValueError for none."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > HEADER_BYTES:
+            raise ValueError(f"a header of {length:,} bytes")
+        header = parse_json(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no JSON object")
+    return length, {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def figures(options: Options) -> dict[str, float]:
@@ -119,8 +146,8 @@ def figures(options: Options) -> dict[str, float]:
     shapes = [shape for file in folders[0].glob("*.safetensors") for shape in _matrices(file)]
     stated = {"flops_per_token": 2.0 * sum(rows * columns for rows, columns in shapes)}
     for module in folders:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            config = json.loads((module / "config.json").read_bytes())
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            config = read_json(module / "config.json")
             for key in ("hidden_size", "embedding_dimension", "word_embedding_dimension", "out_features"):
                 stated["dim"] = int(config.get(key, stated.get("dim", 0)))  # the last module has the last word
             if isinstance(modes := config.get("pooling_mode"), list):
@@ -130,8 +157,10 @@ def figures(options: Options) -> dict[str, float]:
 
 def _matrices(file: Path) -> list[tuple[int, int]]:
     """Shapes of the matrices in a safetensors file that every token is multiplied by."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    named = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     apart = ("embed", "pooler", "bias", "lm_head")
-    return [(s[0], s[1]) for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]
+    try:
+        named = {name: entry["shape"] for name, entry in _header(file)[1].items()}
+        shapes = [s for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]
+        return [(int(rows), int(columns)) for rows, columns in shapes]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{file} is no safetensors file ({error}); save the model again.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
 from harness.atomic import sha256_file
+from harness.bounded import read_json
 from harness.encode import batches
 from harness.spec import Options
 from plugins.checkpoint import OPTIONS, opened, resolve_device, resolve_dtype, spoilt
@@ -50,9 +50,9 @@ def folder_of(options: Options) -> Path:
     """The cross-encoder's folder; UserError when it is none."""
     folder = Path(str(options["model"])).expanduser()
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = read_json(folder / "config.json")
         kinds, labels = list(config.get("architectures") or ()), len(config.get("id2label") or "..")
-        modules = json.loads((folder / "modules.json").read_bytes()) if (folder / "modules.json").is_file() else [0]
+        modules = read_json(folder / "modules.json") if (folder / "modules.json").is_file() else [0]
     except (OSError, ValueError, AttributeError, TypeError):
         kinds, labels, modules = [], 0, []
     lacks = (

@@ -10,7 +10,6 @@ Matrix products are in the chosen dtype; LayerNorm, softmax and the residual str
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.bounded import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -40,9 +41,8 @@ _EXPECTED = {
 def applies(folder: Path) -> bool:
     """Whether the transformer in a folder is of a family, and in a form, that this module repeats. Reads one file."""
     try:
-        return (
-            repeats(json.loads((folder / "config.json").read_bytes())) and not (folder / "adapter_config.json").exists()
-        )
+        plain = repeats(read_json(folder / "config.json"))
+        return plain and not (folder / "adapter_config.json").exists()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

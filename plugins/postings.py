@@ -116,8 +116,8 @@ class Builder:
         offsets = np.concatenate([[0], np.cumsum(frequencies)])
         lengths = np.concatenate([np.zeros(0, np.int32), *self._lengths])
         write_file(self._directory / "postings.npy", lambda stream: _write(stream, pieces, offsets, self._fill))
-        write_file(self._directory / "offsets.npy", lambda stream: np.save(stream, offsets))
-        write_file(self._directory / "lengths.npy", lambda stream: np.save(stream, lengths))
+        write_file(self._directory / "offsets.npy", lambda stream: np.save(stream, offsets, allow_pickle=False))
+        write_file(self._directory / "lengths.npy", lambda stream: np.save(stream, lengths, allow_pickle=False))
         vocabulary = "".join(f"{term}\n" for term in self._terms.numbers)
         write_file(self._directory / "vocabulary.txt", lambda stream: stream.write(vocabulary.encode()))
         self._scratch.close()
@@ -151,10 +151,10 @@ class InvertedFile:
     def __init__(self, directory: Path) -> None:
         terms = (directory / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
         self._numbers = {term: number for number, term in enumerate(terms)}
-        self._offsets = np.load(directory / "offsets.npy")
-        mapped = np.load(directory / "postings.npy", mmap_mode="r")
+        self._offsets = np.load(directory / "offsets.npy", allow_pickle=False)
+        mapped = np.load(directory / "postings.npy", mmap_mode="r", allow_pickle=False)
         self._postings: Int32 = np.asarray(mapped)  # slices of a plain array cost a tenth of a memmap's
-        self.lengths: Int32 = np.load(directory / "lengths.npy")
+        self.lengths: Int32 = np.load(directory / "lengths.npy", allow_pickle=False)
         """Terms in each document, with repeats [documents]."""
 
     def __getitem__(self, term: str) -> Postings | None:

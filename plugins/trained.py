@@ -10,12 +10,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import ModelSpec, Option, UserError, Weights, hookimpl
 from harness.atomic import content_key
+from harness.bounded import read_json
 from harness.spec import Options
 from plugins import checkpoint, minilm, mpnet
 from plugins.checkpoint import OPTIONS
@@ -24,6 +26,12 @@ from plugins.checkpoint_folder import incomplete
 EXPERIMENTS = ("baseline", "isotropy", "frozen")
 FORMAT = 1
 """Of run.json."""
+SHAPE: Mapping[str, type] = {
+    **dict.fromkeys(("identity", "settings", "dev", "base"), dict),
+    **dict.fromkeys(("trained_on", "curves"), list),
+    **dict.fromkeys(("experiment", "run", "status", "reason", "checkpoint_key", "started", "finished"), str),
+}
+"""What run.json holds where it holds it."""
 BASES: Mapping[str, tuple[Weights, tuple[str, ...]]] = {
     "all-mpnet-base-v2": (mpnet.WEIGHTS, mpnet.TRAINED_ON),
     "all-MiniLM-L6-v2": (minilm.WEIGHTS, mpnet.TRAINED_ON),  # both were trained on the same data
@@ -87,9 +95,13 @@ class Run(NamedTuple):
 def read_run(folder: Path) -> Run:
     """The run in a folder, examined: its record, and its checkpoint file by file."""
     try:
-        record = json.loads((folder / "run.json").read_bytes())
+        record = read_json(folder / "run.json")
         if record["format"] != FORMAT:
             return Run(folder, {}, f"has a run.json of format {record['format']}, and this version reads {FORMAT}")
+        if odd := [key for key, kind in SHAPE.items() if not isinstance(record.get(key) or kind(), kind)]:
+            return Run(folder, {}, f"has a run.json in which {odd[0]} is not what it should be")
+        if not all(isinstance(name, str) for name in record.get("trained_on") or ()):
+            return Run(folder, {}, "has a run.json in which trained_on is not what it should be")
         run = Run(folder, record)
         if run.finished:
             lacks = incomplete(run.checkpoint)
@@ -170,10 +182,11 @@ def training(options: Options) -> dict[str, Any]:
             record["base"] = {**base, "path": Path(str(base["path"])).name}
         return {**record, "trained_on": list(dict.fromkeys([*record.get("trained_on", ()), *seen_by_base(run.record)]))}
     try:
-        released = json.loads((folder / "manifest.json").read_bytes())["training"]
+        released = read_json(folder / "manifest.json")["training"]
     except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return released if isinstance(released, dict) else {}
+    named = released.get("trained_on", ()) if isinstance(released, dict) else None
+    return released if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named) else {}
 
 
 def known_base(record: Mapping[str, Any]) -> str:
@@ -192,4 +205,6 @@ def seen_by_base(record: Mapping[str, Any]) -> tuple[str, ...]:
     if name := known_base(record):
         return BASES[name][1]
     path = (record.get("base") or {}).get("path")
-    return tuple(training({"path": path}).get("trained_on", ())) if path else ()
+    with suppress(OSError, ValueError, RuntimeError, RecursionError):  # a path that is none, or leads back here
+        return tuple(training({"path": path}).get("trained_on", ())) if path else ()
+    return ()

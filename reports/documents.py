@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from harness.bounded import read_json
 from harness.corpus import open_corpus
 from harness.run import rank
 from harness.spec import Document, UserError
@@ -42,7 +42,7 @@ def local_documents(corpora: Path, sha256: str, ids: Iterable[str]) -> dict[str,
     """
     for index in sorted(corpora.glob("*/index.json")):
         try:
-            stated = json.loads(index.read_bytes())
+            stated = read_json(index)
             path = Path(stated["path"])
             facts = path.stat()
             if (stated["sha256"], stated["size"], stated["mtime_ns"]) != (sha256, facts.st_size, facts.st_mtime_ns):

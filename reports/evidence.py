@@ -119,7 +119,7 @@ class Evidence:
         except FileNotFoundError:
             if cell and FILE in (cell.get("manifest", "files") or ()):
                 self._skip(model, dataset, "it is missing")
-        except (pyarrow.ArrowException, OSError, KeyError, TypeError, BufferError) as error:
+        except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, BufferError, MemoryError) as error:
             self._skip(model, dataset, f"it cannot be read ({' '.join(str(error).split())})")
         return None
 

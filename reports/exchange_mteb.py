@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -27,9 +28,12 @@ def write_mteb(cells: Sequence[Cell], folder: Path) -> list[Path]:
     metas: dict[Path, dict[str, Any]] = {}
     for cell in cells:
         name, revision = model_name(cell), model_revision(cell)
-        place = folder / "results" / name.replace("/", "__").replace(" ", "_") / revision
+        place = folder / "results" / re.sub(r"[^\w.+@:,=()-]", "_", name.replace("/", "__"))[:200] / revision
         metas[place / "model_meta.json"] = _meta(cell, name, revision)
-        content = files.setdefault(place / f"{task_name(cell).replace('/', '__')}.json", _content(cell))
+        task = task_name(cell).replace("/", "__")
+        content = files.setdefault(
+            place / f"{task if task.isprintable() and len(task) < 100 else slug(task)}.json", _content(cell)
+        )
         content["scores"] |= {split(cell): [_scores(cell)]}
     for path, content in (files | metas).items():
         write_json(path, content)

@@ -16,7 +16,8 @@ def markdown(report: Report) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line; underscores inside a word mean nothing and stay bare."""
-    return re.sub(r"([\\`*<>|\[\]~&$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))
+    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    return re.sub(r"([\\`*<>|\[\]~&$]|^(?:#+|[+-](?=\s))|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
 
 
 def _section(table: Table) -> list[str]:

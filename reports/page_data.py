@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.bounded import read_json
 from harness.geometry import DEFINITIONS
 from harness.spec import UserError
 from reports.leaderboard import MEASURE, Leaderboard
@@ -175,7 +176,7 @@ def curves(runs: Path) -> list[dict[str, Any]]:
     found = []
     for file in sorted(runs.glob("*/*/run.json")):
         try:
-            record = json.loads(file.read_bytes())
+            record = read_json(file)
             points = [{k: v for k, v in p.items() if _finite(v)} for p in record["curves"] if _finite(p.get("step"))]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue

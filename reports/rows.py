@@ -9,6 +9,8 @@ from typing import Any
 from harness.results import flat
 from reports.leaderboard import MEASURE, Leaderboard
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 def rows(board: Leaderboard) -> list[dict[str, Any]]:
     """One row per cell, all with the same columns: names of keys joined by dots, None where a cell lacks one."""
@@ -21,8 +23,13 @@ def csv_text(board: Leaderboard) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]))
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in table)
     return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, behind an apostrophe; numbers and other text as they are."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def content(board: Leaderboard) -> dict[str, Any]:

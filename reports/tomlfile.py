@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.bounded import parse_toml, read_text
 from harness.catalog import unknown
 from harness.spec import UserError
 
@@ -17,6 +19,8 @@ Keys = tuple[str | int, ...]
 KEY = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
 LEFT = re.compile(rf"\s*({KEY}(?:[ \t]*\.[ \t]*{KEY})*)[ \t]*=[ \t]*")
 ESCAPE = re.compile(r"\\(?:U.{8}|u.{4}|.)")
+PATIENCE = 1 << 20
+"""Characters that are read to find statements: one over thousands of lines is read anew with each."""
 KINDS = {str: 'text ("...")', dict: "a table", bool: "true or false"}
 
 
@@ -82,8 +86,8 @@ class TomlFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            text = path.read_text(encoding="utf-8-sig")
-            self.content = tomllib.loads(text)
+            text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+            self.content = parse_toml(text)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
         except UnicodeDecodeError as error:
@@ -91,7 +95,14 @@ class TomlFile:
         except tomllib.TOMLDecodeError as error:
             said = str(error).replace("at end of document", f"at line {text.rstrip().count(chr(10)) + 1}, its last one")
             raise UserError(f"{path} is not TOML ({said}); mend that line.") from error
-        self.positions = Positions(text)
+        except ValueError as error:
+            raise UserError(f"{path} cannot be read ({error}); check the path.") from error
+        self._text = text
+
+    @cached_property
+    def positions(self) -> Positions:
+        """Of its statements; found when the first fault is to be told."""
+        return Positions(self._text)
 
     def fault(self, keys: Keys, reason: str, at: int | None = None) -> UserError:
         """The sentence for what is wrong with a value, or with a text from its character ``at`` on."""
@@ -143,11 +154,13 @@ class TomlFile:
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Line number, text and content of each; lines are added to an unfinished one until it is TOML."""
-    begun, first = "", 1
+    begun, first, left = "", 1, PATIENCE
     for number, line in enumerate(text.split("\n"), 1):
         begun, first = (f"{begun}\n{line}", first) if begun else (line, number)
+        if (left := left - len(begun)) < 0:
+            return
         try:
-            content = tomllib.loads(begun)
+            content = parse_toml(begun)
         except tomllib.TOMLDecodeError:
             continue
         if content:

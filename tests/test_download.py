@@ -25,6 +25,7 @@ MD5 = ("md5", hashlib.md5(CONTENT).hexdigest())
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(harness.download, "PAUSE", 0.0)
+    monkeypatch.setattr(harness.download, "STARTS", ("https://", "http://127.0.0.1:"))
     with serving() as site:
         site.files["/a.zip"] = CONTENT
         yield site

@@ -6,13 +6,13 @@ agrees. What a kill or a full disk left half-written is passed over, and dropped
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.atomic import write_json
+from harness.bounded import read_json
 
 MARK = "whole.json"
 KEPT = 2
@@ -31,7 +31,7 @@ def mark_whole(folder: Path) -> None:
 def is_whole(folder: Path) -> bool:
     """Whether every file is there in its size."""
     try:
-        sizes = json.loads((folder / MARK).read_bytes())
+        sizes = read_json(folder / MARK)
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, AttributeError):
         return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.bounded import read_toml
 from harness.catalog import looks_like_path, unknown
 from harness.spec import UserError
 from training.settings import Settings, assignments, changed, parse
@@ -97,7 +97,7 @@ def _flat(file: Path) -> Mapping[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return read_toml(file)
     except FileNotFoundError:
         raise UserError(
             f"There is no file {file}; name baseline, isotropy, frozen, all or a file of your own."

@@ -9,7 +9,6 @@ A row with fewer candidates left than negatives wanted is left out and counted, 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.atomic import alone, content_key, sha256_file, write_file, write_json
+from harness.bounded import read_json
 from harness.dataset import Dataset
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
@@ -104,7 +104,7 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
 def _finished(file: Path) -> list[dict[str, int]] | None:
     """The counts of a part, query by query, if it is whole."""
     try:
-        stated = json.loads(file.with_suffix(".json").read_bytes())
+        stated = read_json(file.with_suffix(".json"))
         return list(stated["counts"]) if sha256_file(file) == stated["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -6,7 +6,6 @@ is in place. A run that is started again goes on, is found finished, or is refus
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.atomic import alone, content_key, recover, write_json
+from harness.bounded import read_json
 from harness.manifest import machine, versions
 from harness.spec import Progress, UserError
 from training.experiments import Plan
@@ -70,7 +70,7 @@ class Run:
         """UserError, saying what differs, where the folder holds a run that was made of other things."""
         if self.record and self.record.get("settings_key") != _key(identity):
             raise UserError(
-                f"{self.folder} was started otherwise ({_differences(self.record.get('identity', {}), identity)}); "
+                f"{self.folder} was started otherwise ({_differences(self.record.get('identity') or {}, identity)}); "
                 f"set that back, keep this run elsewhere with --runs, or start over with --fresh."
             )
 
@@ -96,10 +96,14 @@ def _key(identity: Mapping[str, Any]) -> str:
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    flat = [{**one, **one.get("settings", {}), "settings": None} for one in (before, after)]
+    flat = [{**one, **_table(one.get("settings")), "settings": None} for one in (before, after)]
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
     found = [f"{name} {_brief(flat[0].get(name))}, now {_brief(flat[1].get(name))}" for name in names]
     return "; ".join(found) or "by another version of this program"
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _brief(value: Any) -> str:
@@ -116,9 +120,11 @@ def read_run(root: Path, plan: Plan) -> Run:
     run = Run(root / plan.experiment / plan.run, plan)
     file = run.folder / "run.json"
     try:
-        run.record = json.loads(file.read_bytes())
+        run.record = read_json(file)
         if run.record["format"] != FORMAT or not isinstance(run.record["status"], str):
             raise ValueError(f"format {run.record['format']}")
+        if not all(isinstance(run.record.get(key) or {}, dict) for key in ("identity", "settings")):
+            raise ValueError("its settings are no table")
     except FileNotFoundError:
         run.record = {}
     except (OSError, ValueError, KeyError, TypeError) as error:

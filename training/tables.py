@@ -7,7 +7,6 @@ streamed.
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from harness import bounded
+from harness.bounded import parse_json
 from harness.download import brief
 from harness.spec import UserError
 
@@ -72,7 +73,7 @@ def _parquet_names(file: Path) -> list[str]:
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             return list(table.schema_arrow.names)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _unreadable(file, error) from error
 
 
@@ -92,7 +93,7 @@ def _parquet(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
                 for row in zip(*texts, strict=True):
                     number += 1
                     yield f"{file} row {number}", tuple(text or "" for text in row)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _unreadable(file, error) from error
 
 
@@ -127,8 +128,8 @@ def whole(text: str) -> str:
 
 def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = parse_json(line)
+    except ValueError as error:
         raise UserError(f"{file} line {number} is not JSON ({error}); mend or drop that line.") from None
     if not isinstance(record, dict):
         raise UserError(f'{file} line {number} is no JSON object; write it as {{"query": ..., "positive": ...}}.')
@@ -157,7 +158,7 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with open_packed(file) as stream:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(bounded.lines(stream, file), 1):
                 if text := line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"):
                     yield number, text
     except UnicodeDecodeError:

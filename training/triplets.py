@@ -10,7 +10,6 @@ included) and ``sha256`` of the file.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.atomic import content_key, recover, sha256_file, whole_folder, write_json
+from harness.bounded import read_json
 from harness.spec import Progress, UserError
 from training.tables import Row, Table, open_table
 
@@ -199,7 +199,7 @@ def _open(folder: Path) -> TrainingSet:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+        record: dict[str, Any] = read_json(folder / RECORD)
         if record["format"] == FORMAT and {"name", "rows", "columns", "sources", "key", "sha256"} <= record.keys():
             return record
         reason = f"of format {record['format']}, or incomplete"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.terminal import plain_terminals
 from harness.spec import PluginError, UserError
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         state = State(command=shlex.join(["harness", *words]))
-        code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
+        with plain_terminals():
+            code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         _end(str(error), 2)
@@ -162,7 +164,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output left
         _forget_stdout()
         sys.exit(141)
+    except MemoryError:
+        _end("The memory is used up; give a smaller --memory, or smaller files, and run the command again.", 2)
     except OSError as error:
+        if error.errno != errno.ENOSPC and error.filename is not None:
+            _end(f"{error.filename} cannot be used ({error.strerror}); check the path and run the command again.", 2)
         if error.errno != errno.ENOSPC:
             raise
         _forget_stdout()
@@ -175,8 +181,9 @@ def _forget_stdout() -> None:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks, which other people's errors may hold."""
-    return " ".join(filter(None, map(str.strip, text.splitlines())))
+    """The text without line breaks and whatever else a terminal obeys, which other people's errors may hold."""
+    line = " ".join(filter(None, map(str.strip, text.splitlines())))
+    return "".join(c if c.isprintable() else "\ufffd" for c in line)
 
 
 def _end(sentence: str, code: int) -> None:

@@ -13,6 +13,7 @@ import click
 
 from harness.cli.main import State
 from harness.cli.quantity import Bytes
+from harness.cli.terminal import bare
 from harness.spec import Progress, Storage, UserError
 
 if TYPE_CHECKING:
@@ -147,9 +148,9 @@ def progress_bar() -> Iterator[Progress]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     last = ""
     with Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *columns,
-        console=Console(stderr=True),
+        console=Console(file=bare(sys.stderr)),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as bar:
@@ -158,7 +159,7 @@ def progress_bar() -> Iterator[Progress]:
         def progress(description: str, done: int, total: int) -> None:
             nonlocal last
             if description != last:
-                last = description
+                description = last = "".join(c if c.isprintable() else "\ufffd" for c in description)
                 bar.reset(task, description=description, total=total or None, visible=bool(description))
                 if description and not sys.stderr.isatty():
                     click.echo(description, err=True)

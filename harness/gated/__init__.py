@@ -6,11 +6,11 @@ progress=...)``. To add one: write it, name it in `CONVERTERS`, and say in catal
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from harness.atomic import alone, content_key, disk_errors, recover, whole_folder
+from harness.bounded import read_toml
 from harness.spec import Progress, resolve
 
 CONVERTERS: dict[str, str] = {
@@ -46,7 +46,7 @@ def convert(name: str, source: Path, home: Path, progress: Progress) -> Path:
 
 def account(folder: Path) -> list[str]:
     """Sentences about a converted folder: what it holds beside what BEIR published, and what the source lacked."""
-    versions: dict[str, Any] = tomllib.loads((folder / "dataset.toml").read_text(encoding="utf-8"))["versions"]
+    versions: dict[str, Any] = read_toml(folder / "dataset.toml")["versions"]
     counts = [
         f"{number:,} {what} ({'as BEIR' if number == published else f'BEIR: {published:,}'})"
         for (what, number), published in zip(versions["counts"].items(), versions["published"].values(), strict=True)

@@ -11,6 +11,8 @@ MAGIC = b"\x1f\x9d"
 CLEAR = 256
 """The code that empties the table, in block mode."""
 FIRST_WIDTH, WIDEST = 9, 16
+LARGEST = 1 << 28
+"""Bytes of one file: those of the TREC disks hold a few megabytes."""
 
 
 class Damaged(Exception):
@@ -30,7 +32,7 @@ def unpack(packed: bytes) -> bytes:
     group = position
     """Bit where the codes of this width began."""
     unpacked: list[bytes] = []
-    before = b""
+    before, size = b"", 0
     while position + width <= end:
         start = position >> 3
         code = int.from_bytes(packed[start : start + 3], "little") >> (position & 7) & (1 << width) - 1
@@ -47,6 +49,8 @@ def unpack(packed: bytes) -> bytes:
         else:
             raise Damaged(f"the code {code} at byte {start} stands for nothing yet")
         unpacked.append(entry)
+        if (size := size + len(entry)) > LARGEST:
+            raise Damaged(f"more than {LARGEST:,} bytes")
         if before and len(table) < 1 << widest:
             table.append(before + entry[:1])
         before = entry

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from harness import bounded
+from harness.bounded import parse_json
 from harness.gated import lzw
 from harness.spec import Progress, UserError
 
@@ -98,7 +99,7 @@ def lines(path: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
     """(number from 1, content without line end) of every line that is not blank."""
     size = path.stat().st_size
     with unpacked(path) as (stream, raw):
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(bounded.lines(stream, path), start=1):
             if number % LINES_PER_PROGRESS == 0:
                 progress(f"reading {path.name} (bytes)", raw.tell(), size)
             if content := (line.removeprefix(BOM) if number == 1 else line).strip():
@@ -109,7 +110,7 @@ def lines(path: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
 def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     """The JSON object on a line, Latin-1 where it is not UTF-8; UserError with the line number."""
     try:
-        found = json.loads(decoded(line))
+        found = parse_json(decoded(line))
     except ValueError as error:
         raise damaged(path, f"line {number} is not JSON ({error})") from error
     if not isinstance(found, dict):

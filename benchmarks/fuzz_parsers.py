@@ -1,0 +1,300 @@
+"""Every parser of the product as a function of a file's bytes: it returns, or raises what is told in a sentence.
+
+A target writes its bytes into an empty folder, as the file that a user would have been given, and reads them as the
+command does. Whatever else than `GOOD` comes out of it is a finding.
+"""
+
+# ruff: noqa: D103 -- each is named after the file it reads
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+from benchmarks import fuzz_seeds as seed
+from harness.download import SourceFailed
+from harness.spec import PluginError, UserError
+
+GOOD = (UserError, SourceFailed)
+Parser = Callable[[Path, bytes], object]
+
+
+def file(name: str, read: Callable[[Path], object]) -> Parser:
+    def parse(folder: Path, data: bytes) -> object:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return read(path)
+
+    return parse
+
+
+def corpus(path: Path) -> object:
+    from harness.corpus import open_corpus
+    from harness.packed import unpacked
+
+    os.utime(path, (1e9, 1e9))  # a file of this very moment is waited for
+    with unpacked(path, path.parent / "cache") as plain, open_corpus(plain, path.parent / "cache") as corpus:
+        return [corpus[row] for row in range(len(corpus))], corpus.rows(corpus.ids(slice(0, 3)))
+
+
+def dataset(name: str) -> Parser:
+    def read(path: Path) -> object:
+        from harness.dataset import open_dataset
+
+        folder = path.parent.parent if path.parent.name == "qrels" else path.parent
+        queries = b'{"_id": "q1", "text": "a"}\n'
+        parts = (("corpus.jsonl", seed.DOCUMENT), ("queries.jsonl", queries), ("qrels/test.tsv", seed.QRELS[:-7]))
+        for part, content in parts:
+            (folder / "qrels").mkdir(exist_ok=True)
+            if not (folder / part).exists():
+                (folder / part).write_bytes(content)
+            os.utime(folder / part, (1e9, 1e9))
+        with open_dataset(folder, cache=folder / "cache") as opened:
+            return opened.label
+
+    return file(name, read)
+
+
+def run(path: Path) -> object:
+    from harness.measure import measure
+    from harness.run import read_run, write_run
+
+    write_run(path.parent / "again.trec", read_run(path), "t")
+    return measure({"q1": {"d1": 1}}, read_run(path), ("nDCG@10", "AP@1000", "Judged@10"))
+
+
+def qrels(path: Path) -> object:
+    from harness.measure import measure
+    from harness.run import read_qrels, read_run
+
+    (path.parent / "run").write_bytes(seed.RUN)
+    return measure(read_qrels(path), read_run(path.parent / "run"), ("nDCG@10", "nDCG", "AP@10"))
+
+
+def claims(path: Path) -> object:
+    from reports.claims_file import Known, read_claims
+
+    return read_claims(path, Known(("m", "n"), ("d",), ("geometry.documents.isotropy",)))
+
+
+def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object:
+    """Everything that reads a results folder, beside a sound cell: reports in every form, exports, comparisons."""
+    from harness.recorded import _folders, read_recorded
+    from harness.results import load_results
+    from harness.store import ResultStore, Unreadable
+    from reports.association import associations
+    from reports.compare import compare
+    from reports.difficulty import difficulties
+    from reports.evidence import Evidence
+    from reports.exchange_hub import on_the_hub, write_hub
+    from reports.exchange_mteb import write_mteb
+    from reports.html_tables import html_tables
+    from reports.leaderboard import read_leaderboard
+    from reports.page_data import embedded
+    from reports.plugin import render
+    from reports.sections import report
+
+    root = folder / "results"
+    sound = seed.parquet()
+    for name, content, scores in (("m", data, per_query), ("n", seed.dumped({**seed.RESULT, "model": "n"}), sound)):
+        (root / name / "d").mkdir(parents=True)
+        (root / name / "d" / "result.json").write_bytes(content)
+        (root / name / "d" / "per_query.parquet").write_bytes(sound if scores is None else scores)
+    store = ResultStore(root)
+    store.finished("m", "d", "key")
+    found = [one for one in store.scan() if not isinstance(one, Unreadable)]
+    recorded, _ = read_recorded([root])
+    [list(_folders(one.result["command"])) for one in recorded]
+    load_results(root)
+    for seeds in (False, True):
+        board = read_leaderboard(root, seeds=seeds)
+        evidence = Evidence(board)
+        texts = [render(board, form, evidence) for form in ("markdown", "latex", "json", "csv")]
+        texts.append(html_tables(report(board, evidence)))
+        told = embedded(board, evidence, report(board, evidence).content())
+        "".join([*texts, *told[1], json.dumps(told[0], allow_nan=False)]).encode()
+    cells = [cell for cell in board.rows() if cell.ok and cell.score is not None and not cell.partial]
+    write_mteb(cells, folder / "mteb")
+    write_hub([cell for cell in cells if on_the_hub(cell)], folder / "hub")
+    associations(board)
+    for work in (lambda: compare(evidence, board.models), lambda: difficulties(evidence, (), (), folder)):
+        with contextlib.suppress(UserError):
+            work()
+    return found
+
+
+def per_query(folder: Path, data: bytes) -> object:
+    from harness.store import read_per_query
+
+    (folder / "per_query.parquet").write_bytes(data)
+    with contextlib.suppress(UserError):
+        read_per_query(folder, "nDCG@10")
+    return results(folder, seed.dumped(seed.RESULT), data)
+
+
+def shard(folder: Path, data: bytes) -> object:
+    """The bytes as an array beside a record that fits them, and as the record and the list beside a sound array."""
+    from harness.vectors import Vectors, VectorStore
+
+    for array, record in ((data, None), (seed.npy(), data)):
+        store = VectorStore(folder, "k", "document")
+        store.folder.mkdir(parents=True, exist_ok=True)
+        stated = {"key": "ab", "rows": 3, "dim": 2, "sha256": hashlib.sha256(array).hexdigest(), "seconds": 1}
+        (store.folder / "ab.npy").write_bytes(array)
+        (store.folder / "ab.json").write_bytes(record or seed.dumped(stated | {"tokens": 1}))
+        (store.folder / "list-c.json").write_bytes(record or b'{"similarity": "dot", "shards": [["ab", 3]]}')
+        list(store.records())
+        if (found := store.get("ab")) is not None:
+            list(Vectors.open(store, [found]).blocks())
+        store.read_list("c")
+    return None
+
+
+def npy(path: Path) -> object:
+    from harness.cli.isotropy import _load
+    from harness.geometry import panel_of
+
+    vectors = _load(path)
+    return panel_of(vectors) if vectors.dim < 50 else None
+
+
+def archive(folder: Path, data: bytes) -> object:
+    from harness.archive import unpack
+
+    (folder / "a.zip").write_bytes(data)
+    (folder / "out").mkdir()
+    unpack(folder / "a.zip", "t", folder / "out", limit=1 << 20)
+    return None
+
+
+def checkpoint(name: str) -> Parser:
+    def read(path: Path) -> object:
+        from plugins.checkpoint import fingerprint
+        from plugins.checkpoint_folder import figures, incomplete
+        from plugins.cross_encoder import folder_of
+        from plugins.packed import applies
+        from plugins.trained import training
+
+        folder = path.parent
+        sound = {"modules.json": seed.dumped(seed.MODULES), "model.safetensors": seed.safetensors()}
+        sound |= {"config.json": b'{"model_type": "bert", "hidden_size": 2}', "tokenizer.json": b"{}"}
+        for part, content in sound.items():
+            if not (folder / part).exists():
+                (folder / part).write_bytes(content)
+        applies(folder)
+        options = {"path": str(folder), "dtype": "float32", "device": "cpu", "forward": "auto", "max_seq_length": 0}
+        found = [incomplete(folder)]
+        for work in (figures, training, lambda o: fingerprint({**o, "query_prompt": "", "document_prompt": ""})):
+            try:
+                found.append(str(work(options)))
+            except UserError as error:
+                found.append(str(error))
+        return found, folder_of({"model": str(folder)})
+
+    return file(name, read)
+
+
+def run_record(path: Path) -> object:
+    from plugins.trained import known_base, locate, run_at, training
+    from reports.page_data import curves
+    from training.experiments import Plan
+    from training.run import read_run
+    from training.settings import Settings
+
+    known_base(training({"path": str(path.parent)}))
+    run_at(path.parent)
+    read_run(path.parent.parent.parent, Plan("e", "r", Settings())).check({"a": 1})
+    for work in (lambda: curves(path.parent.parent.parent), lambda: locate({"path": str(path.parent)})):
+        with contextlib.suppress(UserError):
+            work()
+
+
+def hub(folder: Path, data: bytes) -> object:
+    """The bytes as the hub's list of files, as its word on a commit, and as a Parquet file it sends."""
+    from harness import hub
+
+    def answer(url: str, target: Path, **_: object) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        return target
+
+    hub.download, kept = answer, hub.download  # type: ignore[assignment]
+    try:
+        for work in (
+            lambda: hub.commit_of("a/b", "main", folder),
+            lambda: hub.bring_model("a/b", folder / "model", folder / "scratch", lambda *_: None),
+            lambda: hub.bring("a/b", "files", ("*",), folder / "scratch", lambda *_: None),
+            lambda: hub._records([_made(folder / "c.parquet", data)], folder / "corpus.jsonl"),
+        ):
+            with contextlib.suppress(GOOD):
+                work()
+    finally:
+        hub.download = kept
+    return None
+
+
+def _made(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def mteb(path: Path) -> object:
+    from harness.imported_mteb import import_mteb
+    from harness.store import ResultStore
+
+    (path.parent / "model_meta.json").write_bytes(b'{"name": "a/b", "training_datasets": ["SciFact"]}')
+    return import_mteb(path.parents[2], ResultStore(path.parents[3] / "results"))
+
+
+def kilt(path: Path) -> object:
+    from harness.kilt import evaluate_kilt
+
+    (path.parent / "gold").write_bytes(seed.dumped(seed.KILT))
+    for one, other in ((path, path.parent / "gold"), (path.parent / "gold", path)):
+        with contextlib.suppress(UserError):
+            evaluate_kilt(one, other)
+    return evaluate_kilt(path, path)
+
+
+_REGISTRY = SimpleNamespace(made=None)
+
+
+def expression(folder: Path, data: bytes) -> object:
+    from harness.registry import load_registry
+
+    _REGISTRY.made = _REGISTRY.made or load_registry()
+    text = data.replace(b"\0", b"").decode(errors="surrogateescape")  # as a command line has it
+    try:
+        return _REGISTRY.made.model(text).label
+    except PluginError:  # a file that is there is no model's: the plug-in's own word
+        return None
+
+
+def gated(path: Path) -> object:
+    from harness.gated.source import lines, parse_object
+
+    return [parse_object(line, path, number) for number, line in lines(path, lambda *_: None)]
+
+
+def triplets(path: Path) -> object:
+    from training.triplets import read
+
+    return read(path, path.parent / "home").record
+
+
+def experiment(path: Path) -> object:
+    from training.experiments import plans
+
+    return plans(str(path), (), (), 1)
+
+
+def suite(path: Path) -> object:
+    from harness import catalog
+
+    return [catalog.labels(entry) for entry in catalog.suite(str(path)).datasets]

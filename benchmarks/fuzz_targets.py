@@ -1,0 +1,55 @@
+"""The parsers that are fuzzed, by name, and sound files for each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks import fuzz_parsers as read
+from benchmarks import fuzz_seeds as seed
+from benchmarks.fuzz_parsers import GOOD, Parser
+
+__all__ = ["GOOD", "TARGETS", "Target"]
+
+
+class Target(NamedTuple):
+    """A parser, and sound files for it."""
+
+    parse: Parser
+    seeds: tuple[bytes, ...]
+
+
+_RESULT = (seed.dumped(seed.RESULT),)
+TARGETS: dict[str, Target] = {
+    "corpus": Target(read.file("corpus.jsonl", read.corpus), (seed.DOCUMENT,)),
+    "corpus.gz": Target(read.file("corpus.jsonl.gz", read.corpus), (seed.packed(seed.DOCUMENT),)),
+    "queries": Target(read.dataset("queries.jsonl"), (b'{"_id": "q1", "text": "a"}\n',)),
+    "dataset-qrels": Target(read.dataset("qrels/test.tsv"), (seed.QRELS,)),
+    "dataset.toml": Target(read.dataset("dataset.toml"), (seed.DATASET,)),
+    "run": Target(read.file("a.trec", read.run), (seed.RUN, seed.packed(seed.RUN))),
+    "qrels": Target(read.file("a.qrels", read.qrels), (seed.QRELS, b"q1 0 d1 1\n")),
+    "suite": Target(read.file("suite.toml", read.suite), (seed.SUITE,)),
+    "experiment": Target(read.file("mine.toml", read.experiment), (seed.EXPERIMENT,)),
+    "claims": Target(read.file("claims.toml", read.claims), (seed.CLAIMS,)),
+    "result.json": Target(read.results, _RESULT),
+    "per_query": Target(read.per_query, (seed.parquet(),)),
+    "shard": Target(
+        read.shard, (seed.npy(), b'{"key": "ab", "rows": 3}', b'{"similarity": "dot", "shards": [["ab", 3]]}')
+    ),
+    "npy": Target(read.file("a.npy", read.npy), (seed.npy(), seed.npy((2, 3), "float16"))),
+    "zip": Target(read.archive, (seed.zipped(), seed.zipped(("t/corpus.jsonl", "../x", "/etc/x")))),
+    "modules.json": Target(read.checkpoint("modules.json"), (seed.dumped(seed.MODULES),)),
+    "config.json": Target(read.checkpoint("config.json"), (b'{"model_type": "bert", "hidden_size": 2}',)),
+    "safetensors": Target(read.checkpoint("model.safetensors"), (seed.safetensors(),)),
+    "run.json": Target(read.file("runs/e/r/run.json", read.run_record), (seed.dumped(seed.RUN_RECORD),)),
+    "hub": Target(read.hub, (seed.dumped(seed.TREE), b'{"sha": "' + b"a" * 40 + b'"}', seed.parquet())),
+    "mteb": Target(read.file("mteb/a__b/r/SciFact.json", read.mteb), (seed.dumped(seed.MTEB),)),
+    "kilt": Target(read.file("a.jsonl", read.kilt), (seed.dumped(seed.KILT),)),
+    "expression": Target(read.expression, seed.EXPRESSIONS),
+    "gated": Target(read.file("a", read.gated), (b'{"id": 1}\n', seed.packed(b'{"id": 1}\n'), b"\x1f\x9d\x90a\x00b")),
+    "triplets": Target(read.file("a.jsonl", read.triplets), (seed.TRIPLETS,)),
+    "triplets.tsv": Target(read.file("a.tsv", read.triplets), (b"query\tpositive\tnegative\na\tb\tc\n",)),
+    "triplets.parquet": Target(read.file("a.parquet", read.triplets), (seed.parquet(),)),
+    "training-set.json": Target(
+        read.file("set/training-set.json", lambda p: read.triplets(p.parent)), (b'{"format": 1}',)
+    ),
+}

@@ -1,0 +1,148 @@
+"""JSON, TOML, arrays and lines that others wrote, read within bounds: any bytes give a value or an expected error.
+
+Python's own readers take whatever size is there, raise RecursionError for brackets thousands deep, let NaN, infinities
+and numbers that no float holds through, and halves of surrogate pairs, which can neither be written nor printed. Of a
+key that stands twice in an object, the last counts.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import stat
+import tomllib
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import isinf
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.spec import UserError
+
+JSON_BYTES = 1 << 28
+TOML_BYTES = 1 << 18
+LINE_BYTES = 1 << 26
+DIGITS = 300
+"""Of an integer: more than these are beyond any float."""
+LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
+"""Keys of so many parts, for which `tomllib` takes quadratic time."""
+
+
+def read_json(path: Path, most: int = JSON_BYTES, *, nan: bool = False) -> Any:
+    """The value in a UTF-8 file of at most so many bytes; ``nan`` lets NaN and infinities in, which are no JSON."""
+    return parse_json(_content(path, most), nan=nan)
+
+
+def parse_json(data: bytes | str, *, nan: bool = False) -> Any:
+    """The value; half of a surrogate pair in it becomes U+FFFD."""
+    text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+    decoder = _LENIENT if nan else _JSON
+    try:
+        value = decoder.decode(text)
+        if "\\ud" in text or "\\uD" in text:
+            plain = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            value = decoder.decode(plain.decode("utf-16-le", "replace"))
+    except RecursionError:
+        raise ValueError("brackets within brackets, thousands deep") from None
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a UTF-8 file of at most `TOML_BYTES`."""
+    return parse_toml(read_text(path))
+
+
+def read_text(path: Path, most: int = TOML_BYTES) -> str:
+    """The text of a UTF-8 file of at most so many bytes, a byte order mark apart, its line ends as they are."""
+    return _content(path, most).decode("utf-8-sig")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables; the ValueError of a fault is a `tomllib.TOMLDecodeError`, which says where it stands."""
+    if LONG_KEY.search(text):
+        raise tomllib.TOMLDecodeError("a key of more than 64 parts")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("brackets within brackets, hundreds deep") from None
+    except ValueError as error:  # an integer of thousands of digits, a date that is none
+        raise tomllib.TOMLDecodeError(str(error)) from None
+
+
+def parse_array(data: bytes) -> NDArray[Any]:
+    """The array in a .npy file's bytes; no pickle is opened, and no archive of arrays."""
+    return _array(lambda: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """The array in a .npy file, mapped to be read."""
+    return _array(lambda: np.lib.format.open_memmap(path, mode="r"))
+
+
+def _array(read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of headers as Python 2 wrote them
+            return read()
+    except (
+        EOFError,
+        LookupError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TokenError,
+        TypeError,
+    ) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Its lines, as iterating over it gives them; UserError for one of more than `LINE_BYTES`."""
+    for number, line in enumerate(iter(partial(stream.readline, LINE_BYTES + 1), b""), 1):
+        if len(line) > LINE_BYTES:
+            raise UserError(f"{path} line {number} is longer than {LINE_BYTES:,} bytes; mend that line.")
+        yield line
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Of a regular file, a link followed: a pipe may have no other end, and a device may have no end at all."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is no regular file")
+    with os.fdopen(descriptor, "rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it holds more than {most:,} bytes")
+    return data
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"an integer of {len(text):,} digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(f"{text[:40]} is beyond any float")
+    return value
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_LENIENT = json.JSONDecoder(parse_int=_integer)
