@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness import Role, UserError
 from harness.spec import Similarity
-from plugins.packed import Packed
+from plugins.packed import FAMILIES, Packed
 from plugins.sinks import border
 
 if TYPE_CHECKING:
@@ -88,6 +88,29 @@ class TokenEncoder(Encoder):
     def token_budget(self) -> int:
         """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
         return 1024 if self.model.device.type == "cpu" else 32_768
+
+    @property
+    def products(self) -> tuple[str, str]:
+        """dtype and device of the matrix products."""
+        return str(self.dtype).removeprefix("torch."), str(self.model.device)
+
+    def flops(self, lengths: Sequence[int]) -> float:
+        """Two operations per parameter of every linear layer but the pooler's, which no text passes, and token; in
+        attention four per token, token attended to, dimension and layer. 0 for families that may attend to fewer."""
+        import torch
+
+        transformer: Any = self.model[0].model
+        config = transformer.config
+        if config.model_type not in FAMILIES:
+            return 0.0
+        linear: int = sum(
+            module.weight.numel()
+            for name, module in transformer.named_modules()
+            if isinstance(module, torch.nn.Linear) and "pooler" not in name
+        )
+        counts = np.asarray(lengths, np.float64)
+        attended: float = 4.0 * config.hidden_size * config.num_hidden_layers * float((counts**2).sum())
+        return 2.0 * linear * float(counts.sum()) + attended
 
     def agrees(self) -> bool:
         """Whether tokenising apart gives what the folder's own preprocessing gives (plain text transformers only)."""
