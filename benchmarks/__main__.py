@@ -34,6 +34,7 @@ CONTESTS = {
 OTHERS = {
     "approximate": "what approximate indexes find, cost and take: [MODEL [DATASET ...]]",
     "fuzz": "hostile files for every parser: [TARGET ...]",
+    "profile": "where the time of encoding goes: [MODEL [FOLDER]]",
     "report": "how long reports of a large results folder take",
 }
 """Name -> what it is and takes; ``benchmarks/NAME.py`` has its ``main``."""

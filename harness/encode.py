@@ -6,11 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec import DenseModel, PluginError, Progress, Role, TokenModel
+from harness.spec import CountedModel, DenseModel, PluginError, Progress, Role, TokenModel
 from harness.vectors import Chunk, Shard, VectorStore, chunks
 
 TOKEN_BUDGET = 2048
@@ -18,6 +19,18 @@ TOKEN_BUDGET = 2048
 ``token_budget`` attribute overrides it."""
 CHARACTER_BUDGET, TEXT_BUDGET = 1 << 16, 256
 """Batch bounds for models that do not tokenise apart."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was encoded, as against found stored."""
+
+    texts: int = 0
+    tokens: int = 0
+    """0 where the model does not tokenise apart."""
+    flops: float = 0.0
+    """Operations of the forward pass; 0 where the model does not say."""
+    seconds: float = 0.0
 
 
 def encode_collection(
@@ -28,8 +41,9 @@ def encode_collection(
     store: VectorStore,
     role: Role,
     progress: Progress,
+    tally: Tally | None = None,
 ) -> list[Shard]:
-    """Brings every text's vector into the store; returns the shards in order.
+    """Brings every text's vector into the store; returns the shards in order. ``tally`` gets what that took.
 
     Raises PluginError naming model and batch when the model returns anything but finite float32 [n, dim].
     """
@@ -48,6 +62,8 @@ def encode_collection(
                     ids = tokens.result() if tokens is not None else None
                     vectors = encode_texts(model, name, chunk.texts, role, ids)
                     seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
+                    if tally is not None:
+                        _count(tally, model, ids, len(chunk.texts), seconds)
                     while pending:  # one shard in flight: memory stays bounded and a full disk is noticed at once
                         pending.popitem()[1].result()
                     pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
@@ -58,6 +74,15 @@ def encode_collection(
             for write in pending.values():
                 write.result()
     return [s.result() if isinstance(s, Future) else s for s in shards]
+
+
+def _count(tally: Tally, model: DenseModel, ids: list[list[int]] | None, texts: int, seconds: float) -> None:
+    lengths = [len(text) for text in ids or ()]
+    tally.texts += texts
+    tally.tokens += sum(lengths)
+    tally.seconds += seconds
+    if lengths and isinstance(model, CountedModel):
+        tally.flops += model.flops(lengths)
 
 
 def _ahead(

@@ -20,6 +20,7 @@ from harness.manifest import environment
 from harness.measure import MEASURES, measure
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
+from harness.rates import rates
 from harness.recipe import Recipe
 from harness.retrieve import Retrieval, retrieve
 from harness.run import Ranking, rank, run_writer
@@ -220,6 +221,7 @@ class _Work:
                     "finished": _now(),
                     "peak_memory_bytes": _peak_memory(),
                     "search": self.settings.limits._asdict(),
+                    "encoding": rates(self.model),
                     **environment(),
                 },
             },

@@ -14,7 +14,7 @@ from harness import fetch, snapshot, weights
 from harness.atomic import content_key
 from harness.composite import Fusion, Reranker, Transform
 from harness.dataset import Dataset
-from harness.encode import encode_collection
+from harness.encode import Tally, encode_collection
 from harness.modelref import ModelRef, missing_extra
 from harness.shared import Shared
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
@@ -57,6 +57,8 @@ class Prepared:
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
+        self.tallies: dict[Role, Tally] = {}
+        """What it encoded, until somebody takes them."""
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
             self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
         if ref.spec.kind == "transform" and (dim := int(self.chain[0].ref.figures.get("dim", 0))):  # likewise
@@ -145,7 +147,8 @@ class Prepared:
         store = self.store(role)
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
-            shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress)
+            tally = self.tallies.setdefault(role, Tally())
+            shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
             store.write_list(collection, shards, self.similarity)
         else:
             shards, self._similarity = found

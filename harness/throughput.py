@@ -28,6 +28,8 @@ from harness.workload import tokens
 SAMPLE = "texts of 10 to 150 made-up words, common ones more often, as many as take 4 s (1 s to index them)"
 ENOUGH_ENCODING, ENOUGH_INDEXING = 4.0, 1.0
 """Seconds after which a measurement is believed; each attempt is twice (or four times) the last."""
+ENOUGH_PRODUCT, LARGEST_PRODUCT = 0.005, 1 << 14
+"""Seconds that a matrix product must take to be believed, and rows at most."""
 MOST_TEXTS = 1 << 16
 RECORDED_TOKENS = 20_000
 """Fewer than these on record say nothing: the first batches are slow."""
@@ -108,6 +110,25 @@ def scanning(home: Path, progress: Progress) -> Scanning:
     """As measured earlier or now."""
     progress("measuring exact search", 0, 0)
     return Scanning(**_remembered(home, "scanning", _scan))
+
+
+def products(dtype: str, device: str, home: Path) -> float:
+    """Operations a second of torch's product of two large matrices, measured earlier or now (in under a second)."""
+    import torch
+
+    what = f"products in {dtype} on {device}, {torch.get_num_threads()} threads"
+    return _remembered(home, what, lambda: {"flops": _product(dtype, device)})["flops"]
+
+
+def _product(dtype: str, device: str) -> float:
+    import torch
+
+    size, seconds = 512, 0.0
+    while seconds < ENOUGH_PRODUCT and size < LARGEST_PRODUCT:
+        size *= 2
+        one = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
+        seconds = min(_timed(lambda one=one: float((one @ one)[0, 0])) for _ in range(8))  # type: ignore[misc]
+    return 2.0 * size**3 / seconds
 
 
 def _remembered(home: Path, what: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:

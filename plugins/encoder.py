@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from harness import Role, UserError
 from harness.spec import Similarity
-from plugins.packed import Packed
+from plugins.packed import FAMILIES, Packed
+from plugins.sinks import border
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
 IMPLEMENTATIONS = {
     "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
-    "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals and pooling; 1",
+    "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
 }
 """Part of the fingerprint: vectors made by one forward pass must never be mistaken for the other's."""
 
@@ -87,6 +89,29 @@ class TokenEncoder(Encoder):
         """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
         return 1024 if self.model.device.type == "cpu" else 32_768
 
+    @property
+    def products(self) -> tuple[str, str]:
+        """dtype and device of the matrix products."""
+        return str(self.dtype).removeprefix("torch."), str(self.model.device)
+
+    def flops(self, lengths: Sequence[int]) -> float:
+        """Two operations per parameter of every linear layer but the pooler's, which no text passes, and token; in
+        attention four per token, token attended to, dimension and layer. 0 for families that may attend to fewer."""
+        import torch
+
+        transformer: Any = self.model[0].model
+        config = transformer.config
+        if config.model_type not in FAMILIES:
+            return 0.0
+        linear: int = sum(
+            module.weight.numel()
+            for name, module in transformer.named_modules()
+            if isinstance(module, torch.nn.Linear) and "pooler" not in name
+        )
+        counts = np.asarray(lengths, np.float64)
+        attended: float = 4.0 * config.hidden_size * config.num_hidden_layers * float((counts**2).sum())
+        return 2.0 * linear * float(counts.sum()) + attended
+
     def agrees(self) -> bool:
         """Whether tokenising apart gives what the folder's own preprocessing gives (plain text transformers only)."""
         from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -151,6 +176,11 @@ class TokenEncoder(Encoder):
 class PackedEncoder(TokenEncoder):
     """`TokenEncoder` with our own forward pass in place of the transformer's; what follows it is the folder's."""
 
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch: products of more rows are faster, until they leave a CPU's cache."""
+        return 2048 if self.model.device.type == "cpu" else 32_768
+
     def _prepare(self) -> None:
         import torch
 
@@ -163,8 +193,9 @@ class PackedEncoder(TokenEncoder):
                 f"This model's own forward pass differs from the packed one by {apart:.2g}, so it is not the plain "
                 f"encoder that its config.json says; type forward=stock, as in -m 'NAME:forward=stock'."
             )
-        super()._prepare()
-        self._forward = Packed(encoder, self.dtype)
+        self._plain = plain
+        self._forward = plain if self.dtype == torch.float32 else Packed(encoder, self.dtype)
+        self._border = border(plain, ids)
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
         """float32 [n, dim] from one batch, texts of equal length side by side."""
@@ -173,6 +204,20 @@ class PackedEncoder(TokenEncoder):
 
         lengths = [len(text) for text in tokens]
         with torch.inference_mode():
-            state = pad_sequence([*torch.split(self._forward(tokens), lengths)], batch_first=True)
-            mask = torch.arange(state.shape[1]) < torch.tensor(lengths)[:, None]
+            mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            state = pad_sequence(self._states(tokens, lengths), batch_first=True)
             return self._pooled({"token_embeddings": state, "attention_mask": mask.long().to(state.device)})
+
+    def _states(self, tokens: Sequence[Sequence[int]], lengths: list[int]) -> list[Tensor]:
+        """Each text's hidden states; those of undecided texts from the float32 pass."""
+        import torch
+
+        spreads: list[Tensor] = []
+        states = [*torch.split(self._forward(tokens, spreads), lengths)]
+        if self._forward is not self._plain and self._border is not None:
+            again = [row for row, text in enumerate(self._border.undecided(spreads, lengths)) if text]
+            if again:
+                chosen = self._plain([tokens[row] for row in again])
+                for row, state in zip(again, torch.split(chosen, [lengths[row] for row in again]), strict=True):
+                    states[row] = state
+        return states

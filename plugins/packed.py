@@ -24,7 +24,7 @@ from harness.bounded import read_json
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.nn import LayerNorm, Linear
+    from torch.nn import LayerNorm
 
 FAMILIES = {"bert": "BertModel", "mpnet": "MPNetModel"}
 """model_type of config.json -> transformers' class, whose arithmetic `Packed` repeats."""
@@ -36,6 +36,8 @@ _EXPECTED = {
     "chunk_size_feed_forward": 0,
 }
 """What config.json must say, where it says anything."""
+LONG = 96
+"""Tokens of a text from which on its attention is computed by itself."""
 
 
 def applies(folder: Path) -> bool:
@@ -52,14 +54,51 @@ def repeats(config: Mapping[str, Any]) -> bool:
     return config["model_type"] in FAMILIES and all(config.get(key, value) == value for key, value in _EXPECTED.items())
 
 
+class Product:
+    """x W' + b, and GELU of it if asked for; weights in one dtype, for oneDNN laid out once and not at each call."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False) -> None:
+        import torch
+
+        self._weight, self._bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
+        self._laid_out = dtype == torch.bfloat16 and _lays_out(weight.device.type)
+        if self._laid_out:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, LAID_OUT_FOR)
+
+    def __call__(self, given: Tensor) -> Tensor:
+        """[n, in] -> [n, out], both of the dtype."""
+        import torch
+        from torch.nn.functional import gelu, linear
+
+        if self._laid_out:
+            after, how = ("gelu", "none") if self._gelu else ("none", "")
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self._weight, self._bias, after, [], how)
+            return found
+        found = linear(given, self._weight, self._bias)
+        return gelu(found) if self._gelu else found
+
+
+LAID_OUT_FOR = 2048
+"""Rows that oneDNN lays weights out for; others are as right, and nearly as fast."""
+
+
+def _lays_out(device: str) -> bool:
+    """Whether this torch has the operations (private ones, so none is taken for granted) and the processor the type."""
+    import torch
+
+    names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
+    known = all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return device == "cpu" and known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    attention: tuple[Tensor, Tensor]
+    attention: Product
     """Query, key and value as one: weight [3 hidden, hidden], bias."""
-    mixed: Linear
+    mixed: Product
     after_attention: LayerNorm
-    widened: Linear
-    narrowed: Linear
+    widened: Product
+    narrowed: Product
     after: LayerNorm
 
 
@@ -85,32 +124,34 @@ class Packed:
         )
         import torch
 
-        with torch.no_grad():
-            fused = tuple(
-                torch.cat([getattr(one, part).to(self.dtype) for one in three]) for part in ("weight", "bias")
-            )
-        out = layer.output
-        return _Layer((fused[0], fused[1]), mixed, norm, layer.intermediate.dense, out.dense, out.LayerNorm)
+        weight, bias = (torch.cat([getattr(one, part).detach() for one in three]) for part in ("weight", "bias"))
+        mixed, wide, narrow = (
+            Product(part.weight, part.bias, self.dtype, gelu=part is layer.intermediate.dense)
+            for part in (mixed, layer.intermediate.dense, layer.output.dense)
+        )
+        return _Layer(Product(weight, bias, self.dtype), mixed, norm, wide, narrow, layer.output.LayerNorm)
 
-    def __call__(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """float32 [all tokens, hidden], texts in the order given; texts of equal length should stand together."""
+    def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
+        """float32 [all tokens, hidden], texts in the order given; texts of equal length should stand together.
+
+        ``spreads`` gets each layer's standard deviations of every token's state before the last LayerNorm.
+        """
         import torch
-        from torch.nn.functional import gelu, linear
 
         lengths = [len(text) for text in tokens]
         runs = [(length, len(list(run))) for length, run in groupby(lengths)]
         state = self._embedded(tokens)
+        found = torch.empty_like(state, dtype=self.dtype)
         for layer in self._layers:
-            given = linear(state.to(self.dtype), *layer.attention)
-            found = torch.empty(len(given), given.shape[1] // 3, dtype=self.dtype, device=given.device)
-            start = 0
+            given, start = layer.attention(state.to(self.dtype)), 0
             for length, count in runs:
                 stop = start + length * count
                 self._attend(given[start:stop], found[start:stop], length)
                 start = stop
-            state = _added(state, layer.mixed(found), layer.after_attention)
-            wide = gelu(layer.widened(state.to(self.dtype)))
-            state = _added(state, layer.narrowed(wide), layer.after)
+            state, _ = _added(state, layer.mixed(found), layer.after_attention)
+            state, spread = _added(state, layer.narrowed(layer.widened(state.to(self.dtype))), layer.after)
+            if spreads is not None:
+                spreads.append(spread)
         return state
 
     def distance(self, module: Any, tokens: Sequence[Sequence[int]]) -> float:
@@ -154,16 +195,30 @@ class Packed:
         heads = self._heads
         size = found.shape[1] // heads
         query, key, value = given.view(-1, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-        bias = None if self._bert else self._bias_of(length).expand(len(query), -1, -1, -1)
         out = found.view(-1, length, heads, size)
         if self.dtype == torch.float32:
+            bias = None if self._bert else self._bias_of(length).expand(len(query), -1, -1, -1)
             out.copy_(scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2))
             return
-        # On processors the fused kernel reaches half of the speed of these products in bfloat16.
+        # On processors the fused kernel reaches half of the speed of these products in bfloat16. Long texts one by one,
+        # so that what a product made is in the cache still when it is used.
+        together = 1 if length >= LONG else len(query)
+        for start in range(0, len(query), together):
+            part = slice(start, start + together)
+            out[part].copy_(self._weighted(query[part], key[part], value[part]).transpose(1, 2))
+
+    def _weighted(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[texts, heads, length, size] three times -> the values weighted, [texts, heads, length, size]."""
+        import torch
+
+        count, length, size = len(query), *query.shape[2:]
         flat = [part.reshape(-1, length, size) for part in (query, key, value)]
-        added = given.new_empty(len(flat[0]), 1, 1) if bias is None else bias.reshape(-1, length, length)
-        scores = torch.baddbmm(added, flat[0], flat[1].mT, beta=int(bias is not None), alpha=size**-0.5)
-        out.copy_(torch.bmm(scores.softmax(-1), flat[2]).view(query.shape).transpose(1, 2))
+        if self._bert:
+            scores = torch.baddbmm(flat[0].new_empty(1), flat[0], flat[1].mT, beta=0, alpha=size**-0.5)
+        else:
+            bias = self._bias_of(length).expand(count, -1, -1, -1).reshape(-1, length, length)
+            scores = torch.baddbmm(bias, flat[0], flat[1].mT, alpha=size**-0.5)
+        return torch.bmm(torch.softmax(scores, -1, out=scores), flat[2]).view(query.shape)
 
     def _bias_of(self, length: int) -> Tensor:
         """MPNet's relative position bias [1, heads, length, length], a corner of the largest so far."""
@@ -176,7 +231,10 @@ class Packed:
         return bias
 
 
-def _added(state: Tensor, news: Tensor, norm: LayerNorm) -> Tensor:
-    from torch.nn.functional import layer_norm
+def _added(state: Tensor, news: Tensor, norm: LayerNorm) -> tuple[Tensor, Tensor]:
+    """The LayerNorm of a sum, and the standard deviation that it divided each row by."""
+    import torch
 
-    return layer_norm(state + news, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    total = state + news.float()
+    normed, _, inverse = torch.native_layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return normed, inverse[:, 0].reciprocal()

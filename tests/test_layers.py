@@ -74,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "bounded",
         *("spec", "atomic", "encode", "index", "lexical", "manifest", "prepared", "vectors", "workload"),
     },
+    "rates": {"spec", "prepared", "throughput"},
     "pace": {"snapshot", "spec", "device", "prepared", "modelref", "throughput", "weights"},
     "plan": {"index", "pace", "throughput", "workload"},
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "shared", "vectors"},

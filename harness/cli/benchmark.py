@@ -110,6 +110,7 @@ def command(
     from harness.measure import MEASURES, measure_names
     from harness.named import open_all
     from harness.pipeline import Settings, benchmark
+    from harness.rates import sentence
     from harness.shared import open_shared
     from harness.store import ResultStore
 
@@ -142,6 +143,8 @@ def command(
         )
         for cell in benchmark(refs, opened, settings):
             cells.append(cell)
+            for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
+                _note(f"{cell.dataset}: {sentence(rate)}")
             if cell.status == "failed":
                 click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
         if shared:

@@ -34,3 +34,27 @@ def test_reports_on_a_small_scale(tmp_path: Path) -> None:
     assert done.stdout.startswith("2 models, 31 datasets, 20 queries each")
     assert done.stdout.count("| harness report --format") == 5
     assert list(tmp_path.iterdir()) == []  # it cleans up
+
+
+def test_a_profile_of_encoding_accounts_for_the_whole(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="it profiles an encoder")
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    from benchmarks.profile import PARTS, run
+    from harness.prepared import Prepared
+    from harness.registry import load_registry
+    from plugins.packed import Packed
+    from tests.tiny import DIM, transformer
+
+    modules = [transformer(tmp_path / "base", "mpnet"), Pooling(DIM, "mean")]
+    SentenceTransformer(modules=modules).save(str(tmp_path / "model"))
+    own = Packed._attend
+    model = Prepared(load_registry().model(f"{tmp_path / 'model'}:forward=packed,device=cpu"), tmp_path)
+    parts, operations, whole, tally = run(model, ["the heart pumps blood", "moon", "red planet " * 9])
+    assert set(PARTS) < set(parts)
+    assert min(parts.values()) >= 0
+    assert sum(parts.values()) == pytest.approx(whole)
+    assert tally.texts == 3
+    assert any(name.endswith(("_linear_pointwise", "addmm")) for name, *_ in operations)
+    assert Packed._attend is own  # as it was

@@ -17,7 +17,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
 from harness.registry import load_registry
-from harness.spec import DenseModel, UserError
+from harness.spec import CountedModel, DenseModel, UserError
 from plugins import packed
 from plugins.packed import Packed, applies
 from tests.tiny import DIM, transformer
@@ -151,3 +151,47 @@ def test_only_plain_encoders_of_these_families(changes: dict[str, Any], fits: bo
 
 def test_a_folder_without_a_config_is_not_of_a_family(tmp_path: Path) -> None:
     assert not packed.applies(tmp_path)
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 64, 500])
+def test_products_laid_out_once_are_as_right_as_plain_ones(
+    gelu: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    weight, bias = torch.randn(96, 48, generator=generator), torch.randn(96, generator=generator)
+    given = torch.randn(rows, 48, generator=generator).bfloat16()
+    exact = given.double() @ weight.bfloat16().double().T + bias.bfloat16().double()
+    exact = torch.nn.functional.gelu(exact) if gelu else exact
+    laid_out = packed.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
+    monkeypatch.setattr(packed, "_lays_out", lambda device: False)
+    plain = packed.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
+    for found in (laid_out, plain):
+        assert (found.double() - exact).abs().max() <= 2**-7 * exact.abs().max()
+    assert (laid_out.double() - exact).abs().max() <= (plain.double() - exact).abs().max() * 1.01
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_stays_near_float32_with_either_product(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, texts = encoder(family, 5), tokens(5)
+    with torch.inference_mode():
+        exact = Packed(model, torch.float32)(texts)
+        near = Packed(model, torch.bfloat16)(texts)
+        monkeypatch.setattr(packed, "_lays_out", lambda device: False)
+        plain = Packed(model, torch.bfloat16)(texts)
+        monkeypatch.setattr(packed, "LONG", 1 << 20)
+        together = Packed(model, torch.bfloat16)(texts)
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(near, exact).mean() > 0.999
+    assert cosine(near, exact).mean() >= cosine(plain, exact).mean() - 1e-4
+    torch.testing.assert_close(plain, together, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_operations_counted_are_those_of_the_descriptor_and_of_attention(family: str, tmp_path: Path) -> None:
+    saved(tmp_path, family)
+    ref = load_registry().model(f"{tmp_path / 'model'}:dtype=float32,device=cpu")
+    model, linear, layers = ref.load(), ref.figures["flops_per_token"], 2
+    assert isinstance(model, CountedModel)
+    assert model.flops([7, 1]) == 8 * linear + 4 * DIM * layers * (7**2 + 1)
+    assert model.products == ("float32", "cpu")
