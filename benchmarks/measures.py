@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ def contests(plan: Plan) -> list[Contest]:
         Contest(
             title=f"{', '.join(MEASURES)} of {queries:,} queries x {documents:,} documents",
             contestants=[
-                Contestant("harness", "benchmarks.measures:Ours", given),
+                Contestant("harness", "benchmarks.measures:Ours", {**given, "ranked": True}),
+                Contestant("harness, ranking included", "benchmarks.measures:Ours", {**given, "ranked": False}),
                 Contestant(REFERENCE, f"{folder}:PytrecEval", given, packages=("pytrec-eval-terrier",)),
                 Contestant("ir_measures", f"{folder}:IrMeasures", given, packages=("ir-measures",)),
                 Contestant("ranx", f"{folder}:Ranx", given, "mteb", ("ranx", "numba")),
@@ -31,9 +32,9 @@ def contests(plan: Plan) -> list[Contest]:
             quality=_quality,
             rate=("queries", queries),
             notes=[
-                "the harness begins with document ids and scores in no order, and its seconds hold the ranking; the "
-                "peers begin with the structure that they ask for (nested dicts; ranx: its Qrels and Run), made while "
-                "loading",
+                "everyone begins with the structure that it asks for, made while loading: the harness with rankings, "
+                "the peers with nested dicts (ranx: its Qrels and Run); the second row begins with document ids and "
+                "scores in no order",
                 f"largest difference from {REFERENCE} (trec_eval), over every query and measure; in a third of the "
                 f"queries scores tie",
             ],
@@ -44,7 +45,7 @@ def contests(plan: Plan) -> list[Contest]:
 class Ours:
     """Rankings, then measures, as a benchmark makes them."""
 
-    def __init__(self, runs: str) -> None:
+    def __init__(self, runs: str, ranked: bool) -> None:
         with np.load(runs) as found:
             self.scores = found["scores"]
             names = [f"d{number}" for number in range(50_000)]  # one string for each, however often it is found
@@ -52,15 +53,19 @@ class Ours:
             judged = zip(found["judged"].tolist(), found["grades"].tolist(), strict=True)
             pairs = ((f"q{n}", zip(rows, grades, strict=True)) for n, (rows, grades) in enumerate(judged))
             self.qrels = {query: {names[row]: grade for row, grade in grades} for query, grades in pairs}
+        self.given = list(self._rankings()) if ranked else None
 
     def work(self) -> dict[str, Any]:
         """Values [queries, measures]."""
         from harness.measure import measure
+
+        return {"values": measure(self.qrels, self.given or self._rankings(), MEASURES).values}
+
+    def _rankings(self) -> Iterator[Any]:
         from harness.run import rank
 
-        found = zip(self.qrels, self.ids, self.scores, strict=True)
-        rankings = (rank(query, ids, scores, len(ids)) for query, ids, scores in found)
-        return {"values": measure(self.qrels, rankings, MEASURES).values}
+        for query, ids, scores in zip(self.qrels, self.ids, self.scores, strict=True):
+            yield rank(query, ids, scores, len(ids))
 
 
 def _quality(answers: Mapping[str, Answer]) -> Quality:

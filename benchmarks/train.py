@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.contest import Answer, Contest, Contestant, Plan, Quality, unit
 from benchmarks.peers.trainer import COLUMNS, Resettable, Rows, arguments
-from benchmarks.texts import SEED, embedded, weights
+from benchmarks.texts import SEED, Texts, collection, embedded, weights
 
-BATCH, CHARACTERS, HELD_OUT = 16, 300, 64
+BATCH, HELD_OUT = 16, 64
 STACK = ("sentence-transformers", "transformers", "torch", "accelerate")
 PEER = "sentence-transformers, MNRL"
 
@@ -27,13 +27,14 @@ def contests(plan: Plan) -> list[Contest]:
     model, steps = ("mpnet", 20) if plan.size == "whole" else ("minilm", plan.pick(2, 6, 20))
     batch = plan.pick(4, BATCH, BATCH)
     file = plan.work / "train.json"
-    triplets = _triplets(steps * batch + HELD_OUT)
+    texts = collection(plan, "squad-train", "train") or embedded()
+    triplets = _triplets(texts, steps * batch + HELD_OUT)
     file.write_text(json.dumps({"train": triplets[HELD_OUT:], "held_out": triplets[:HELD_OUT]}))
     given = {"texts": str(file), "weights": str(weights(model)), "batch": batch}
     ours = "benchmarks.train:Ours"
     return [
         Contest(
-            title=f"{steps} steps of {model} at batch {batch}, float32, texts of {CHARACTERS} characters",
+            title=f"{steps} steps of {model} at batch {batch}, float32, texts of {texts.name}",
             contestants=[
                 Contestant("harness, the same loss", ours, {**given, "loss": "cosine", "isotropy": 0.0}),
                 Contestant(PEER, "benchmarks.peers.trainer:Stock", given, packages=STACK),
@@ -42,7 +43,8 @@ def contests(plan: Plan) -> list[Contest]:
             quality=_quality,
             rate=("steps", steps),
             notes=[
-                "rows are made of the embedded dataset, pydocs: a query, its document and another; the same for all",
+                "a row is a query, its document and another, drawn at random; the same for all; whole texts, cut at the "
+                "model's 256 tokens (MPNet: 384)",
                 f"held-out loss: softmax over the passages of {HELD_OUT} other triplets, scale 20, after the steps; "
                 "dropout's draws differ between contestants",
             ],
@@ -58,9 +60,11 @@ class Ours(Resettable):
 
         from training import rows as numbered
         from training.head import load_base
+        from training.packed import pack
 
         rows = Rows(texts)
         super().__init__(load_base(weights, "cpu"), rows)
+        pack(self.model)
         flat = [text for row in rows.train for text in row]
         self.ids = np.arange(len(flat)).reshape(len(rows.train), len(COLUMNS))
         self.numbers = numbered.Rows(COLUMNS, pyarrow.array(flat), self.ids)
@@ -84,10 +88,9 @@ class Ours(Resettable):
             ).train()
 
 
-def _triplets(count: int) -> list[list[str]]:
+def _triplets(texts: Texts, count: int) -> list[list[str]]:
     """Query, its document, another document."""
-    texts = embedded()
-    content = {document.id: document.content[:CHARACTERS] for document in texts.documents}
+    content = {document.id: document.content for document in texts.documents}
     judged = [
         (query.text, max(texts.qrels[query.id], key=texts.qrels[query.id].__getitem__)) for query in texts.queries
     ]
