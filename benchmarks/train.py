@@ -43,8 +43,8 @@ def contests(plan: Plan) -> list[Contest]:
             quality=_quality,
             rate=("steps", steps),
             notes=[
-                "a row is a query, its document and another, drawn at random; the same for all; whole texts, cut at the "
-                "model's 256 tokens (MPNet: 384)",
+                "a row is a query, its document and another, drawn at random; the same for all; whole texts, cut at "
+                "the model's 256 tokens (MPNet: 384)",
                 f"held-out loss: softmax over the passages of {HELD_OUT} other triplets, scale 20, after the steps; "
                 "dropout's draws differ between contestants",
             ],
