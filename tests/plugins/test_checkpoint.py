@@ -296,7 +296,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tokenizer": (lambda f: [p.unlink() for p in f.glob("*token*")], "could not be loaded"),
     "half a tokenizer": (lambda f: truncated(f / "tokenizer.json", 900), "could not be loaded"),
     "no config": (lambda f: (f / "config.json").unlink(), "could not be loaded"),
-    "code of its own": (lambda f: own_code(f), "could not be loaded"),
+    "code of its own": (lambda f: own_code(f), "other code is never run"),
     "an unknown similarity": (
         lambda f: change(f / "config_sentence_transformers.json", similarity_fn_name="manhattan"),
         "manhattan",
