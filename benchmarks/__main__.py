@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tabulate import tabulate
 
-from benchmarks import approximate, bm25, encode, report, search, train
+from benchmarks import approximate, bm25, encode, report, search, soak, train
 from harness.manifest import machine
 
 Contest = dict[str, Callable[[], object]]
@@ -66,5 +66,7 @@ if __name__ == "__main__":
         approximate.main(*sys.argv[2:])
     elif sys.argv[1:2] == ["report"]:
         report.main(*sys.argv[2:])
+    elif sys.argv[1:2] == ["soak"]:
+        soak.main(sys.argv[2:])
     else:
         main(sys.argv[1:])
