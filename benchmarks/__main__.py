@@ -66,6 +66,8 @@ if __name__ == "__main__":
         approximate.main(*sys.argv[2:])
     elif sys.argv[1:2] == ["report"]:
         report.main(*sys.argv[2:])
+    elif sys.argv[1:2] == ["faults"]:
+        faults.main(sys.argv[2:])
     elif sys.argv[1:2] == ["soak"]:
         soak.main(sys.argv[2:])
     else:
