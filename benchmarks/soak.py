@@ -199,6 +199,7 @@ def main(hours: float, every: float, seed: int, folder: Path | None, samples: Pa
     place = (folder or Path(tempfile.mkdtemp(prefix="soak-"))).resolve()
     (place / "tmp").mkdir(parents=True)
     tempfile.tempdir = str(place / "tmp")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what goes on in the background without it
     soak, taken, end = Soak(place, seed), list[Sample](), time.monotonic() + 3600 * hours
     with (place / "samples.jsonl").open("a") as kept:
         while time.monotonic() < end:

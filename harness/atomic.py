@@ -84,13 +84,14 @@ def _remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Drops the temporary files and folders that killed processes left in ``folder``; those of living ones stay."""
-    for path in folder.glob(".*.????????.tmp"):
+    """Drops what killed processes left in ``folder``: temporary files and folders, and locks. Living ones' stay."""
+    for path in [*folder.glob(".*.????????.tmp"), *folder.glob(".*.lock")]:
         with suppress(OSError):  # a living process holds it, it is gone already, or it may not be removed
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
+                if _is(path, descriptor):  # a lock's name may be another process's by now
+                    _remove(path)
             finally:
                 os.close(descriptor)
 
@@ -187,7 +188,7 @@ def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
             except OSError:  # a disk without locks: then both make it, and the later one replaces the other
                 yield
                 return
-            if not _is(lock, stream):  # whoever held it removed it at the end: the lock is another file by now
+            if not _is(lock, stream.fileno()):  # whoever held it removed it at the end: the lock is another file by now
                 continue
             try:
                 yield
@@ -196,10 +197,10 @@ def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
                 lock.unlink(missing_ok=True)
 
 
-def _is(path: Path, stream: IO[Any]) -> bool:
+def _is(path: Path, descriptor: int) -> bool:
     """Whether the open file is still the one at ``path``."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 

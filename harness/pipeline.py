@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.atomic import alone, content_key
+from harness.atomic import alone, content_key, sweep
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.hubness import Hubness
@@ -67,6 +67,7 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     A user's mistake (UserError) ends it before any work starts where it can be known then; a fault in a plug-in fails
     its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
     """
+    sweep(settings.home / "locks")
     ready = [Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress) for ref in models]
     if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:

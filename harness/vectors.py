@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
+from harness.sealed import opened, seal
 from harness.spec import Role, Similarity, Storage, UserError
 
 SHARD_ROWS = 4096
@@ -93,7 +94,7 @@ class VectorStore:
     def _stored(self, key: str) -> Shard | None:
         if key not in self._intact:
             try:
-                shard = Shard(**json.loads((self.folder / f"{key}.json").read_bytes()))
+                shard = Shard(**opened(json.loads((self.folder / f"{key}.json").read_bytes())))
                 data = (self.folder / f"{key}.npy").read_bytes()
                 if hashlib.sha256(data).hexdigest() != shard.sha256:
                     return None
@@ -109,7 +110,7 @@ class VectorStore:
         """The record of every shard there is, its vectors neither read nor checked."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
-                yield Shard(**json.loads(path.read_bytes()))
+                yield Shard(**opened(json.loads(path.read_bytes())))
 
     def sweep(self) -> None:
         """Drops what killed processes left half-written."""
@@ -129,19 +130,19 @@ class VectorStore:
         data = buffer.getvalue()
         shard = Shard(key, len(vectors), vectors.shape[1], hashlib.sha256(data).hexdigest(), round(seconds, 6), tokens)
         write_file(self.folder / f"{key}.npy", lambda stream: stream.write(data))
-        write_json(self.folder / f"{key}.json", asdict(shard))
+        write_json(self.folder / f"{key}.json", seal(asdict(shard)))
         self._intact[key] = shard
         return shard
 
     def write_list(self, collection: str, shards: Sequence[Shard], similarity: Similarity) -> None:
         """Records which shards make up a collection, so that neither its texts nor the model are needed to know."""
         listed = {"similarity": similarity, "shards": [[s.key, s.rows] for s in shards]}
-        write_json(self.folder / f"list-{collection}.json", listed)
+        write_json(self.folder / f"list-{collection}.json", seal(listed))
 
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
         """The shards of a collection and how they are compared; None unless every shard is there and intact."""
         try:
-            listed = json.loads((self.folder / f"list-{collection}.json").read_bytes())
+            listed = opened(json.loads((self.folder / f"list-{collection}.json").read_bytes()))
             shards = [self.get(key) for key, _ in listed["shards"]]
             similarity: Similarity = listed["similarity"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from harness.atomic import sha256_file, write_json
+from harness.sealed import opened, seal
 from harness.spec import UserError, Weights
 
 
@@ -75,12 +76,12 @@ def find_fault(weights: Weights, folder: Path, home: Path | None = None) -> Faul
     finally:
         if memory and fresh:
             with suppress(UserError):  # a read-only home costs time, not correctness
-                write_json(memory, known | fresh)
+                write_json(memory, seal(known | fresh))
 
 
 def _read_memory(memory: Path) -> dict[str, object]:
     with suppress(OSError, ValueError, TypeError):  # none yet, or unreadable: it is only a memory
-        return dict(json.loads(memory.read_bytes()))
+        return dict(opened(json.loads(memory.read_bytes())))
     return {}
 
 
