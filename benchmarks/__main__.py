@@ -12,6 +12,7 @@ from collections.abc import Callable
 from tabulate import tabulate
 
 from benchmarks import approximate, bm25, encode, report, search, soak, train
+from benchmarks.faults.__main__ import main as faults
 from harness.manifest import machine
 
 Contest = dict[str, Callable[[], object]]
@@ -67,7 +68,7 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["report"]:
         report.main(*sys.argv[2:])
     elif sys.argv[1:2] == ["faults"]:
-        faults.main(sys.argv[2:])
+        faults(sys.argv[2:])
     elif sys.argv[1:2] == ["soak"]:
         soak.main(sys.argv[2:])
     else:

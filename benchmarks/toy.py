@@ -5,6 +5,7 @@ For what is measured over and over: a soak (`benchmarks.soak`) and a fault campa
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from pathlib import Path
@@ -12,11 +13,16 @@ from pathlib import Path
 PLUGIN = '''
 """Dense models of counted words: one sound, one that fails at the queries, one that gives NaN."""
 
+import hashlib
 import zlib
 
 import numpy as np
+from safetensors.numpy import load, save
 
-from harness import ModelSpec, Option, hookimpl
+from harness import DatasetSpec, ModelSpec, Option, Weights, hookimpl
+
+FILE = save({"embedding": np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)})
+WEIGHTS = Weights("weighed", "toy/weighed", {"model.safetensors": hashlib.sha256(FILE).hexdigest()})
 
 
 class Counts:
@@ -36,14 +42,42 @@ class Counts:
         return made * np.nan if self.fault == "nan" else made
 
 
-def load(options):
+class Weighed:
+    dim = 32
+
+    def __init__(self, folder):
+        self.rows = load(open(f"{folder}/model.safetensors", "rb").read())["embedding"]
+
+    def encode(self, texts, *, role):
+        return np.stack([self.rows[[zlib.crc32(word.encode()) % 64 for word in t.split()]].mean(0) for t in texts])
+
+
+def load_counts(options):
     return Counts(options["seed"], options["fault"])
+
+
+def load_weighed(options):
+    return Weighed(options["path"])
+
+
+def build(folder):
+    from benchmarks.toy import write_dataset
+
+    write_dataset(folder, 3, 60)
+
+
+@hookimpl
+def harness_datasets():
+    yield DatasetSpec("made-up", "a dataset that is built", build=f"{__name__}:build")
 
 
 @hookimpl
 def harness_models():
     options = {"seed": Option(0, "of the hash"), "fault": Option("none", "what goes wrong", ("none", "raises", "nan"))}
-    yield ModelSpec("toy", "dense", f"{__name__}:load", "counts of words, hashed", options=options, dim=32)
+    yield ModelSpec("toy", "dense", f"{__name__}:load_counts", "counts of words, hashed", options=options, dim=32)
+    path = {"path": Option(None, "the folder of the weights")}
+    loads = f"{__name__}:load_weighed"
+    yield ModelSpec("weighed", "dense", loads, "means of rows", options=path, dim=32, weights=WEIGHTS)
 '''
 SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 
@@ -56,6 +90,17 @@ def write_plugin(folder: Path) -> Path:
     return file
 
 
+def write_weights(plugin: Path, home: Path) -> None:
+    """The weights of the model ``weighed``, as if they had been fetched."""
+    spec = importlib.util.spec_from_file_location("toy_models_once", plugin)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (folder := home / "models" / "weighed").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(module.FILE)
+
+
 def write_dataset(folder: Path, seed: int, documents: int, queries: int = 8) -> Path:
     """A folder in BEIR format; each query is made of words of the one document that answers it."""
     chance = random.Random(seed)
@@ -63,7 +108,7 @@ def write_dataset(folder: Path, seed: int, documents: int, queries: int = 8) -> 
     texts = [" ".join(chance.choices(words, k=chance.randint(5, 40))) for _ in range(documents)]
     answers = chance.sample(range(documents), queries)
     asked = [" ".join(chance.sample(texts[at].split(), 3)) for at in answers]
-    (folder / "qrels").mkdir(parents=True)
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
     corpus = [{"_id": f"d{n}", "title": "", "text": text} for n, text in enumerate(texts)]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in corpus))
     records = [{"_id": f"q{n}", "text": text} for n, text in enumerate(asked)]

@@ -45,6 +45,15 @@ def locate(weights: Weights, home: Path) -> Path | None:
     return next((folder for folder in elsewhere if find_fault(weights, folder, home) is None), None)
 
 
+def still(weights: Weights, folder: Path) -> None:
+    """Hashes every file, remembered or not; UserError when one is no longer what it was."""
+    if fault := find_fault(weights, folder):
+        raise UserError(
+            f"{fault.file} is damaged or was altered (SHA-256 {fault.found or 'none'}, expected {fault.expected}); "
+            f"delete {folder} and type: harness fetch {weights.name}"
+        )
+
+
 def verify(weights: Weights, folder: Path, home: Path | None = None) -> None:
     """Raises UserError unless ``folder`` holds every file of the weights, unaltered; ``home`` as in `find_fault`."""
     fault = find_fault(weights, folder, home)

@@ -69,12 +69,13 @@ def run_kind(suite: Suite, kind: str, seed: int, numbers: range, failures: Path)
 @click.option("--case", type=int, help="This case alone.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where it happens (default: in memory).")
 @click.option("--failures", type=click.Path(path_type=Path), default=Path("faults.jsonl"), show_default=True)
-def main(seed: int, kills: int, only: tuple[str, ...], case: int | None, folder: Path | None, failures: Path) -> None:
+def campaign(
+    seed: int, kills: int, only: tuple[str, ...], case: int | None, folder: Path | None, failures: Path
+) -> None:
     """Makes faults happen and prints survived / total by kind; exit 1 where anything was lost."""
     base = folder or (MEMORY if MEMORY.is_dir() else None)
     root = Path(tempfile.mkdtemp(prefix="faults-", dir=base)).resolve()
     try:
-        shim.preload(root)
         suite = Suite(root)
         rows = []
         for kind in only or KINDS:
@@ -90,5 +91,11 @@ def main(seed: int, kills: int, only: tuple[str, ...], case: int | None, folder:
     sys.exit(any("skipped" not in str(row[3]) and len(set(str(row[3]).split(" / "))) > 1 for row in rows))
 
 
+def main(words: list[str]) -> None:
+    """The command, in a process of its own."""
+    shim.preload(words)
+    campaign(words)
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -26,6 +26,8 @@ FILES = {
     "judgements": "home/datasets/*/qrels/*.tsv",
 }
 """Kind of file -> where it lies."""
+_RICH: dict[Path, Suite] = {}
+"""Root of a suite -> one with weights and a named dataset, made when it is needed."""
 OWN = ("result", "per query", "run")
 """Those that a rerun looks at; for the others the results are taken away first, so that they are needed."""
 
@@ -44,8 +46,24 @@ def tear(data: bytes, chance: random.Random) -> bytes:
 
 
 def case(suite: Suite, chance: random.Random, place: Path, spoil: Callable[[bytes, random.Random], bytes]) -> str:
-    """Spoils one file of a finished suite; what is wrong after that, or nothing."""
-    shutil.copytree(suite.clean, place)
+    """Spoils one file of a finished suite; what is wrong after that, or nothing.
+
+    Always in the same folder, which is what the indexes of built datasets are keyed by; ``place`` keeps a copy of it.
+    """
+    if suite.root not in _RICH:
+        (suite.root / "rich").mkdir()
+        _RICH[suite.root] = Suite(suite.root / "rich", (*suite.models, "weighed"), built=True)
+    suite, pristine = _RICH[suite.root], place
+    shutil.copytree(suite.clean, pristine)
+    try:
+        return _spoilt(suite, chance, spoil)
+    finally:
+        shutil.rmtree(suite.clean)
+        pristine.rename(suite.clean)
+
+
+def _spoilt(suite: Suite, chance: random.Random, spoil: Callable[[bytes, random.Random], bytes]) -> str:
+    place = suite.clean
     kinds = {name: found for name, where in FILES.items() if (found := sorted(place.glob(where)))}
     name = chance.choice(sorted(kinds))
     path = chance.choice(kinds[name])
@@ -60,6 +78,9 @@ def case(suite: Suite, chance: random.Random, place: Path, spoil: Callable[[byte
     wrong = _reported(suite, place, name) if name in OWN else ""
     if name not in OWN:
         shutil.rmtree(place / "results")
+    if name == "dataset":  # its documents are read where their vectors and indexes are not there
+        shutil.rmtree(place / "home" / "vectors")
+        shutil.rmtree(place / "home" / "indexes")
     ended = suite.start(place).wait()
     if ended.status == 2 and not one_sentence(ended):
         return wrong  # told; mending it is the user's

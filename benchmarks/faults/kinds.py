@@ -200,7 +200,6 @@ def older_program(suite: Suite, chance: random.Random, place: Path) -> Verdict:
         _OLDER[suite.root] = folder
     words = [sys.executable, "-m", "harness", *suite.words(place), "--plugin", str(suite.plugin)]
     environment = {**os.environ, "PYTHONPATH": str(_OLDER[suite.root]), "HARNESS_HOME": str(place / "home")}
-    environment.pop("LD_PRELOAD", None)
     if (before := chance.random() < 0.3) and (wrong := suite.recovers(place)):
         return Verdict(wrong)
     log = suite.root / f"older-{place.name}.err"

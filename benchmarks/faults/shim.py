@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -25,16 +26,20 @@ class Mode(IntEnum):
     COUNT_ONLY = 6
 
 
-def preload(folder: Path) -> None:
-    """Starts this process anew with the library preloaded; does nothing the second time, or without a C compiler."""
+def preload(words: list[str]) -> None:
+    """Starts the campaign anew with the library preloaded; without a C compiler, and the second time, it goes on."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if VARIABLE in os.environ or compiler is None:
+    if made := os.environ.pop(VARIABLE, ""):
+        shutil.rmtree(made)
+        del os.environ["LD_PRELOAD"]
+    if made or compiler is None:
         return
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
     library = folder / "shim.so"
     source = Path(__file__).with_suffix(".c")
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
-    environment = {**os.environ, VARIABLE: "1", "LD_PRELOAD": str(library)}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    environment = {**os.environ, VARIABLE: str(folder), "LD_PRELOAD": str(library)}
+    os.execve(sys.executable, [sys.executable, "-m", "benchmarks.faults", *words], environment)
 
 
 def present() -> bool:
@@ -53,7 +58,7 @@ def arm(place: Path, mode: Mode, at: int, error: int = 0) -> Callable[[], None]:
 
 
 def clock(first: float, second: float, every: int) -> Callable[[], None]:
-    """For `Suite.start`: the wall clock is off by ``first`` seconds, then by ``second``, in turns of ``every`` calls."""
+    """For `Suite.start`: a wall clock off by ``first`` seconds, then by ``second``, in turns of ``every`` calls."""
 
     def setup() -> None:
         library = ctypes.CDLL(None)
