@@ -16,6 +16,7 @@ from harness.dataset import Dataset
 from harness.hubness import Hubness
 from harness.index import Limits
 from harness.indexed import Indexed, costs
+from harness.log import note
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
 from harness.modelref import ModelRef
@@ -111,12 +112,17 @@ def _cell(model: Prepared, dataset: Dataset, settings: Settings, way: _Way | Non
 
 def _made(work: _Work) -> Cell:
     label, dataset, settings = work.label, work.dataset.label, work.settings
+    note("begun", model=label, dataset=dataset)
     try:
-        return Cell(label, dataset, "ok", settings.results.write(label, dataset, work.run))
-    except UserError:
+        result = settings.results.write(label, dataset, work.run)
+        note("ended", model=label, dataset=dataset, seconds=result["seconds"])
+        return Cell(label, dataset, "ok", result)
+    except (UserError, KeyboardInterrupt) as error:
+        note("stopped", model=label, dataset=dataset, seconds=work.clock.seconds, reason=str(error) or "interrupted")
         raise
     except Exception as error:  # the cell boundary: recorded, and the other cells go on
         reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        note("failed", model=label, dataset=dataset, seconds=work.clock.seconds, reason=reason)
         settings.results.write_failure(work.result("failed", {}) | {"reason": reason})
         return Cell(label, dataset, "failed", None, reason)
     finally:

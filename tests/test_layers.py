@@ -15,6 +15,8 @@ ALLOWED: dict[str, set[str]] = {
     "hookspecs": {"spec"},
     "atomic": {"spec"},
     "sealed": {"atomic"},
+    "log": set(),
+    "journal": {"atomic"},
     "intact": {"spec", "atomic", "sealed"},
     "run": {"spec", "atomic"},
     "judged": {"spec"},

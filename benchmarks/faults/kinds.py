@@ -4,6 +4,7 @@ what was lost; an empty string means that the suite survived."""
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import random
 import shutil
@@ -221,6 +222,31 @@ def older_program(suite: Suite, chance: random.Random, place: Path) -> Verdict:
 OLDER_COMMIT = "4af2b97"
 
 
+def workers_killed(suite: Suite, chance: random.Random, place: Path) -> Verdict:
+    """``--executor processes``: workers are killed while their parent works, now and then the parent too."""
+    if importlib.util.find_spec("harness.executor") is None:
+        raise Skipped("this version has no --executor")
+    words = ("--executor", "processes", "--workers", "2")
+    process, kills = suite.start(place, *words), 0
+    for _ in range(chance.randint(1, 2)):
+        time.sleep(chance.uniform(0.1, 3))
+        if children := _children(process.pid):
+            os.kill(chance.choice(children), signal.SIGKILL)
+            kills += 1
+    if chance.random() < 0.3:
+        process.send(signal.SIGKILL)
+    ended = process.wait(120)
+    if ended.status not in (0, 1, -signal.SIGKILL) or "Traceback" in ended.err:
+        return Verdict(f"it ended with {ended.status}: {ended.err[-400:]}", kills)
+    return Verdict(suite.recovers(place, *(words if chance.random() < 0.5 else ())), kills)
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that a process has started and that live."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
 class Kind(NamedTuple):
     """One kind of fault."""
 
@@ -250,4 +276,5 @@ KINDS: dict[str, Kind] = {
     "8 processes": Kind(crowd, 25),
     "two versions": Kind(versions, 60),
     "older program": Kind(older_program, 12),
+    "workers killed": Kind(workers_killed, 30),
 }

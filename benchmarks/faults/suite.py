@@ -22,6 +22,7 @@ from typing import NamedTuple
 from benchmarks.toy import write_dataset, write_plugin, write_weights
 from harness.registry import load_registry
 
+MODELS = ("toy", "bm25", "rrf(toy,bm25)")
 PATIENCE = 60.0
 """Seconds after which a command counts as hanging."""
 NEEDED = (
@@ -196,7 +197,7 @@ def _outcome(fields: dict[str, object]) -> dict[str, object]:
 
 
 def _in_shards(folder: Path) -> Path:
-    """Alters every 70th document so that it ends its shard (`harness.vectors.ENDS`): small corpora have several then."""
+    """Alters every 70th document so that it ends its shard (`harness.vectors.ENDS`): small corpora have several."""
     lines = []
     for number, line in enumerate((folder / "corpus.jsonl").read_text().splitlines()):
         record = json.loads(line)
