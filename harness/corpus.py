@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import whole_folder, write_json
-from harness.records import open_to_read, parse_record, read_records
+from harness.records import hashed_lines, open_to_read, parse_record, read_records
 from harness.sealed import opened, seal
 from harness.spec import Document, Progress, UserError
 
@@ -89,7 +89,7 @@ class Corpus:
             first, rows = int(self._index.offsets[start]), iter(range(start, stop))
             digest = hashlib.sha256(stream.read(first) if whole else b"")
             stream.seek(first)
-            lines = (line for line in (_hashed(stream, digest) if whole else stream) if line.strip())
+            lines = (line for line in (hashed_lines(stream, digest) if whole else stream) if line.strip())
             yield from (self._document(row, line) for line, row in zip(lines, rows, strict=False))
             for _ in lines if whole else ():
                 pass
@@ -158,13 +158,6 @@ def open_corpus(path: Path, cache: Path, progress: Progress | None = None) -> Co
         index = _load(folder, _facts(stream)) or _make(folder, path, stream, progress or (lambda *_: None))
         on_failure.pop_all()
     return Corpus(path, stream, index)
-
-
-def _hashed(stream: IO[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
-    """The stream's lines; the digest gets them, many at a time, before they are given."""
-    while lines := stream.readlines(1 << 16):
-        digest.update(b"".join(lines))
-        yield from lines
 
 
 def _facts(stream: IO[bytes]) -> dict[str, int]:
