@@ -33,9 +33,11 @@ CONTESTS = {
 """Name -> what it is, in words; ``benchmarks/NAME.py`` has its ``contests``."""
 OTHERS = {
     "approximate": "what approximate indexes find, cost and take: [MODEL [DATASET ...]]",
+    "faults": "kills, full disks, spoilt files and more, each followed by a rerun: [--kills N] [--only KIND] ...",
     "fuzz": "hostile files for every parser: [TARGET ...]",
     "profile": "where the time of encoding goes: [MODEL [FOLDER]]",
     "report": "how long reports of a large results folder take",
+    "soak": "one process at work for hours, its memory and files watched: [--hours N]",
 }
 """Name -> what it is and takes; ``benchmarks/NAME.py`` has its ``main``."""
 ROUNDS = 3

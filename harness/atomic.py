@@ -84,13 +84,14 @@ def _remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Drops the temporary files and folders that killed processes left in ``folder``; those of living ones stay."""
-    for path in folder.glob(".*.????????.tmp"):
+    """Drops what killed processes left in ``folder``: temporary files and folders, and locks. Living ones' stay."""
+    for path in [*folder.glob(".*.????????.tmp"), *folder.glob(".*.lock")]:
         with suppress(OSError):  # a living process holds it, it is gone already, or it may not be removed
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
+                if _is(path, descriptor):  # a lock's name may be another process's by now
+                    _remove(path)
             finally:
                 os.close(descriptor)
 
@@ -172,16 +173,36 @@ def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
     lock = target.with_name(f".{target.name}.lock")
     with disk_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("w")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another process that {deed or f'makes {target.name}'}", 0, 0)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError:  # a disk without locks: then both make it, and the later one replaces the other
-            pass
-        yield
+    told = False
+    while True:
+        with disk_errors(lock):
+            stream = lock.open("w")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    progress(f"waiting for another process that {deed or f'makes {target.name}'}", 0, 0)
+                told = True
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError:  # a disk without locks: then both make it, and the later one replaces the other
+                yield
+                return
+            if not _is(lock, stream.fileno()):  # whoever held it removed it at the end: the lock is another file by now
+                continue
+            try:
+                yield
+                return
+            finally:
+                lock.unlink(missing_ok=True)
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one at ``path``."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def sha256_file(path: Path) -> str:

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import whole_folder, write_json
-from harness.bounded import read_json
-from harness.records import open_to_read, parse_record, read_records
+from harness.records import hashed_lines, open_to_read, parse_record, read_records
+from harness.sealed import read_sealed, seal
 from harness.spec import Document, Progress, UserError
 
 FORMAT = 1
@@ -76,16 +76,23 @@ class Corpus:
         return self._document(row, line.strip())
 
     def iter(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
-        """Documents of rows ``start`` up to ``stop`` (default: the end), read one by one."""
+        """Documents of rows ``start`` up to ``stop`` (default: the end), read one by one.
+
+        Whoever reads them all hears of it (UserError, at the end) when the file is not the one that was indexed.
+        """
         stop = len(self) if stop is None else min(stop, len(self))
         if start >= stop:
             return
+        whole = start == 0 and stop == len(self)
         with open_to_read(self.path) as stream:
-            stream.seek(int(self._index.offsets[start]))
-            rows = iter(range(start, stop))
-            lines = (line for line in stream if line.strip())
+            first, rows = int(self._index.offsets[start]), iter(range(start, stop))
+            digest = hashlib.sha256(stream.read(first) if whole else b"")
+            stream.seek(first)
+            lines = (line for line in (hashed_lines(stream, digest) if whole else stream) if line.strip())
             yield from (self._document(row, line) for line, row in zip(lines, rows, strict=False))
-            if next(rows, None) is not None:
+            for _ in lines if whole else ():
+                pass
+            if next(rows, None) is not None or (whole and digest.hexdigest() != self.sha256):
                 raise self._changed()
 
     def ids(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> list[str]:
@@ -132,7 +139,10 @@ class Corpus:
         return document
 
     def _changed(self) -> UserError:
-        return UserError(f"{self.path} was changed while it was in use; run the same command again.")
+        return UserError(
+            f"{self.path} was changed while it was in use, or the disk has damaged it; put a good copy there and run "
+            f"the same command again."
+        )
 
 
 def open_corpus(path: Path, cache: Path, progress: Progress | None = None) -> Corpus:
@@ -157,7 +167,7 @@ def _facts(stream: IO[bytes]) -> dict[str, int]:
 def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
     """The index in ``folder`` where it is whole and of this file, else None."""
     try:
-        stated = read_json(folder / "index.json")
+        stated = read_sealed(folder / "index.json")
         if facts != {name: stated[name] for name in facts}:
             return None
         if stated["crc32"] != {name: _crc32(folder / name) for name in FILES}:
@@ -165,7 +175,7 @@ def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
         with (folder / FILES[0]).open("rb") as stream:
             ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         arrays = [np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False)) for name in FILES[1:]]
-        if stated != read_json(folder / "index.json"):  # another process put a new one in its place
+        if stated != read_sealed(folder / "index.json"):  # another process put a new one in its place
             return None
         return _Index(stated["sha256"], ids, *arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -195,7 +205,9 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
                         f"{path} was changed while it was read; let that finish, then run the same command again."
                     )
                 checksums = {name: _crc32(made / name) for name in FILES}
-                write_json(made / "index.json", {**facts, "path": str(path), "sha256": sha256, "crc32": checksums})
+                write_json(
+                    made / "index.json", seal({**facts, "path": str(path), "sha256": sha256, "crc32": checksums})
+                )
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
                 raise

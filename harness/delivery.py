@@ -15,6 +15,7 @@ from harness import archive, hub
 from harness.atomic import alone, recover, whole_folder
 from harness.catalog import call, place
 from harness.download import SourceFailed, brief, download
+from harness.intact import record
 from harness.run import read_qrels
 from harness.spec import Counts, DatasetSpec, Progress, Source, UserError
 
@@ -47,6 +48,7 @@ def obtain(
         progress(f"building {spec.name}", 0, 0)
         with whole_folder(folder, keep=folder.is_dir) as temporary:
             call(spec, spec.build, temporary)
+            record(temporary)
         return folder
     if not spec.sources:
         raise UserError(
@@ -157,6 +159,7 @@ def _finish(spec: DatasetSpec, source: Source, folder: Path, progress: Progress)
     if spec.counts is not None:
         check_counts(folder, spec.split, spec.counts)
     describe(spec, folder, {"source": source.place, **({"md5": source.md5} if source.md5 else {})})
+    record(folder)
 
 
 def check_counts(folder: Path, split: str, expected: Counts) -> None:

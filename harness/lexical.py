@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from harness.atomic import sha256_file, whole_folder, write_json
-from harness.bounded import read_json
 from harness.corpus import Corpus
 from harness.prepared import Prepared
+from harness.sealed import read_sealed, seal
 
 RECORD = "harness-index.json"
 
@@ -31,13 +31,13 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, fl
             files = {
                 p.relative_to(directory).as_posix(): sha256_file(p) for p in sorted(directory.rglob("*")) if p.is_file()
             }
-            write_json(directory / RECORD, {"seconds": seconds, "files": files})
+            write_json(directory / RECORD, seal({"seconds": seconds, "files": files}))
     return folder, seconds
 
 
 def _intact(folder: Path) -> float | None:
     try:
-        record = read_json(folder / RECORD)
+        record = read_sealed(folder / RECORD)
         if all(sha256_file(folder / name) == digest for name, digest in record["files"].items()):
             return float(record["seconds"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -9,6 +9,7 @@ from harness.catalog import as_path, looks_like_path, status, suite, unknown
 from harness.dataset import Dataset, open_dataset
 from harness.delivery import absent, obtain
 from harness.expression import is_folder
+from harness.intact import check
 from harness.registry import Registry
 from harness.spec import Progress, UserError
 
@@ -40,7 +41,10 @@ def open_named(
         sentence = unknown("dataset", text, [*registry.datasets, *registry.groups])
         raise UserError(f"{sentence} For a folder of your own, type its path (-d ./folder).")
     choice = {"name": name, "usual_split": usual, "split": split, "exclude_self": exclude_self, "limit": limit}
-    return open_dataset(folder, cache=cache, progress=progress, **choice)  # type: ignore[arg-type]
+    dataset = open_dataset(folder, cache=cache, progress=progress, **choice)  # type: ignore[arg-type]
+    if text in registry.datasets:
+        check(folder, text, dataset.corpus.sha256)
+    return dataset
 
 
 def expand(entries: Iterable[str], registry: Registry) -> list[str]:

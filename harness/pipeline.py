@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.atomic import alone, content_key
+from harness.atomic import alone, content_key, sweep
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.hubness import Hubness
 from harness.index import Limits
 from harness.indexed import Indexed, costs
+from harness.log import note
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
 from harness.modelref import ModelRef
@@ -71,6 +72,7 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     A user's mistake (UserError) ends it before any work starts where it can be known then; a fault in a plug-in fails
     its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
     """
+    sweep(settings.home / "locks")
     common: Any = {"offline": settings.offline, "progress": settings.progress, "shared": settings.shared}
     ready = [Prepared(ref, settings.home, **common) for ref in models]
     if any(model.ref.has_vectors for model in ready):
@@ -115,12 +117,17 @@ def _cell(model: Prepared, dataset: Dataset, settings: Settings, way: _Way | Non
 
 def _made(work: _Work) -> Cell:
     label, dataset, settings = work.label, work.dataset.label, work.settings
+    note("begun", model=label, dataset=dataset)
     try:
-        return Cell(label, dataset, "ok", settings.results.write(label, dataset, work.run))
-    except UserError:
+        result = settings.results.write(label, dataset, work.run)
+        note("ended", model=label, dataset=dataset, seconds=result["seconds"])
+        return Cell(label, dataset, "ok", result)
+    except (UserError, KeyboardInterrupt) as error:
+        note("stopped", model=label, dataset=dataset, seconds=work.clock.seconds, reason=str(error) or "interrupted")
         raise
     except Exception as error:  # the cell boundary: recorded, and the other cells go on
         reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        note("failed", model=label, dataset=dataset, seconds=work.clock.seconds, reason=reason)
         settings.results.write_failure(work.result("failed", {}) | {"reason": reason})
         return Cell(label, dataset, "failed", None, reason)
     finally:

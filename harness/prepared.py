@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -67,7 +68,15 @@ class Prepared:
     @cached_property
     def _loaded(self) -> Any:
         self.progress(f"loading {self.label}", 0, 0)
-        return self.ref.load()
+        spec, folder = self.ref.spec, Path(str(self.ref.options.get("path")))
+        if spec.weights is None:
+            return self.ref.load()
+        with ThreadPoolExecutor(1) as checker:  # meanwhile: a disk that loses a bit does not note the time
+            check = checker.submit(weights.still, spec.weights, folder)
+            try:
+                return self.ref.load()
+            finally:
+                check.result()
 
     @property
     def dense(self) -> DenseModel:

@@ -36,7 +36,7 @@ def read_recorded(paths: Sequence[Path]) -> tuple[list[Recorded], list[Unreadabl
             folders |= {(path / f).resolve(): None for f in found if not any(part.startswith(".") for part in f.parts)}
         else:
             raise UserError(f"{path} is no result.json and no folder with results; type harness verify results, say.")
-    read = {folder: _sound(folder, read_result(folder)) for folder in folders}
+    read = {folder: _sound(folder, read_result(folder, edited=True)) for folder in folders}
     unreadable = [result for result in read.values() if isinstance(result, Unreadable)]
     found_results = [Recorded(folder, result) for folder, result in read.items() if not isinstance(result, Unreadable)]
     if not read:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator
@@ -82,3 +83,10 @@ def open_to_read(path: Path) -> IO[bytes]:
             f"{path} cannot be read ({error.strerror}); a dataset is a folder with corpus.jsonl, queries.jsonl and "
             f"qrels/SPLIT.tsv (type `harness datasets` for the names of those known)."
         ) from error
+
+
+def hashed_lines(stream: IO[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    """The stream's lines; the digest gets them, many at a time, before they are given."""
+    while lines := stream.readlines(1 << 16):
+        digest.update(b"".join(lines))
+        yield from lines

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from harness.atomic import write_json
-from harness.bounded import read_json
+from harness.sealed import read_sealed, seal
 from harness.shared import Shared
 from harness.spec import Similarity
 
@@ -70,7 +70,7 @@ class Replica:
         """The shards' keys and the similarity in a list that is kept here, or brought from the store."""
         path = self.folder / f"{name}.json"
         try:
-            found = _listed(read_json(path))
+            found = _listed(read_sealed(path))
         except (OSError, ValueError):
             found = None
         if found is not None:
@@ -78,7 +78,7 @@ class Replica:
         elif self.shared is not None and (record := self.shared.fetch(self._name(name, self.shared))) is not None:
             found = _listed(record.content)
             if found is not None:
-                write_json(path, record.content)
+                write_json(path, seal(record.content))
         return found
 
     def each(self, get: Callable[[str], T], keys: Sequence[str]) -> Iterator[T]:

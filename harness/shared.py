@@ -24,8 +24,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from harness.atomic import content_key, disk_errors, dump_json
-from harness.bounded import parse_json, read_json
+from harness.bounded import parse_json
 from harness.objects import open_objects
+from harness.sealed import read_sealed
 from harness.spec import Progress, UserError
 
 FORMAT = 1
@@ -180,7 +181,7 @@ class Shared:
     def _at_home(self, name: str) -> tuple[Record, bytes] | None:
         """The record and the data that the home holds under a name, if they are whole."""
         try:
-            content = read_json(self.home / f"{name}.json")
+            content = read_sealed(self.home / f"{name}.json")
             if "sha256" not in content:  # a list: its record is all there is
                 return Record(dict(content), "", 0), b""
             data = (self.home / f"{name}.npy").read_bytes()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.atomic import recover, sha256_file, whole_folder, write_json
 from harness.bounded import read_json
 from harness.measure import Scores
+from harness.sealed import Damaged, opened, seal, unsealed
 from harness.spec import Qrels, Query, UserError
 
 SCHEMA = 1
@@ -86,7 +87,7 @@ class ResultStore:
         with whole_folder(target) as folder:
             result = fill(folder)
             result["manifest"]["files"] = {p.name: sha256_file(p) for p in sorted(folder.iterdir())}
-            write_json(folder / "result.json", result)
+            write_json(folder / "result.json", seal(result))
         return result
 
     def write_failure(self, result: Result) -> None:
@@ -110,15 +111,17 @@ class ResultStore:
                 yield file.parent
 
 
-def read_result(folder: Path) -> Result | Unreadable:
-    """One cell's result.json, or why it cannot be used."""
+def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
+    """One cell's result.json, or why it cannot be used; ``edited`` takes it for what it says, whatever its checksum."""
     path = folder / "result.json"
     try:
         content = read_json(path)
+        content = unsealed(content) if edited else opened(content)
     except FileNotFoundError:
         return Unreadable(path, "there is no result")
     except (OSError, ValueError) as error:
-        return Unreadable(path, f"it is not readable JSON ({error})")
+        fault = "is damaged, or was edited" if isinstance(error, Damaged) else "is not readable JSON"
+        return Unreadable(path, f"it {fault} ({error})")
     if not isinstance(content, dict) or (lacking := [k for k in REQUIRED if k not in content]):
         return Unreadable(
             path, f"it lacks {', '.join(lacking)}" if isinstance(content, dict) else "it is no JSON object"

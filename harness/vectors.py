@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
-from harness.bounded import parse_array, read_json
+from harness.bounded import parse_array
 from harness.replica import Replica
+from harness.sealed import read_sealed, seal
 from harness.shared import Shared
 from harness.spec import Role, Similarity, Storage, UserError
 
@@ -107,7 +108,7 @@ class VectorStore:
     def _stored(self, key: str) -> Shard | None:
         if key not in self._intact:
             try:
-                shard = Shard(**read_json(self.folder / f"{key}.json"))
+                shard = Shard(**read_sealed(self.folder / f"{key}.json"))
                 data = (self.folder / f"{key}.npy").read_bytes()
             except (OSError, ValueError, TypeError):
                 return None
@@ -143,7 +144,7 @@ class VectorStore:
 
     def _keep(self, shard: Shard, data: bytes) -> Shard:
         write_file(self.folder / f"{shard.key}.npy", lambda stream: stream.write(data))
-        write_json(self.folder / f"{shard.key}.json", asdict(shard))
+        write_json(self.folder / f"{shard.key}.json", seal(asdict(shard)))
         self._intact[shard.key] = shard
         return shard
 
@@ -151,7 +152,7 @@ class VectorStore:
         """The record of every shard there is, its vectors neither read nor checked."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
-                yield Shard(**read_json(path))
+                yield Shard(**read_sealed(path))
 
     def sweep(self) -> None:
         """Drops what killed processes left half-written."""
@@ -178,7 +179,7 @@ class VectorStore:
         listed = {"similarity": similarity, "shards": [[s.key, s.rows] for s in shards]}
         name = f"list-{collection}"
         with self._replica.publishing(name):
-            write_json(self.folder / f"{name}.json", listed)
+            write_json(self.folder / f"{name}.json", seal(listed))
 
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
         """The shards of a collection and how they are compared; None unless every shard is there and intact."""

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from harness.atomic import sha256_file, write_json
-from harness.bounded import read_json
+from harness.sealed import read_sealed, seal
 from harness.spec import UserError, Weights
 
 
@@ -44,6 +44,15 @@ def locate(weights: Weights, home: Path) -> Path | None:
         )
     elsewhere = [*_hub_snapshots(weights), *_installed(weights)]
     return next((folder for folder in elsewhere if find_fault(weights, folder, home) is None), None)
+
+
+def still(weights: Weights, folder: Path) -> None:
+    """Hashes every file, remembered or not; UserError when one is no longer what it was."""
+    if fault := find_fault(weights, folder):
+        raise UserError(
+            f"{fault.file} is damaged or was altered (SHA-256 {fault.found or 'none'}, expected {fault.expected}); "
+            f"delete {folder} and type: harness fetch {weights.name}"
+        )
 
 
 def verify(weights: Weights, folder: Path, home: Path | None = None) -> None:
@@ -77,12 +86,12 @@ def find_fault(weights: Weights, folder: Path, home: Path | None = None) -> Faul
     finally:
         if memory and fresh:
             with suppress(UserError):  # a read-only home costs time, not correctness
-                write_json(memory, known | fresh)
+                write_json(memory, seal(known | fresh))
 
 
 def _read_memory(memory: Path) -> dict[str, object]:
     with suppress(OSError, ValueError, TypeError):  # none yet, or unreadable: it is only a memory
-        return dict(read_json(memory))
+        return dict(read_sealed(memory))
     return {}
 
 

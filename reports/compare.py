@@ -115,7 +115,8 @@ def _first(evidence: Evidence, model: str, dataset: str, queries: Collection[str
     """The first documents by query; nothing where there is no run, or a damaged one, which is then noted."""
     path = evidence.file(model, dataset, "run.trec.gz")
     try:
-        return first_documents(path, queries, count) if path.exists() else {}
+        usable = path.exists() and evidence.intact(model, dataset, path.name)
+        return first_documents(path, queries, count) if usable else {}
     except UserError as error:
         evidence.skipped[path] = Unreadable(path, str(error))
         return {}

@@ -92,6 +92,8 @@ def _of_cell(evidence: Evidence, cell: Cell, home: Path) -> list[Difficulty]:
     run = evidence.file(cell.model, cell.dataset, "run.trec.gz")
     if scores is None or len(scores.ids) < FEWEST or not run.is_file():
         return []
+    if not evidence.intact(cell.model, cell.dataset, run.name):
+        return []
     value = dict(zip(scores.ids, scores.values.tolist(), strict=True))
     try:
         found = run_scores(run)

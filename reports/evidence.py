@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.atomic import sha256_file
 from harness.store import ResultStore, Unreadable
 from reports.leaderboard import MEASURE, Cell, Leaderboard
 
@@ -35,6 +36,7 @@ class Evidence:
         self.skipped: dict[Path, Unreadable] = {}
         """Files that could not be used, so far, by path."""
         self._store = ResultStore(board.root)
+        self._intact: dict[Path, bool] = {}
         self._scores: dict[tuple[str, str, str], QueryScores | None] = {}
         self._ids: dict[str, list[list[str]]] = {}
 
@@ -46,6 +48,17 @@ class Evidence:
         """Where a file of the cell lies."""
         cell = self.cell(model, dataset)
         return (cell.folder if cell and cell.folder else self._store.folder(model, dataset)) / name
+
+    def intact(self, model: str, dataset: str, name: str = FILE) -> bool:
+        """Whether a file of the cell is as it was written, as far as the cell says; if not, that is noted."""
+        path, cell = self.file(model, dataset, name), self.cell(model, dataset)
+        if path not in self._intact:
+            stated = (cell.get("manifest", "files", name) if cell else None) or ""
+            self._intact[path] = not stated or not path.is_file() or sha256_file(path) == stated
+        if not self._intact[path]:
+            reason = "its checksum is not that of the result: it is damaged, or was edited"
+            self.skipped.setdefault(path, Unreadable(path, reason))
+        return self._intact[path]
 
     def scores(self, model: str, dataset: str, measure: str = MEASURE) -> QueryScores | None:
         """Every judged query's value; None where the cell is missing, failed, without that measure or without the file.
@@ -108,6 +121,8 @@ class Evidence:
         import pyarrow.parquet
 
         path, cell = self.file(model, dataset), self.cell(model, dataset)
+        if not self.intact(model, dataset):
+            return None
         try:
             with pyarrow.parquet.ParquetFile(path) as file:  # unlike read_table and to_numpy, this needs no pandas
                 table = file.read(columns=names, use_threads=False)

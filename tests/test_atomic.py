@@ -154,6 +154,29 @@ def test_one_makes_and_the_others_wait_until_it_is_done_or_dead(tmp_path: Path) 
         pass
 
 
+COUNT = """
+import sys
+from pathlib import Path
+from harness.atomic import alone
+
+target = Path(sys.argv[1])
+for _ in range(150):
+    with alone(target, lambda *_: None):
+        target.write_text(str(int(target.read_text()) + 1))
+"""
+
+
+def test_the_lock_is_removed_at_the_end_and_still_keeps_all_but_one_out(tmp_path: Path) -> None:
+    (target := tmp_path / "count").write_text("0")
+    with alone(target, pytest.fail):
+        assert names(tmp_path) == [".count.lock", "count"]
+    words = [sys.executable, "-c", COUNT, str(target)]
+    processes = [subprocess.Popen(words) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0, 0, 0, 0]
+    assert target.read_text() == "600"
+    assert names(tmp_path) == ["count"]
+
+
 def test_without_locks_on_the_disk_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -260,3 +260,17 @@ def test_real_collection(tmp_path: Path, shared: Path) -> None:
         assert len(corpus) == 5183
         assert list(corpus.iter()) == [(r["_id"], r["title"], r["text"]) for r in records]
         assert corpus.rows([r["_id"] for r in reversed(records)]).tolist() == list(range(5183))[::-1]
+
+
+def test_a_bit_that_the_disk_lost_is_noticed_by_whoever_reads_every_document(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"_id": str(n), "text": "some words"}) + "\n" for n in range(5)))
+    with open_corpus(path, tmp_path / "cache") as corpus:
+        assert len([*corpus.iter()]) == 5
+    stamp, data = path.stat(), path.read_bytes()
+    path.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with open_corpus(path, tmp_path / "cache") as corpus:
+        assert len([*corpus.iter(0, 4)]) == 4
+        with pytest.raises(UserError, match="the disk has damaged it; put a good copy there"):
+            list(corpus.iter())

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.measure import Scores
+from harness.sealed import opened
 from harness.spec import Query
 from harness.store import SCHEMA, ResultStore, Unreadable, read_result, slug, write_per_query
 
@@ -94,7 +95,7 @@ def test_a_finished_cell_is_found_under_its_key_alone(store: ResultStore) -> Non
     assert store.finished("m", "d", "k") is None
     folder = put(store)
     found = store.finished("m", "d", "k")
-    assert found == json.loads((folder / "result.json").read_text())
+    assert found == opened(json.loads((folder / "result.json").read_text()))
     assert found["manifest"]["files"] == {
         name: hashlib.sha256(content).hexdigest()
         for name, content in (("per_query.parquet", b"a table"), ("run.trec.gz", b"a run"))
@@ -120,6 +121,26 @@ def test_a_damaged_cell_is_not_served(store: ResultStore, damage) -> None:
     assert store.finished("m", "d", "k") is None
     put(store)
     assert store.finished("m", "d", "k")
+
+
+def test_a_figure_that_a_flipped_bit_changed_is_neither_served_nor_shown(store: ResultStore) -> None:
+    folder = put(store, score=0.25)
+    text = (folder / "result.json").read_text()
+    (folder / "result.json").write_text(text.replace("0.25", "0.35"))
+    assert store.finished("m", "d", "k") is None
+    found = read_result(folder)
+    assert isinstance(found, Unreadable)
+    assert found.reason == "it is damaged, or was edited (its checksum is not that of its content)"
+    assert isinstance(edited := read_result(folder, edited=True), dict)
+    assert edited["measures"] == {"nDCG@10": 0.35}
+
+
+def test_a_result_of_an_earlier_version_has_no_checksum_and_is_served(store: ResultStore) -> None:
+    folder = put(store)
+    content = json.loads((folder / "result.json").read_bytes())
+    del content["checksum"]
+    (folder / "result.json").write_text(json.dumps(content))
+    assert store.finished("m", "d", "k") == content
 
 
 UNREADABLE = {

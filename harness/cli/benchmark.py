@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,12 @@ if TYPE_CHECKING:
     help="Folder or URL (s3://, gs://, az://, https://, file://) that machines share vectors in.",
 )
 @click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="HARNESS_LOG",
+    help="Append what happens to every cell to this file, as JSON lines; it rotates at 10 MB.",
+)
 @offline_option
 @plugin_option
 @json_option
@@ -98,6 +105,7 @@ def command(
     results: Path,
     store: str | None,
     force: bool,
+    log: Path | None,
     offline: bool,
     plugins: tuple[Path, ...],
     as_json: bool,
@@ -107,6 +115,8 @@ def command(
 
     Finished cells are reused when nothing they depend on has changed; an interrupted run goes on where it was.
     """
+    from harness.journal import journal
+    from harness.log import note as log_note
     from harness.measure import MEASURES, measure_names
     from harness.named import open_all
     from harness.pipeline import Settings, benchmark
@@ -121,8 +131,10 @@ def command(
     for ref in refs if recipes else ():
         if not ref.has_vectors:
             _note(f"--index is for dense models; {ref.label} is searched as ever")
+    if log:
+        made(log.absolute().parent, "choose another file with --log")
     cells = []
-    with progress_bar() as progress:
+    with journal(log) if log else nullcontext(), progress_bar() as progress:
         shared = open_shared(store, state.made_home, _note, progress, offline=offline) if store else None
         opened = open_all(
             datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
@@ -145,6 +157,8 @@ def command(
             cells.append(cell)
             for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
                 _note(f"{cell.dataset}: {sentence(rate)}")
+            if cell.status == "cached":
+                log_note("reused", model=cell.model, dataset=cell.dataset)
             if cell.status == "failed":
                 click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
         if shared:

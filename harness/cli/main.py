@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.signals import stopping
 from harness.cli.terminal import plain_terminals
 from harness.spec import PluginError, UserError
 
@@ -143,8 +144,13 @@ def cli(ctx: click.Context, plugins: tuple[Path, ...]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line: exit 0 done, 1 a cell failed, 2 the user's mistake (one sentence), 130 interrupted."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Runs the command line: exit 0 done, 1 a cell failed, 2 the user's mistake (one sentence), 128 and the signal's
+    number when one ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    with stopping():
+        _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(words: list[str]) -> None:
     try:
         state = State(command=shlex.join(["harness", *words]))
         with plain_terminals():
@@ -159,8 +165,9 @@ def main(arguments: list[str] | None = None) -> None:
         _end(f"{error.format_message()} Type: {command} --help", 2)
     except click.ClickException as error:
         _end(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
-        _end("Interrupted; what was finished is kept, and the same command goes on from there.", 130)
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        status = getattr(stopped.__cause__ or stopped, "status", 130)  # click makes its own of it
+        _end("Interrupted; what was finished is kept, and the same command goes on from there.", status)
     except BrokenPipeError:  # the reader of our output left
         _forget_stdout()
         sys.exit(141)

@@ -178,9 +178,12 @@ def test_damaged_files_are_named_and_left_out(three: Results) -> None:
     (three.store.folder("better", "mine") / "run.trec.gz").write_bytes(b"\x1f\x8bnone")
     ended = run(three, "base", "better")
     assert ended.exit_code == 1
-    assert f"skipped: {folder / 'per_query.parquet'}: it cannot be read" in ended.stderr
+    assert f"skipped: {folder / 'per_query.parquet'}: its checksum is not that of the result" in ended.stderr
     assert "fiqa" not in ended.stdout.split("## Over")[0].split("## Dataset")[1]
-    assert f"skipped: {three.store.folder('better', 'mine') / 'run.trec.gz'}: it cannot be read" in ended.stderr
+    assert (
+        f"skipped: {three.store.folder('better', 'mine') / 'run.trec.gz'}: its checksum is not that of the result"
+        in ended.stderr
+    )
     assert run(three, "base", "better", "-d", "mine").exit_code == 1
     assert run(three, "base", "better", "-d", "mine", "--queries", "0").exit_code == 0
 

@@ -96,7 +96,7 @@ def test_a_damaged_run_is_named_and_skipped(harness, case: Case) -> None:
     run.write_bytes(run.read_bytes()[:200])
     done = harness("difficulty")
     assert done.code == 1
-    assert f"skipped: {run}: it cannot be read" in done.err
+    assert f"skipped: {run}: its checksum is not that of the result" in done.err
     assert "center(table)" in done.out
 
 

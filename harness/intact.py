@@ -1,0 +1,38 @@
+"""The checksums of a named dataset's files, written when it was brought here and held against them when it is used."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from harness.atomic import sha256_file, write_json
+from harness.sealed import read_sealed, seal
+from harness.spec import UserError
+
+RECORD = "checksums.json"
+
+
+def record(folder: Path) -> None:
+    """Writes the checksums of all that the folder holds."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    write_json(folder / RECORD, seal({path.relative_to(folder).as_posix(): sha256_file(path) for path in files}))
+
+
+def check(folder: Path, name: str, corpus: str) -> None:
+    """Raises UserError where a file is not what it was; ``corpus`` is the SHA-256 of corpus.jsonl, which is known.
+
+    A folder without a record (an earlier version brought it, or its user made it) is taken as it is.
+    """
+    recorded = {}
+    with suppress(OSError):
+        try:
+            recorded = dict(read_sealed(folder / RECORD))
+        except (ValueError, TypeError):
+            recorded = {RECORD: ""}
+    for file, expected in recorded.items():
+        path = folder / file
+        if (corpus if file == "corpus.jsonl" else sha256_file(path) if path.is_file() else "") != expected:
+            raise UserError(
+                f"{path} is damaged or was altered since {name} was brought here; delete {folder} and type: "
+                f"harness fetch {name} (or use the folder as it is, under a name of its own: -d {folder})"
+            )
