@@ -96,12 +96,13 @@ def command(
     it was when the same command is typed again; what is finished stays. Under torchrun or accelerate launch, all
     processes train one run together.
     """
+    from harness.processes import visible_gpus
     from training.experiments import plans
 
     given = {"base": base, "limit": limit}
     made = plans(experiment, (*sets, *(f"{name}={value}" for name, value in given.items() if value)), sweeps, seeds)
     made = [plan for plan in made if only is None or only == f"{plan.experiment}/{plan.run}"]
-    gpus = _gpus()
+    gpus = visible_gpus()
     if not one_per_gpu and gpus and "LOCAL_RANK" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]  # else the trainer would split every batch over all of them
     _require()
@@ -156,14 +157,6 @@ def _jobs(
             opened, found, home, root.expanduser(), dev and dev.expanduser(), reports, not resume, progress
         )
     return [(plan, jobs[plan.settings.base]) for plan in made]
-
-
-def _gpus() -> list[str]:
-    """The GPUs this process may use, by number, without asking torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name]
-    return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
 
 
 def _require() -> None:

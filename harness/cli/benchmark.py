@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.executor import Executor, executor_options
 from harness.cli.main import State, made, one_line
 from harness.cli.options import (
     chosen_models,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     help="Its search parameters, as in nprobe=16; one for all, or one for each --index in order.",
 )
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
+@executor_options
 @results_option
 @click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
 @offline_option
@@ -94,6 +96,7 @@ def command(
     offline: bool,
     plugins: tuple[Path, ...],
     as_json: bool,
+    executor: Executor,
     **choice: Any,
 ) -> None:
     """Evaluate every model on every dataset.
@@ -102,7 +105,7 @@ def command(
     """
     from harness.measure import MEASURES, measure_names
     from harness.named import open_all
-    from harness.pipeline import Settings, benchmark
+    from harness.pipeline import Settings
     from harness.store import ResultStore
 
     registry = state.registry(plugins)
@@ -112,6 +115,7 @@ def command(
     for ref in refs if recipes else ():
         if not ref.has_vectors:
             _note(f"--index is for dense models; {ref.label} is searched as ever")
+    run = executor.benchmark([*state.plugins, *plugins])
     cells = []
     with progress_bar() as progress:
         opened = open_all(
@@ -130,7 +134,7 @@ def command(
             command=state.command,
             progress=progress,
         )
-        for cell in benchmark(refs, opened, settings):
+        for cell in run(refs, opened, settings):
             cells.append(cell)
             if cell.status == "failed":
                 click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
