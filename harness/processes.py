@@ -52,9 +52,13 @@ class ProcessCrew:
             set_here["CUDA_VISIBLE_DEVICES"] = self._gpus[worker]
         before = {name: os.environ.get(name) for name in set_here}
         os.environ.update(set_here)  # libraries read it while they are imported, before any line of ours runs
+        blocked = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT}
+        )  # as it will be in the process, from its birth
         try:
             process.start()
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
         theirs.close()

@@ -7,19 +7,24 @@ smaller cluster may have no place, while others are free.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import platform
-from contextlib import suppress
+import sys
+from contextlib import ExitStack, redirect_stdout, suppress
 from typing import Any
 
 from harness.executor import RESTARTS, Call, Event, Hands, Station, Task
 from harness.modelref import missing_extra
 from harness.spec import UserError
 
+KNOCK_SECONDS = 5.0
 
-def connect(address: str | None) -> Any:
-    """Ray, connected to the cluster at ``address`` (``auto``: the one of this machine), or to one started here.
+
+def connect(address: str | None) -> bool:
+    """Connects to the cluster at ``address`` (``auto``: the one of this machine), or to one started here; says whether
+    that was needed.
 
     UserError where Ray is not installed or no cluster answers.
     """
@@ -28,39 +33,56 @@ def connect(address: str | None) -> Any:
     except ImportError:
         raise UserError(missing_extra("--executor ray", ["ray"], "ray")) from None
     if ray.is_initialized():
-        return ray
+        return False
+    if address and ":" in address and "://" not in address and not _answers(address):
+        raise UserError(_silent(address, "nothing listens there"))
+    given = {"address": address} if address else {"include_dashboard": False}
     try:
-        if address is None:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"No Ray cluster answers at {address or 'this machine'} ({reason}); start one with `ray start --head`, or "
-            f"leave --address away to have one for this command."
-        ) from error
-    return ray
+        raise UserError(_silent(address or "this machine", reason)) from error
+    return True
+
+
+def _answers(address: str) -> bool:
+    """Whether anything listens there, asked with little patience: Ray itself would try for over a minute."""
+    host, _, port = address.rpartition(":")
+
+    async def knock() -> None:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), KNOCK_SECONDS)
+        writer.close()
+
+    try:
+        asyncio.run(knock())
+    except (OSError, ValueError, TimeoutError):
+        return False
+    return True
+
+
+def _silent(address: str, reason: str) -> str:
+    return (
+        f"No Ray cluster answers at {address} ({reason}); start one with `ray start --head`, or leave --address away "
+        f"to have one for this command."
+    )
 
 
 class RayCrew:
     """One actor for each worker."""
 
-    def __init__(self, call: Call, hands: Hands, address: str | None) -> None:
-        """UserError where the cluster has not what a worker needs."""
-        self._ray = ray = connect(address)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = sum(node.get("GPU", 0) for node in nodes)
-        each = float(gpus > 0) if hands.gpus is None else hands.gpus
-        if each > gpus:
-            raise UserError(f"--gpus-per-task asks for {each:g}, and the cluster has {gpus:g}; leave it away.")
-        fits = [_times(node, hands.cpus, each) for node in nodes]
-        if not any(fits):
-            raise UserError(
-                f"No node of the cluster has {hands.cpus} cores and {each:g} GPUs for a worker (the largest has "
-                f"{max(node.get('CPU', 0) for node in nodes):g} cores); ask for less with --cpus-per-task."
-            )
-        self.size = hands.workers or sum(fits)
+    def __init__(self, call: Call, hands: Hands, owned: bool) -> None:
+        """``owned``: whether the connection (`connect`) ends with the crew. UserError where the cluster has not what a
+        worker needs."""
+        import ray
+
+        self._ray: Any = ray
+        self._owned, self._quiet = owned, ExitStack()
+        try:
+            self.size, each = _room(hands, [node["Resources"] for node in self._ray.nodes() if node["Alive"]])
+        except UserError:
+            if owned:
+                ray.shutdown()
+            raise
         self._actor = ray.remote(_Actor).options(
             num_cpus=hands.cpus,
             num_gpus=each,
@@ -74,6 +96,8 @@ class RayCrew:
 
     def start(self) -> None:
         """Asks for every actor; those that find no place yet come when there is one."""
+        if self._owned:
+            self._quiet.enter_context(redirect_stdout(sys.stderr))  # Ray prints what its nodes have to say
         self._actors = [self._actor.remote(self._call) for _ in range(self.size)]
         for worker in range(self.size):
             self._greet(worker)
@@ -106,11 +130,14 @@ class RayCrew:
         return Event("ready", worker, reason=answer) if kind == "ready" else Event("done", worker, answer)
 
     def stop(self) -> None:
-        """Kills every actor."""
-        for actor in self._actors:
-            with suppress(Exception):  # the cluster may be gone
-                self._ray.kill(actor)
-        self._actors.clear()
+        """Kills every actor, and leaves the cluster."""
+        with self._quiet:
+            for actor in self._actors:
+                with suppress(Exception):  # the cluster may be gone
+                    self._ray.kill(actor)
+            self._actors.clear()
+            if self._owned:
+                self._ray.shutdown()
 
 
 class _Actor(Station):
@@ -120,10 +147,22 @@ class _Actor(Station):
         return f"process {os.getpid()} on {platform.node()}"
 
 
-def _times(node: dict[str, float], cpus: int, gpus: float) -> int:
-    """How many workers a node has room for."""
-    room = node.get("CPU", 0) // cpus
-    return int(min(room, node.get("GPU", 0) // gpus) if gpus else room)
+def _room(hands: Hands, nodes: list[dict[str, float]]) -> tuple[int, float]:
+    """How many workers there are to be, and the GPUs of each; UserError where no node has room for one."""
+    gpus = sum(node.get("GPU", 0) for node in nodes)
+    each = float(gpus > 0) if hands.gpus is None else hands.gpus
+    if each > gpus:
+        raise UserError(f"--gpus-per-task asks for {each:g}, and the cluster has {gpus:g}; leave it away.")
+    fits = 0
+    for node in nodes:
+        cores = node.get("CPU", 0) // hands.cpus
+        fits += int(min(cores, node.get("GPU", 0) // each) if each else cores)
+    if not fits:
+        raise UserError(
+            f"No node of the cluster has {hands.cpus} cores and {each:g} GPUs for a worker (the largest has "
+            f"{max(node.get('CPU', 0) for node in nodes):g} cores); ask for less with --cpus-per-task."
+        )
+    return hands.workers or fits, each
 
 
 def _reason(error: Exception) -> str:

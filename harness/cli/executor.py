@@ -60,8 +60,8 @@ class Executor:
     def _ray(self, hands: Hands) -> Callable[[Call], Crew]:
         from harness.ray_crew import RayCrew, connect
 
-        connect(self.address)  # before any work
-        return functools.partial(RayCrew, hands=hands, address=self.address)
+        owned = connect(self.address)  # now: whatever is wrong with it is told before any work
+        return functools.partial(RayCrew, hands=hands, owned=owned)
 
 
 def executor_options(command: F) -> F:
