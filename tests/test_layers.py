@@ -80,6 +80,7 @@ ALLOWED: dict[str, set[str]] = {
         *("spec", "approximate", "clock", "dataset", "index", "measure", "prepared"),
         *("recipe", "retrieve", "run", "vectors"),
     },
+    "journal": {"atomic"},
     "searched": {"spec", "atomic", "dataset", "prepared"},
     "executor": {"spec"},
     "processes": {"spec", "executor"},

@@ -115,7 +115,7 @@ def command(
     for ref in refs if recipes else ():
         if not ref.has_vectors:
             _note(f"--index is for dense models; {ref.label} is searched as ever")
-    run = executor.benchmark([*state.plugins, *plugins])
+    run = executor.benchmark([*state.plugins, *plugins], state.home)
     cells = []
     with progress_bar() as progress:
         opened = open_all(
