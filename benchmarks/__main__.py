@@ -1,5 +1,6 @@
 """``python -m benchmarks [NAME ...]``: runs the named comparisons (all by default) and prints a Markdown table;
 ``python -m benchmarks approximate [MODEL [DATASET ...]]``: what approximate indexes find, cost and take;
+``python -m benchmarks cluster [MODEL [DEVICE [SUITE]]]``: how a suite scales with workers, simulated;
 ``python -m benchmarks report``: how long reports of a large results folder take."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from tabulate import tabulate
 
-from benchmarks import approximate, bm25, encode, report, search, train
+from benchmarks import approximate, bm25, cluster, encode, report, search, train
 from harness.manifest import machine
 
 Contest = dict[str, Callable[[], object]]
@@ -64,6 +65,8 @@ def main(names: list[str]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["approximate"]:
         approximate.main(*sys.argv[2:])
+    elif sys.argv[1:2] == ["cluster"]:
+        cluster.main(*sys.argv[2:])
     elif sys.argv[1:2] == ["report"]:
         report.main(*sys.argv[2:])
     else:

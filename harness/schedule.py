@@ -163,7 +163,7 @@ class Schedule:
 
     def _tell(self) -> None:
         """The whole crew's progress: texts while there are any to encode, then cells."""
-        workers = f"{self.workers} workers"
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
         if not all(collection.complete for collection in self._collections.values()):
             done = sum(collection.done for collection in self._collections.values())
             self.settings.progress(f"encoding with {workers}", done, self._total)

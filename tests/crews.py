@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import write_dataset
-from tests.test_resume import content, texts
+from tests.test_resume import content as everything
+from tests.test_resume import texts
 
 PLUGIN = '''
 """Counts letters, with faults on demand."""
@@ -89,10 +90,12 @@ def make_place(folder: Path) -> Place:
     return Place(folder, plugin, write_dataset(folder / "large", documents, queries, judged))
 
 
+def content(root: Path) -> dict[str, bytes]:
+    """What a benchmark leaves behind, its log apart."""
+    return {name: data for name, data in everything(root).items() if "logs" not in Path(name).parts}
+
+
 def threads(count: int) -> dict[str, str]:
     """An environment whose numeric libraries use so many."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(count))}
-
-
-__all__ = ["Place", "content", "make_place", "threads"]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from benchmarks.cluster import CellCost, Costs, simulate
 from harness.executor import RESTARTS, TRIES, Answer, Call, Event, Foreman, Station, Task
 from harness.index import search
+from harness.schedule import PART_ROWS
 from harness.searched import Searched
 from harness.spec import PluginError, UserError
 from harness.vectors import Vectors
@@ -81,6 +84,13 @@ def test_a_worker_that_is_killed_costs_the_shard_in_hand_and_nothing_else(
     finally:
         place.died.touch()
     assert done.returncode == 0, done.stderr
+    log = tmp_path / "home" / "logs" / "benchmark.jsonl"
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    log.unlink()
+    assert [line["reason"] for line in told if line["event"] == "worker lost"][0].endswith("was killed by SIGKILL")
+    assert sum(line["event"] == "task done" and "encoding" in line["task"] for line in told) == 2 * 7  # two models
+    assert told[-1]["event"] == "benchmark done"
+    assert told[-1]["texts"] == 2 * 108
     assert content(tmp_path) == alone
 
 
@@ -340,3 +350,16 @@ def test_a_large_cell_is_searched_in_parts_with_the_same_bytes(
     for name, data in found.items():
         if not name.endswith("result.json"):  # the geometry's last digits depend on this process's threads
             assert data == alone[f"results/{name}"]
+
+
+def test_the_simulated_suite_keeps_the_real_foreman_busy() -> None:
+    """In closed form: equal stretches over w workers, then one search in parts and one end."""
+    cells = [CellCost("only", documents=4 * PART_ROWS, queries=0, mib=1024.0, encode=1024.0, search=40.0, geometry=5.0)]
+    free = Costs(read_mib=0.0, task=0.0, load=0.0, query=0.0, merge=0.0)
+    for workers in (1, 2, 4):
+        seconds, busy, last = simulate(cells, workers, free)
+        assert busy == pytest.approx(1024 + 40 + 5)
+        assert seconds == pytest.approx((1024 + 40) / workers + 5, rel=0.01)
+        assert last == "finish of only"
+    slow = replace(free, read_mib=2.0)  # then the master's reading is all that counts
+    assert simulate(cells, 4, slow)[0] == pytest.approx(2048 + 10 + 5, rel=0.02)
