@@ -33,6 +33,7 @@ CONTESTS = {
 """Name -> what it is, in words; ``benchmarks/NAME.py`` has its ``contests``."""
 OTHERS = {
     "approximate": "what approximate indexes find, cost and take: [MODEL [DATASET ...]]",
+    "cluster": "how a suite scales with workers, simulated: [MODEL [DEVICE [SUITE]]]",
     "faults": "kills, full disks, spoilt files and more, each followed by a rerun: [--kills N] [--only KIND] ...",
     "fuzz": "hostile files for every parser: [TARGET ...]",
     "profile": "where the time of encoding goes: [MODEL [FOLDER]]",

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.chunks import Chunk, chunks
 from harness.spec import CountedModel, DenseModel, PluginError, Progress, Role, TokenModel
-from harness.vectors import Chunk, Shard, VectorStore, chunks
+from harness.vectors import Shard, VectorStore
 
 TOKEN_BUDGET = 2048
 """Tokens of a batch, padding included: on CPUs larger batches leave the cache and are slower. A model's own

@@ -73,20 +73,38 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
     """
     sweep(settings.home / "locks")
+    for model in prepare(models, datasets, settings):
+        for dataset in datasets:
+            yield from cells(model, dataset, settings)
+
+
+def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared]:
+    """The models made ready, and checked with what else is asked for; UserError where that cannot work."""
     common: Any = {"offline": settings.offline, "progress": settings.progress, "shared": settings.shared}
     ready = [Prepared(ref, settings.home, **common) for ref in models]
     if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:
             for dataset in datasets:
                 recipe.check(len(dataset.corpus), dataset.label)
-    for model in ready:
-        for dataset in datasets:
-            exact = _cell(model, dataset, settings)
-            yield exact
-            if model.ref.has_vectors:
-                indexed = Indexed(model, dataset, settings.k, settings.limits)
-                for recipe in settings.indexes:
-                    yield _cell(model, dataset, settings, _Way(recipe, indexed, exact.result))
+    return ready
+
+
+def cells(model: Prepared, dataset: Dataset, settings: Settings, fault: str = "") -> Iterator[Cell]:
+    """One model on one dataset: the exact cell, then one for each index; ``fault``: why the exact one has failed."""
+    exact = _cell(model, dataset, settings, fault=fault)
+    yield exact
+    if model.ref.has_vectors:
+        indexed = Indexed(model, dataset, settings.k, settings.limits)
+        for recipe in settings.indexes:
+            yield _cell(model, dataset, settings, _Way(recipe, indexed, exact.result))
+
+
+def stored(model: Prepared, dataset: Dataset, settings: Settings) -> list[Cell] | None:
+    """What `cells` would give, where all of it is finished."""
+    recipes = (None, *(settings.indexes if model.ref.has_vectors else ()))
+    found = [_work(model, dataset, settings, recipe).finished() for recipe in recipes]
+    whole = [cell for cell in found if cell]
+    return whole if len(whole) == len(found) else None
 
 
 def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None = None) -> str:
@@ -105,14 +123,20 @@ class _Way(NamedTuple):
     """The exact cell; None when it failed."""
 
 
-def _cell(model: Prepared, dataset: Dataset, settings: Settings, way: _Way | None = None) -> Cell:
+def _cell(model: Prepared, dataset: Dataset, settings: Settings, way: _Way | None = None, fault: str = "") -> Cell:
     """The finished cell, or else the one made now. Of several processes that want it, one makes it; the others wait."""
-    label = way.recipe.label(model.label) if way else model.label
-    work = _Work(model, dataset, label, cell_key(model, dataset, settings, way.recipe if way else None), settings, way)
+    work = _work(model, dataset, settings, way.recipe if way else None)
+    work.way, work.fault = way, fault
     if found := work.finished():
         return found
-    with alone(settings.home / "locks" / work.key[:32], settings.progress, f"computes {label} on {dataset.label}"):
+    deed = f"computes {work.label} on {dataset.label}"
+    with alone(settings.home / "locks" / work.key[:32], settings.progress, deed):
         return work.finished() or _made(work)
+
+
+def _work(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None) -> _Work:
+    label = recipe.label(model.label) if recipe else model.label
+    return _Work(model, dataset, label, cell_key(model, dataset, settings, recipe), settings)
 
 
 def _made(work: _Work) -> Cell:
@@ -143,7 +167,9 @@ class _Work:
     label: str
     key: str
     settings: Settings
-    way: _Way | None
+    way: _Way | None = None
+    fault: str = ""
+    """Why it has failed already; empty: it has not."""
     started: str = field(default_factory=lambda: _now())
     clock: Clock = field(default_factory=Clock)
     found: Retrieval = field(default_factory=Retrieval)
@@ -156,6 +182,8 @@ class _Work:
     def run(self, folder: Path) -> Result:
         """Does all the work of the cell, writing its files into the folder."""
         dataset, hubs = self.dataset, Hubness()
+        if self.fault:
+            raise PluginError(self.fault)
         self.found = self._retrieve()
         with self.clock.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
 

@@ -18,6 +18,7 @@ from harness.lexical import lexical_index
 from harness.prepared import Prepared, dataset_vectors
 from harness.rerank import rerank
 from harness.run import rank
+from harness.searched import Searched
 from harness.spec import Hits, Similarity
 from harness.vectors import Vectors
 
@@ -106,7 +107,9 @@ def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: 
         found.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
     found.similarity = model.similarity
     asked = queries.gather(np.arange(len(queries)))
-    found.hits = search(asked, documents, mean, depth, found.similarity, limits=limits)
+    found.hits = Searched(model, dataset, depth).merged() or search(
+        asked, documents, mean, depth, found.similarity, limits=limits
+    )
     return found
 
 

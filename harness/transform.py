@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key
+from harness.chunks import SHARD_ROWS
 from harness.composite import Affine, Transform
 from harness.geometry import Moments
 from harness.spec import PluginError, Similarity
-from harness.vectors import SHARD_ROWS, Shard, Vectors, VectorStore
+from harness.vectors import Shard, Vectors, VectorStore
 
 Floats = NDArray[np.float64]
 

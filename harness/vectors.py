@@ -12,13 +12,12 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,41 +29,10 @@ from harness.sealed import read_sealed, seal
 from harness.shared import Shared
 from harness.spec import Role, Similarity, Storage, UserError
 
-SHARD_ROWS = 4096
-SHARD_BYTES = 1 << 20
-"""A shard closes at so many texts or bytes of text at the latest: a kill costs no more than that anywhere."""
-SHARD_LEAST = 64
-ENDS = 1024
-"""One text in so many ends its shard, if that holds `SHARD_LEAST` by then: collections that differ in some texts cut
-alike again after the next such text."""
 BLOCK_ROWS = 16_384
 """Few enough that fresh memory for two blocks costs little; many enough for whole matrix products."""
 TORCH_ALONE = 32_767
 """Numbers that torch converts in the calling thread; for more it wakes others, which a busy machine waits for."""
-
-
-class Chunk(NamedTuple):
-    """The texts of one shard, and their content key."""
-
-    key: str
-    texts: list[str]
-
-
-def chunks(texts: Iterable[str]) -> Iterator[Chunk]:
-    """Cuts a stream of texts into shards; depends on the texts alone, so every run cuts alike."""
-    batch: list[str] = []
-    digest, size = hashlib.sha256(), 0
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
-        batch.append(text)
-        size += len(data)
-        ends = len(batch) >= SHARD_LEAST and zlib.crc32(data) % ENDS == 0
-        if ends or len(batch) == SHARD_ROWS or size >= SHARD_BYTES:
-            yield Chunk(digest.hexdigest(), batch)
-            batch, digest, size = [], hashlib.sha256(), 0
-    if batch:
-        yield Chunk(digest.hexdigest(), batch)
 
 
 @dataclass(frozen=True, slots=True)

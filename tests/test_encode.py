@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from harness import ModelSpec, vectors
+from harness import chunks as cutting
+from harness.chunks import chunks
 from harness.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts, wrong
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
@@ -72,7 +74,7 @@ class Tokens(Plain):
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VectorStore:
     """A store whose shards close at four texts."""
-    monkeypatch.setattr(vectors, "SHARD_ROWS", 4)
+    monkeypatch.setattr(cutting, "SHARD_ROWS", 4)
     return VectorStore(tmp_path, "model", "document")
 
 
@@ -178,7 +180,7 @@ def test_only_what_is_damaged_is_computed_again(store: VectorStore, lost: str) -
     texts = words(0, 14)
     encoded(Plain(), texts, store)
     files = sorted(store.folder.iterdir())
-    second = [chunk.key for chunk in vectors.chunks(texts)][1]
+    second = [chunk.key for chunk in chunks(texts)][1]
     before = {file: file.stat().st_mtime_ns for file in files if second not in file.name}
     damaged = store.folder / f"{second}.{lost}"
     damaged.write_bytes(damaged.read_bytes()[:-9])
@@ -269,7 +271,7 @@ def test_a_disk_that_refuses_the_second_shard_stops_the_work(
     store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, model = words(0, 80), Plain()
-    keys = [chunk.key for chunk in vectors.chunks(texts)]
+    keys = [chunk.key for chunk in chunks(texts)]
     write = vectors.write_file
 
     def refuse(path: Path, fill) -> None:

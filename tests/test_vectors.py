@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import vectors
+from harness import chunks as cutting
+from harness.chunks import ENDS, SHARD_LEAST, Chunk, chunks
 from harness.spec import UserError
-from harness.vectors import Chunk, Shard, Vectors, VectorStore, chunks
+from harness.vectors import Shard, Vectors, VectorStore
 
 TEXTS = st.lists(st.text(max_size=12), max_size=40)
 
@@ -38,8 +39,8 @@ def put(store: VectorStore, number: int, rows: int = 5, dim: int = 3) -> Shard:
 def small_chunks(texts: Iterable[str]) -> list[Chunk]:
     """As `chunks`, of four texts or twenty bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "SHARD_ROWS", 4)
-        patch.setattr(vectors, "SHARD_BYTES", 20)
+        patch.setattr(cutting, "SHARD_ROWS", 4)
+        patch.setattr(cutting, "SHARD_BYTES", 20)
         return list(chunks(texts))
 
 
@@ -77,8 +78,8 @@ def test_collections_that_share_most_texts_share_most_shards() -> None:
 
 
 def test_texts_that_are_all_alike_do_not_end_a_shard_each() -> None:
-    ending = next(str(n) for n in range(100_000) if zlib.crc32(str(n).encode()) % vectors.ENDS == 0)
-    assert len(list(chunks([ending] * 10_000))) <= 10_000 / vectors.SHARD_LEAST + 1
+    ending = next(str(n) for n in range(100_000) if zlib.crc32(str(n).encode()) % ENDS == 0)
+    assert len(list(chunks([ending] * 10_000))) <= 10_000 / SHARD_LEAST + 1
 
 
 def test_keys_do_not_confuse_where_one_text_ends_and_the_next_begins() -> None:

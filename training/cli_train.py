@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from harness.cli.options import (
 from harness.spec import UserError
 
 if TYPE_CHECKING:
+    from harness.executor import Call, Crew
     from harness.spec import Progress
     from training.experiments import Plan
     from training.train import Job
@@ -71,6 +74,15 @@ NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
     help="Where curves go, too; none: nowhere.",
 )
 @click.option("--one-per-gpu", is_flag=True, help="Several runs at a time, each on a GPU of its own.")
+@click.option(
+    "--executor",
+    type=click.Choice(["in-process", "ray"]),
+    default="in-process",
+    show_default=True,
+    help="Who starts the runs: this process, or workers of a Ray cluster, one run for each at a time.",
+)
+@click.option("--address", help="Of the Ray cluster; without it one is started here.")
+@click.option("--cpus-per-task", type=click.IntRange(1), default=1, show_default=True, help="Cores of each worker.")
 @click.option("--only", hidden=True, help="EXPERIMENT/RUN.")
 @offline_option
 @plugin_option
@@ -87,6 +99,9 @@ def command(
     limit: int | None,
     only: str | None,
     one_per_gpu: bool,
+    executor: str,
+    address: str | None,
+    cpus_per_task: int,
     as_json: bool,
     **choice: Any,
 ) -> int:
@@ -96,31 +111,49 @@ def command(
     it was when the same command is typed again; what is finished stays. Under torchrun or accelerate launch, all
     processes train one run together.
     """
+    from harness.processes import visible_gpus
     from training.experiments import plans
 
     given = {"base": base, "limit": limit}
     made = plans(experiment, (*sets, *(f"{name}={value}" for name, value in given.items() if value)), sweeps, seeds)
     made = [plan for plan in made if only is None or only == f"{plan.experiment}/{plan.run}"]
-    gpus = _gpus()
+    gpus = visible_gpus()
     if not one_per_gpu and gpus and "LOCAL_RANK" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]  # else the trainer would split every batch over all of them
     _require()
+    crew = _crew(address, cpus_per_task) if executor == "ray" and only is None else None
     with progress_bar() as progress:
         jobs = _jobs(state, made, progress, **choice)
-        records = _run(jobs, gpus if one_per_gpu and only is None else [], sys.argv[1:])
+        records = _run(jobs, gpus if one_per_gpu and only is None else [], crew, cpus_per_task, sys.argv[1:])
     if int(os.environ.get("RANK", "0")) == 0:
         _report(records, choice["root"], as_json)
     return int(any(record.get("status") != "finished" for record in records))
 
 
-def _run(jobs: list[tuple[Plan, Job]], gpus: list[str], words: list[str]) -> list[dict[str, Any]]:
-    from training.sweep import train_all, train_on_gpus
+def _crew(address: str | None, cpus: int) -> Callable[[Call], Crew]:
+    from harness.executor import Hands
+    from harness.ray_crew import RayCrew, connect
+
+    return partial(RayCrew, hands=Hands(cpus=cpus), owned=connect(address))
+
+
+def _run(
+    jobs: list[tuple[Plan, Job]],
+    gpus: list[str],
+    crew: Callable[[Call], Crew] | None,
+    threads: int,
+    words: list[str],
+) -> list[dict[str, Any]]:
+    from training.sweep import train_all, train_by, train_on_gpus
 
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
+    plans = [plan for plan, _ in jobs]
+    if crew:
+        return train_by(crew, plans, jobs[0][1], words, tell, threads=threads)
     if gpus:
-        return train_on_gpus([plan for plan, _ in jobs], jobs[0][1], gpus, words, tell)
+        return train_on_gpus(plans, jobs[0][1], gpus, words, tell)
     return [record for plan, job in jobs for record in train_all([plan], job, tell)]
 
 
@@ -156,14 +189,6 @@ def _jobs(
             opened, found, home, root.expanduser(), dev and dev.expanduser(), reports, not resume, progress
         )
     return [(plan, jobs[plan.settings.base]) for plan in made]
-
-
-def _gpus() -> list[str]:
-    """The GPUs this process may use, by number, without asking torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name]
-    return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
 
 
 def _require() -> None:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key
+from harness.chunks import chunks
 from harness.encode import encode_collection
 from harness.prepared import Prepared
 from harness.spec import Progress, Role, UserError
-from harness.vectors import Vectors, VectorStore, chunks
+from harness.vectors import Vectors, VectorStore
 from plugins.checkpoint import fingerprint
 from plugins.encoder import IMPLEMENTATIONS, TokenEncoder
 from training.head import load_base

@@ -197,7 +197,7 @@ def _outcome(fields: dict[str, object]) -> dict[str, object]:
 
 
 def _in_shards(folder: Path) -> Path:
-    """Alters every 70th document so that it ends its shard (`harness.vectors.ENDS`): small corpora have several."""
+    """Alters every 70th document so that it ends its shard (`harness.chunks.ENDS`): small corpora have several."""
     lines = []
     for number, line in enumerate((folder / "corpus.jsonl").read_text().splitlines()):
         record = json.loads(line)

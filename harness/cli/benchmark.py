@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.executor import Executor, executor_options
 from harness.cli.main import State, made, one_line
 from harness.cli.options import (
     chosen_models,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     help="Its search parameters, as in nprobe=16; one for all, or one for each --index in order.",
 )
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
+@executor_options
 @results_option
 @click.option(
     "--store",
@@ -109,6 +111,7 @@ def command(
     offline: bool,
     plugins: tuple[Path, ...],
     as_json: bool,
+    executor: Executor,
     **choice: Any,
 ) -> None:
     """Evaluate every model on every dataset.
@@ -119,7 +122,7 @@ def command(
     from harness.log import note as log_note
     from harness.measure import MEASURES, measure_names
     from harness.named import open_all
-    from harness.pipeline import Settings, benchmark
+    from harness.pipeline import Settings
     from harness.rates import sentence
     from harness.shared import open_shared
     from harness.store import ResultStore
@@ -133,6 +136,7 @@ def command(
             _note(f"--index is for dense models; {ref.label} is searched as ever")
     if log:
         made(log.absolute().parent, "choose another file with --log")
+    run = executor.benchmark([*state.plugins, *plugins], state.home)
     cells = []
     with journal(log) if log else nullcontext(), progress_bar() as progress:
         shared = open_shared(store, state.made_home, _note, progress, offline=offline) if store else None
@@ -153,7 +157,7 @@ def command(
             command=state.command,
             progress=progress,
         )
-        for cell in benchmark(refs, opened, settings):
+        for cell in run(refs, opened, settings):
             cells.append(cell)
             for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
                 _note(f"{cell.dataset}: {sentence(rate)}")

@@ -1,0 +1,238 @@
+"""What a distributed benchmark has to do, in which order, and what each answer makes possible.
+
+Vectors first, stretch by stretch of every collection that is not stored yet; a cell as soon as its vectors are there,
+and before that, where it has many documents, its search in parts. A cell is finished by one worker with the very code
+that a benchmark in one process runs, which finds vectors and parts stored. The cells with most to compute come first,
+so that none of them is left over at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from harness.dataset import Dataset
+from harness.executor import Answer, Task
+from harness.pipeline import Cell, Settings, cells, stored
+from harness.prepared import Prepared
+from harness.searched import Searched
+from harness.spec import Role, UserError
+from harness.stretches import Collection
+from harness.worker import Encode, Finish, Search, bases
+
+PART_ROWS = 1 << 18
+"""Documents of a part of a search, about; a cell of fewer is searched by the worker that finishes it."""
+LOG_SECONDS = 10.0
+
+log = logging.getLogger("harness")
+
+
+@dataclass(slots=True, eq=False)
+class _Plan:
+    """One cell (and its approximate indexes) that is to be computed."""
+
+    at: int
+    model: int
+    dataset: int
+    label: str
+    cost: float
+    needs: list[Collection]
+    searches: int = 0
+    """Parts not yet answered."""
+    fault: str = ""
+
+
+_Read = tuple[Collection, Encode | None]
+"""A stretch of a collection; None: there is no further one."""
+
+
+class Schedule:
+    """The agenda of a benchmark. Use ``with`` to end the thread that reads ahead."""
+
+    def __init__(self, models: Sequence[Prepared], datasets: Sequence[Dataset], settings: Settings) -> None:
+        self.models, self.datasets, self.settings = models, datasets, settings
+        self.workers, self._wanted = 1, len(models) * len(datasets)
+        self._reader, self._halts = ThreadPoolExecutor(1, "read-texts"), Event()
+        self._cells: dict[int, list[Cell]] = {}
+        self._next_told = 0
+        self._collections: dict[tuple[str, str, str, str], Collection] = {}
+        self._plans: list[_Plan] = []
+        for m, model in enumerate(models):
+            for d, dataset in enumerate(datasets):
+                at = m * len(datasets) + d
+                if (found := stored(model, dataset, settings)) is not None:
+                    self._cells[at] = found
+                else:
+                    self._plans.append(self._plan(at, m, d))
+        self._plans.sort(key=lambda plan: -plan.cost)
+        self._waiting = list(self._plans)
+        self._doing: dict[Task, Collection | _Plan] = {}
+        self._released: deque[Task] = deque()
+        self._stream, self._read_all = self._read(), False
+        self._ahead: Future[_Read | None] | None = None
+        self._start = self._logged = time.monotonic()
+        self._total, self._encoded = sum(c.rows for c in self._collections.values()), 0
+        for plan in [plan for plan in self._plans if not plan.needs]:
+            self._release(plan)
+
+    def __enter__(self) -> Schedule:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._halts.set()
+        self._reader.shutdown()
+
+    def _plan(self, at: int, m: int, d: int) -> _Plan:
+        model, dataset = self.models[m], self.datasets[d]
+        needs, cost = [], float(len(dataset.corpus))
+        for number, base in enumerate(bases(model)):
+            cost += len(dataset.corpus) * base.ref.figures.get("flops_per_token", 1.0)
+            sides: tuple[tuple[Role, str, int], ...] = (
+                ("document", dataset.corpus.sha256, len(dataset.corpus)),
+                ("query", dataset.fingerprint["queries"], len(dataset.queries)),
+            )
+            for role, name, rows in sides:
+                key = (base.ref.own_key, base.ref.storage if role == "document" else "", role, name)
+                label = f"{dataset.label} with {base.label}"
+                fresh = Collection(base, (m, number), dataset, d, role, name, rows, label)
+                needs.append(self._collections.setdefault(key, fresh))
+        return _Plan(at, m, d, f"{model.label} on {dataset.label}", cost, needs)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a cell is missing."""
+        return len(self._cells) < self._wanted
+
+    def told(self) -> Iterator[Cell]:
+        """The cells that are finished and whose turn it is."""
+        while self._next_told in self._cells:
+            yield from self._cells[self._next_told]
+            self._next_told += 1
+
+    def next(self) -> Task | None:
+        """A cell or a search that has become possible, else the next stretch of texts; None while it is being read."""
+        if self._released:
+            return self._released.popleft()
+        if self._ahead is None and not self._read_all:
+            self._ahead = self._reader.submit(next, self._stream, None)
+        if self._ahead is None or not self._ahead.done():
+            return None
+        found, self._ahead = self._ahead.result(), None
+        if found is None:
+            self._read_all = True
+            return None
+        collection, task = found
+        if task is None:
+            collection.read = True
+            self._tell()
+            self._settle(collection)
+            return self.next()
+        collection.open += 1
+        self._doing[task] = collection
+        return task
+
+    def ended(self, task: Task, answer: Answer) -> None:
+        """UserError where the fault is the user's; any other fails the cells that it concerns, in their turn."""
+        if answer.mistake:
+            raise UserError(answer.fault)
+        of = self._doing.pop(task)
+        if isinstance(of, Collection):
+            assert isinstance(task, Encode)
+            of.answered(task, answer)
+            self._encoded += 0 if answer.fault else task.stop - task.start
+            self._tell()
+            self._settle(of)
+        elif isinstance(task, Search):  # one that failed is made up for by the worker that finishes the cell
+            of.searches -= 1
+            self._finish(of)
+        else:
+            self._conclude(of, answer)
+
+    def _conclude(self, plan: _Plan, answer: Answer) -> None:
+        found = answer.value
+        if answer.fault:  # worker after worker has died over it: it is recorded here
+            found = list(cells(self.models[plan.model], self.datasets[plan.dataset], self.settings, answer.fault))
+        self._cells[plan.at] = found
+        self._tell()
+
+    def _tell(self) -> None:
+        """The whole crew's progress: texts while there are any to encode, then cells."""
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        if not all(collection.complete for collection in self._collections.values()):
+            done = sum(collection.done for collection in self._collections.values())
+            self.settings.progress(f"encoding with {workers}", done, self._total)
+        else:
+            self.settings.progress(f"evaluating with {workers}", len(self._cells), self._wanted)
+        if time.monotonic() - self._logged > LOG_SECONDS:
+            self._logged = time.monotonic()
+            log.info("throughput", extra=self.throughput())
+
+    def throughput(self) -> dict[str, Any]:
+        """Of the whole crew so far."""
+        seconds = time.monotonic() - self._start
+        rate = round(self._encoded / seconds, 2) if seconds else 0.0
+        return {
+            "texts": self._encoded,
+            "seconds": round(seconds, 3),
+            "texts_per_second": rate,
+            "cells": len(self._cells),
+        }
+
+    def _read(self) -> Iterator[_Read]:
+        """Every stretch to be encoded, each collection followed by its end. Runs beside all else."""
+        for plan in self._plans:
+            for collection in plan.needs:
+                if not collection.begun and plan in self._waiting:
+                    collection.begun = True
+                    yield from ((collection, task) for task in collection.stretches(self.workers, self._halts))
+                    yield collection, None
+
+    def _settle(self, collection: Collection) -> None:
+        """Lets the cells go on that have waited for this collection alone."""
+        if collection.complete:
+            collection.conclude()
+        for plan in [plan for plan in self._waiting if collection in plan.needs]:
+            if any(need.fault for need in plan.needs) or all(need.stored for need in plan.needs):
+                self._release(plan)
+
+    def _release(self, plan: _Plan) -> None:
+        """Makes a cell's search in parts, or its end, the next thing to be done."""
+        self._waiting.remove(plan)
+        plan.fault = next((need.fault for need in plan.needs if need.fault), "")
+        if not plan.fault and self.models[plan.model].ref.spec.kind == "dense":
+            for task in self._parts(plan):
+                plan.searches += 1
+                self._doing[task] = plan
+                self._released.append(task)
+        self._finish(plan)
+
+    def _finish(self, plan: _Plan) -> None:
+        if not plan.searches:
+            task = Finish(plan.label, plan.model, plan.dataset, plan.fault)
+            self._doing[task] = plan
+            self._released.append(task)
+
+    def _parts(self, plan: _Plan) -> Iterator[Search]:
+        """Its search, cut where shards end; nothing where one worker had better do it."""
+        documents = next(need for need in plan.needs if need.role == "document")
+        if documents.rows <= PART_ROWS:
+            return
+        dataset, depth = self.datasets[plan.dataset], self.settings.k + self.datasets[plan.dataset].exclude_self
+        searched = Searched(self.models[plan.model], dataset, depth)
+        start, keys, rows = 0, list[str](), 0
+        shards = documents.in_order()
+        for number, shard in enumerate(shards, 1):
+            keys.append(shard.key)
+            rows += shard.rows
+            if rows >= PART_ROWS or number == len(shards):
+                if not searched.has(start, start + rows):
+                    label = f"search of documents {start} to {start + rows} of {plan.label}"
+                    similarity = documents.similarity or documents.base.similarity
+                    yield Search(label, plan.model, plan.dataset, start, start + rows, tuple(keys), similarity)
+                start, keys, rows = start + rows, [], 0

@@ -1,0 +1,103 @@
+"""Exact search in parts: each part a range of documents, searched by itself and kept until all are put together.
+
+A part holds, of its documents, every query's k best and all that tie with the k-th. The k best of all documents are
+among them, and every score was decided in float64 from one query and one document alone, so the whole is bit for bit
+what one search gives, however the documents were divided.
+
+$HARNESS_HOME/searched/KEY/ holds START-STOP/ per part: rows.npy, scores.npy, ends.npy and record.json (checksums).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.atomic import content_key, sha256_file, whole_folder, write_json
+from harness.dataset import Dataset
+from harness.prepared import Prepared
+from harness.sealed import read_sealed, seal
+from harness.spec import Hits
+
+FILES = ("rows.npy", "scores.npy", "ends.npy")
+
+
+class _Part(NamedTuple):
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    ends: NDArray[np.int64]
+    """Where each query's stop."""
+
+    def of(self, query: int) -> slice:
+        return slice(int(self.ends[query - 1]) if query else 0, int(self.ends[query]))
+
+
+class Searched:
+    """The parts of one model's search of one dataset, as far as they are there."""
+
+    def __init__(self, model: Prepared, dataset: Dataset, depth: int) -> None:
+        asked = [model.ref.key, dataset.corpus.sha256, dataset.fingerprint["queries"], depth]
+        self.folder = model.home / "searched" / content_key(asked)[:32]
+        self.depth, self.documents, self.queries = depth, len(dataset.corpus), len(dataset.queries)
+
+    def put(self, start: int, stop: int, found: Iterable[Hits]) -> None:
+        """Keeps one part: the hits of every query among documents start to stop, rows counted from ``start``."""
+        hits = list(found)
+        part = _Part(
+            np.concatenate([h.rows for h in hits]) + start,
+            np.concatenate([h.scores for h in hits]),
+            np.cumsum([len(h.rows) for h in hits]),
+        )
+        with whole_folder(self._place(start, stop)) as folder:
+            for name, array in zip(FILES, part, strict=True):
+                np.save(folder / name, array, allow_pickle=False)
+            write_json(folder / "record.json", seal({name: sha256_file(folder / name) for name in FILES}))
+
+    def has(self, start: int, stop: int) -> bool:
+        """Whether that part is there, undamaged."""
+        folder = self._place(start, stop)
+        try:
+            stated = read_sealed(folder / "record.json")
+            return all(sha256_file(folder / name) == stated[name] for name in FILES)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def merged(self) -> Iterator[Hits] | None:
+        """What one search of all documents gives, query by query; None unless parts of all of them are there."""
+        spans, at = [], 0
+        for start, stop in sorted(self._spans()):
+            if start == at and self.has(start, stop):
+                spans.append((start, stop))
+                at = stop
+        return self._merge(spans) if spans and at == self.documents else None
+
+    def forget(self) -> None:
+        """Removes all parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _place(self, start: int, stop: int) -> Path:
+        return self.folder / f"{start}-{stop}"
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        for folder in self.folder.glob("[0-9]*-[0-9]*"):
+            start, _, stop = folder.name.partition("-")
+            if start.isdecimal() and stop.isdecimal():
+                yield int(start), int(stop)
+
+    def _merge(self, spans: list[tuple[int, int]]) -> Iterator[Hits]:
+        parts = [
+            _Part(*(np.load(self._place(*span) / name, mmap_mode="r", allow_pickle=False) for name in FILES))
+            for span in spans
+        ]
+        for query in range(self.queries):
+            rows = np.concatenate([part.rows[part.of(query)] for part in parts])
+            scores = np.concatenate([part.scores[part.of(query)] for part in parts])
+            order = np.lexsort((rows, -scores))
+            falling = scores[order]
+            k = min(self.depth, len(falling))
+            kept = int(np.searchsorted(-falling, -falling[k - 1], side="right")) if k else 0
+            yield Hits(rows[order[:kept]], falling[:kept])

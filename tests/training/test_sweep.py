@@ -1,0 +1,91 @@
+"""The runs of a sweep, each started by a worker: what is typed there, and what is told of those that fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.executor import Answer, Call, Event, Station, Task
+from harness.spec import UserError
+from training.experiments import Plan
+from training.settings import Settings
+from training.sweep import Starter, train_by
+
+
+class Here:
+    """A crew of two whose work is done on the spot."""
+
+    def __init__(self, call: Call) -> None:
+        self.size, self.station, self.events = 2, Station(call), list[Event]()
+        self.sent: list[Task] = []
+
+    def start(self) -> None:
+        self.events = [Event("ready", 0), Event("ready", 1)]
+
+    def send(self, worker: int, task: Task) -> None:
+        self.sent.append(task)
+        self.events.append(Event("done", worker, self.station.perform(task)))
+
+    def wait(self, seconds: float) -> list[Event]:
+        told, self.events = self.events, []
+        return told
+
+    def stop(self) -> None:
+        pass
+
+
+def plans(root: Path) -> list[Plan]:
+    made = [Plan("baseline", f"seed{seed}", Settings()) for seed in range(3)]
+    for plan in made:
+        folder = root / plan.experiment / plan.run
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"format": 1, "run": plan.run, "status": "finished"}))
+    return made
+
+
+def test_every_run_is_started_once_with_the_words_that_were_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def perform(self: Starter, run: Any) -> tuple[int, str]:
+        asked.append(run.words)
+        return 0, ""
+
+    monkeypatch.setattr(Starter, "perform", perform)
+    job: Any = SimpleNamespace(root=tmp_path)
+    told: list[str] = []
+    records = train_by(Here, plans(tmp_path), job, ["train", "all", "--data", "x"], told.append, threads=1)
+    assert asked == [("train", "all", "--data", "x", "--only", f"baseline/seed{seed}") for seed in range(3)]
+    assert [record["run"] for record in records] == ["seed0", "seed1", "seed2"]
+    assert told == [f"baseline/seed{seed} begins" for seed in range(3)]
+
+
+def test_a_run_that_cannot_be_started_as_meant_is_told_with_its_own_last_words(tmp_path: Path) -> None:
+    job: Any = SimpleNamespace(root=tmp_path)
+    told: list[str] = []
+    with pytest.raises(UserError, match="Some runs were not trained"):
+        train_by(Here, plans(tmp_path)[:1], job, ["train", "nonsense", "--data", "x"], told.append, threads=1)
+    assert told[-1].startswith("baseline/seed0: ")
+    assert "nonsense" in told[-1]
+
+
+def test_a_run_over_which_workers_die_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    class Deadly(Here):
+        def send(self, worker: int, task: Task) -> None:
+            if "seed1" in task.label:
+                self.events += [Event("lost", worker, reason="gone astray"), Event("ready", worker)]
+            else:
+                self.events.append(Event("done", worker, Answer((0, ""))))
+
+    job: Any = SimpleNamespace(root=tmp_path)
+    told: list[str] = []
+    with pytest.raises(UserError):
+        train_by(Deadly, plans(tmp_path), job, ["train"], told.append, threads=1)
+    assert [line for line in told if "begins" not in line] == [
+        "baseline/seed1: 3 workers died over it, one after the other (baseline/seed1; the last: gone astray)"
+    ]
