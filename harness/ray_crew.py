@@ -36,7 +36,7 @@ def connect(address: str | None) -> bool:
         return False
     if address and ":" in address and "://" not in address and not _answers(address):
         raise UserError(_silent(address, "nothing listens there"))
-    given = {"address": address} if address else {"include_dashboard": False}
+    given = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:

@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_costs_the_shard_in_hand_and_nothing_else(
     log = tmp_path / "home" / "logs" / "benchmark.jsonl"
     told = [json.loads(line) for line in log.read_text().splitlines()]
     log.unlink()
-    assert [line["reason"] for line in told if line["event"] == "worker lost"][0].endswith("was killed by SIGKILL")
+    assert next(line["reason"] for line in told if line["event"] == "worker lost").endswith("was killed by SIGKILL")
     assert sum(line["event"] == "task done" and "encoding" in line["task"] for line in told) == 2 * 7  # two models
     assert told[-1]["event"] == "benchmark done"
     assert told[-1]["texts"] == 2 * 108
