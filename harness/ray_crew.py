@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import sys
+import time
 from contextlib import ExitStack, redirect_stdout, suppress
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.executor import RESTARTS, Call, Event, Hands, Station, Task
 from harness.modelref import missing_extra
 from harness.spec import UserError
 
-KNOCK_SECONDS = 5.0
+KNOCK_SECONDS, IDLE_SECONDS = 5.0, 0.02
 
 
 def connect(address: str | None) -> bool:
@@ -113,6 +114,9 @@ class RayCrew:
     def wait(self, seconds: float) -> list[Event]:
         """Whatever calls have come back."""
         references = list(self._awaited)
+        if not references:  # every worker is idle, or gone
+            time.sleep(min(seconds, IDLE_SECONDS))
+            return []
         found, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
         if not found:
             found, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
