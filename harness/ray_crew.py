@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import sys
+import time
 from contextlib import ExitStack, redirect_stdout, suppress
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.executor import RESTARTS, Call, Event, Hands, Station, Task
 from harness.modelref import missing_extra
 from harness.spec import UserError
 
-KNOCK_SECONDS = 5.0
+KNOCK_SECONDS, IDLE_SECONDS = 5.0, 0.02
 
 
 def connect(address: str | None) -> bool:
@@ -36,7 +37,7 @@ def connect(address: str | None) -> bool:
         return False
     if address and ":" in address and "://" not in address and not _answers(address):
         raise UserError(_silent(address, "nothing listens there"))
-    given = {"address": address} if address else {"include_dashboard": False}
+    given = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
@@ -113,6 +114,9 @@ class RayCrew:
     def wait(self, seconds: float) -> list[Event]:
         """Whatever calls have come back."""
         references = list(self._awaited)
+        if not references:  # every worker is idle, or gone
+            time.sleep(min(seconds, IDLE_SECONDS))
+            return []
         found, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
         if not found:
             found, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
