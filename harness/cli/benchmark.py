@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     "--log",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="HARNESS_LOG",
-    help="Append what happens to every cell to this file, as JSON lines; it rotates at 10 MB.",
+    help="Append what happens to this file, as JSON lines; it rotates at 10 MB [of workers: $HARNESS_HOME/logs].",
 )
 @offline_option
 @plugin_option
@@ -134,9 +134,10 @@ def command(
     for ref in refs if recipes else ():
         if not ref.has_vectors:
             _note(f"--index is for dense models; {ref.label} is searched as ever")
+    log = log or executor.log(state.home)
     if log:
         made(log.absolute().parent, "choose another file with --log")
-    run = executor.benchmark([*state.plugins, *plugins], state.home)
+    run = executor.benchmark([*state.plugins, *plugins])
     cells = []
     with journal(log) if log else nullcontext(), progress_bar() as progress:
         shared = open_shared(store, state.made_home, _note, progress, offline=offline) if store else None

@@ -28,13 +28,16 @@ class Executor:
     workers: int | None
     cpus: int | None
     gpus: float | None
-    log: Path | None
 
-    def benchmark(self, plugins: Sequence[Path], home: Path) -> Callable[..., Iterator[Cell]]:
+    def log(self, home: Path) -> Path | None:
+        """Where what workers do is logged unless the user says where."""
+        return None if self.kind == "in-process" else home / "logs" / "benchmark.jsonl"
+
+    def benchmark(self, plugins: Sequence[Path]) -> Callable[..., Iterator[Cell]]:
         """`harness.pipeline.benchmark`, or what stands for it; UserError where it cannot work here."""
         if self.kind == "in-process":
             given: dict[str, object] = {"--address": self.address, "--workers": self.workers}
-            given |= {"--cpus-per-task": self.cpus, "--gpus-per-task": self.gpus, "--log": self.log}
+            given |= {"--cpus-per-task": self.cpus, "--gpus-per-task": self.gpus}
             if useless := [name for name, value in given.items() if value is not None]:
                 raise UserError(f"{useless[0]} is for workers; add --executor processes or --executor ray.")
             from harness.pipeline import benchmark
@@ -42,16 +45,7 @@ class Executor:
             return benchmark
         from harness.distributed import benchmark as distributed
 
-        made = functools.partial(distributed, crew=self._crew(), threads=self.cpus or 1, plugins=plugins)
-        file = self.log or home / "logs" / "benchmark.jsonl"
-
-        def logged(*arguments: Any) -> Iterator[Cell]:
-            from harness.journal import journal
-
-            with journal(file):
-                yield from made(*arguments)
-
-        return logged
+        return functools.partial(distributed, crew=self._crew(), threads=self.cpus or 1, plugins=plugins)
 
     def _crew(self) -> Callable[[Call], Crew]:
         from harness.executor import Hands
@@ -84,17 +78,13 @@ def executor_options(command: F) -> F:
         workers: int | None,
         cpus_per_task: int | None,
         gpus_per_task: float | None,
-        log: Path | None,
         **others: Any,
     ) -> Any:
-        chosen = Executor(executor, address, workers, cpus_per_task, gpus_per_task, log)
+        chosen = Executor(executor, address, workers, cpus_per_task, gpus_per_task)
         return command(*args, executor=chosen, **others)
 
     made: Any = collected
     for option in (
-        click.option(
-            "--log", type=click.Path(path_type=Path), help="What workers did, as JSON lines [$HARNESS_HOME/logs]."
-        ),
         click.option(
             "--gpus-per-task",
             type=click.FloatRange(0),
