@@ -74,5 +74,5 @@ def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path) -> None:
     still(weights, folder)
     spoil(folder / "model.safetensors")
     assert find_fault(weights, folder, tmp_path) is None  # size, time and inode are remembered: nothing is read
-    with pytest.raises(UserError, match="is damaged or was altered .* harness fetch m"):
+    with pytest.raises(UserError, match=r"is damaged or was altered .* harness fetch m"):
         still(weights, folder)
