@@ -46,7 +46,7 @@ class Ours:
     """Rankings, then measures, as a benchmark makes them."""
 
     def __init__(self, runs: str, ranked: bool) -> None:
-        with np.load(runs) as found:
+        with np.load(runs, allow_pickle=False) as found:
             self.scores = found["scores"]
             names = [f"d{number}" for number in range(50_000)]  # one string for each, however often it is found
             self.ids = [[names[row] for row in rows] for rows in found["documents"].tolist()]

@@ -154,6 +154,13 @@ def test_one_makes_and_the_others_wait_until_it_is_done_or_dead(tmp_path: Path) 
         pass
 
 
+def test_locks_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    (tmp_path / ".dead.lock").touch()
+    with alone(tmp_path / "living", pytest.fail):
+        sweep(tmp_path)
+        assert names(tmp_path) == [".living.lock"]
+
+
 COUNT = """
 import sys
 from pathlib import Path

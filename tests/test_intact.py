@@ -1,0 +1,78 @@
+"""What was brought here and damaged since is noticed when it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.intact import RECORD, check, record
+from harness.spec import UserError, Weights
+from harness.weights import find_fault, still
+from tests.conftest import Done, write_dataset
+
+PLUGIN = """
+from harness import DatasetSpec, hookimpl
+
+
+def build(folder):
+    (folder / "qrels").mkdir()
+    (folder / "corpus.jsonl").write_text('{"_id": "d1", "text": "bread"}\\n{"_id": "d2", "text": "moon"}\\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "moon"}\\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\\tcorpus-id\\tscore\\nq1\\td2\\t1\\n")
+
+
+@hookimpl
+def harness_datasets():
+    yield DatasetSpec("built", "made here", build=f"{__name__}:build")
+"""
+
+
+def spoil(path: Path) -> None:
+    """One bit, with neither size nor time telling of it."""
+    stamp, data = path.stat(), path.read_bytes()
+    with path.open("r+b") as stream:
+        stream.write(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def test_a_judgement_that_changed_on_the_disk_is_told(harness: Callable[..., Done], home: Path) -> None:
+    Path("built.py").write_text(PLUGIN)
+    words = ("benchmark", "--plugin", "built.py", "-m", "bm25", "-d", "built")
+    assert harness(*words).code == harness(*words).code == 0
+    (folder,) = (home / "datasets").glob("built*")
+    spoil(folder / "qrels" / "test.tsv")
+    done = harness(*words)
+    assert done.code == 2
+    assert "test.tsv is damaged or was altered since built was brought here" in done.err
+
+
+@pytest.mark.parametrize("file", ["queries.jsonl", "qrels/test.tsv", RECORD])
+def test_every_file_of_a_recorded_folder_is_compared(tmp_path: Path, file: str) -> None:
+    folder = write_dataset(tmp_path / "set", {"d1": "bread", "d2": "moon"}, {"q1": "moon"}, [("q1", "d2", 1)])
+    corpus = hashlib.sha256((folder / "corpus.jsonl").read_bytes()).hexdigest()
+    check(folder, "set", corpus)  # nothing is recorded: it is its user's
+    record(folder)
+    check(folder, "set", corpus)
+    with pytest.raises(UserError, match=r"corpus.jsonl is damaged"):
+        check(folder, "set", "0" * 64)
+    data = (folder / file).read_bytes()
+    (folder / file).write_bytes(data[:-9])
+    with pytest.raises(UserError, match=rf"{file} is damaged .* harness fetch set"):
+        check(folder, "set", corpus)
+
+
+def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "m"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(100))
+    weights = Weights("m", "a/m", {"model.safetensors": hashlib.sha256(bytes(100)).hexdigest()})
+    assert find_fault(weights, folder, tmp_path) is None
+    still(weights, folder)
+    spoil(folder / "model.safetensors")
+    assert find_fault(weights, folder, tmp_path) is None  # size, time and inode are remembered: nothing is read
+    with pytest.raises(UserError, match=r"is damaged or was altered .* harness fetch m"):
+        still(weights, folder)
