@@ -43,7 +43,7 @@ class Ours:
     def __init__(self, documents: str) -> None:
         import harness.geometry
 
-        self.vectors = np.load(documents)
+        self.vectors = np.load(documents, allow_pickle=False)
         self.moments = harness.geometry.Moments
 
     def work(self) -> None:

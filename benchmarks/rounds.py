@@ -79,7 +79,7 @@ def _judge(contest: Contest, standings: list[Standing], folder: Path, news: Call
     for number, standing in enumerate(standings):
         path = folder / f"{number}.npz"
         if standing.ask(do="answer", path=str(path)) is not None:
-            with np.load(path) as found:
+            with np.load(path, allow_pickle=False) as found:
                 answers[standing.name] = {name: found[name] for name in found.files}
             path.unlink()
     try:

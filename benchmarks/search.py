@@ -51,8 +51,8 @@ class Search:
     def __init__(self, documents: str, queries: str, k: int) -> None:
         from harness.vectors import Vectors
 
-        mapped = np.load(documents, mmap_mode="r")
-        self.vectors, self.queries, self.k = Vectors.of(mapped), np.load(queries), k
+        mapped = np.load(documents, mmap_mode="r", allow_pickle=False)
+        self.vectors, self.queries, self.k = Vectors.of(mapped), np.load(queries, allow_pickle=False), k
         total = sum(mapped[at : at + ROWS].sum(axis=0, dtype=np.float64) for at in range(0, len(mapped), ROWS))
         self.centre = np.asarray(total) / len(mapped)
 
@@ -69,8 +69,8 @@ class Search:
 
 def _quality(documents: Path, queries: Path, answers: Mapping[str, Answer]) -> Quality:
     """Held against brute force."""
-    asked = np.load(queries, mmap_mode="r")[:CHECKED].astype(np.float64)
-    stored = np.load(documents, mmap_mode="r")
+    asked = np.load(queries, mmap_mode="r", allow_pickle=False)[:CHECKED].astype(np.float64)
+    stored = np.load(documents, mmap_mode="r", allow_pickle=False)
     exact = np.concatenate([_distances(asked, stored[at : at + ROWS]) for at in range(0, len(stored), ROWS)], axis=1)
     found = {}
     for name, answer in answers.items():

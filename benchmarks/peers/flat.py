@@ -15,11 +15,11 @@ class Flat:
     def __init__(self, documents: str, queries: str, k: int) -> None:
         import faiss
 
-        mapped = np.load(documents, mmap_mode="r")
+        mapped = np.load(documents, mmap_mode="r", allow_pickle=False)
         self.index = faiss.IndexFlatL2(mapped.shape[1])
         for start in range(0, len(mapped), ROWS):
             self.index.add(np.ascontiguousarray(mapped[start : start + ROWS]))
-        self.queries, self.k = np.load(queries), k
+        self.queries, self.k = np.load(queries, allow_pickle=False), k
 
     def work(self) -> dict[str, Any]:
         """Rows and distances [queries, k]; FAISS's are squared."""

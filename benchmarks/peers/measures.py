@@ -16,7 +16,7 @@ Run = dict[str, dict[str, float]]
 
 
 def _read(path: str) -> tuple[Qrels, Run]:
-    with np.load(path) as found:
+    with np.load(path, allow_pickle=False) as found:
         documents, scores = found["documents"].tolist(), found["scores"].astype(float).tolist()
         judged, grades = found["judged"].tolist(), found["grades"].tolist()
     names = [f"d{number}" for number in range(50_000)]  # one string for each document, however often it is found

@@ -13,7 +13,7 @@ class Product:
     """In one piece as float32; by blocks as float64, of which the whole would take twice the memory."""
 
     def __init__(self, documents: str, dtype: str) -> None:
-        self.vectors, self.dtype = np.load(documents), np.dtype(dtype)
+        self.vectors, self.dtype = np.load(documents, allow_pickle=False), np.dtype(dtype)
 
     def work(self) -> None:
         """The second moment and the mean."""

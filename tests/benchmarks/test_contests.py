@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from benchmarks import __main__ as program
 from benchmarks import bm25, encode, measures, moments, search
 from benchmarks.command import Command
-from benchmarks.contest import Plan
+from benchmarks.contest import ROOT, Plan
 from benchmarks.madeup import judged_runs, vectors
 from benchmarks.peers import measures as peers
 from benchmarks.texts import Texts

@@ -175,7 +175,7 @@ def test_damaged_queries_are_named(results: Results) -> None:
     (results.store.folder("m", "a") / "per_query.parquet").write_bytes(b"torn")
     board = results.read()
     evidence = Evidence(board)
-    assert "it cannot be read" in render(board, "markdown", evidence)
+    assert "it is damaged, or was edited" in render(board, "markdown", evidence)
     assert [one.path.name for one in evidence.skipped.values()] == ["per_query.parquet"]
 
 
