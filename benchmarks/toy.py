@@ -14,6 +14,7 @@ PLUGIN = '''
 """Dense models of counted words: one sound, one that fails at the queries, one that gives NaN."""
 
 import hashlib
+import time
 import zlib
 
 import numpy as np
@@ -29,10 +30,11 @@ class Counts:
     dim = 32
     similarity = "cosine"
 
-    def __init__(self, seed, fault):
-        self.seed, self.fault = seed, fault
+    def __init__(self, seed, fault, pause):
+        self.seed, self.fault, self.pause = seed, fault, pause
 
     def encode(self, texts, *, role):
+        time.sleep(self.pause)
         if self.fault == "raises" and role == "query":
             raise RuntimeError("out of order")
         made = np.full((len(texts), self.dim), 0.01, np.float32)
@@ -53,7 +55,7 @@ class Weighed:
 
 
 def load_counts(options):
-    return Counts(options["seed"], options["fault"])
+    return Counts(options["seed"], options["fault"], options["pause"])
 
 
 def load_weighed(options):
@@ -74,6 +76,7 @@ def harness_datasets():
 @hookimpl
 def harness_models():
     options = {"seed": Option(0, "of the hash"), "fault": Option("none", "what goes wrong", ("none", "raises", "nan"))}
+    options["pause"] = Option(0.0, "seconds that it waits in every batch")
     yield ModelSpec("toy", "dense", f"{__name__}:load_counts", "counts of words, hashed", options=options, dim=32)
     path = {"path": Option(None, "the folder of the weights")}
     loads = f"{__name__}:load_weighed"

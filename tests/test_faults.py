@@ -16,6 +16,7 @@ for module in ("faiss", "bm25s", "safetensors"):
 
 MANY = ["kill at a moment", "kill at a call", "refused write", "flipped bit", "torn file"]
 FEW = ["small disk", "clock jump", "8 processes", "two versions"]
+RAY = ["ray workers killed", "ray nodes killed", "link cut"]
 
 
 def campaign(tmp_path: Path, *words: str) -> tuple[dict[str, list[str]], str]:
@@ -28,7 +29,7 @@ def campaign(tmp_path: Path, *words: str) -> tuple[dict[str, list[str]], str]:
     return {kind: row for kind, *row in rows}, done.stderr
 
 
-@pytest.mark.parametrize(("kinds", "kills"), [(MANY, "24"), (FEW, "40")], ids=["many", "few"])
+@pytest.mark.parametrize(("kinds", "kills"), [(MANY, "24"), (FEW, "40"), (RAY, "40")], ids=["many", "few", "ray"])
 def test_nothing_is_lost(tmp_path: Path, kinds: list[str], kills: str) -> None:
     words = [word for kind in kinds for word in ("--only", kind)]
     rows, told = campaign(tmp_path, "--kills", kills, "--seed", "11", *words)

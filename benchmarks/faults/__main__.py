@@ -18,8 +18,8 @@ import click
 from tabulate import tabulate
 
 from benchmarks.faults import shim
-from benchmarks.faults.kinds import KINDS, Skipped, Verdict
-from benchmarks.faults.suite import Suite
+from benchmarks.faults.kinds import KINDS
+from benchmarks.faults.suite import Skipped, Suite, Verdict
 
 MEMORY = Path("/dev/shm")
 """A disk in memory, where there is one: what survives a kill does not depend on what has reached the platter."""

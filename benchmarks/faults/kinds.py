@@ -16,22 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults import damage, shim
-from benchmarks.faults.suite import Suite, one_sentence
+from benchmarks.faults import damage, ray_kinds, shim
+from benchmarks.faults.suite import Skipped, Suite, Verdict, one_sentence
 
-Work = Callable[[Suite, random.Random, Path], "Verdict"]
-
-
-class Verdict(NamedTuple):
-    """What came of one case."""
-
-    wrong: str
-    faults: int = 1
-    """How many really happened: a process may end before its kill."""
-
-
-class Skipped(Exception):
-    """The kind cannot happen on this machine, and why."""
+Work = Callable[[Suite, random.Random, Path], Verdict]
 
 
 def kill_at_a_moment(suite: Suite, chance: random.Random, place: Path) -> Verdict:
@@ -277,4 +265,7 @@ KINDS: dict[str, Kind] = {
     "two versions": Kind(versions, 60),
     "older program": Kind(older_program, 12),
     "workers killed": Kind(workers_killed, 30),
+    "ray workers killed": Kind(ray_kinds.ray_workers_killed, 30),
+    "ray nodes killed": Kind(ray_kinds.ray_nodes_killed, 30),
+    "link cut": Kind(ray_kinds.link_cut, 30),
 }

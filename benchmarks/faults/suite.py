@@ -43,6 +43,18 @@ class Ended(NamedTuple):
     err: str
 
 
+class Verdict(NamedTuple):
+    """What came of one case."""
+
+    wrong: str
+    faults: int = 1
+    """How many really happened: a process may end before its kill."""
+
+
+class Skipped(Exception):
+    """The kind cannot happen on this machine, and why."""
+
+
 class Running:
     """A command under way in a process of its own."""
 
@@ -78,9 +90,7 @@ def wait(pid: int, patience: float) -> int:
 class Suite:
     """Its datasets, its command, and what an undisturbed run of it leaves."""
 
-    def __init__(
-        self, root: Path, models: tuple[str, ...] = ("toy", "bm25", "rrf(toy,bm25)"), built: bool = False
-    ) -> None:
+    def __init__(self, root: Path, models: tuple[str, ...] = MODELS, built: bool = False) -> None:
         """Makes the datasets and runs the command twice, undisturbed; ``built``: a named dataset and weights too."""
         self.root, self.models = root, models
         self.plugin = write_plugin(root)
