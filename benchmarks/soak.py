@@ -191,7 +191,7 @@ def summary(samples: list[Sample]) -> str:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where it works and leaves samples.jsonl.")
 @click.option("--samples", type=click.Path(path_type=Path, exists=True), help="Sum up these, and do nothing else.")
-def main(hours: float, every: float, seed: int, folder: Path | None, samples: Path | None) -> None:
+def command(hours: float, every: float, seed: int, folder: Path | None, samples: Path | None) -> None:
     """Evaluates for hours in one process and says whether it grew."""
     if samples:
         click.echo(summary([Sample(**json.loads(line)) for line in samples.read_text().splitlines()]))
@@ -213,5 +213,10 @@ def main(hours: float, every: float, seed: int, folder: Path | None, samples: Pa
     sys.exit("not flat" in summary(taken))
 
 
+def main(*words: str) -> None:
+    """The command's words."""
+    command(list(words))
+
+
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

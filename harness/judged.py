@@ -40,23 +40,36 @@ class Places:
     def __init__(self, qrels: Qrels, rows: Mapping[str, int]) -> None:
         """``rows`` says which row of the values a query has."""
         self._qrels, self._count = qrels, len(rows)
-        self._found: list[tuple[int, int, int]] = []
-        ideal = [
-            (row, place, grade)
-            for query, row in rows.items()
-            for place, grade in enumerate(sorted(qrels[query].values(), reverse=True))
-        ]
-        self._ideal = _marks(ideal)
+        # Plain numbers in flat lists: a tuple for each would have the garbage collector look through all rankings.
+        self._rows: list[int] = []
+        self._sizes: list[int] = []
+        self._places: list[int] = []
+        self._grades: list[int] = []
+        sizes = [len(qrels[query]) for query in rows]
+        grades = np.array([grade for query in rows for grade in qrels[query].values()], np.int64)
+        owners = np.repeat(np.array(list(rows.values()), np.int64), sizes)
+        order = np.lexsort((-grades, owners))
+        first = np.searchsorted(owners[order], owners[order])
+        self._ideal = Marks(owners[order], np.arange(len(order)) - first, grades[order])
 
     def add(self, row: int, query: str, places: Mapping[str, int]) -> None:
         """One ranking: document -> place, from 0."""
         judged = self._qrels[query]
-        found = sorted((places[document], judged[document]) for document in judged.keys() & places.keys())
-        self._found += ((row, place, grade) for place, grade in found)
+        found = judged.keys() & places.keys()
+        self._rows.append(row)
+        self._sizes.append(len(found))
+        self._places += map(places.__getitem__, found)
+        self._grades += map(judged.__getitem__, found)
+
+    def _found(self) -> Marks:
+        rows = np.repeat(np.array(self._rows, np.int64), self._sizes)
+        places, grades = np.array(self._places, np.int64), np.array(self._grades, np.int64)
+        order = np.lexsort((places, rows))
+        return Marks(rows[order], places[order], grades[order])
 
     def values(self, measures: Sequence[Any]) -> Doubles:
         """[rows, measures] of measures of ir_measures that this module `computes`."""
-        found, values = _marks(self._found), np.zeros((self._count, len(measures)))
+        found, values = self._found(), np.zeros((self._count, len(measures)))
         for column, one in enumerate(measures):
             cutoff, least = int(one.params.get("cutoff", 1 << 60)), int(one.params.get("rel", 1))
             values[:, column] = FORMULAE[one.NAME](self, found, cutoff, least)
@@ -86,12 +99,6 @@ def computes(measure: Any) -> bool:
     """Whether the measure, and each parameter that it is given, is known here."""
     allowed = {"cutoff"} if measure.NAME == "nDCG" else {"cutoff", "rel"}
     return measure.NAME in FORMULAE and measure.params.keys() <= allowed
-
-
-def _marks(found: Sequence[tuple[int, int, int]]) -> Marks:
-    table = np.array(found, np.int64).reshape(-1, 3)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    return Marks(table[:, 0], table[:, 1], table[:, 2])
 
 
 def _ratio(part: Doubles, whole: Doubles) -> Doubles:
