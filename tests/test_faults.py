@@ -29,7 +29,14 @@ def campaign(tmp_path: Path, *words: str) -> tuple[dict[str, list[str]], str]:
     return {kind: row for kind, *row in rows}, done.stderr
 
 
-@pytest.mark.parametrize(("kinds", "kills"), [(MANY, "24"), (FEW, "40"), (RAY, "40")], ids=["many", "few", "ray"])
+@pytest.mark.parametrize(
+    ("kinds", "kills"),
+    [
+        pytest.param(MANY, "24", id="many"),
+        pytest.param(FEW, "40", id="few"),
+        pytest.param(RAY, "40", id="ray", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_is_lost(tmp_path: Path, kinds: list[str], kills: str) -> None:
     words = [word for kind in kinds for word in ("--only", kind)]
     rows, told = campaign(tmp_path, "--kills", kills, "--seed", "11", *words)
