@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from math import isinf
 from pathlib import Path
+from threading import Lock
 from tokenize import TokenError
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,14 +84,19 @@ def parse_array(data: bytes) -> NDArray[Any]:
     return _array(lambda: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
 
 
-def map_array(path: Path) -> NDArray[Any]:
-    """The array in a .npy file, mapped to be read."""
-    return _array(lambda: np.lib.format.open_memmap(path, mode="r"))
+def map_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
+    """The array in a .npy file, mapped to be read, or (c) to be written to in memory alone."""
+    return _array(lambda: np.lib.format.open_memmap(path, mode=mode))
+
+
+_ONE_AT_A_TIME = Lock()
+"""numpy reads headers by way of Python's parser, which in some releases (3.11.7 is one) fails now and then when two
+threads use it at once: SystemError, AST constructor recursion depth mismatch. Nor is `catch_warnings` for threads."""
 
 
 def _array(read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     try:
-        with warnings.catch_warnings():
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of headers as Python 2 wrote them
             return read()
     except (

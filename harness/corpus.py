@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import whole_folder, write_json
+from harness.bounded import map_array
 from harness.records import hashed_lines, open_to_read, parse_record, read_records
 from harness.sealed import read_sealed, seal
 from harness.spec import Document, Progress, UserError
@@ -174,7 +175,7 @@ def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
             return None
         with (folder / FILES[0]).open("rb") as stream:
             ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        arrays = [np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False)) for name in FILES[1:]]
+        arrays = [np.asarray(map_array(folder / name)) for name in FILES[1:]]
         if stated != read_sealed(folder / "index.json"):  # another process put a new one in its place
             return None
         return _Index(stated["sha256"], ids, *arrays)
@@ -268,7 +269,7 @@ def _save(file: Path, dtype: np.dtype[Any], count: int, pieces: Iterable[bytes])
 
 
 def _refuse_duplicates(path: Path, made: Path, order: NDArray[np.int64]) -> None:
-    offsets, ends, hashes = (np.load(made / name, mmap_mode="r", allow_pickle=False) for name in FILES[1:4])
+    offsets, ends, hashes = (map_array(made / name) for name in FILES[1:4])
     again = np.flatnonzero(hashes[1:] == hashes[:-1])
     first: dict[bytes, int] = {}
     with (made / FILES[0]).open("rb") as ids:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
+from harness.bounded import map_array
 from harness.dataset import Dataset
 from harness.prepared import Prepared
 from harness.sealed import read_sealed, seal
@@ -89,10 +90,7 @@ class Searched:
                 yield int(start), int(stop)
 
     def _merge(self, spans: list[tuple[int, int]]) -> Iterator[Hits]:
-        parts = [
-            _Part(*(np.load(self._place(*span) / name, mmap_mode="r", allow_pickle=False) for name in FILES))
-            for span in spans
-        ]
+        parts = [_Part(*(map_array(self._place(*span) / name) for name in FILES)) for span in spans]
         for query in range(self.queries):
             rows = np.concatenate([part.rows[part.of(query)] for part in parts])
             scores = np.concatenate([part.scores[part.of(query)] for part in parts])

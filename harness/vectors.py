@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
-from harness.bounded import parse_array
+from harness.bounded import map_array, parse_array
 from harness.replica import Replica
 from harness.sealed import read_sealed, seal
 from harness.shared import Shared
@@ -69,7 +69,7 @@ class VectorStore:
             self._replica.offer(key)
         found = found or self._taken_over(key)
         if found is None and self._wider is not None and (wide := self._wider.get(key)) is not None:
-            array = np.load(self._wider.folder / f"{key}.npy", allow_pickle=False)
+            array = map_array(self._wider.folder / f"{key}.npy")
             found = self.put(key, array, wide.seconds, wide.tokens)
         return found
 
@@ -182,10 +182,7 @@ class Vectors:
         """Vectors of these shards; a file is mapped only while it is read."""
 
         def array(shard: int) -> NDArray[np.floating[Any]]:
-            mapped: NDArray[np.floating[Any]] = np.load(
-                store.folder / f"{shards[shard].key}.npy", mmap_mode="c", allow_pickle=False
-            )
-            return mapped
+            return map_array(store.folder / f"{shards[shard].key}.npy", "c")
 
         return cls(array, [s.rows for s in shards], shards[0].dim if shards else 0, normalise=normalise)
 

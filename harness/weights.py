@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -95,13 +95,18 @@ def _read_memory(memory: Path) -> dict[str, object]:
     return {}
 
 
-def _sha256(file: Path, known: dict[str, object], fresh: dict[str, object]) -> str:
+def _sha256(
+    file: Path,
+    known: dict[str, object],
+    fresh: dict[str, object],
+    read: Callable[..., str] = lambda file, *stamp: sha256_file(file),
+) -> str:
     status = file.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
     match known.get(str(file)):
         case [*remembered, str(digest)] if remembered == stamp:
             return digest
-    digest = _hashed(file, *stamp)
+    digest = read(file, *stamp)
     fresh[str(file)] = [*stamp, digest]
     return digest
 
@@ -116,7 +121,7 @@ def hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     """Name -> hex SHA-256 of these files of a model's folder; one of ``home/models`` that `find_fault` has hashed and
     that is unchanged since is not read again."""
     known = _read_memory(folder.absolute().parent / "hashes.json")
-    return {file.relative_to(folder).as_posix(): _sha256(file.absolute(), known, {}) for file in files}
+    return {file.relative_to(folder).as_posix(): _sha256(file.absolute(), known, {}, _hashed) for file in files}
 
 
 def hub_cache(repository: str) -> Path:

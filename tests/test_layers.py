@@ -103,7 +103,7 @@ ALLOWED: dict[str, set[str]] = {
         *("recipe", "retrieve", "run", "vectors"),
     },
     "journal": {"atomic"},
-    "searched": {"sealed", "spec", "atomic", "dataset", "prepared"},
+    "searched": {"bounded", "sealed", "spec", "atomic", "dataset", "prepared"},
     "executor": {"spec"},
     "processes": {"spec", "executor"},
     "ray_crew": {"spec", "executor", "modelref"},
