@@ -80,8 +80,10 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared]:
     """The models made ready, and checked with what else is asked for; UserError where that cannot work."""
-    common: Any = {"offline": settings.offline, "progress": settings.progress, "shared": settings.shared}
-    ready = [Prepared(ref, settings.home, **common) for ref in models]
+    ready = [
+        Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress, shared=settings.shared)
+        for ref in models
+    ]
     if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:
             for dataset in datasets:

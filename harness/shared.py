@@ -26,7 +26,7 @@ from urllib.parse import quote, unquote
 from harness.atomic import content_key, disk_errors, dump_json
 from harness.bounded import parse_json
 from harness.objects import open_objects
-from harness.sealed import read_sealed
+from harness.sealed import read_sealed, seal, unsealed
 from harness.spec import Progress, UserError
 
 FORMAT = 1
@@ -257,19 +257,16 @@ def _data_name(name: str, digest: str) -> str:
 
 
 def _sealed(record: Record) -> bytes:
-    body = record._asdict()
-    return dump_json({**body, "seal": content_key(body)})
+    return dump_json(seal(record._asdict()))
 
 
 def _opened(data: bytes) -> Record | None:
-    """A record, if these bytes are one, whole and unaltered."""
+    """A record, if these bytes are one to the last."""
     try:
-        body = parse_json(data)
-        seal = body.pop("seal")
-        record = Record(**body)
+        record = Record(**unsealed(parse_json(data)))
         sound = isinstance(record.content, dict) and isinstance(record.size, int) and record.size >= 0
         sound = sound and re.fullmatch(r"|[0-9a-f]{64}", record.data) is not None
-        return record if sound and content_key(body) == seal else None
+        return record if sound and data == _sealed(record) else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

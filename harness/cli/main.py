@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.signals import stopping
-from harness.cli.terminal import plain_terminals
+from harness.cli.terminal import plain_terminals, printable
 from harness.spec import PluginError, UserError
 
 if TYPE_CHECKING:
@@ -189,8 +189,7 @@ def _forget_stdout() -> None:
 
 def one_line(text: str) -> str:
     """The text without line breaks and whatever else a terminal obeys, which other people's errors may hold."""
-    line = " ".join(filter(None, map(str.strip, text.splitlines())))
-    return "".join(c if c.isprintable() else "\ufffd" for c in line)
+    return printable(" ".join(filter(None, map(str.strip, text.splitlines()))))
 
 
 def _end(sentence: str, code: int) -> None:

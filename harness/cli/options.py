@@ -13,7 +13,7 @@ import click
 
 from harness.cli.main import State
 from harness.cli.quantity import Bytes
-from harness.cli.terminal import bare
+from harness.cli.terminal import bare, printable
 from harness.spec import Progress, Storage, UserError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def progress_bar() -> Iterator[Progress]:
         def progress(description: str, done: int, total: int) -> None:
             nonlocal last
             if description != last:
-                description = last = "".join(c if c.isprintable() else "\ufffd" for c in description)
+                description = last = printable(description)
                 bar.reset(task, description=description, total=total or None, visible=bool(description))
                 if description and not sys.stderr.isatty():
                     click.echo(description, err=True)

@@ -13,6 +13,11 @@ OBEYED = re.compile("[\0-\b\v\f\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066
 """Control characters but for tab and line ends, marks of direction, and halves of surrogate pairs."""
 
 
+def printable(text: str) -> str:
+    """One line with U+FFFD in place of whatever is not to be seen, line ends and tabs too."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 class Plain:
     """A terminal's stream that writes U+FFFD in place of what is `OBEYED`."""
 
