@@ -84,11 +84,13 @@ def measure(qrels: Qrels, rankings: Iterable[Ranking], measures: Sequence[str] =
     judged = Places(qrels, rows)
     seen: set[str] = set()
     missing, unjudged = len(rows), 0
+    numbers: list[int] = []  # the places, made once: a fifth of the time goes into making numbers otherwise
     chunks = iter(rankings)
     while chunk := list(islice(chunks, CHUNK)):
         run: dict[str, dict[str, float]] = {}
         for query_id, doc_ids, _ in chunk:
-            places = dict(zip(doc_ids, range(len(doc_ids)), strict=True))
+            numbers.extend(range(len(numbers), len(doc_ids)))
+            places = dict(zip(doc_ids, numbers, strict=False))
             if query_id in seen or len(places) < len(doc_ids):
                 raise ValueError(f"query {query_id} is ranked twice, or has a document twice")
             seen.add(query_id)
