@@ -23,19 +23,21 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import click
 import numpy as np
 from tabulate import tabulate
 
-from benchmarks.toy import write_dataset, write_plugin
+from benchmarks.toy import SYLLABLES, write_dataset, write_plugin
 from harness.cli.main import cli
 from harness.dataset import open_dataset
 from harness.pipeline import Settings, benchmark
 from harness.recipe import parse_recipe
 from harness.registry import load_registry
 from harness.store import ResultStore
+from plugins.lucene_analysis import term
 
 MODELS = ("toy", "bm25", "rrf(toy,bm25)", "whiten(toy)", "toy:fault=raises", "toy:fault=nan")
 FORMS = ("markdown", "latex", "html", "json", "csv")
@@ -84,6 +86,8 @@ class Soak:
         self.place, self.chance, self.count = place, random.Random(seed), Counter[str]()
         self.plugin = write_plugin(place)
         self.staying = [write_dataset(place / f"staying{n}", n, 150 + 100 * n) for n in range(2)]
+        for word in product(SYLLABLES, repeat=3):
+            term("".join(word))  # BM25 remembers 200,000 words: hours of growth that ends, and would hide another
         self.start = time.monotonic()
 
     def round(self) -> None:
