@@ -15,6 +15,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -120,26 +121,29 @@ def measure_names(text: str) -> tuple[str, ...]:
 
 
 def _parse(names: Sequence[str]) -> list[Any]:
-    """ir_measures' measure objects, in order, repetitions dropped; each has been computed once on a toy example."""
+    """ir_measures' measure objects, in order, repetitions dropped."""
+    return list({str(one): one for one in map(_parsed, names)}.values())
+
+
+@lru_cache(256)  # pytrec_eval keeps some 200 bytes of every evaluator that it makes
+def _parsed(name: str) -> Any:
+    """One measure, which has been computed once on a toy example."""
     import ir_measures
 
-    parsed: dict[str, Any] = {}
-    for name in names:
-        try:
-            one = ir_measures.parse_measure(name)
-            # trec_eval ends the whole process on a cutoff of 0
-            if one.params.get("cutoff", 1) < 1:
-                raise ValueError("the cutoff must be 1 or more")
-            list(_evaluate([one], {"q": {"d": 1}}, {"q": {"d": 1.0}}))
-        except NameError:
-            raise UserError(f"There is no measure {name!r}; {_suggestion(name)}") from None
-        except (ValueError, AssertionError, KeyError, TypeError) as error:
-            reason = re.sub("<object.*>", "nothing", str(error).strip("'\"")) or "wrong parameters"
-            raise UserError(
-                f"The measure {name!r} cannot be computed ({reason}); type it as in nDCG@10 or P(rel=2)@5."
-            ) from error
-        parsed.setdefault(str(one), one)
-    return list(parsed.values())
+    try:
+        one = ir_measures.parse_measure(name)
+        # trec_eval ends the whole process on a cutoff of 0
+        if one.params.get("cutoff", 1) < 1:
+            raise ValueError("the cutoff must be 1 or more")
+        list(_evaluate([one], {"q": {"d": 1}}, {"q": {"d": 1.0}}))
+    except NameError:
+        raise UserError(f"There is no measure {name!r}; {_suggestion(name)}") from None
+    except (ValueError, AssertionError, KeyError, TypeError) as error:
+        reason = re.sub("<object.*>", "nothing", str(error).strip("'\"")) or "wrong parameters"
+        raise UserError(
+            f"The measure {name!r} cannot be computed ({reason}); type it as in nDCG@10 or P(rel=2)@5."
+        ) from error
+    return one
 
 
 def _evaluate(measures: Sequence[Any], qrels: Qrels, run: dict[str, dict[str, float]]) -> Iterator[Any]:
