@@ -1,16 +1,20 @@
-"""Indexes of lexical models on disk, keyed by content, checked when reused."""
+"""Indexes of lexical models on disk, keyed by content, checked when reused, shared where there is a store."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from harness.atomic import sha256_file, whole_folder, write_json
+from harness.atomic import whole_folder
 from harness.corpus import Corpus
+from harness.parcel import finish, intact
 from harness.prepared import Prepared
-from harness.sealed import read_sealed, seal
+from harness.replica import Replica
 
-RECORD = "harness-index.json"
+
+class _Absent(Exception):
+    """The store has no such index, or none that is sound."""
 
 
 def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
@@ -19,27 +23,32 @@ def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
 
 
 def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, float]:
-    """The folder that holds the model's index of the corpus, built if it is not there intact, and the seconds that
-    building it took whoever built it."""
+    """The folder that holds the model's index of the corpus, and the seconds that building it took whoever built it.
+
+    Where it is not there intact, it is brought from the model's shared store, or built and published.
+    """
     folder = index_folder(model, corpus, home)
-    seconds = _intact(folder)
+    replica = Replica(model.shared, folder.parent)
+    if (seconds := intact(folder)) is not None:
+        replica.offer(folder.name)
+    else:
+        seconds = _brought(replica, folder)
     if seconds is None:
         start = time.perf_counter()
-        with whole_folder(folder, keep=lambda: _intact(folder) is not None) as directory:
+        with (
+            replica.publishing(folder.name),
+            whole_folder(folder, keep=lambda: intact(folder) is not None) as directory,
+        ):
             model.lexical.build(corpus.iter(), directory)
             seconds = round(time.perf_counter() - start, 4)
-            files = {
-                p.relative_to(directory).as_posix(): sha256_file(p) for p in sorted(directory.rglob("*")) if p.is_file()
-            }
-            write_json(directory / RECORD, seal({"seconds": seconds, "files": files}))
+            finish(directory, seconds)
     return folder, seconds
 
 
-def _intact(folder: Path) -> float | None:
-    try:
-        record = read_sealed(folder / RECORD)
-        if all(sha256_file(folder / name) == digest for name, digest in record["files"].items()):
-            return float(record["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
+def _brought(replica: Replica, folder: Path) -> float | None:
+    if replica.shared is not None:
+        with suppress(_Absent), whole_folder(folder, keep=lambda: intact(folder) is not None) as directory:
+            if (seconds := replica.files(folder.name, directory)) is None:
+                raise _Absent
+            return seconds
     return None

@@ -1,4 +1,4 @@
-"""The shared side of one folder of vectors: what is taken over, published and refused. Does nothing without a store."""
+"""The shared side of one folder at home: what is taken over, published and refused. Does nothing without a store."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from harness.atomic import write_json
+from harness.parcel import put_together
 from harness.sealed import read_sealed, seal
 from harness.shared import Shared
 from harness.spec import Similarity
@@ -65,6 +67,20 @@ class Replica:
         if found is None:
             self.shared.damaged(name)
         return None if found is None else (found, data)
+
+    def files(self, name: str, directory: Path) -> float | None:
+        """Writes a published folder's files into an empty one; returns the seconds that making them took.
+
+        None where there are none, or none that are sound; some may have been written then.
+        """
+        if self.shared is None or (record := self.shared.fetch(at := self._name(name, self.shared))) is None:
+            return None
+        self.shared.progress(f"bringing an index from {self.shared.url}", 0, 0)
+        try:
+            return put_together(record.content, partial(self.shared.fetch_part, at), directory)
+        except ValueError:
+            self.shared.damaged(at)
+            return None
 
     def listed(self, name: str) -> tuple[list[str], Similarity] | None:
         """The shards' keys and the similarity in a list that is kept here, or brought from the store."""

@@ -3,6 +3,7 @@
 Under a name of the home's (vectors/MODELKEY/ROLE/KEY) the store holds NAME.json, a record with its own checksum and
 the checksum and size of its data, and the data as NAME.SHA256.npy. The data is put first and the record last, and data
 is named by its content, so neither a kill nor two writers at once leave a record that points at anything but its data.
+Of a folder of the home's (indexes/MODELKEY/CORPUS) it holds the files in parts, as NAME/SHA256 (see `harness.parcel`).
 
 A store that cannot be reached at the start is the user's to mend. One that fails later is left alone for `REST`
 seconds, then for twice as long and so on: work goes on at home, and what could not be published is remembered there
@@ -17,8 +18,9 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
@@ -26,6 +28,7 @@ from urllib.parse import quote, unquote
 from harness.atomic import content_key, disk_errors, dump_json
 from harness.bounded import parse_json
 from harness.objects import open_objects
+from harness.parcel import cut
 from harness.sealed import read_sealed, seal, unsealed
 from harness.spec import Progress, UserError
 
@@ -116,11 +119,17 @@ class Shared:
 
     def fetch_data(self, name: str, record: Record) -> bytes | None:
         """The data of a record, its checksum verified; None where it is damaged or absent."""
+        return self._data(_data_name(name, record.data), record.data, record.size)
 
+    def fetch_part(self, name: str, digest: str, size: int) -> bytes | None:
+        """A part of a published folder's files; see `fetch_data`."""
+        return self._data(f"{name}/{digest}", digest, size)
+
+    def _data(self, name: str, digest: str, size: int) -> bytes | None:
         def whole(data: bytes) -> bytes | None:
-            return data if len(data) == record.size and hashlib.sha256(data).hexdigest() == record.data else None
+            return data if len(data) == size and hashlib.sha256(data).hexdigest() == digest else None
 
-        found = self._checked(_data_name(name, record.data), min(record.size, MOST_DATA) + 1, whole)
+        found = self._checked(name, min(size, MOST_DATA) + 1, whole)
         with self._lock:
             self.received += found is not None
         return found
@@ -144,13 +153,10 @@ class Shared:
         if self._read_only or self._resting():
             return
         try:
-            if (found := self._at_home(name)) is not None:
-                record, data = found
-                if record.data:
-                    self._tried(lambda: self._objects.write(_data_name(name, record.data), data))
-                self._tried(lambda: self._objects.write(f"{name}.json", _sealed(record)))
+            for place, data in self._at_home(name):
+                self._tried(partial(self._objects.write, place, data))
                 with self._lock:
-                    self.published += 1
+                    self.published += place == f"{name}.json"
         except PermissionError as error:
             self._read_only = True
             self.note(f"the store {self.url} may only be read ({_reason(error)}), so nothing is published there")
@@ -178,17 +184,22 @@ class Shared:
             self.mark(name)
             self.publish(name)
 
-    def _at_home(self, name: str) -> tuple[Record, bytes] | None:
-        """The record and the data that the home holds under a name, if they are whole."""
+    def _at_home(self, name: str) -> Iterator[tuple[str, bytes]]:
+        """The objects that make up what the home holds under a name, the record last; it only if all is whole."""
         try:
-            content = read_sealed(self.home / f"{name}.json")
-            if "sha256" not in content:  # a list: its record is all there is
-                return Record(dict(content), "", 0), b""
-            data = (self.home / f"{name}.npy").read_bytes()
-        except (OSError, ValueError, TypeError):
-            return None
-        digest = hashlib.sha256(data).hexdigest()
-        return (Record(content, digest, len(data)), data) if digest == content["sha256"] else None
+            if (self.home / name).is_dir():
+                record = Record((yield from cut(self.home / name, name)), "", 0)
+            elif "sha256" in (content := read_sealed(self.home / f"{name}.json")):
+                data = (self.home / f"{name}.npy").read_bytes()
+                record = Record(content, hashlib.sha256(data).hexdigest(), len(data))
+                if record.data != content["sha256"]:
+                    return
+                yield _data_name(name, record.data), data
+            else:  # a list: its record is all there is
+                record = Record(dict(content), "", 0)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return
+        yield f"{name}.json", _sealed(record)
 
     def _checked(self, name: str, most: int, check: Callable[[bytes], T | None]) -> T | None:
         """An object that passes its check; read twice, because a transfer may be damaged where the object is not."""

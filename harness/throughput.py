@@ -18,8 +18,8 @@ import numpy as np
 from harness.atomic import content_key, write_json
 from harness.bounded import read_json
 from harness.encode import encode_texts
-from harness.lexical import RECORD
 from harness.manifest import machine
+from harness.parcel import RECORD
 from harness.prepared import Prepared
 from harness.spec import Document, Progress, Query, TokenModel, UserError
 from harness.vectors import Vectors, VectorStore

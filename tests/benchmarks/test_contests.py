@@ -95,10 +95,23 @@ def test_bm25_quality_is_the_difference_from_lucene(texts: Texts) -> None:
     right = {"rows": np.arange(10)[:, None], "scores": np.ones((10, 1))}
     wrong = {"rows": np.full((10, 1), -1), "scores": np.ones((10, 1))}
     found = bm25._quality(texts, {bm25.REFERENCE: right, "harness": wrong})
+    same, other = (
+        {"difference": d, "ties alike": d, "same lists": f"{n} of 10"} for d, n in (("0", 10), ("-1.00000", 0))
+    )
     assert found == {
-        bm25.REFERENCE: {"nDCG@10": "1.00000", "difference": "0"},
-        "harness": {"nDCG@10": "0.00000", "difference": "-1.00000"},
+        bm25.REFERENCE: {"nDCG@10": "1.00000", **same},
+        "harness": {"nDCG@10": "0.00000", **other},
     }
+
+
+def test_bm25_quality_tells_ties_from_other_differences(texts: Texts) -> None:
+    pairs = np.array([sorted((n, n + 20), key=str) for n in range(10)])
+    apart = {"rows": pairs, "scores": np.array([[2, 2 - 1e-6]] * 10)}
+    tied = {"rows": pairs[:, ::-1], "scores": np.full((10, 2), 2.0)}
+    other = {"rows": pairs[:, ::-1], "scores": np.array([[3.0, 2.0]] * 10)}
+    found = bm25._quality(texts, {bm25.REFERENCE: apart, "tied": tied, "other": other})
+    assert found["tied"] == {"nDCG@10": "0.88928", "difference": "0.14763", "ties alike": "0", "same lists": "10 of 10"}
+    assert (found["other"]["ties alike"], found["other"]["same lists"]) == ("0.14763", "0 of 10")
 
 
 def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:

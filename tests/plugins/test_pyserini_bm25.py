@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from harness.spec import Document, Query
+from harness.spec import Document, Hits, Query
 from plugins.lucene_analysis import analyse
 from plugins.lucene_bm25 import LuceneBM25, stored_lengths
 from plugins.porter import stem
@@ -135,6 +136,36 @@ def test_small_corpora_with_many_ties(tmp_path: Path, k1: float, b: float, field
         model.build(documents, folder)
         found.append([dict(zip(*map(list, hits), strict=True)) for hits in model.search(folder, queries, 5)])
     assert found[0] == found[1]
+
+
+def as_anserini(hits: Hits, k: int) -> tuple[list[str], list[float]]:
+    """What Anserini makes of Lucene's hits: ties by id, rising; scores to four decimals, tied ones lowered in steps."""
+    falling = sorted(zip((-hits.scores).tolist(), map(str, hits.rows.tolist()), strict=True))[:k]
+    scores: list[np.float32] = []
+    lowered = 0
+    for negative, _ in falling:
+        rounded = np.float32(np.floor(-negative * 1e4 + 0.5) / 1e4)
+        lowered = lowered + 1 if scores and scores[-1] - rounded <= np.float32(1e-4) else 0
+        scores.append(rounded - np.float32(1e-6) * np.float32(lowered))
+    return [row for _, row in falling], [float(score) for score in scores]
+
+
+def test_pyserinis_lists_are_ours_with_ties_in_its_order_and_set_apart(tmp_path: Path, shared: Path) -> None:
+    """The searcher behind pyserini's LuceneSearcher: the same documents and, but for its rounding, the same scores."""
+    documents, queries, _ = collection(shared / "data" / "squad-dev")
+    queries, tied = queries[::50], 0
+    ours = LuceneBM25(0.9, 0.4, "flat")
+    for engine, name in ((ours, "ours"), (PyseriniBM25(0.9, 0.4, "flat"), "theirs")):
+        (tmp_path / name).mkdir()
+        engine.build(iter(documents), tmp_path / name)
+    searcher = java()("io.anserini.search.SimpleSearcher")(str(tmp_path / "theirs"))
+    searcher.set_bm25(0.9, 0.4)
+    for query, hits in zip(queries, ours.search(tmp_path / "ours", queries, 1000), strict=True):
+        found = searcher.search(query.text, 1000)
+        assert ([hit.docid for hit in found], [hit.score for hit in found]) == as_anserini(hits, 1000)
+        tied += len(hits.scores) - len(set(hits.scores.tolist()))
+    searcher.close()
+    assert tied > len(queries)
 
 
 def test_the_jvm_keeps_off_standard_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
