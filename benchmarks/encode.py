@@ -52,7 +52,7 @@ def contests(plan: Plan) -> list[Contest]:
 def _contestants(plan: Plan, file: Path) -> list[Contestant]:
     ours = [
         Contestant(f"harness, {name}", "benchmarks.encode:Encoder", {"texts": str(file), "model": f"{MODEL}:{option}"})
-        for name, option in (("bfloat16", "dtype=bfloat16"), ("float32", "dtype=float32"))
+        for name, option in (("bfloat16", "dtype=bfloat16"), ("int8", "dtype=int8"), ("float32", "dtype=float32"))
     ]
     given = {"texts": str(file), "weights": str(weights(MODEL)), "threads": plan.threads}
     given["exported"] = str(plan.work / "exported")

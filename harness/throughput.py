@@ -123,11 +123,11 @@ def products(dtype: str, device: str, home: Path) -> float:
 def _product(dtype: str, device: str) -> float:
     import torch
 
-    size, seconds = 512, 0.0
+    size, seconds, multiply = 512, 0.0, torch._int_mm if dtype == "int8" else torch.mm
     while seconds < ENOUGH_PRODUCT and size < LARGEST_PRODUCT:
         size *= 2
         one = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
-        seconds = min(_timed(lambda one=one: float((one @ one)[0, 0])) for _ in range(8))  # type: ignore[misc]
+        seconds = min(_timed(lambda one=one: float(multiply(one, one)[0, 0])) for _ in range(8))  # type: ignore[misc]
     return 2.0 * size**3 / seconds
 
 

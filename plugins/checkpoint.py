@@ -20,8 +20,8 @@ OPTIONS: dict[str, Option] = {
     "path": Option(None, "a local sentence-transformers folder"),
     "dtype": Option(
         "auto",
-        "of the matrix products; auto: bfloat16 where the processor has it, else float32",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        "of the matrix products; auto: bfloat16 where the processor has it, else float32; int8: faster, less exact",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
     ),
     "device": Option("auto", "auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, mps"),
     "forward": Option(
@@ -80,8 +80,11 @@ def resolve_forward(options: Options, folder: Path) -> str:
     if asked == "packed" and not fits:
         families = " or ".join(packed.FAMILIES)
         raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; leave it away.")
-    wanted = asked == "packed" or (asked == "auto" and resolve_device(str(options["device"])) == "cpu")
-    return "packed" if wanted and fits else "stock"
+    cpu = resolve_device(str(options["device"])) == "cpu"
+    chosen = "packed" if fits and (asked == "packed" or (asked == "auto" and cpu)) else "stock"
+    if options["dtype"] == "int8" and not (chosen == "packed" and cpu):
+        raise UserError(f"dtype=int8 is for BERT and MPNet packed on a CPU, and {folder} is not; leave the dtype away.")
+    return chosen
 
 
 def require_device(device: str) -> None:
@@ -98,9 +101,10 @@ def require_device(device: str) -> None:
 def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the vectors; reads and hashes files, loads nothing."""
     folder = folder_of(options)
+    forward = resolve_forward(options, folder)
     return {
         "files": hashes(folder, files_of(folder)),
-        "implementation": IMPLEMENTATIONS[resolve_forward(options, folder)],
+        "implementation": IMPLEMENTATIONS["int8" if options["dtype"] == "int8" else forward],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
         "query_prompt": options["query_prompt"],
@@ -167,4 +171,8 @@ def _load(folder: Path, options: Options) -> Encoder:
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
     kind = PackedEncoder if resolve_forward(options, folder) == "packed" else TokenEncoder
     encoder = kind(model, dtype, prompts)
-    return encoder if encoder.agrees() else Encoder(model, dtype, prompts)
+    if encoder.agrees():
+        return encoder
+    if dtype == "int8":
+        raise UserError(f"{folder} prepares texts in a way of its own, which dtype=int8 cannot; leave the dtype away.")
+    return Encoder(model, dtype, prompts)

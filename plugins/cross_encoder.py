@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def harness_models() -> Iterable[ModelSpec]:
         options={
             "model": Option(None, "a local folder that CrossEncoder.save_pretrained() wrote"),
             "depth": Option(100, "how many of the member's hits are scored", minimum=1),
-            "dtype": OPTIONS["dtype"],
+            "dtype": replace(OPTIONS["dtype"], choices=("auto", "float32", "bfloat16", "float16")),
             "device": OPTIONS["device"],
             "max_length": Option(0, "tokens kept of query and document together; 0: what the folder says", minimum=0),
         },

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from harness import Role, UserError
 from harness.spec import Similarity
+from plugins import int8
 from plugins.packed import FAMILIES, Packed
+from plugins.ranges import TEXTS
 from plugins.sinks import border
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 IMPLEMENTATIONS = {
     "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
     "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
+    "int8": "as packed, feed-forward layers in int8 but for one neuron in 24, ranges of fixed texts; 1",
 }
 """Part of the fingerprint: vectors made by one forward pass must never be mistaken for the other's."""
 
@@ -194,8 +197,16 @@ class PackedEncoder(TokenEncoder):
                 f"encoder that its config.json says; type forward=stock, as in -m 'NAME:forward=stock'."
             )
         self._plain = plain
-        self._forward = plain if self.dtype == torch.float32 else Packed(encoder, self.dtype)
+        self._forward = plain if self.dtype == torch.float32 else self._narrow(encoder)
         self._border = border(plain, ids)
+
+    def _narrow(self, encoder: Any) -> Packed:
+        import torch
+
+        if self.dtype != torch.int8:
+            return Packed(encoder, self.dtype)
+        seen = [self.model.tokenizer(text, truncation=True, max_length=self.model.max_seq_length) for text in TEXTS]
+        return Packed(encoder, torch.bfloat16, int8.feeds(self._plain, [text["input_ids"] for text in seen]))
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
         """float32 [n, dim] from one batch, texts of equal length side by side."""

@@ -10,7 +10,7 @@ Matrix products are in the chosen dtype; LayerNorm, softmax and the residual str
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -60,21 +60,23 @@ class Product:
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False) -> None:
         import torch
 
-        self._weight, self._bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
+        self.weight, self.bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
+        self._dtype = dtype
         self._laid_out = dtype == torch.bfloat16 and _lays_out(weight.device.type)
         if self._laid_out:
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, LAID_OUT_FOR)
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, LAID_OUT_FOR)
 
     def __call__(self, given: Tensor) -> Tensor:
-        """[n, in] -> [n, out], both of the dtype."""
+        """[n, in] of any dtype -> [n, out] of this one."""
         import torch
         from torch.nn.functional import gelu, linear
 
+        given = given.to(self._dtype)
         if self._laid_out:
             after, how = ("gelu", "none") if self._gelu else ("none", "")
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self._weight, self._bias, after, [], how)
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, after, [], how)
             return found
-        found = linear(given, self._weight, self._bias)
+        found = linear(given, self.weight, self.bias)
         return gelu(found) if self._gelu else found
 
 
@@ -92,25 +94,41 @@ def _lays_out(device: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedForward:
+    """The half of a layer that is no attention: [n, hidden] -> [n, hidden]."""
+
+    widened: Product
+    narrowed: Product
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Of any dtype -> of the products'."""
+        return self.narrowed(self.widened(state))
+
+
+@dataclass(frozen=True, slots=True)
 class _Layer:
     attention: Product
     """Query, key and value as one: weight [3 hidden, hidden], bias."""
     mixed: Product
     after_attention: LayerNorm
-    widened: Product
-    narrowed: Product
     after: LayerNorm
 
 
 class Packed:
     """Last hidden states of an encoder of transformers, which shares its weights but those fused here."""
 
-    def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        """``model`` is a `FAMILIES` member in eval mode; ``dtype`` is that of the matrix products."""
+    def __init__(
+        self, model: Any, dtype: torch.dtype, feeds: Sequence[Callable[[Tensor], Tensor]] | None = None
+    ) -> None:
+        """``model`` is a `FAMILIES` member in eval mode; ``dtype`` is that of the matrix products.
+
+        ``feeds`` may stand in for the layers' `FeedForward`.
+        """
         self._embeddings, self.dtype = model.embeddings, dtype
         self._bert = model.config.model_type == "bert"
         self._heads = int(model.config.num_attention_heads)
         self._layers = [self._layer(layer) for layer in model.encoder.layer]
+        self.feeds: list[Callable[[Tensor], Tensor]] = list(feeds or map(self._feed, model.encoder.layer))
         self._encoder = model.encoder
         self._bias: Tensor | None = None
 
@@ -125,11 +143,13 @@ class Packed:
         import torch
 
         weight, bias = (torch.cat([getattr(one, part).detach() for one in three]) for part in ("weight", "bias"))
-        mixed, wide, narrow = (
-            Product(part.weight, part.bias, self.dtype, gelu=part is layer.intermediate.dense)
-            for part in (mixed, layer.intermediate.dense, layer.output.dense)
-        )
-        return _Layer(Product(weight, bias, self.dtype), mixed, norm, wide, narrow, layer.output.LayerNorm)
+        products = Product(weight, bias, self.dtype), Product(mixed.weight, mixed.bias, self.dtype)
+        return _Layer(*products, norm, layer.output.LayerNorm)
+
+    def _feed(self, layer: Any) -> FeedForward:
+        wide, narrow = layer.intermediate.dense, layer.output.dense
+        widened = Product(wide.weight, wide.bias, self.dtype, gelu=True)
+        return FeedForward(widened, Product(narrow.weight, narrow.bias, self.dtype))
 
     def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
         """float32 [all tokens, hidden], texts in the order given; texts of equal length should stand together.
@@ -142,14 +162,14 @@ class Packed:
         runs = [(length, len(list(run))) for length, run in groupby(lengths)]
         state = self._embedded(tokens)
         found = torch.empty_like(state, dtype=self.dtype)
-        for layer in self._layers:
-            given, start = layer.attention(state.to(self.dtype)), 0
+        for layer, feed in zip(self._layers, self.feeds, strict=True):
+            given, start = layer.attention(state), 0
             for length, count in runs:
                 stop = start + length * count
                 self._attend(given[start:stop], found[start:stop], length)
                 start = stop
             state, _ = _added(state, layer.mixed(found), layer.after_attention)
-            state, spread = _added(state, layer.narrowed(layer.widened(state.to(self.dtype))), layer.after)
+            state, spread = _added(state, feed(state), layer.after)
             if spreads is not None:
                 spreads.append(spread)
         return state
