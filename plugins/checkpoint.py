@@ -44,6 +44,7 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
+        trial="plugins.checkpoint:trial",
         figures="plugins.checkpoint_folder:figures",
         training="plugins.trained:training",
         summary="any local sentence-transformers folder: -m path/to/folder",
@@ -82,6 +83,12 @@ def resolve_forward(options: Options, folder: Path) -> str:
         raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; leave it away.")
     wanted = asked == "packed" or (asked == "auto" and resolve_device(str(options["device"])) == "cpu")
     return "packed" if wanted and fits else "stock"
+
+
+def trial(options: Options) -> bool:
+    """Whether loading may find that the folder's own forward pass is another than the packed one, which ``auto`` takes
+    for it."""
+    return options["forward"] == "auto" and resolve_forward(options, folder_of(options)) == "packed"
 
 
 def require_device(device: str) -> None:

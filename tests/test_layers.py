@@ -68,8 +68,9 @@ ALLOWED: dict[str, set[str]] = {
     "snapshot": {"bounded", "spec", "atomic", "download", "hub", "weights"},
     "prepared": {
         *("spec", "atomic", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset", "transform"),
-        *("snapshot", "shared"),
+        *("snapshot", "shared", "trial"),
     },
+    "trial": {"spec", "atomic", "log", "manifest", "modelref", "sealed"},
     "lexical": {"spec", "atomic", "corpus", "prepared", "sealed"},
     "clock": set(),
     "device": {"bounded", "spec", "catalog"},
