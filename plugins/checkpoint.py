@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from harness import ModelSpec, Option, UserError, hookimpl
 from harness.manifest import multiplies_bfloat16
+from harness.processor import physical_cores
 from harness.spec import Options
 from harness.weights import hashes
 from plugins import packed
@@ -102,6 +103,16 @@ def require_device(device: str) -> None:
         raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or leave it away.") from None
 
 
+def limit_threads() -> None:
+    """One thread for each core that this process may use, where torch would take more: it knows of no quota of a
+    container's. Nothing is changed where OMP_NUM_THREADS or MKL_NUM_THREADS decides."""
+    import torch
+
+    decided = os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS")
+    if not decided and (cores := physical_cores()) < torch.get_num_threads():
+        torch.set_num_threads(cores)
+
+
 def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the vectors; reads and hashes files, loads nothing."""
     folder = folder_of(options)
@@ -145,6 +156,7 @@ def opened(kind: Callable[..., M], folder: Path, device: str) -> M:
     from transformers.utils import logging
 
     require_device(device)
+    limit_threads()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config.
     model: Any = kind(

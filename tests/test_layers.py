@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "delivery": {"spec", "atomic", "archive", "catalog", "download", "hub", "run", "intact"},
     "named": {"spec", "catalog", "dataset", "delivery", "expression", "registry", "intact"},
     "manifest": set(),
+    "processor": set(),
     "store": {"bounded", "spec", "atomic", "measure", "sealed"},
     "transform": {"chunks", "spec", "atomic", "composite", "geometry", "vectors"},
     "adapters": {
