@@ -27,6 +27,7 @@ from harness.spec import (
 if TYPE_CHECKING:
     from harness.adapters import beir_model, mteb_model
     from harness.results import load_results
+    from harness.trial import Otherwise
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "LexicalModel",
     "ModelSpec",
     "Option",
+    "Otherwise",
     "PluginError",
     "Query",
     "Reranker",
@@ -55,7 +57,12 @@ __all__ = [
     "load_results",
     "mteb_model",
 ]
-LAZY = {"beir_model": "harness.adapters", "load_results": "harness.results", "mteb_model": "harness.adapters"}
+LAZY = {
+    "Otherwise": "harness.trial",
+    "beir_model": "harness.adapters",
+    "load_results": "harness.results",
+    "mteb_model": "harness.adapters",
+}
 """Name -> the module it is taken from when it is first asked for: plug-ins import this page at start-up."""
 
 

@@ -42,6 +42,8 @@ def benchmark(
     Raises PluginError when no worker is left. A task over which worker after worker dies fails its cell.
     """
     ready = prepare(models, datasets, settings)
+    for model in ready:
+        model.unload()
     schedule = Schedule(ready, datasets, settings)
     if schedule.unfinished:
         job = Job(

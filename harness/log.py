@@ -9,6 +9,8 @@ import logging
 from typing import Any
 
 logging.raiseExceptions = False
+NOTE = "note: "
+"""A `Progress` description that begins so is a sentence to be kept in sight, not work."""
 _LOG = logging.getLogger("harness")
 _LOG.addHandler(logging.NullHandler())
 

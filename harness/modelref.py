@@ -29,11 +29,17 @@ class ModelRef:
     """What a fusion, a reranker or a transform is made of."""
     storage: Storage = "float32"
     """How a dense model's document vectors are kept."""
+    named: str = ""
+    """Its label where that is not of its own making: the one it was asked for by before it got other options."""
+    because: str = ""
+    """What those are, and why."""
 
     @property
     def label(self) -> str:
         """Row name and folder name: the model, its members and every option that was passed; for a checkpoint, its
         folder's name and six digits of its key, so that another one in a folder of the same name is another row."""
+        if self.named:
+            return self.named
         passed = dict(self.passed) | ({"storage": self.storage} if self.storage != "float32" else {})
         name, path = self.spec.name, self.spec.path_option
         if path and passed.get(path):
@@ -53,6 +59,21 @@ class ModelRef:
     def replace(self, **options: OptionValue) -> ModelRef:
         """The same model with some options changed silently (not part of its label)."""
         return replace(self, options={**self.options, **options})
+
+    def instead(self, because: str, options: Options) -> ModelRef:
+        """The same model under the same label, with options that it can be had with."""
+        return replace(self, options={**self.options, **options}, named=self.label, because=because)
+
+    @property
+    def fallbacks(self) -> dict[str, str]:
+        """Label -> why, of itself and its members where they are not as they were asked for."""
+        members = {label: why for member in self.members for label, why in member.fallbacks.items()}
+        return members | ({self.label: self.because} if self.because else {})
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether only loading tells if it can be had with these options."""
+        return bool(self.spec.trial and _call(self.plugin, self.spec.trial, self.options))
 
     def passing(self, **options: OptionValue) -> ModelRef:
         """The same model as if the user had passed those of these options that it has (one already passed stays), and

@@ -35,8 +35,10 @@ class Pace:
     note: str = ""
 
 
-def prepared(ref: ModelRef, home: Path, progress: Progress) -> Prepared | str:
+def prepared(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = True) -> Prepared | str:
     """The model ready to be loaded, or the sentence that says what it lacks; nothing is fetched.
+
+    ``tries`` is that of `Prepared`.
 
     UserError where what is here is damaged, as `harness benchmark` would say.
     """
@@ -46,7 +48,7 @@ def prepared(ref: ModelRef, home: Path, progress: Progress) -> Prepared | str:
         return f"not measured: harness fetch {ref.spec.name}"
     if ref.spec.repository and snapshot.find(ref.repository, home) is None:
         return f"not measured: harness fetch st:{ref.repository}"
-    return Prepared(ref, home, offline=True, progress=progress)
+    return Prepared(ref, home, offline=True, progress=progress, tries=tries)
 
 
 def pace(ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress) -> Pace:

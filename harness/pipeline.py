@@ -259,6 +259,7 @@ class _Work:
                     "peak_memory_bytes": _peak_memory(),
                     "search": self.settings.limits._asdict(),
                     "encoding": rates(self.model),
+                    **({"fallbacks": ref.fallbacks} if ref.fallbacks else {}),
                     **environment(),
                 },
             },

@@ -20,6 +20,7 @@ from harness.modelref import ModelRef, missing_extra
 from harness.shared import Shared
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
 from harness.transform import fit, moments, transformed
+from harness.trial import settle
 from harness.vectors import Vectors, VectorStore
 
 
@@ -41,7 +42,9 @@ class Prepared:
         offline: bool = False,
         progress: Progress = lambda *_: None,
         shared: Shared | None = None,
+        tries: bool = True,
     ) -> None:
+        """``tries``: whether a model of which only loading tells how it can be had is loaded to know (see `settle`)."""
         if lacking := ref.missing():
             raise UserError(missing_extra(ref.spec.name, lacking, ref.spec.extra))
         if ref.spec.weights is not None:
@@ -60,6 +63,8 @@ class Prepared:
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
         """What it encoded, until somebody takes them."""
+        if tries:
+            self.ref = settle(self.ref, home, lambda: self._loaded, progress)
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
             self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
         if ref.spec.kind == "transform" and (dim := int(self.chain[0].ref.figures.get("dim", 0))):  # likewise
@@ -77,6 +82,11 @@ class Prepared:
                 return self.ref.load()
             finally:
                 check.result()
+
+    def unload(self) -> None:
+        """Lets go of whatever is loaded, for a process that leaves the work to others."""
+        for each in (self, *self.members):
+            vars(each).pop("_loaded", None)
 
     @property
     def dense(self) -> DenseModel:

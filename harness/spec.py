@@ -132,6 +132,8 @@ class ModelSpec:
     fingerprint: str = ""
     """``"module:callable"`` from options to a mapping of what determines the vectors (weights, tokenizer, prompts,
     dtype, max length ...), computed without loading the model. Empty: a hash of the source file that ``load`` names."""
+    trial: str = ""
+    """``"module:callable"`` from options to whether ``load`` may raise `harness.Otherwise`; known unloaded."""
     weights: Weights | None = None
     requires: tuple[str, ...] = ()
     """Importable modules the model needs, checked without importing them."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from harness import ModelSpec, Option, UserError, hookimpl
 from harness.manifest import multiplies_bfloat16
+from harness.processor import physical_cores
 from harness.spec import Options
 from harness.weights import hashes
 from plugins import packed
@@ -44,6 +45,7 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
+        trial="plugins.checkpoint:trial",
         figures="plugins.checkpoint_folder:figures",
         training="plugins.trained:training",
         summary="any local sentence-transformers folder: -m path/to/folder",
@@ -87,6 +89,12 @@ def resolve_forward(options: Options, folder: Path) -> str:
     return chosen
 
 
+def trial(options: Options) -> bool:
+    """Whether loading may find that the folder's own forward pass is another than the packed one, which ``auto`` takes
+    for it."""
+    return options["forward"] == "auto" and resolve_forward(options, folder_of(options)) == "packed"
+
+
 def require_device(device: str) -> None:
     """UserError where torch cannot use the device."""
     import torch
@@ -96,6 +104,16 @@ def require_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         cause = str(error).partition("\n")[0]
         raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or leave it away.") from None
+
+
+def limit_threads() -> None:
+    """One thread for each core that this process may use, where torch would take more: it knows of no quota of a
+    container's. Nothing is changed where OMP_NUM_THREADS or MKL_NUM_THREADS decides."""
+    import torch
+
+    decided = os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS")
+    if not decided and (cores := physical_cores()) < torch.get_num_threads():
+        torch.set_num_threads(cores)
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
@@ -142,6 +160,7 @@ def opened(kind: Callable[..., M], folder: Path, device: str) -> M:
     from transformers.utils import logging
 
     require_device(device)
+    limit_threads()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config.
     model: Any = kind(

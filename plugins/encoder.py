@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from harness import Role, UserError
 from harness.spec import Similarity
+from harness.trial import Otherwise
 from plugins import int8
 from plugins.packed import FAMILIES, Packed
 from plugins.ranges import TEXTS
@@ -188,13 +189,17 @@ class PackedEncoder(TokenEncoder):
         import torch
 
         encoder = self.model[0].model
-        plain = Packed(encoder, torch.float32)
         ids = [self.model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
-        apart = plain.distance(self.model[0], ids)
+        try:
+            plain = Packed(encoder, torch.float32)
+            apart = plain.distance(self.model[0], ids)
+        except (AttributeError, TypeError) as error:  # a version of transformers that has other parts, or other names
+            raise Otherwise(f"the packed forward pass does not fit its parts ({error})", forward="stock") from error
         if not apart <= AGREEMENT:
-            raise UserError(
-                f"This model's own forward pass differs from the packed one by {apart:.2g}, so it is not the plain "
-                f"encoder that its config.json says; type forward=stock, as in -m 'NAME:forward=stock'."
+            raise Otherwise(
+                f"this model's own forward pass differs from the packed one by {apart:.2g}, so it is not the plain "
+                f"encoder that its config.json says",
+                forward="stock",
             )
         self._plain = plain
         self._forward = plain if self.dtype == torch.float32 else self._narrow(encoder)

@@ -27,6 +27,7 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="plugins.mteb_registry:load",
         fingerprint="plugins.mteb_registry:fingerprint",
+        trial="plugins.checkpoint:trial",
         figures="plugins.hub:figures",
         training="plugins.hub:training",
         repository="plugins.mteb_registry:repository",

@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "delivery": {"spec", "atomic", "archive", "catalog", "download", "hub", "run", "intact"},
     "named": {"spec", "catalog", "dataset", "delivery", "expression", "registry", "intact"},
     "manifest": set(),
+    "processor": set(),
     "store": {"bounded", "spec", "atomic", "measure", "sealed"},
     "transform": {"chunks", "spec", "atomic", "composite", "geometry", "vectors"},
     "adapters": {
@@ -69,8 +70,9 @@ ALLOWED: dict[str, set[str]] = {
     "snapshot": {"bounded", "spec", "atomic", "download", "hub", "weights"},
     "prepared": {
         *("spec", "atomic", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset", "transform"),
-        *("snapshot", "shared"),
+        *("snapshot", "shared", "trial"),
     },
+    "trial": {"spec", "atomic", "log", "manifest", "modelref", "sealed"},
     "lexical": {"atomic", "corpus", "parcel", "prepared", "replica"},
     "clock": set(),
     "device": {"bounded", "spec", "catalog"},

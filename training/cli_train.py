@@ -184,7 +184,7 @@ def _jobs(
     opened = join([read(path.expanduser(), home, progress) for path in data], home, progress)
     jobs = {}
     for name, ref in refs.items():
-        found = open_base(Prepared(ref, home, offline=offline, progress=progress))
+        found = open_base(Prepared(ref, home, offline=offline, progress=progress, tries=False))
         jobs[name] = Job(
             opened, found, home, root.expanduser(), dev and dev.expanduser(), reports, not resume, progress
         )

@@ -14,6 +14,7 @@ import click
 from harness.cli.main import State
 from harness.cli.quantity import Bytes
 from harness.cli.terminal import bare, printable
+from harness.log import NOTE
 from harness.spec import Progress, Storage, UserError
 
 if TYPE_CHECKING:
@@ -140,13 +141,13 @@ def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A rich bar on stderr; where stderr is no terminal, a line each time the work changes."""
+    """A rich bar on stderr; where stderr is no terminal, a line each time the work changes. Notes stay."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    last = ""
+    last, told = "", set[str]()
     with Bar(
         TextColumn("{task.description}", markup=False),
         *columns,
@@ -158,6 +159,11 @@ def progress_bar() -> Iterator[Progress]:
 
         def progress(description: str, done: int, total: int) -> None:
             nonlocal last
+            if description.startswith(NOTE):
+                if description not in told:
+                    bar.console.print(printable(description), markup=False, highlight=False, soft_wrap=True)
+                told.add(description)
+                return
             if description != last:
                 description = last = printable(description)
                 bar.reset(task, description=description, total=total or None, visible=bool(description))

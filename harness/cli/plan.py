@@ -62,7 +62,7 @@ def command(
     with progress_bar() as progress:
         work = workloads(datasets, suites, registry, state.made_home, progress=progress, **choice)
         for ref in refs:
-            ready = prepared(ref, state.home, progress)
+            ready = prepared(ref, state.home, progress, tries=target is None)
             paces.append(pace(ref, ready, state.home, target, progress))
             stored = _stored(ready, work, state.home) if target is None else {}
             conditions = Conditions(price, STORAGE[storage], memory, stored=stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
+from harness.dataset import open_dataset
+from harness.prepared import Prepared, dataset_vectors
 from harness.registry import load_registry
 from harness.spec import CountedModel, DenseModel, UserError
+from harness.trial import Otherwise
 from plugins import packed
 from plugins.packed import Packed, applies
 from tests.tiny import DIM, transformer
@@ -108,6 +112,56 @@ def saved(folder: Path, family: str) -> None:
 def loaded(folder: Path, options: str = "dtype=float32") -> DenseModel:
     model: DenseModel = load_registry().model(f"{folder}:{options}").load()
     return model
+
+
+def disguised(folder: Path, family: str) -> Path:
+    """A folder whose config.json says GELU, and whose module has ReLU all the same."""
+    saved(folder, family)
+    file = folder / "model" / "sentence_bert_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"config_kwargs": {"hidden_act": "relu"}}))
+    return folder / "model"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_of_another_pass_falls_back_to_its_own(
+    family: str, harness, toy: Path, home: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
+    folder = disguised(tmp_path, family)
+    assert applies(folder)
+    stock = load_registry().model(f"{folder}:forward=stock,dtype=float32,device=cpu")
+    words = ("benchmark", "-m", f"{folder}:dtype=float32,device=cpu", "-d", toy, "--json")
+    done = harness(*words)
+    assert done.code == 0, done.err
+    [cell] = json.loads(done.out)
+    [(label, reason)] = cell["manifest"]["run"]["fallbacks"].items()
+    assert label == cell["model"]
+    assert f"note: {label} is {reason}\n" in done.err
+    assert re.match(r"taken with forward=stock, because this model's own forward pass differs .* by 0\.\d+, so", reason)
+    assert cell["manifest"]["model"]["fingerprint"] == stock.fingerprint
+    assert [place.name for place in (home / "vectors").iterdir()] == [stock.key[:32]]
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        texts = [document.content for document in dataset.corpus.iter()]
+        found = dataset_vectors(Prepared(stock, home), dataset)["document"][0]
+        ours = found.gather(np.arange(len(texts)))
+    theirs = SentenceTransformer(str(folder), device="cpu").encode_document(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert json.loads(harness(*words).out)[0]["cell"] == "cached"
+    refused = harness("benchmark", "-m", f"{folder}:forward=packed", "-d", toy)
+    assert refused.code == 2
+    assert "This model's own forward pass differs from the packed one by" in refused.err
+    assert "type forward=stock" in refused.err
+
+
+def test_parts_of_another_name_are_a_reason_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, "bert")
+
+    def renamed(*_: Any) -> None:
+        raise AttributeError("no attribute 'query'")
+
+    monkeypatch.setattr(Packed, "_layer", renamed)
+    with pytest.raises(Otherwise, match=r"does not fit its parts \(no attribute 'query'\); type forward=stock"):
+        loaded(tmp_path / "model")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
