@@ -116,6 +116,13 @@ class Prepared:
             raise PluginError(f"{self.label}: its load() gave no model with fit(mean, covariance).")
         return self._loaded
 
+    @property
+    def bases(self) -> list[Prepared]:
+        """The dense models that it is made of, itself included; those whose vectors somebody has to compute."""
+        if self.ref.spec.kind == "dense":
+            return [self]
+        return [base for member in self.members for base in member.bases]
+
     @cached_property
     def chain(self) -> tuple[Prepared, list[Prepared]]:
         """The dense model that transforms start from, and the transforms, the first applied first."""
