@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -19,6 +20,7 @@ from harness.encode import Tally, encode_collection
 from harness.modelref import ModelRef, missing_extra
 from harness.shared import Shared
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
+from harness.tokens import TokenStore
 from harness.transform import fit, moments, transformed
 from harness.vectors import Vectors, VectorStore
 
@@ -60,6 +62,9 @@ class Prepared:
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
         """What it encoded, until somebody takes them."""
+        self.tokens: TokenStore | None = None
+        self.heirs: Sequence[tuple[Prepared, Callable[[], bool]]] = ()
+        """Models after it in a benchmark, and whether they have work left."""
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
             self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
         if ref.spec.kind == "transform" and (dim := int(self.chain[0].ref.figures.get("dim", 0))):  # likewise
@@ -163,8 +168,11 @@ class Prepared:
         store = self.store(role)
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
-            tally = self.tallies.setdefault(role, Tally())
-            shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
+            tally, tokenizer = self.tallies.setdefault(role, Tally()), None
+            if self.tokens is not None:
+                tokenizer = self.tokens.tokenizer(self.dense, role, keep=self._awaited(collection, role))
+            told = self.label, texts(), total, store, role, self.progress, tally, tokenizer
+            shards = encode_collection(self.dense, *told)
             store.write_list(collection, shards, self.similarity)
         else:
             shards, self._similarity = found
@@ -172,6 +180,29 @@ class Prepared:
         opened = Vectors.open(store, shards, normalise=self.similarity == "cosine"), cost
         self._vectors[collection, role] = opened
         return opened
+
+    def _awaited(self, collection: str, role: Role) -> bool:
+        """Whether a model that is still to come will probably make the same tokens of a collection."""
+        return any(
+            heir.ref.own_key != self.ref.own_key
+            and not heir.store(role).lists(collection)
+            and bool(mine := self.ref.tokenizer.get(role))
+            and mine == heir._tokenizer(role)
+            and works()
+            for heir, works in self.heirs
+        )
+
+    def _tokenizer(self, role: Role) -> str | None:
+        with suppress(PluginError, UserError):  # whatever is wrong with it comes up in its own turn
+            return self.ref.tokenizer.get(role)
+        return None
+
+
+def hand_on(models: Sequence[Prepared], tokens: TokenStore, works: Callable[[Prepared], bool]) -> None:
+    """Has the models of a benchmark, in their order, leave tokens to those after them that have work left."""
+    turns = [(base, partial(works, model)) for model in models for base in model.bases]
+    for number, (base, _) in enumerate(turns, 1):
+        base.tokens, base.heirs = tokens, turns[number:]
 
 
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:

@@ -44,6 +44,7 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
+        tokenizer="plugins.checkpoint_folder:tokenizer",
         figures="plugins.checkpoint_folder:figures",
         training="plugins.trained:training",
         summary="any local sentence-transformers folder: -m path/to/folder",

@@ -27,6 +27,7 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
+        tokenizer="plugins.checkpoint_folder:tokenizer",
         figures="plugins.hub:figures",
         training="plugins.hub:training",
         repository="plugins.hub:repository",

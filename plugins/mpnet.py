@@ -50,6 +50,7 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
+        tokenizer="plugins.checkpoint_folder:tokenizer",
         summary="sentence-transformers/all-mpnet-base-v2, untouched",
         options={**OPTIONS, "path": Option(None, "a local copy of the model, used instead of the fetched one")},
         similarity="cosine",

@@ -48,6 +48,7 @@ def harness_models() -> Iterable[ModelSpec]:
             kind="dense",
             load="plugins.checkpoint:load",
             fingerprint="plugins.trained:fingerprint",
+            tokenizer="plugins.checkpoint_folder:tokenizer",
             figures="plugins.checkpoint_folder:figures",
             locate="plugins.trained:locate",
             training="plugins.trained:training",

@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "vectors": {"bounded", "spec", "atomic", "replica", "shared", "sealed"},
     "chunks": set(),
     "encode": {"chunks", "spec", "vectors"},
+    "tokens": {"bounded", "spec", "atomic", "chunks"},
     "tile": set(),
     "candidates": {"tile"},
     "product": {"manifest", "tile"},
@@ -68,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "snapshot": {"bounded", "spec", "atomic", "download", "hub", "weights"},
     "prepared": {
         *("spec", "atomic", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset", "transform"),
-        *("snapshot", "shared"),
+        *("snapshot", "shared", "tokens"),
     },
     "lexical": {"spec", "atomic", "corpus", "prepared", "sealed"},
     "clock": set(),
