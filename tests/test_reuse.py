@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import corpus, retrieve, vectors, weights
+from harness import corpus, distributed, retrieve, vectors, weights
 from harness.atomic import content_key
 from harness.dataset import Dataset, open_dataset
+from harness.executor import Call, Event, Station, Task
 from harness.modelref import ModelRef
 from harness.pipeline import Cell, Settings, benchmark
 from harness.registry import load_registry
@@ -191,7 +192,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def arrays(home: Path) -> dict[str, bytes]:
     """Every file of vectors; which model's they are is part of its path."""
-    return {file.relative_to(home).as_posix(): file.read_bytes() for file in sorted(home.rglob("*.npy"))}
+    return {file.relative_to(home).as_posix(): file.read_bytes() for file in (home / "vectors").rglob("*.npy")}
 
 
 def test_models_with_one_tokenizer_tokenise_every_text_once(
@@ -244,6 +245,40 @@ def test_tokens_are_kept_only_for_models_that_lack_vectors_and_have_work(
     shutil.rmtree(tmp_path / "home" / "vectors")
     run(grid, tmp_path, alike(4), alike(1))  # whose cells are finished
     assert not kept
+
+
+class OneWorker:
+    """A crew of one, in this very process."""
+
+    size = 1
+
+    def __init__(self, call: Call) -> None:
+        self.station, self.events = Station(call), [Event("ready", 0)]
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def send(self, worker: int, task: Task) -> None:
+        self.events.append(Event("done", worker, self.station.perform(task)))
+
+    def wait(self, seconds: float) -> list[Event]:
+        told, self.events = self.events, []
+        return told
+
+
+def test_workers_keep_no_tokens_and_make_the_same_vectors(
+    grid: list[Dataset], tmp_path: Path, kept: list[Path]
+) -> None:
+    models = alike(1), alike(2)
+    settings = Settings(home=tmp_path / "crew", results=ResultStore(tmp_path / "apart"))
+    cells = [*distributed.benchmark(models, grid, settings, OneWorker)]
+    assert {cell.status for cell in cells} == {"ok"}, cells
+    assert COUNTS["tokenised document"] == 2 * (12 + 5)
+    assert not kept
+    run(grid, tmp_path, *models)
+    assert kept
+    assert arrays(tmp_path / "crew") == arrays(tmp_path / "home")
 
 
 def test_a_kill_leaves_what_the_next_run_sweeps_away(grid: list[Dataset], tmp_path: Path) -> None:
