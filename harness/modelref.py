@@ -141,6 +141,12 @@ class ModelRef:
         read = _call(self.plugin, self.spec.figures, self.options) if self.spec.figures else {}
         return {name: float(value) for name, value in (stated | dict(read)).items() if value}
 
+    @cached_property
+    def tokenizer(self) -> dict[str, str]:
+        """Role -> hash of what decides its tokens, as far as that is stated; known without loading the model."""
+        stated = _call(self.plugin, self.spec.tokenizer, self.options) if self.spec.tokenizer else {}
+        return {role: content_key(parts) for role, parts in dict(stated).items()}
+
     def missing(self) -> list[str]:
         """Modules the model needs and this environment lacks."""
         return [name for name in self.spec.requires if importlib.util.find_spec(name) is None]

@@ -20,7 +20,7 @@ from harness.log import note
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
 from harness.modelref import ModelRef
-from harness.prepared import Prepared
+from harness.prepared import Prepared, hand_on
 from harness.rates import rates
 from harness.recipe import Recipe
 from harness.retrieve import Retrieval, retrieve
@@ -28,6 +28,7 @@ from harness.run import Ranking, rank, run_writer
 from harness.shared import Shared
 from harness.spec import PluginError, Progress, UserError
 from harness.store import SCHEMA, Result, ResultStore, write_per_query
+from harness.tokens import TokenStore
 
 K = 1000
 """Depth of every run."""
@@ -73,9 +74,12 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
     """
     sweep(settings.home / "locks")
-    for model in prepare(models, datasets, settings):
-        for dataset in datasets:
-            yield from cells(model, dataset, settings)
+    ready = prepare(models, datasets, settings)
+    with TokenStore(settings.home) as tokens:
+        hand_on(ready, tokens, lambda model: any(stored(model, each, settings) is None for each in datasets))
+        for model in ready:
+            for dataset in datasets:
+                yield from cells(model, dataset, settings)
 
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared]:

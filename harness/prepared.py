@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -19,6 +20,7 @@ from harness.encode import Tally, encode_collection
 from harness.modelref import ModelRef, missing_extra
 from harness.shared import Shared
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
+from harness.tokens import TokenStore
 from harness.transform import fit, moments, transformed
 from harness.trial import settle
 from harness.vectors import Vectors, VectorStore
@@ -63,6 +65,9 @@ class Prepared:
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
         """What it encoded, until somebody takes them."""
+        self.tokens: TokenStore | None = None
+        self.heirs: Sequence[tuple[Prepared, Callable[[], bool]]] = ()
+        """Models after it in a benchmark, and whether they have work left."""
         if tries:
             self.ref = settle(self.ref, home, lambda: self._loaded, progress)
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
@@ -126,6 +131,13 @@ class Prepared:
             raise PluginError(f"{self.label}: its load() gave no model with fit(mean, covariance).")
         return self._loaded
 
+    @property
+    def bases(self) -> list[Prepared]:
+        """The dense models that it is made of, itself included; those whose vectors somebody has to compute."""
+        if self.ref.spec.kind == "dense":
+            return [self]
+        return [base for member in self.members for base in member.bases]
+
     @cached_property
     def chain(self) -> tuple[Prepared, list[Prepared]]:
         """The dense model that transforms start from, and the transforms, the first applied first."""
@@ -166,8 +178,11 @@ class Prepared:
         store = self.store(role)
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
-            tally = self.tallies.setdefault(role, Tally())
-            shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
+            tally, tokenizer = self.tallies.setdefault(role, Tally()), None
+            if self.tokens is not None:
+                tokenizer = self.tokens.tokenizer(self.dense, role, keep=self._awaited(collection, role))
+            told = self.label, texts(), total, store, role, self.progress, tally, tokenizer
+            shards = encode_collection(self.dense, *told)
             store.write_list(collection, shards, self.similarity)
         else:
             shards, self._similarity = found
@@ -175,6 +190,29 @@ class Prepared:
         opened = Vectors.open(store, shards, normalise=self.similarity == "cosine"), cost
         self._vectors[collection, role] = opened
         return opened
+
+    def _awaited(self, collection: str, role: Role) -> bool:
+        """Whether a model that is still to come will probably make the same tokens of a collection."""
+        return any(
+            heir.ref.own_key != self.ref.own_key
+            and not heir.store(role).lists(collection)
+            and bool(mine := self.ref.tokenizer.get(role))
+            and mine == heir._tokenizer(role)
+            and works()
+            for heir, works in self.heirs
+        )
+
+    def _tokenizer(self, role: Role) -> str | None:
+        with suppress(PluginError, UserError):  # whatever is wrong with it comes up in its own turn
+            return self.ref.tokenizer.get(role)
+        return None
+
+
+def hand_on(models: Sequence[Prepared], tokens: TokenStore, works: Callable[[Prepared], bool]) -> None:
+    """Has the models of a benchmark, in their order, leave tokens to those after them that have work left."""
+    turns = [(base, partial(works, model)) for model in models for base in model.bases]
+    for number, (base, _) in enumerate(turns, 1):
+        base.tokens, base.heirs = tokens, turns[number:]
 
 
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:

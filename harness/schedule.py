@@ -24,7 +24,7 @@ from harness.prepared import Prepared
 from harness.searched import Searched
 from harness.spec import Role, UserError
 from harness.stretches import Collection
-from harness.worker import Encode, Finish, Search, bases
+from harness.worker import Encode, Finish, Search
 
 PART_ROWS = 1 << 18
 """Documents of a part of a search, about; a cell of fewer is searched by the worker that finishes it."""
@@ -91,7 +91,7 @@ class Schedule:
     def _plan(self, at: int, m: int, d: int) -> _Plan:
         model, dataset = self.models[m], self.datasets[d]
         needs, cost = [], float(len(dataset.corpus))
-        for number, base in enumerate(bases(model)):
+        for number, base in enumerate(model.bases):
             cost += len(dataset.corpus) * base.ref.figures.get("flops_per_token", 1.0)
             sides: tuple[tuple[Role, str, int], ...] = (
                 ("document", dataset.corpus.sha256, len(dataset.corpus)),

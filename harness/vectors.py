@@ -149,6 +149,10 @@ class VectorStore:
         with self._replica.publishing(name):
             write_json(self.folder / f"{name}.json", seal(listed))
 
+    def lists(self, collection: str) -> bool:
+        """Whether it is recorded which shards make up a collection, be they intact or not."""
+        return self._replica.listed(f"list-{collection}") is not None
+
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
         """The shards of a collection and how they are compared; None unless every shard is there and intact."""
         listed = self._replica.listed(f"list-{collection}")

@@ -109,13 +109,6 @@ class Finish:
     fault: str = ""
 
 
-def bases(model: Prepared) -> list[Prepared]:
-    """The dense models that it is made of, itself included; those whose vectors somebody has to compute."""
-    if model.ref.spec.kind == "dense":
-        return [model]
-    return [base for member in model.members for base in bases(member)]
-
-
 def texts(dataset: Dataset, role: Role, start: int = 0, stop: int | None = None) -> Iterator[str]:
     """The texts of a collection as they are encoded, or of a stretch of it."""
     if role == "query":
@@ -167,7 +160,7 @@ class Worker:
         return dataset
 
     def _encode(self, task: Encode) -> Encoded:
-        model, dataset = bases(self._model(task.model))[task.base], self._dataset(task.dataset)
+        model, dataset = self._model(task.model).bases[task.base], self._dataset(task.dataset)
         stretch = texts(dataset, task.role, task.start, task.stop)
         store, total = model.store(task.role), task.stop - task.start
         shards = encode_collection(model.dense, model.label, stretch, total, store, task.role, model.progress)

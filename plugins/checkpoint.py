@@ -46,6 +46,7 @@ def harness_models() -> Iterable[ModelSpec]:
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
         trial="plugins.checkpoint:trial",
+        tokenizer="plugins.checkpoint_folder:tokenizer",
         figures="plugins.checkpoint_folder:figures",
         training="plugins.trained:training",
         summary="any local sentence-transformers folder: -m path/to/folder",

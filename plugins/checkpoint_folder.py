@@ -155,6 +155,28 @@ def figures(options: Options) -> dict[str, float]:
     return {name: value for name, value in stated.items() if value}
 
 
+UNSTATED = ("truncation", "padding")
+"""What tokenizer.json says of the last call before it was saved; every call states them anew."""
+
+
+def tokenizer(options: Options) -> dict[str, Any]:
+    """Role -> what decides its tokens, as far as files and options tell; {} where there is no tokenizer.json.
+
+    A checkpoint's tokenizer.json differs in bytes from its base's, not in what it does. Prompts that the folder states
+    are left out: the loaded model knows which of them counts.
+    """
+    folder = module_folders(folder_of(options))[0]
+    length = options["max_seq_length"]
+    try:
+        plain = {key: part for key, part in read_json(folder / "tokenizer.json").items() if key not in UNSTATED}
+        configs = [*sorted(folder.glob("sentence_*_config.json")), folder / "tokenizer_config.json"]
+        for config in (read_json(file) for file in configs if file.is_file()):
+            length = length or config.get("max_seq_length") or config.get("model_max_length")
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {role: [plain, length, options[f"{role}_prompt"]] for role in ("query", "document")}
+
+
 def _matrices(file: Path) -> list[tuple[int, int]]:
     """Shapes of the matrices in a safetensors file that every token is multiplied by."""
     apart = ("embed", "pooler", "bias", "lm_head")

@@ -28,6 +28,7 @@ def harness_models() -> Iterable[ModelSpec]:
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
         trial="plugins.checkpoint:trial",
+        tokenizer="plugins.checkpoint_folder:tokenizer",
         figures="plugins.hub:figures",
         training="plugins.hub:training",
         repository="plugins.hub:repository",

@@ -51,6 +51,7 @@ def harness_models() -> Iterable[ModelSpec]:
         load="plugins.checkpoint:load",
         fingerprint="plugins.checkpoint:fingerprint",
         trial="plugins.checkpoint:trial",
+        tokenizer="plugins.checkpoint_folder:tokenizer",
         summary="sentence-transformers/all-mpnet-base-v2, untouched",
         options={**OPTIONS, "path": Option(None, "a local copy of the model, used instead of the fetched one")},
         similarity="cosine",

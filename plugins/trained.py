@@ -49,6 +49,7 @@ def harness_models() -> Iterable[ModelSpec]:
             load="plugins.checkpoint:load",
             fingerprint="plugins.trained:fingerprint",
             trial="plugins.checkpoint:trial",
+            tokenizer="plugins.checkpoint_folder:tokenizer",
             figures="plugins.checkpoint_folder:figures",
             locate="plugins.trained:locate",
             training="plugins.trained:training",

@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "vectors": {"bounded", "spec", "atomic", "replica", "shared", "sealed"},
     "chunks": set(),
     "encode": {"chunks", "spec", "vectors"},
+    "tokens": {"bounded", "spec", "atomic", "chunks"},
     "tile": set(),
     "candidates": {"tile"},
     "product": {"manifest", "tile"},
@@ -70,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "snapshot": {"bounded", "spec", "atomic", "download", "hub", "weights"},
     "prepared": {
         *("spec", "atomic", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset", "transform"),
-        *("snapshot", "shared", "trial"),
+        *("snapshot", "shared", "tokens", "trial"),
     },
     "trial": {"spec", "atomic", "log", "manifest", "modelref", "sealed"},
     "lexical": {"atomic", "corpus", "parcel", "prepared", "replica"},
