@@ -57,13 +57,20 @@ def repeats(config: Mapping[str, Any]) -> bool:
 class Product:
     """x W' + b, and GELU of it if asked for; weights in one dtype, for oneDNN laid out once and not at each call."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False, lay_out: bool = True
+    ) -> None:
         import torch
 
         self._weight, self._bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
-        self._laid_out = dtype == torch.bfloat16 and _lays_out(weight.device.type)
+        self._laid_out = lay_out and dtype == torch.bfloat16 and _lays_out(weight.device.type)
         if self._laid_out:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, LAID_OUT_FOR)
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Weight [out, in] and bias, as long as they are not laid out."""
+        return self._weight, self._bias
 
     def __call__(self, given: Tensor) -> Tensor:
         """[n, in] -> [n, out], both of the dtype."""
@@ -105,6 +112,9 @@ class _Layer:
 class Packed:
     """Last hidden states of an encoder of transformers, which shares its weights but those fused here."""
 
+    _lay_out = True
+    """Whether weights may be laid out for oneDNN."""
+
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         """``model`` is a `FAMILIES` member in eval mode; ``dtype`` is that of the matrix products."""
         self._embeddings, self.dtype = model.embeddings, dtype
@@ -126,10 +136,11 @@ class Packed:
 
         weight, bias = (torch.cat([getattr(one, part).detach() for one in three]) for part in ("weight", "bias"))
         mixed, wide, narrow = (
-            Product(part.weight, part.bias, self.dtype, gelu=part is layer.intermediate.dense)
+            Product(part.weight, part.bias, self.dtype, gelu=part is layer.intermediate.dense, lay_out=self._lay_out)
             for part in (mixed, layer.intermediate.dense, layer.output.dense)
         )
-        return _Layer(Product(weight, bias, self.dtype), mixed, norm, wide, narrow, layer.output.LayerNorm)
+        fused = Product(weight, bias, self.dtype, lay_out=self._lay_out)
+        return _Layer(fused, mixed, norm, wide, narrow, layer.output.LayerNorm)
 
     def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
         """float32 [all tokens, hidden], texts in the order given; texts of equal length should stand together.
