@@ -4,7 +4,7 @@ vectors come back.
 Two stations take turns, each with a page-locked array here and its copy there. Token ids, positions and masks travel
 in one piece on a stream of their own; vectors return on the computing one into page-locked memory, and an event tells
 when they are there. A station is waited for only when its turn comes again, with the other one's batch under way. On a
-processor, where torch's streams and events do nothing, the same lines run one after another.
+processor, where torch's streams and events do nothing, the same lines run one after another. No GPU has run them yet.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class Station:
         size, device = Sheet.size(forward.rows), forward.device
         self._forward, self._side, self._api = forward, side, torch.get_device_module(device)
         self._here = torch.zeros(size, dtype=torch.int32, pin_memory=device.type == "cuda")
-        self._there = torch.zeros(size, dtype=torch.int32, device=device)
+        self._there = torch.empty(size, dtype=torch.int32, device=device)
         self._copied, self._done = self._api.Event(), self._api.Event()
+        self._done.record(self._api.current_stream(device))  # the memory may have had another use on that stream
         self._result: Tensor | None = None
 
     def start(self, tokens: Sequence[Sequence[int]], vectors: Callable[[Tensor, Tensor, list[Tensor]], Tensor]) -> None:
