@@ -1,8 +1,13 @@
-"""Encoding SciFact's documents with MPNet: the harness against sentence-transformers and its faster backends."""
+"""Encoding SciFact's documents with MPNet: the harness against sentence-transformers and its faster backends.
+
+Where there is a GPU, also texts that reach the limit of 384 tokens, on it, in bfloat16. No such page has been made yet.
+"""
 
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,16 +18,27 @@ from numpy.typing import NDArray
 
 from benchmarks.contest import Answer, Contest, Contestant, Plan, Quality, figure, unit
 from benchmarks.texts import Texts, scifact, weights
+from harness.processes import visible_gpus
 
 MODEL = "mpnet"
 PEER = "sentence-transformers, float32"
 STACK = ("torch", "transformers", "sentence-transformers")
 WARM = 4
 """Texts of the round that does not count."""
+GPU_PEER = "sentence-transformers, bfloat16, GPU"
+GPU_WARM = 512
+"""As many on a GPU, where kernels are compiled and buffers got ready."""
+LONG = 3000
+"""Characters from which on a text has 384 tokens."""
 
 
 def contests(plan: Plan) -> list[Contest]:
-    """One: the documents drawn, or all of them."""
+    """The documents drawn, or all of them; and on a GPU, where there is one, texts that reach the limit."""
+    first = _documents(plan)
+    return [first, _on_gpu(plan)] if visible_gpus() else [first]
+
+
+def _documents(plan: Plan) -> Contest:
     texts, notes = scifact(plan)
     whole = plan.size == "whole" and plan.sample is None
     drawn = texts.sample(len(texts.documents) if whole else plan.sample or plan.pick(6, 96, 0))
@@ -32,21 +48,67 @@ def contests(plan: Plan) -> list[Contest]:
     tokens = _tokens(weights(MODEL), drawn)
     title = f"{texts.name} with {MODEL}: {len(drawn):,} documents of {tokens / len(drawn):.0f} tokens on average"
     drawn_how = "all of them" if whole else "drawn with seed 0; `--whole` takes all"
-    return [
-        Contest(
-            title=f"Encoding {title}",
-            contestants=_contestants(plan, file),
-            quality=partial(_quality, texts if whole else None),
-            rate=("documents", len(drawn)),
-            notes=[
-                *notes,
-                f"{tokens:,} tokens after truncation; the documents are {drawn_how}; the round that does not count "
-                f"encodes {WARM} of them",
-                f"cosines are with {PEER}, over every document encoded; batches of the other peers are the quickest of "
-                f"1, 8 and 32 texts, found in the round that does not count",
-            ],
-        )
-    ]
+    absent = [] if visible_gpus() else ["there is no GPU here, so encoding on one was not measured"]
+    return Contest(
+        title=f"Encoding {title}",
+        contestants=_contestants(plan, file),
+        quality=partial(_quality, texts if whole else None),
+        rate=("documents", len(drawn)),
+        notes=[
+            *notes,
+            *absent,
+            f"{tokens:,} tokens after truncation; the documents are {drawn_how}; the round that does not count "
+            f"encodes {WARM} of them",
+            f"cosines are with {PEER}, over every document encoded; batches of the other peers are the quickest of "
+            f"1, 8 and 32 texts, found in the round that does not count",
+        ],
+    )
+
+
+def _on_gpu(plan: Plan) -> Contest:
+    """Documents joined until they reach the limit, as many as keep a GPU busy for seconds."""
+    texts, notes = scifact(plan)
+    drawn = joined([document.content for document in texts.documents], plan.pick(256, 16_384, 131_072))
+    file = plan.work / "encode-gpu.json"
+    file.write_text(json.dumps({"texts": drawn, "queries": []}))
+    tokens = _tokens(weights(MODEL), drawn)
+    given = {"texts": str(file), "weights": str(weights(MODEL)), "threads": plan.threads, "exported": ""}
+    peer = {**given, "device": "cuda", "dtype": "bfloat16", "batch": 0}
+    model = f"{MODEL}:device=cuda,dtype=bfloat16,forward="
+    return Contest(
+        title=f"Encoding on a GPU: {len(drawn):,} texts of {tokens / len(drawn):.0f} tokens with {MODEL}, bfloat16",
+        contestants=[
+            *(
+                Contestant(
+                    f"harness, forward={forward}",
+                    "benchmarks.encode:Encoder",
+                    {"texts": str(file), "model": model + forward, "warm": GPU_WARM},
+                )
+                for forward in ("packed", "stock")
+            ),
+            Contestant(GPU_PEER, "benchmarks.peers.encoders:Encoder", peer, packages=STACK),
+        ],
+        quality=_gpu_quality,
+        rate=("texts", len(drawn)),
+        notes=[
+            *notes,
+            f"{tokens:,} tokens after truncation, of {texts.name}'s documents joined to {LONG:,} characters at least",
+            f"the share is of bfloat16's speed in torch's product of two large matrices on the same GPU, for the "
+            f"operations of the forward pass, in the first round; cosines are with {GPU_PEER}, whose batch is the "
+            f"quickest of five, found in the round that does not count",
+        ],
+    )
+
+
+def joined(documents: list[str], count: int) -> list[str]:
+    """So many texts of `LONG` characters and more, each of documents drawn with seed 0."""
+    chance, found = random.Random(0), list[str]()
+    while len(found) < count:
+        text = ""
+        while len(text) < LONG:
+            text += chance.choice(documents) + " "
+        found.append(text)
+    return found
 
 
 def _contestants(plan: Plan, file: Path) -> list[Contestant]:
@@ -72,14 +134,15 @@ def _contestants(plan: Plan, file: Path) -> list[Contestant]:
 class Encoder:
     """The harness's, by way of its registry."""
 
-    def __init__(self, texts: str, model: str) -> None:
+    def __init__(self, texts: str, model: str, warm: int = WARM) -> None:
         from harness.cli.main import State
         from harness.prepared import Prepared
         from harness.registry import load_registry
 
         given = json.loads(Path(texts).read_text())
-        self.texts, self.queries = given["texts"], given["queries"]
-        self.prepared = Prepared(load_registry().model(model), State().made_home, offline=True)
+        self.texts, self.queries, self._warm = given["texts"], given["queries"], warm
+        self.home = State().made_home
+        self.prepared = Prepared(load_registry().model(model), self.home, offline=True)
         assert self.prepared.dense.dim
 
     def _encode(self, texts: list[str], role: Any) -> NDArray[np.float32]:
@@ -89,15 +152,23 @@ class Encoder:
 
     def warm(self) -> None:
         """A few texts."""
-        self._encode(self.texts[:WARM], "document")
+        self._encode(self.texts[: self._warm], "document")
 
     def work(self) -> None:
         """Every text."""
+        start = time.perf_counter()
         self.vectors = self._encode(self.texts, "document")
+        self.seconds = time.perf_counter() - start
 
     def answer(self) -> dict[str, Any]:
-        """The vectors, and those of the queries where some are to be encoded."""
-        found = {"vectors": self.vectors}
+        """The vectors, and those of the queries where some are to be encoded; on a GPU, what it did and could do."""
+        found: dict[str, Any] = {"vectors": self.vectors, "seconds": self.seconds}
+        model: Any = self.prepared.dense
+        if model.products[1] != "cpu":
+            from harness.throughput import products
+
+            lengths = [len(text) for text in model.tokenize(self.texts, role="document")]
+            found |= {"flops": model.flops(lengths), "most": products(*model.products, self.home)}
         return {**found, "queries": self._encode(self.queries, "query")} if self.queries else found
 
 
@@ -115,6 +186,23 @@ def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:
         ndcg = {name: texts.ndcg(_nearest(answer)) for name, answer in answers.items()}
         for name, value in ndcg.items():
             found[name] |= {"nDCG@10": f"{value:.5f}", "difference": figure(value - ndcg[PEER], 5)}
+    return found
+
+
+def _gpu_quality(answers: Mapping[str, Answer]) -> Quality:
+    """Cosines with the peer's vectors, and the share that the operations done are of those that matrix products do."""
+    ours = next((answer for answer in answers.values() if "most" in answer), None)
+    if GPU_PEER not in answers or ours is None:
+        return {}
+    reference, whole = unit(answers[GPU_PEER]["vectors"]), float(ours["flops"] / ours["most"])
+    found: dict[str, dict[str, str]] = {}
+    for name, answer in answers.items():
+        cosines = np.einsum("ij,ij->i", unit(answer["vectors"]), reference)
+        found[name] = {
+            "batches": f"{int(answer['batch'])} texts" if "batch" in answer else "by tokens",
+            "least cosine": f"{cosines.min():.5f}",
+            "share of the products' speed": f"{whole / float(answer['seconds']):.1%}",
+        }
     return found
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from harness import Role, UserError
 from harness.atomic import content_key
+from harness.encode import batches
 from harness.spec import Similarity
 from harness.trial import Otherwise
 from plugins import int8
 from plugins.checkpoint_folder import UNSTATED
+from plugins.conveyor import Conveyor, conveyor
 from plugins.packed import FAMILIES, Packed
 from plugins.ranges import TEXTS
 from plugins.sinks import border
@@ -35,6 +37,8 @@ IMPLEMENTATIONS = {
 _SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
 AGREEMENT = 1e-4
 """How far hidden states of the two forward passes may be apart in float32; 2e-6 is usual."""
+FLEXED_ON = ("cuda",)
+"""Devices on which the packed pass is `plugins.flexed`."""
 _PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
 
 
@@ -191,9 +195,14 @@ class TokenEncoder(Encoder):
             return self._pooled({**features, "token_embeddings": features["token_embeddings"].float()})
 
     def _pooled(self, features: dict[str, Any]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = self._vectors(features).cpu().numpy()
+        return vectors
+
+    def _vectors(self, features: dict[str, Any]) -> Tensor:
+        """Of the modules after the first, still on the device."""
         for module in list(self.model)[1:]:
             features = module(features)
-        vectors: NDArray[np.float32] = features["sentence_embedding"].float().cpu().numpy()
+        vectors: Tensor = features["sentence_embedding"].float()
         return vectors
 
 
@@ -202,7 +211,10 @@ class PackedEncoder(TokenEncoder):
 
     @property
     def token_budget(self) -> int:
-        """Tokens per batch: products of more rows are faster, until they leave a CPU's cache."""
+        """Tokens per batch: products of more rows are faster, until they leave a CPU's cache. A GPU's conveyor makes
+        batches of its own, and is given many at a time."""
+        if self._conveyor is not None:
+            return 1 << 20
         return 2048 if self.model.device.type == "cpu" else 32_768
 
     def _prepare(self) -> None:
@@ -221,9 +233,14 @@ class PackedEncoder(TokenEncoder):
                 f"encoder that its config.json says",
                 forward="stock",
             )
-        self._plain = plain
-        self._forward = plain if self.dtype == torch.float32 else self._narrow(encoder)
+        self._plain = self._forward = plain
         self._border = border(plain, ids)
+        self._conveyor: Conveyor | None = None
+        if self.model.device.type in FLEXED_ON:
+            undecided = self._border if self.dtype != torch.float32 else None
+            self._conveyor = conveyor(encoder, self.dtype, plain, ids, self._vectors, undecided)
+        elif self.dtype != torch.float32:
+            self._forward = self._narrow(encoder)
 
     def _narrow(self, encoder: Any) -> Packed:
         import torch
@@ -235,6 +252,15 @@ class PackedEncoder(TokenEncoder):
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
         """float32 [n, dim] from one batch, texts of equal length side by side."""
+        if self._conveyor is None:
+            return self._from_states(tokens)
+        vectors, again = self._conveyor(tokens)
+        for part in batches([len(tokens[row]) for row in again], self._conveyor.rows, 1 << 30):
+            rows = [again[at] for at in part]
+            vectors[rows] = self._from_states([tokens[row] for row in rows])
+        return vectors
+
+    def _from_states(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 

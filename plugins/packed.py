@@ -57,12 +57,14 @@ def repeats(config: Mapping[str, Any]) -> bool:
 class Product:
     """x W' + b, and GELU of it if asked for; weights in one dtype, for oneDNN laid out once and not at each call."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False, lay_out: bool = True
+    ) -> None:
         import torch
 
         self.weight, self.bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
         self._dtype = dtype
-        self._laid_out = dtype == torch.bfloat16 and _lays_out(weight.device.type)
+        self._laid_out = lay_out and dtype == torch.bfloat16 and _lays_out(weight.device.type)
         if self._laid_out:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, LAID_OUT_FOR)
 
@@ -117,6 +119,9 @@ class _Layer:
 class Packed:
     """Last hidden states of an encoder of transformers, which shares its weights but those fused here."""
 
+    _lay_out = True
+    """Whether weights may be laid out for oneDNN."""
+
     def __init__(
         self, model: Any, dtype: torch.dtype, feeds: Sequence[Callable[[Tensor], Tensor]] | None = None
     ) -> None:
@@ -143,13 +148,16 @@ class Packed:
         import torch
 
         weight, bias = (torch.cat([getattr(one, part).detach() for one in three]) for part in ("weight", "bias"))
-        products = Product(weight, bias, self.dtype), Product(mixed.weight, mixed.bias, self.dtype)
-        return _Layer(*products, norm, layer.output.LayerNorm)
+        return _Layer(
+            self._product(weight, bias), self._product(mixed.weight, mixed.bias), norm, layer.output.LayerNorm
+        )
 
     def _feed(self, layer: Any) -> FeedForward:
         wide, narrow = layer.intermediate.dense, layer.output.dense
-        widened = Product(wide.weight, wide.bias, self.dtype, gelu=True)
-        return FeedForward(widened, Product(narrow.weight, narrow.bias, self.dtype))
+        return FeedForward(self._product(wide.weight, wide.bias, gelu=True), self._product(narrow.weight, narrow.bias))
+
+    def _product(self, weight: Tensor, bias: Tensor, *, gelu: bool = False) -> Product:
+        return Product(weight, bias, self.dtype, gelu=gelu, lay_out=self._lay_out)
 
     def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
         """float32 [all tokens, hidden], texts in the order given; texts of equal length should stand together.

@@ -33,12 +33,16 @@ class Border:
     usual: float
     """Median spread of a token's state in that layer."""
 
+    def between(self, spreads: Sequence[Tensor]) -> Tensor:
+        """bool [tokens], whether each is on the border; nothing is waited for."""
+        ratio = spreads[self.layer] / self.usual
+        return (ratio > BETWEEN[0]) & (ratio < BETWEEN[1])
+
     def undecided(self, spreads: Sequence[Tensor], lengths: Sequence[int]) -> list[bool]:
         """Whether each text has a token on the border; ``spreads`` as `Packed` gives them, texts end to end."""
         import torch
 
-        ratio = spreads[self.layer] / self.usual
-        between = (ratio > BETWEEN[0]) & (ratio < BETWEEN[1])
+        between = self.between(spreads)
         return [bool(text.any()) for text in torch.split(between, list(lengths))] if between.any() else []
 
 

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-BATCHES = (1, 8, 32)
+BATCHES = {"cpu": (1, 8, 32), "cuda": (32, 64, 128, 256, 512)}
 """Tried in the round that does not count, on `TRIED` texts; the quickest is taken."""
-TRIED = 16
+TRIED = {"cpu": 16, "cuda": 1024}
 WARM = 4
 """Texts of that round where nothing is to be tried."""
 
@@ -19,14 +19,22 @@ class Encoder:
     """``batch`` of 0 asks for the quickest of `BATCHES`; ``exported`` is where converted models are kept."""
 
     def __init__(
-        self, texts: str, weights: str, threads: int, exported: str, dtype: str = "", backend: str = "", batch: int = 32
+        self,
+        texts: str,
+        weights: str,
+        threads: int,
+        exported: str,
+        dtype: str = "",
+        backend: str = "",
+        batch: int = 32,
+        device: str = "cpu",
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
         given = json.loads(Path(texts).read_text())
         self.texts, self.queries = given["texts"], given["queries"]
-        self.note = ""
+        self.note, self.device = "", device
         self.model = self._opened(weights, dtype, backend, threads, Path(exported))
         self.batch = batch
 
@@ -34,7 +42,7 @@ class Encoder:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        settings: dict[str, Any] = {"device": "cpu", "local_files_only": True}
+        settings: dict[str, Any] = {"device": self.device, "local_files_only": True}
         if not backend:
             return SentenceTransformer(weights, model_kwargs={"dtype": getattr(torch, dtype or "float32")}, **settings)
         kept = exported / f"{backend}-{_digest(Path(weights))}"
@@ -55,10 +63,12 @@ class Encoder:
         return model
 
     def _quickest(self) -> int:
-        step = max(1, len(self.texts) // TRIED)
-        some = self.texts[::step][:TRIED]
+        tried = TRIED[self.device]
+        step = max(1, len(self.texts) // tried)
+        some = self.texts[::step][:tried]
         taken = {}
-        for batch in BATCHES:
+        for batch in BATCHES[self.device]:
+            self._encode(some[:batch], batch)  # a GPU's memory and kernels are got ready by the first batch of a size
             start = time.perf_counter()
             self._encode(some, batch)
             taken[batch] = time.perf_counter() - start
@@ -74,11 +84,13 @@ class Encoder:
 
     def work(self) -> None:
         """Every text."""
+        start = time.perf_counter()
         self.vectors = self._encode(self.texts, self.batch)
+        self.seconds = time.perf_counter() - start
 
     def answer(self) -> dict[str, Any]:
         """The vectors, and those of the queries where some are to be encoded."""
-        found = {"vectors": self.vectors, "batch": self.batch}
+        found = {"vectors": self.vectors, "batch": self.batch, "seconds": self.seconds}
         return {**found, "queries": self._encode(self.queries, self.batch)} if self.queries else found
 
 

@@ -76,6 +76,38 @@ def test_encoding_quality_is_the_cosine_to_the_peer() -> None:
     assert found["ours"] == {"batches": "by tokens", "least cosine": "-1.00000", "mean cosine": "0.600000"}
 
 
+def test_the_share_on_a_gpu_is_of_the_products_speed() -> None:
+    vectors = np.eye(3)
+    ours = {"vectors": vectors, "seconds": np.array(2.0), "flops": np.array(6e12), "most": np.array(1e13)}
+    peer = {"vectors": vectors, "seconds": np.array(6.0), "batch": np.array(64)}
+    found = encode._gpu_quality({"ours": ours, encode.GPU_PEER: peer})
+    assert [found[name]["share of the products' speed"] for name in ("ours", encode.GPU_PEER)] == ["30.0%", "10.0%"]
+    assert found[encode.GPU_PEER]["batches"] == "64 texts"
+    assert encode._gpu_quality({encode.GPU_PEER: peer}) == {}
+
+
+def test_without_a_gpu_the_page_says_so(monkeypatch: pytest.MonkeyPatch, plan: Plan, texts: Texts) -> None:
+    monkeypatch.setattr(encode, "scifact", lambda plan: (texts, []))
+    monkeypatch.setattr(encode, "weights", lambda model: Path("none"))
+    monkeypatch.setattr(encode, "_tokens", lambda folder, drawn: 384 * len(drawn))
+    for gpus, lines in ([], 1), (["0"], 0):
+        monkeypatch.setattr(encode, "visible_gpus", lambda gpus=gpus: gpus)
+        first, *others = encode.contests(plan)
+        assert sum("no GPU" in note for note in first.notes) == lines
+        assert len(others) == 1 - lines
+    (contest,) = others
+    assert contest.title == "Encoding on a GPU: 256 texts of 384 tokens with mpnet, bfloat16"
+    assert str(contest.contestants[0].settings["model"]).endswith("forward=packed")
+    assert contest.contestants[-1].settings["batch"] == 0
+
+
+def test_texts_joined_for_a_gpu_reach_the_limit() -> None:
+    found = encode.joined([f"document {n} " * 40 for n in range(7)], 20)
+    assert len(found) == 20
+    assert min(map(len, found)) >= encode.LONG
+    assert len(set(found)) == 20
+
+
 @pytest.fixture
 def texts() -> Texts:
     documents = [Document(f"d{n}", "", f"word{n} common") for n in range(40)]

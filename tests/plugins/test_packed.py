@@ -103,8 +103,8 @@ def test_what_breaks_it_is_noticed(family: str, what: str, monkeypatch: pytest.M
             loaded(tmp_path / "model")
 
 
-def saved(folder: Path, family: str) -> None:
-    SentenceTransformer(modules=[transformer(folder / "base", family), Pooling(DIM, "mean")]).save(
+def saved(folder: Path, family: str, pooling: str = "mean") -> None:
+    SentenceTransformer(modules=[transformer(folder / "base", family), Pooling(DIM, pooling)]).save(
         str(folder / "model")
     )
 
