@@ -54,13 +54,16 @@ def cores() -> int:
 @click.option("--rounds", default=ROUNDS, show_default=True, type=click.IntRange(1), help="Rounds that count.")
 @click.option("--whole", "size", flag_value="whole", help="All of every collection: hours.")
 @click.option("--small", "size", flag_value="small", help="As little as shows that everything runs.")
+@click.option("--only", multiple=True, help="Of the peers, those with this in their names.")
 @click.option("--sample", type=click.IntRange(2), help="Documents of SciFact to encode (encode, mteb).")
 @click.option("--threads", default=cores(), show_default=True, type=click.IntRange(1), help="Of every contestant.")
 @click.option("--data", default=Plan(Path()).data, type=click.Path(path_type=Path), help="Folders in BEIR format.")
 @click.option("--peers", default=Plan(Path()).peers, type=click.Path(path_type=Path), help="The peers' environments.")
 @click.option("--work", type=click.Path(path_type=Path), help="For made-up data (5 GB) and exported models.")
 @click.option("--output", default=ROOT / "benchmarks" / "results", type=click.Path(path_type=Path), help="For tables.")
-def main(names: tuple[str, ...], rounds: int, work: Path | None, output: Path, **given: object) -> None:
+def main(
+    names: tuple[str, ...], rounds: int, only: tuple[str, ...], work: Path | None, output: Path, **given: object
+) -> None:
     """Measure the NAMEd contests (all by default) and write one table each."""
     if unknown := [name for name in names if name not in CONTESTS]:
         raise click.UsageError(f"There is no contest {unknown[0]!r}; the contests are {', '.join(CONTESTS)}.")
@@ -71,13 +74,13 @@ def main(names: tuple[str, ...], rounds: int, work: Path | None, output: Path, *
     try:
         for name in names or CONTESTS:
             page = output / f"{name}.md"
-            run(name, plan, rounds, page)
+            run(name, plan, rounds, page, only)
             click.echo(page.read_text())
     finally:
         shutil.rmtree(plan.work / "made-up", ignore_errors=True)
 
 
-def run(name: str, plan: Plan, rounds: int, page: Path) -> None:
+def run(name: str, plan: Plan, rounds: int, page: Path, only: tuple[str, ...] = ()) -> None:
     """Writes the page anew after every round, so that a run cut short leaves what it has."""
     head, sections = heading(f"{CONTESTS[name].capitalize()}", plan, rounds), list[str]()
 
@@ -85,6 +88,7 @@ def run(name: str, plan: Plan, rounds: int, page: Path) -> None:
         click.echo(f"{name}: {text}", err=True)
 
     for contest in importlib.import_module(f"benchmarks.{name}").contests(plan):
+        contest = contest.among(only)
         sections.append("")
         with tempfile.TemporaryDirectory(dir=plan.work, prefix=f"{name}-") as folder:
             for standings in compete(contest, plan, rounds, news, Path(folder)):

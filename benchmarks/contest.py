@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +75,11 @@ class Contest:
     """What is counted per second, and how many of it a round holds."""
     notes: Sequence[str] = ()
     """Sentences below the table."""
+
+    def among(self, names: Sequence[str]) -> Contest:
+        """The same with ours, and of the others those that have one of these in their names; with all if none."""
+        chosen = [each for each in self.contestants[1:] if not names or any(name in each.name for name in names)]
+        return replace(self, contestants=[self.contestants[0], *chosen])
 
 
 def figure(value: float, digits: int = 4) -> str:

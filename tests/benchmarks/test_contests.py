@@ -205,6 +205,12 @@ def test_the_command_writes_a_page_and_prints_it(run: Callable[..., Any], tmp_pa
     assert not (tmp_path / "work" / "made-up").exists()
 
 
+def test_of_the_peers_those_that_are_named_take_part(plan: Plan) -> None:
+    (contest,) = measures.contests(plan)
+    assert [one.name for one in contest.among(["pytrec", "ranx"]).contestants] == ["harness", "pytrec_eval", "ranx"]
+    assert contest.among([]).contestants == contest.contestants
+
+
 def test_an_unknown_contest_is_the_users_mistake(run: Callable[..., Any]) -> None:
     done = run("serach")
     assert done.exit_code == 2
