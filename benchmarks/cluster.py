@@ -129,14 +129,16 @@ class Suite:
                 return
             parts = -(-cell.documents // PART_ROWS) if cell.documents > PART_ROWS else 0
             self.open[at] = parts
-            self.released += [Piece(cell.label, cell.search / parts, at, "search", n) for n in range(parts)]
+            self.released += [
+                Piece(cell.label, (cell.search + cell.geometry) / parts, at, "search", n) for n in range(parts)
+            ]
         else:
             self.open[at] -= 1
         if not self.open[at]:
             parts = -(-cell.documents // PART_ROWS)
-            whole = 0.0 if parts > 1 else cell.search
+            own = 0.0 if parts > 1 else cell.search + cell.geometry
             merging = self.costs.merge * parts * cell.queries if parts > 1 else 0.0
-            seconds = whole + merging + cell.geometry + self.costs.query * cell.queries
+            seconds = own + merging + self.costs.query * cell.queries
             self.released.append(Piece(cell.label, seconds, at, "finish"))
 
 

@@ -41,10 +41,10 @@ class Ours:
     """The harness's, as a benchmark's geometry takes them."""
 
     def __init__(self, documents: str) -> None:
-        import harness.geometry
+        import harness.moments
 
         self.vectors = np.load(documents, allow_pickle=False)
-        self.moments = harness.geometry.Moments
+        self.moments = harness.moments.Moments
 
     def work(self) -> None:
         """One pass."""

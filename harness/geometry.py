@@ -1,6 +1,6 @@
 """Geometry of a set of vectors, from one streaming pass: how evenly it fills its space.
 
-`Moments` is the state (mean and scatter in float64, merged as in Chan, Golub and LeVeque 1979), `panel` the figures.
+`Moments` is the state, `panel` the figures.
 Notation in `DEFINITIONS`: n vectors of d dimensions; l the d eigenvalues of their covariance S (mean removed, divided
 by n - 1), p = l / sum(l); u the vectors scaled to length 1. Vectors are taken as given unless a definition says
 otherwise. A figure that is undefined (0/0) is None, never NaN.
@@ -15,18 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec import UserError
+from harness.moments import Floats, Moments, collect
 
 if TYPE_CHECKING:
     from harness.vectors import Vectors
 
 Figures = dict[str, Any]
-Floats = NDArray[np.float64]
-
-SAMPLE = 2000
-"""Rows kept for the figures that need pairs of vectors."""
-BLOCK = 4096
-"""Rows turned to float64 at a time."""
 
 DEFINITIONS = {
     "isotropy": "1 - std(l)/mean(l), population std; from 1 - sqrt(d - 1) to 1 (all equal); depends on n and d",
@@ -50,91 +44,6 @@ DEFINITIONS = {
     "eigenvalues": "l, descending, six significant digits",
 }
 """Figure -> its definition and source."""
-
-
-class Moments:
-    """Mergeable state over n vectors of ``dim`` dimensions, all float64."""
-
-    def __init__(self, dim: int):
-        self.n = 0
-        self.mean: Floats = np.zeros(dim)
-        self.scatter: Floats = np.zeros((dim, dim))
-        """sum over vectors of (x - mean)(x - mean)^T"""
-        self.unit_sum: Floats = np.zeros(dim)
-        self.zeros = 0
-        """vectors of length 0, which have no direction"""
-        self.norm_mean = 0.0
-        self.norm_scatter = 0.0
-        self._memory: Floats = np.empty((0, dim))
-        """For the rows at hand; fresh memory costs as much as looking at them."""
-
-    def update(self, block: NDArray[np.float32]) -> None:
-        """Adds the rows of ``block`` [m, dim]; UserError when one holds NaN or infinity."""
-        if len(self._memory) < min(BLOCK, len(block)):
-            self._memory = np.empty((min(BLOCK, len(block)), len(self.mean)))
-        for start in range(0, len(block), BLOCK):
-            piece = block[start : start + BLOCK]
-            self._absorb(_of_block(piece, self._memory[: len(piece)]))
-
-    def merge(self, other: Moments) -> Moments:
-        """The state over both sets of vectors; neither operand changes."""
-        merged = Moments(len(self.mean))
-        merged._absorb(self)
-        merged._absorb(other)
-        return merged
-
-    def _absorb(self, other: Moments) -> None:
-        if not other.n:
-            return
-        n = self.n + other.n
-        weight, share = self.n * other.n / n, other.n / n
-        shift, norm_shift = other.mean - self.mean, other.norm_mean - self.norm_mean
-        self.scatter += other.scatter
-        self.scatter += weight * np.outer(shift, shift)
-        self.mean = self.mean + shift * share
-        self.norm_scatter += other.norm_scatter + weight * norm_shift**2
-        self.norm_mean += norm_shift * share
-        self.unit_sum = self.unit_sum + other.unit_sum
-        self.zeros += other.zeros
-        self.n = n
-
-
-def _of_block(block: NDArray[np.float32], rows: Floats) -> Moments:
-    """State over the m rows of ``block``, worked out in ``rows`` [m, dim].
-
-    The first row is subtracted first, which leaves equal rows exactly 0.
-    """
-    rows[:] = block
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    if not np.isfinite(norms).all():
-        raise UserError("The vectors hold NaN or infinity, so they have no geometry; mend the model that made them.")
-    state = Moments(rows.shape[1])
-    state.n = len(rows)
-    state.unit_sum = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0) @ rows
-    state.zeros = int((norms == 0).sum())
-    state.norm_mean = float(norms.mean())
-    state.norm_scatter = float(((norms - state.norm_mean) ** 2).sum())
-    first = rows[0].copy()
-    rows -= first
-    offset = np.ones(len(rows)) @ rows / len(rows)
-    rows -= offset
-    state.mean = first + offset
-    state.scatter = rows.T @ rows
-    return state
-
-
-def collect(blocks: Iterable[NDArray[np.float32]], n: int) -> tuple[Moments, NDArray[np.float32]]:
-    """Moments of n vectors that come in blocks [m, d], and `SAMPLE` evenly spaced rows. ValueError if not n come."""
-    wanted = np.arange(min(SAMPLE, n)) * n // min(SAMPLE, max(n, 1))
-    moments: Moments | None = None
-    kept: list[NDArray[np.float32]] = []
-    for block in blocks:
-        moments = moments or Moments(block.shape[1])
-        kept.append(block[wanted[(wanted >= moments.n) & (wanted < moments.n + len(block))] - moments.n])
-        moments.update(block)
-    if moments is None or moments.n != n:
-        raise ValueError(f"{moments.n if moments else 0} vectors arrived, {n} were announced")
-    return moments, np.concatenate(kept)
 
 
 def measure_geometry(blocks: Iterable[NDArray[np.float32]], n: int) -> Figures:

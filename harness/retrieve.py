@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from harness.clock import Clock
 from harness.dataset import Dataset
-from harness.geometry import Figures, collect, panel
+from harness.geometry import Figures, panel
 from harness.index import Limits, search
 from harness.lexical import lexical_index
+from harness.moments import aligned, collect
 from harness.prepared import Prepared, dataset_vectors
 from harness.rerank import rerank
 from harness.run import rank
@@ -100,23 +101,25 @@ def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: 
     clock.add("encode_documents", document_cost.seconds)
     clock.add("encode_queries", query_cost.seconds)
     found = Retrieval(counts={"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens})
+    searched = Searched(model, dataset, depth)
     with clock.timed("geometry"):
         model.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
-        mean, figures = _of_documents(documents, limits.rows(documents.dim))
+        if (known := searched.geometry()) is not None:
+            mean, figures = known[0].mean, panel(*known)
+        else:
+            mean, figures = _of_documents(documents, limits.rows(documents.dim))
         found.geometry["documents"] = dict(figures)
         found.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
     found.similarity = model.similarity
     asked = queries.gather(np.arange(len(queries)))
-    found.hits = Searched(model, dataset, depth).merged() or search(
-        asked, documents, mean, depth, found.similarity, limits=limits
-    )
+    found.hits = searched.merged() or search(asked, documents, mean, depth, found.similarity, limits=limits)
     return found
 
 
 @lru_cache(maxsize=1)
 def _of_documents(documents: Vectors, rows: int) -> tuple[NDArray[np.float64], Figures]:
     """Mean and geometry of document vectors, read so many rows at a time; kept for the corpus's next queries."""
-    moments, sample = collect(documents.blocks(rows), len(documents))
+    moments, sample = collect(documents.blocks(aligned(rows)), len(documents))
     return moments.mean, panel(moments, sample)
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from threading import Event
 from typing import Any
 
 from harness.dataset import Dataset
 from harness.executor import Answer, Task
+from harness.moments import PART
 from harness.pipeline import Cell, Settings, cells, stored
 from harness.prepared import Prepared
 from harness.searched import Searched
@@ -26,8 +29,8 @@ from harness.spec import Role, UserError
 from harness.stretches import Collection
 from harness.worker import Encode, Finish, Search
 
-PART_ROWS = 1 << 18
-"""Documents of a part of a search, about; a cell of fewer is searched by the worker that finishes it."""
+PART_ROWS = PART
+"""Documents of a part of a search; a cell of no more is searched by the worker that finishes it."""
 LOG_SECONDS = 10.0
 
 log = logging.getLogger("harness")
@@ -219,20 +222,20 @@ class Schedule:
             self._released.append(task)
 
     def _parts(self, plan: _Plan) -> Iterator[Search]:
-        """Its search, cut where shards end; nothing where one worker had better do it."""
+        """Its search and its documents' geometry, so many documents at a time; nothing where one worker had better do
+        it."""
         documents = next(need for need in plan.needs if need.role == "document")
         if documents.rows <= PART_ROWS:
             return
         dataset, depth = self.datasets[plan.dataset], self.settings.k + self.datasets[plan.dataset].exclude_self
-        searched = Searched(self.models[plan.model], dataset, depth)
-        start, keys, rows = 0, list[str](), 0
+        searched, similarity = Searched(self.models[plan.model], dataset, depth), documents.similarity
         shards = documents.in_order()
-        for number, shard in enumerate(shards, 1):
-            keys.append(shard.key)
-            rows += shard.rows
-            if rows >= PART_ROWS or number == len(shards):
-                if not searched.has(start, start + rows):
-                    label = f"search of documents {start} to {start + rows} of {plan.label}"
-                    similarity = documents.similarity or documents.base.similarity
-                    yield Search(label, plan.model, plan.dataset, start, start + rows, tuple(keys), similarity)
-                start, keys, rows = start + rows, [], 0
+        ends = list(accumulate(shard.rows for shard in shards))
+        for start in range(0, documents.rows, PART_ROWS):
+            stop = min(start + PART_ROWS, documents.rows)
+            if not searched.has(start, stop):
+                first, last = bisect_right(ends, start), bisect_left(ends, stop)
+                keys, before = tuple(shard.key for shard in shards[first : last + 1]), ends[first] - shards[first].rows
+                label = f"search of documents {start} to {stop} of {plan.label}"
+                place = plan.model, plan.dataset, start, stop
+                yield Search(label, *place, keys, start - before, similarity or documents.base.similarity)

@@ -1,10 +1,11 @@
-"""Exact search in parts: each part a range of documents, searched by itself and kept until all are put together.
+"""Exact search and geometry in parts: each a range of documents by itself, kept until all are put together.
 
 A part holds, of its documents, every query's k best and all that tie with the k-th. The k best of all documents are
 among them, and every score was decided in float64 from one query and one document alone, so the whole is bit for bit
-what one search gives, however the documents were divided.
+what one search gives, however the documents were divided. The geometry's sums are those of one pass bit for bit where
+the documents were divided as one pass divides them (`harness.moments.PART`).
 
-$HARNESS_HOME/searched/KEY/ holds START-STOP/ per part: rows.npy, scores.npy, ends.npy and record.json (checksums).
+$HARNESS_HOME/searched/KEY/ holds START-STOP/ per part: the `FILES` and record.json (checksums).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
 from harness.bounded import map_array
 from harness.dataset import Dataset
+from harness.moments import Moments, Part, joined
 from harness.prepared import Prepared
 from harness.sealed import read_sealed, seal
 from harness.spec import Hits
 
-FILES = ("rows.npy", "scores.npy", "ends.npy")
+HITS = ("rows.npy", "scores.npy", "ends.npy")
+FILES = (*HITS, "moments.npy", "sample.npy")
 
 
 class _Part(NamedTuple):
@@ -45,8 +48,9 @@ class Searched:
         self.folder = model.home / "searched" / content_key(asked)[:32]
         self.depth, self.documents, self.queries = depth, len(dataset.corpus), len(dataset.queries)
 
-    def put(self, start: int, stop: int, found: Iterable[Hits]) -> None:
-        """Keeps one part: the hits of every query among documents start to stop, rows counted from ``start``."""
+    def put(self, start: int, stop: int, found: Iterable[Hits], geometry: Part) -> None:
+        """Keeps one part: the hits of every query among documents start to stop, rows counted from ``start``, and these
+        documents' geometry."""
         hits = list(found)
         part = _Part(
             np.concatenate([h.rows for h in hits]) + start,
@@ -54,7 +58,8 @@ class Searched:
             np.cumsum([len(h.rows) for h in hits]),
         )
         with whole_folder(self._place(start, stop)) as folder:
-            for name, array in zip(FILES, part, strict=True):
+            arrays: list[NDArray[Any]] = [*part, geometry[0].packed(), geometry[1]]
+            for name, array in zip(FILES, arrays, strict=True):
                 np.save(folder / name, array, allow_pickle=False)
             write_json(folder / "record.json", seal({name: sha256_file(folder / name) for name in FILES}))
 
@@ -69,12 +74,22 @@ class Searched:
 
     def merged(self) -> Iterator[Hits] | None:
         """What one search of all documents gives, query by query; None unless parts of all of them are there."""
+        return self._merge(spans) if (spans := self._whole()) else None
+
+    def geometry(self) -> Part | None:
+        """What one pass over all documents gives; None unless parts of all of them are there."""
+        places = [self._place(*span) for span in self._whole()]
+        kept = ((map_array(each / "moments.npy"), map_array(each / "sample.npy")) for each in places)
+        return joined((Moments.unpacked(numbers), sample) for numbers, sample in kept) if places else None
+
+    def _whole(self) -> list[tuple[int, int]]:
+        """The parts that make up all documents, in order; empty unless they are there."""
         spans, at = [], 0
         for start, stop in sorted(self._spans()):
             if start == at and self.has(start, stop):
                 spans.append((start, stop))
                 at = stop
-        return self._merge(spans) if spans and at == self.documents else None
+        return spans if at == self.documents else []
 
     def forget(self) -> None:
         """Removes all parts."""
@@ -90,7 +105,7 @@ class Searched:
                 yield int(start), int(stop)
 
     def _merge(self, spans: list[tuple[int, int]]) -> Iterator[Hits]:
-        parts = [_Part(*(map_array(self._place(*span) / name) for name in FILES)) for span in spans]
+        parts = [_Part(*(map_array(self._place(*span) / name) for name in HITS)) for span in spans]
         for query in range(self.queries):
             rows = np.concatenate([part.rows[part.of(query)] for part in parts])
             scores = np.concatenate([part.scores[part.of(query)] for part in parts])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.atomic import content_key
 from harness.chunks import SHARD_ROWS
 from harness.composite import Affine, Transform
-from harness.geometry import Moments
+from harness.moments import Moments
 from harness.spec import PluginError, Similarity
 from harness.vectors import Shard, Vectors, VectorStore
 

@@ -198,6 +198,17 @@ class Vectors:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def part(self, start: int, stop: int) -> Vectors:
+        """Those of rows ``start`` to ``stop``, of which there must be some."""
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        edges = np.clip(self.starts[first : int(np.searchsorted(self.starts, stop)) + 1], start, stop)
+
+        def array(shard: int) -> NDArray[np.floating[Any]]:
+            before = int(self.starts[first + shard])
+            return self._array(first + shard)[edges[shard] - before : edges[shard + 1] - before]
+
+        return Vectors(array, np.diff(edges).tolist(), self.dim, normalise=self.normalise)
+
     def _scale(self, block: NDArray[np.float32]) -> None:
         """Brings the rows to unit length, in place, if that is asked for."""
         for start in range(0, len(block) if self.normalise else 0, 1024):  # small pieces: their copies are float64

@@ -20,6 +20,7 @@ from harness.dataset import Dataset, open_dataset
 from harness.encode import encode_collection
 from harness.index import search
 from harness.modelref import ModelRef
+from harness.moments import aligned, joined, parts
 from harness.pipeline import Cell, Settings, cells
 from harness.prepared import Prepared
 from harness.registry import load_registry
@@ -87,7 +88,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Searches some documents and keeps the part."""
+    """Searches some documents and collects their geometry, and keeps the part."""
 
     label: str
     model: int
@@ -95,7 +96,9 @@ class Search:
     start: int
     stop: int
     keys: tuple[str, ...]
-    """Of the shards that documents ``start`` to ``stop`` make up."""
+    """Of the shards that documents ``start`` to ``stop`` lie in."""
+    skipped: int
+    """Documents of the first shard that are before ``start``."""
     similarity: Similarity
 
 
@@ -176,15 +179,19 @@ class Worker:
             raise PluginError(
                 f"{len(task.keys) - len(found)} shards in {store.folder} are damaged; they are made anew."
             )
-        documents = Vectors.open(store, found, normalise=task.similarity == "cosine")
+        opened = Vectors.open(store, found, normalise=task.similarity == "cosine")
+        documents = opened.part(task.skipped, task.skipped + task.stop - task.start)
         queries, _ = model.vectors(
             dataset.fingerprint["queries"], lambda: texts(dataset, "query"), len(dataset.queries), "query"
         )
         asked = queries.gather(np.arange(len(queries)))
         centre = documents.gather(np.arange(min(len(documents), 1024))).mean(axis=0, dtype=np.float64)
         depth = self._settings.k + dataset.exclude_self
-        hits = search(asked, documents, centre, depth, task.similarity, limits=self._settings.limits)
-        Searched(model, dataset, depth).put(task.start, task.stop, hits)
+        limits = self._settings.limits
+        hits = search(asked, documents, centre, depth, task.similarity, limits=limits)
+        blocks = documents.blocks(aligned(limits.rows(documents.dim)))
+        geometry = joined(parts(blocks, len(dataset.corpus), task.start))
+        Searched(model, dataset, depth).put(task.start, task.stop, hits, geometry)
 
     def _finish(self, task: Finish) -> list[Cell]:
         model, dataset = self._model(task.model), self._dataset(task.dataset)

@@ -22,6 +22,7 @@ import pytest
 from benchmarks.cluster import CellCost, Costs, simulate
 from harness.executor import RESTARTS, TRIES, Answer, Call, Event, Foreman, Station, Task
 from harness.index import search
+from harness.moments import joined, parts
 from harness.schedule import PART_ROWS
 from harness.searched import Searched
 from harness.spec import PluginError, UserError
@@ -306,17 +307,26 @@ def test_parts_of_a_search_put_together_are_the_search_bit_for_bit(
     assert searched.merged() is None
     for start, stop in pairwise(cuts):
         part = Vectors.of(documents[start:stop])
-        searched.put(start, stop, search(queries, part, np.zeros(16), 25, similarity))  # type: ignore[arg-type]
+        hits = search(queries, part, np.zeros(16), 25, similarity)  # type: ignore[arg-type]
+        searched.put(start, stop, hits, joined(parts([documents[start:stop]], 600, start)))
     whole = list(search(queries, Vectors.of(documents), documents.mean(0, np.float64), 25, similarity))  # type: ignore[arg-type]
     merged = list(searched.merged() or ())
     assert [(h.rows.tobytes(), h.scores.tobytes()) for h in merged] == [
         (h.rows.tobytes(), h.scores.tobytes()) for h in whole
     ]
     assert any(len(h.rows) > 25 for h in whole)
+    kept, exact = searched.geometry(), documents.astype(np.float64)
+    assert kept is not None
+    state, sample = kept
+    assert sample.tobytes() == documents.tobytes()
+    assert state.n == 600
+    np.testing.assert_allclose(state.mean, exact.mean(0), atol=1e-14)
+    np.testing.assert_allclose(state.scatter, 599 * np.cov(exact.T), rtol=1e-11, atol=1e-11)
     victim = sorted(searched.folder.glob("*/scores.npy"))[0]
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
     victim.write_bytes(data)
+    assert searched.geometry() is None
     assert searched.merged() is None  # a damaged part is as good as absent
     searched.forget()
     assert not searched.folder.exists()
@@ -324,7 +334,9 @@ def test_parts_of_a_search_put_together_are_the_search_bit_for_bit(
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of cells, and of the sums of geometry in this process: workers are given parts of these very rows."""
     monkeypatch.setattr("harness.schedule.PART_ROWS", 20)
+    monkeypatch.setattr("harness.moments.PART", 20)
 
 
 def test_a_large_cell_is_searched_in_parts_with_the_same_bytes(
@@ -348,18 +360,20 @@ def test_a_large_cell_is_searched_in_parts_with_the_same_bytes(
     assert not list((home / "searched").glob("*"))
     found = content(tmp_path / "parts")
     for name, data in found.items():
-        if not name.endswith("result.json"):  # the geometry's last digits depend on this process's threads
+        if not name.endswith("result.json"):  # whose geometry sums over other parts
             assert data == alone[f"results/{name}"]
+    assert harness(*place.words("letters", results=str(tmp_path / "one"))).code == 0
+    assert found == content(tmp_path / "one")
 
 
 def test_the_simulated_suite_keeps_the_real_foreman_busy() -> None:
-    """In closed form: equal stretches over w workers, then one search in parts and one end."""
+    """In closed form: equal stretches over w workers, then search and geometry in parts, and one end."""
     cells = [CellCost("only", documents=4 * PART_ROWS, queries=0, mib=1024.0, encode=1024.0, search=40.0, geometry=5.0)]
     free = Costs(read_mib=0.0, task=0.0, load=0.0, query=0.0, merge=0.0)
     for workers in (1, 2, 4):
         seconds, busy, last = simulate(cells, workers, free)
         assert busy == pytest.approx(1024 + 40 + 5)
-        assert seconds == pytest.approx((1024 + 40) / workers + 5, rel=0.01)
+        assert seconds == pytest.approx((1024 + 40 + 5) / workers, rel=0.01)
         assert last == "finish of only"
     slow = replace(free, read_mib=2.0)  # then the master's reading is all that counts
-    assert simulate(cells, 4, slow)[0] == pytest.approx(2048 + 10 + 5, rel=0.02)
+    assert simulate(cells, 4, slow)[0] == pytest.approx(2048 + 10 + 1, rel=0.02)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import skew
 
-from harness.geometry import DEFINITIONS, SAMPLE, Figures, Moments, measure_geometry, panel
+from harness.geometry import DEFINITIONS, Figures, measure_geometry, panel
 from harness.hubness import Hubness
+from harness.moments import SAMPLE, Moments, aligned, collect, joined, parts
 from harness.spec import UserError
 
 Vectors = NDArray[np.float32]
@@ -67,6 +68,24 @@ def test_covariance_equals_numpys(n: int, common: float) -> None:
     assert moments.n == n
     assert np.abs(moments.scatter / (n - 1) - expected).max() <= 1e-10 * np.abs(expected).max()
     assert moments.mean == pytest.approx(vectors.astype(np.float64).mean(axis=0), rel=1e-13, abs=1e-13)
+
+
+def test_sums_over_parts_are_the_same_whoever_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.moments.BLOCK", 10)
+    monkeypatch.setattr("harness.moments.PART", 50)
+    vectors = np.random.default_rng(4).normal(3, 1, (270, 7)).astype(np.float32)
+
+    def blocks(rows: int, start: int = 0, stop: int = 270) -> list[NDArray[np.float32]]:
+        return [vectors[at : min(at + rows, stop)] for at in range(start, stop, rows)]
+
+    state, sample = collect(blocks(20), 270)
+    apart = [parts(blocks(30, start, min(start + 50, 270)), 270, start) for start in range(0, 270, 50)]
+    kept = [(Moments.unpacked(found.packed()), some) for each in apart for found, some in each]
+    assert len(kept) == 6
+    for other in (collect(blocks(270), 270), collect(blocks(aligned(49)), 270), joined(kept)):
+        assert other[0].packed().tobytes() == state.packed().tobytes()
+        assert other[1].tobytes() == sample.tobytes()
+    np.testing.assert_allclose(state.scatter, 269 * np.cov(vectors.T.astype(np.float64)), rtol=1e-12)
 
 
 def test_the_order_of_merging_does_not_matter() -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from harness.atomic import content_key
 from harness.catalog import catalogue
 from harness.dataset import open_dataset
-from harness.geometry import collect, panel
+from harness.geometry import panel
 from harness.index import search
 from harness.measure import measure
+from harness.moments import collect
 from harness.run import rank
 from harness.spec import Progress, Qrels, Role, UserError
 from harness.vectors import Vectors
