@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,16 @@ from tests.server import Site, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 BYTE_COUNTS = ROOT / "tests" / "third_party" / "byte_counts.py"
+
+# Whoever runs the tests in the background, or under nohup, has switched signals off; the commands that the tests start
+# would inherit that, and rightly ignore what they are sent.
+for one, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(one) is signal.SIG_IGN:
+        signal.signal(one, usual)
 
 
 @pytest.fixture(scope="session")
