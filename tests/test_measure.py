@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import harness.measure as module
 from harness.measure import CHUNK, MEASURES, measure, measure_names
 from harness.run import Ranking, rank
 from harness.spec import Qrels, UserError
@@ -249,3 +252,18 @@ def test_unknown_measures(typed: str, said: str) -> None:
 def test_importing_is_cheap() -> None:
     code = "import sys, harness.measure; print({'ir_measures', 'pandas', 'pytrec_eval'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_measures_name_is_tried_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytrec_eval keeps memory of every evaluator: five for each cell would be megabytes in a day."""
+    tried, evaluate = [], module._evaluate
+
+    def counted(measures: Sequence[Any], *facts: Any) -> Any:
+        tried.extend(measures)
+        return evaluate(measures, *facts)
+
+    monkeypatch.setattr(module, "_evaluate", counted)
+    module._parsed.cache_clear()
+    for _ in range(3):
+        measure({"q": {"d": 1}}, [Ranking("q", ["d"], np.ones(1, np.float32))], ("nDCG@10", "R@100"))
+    assert len(tried) == 2
