@@ -123,11 +123,8 @@ def parts(blocks: Iterable[NDArray[np.float32]], n: int, start: int = 0) -> Iter
     state: Moments | None = None
     kept: list[NDArray[np.float32]] = []
     for block in blocks:
-        state, rest = state or Moments(block.shape[1]), block
-        kept.append(block[:0])
-        while len(rest):
-            state = state or Moments(rest.shape[1])
-            piece, rest = rest[: PART - start % PART], rest[PART - start % PART :]
+        for piece in np.split(block, range(PART - start % PART, len(block), PART)):
+            state = state or Moments(piece.shape[1])
             state.update(piece)
             kept.append(piece[wanted[(wanted >= start) & (wanted < start + len(piece))] - start])
             start += len(piece)

@@ -90,8 +90,9 @@ class Prepared:
 
     def unload(self) -> None:
         """Lets go of whatever is loaded, for a process that leaves the work to others."""
-        for each in (self, *self.members):
-            vars(each).pop("_loaded", None)
+        vars(self).pop("_loaded", None)
+        for member in self.members:
+            member.unload()
 
     @property
     def dense(self) -> DenseModel:
