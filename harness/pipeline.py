@@ -80,6 +80,7 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
         for model in ready:
             for dataset in datasets:
                 yield from cells(model, dataset, settings)
+            model.unload()  # a suite of many models holds one at a time
 
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared]:
@@ -88,6 +89,9 @@ def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: S
         Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress, shared=settings.shared)
         for ref in models
     ]
+    if len(ready) > 1:  # loaded again in their turn, of those that were loaded to know how they can be had
+        for model in ready:
+            model.unload()
     if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:
             for dataset in datasets:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -32,12 +33,19 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 COUNTS: Counter[str] = Counter()
 """What the models below were asked to do since the test began."""
+LOADED: WeakSet[Dense] = WeakSet()
+"""Those that nobody let go of yet."""
 
 
 class Dense:
     """Counts of letters, by way of tokens."""
 
     dim = 16
+
+    def __init__(self) -> None:
+        self.itself = self  # as torch's modules come to refer to themselves
+        LOADED.add(self)
+        COUNTS["at once"] = max(COUNTS["at once"], len(LOADED))
 
     def tokenize(self, texts: Sequence[str], *, role: str) -> list[list[int]]:
         COUNTS[f"tokenised {role}"] += len(texts)
@@ -56,6 +64,7 @@ class Alike(Dense):
     """Reads a prompt first and so many bytes at the most; what it makes of them depends on its weight."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__()
         self.options = options
 
     def tokenize(self, texts: Sequence[str], *, role: str) -> list[list[int]]:
@@ -175,6 +184,8 @@ def test_every_text_is_read_tokenised_and_encoded_once_for_a_model(grid: list[Da
     run(grid, tmp_path, model("one"), model("two"))
     models, documents, queries = 2, 12 + 5, 2 + 1 + 1
     assert COUNTS["loaded"] == models
+    assert COUNTS["at once"] == 1
+    assert not LOADED
     assert COUNTS["parsed"] == models * documents
     assert COUNTS["tokenised document"] == COUNTS["encoded document"] == models * documents
     assert COUNTS["tokenised query"] == COUNTS["encoded query"] == models * queries
