@@ -49,7 +49,8 @@ class Ours:
         with np.load(runs, allow_pickle=False) as found:
             self.scores = found["scores"]
             names = [f"d{number}" for number in range(50_000)]  # one string for each, however often it is found
-            self.ids = [[names[row] for row in rows] for rows in found["documents"].tolist()]
+            self.rows, self.judged = found["documents"], found["judged"].ravel()
+            self.ids = [[names[row] for row in rows] for rows in self.rows.tolist()]
             judged = zip(found["judged"].tolist(), found["grades"].tolist(), strict=True)
             pairs = ((f"q{n}", zip(rows, grades, strict=True)) for n, (rows, grades) in enumerate(judged))
             self.qrels = {query: {names[row]: grade for row, grade in grades} for query, grades in pairs}
@@ -59,13 +60,13 @@ class Ours:
         """Values [queries, measures]."""
         from harness.measure import measure
 
-        return {"values": measure(self.qrels, self.given or self._rankings(), MEASURES).values}
+        return {"values": measure(self.qrels, self.given or self._rankings(), MEASURES, self.judged).values}
 
     def _rankings(self) -> Iterator[Any]:
         from harness.run import rank
 
-        for query, ids, scores in zip(self.qrels, self.ids, self.scores, strict=True):
-            yield rank(query, ids, scores, len(ids))
+        for query, ids, scores, rows in zip(self.qrels, self.ids, self.scores, self.rows, strict=True):
+            yield rank(query, ids, scores, len(ids), rows=rows)
 
 
 def _quality(answers: Mapping[str, Answer]) -> Quality:

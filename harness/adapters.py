@@ -168,8 +168,8 @@ def _search(
         found = {}
         for query, (rows, scores) in zip(queries, hits, strict=True):
             exclude = query.id if exclude_self else None
-            _, ids, values = rank(query.id, dataset.corpus.ids(rows), scores, k, exclude=exclude)
-            found[query.id] = dict(zip(ids, values.astype(float).tolist(), strict=True))
+            ranking = rank(query.id, dataset.corpus.ids(rows), scores, k, exclude=exclude)
+            found[query.id] = dict(zip(ranking.doc_ids, ranking.scores.astype(float).tolist(), strict=True))
         return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.atomic import content_key
 from harness.bounded import read_toml
@@ -48,6 +50,8 @@ class Dataset:
     """How many judged queries were kept, the first ones; None means all."""
     usual_split: str = "test"
     """The split that the dataset's name alone means."""
+    judged: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+    """Its `judged_rows`, where there are judgements."""
 
     @property
     def label(self) -> str:
@@ -108,7 +112,8 @@ def open_dataset(
         qrels = {query.id: qrels[query.id] for query in queries}
     with unpacked(corpus_file, cache, progress or (lambda *_: None)) as plain:
         corpus = open_corpus(plain, cache, progress)
-        _note_dangling(corpus, qrels, notes)
+        judged = judged_rows(corpus, qrels)
+        _note_dangling(corpus, qrels, judged, notes)
     fingerprint = {
         "corpus": corpus.sha256,
         "queries": content_key([list(query) for query in queries]),
@@ -119,7 +124,7 @@ def open_dataset(
         fingerprint["missing"] = missing
     citation = stated.get("citation", "")
     content = (corpus, queries, qrels, fingerprint, notes)
-    return Dataset(name, folder, split, exclude_self, citation, *content, limit, usual_split)
+    return Dataset(name, folder, split, exclude_self, citation, *content, limit, usual_split, judged)
 
 
 def splits(folder: Path) -> list[str]:
@@ -127,10 +132,15 @@ def splits(folder: Path) -> list[str]:
     return sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
 
 
-def dangling(corpus: Corpus, qrels: Qrels) -> list[str]:
-    """Judged documents that the corpus lacks, each once, in the order of the judgements."""
-    judged = list(dict.fromkeys(doc_id for judgements in qrels.values() for doc_id in judgements))
-    return [judged[at] for at in np.flatnonzero(corpus.rows(judged) < 0).tolist()]
+def judged_rows(corpus: Corpus, qrels: Qrels) -> NDArray[np.int64]:
+    """The corpus's row of every judged document [judgements], in the order of the judgements; -1 where it lacks it."""
+    return corpus.rows([doc_id for judgements in qrels.values() for doc_id in judgements])
+
+
+def dangling(qrels: Qrels, rows: NDArray[np.int64]) -> list[str]:
+    """Judged documents that the corpus lacks, each once; ``rows`` are those of `judged_rows`."""
+    judged = (doc_id for judgements in qrels.values() for doc_id in judgements)
+    return list(dict.fromkeys(compress(judged, (rows < 0).tolist())))
 
 
 def some(ids: list[str]) -> str:
@@ -215,16 +225,14 @@ def _judged_queries(path: Path, qrels: Qrels, split: str) -> list[Query]:
     return queries
 
 
-def _note_dangling(corpus: Corpus, qrels: Qrels, notes: list[str]) -> None:
-    lost = dangling(corpus, qrels)
-    if not lost:
+def _note_dangling(corpus: Corpus, qrels: Qrels, judged: NDArray[np.int64], notes: list[str]) -> None:
+    lost, count = dangling(qrels, judged), int((judged < 0).sum())
+    if not count:
         return
-    if len(lost) == len({doc_id for judgements in qrels.values() for doc_id in judgements}):
+    if count == len(judged):
         raise UserError(
             f"None of the {len(lost)} judged documents ({some(lost)}) is in {corpus.path}, whose ids look like "
             f"{some(corpus.ids(slice(0, 2)))}; bring together a corpus and judgements that belong together."
         )
-    gone = set(lost)
-    count = sum(doc_id in gone for judgements in qrels.values() for doc_id in judgements)
     names = "judgements name documents" if count > 1 else "judgement names a document"
     notes.append(f"{count} {names} not in the corpus ({some(lost)}); measured as never retrieved, as trec_eval does")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.run import Ranking
 from harness.spec import Qrels
 
 Doubles = NDArray[np.float64]
@@ -37,33 +39,59 @@ class Marks(NamedTuple):
 class Places:
     """Where the judged documents of rankings stand."""
 
-    def __init__(self, qrels: Qrels, rows: Mapping[str, int]) -> None:
-        """``rows`` says which row of the values a query has."""
-        self._qrels, self._count = qrels, len(rows)
-        # Plain numbers in flat lists: a tuple for each would have the garbage collector look through all rankings.
+    def __init__(self, qrels: Qrels, rows: Mapping[str, int], judged: Ints | None = None) -> None:
+        """``rows`` says which row of the values a query has; ``judged`` as in `harness.measure.measure`."""
+        self._qrels, self._count, self._judged = qrels, len(rows), judged
         self._rows: list[int] = []
-        self._sizes: list[int] = []
-        self._places: list[int] = []
-        self._grades: list[int] = []
+        self._places: list[Ints] = []
+        self._grades: list[Ints] = []
         sizes = [len(qrels[query]) for query in rows]
-        grades = np.array([grade for query in rows for grade in qrels[query].values()], np.int64)
+        self._edges = [0, *accumulate(sizes)]
+        self._grade = np.array([grade for query in rows for grade in qrels[query].values()], np.int64)
+        self._place_of = np.zeros(0, np.int32)
+        """By row in the corpus: the document's place in the last ranking that had it."""
         owners = np.repeat(np.array(list(rows.values()), np.int64), sizes)
-        order = np.lexsort((-grades, owners))
+        order = np.lexsort((-self._grade, owners))
         first = np.searchsorted(owners[order], owners[order])
-        self._ideal = Marks(owners[order], np.arange(len(order)) - first, grades[order])
+        self._ideal = Marks(owners[order], np.arange(len(order)) - first, self._grade[order])
 
-    def add(self, row: int, query: str, places: Mapping[str, int]) -> None:
-        """One ranking: document -> place, from 0."""
-        judged = self._qrels[query]
-        found = judged.keys() & places.keys()
+    def add(self, row: int, ranking: Ranking) -> None:
+        """A ranking of one document or more, of the query with this row. ValueError where it has a document twice."""
+        if self._judged is None or ranking.rows is None:
+            places, grades = self._by_name(ranking)
+        else:
+            places, grades = self._by_number(row, ranking.query_id, ranking.rows)
         self._rows.append(row)
-        self._sizes.append(len(found))
-        self._places += map(places.__getitem__, found)
-        self._grades += map(judged.__getitem__, found)
+        self._places.append(places)
+        self._grades.append(grades)
+
+    def _by_name(self, ranking: Ranking) -> tuple[Ints, Ints]:
+        judged, place_of = self._qrels[ranking.query_id], {doc_id: at for at, doc_id in enumerate(ranking.doc_ids)}
+        if len(place_of) < len(ranking.doc_ids):
+            raise _twice(ranking.query_id)
+        found = judged.keys() & place_of.keys()
+        places, grades = (np.fromiter(map(of.__getitem__, found), np.int64, len(found)) for of in (place_of, judged))
+        return places, grades
+
+    def _by_number(self, row: int, query: str, ranked: Ints) -> tuple[Ints, Ints]:
+        assert self._judged is not None
+        if (most := int(ranked.max())) >= len(self._place_of):
+            self._place_of = np.zeros(2 * most + 1, np.int32)
+        numbers = np.arange(len(ranked), dtype=np.int32)
+        self._place_of[ranked] = numbers
+        if (self._place_of[ranked] != numbers).any():
+            raise _twice(query)
+        own = slice(self._edges[row], self._edges[row + 1])
+        judged = self._judged[own]
+        # What this ranking has not may hold a place in an earlier one, or none: another document stands there now.
+        places = self._place_of[np.minimum(judged, len(self._place_of) - 1)].clip(max=len(ranked) - 1)
+        found = ranked[places] == judged
+        return places[found].astype(np.int64), self._grade[own][found]
 
     def _found(self) -> Marks:
-        rows = np.repeat(np.array(self._rows, np.int64), self._sizes)
-        places, grades = np.array(self._places, np.int64), np.array(self._grades, np.int64)
+        rows = np.repeat(np.array(self._rows, np.int64), list(map(len, self._places)))
+        nothing = np.empty(0, np.int64)
+        places, grades = (np.concatenate([nothing, *parts]) for parts in (self._places, self._grades))
         order = np.lexsort((places, rows))
         return Marks(rows[order], places[order], grades[order])
 
@@ -99,6 +127,10 @@ def computes(measure: Any) -> bool:
     """Whether the measure, and each parameter that it is given, is known here."""
     allowed = {"cutoff"} if measure.NAME == "nDCG" else {"cutoff", "rel"}
     return measure.NAME in FORMULAE and measure.params.keys() <= allowed
+
+
+def _twice(query: str) -> ValueError:
+    return ValueError(f"query {query} has a document twice")
 
 
 def _ratio(part: Doubles, whole: Doubles) -> Doubles:

@@ -3,7 +3,6 @@ dataset -> model -> vectors -> index -> run -> measures -> results."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from harness.hubness import Hubness
 from harness.index import Limits
 from harness.indexed import Indexed, costs
 from harness.log import note
-from harness.manifest import environment
+from harness.manifest import environment, peak_memory
 from harness.measure import MEASURES, measure
 from harness.modelref import ModelRef
 from harness.prepared import Prepared, hand_on
@@ -89,9 +88,8 @@ def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: S
         Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress, shared=settings.shared)
         for ref in models
     ]
-    if len(ready) > 1:  # loaded again in their turn, of those that were loaded to know how they can be had
-        for model in ready:
-            model.unload()
+    for model in ready[1:]:  # whatever was loaded to know how it can be had is loaded again in its turn
+        model.unload()
     if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:
             for dataset in datasets:
@@ -201,13 +199,14 @@ class _Work:
                 paired = zip(dataset.queries, self.found.hits, strict=True)
                 for number, (query, (rows, scores)) in enumerate(paired, 1):
                     exclude = query.id if dataset.exclude_self else None
-                    ranking = rank(query.id, dataset.corpus.ids(rows), scores, self.settings.k, exclude=exclude)
+                    found = query.id, dataset.corpus.ids(rows), scores, self.settings.k
+                    ranking = rank(*found, exclude=exclude, rows=rows)
                     hubs.add(ranking.doc_ids)
                     write(ranking)
                     self.settings.progress(f"searching {dataset.label}", number, len(dataset.queries))
                     yield ranking
 
-            scores = measure(dataset.qrels, rankings(), self.settings.measures)
+            scores = measure(dataset.qrels, rankings(), self.settings.measures, dataset.judged)
         write_per_query(folder / "per_query.parquet", dataset.queries, dataset.qrels, scores)
         self.found.geometry["hubness"] = hubs.summary(len(dataset.corpus), len(dataset.queries))
         self.found.counts["missing"] = scores.missing
@@ -264,7 +263,7 @@ class _Work:
                 "run": {
                     "started": self.started,
                     "finished": _now(),
-                    "peak_memory_bytes": _peak_memory(),
+                    "peak_memory_bytes": peak_memory(),
                     "search": self.settings.limits._asdict(),
                     "encoding": rates(self.model),
                     **({"fallbacks": ref.fallbacks} if ref.fallbacks else {}),
@@ -293,11 +292,3 @@ def _described(ref: ModelRef) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _peak_memory() -> int:
-    """Peak resident bytes of this process so far."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

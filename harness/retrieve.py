@@ -18,7 +18,7 @@ from harness.lexical import lexical_index
 from harness.moments import aligned, collect
 from harness.prepared import Prepared, dataset_vectors
 from harness.rerank import rerank
-from harness.run import rank
+from harness.run import best
 from harness.searched import Searched
 from harness.spec import Hits, Similarity
 from harness.vectors import Vectors
@@ -88,10 +88,8 @@ def _composite(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: 
 def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hits]:
     """Hits as the harness's one rule orders and cuts them; a query's own document takes no place."""
     for query, (rows, scores) in zip(dataset.queries, found, strict=True):
-        ids = dataset.corpus.ids(rows)
-        ranking = rank(query.id, ids, scores, depth, exclude=query.id if dataset.exclude_self else None)
-        place = {doc_id: at for at, doc_id in enumerate(ids)}
-        order = [place[doc_id] for doc_id in ranking.doc_ids]
+        exclude = query.id if dataset.exclude_self else None
+        order = best(query.id, dataset.corpus.ids(rows), scores, depth, exclude=exclude)
         yield Hits(rows[order], np.asarray(scores, np.float64)[order])
 
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -44,13 +44,32 @@ class Ranking(NamedTuple):
     query_id: str
     doc_ids: list[str]
     scores: NDArray[np.float32]
+    rows: NDArray[np.int64] | None = None
+    """Of the documents in the corpus, where that is known: `harness.measure` counts faster with them."""
 
 
-def rank(query_id: str, doc_ids: Sequence[str], scores: NDArray[Any], k: int, *, exclude: str | None = None) -> Ranking:
-    """The k best of n distinct documents; ``scores`` [n] in any order, bigger is better.
+def rank(
+    query_id: str,
+    doc_ids: Sequence[str],
+    scores: NDArray[Any],
+    k: int,
+    *,
+    exclude: str | None = None,
+    rows: NDArray[np.int64] | None = None,
+) -> Ranking:
+    """The k best of n distinct documents; ``scores`` [n] in any order, bigger is better; ``rows`` [n] in the corpus.
 
     ``exclude`` (the query's own document) is left out before the cut, so k others remain. ValueError on NaN.
     """
+    order = best(query_id, doc_ids, scores, k, exclude=exclude)
+    falling = strictly_ordered(np.asarray(scores, np.float64)[order])
+    return Ranking(query_id, [doc_ids[at] for at in order.tolist()], falling, None if rows is None else rows[order])
+
+
+def best(
+    query_id: str, doc_ids: Sequence[str], scores: NDArray[Any], k: int, *, exclude: str | None = None
+) -> NDArray[np.int64]:
+    """Where among the n documents of `rank` the k best are, best first."""
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(doc_ids),) or k < 1:
         raise ValueError(f"query {query_id}: {len(doc_ids)} documents, scores of shape {values.shape}, k={k}")
@@ -62,12 +81,11 @@ def rank(query_id: str, doc_ids: Sequence[str], scores: NDArray[Any], k: int, *,
     falling = values[order]
     if len(falling) > k:  # everything that ties with the k-th takes part until the ids have decided
         falling = falling[: np.searchsorted(-falling, -falling[k - 1], side="right")]
-    ids = [doc_ids[row] for row in order[: len(falling)].tolist()]
-    edges = [0, *(np.flatnonzero(falling[1:] != falling[:-1]) + 1).tolist(), len(ids)]
-    for start, stop in pairwise(edges):
-        if stop - start > 1:
-            ids[start:stop] = sorted(ids[start:stop], reverse=True)
-    return Ranking(query_id, ids[:k], strictly_ordered(falling[:k]))
+    edges = np.concatenate([[0], np.flatnonzero(falling[1:] != falling[:-1]) + 1, [len(falling)]])
+    for tie in np.flatnonzero(np.diff(edges) > 1).tolist():
+        tied = slice(edges[tie], edges[tie + 1])
+        order[tied] = sorted(order[tied].tolist(), key=doc_ids.__getitem__, reverse=True)
+    return order[: min(k, len(falling))]
 
 
 def strictly_ordered(falling: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -132,7 +150,7 @@ def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[
 
 
 def _format(ranking: Ranking, tag: str) -> bytes:
-    query_id, doc_ids, scores = ranking
+    query_id, doc_ids, scores, _ = ranking
     for kind, ids in (("Query", [query_id]), ("Document", doc_ids)):
         if not all(ids) or BLANK.search("".join(ids)):
             bad = next(text for text in ids if not text or BLANK.search(text))

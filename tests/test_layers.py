@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "sealed": {"atomic", "bounded"},
     "log": set(),
     "intact": {"spec", "atomic", "sealed"},
-    "judged": {"spec"},
+    "judged": {"spec", "run"},
     "measure": {"spec", "judged", "run"},
     "kilt": {"bounded", "spec", "measure"},
     "correlation": {"significance"},

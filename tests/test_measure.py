@@ -13,8 +13,10 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import harness.measure as module
+from harness.judged import Places
 from harness.measure import CHUNK, MEASURES, measure, measure_names
 from harness.run import Ranking, rank
 from harness.spec import Qrels, UserError
@@ -40,6 +42,8 @@ def collection(seed: int, queries: int = 300) -> tuple[Qrels, dict[str, dict[str
         judged = rng.choice(200, rng.integers(1, 30), replace=False)
         grades = rng.choice([-2, -1, 0, 1, 2, 3], len(judged)) if query % 7 else np.zeros(len(judged), int)
         qrels[f"q{query}"] = {f"d{doc}": int(grade) for doc, grade in zip(judged, grades, strict=True)}
+        if query % 4 == 0:
+            qrels[f"q{query}"]["gone"] = 2
         if query % 5 == 0:
             continue
         retrieved = rng.choice(250, rng.integers(0, 150), replace=False)
@@ -50,14 +54,31 @@ def collection(seed: int, queries: int = 300) -> tuple[Qrels, dict[str, dict[str
     return qrels, run
 
 
-def rankings(run: dict[str, dict[str, float]]) -> list[Ranking]:
-    return [rank(query, list(docs), np.array(list(docs.values())), 1000) for query, docs in run.items()]
+def rankings(run: dict[str, dict[str, float]], corpus: Sequence[str] = ()) -> list[Ranking]:
+    """Where there is a corpus, with its rows."""
+    row = {doc_id: row for row, doc_id in enumerate(corpus)}
+    return [
+        rank(query, list(docs), np.array(list(docs.values())), 1000, rows=np.array([row[d] for d in docs], np.int64))
+        if corpus
+        else rank(query, list(docs), np.array(list(docs.values())), 1000)
+        for query, docs in run.items()
+    ]
 
 
+def numbered(qrels: Qrels, run: dict[str, dict[str, float]], seed: int) -> tuple[list[Ranking], NDArray[np.int64]]:
+    """Rankings with rows of a shuffled corpus, and the rows of the judged documents."""
+    corpus = [f"d{doc}" for doc in np.random.default_rng(seed).permutation(250)]
+    judged = [corpus.index(doc) if doc in corpus else -1 for docs in qrels.values() for doc in docs]
+    return rankings(run, corpus), np.array(judged, np.int64)
+
+
+@pytest.mark.parametrize("by", ["name", "number"])
 @pytest.mark.parametrize("seed", range(4))
-def test_equal_to_trec_eval_on_every_query(seed: int) -> None:
+def test_equal_to_trec_eval_on_every_query(seed: int, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     qrels, run = collection(seed)
-    scores = measure(qrels, iter(rankings(run)), tuple(TREC))
+    monkeypatch.delattr(Places, "_by_name" if by == "number" else "_by_number")
+    given, judged = numbered(qrels, run, seed) if by == "number" else (rankings(run), None)
+    scores = measure(qrels, iter(given), tuple(TREC), judged)
     readable = {query: docs for query, docs in qrels.items() if max(docs.values()) >= 0}
     expected = pytrec_eval.RelevanceEvaluator(readable, set(TREC.values())).evaluate(run)
     assert scores.query_ids == list(qrels)
@@ -217,8 +238,11 @@ def test_a_query_or_document_ranked_twice_is_refused() -> None:
     once = Ranking("q", ["d"], np.ones(1, np.float32))
     with pytest.raises(ValueError, match="ranked twice"):
         measure({"q": {"d": 1}}, [once, once])
+    twice = Ranking("q", ["d", "d"], np.ones(2, np.float32))
     with pytest.raises(ValueError, match="document twice"):
-        measure({"q": {"d": 1}}, [Ranking("q", ["d", "d"], np.ones(2, np.float32))])
+        measure({"q": {"d": 1}}, [twice])
+    with pytest.raises(ValueError, match="document twice"):
+        measure({"q": {"d": 1}}, [twice._replace(rows=np.array([7, 7]))], judged=np.array([7]))
 
 
 def test_names_a_user_types() -> None:

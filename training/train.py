@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.atomic import content_key, sha256_file
+from harness.manifest import peak_memory
 from harness.spec import Progress, UserError
 from training import dev as dev_sets
 from training.checkpoints import newest
@@ -226,7 +226,6 @@ def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
             curves.setdefault(entry["step"], {}).update(wanted)
     best = trainer.state.best_global_step
     pace = trainer.pace
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "steps": trainer.state.global_step,
         "best_step": best,
@@ -236,7 +235,7 @@ def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
         "samples_per_second": round(pace.steps * run.plan.settings.batch_size / pace.seconds, 3)
         if pace.seconds
         else None,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory(),
     }
 
 
