@@ -13,14 +13,18 @@ import os
 import platform
 import sys
 import time
-from contextlib import ExitStack, redirect_stdout, suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from harness.executor import RESTARTS, Call, Event, Hands, Station, Task
 from harness.modelref import missing_extra
-from harness.spec import UserError
+from harness.spec import PluginError, UserError
 
 KNOCK_SECONDS, IDLE_SECONDS = 5.0, 0.02
+HEAD_SECONDS = 45.0
+"""Without the cluster's head, after which a command ends: after 60, Ray would end the process where it stands."""
 
 
 def connect(address: str | None) -> bool:
@@ -38,12 +42,33 @@ def connect(address: str | None) -> bool:
     if address and ":" in address and "://" not in address and not _answers(address):
         raise UserError(_silent(address, "nothing listens there"))
     given = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    try:
-        ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(_silent(address or "this machine", reason)) from error
+    with TemporaryFile() as heard:
+        try:
+            with _into(heard):
+                ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
+            heard.seek(0)
+            if b"Unauthenticated" in heard.read():  # Ray gives its token to no address that was typed, unless told to
+                raise UserError(
+                    f"The Ray cluster at {address} asks for another token than it got, or for one at all; set "
+                    f"RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not the cluster's."
+                ) from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(_silent(address or "this machine", reason)) from error
     return True
+
+
+@contextmanager
+def _into(heard: IO[bytes]) -> Iterator[None]:
+    """Lets a file have what is written to stderr: Ray's own threads say there every second why they do not get in."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(heard.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _answers(address: str) -> bool:
@@ -94,6 +119,8 @@ class RayCrew:
         self._call = call  # an argument, not ray.put: an actor must be startable when the node that made it is lost
         self._actors: list[Any] = []
         self._awaited: dict[Any, tuple[int, str]] = {}
+        self._head = str(ray.get_runtime_context().gcs_address)
+        self._knocked = self._heard = time.monotonic()
 
     def start(self) -> None:
         """Asks for every actor; those that find no place yet come when there is one."""
@@ -112,7 +139,8 @@ class RayCrew:
         self._awaited[self._actors[worker].perform.remote(task)] = worker, "done"
 
     def wait(self, seconds: float) -> list[Event]:
-        """Whatever calls have come back."""
+        """Whatever calls have come back. PluginError when the cluster's head has been silent for `HEAD_SECONDS`."""
+        self._knock()
         references = list(self._awaited)
         if not references:  # every worker is idle, or gone
             time.sleep(min(seconds, IDLE_SECONDS))
@@ -121,6 +149,19 @@ class RayCrew:
         if not found:
             found, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
         return [self._event(reference) for reference in found]
+
+    def _knock(self) -> None:
+        now = time.monotonic()
+        if now - self._knocked < KNOCK_SECONDS:
+            return
+        self._knocked = now
+        if _answers(self._head):
+            self._heard = now
+        elif now - self._heard > HEAD_SECONDS:
+            raise PluginError(
+                f"The head of the Ray cluster ({self._head}) has not answered for {HEAD_SECONDS:.0f} seconds; what was "
+                f"finished is kept, and the same command goes on from there, on another cluster or without --executor."
+            )
 
     def _event(self, reference: Any) -> Event:
         worker, kind = self._awaited.pop(reference)

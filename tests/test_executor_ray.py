@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness import ray_crew
 from tests.conftest import Done
 from tests.crews import Place, content, make_place, threads
 
@@ -89,6 +91,38 @@ def test_a_node_may_be_lost_in_the_middle(
         cluster.add_node(**NODE)
     assert done.code == 0, done.err
     assert content(tmp_path) == alone
+
+
+def test_a_head_that_is_lost_ends_the_command_in_one_sentence_and_nothing_is_lost(
+    cluster: Any, place: Place, alone: dict[str, bytes], harness: Callable[..., Done], tmp_path: Path
+) -> None:
+    words = place.words(*MODELS, "letters:fault=kills once", results=str(tmp_path / "results"))
+    answers = iter([True, True])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_crew, "_answers", lambda address: next(answers, False))
+        patch.setattr(ray_crew, "KNOCK_SECONDS", 0.2)
+        patch.setattr(ray_crew, "HEAD_SECONDS", 0.5)
+        done = harness(*words, "--executor", "ray", "--address", cluster.address)
+    assert done.code == 1
+    assert f"The head of the Ray cluster ({cluster.address}) has not answered" in done.err.splitlines()[-1]
+    done = harness(*words)
+    assert done.code == 0, done.err
+    assert content(tmp_path) == alone
+
+
+def test_a_cluster_that_asks_for_a_token_says_so_in_one_sentence(
+    cluster: Any, harness: Callable[..., Done], toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**given: Any) -> None:
+        os.write(2, b"gcs_client.cc:210: Failed to get cluster ID from GCS server: Unauthenticated: RPC error\n" * 9)
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr("ray.init", refused)
+    done = harness("benchmark", "-m", "bm25", "-d", toy, "--executor", "ray", "--address", cluster.address)
+    assert done.code == 2
+    assert "asks for another token" in done.err.splitlines()[-1]
+    assert "RAY_AUTH_MODE=token" in done.err.splitlines()[-1]
+    assert "gcs_client" not in done.err
 
 
 def test_a_model_that_kills_or_raises_fails_its_cell_alone(

@@ -267,5 +267,6 @@ KINDS: dict[str, Kind] = {
     "workers killed": Kind(workers_killed, 30),
     "ray workers killed": Kind(ray_kinds.ray_workers_killed, 30),
     "ray nodes killed": Kind(ray_kinds.ray_nodes_killed, 30),
+    "ray head killed": Kind(ray_kinds.ray_head_killed, 10),
     "link cut": Kind(ray_kinds.link_cut, 30),
 }

@@ -131,9 +131,13 @@ def kill(pids: list[int]) -> None:
 
 def _fell(cluster: Any, node: Any) -> None:
     """A node and all its workers gone at a stroke, as when a machine loses power."""
+    _strike(node)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def _strike(node: Any) -> None:
     for process in [one.process for many in node.all_processes.values() for one in many]:
         kill([*descendants(process.pid), process.pid])
-    cluster.remove_node(node, allow_graceful=False)
 
 
 def _obey(cluster: Any, word: str, number: float) -> object:
@@ -142,6 +146,9 @@ def _obey(cluster: Any, word: str, number: float) -> object:
         cluster.add_node(**NODE)
     elif word == "remove" and nodes:  # that of this rank, from 0 to 1
         _fell(cluster, nodes[int(number * len(nodes))])
+    elif word == "behead":
+        _strike(cluster.head_node)
+        return 0
     elif word == "mend":  # so many besides the first, all of them alive
         for node in [node for node in nodes if node.dead_processes()] + nodes[int(number) :]:
             if node in cluster.worker_nodes:

@@ -74,8 +74,8 @@ class Field:
             time.sleep(0.05)
         kill(left)
 
-    def judge(self, chance: random.Random, place: Path, ended: Ended, faults: int) -> Verdict:
-        """What came of it: of the command itself, then of its rerun."""
+    def judge(self, chance: random.Random, place: Path, ended: Ended, faults: int, *, lost: bool = False) -> Verdict:
+        """What came of it: of the command itself, then of its rerun, which goes without a cluster that is ``lost``."""
         self.rest()
         wrong = ""
         if ended.status == 0:
@@ -84,7 +84,7 @@ class Field:
             wrong = one_sentence(ended, max(1, ended.status))
         if "Traceback" in ended.err:
             wrong = f"it ended with {ended.status}: {ended.err[-400:]}"
-        again = self.words if ended.status and chance.random() < 0.5 else ()
+        again = self.words if ended.status and chance.random() < 0.5 and not lost else ()
         wrong = wrong or self.suite.recovers(place, *again)
         self.rest()
         shutil.rmtree(self.suite.root / "logs")
@@ -125,7 +125,7 @@ def _field(suite: Suite, kind: str, make: Callable[[Suite, Path], tuple[Field, F
         _FIELDS.clear()
         atexit.register(_OPEN.close)
         root = suite.root / kind
-        root.mkdir()
+        root.mkdir(exist_ok=True)
         _FIELDS[kind] = make(Suite(root, (*MODELS, SLOW)), root / "ray.log")
     return _FIELDS[kind][0]
 
@@ -181,6 +181,19 @@ def ray_nodes_killed(suite: Suite, chance: random.Random, place: Path) -> Verdic
             nodes += -1 if loses else 1
             losses += loses
     return field.judge(chance, place, process.wait(PATIENCE), losses)
+
+
+def ray_head_killed(suite: Suite, chance: random.Random, place: Path) -> Verdict:
+    """The node that holds the cluster together lost at a stroke, and so the cluster."""
+    field = _field(suite, "several", _several)
+    field.cluster.ask("mend", 2)
+    process = field.suite.start(place, *field.words)
+    struck = field.await_moment(chance, place, process)
+    field.cluster.ask("behead")
+    verdict = field.judge(chance, place, process.wait(PATIENCE), int(struck), lost=True)
+    _OPEN.close()
+    _FIELDS.clear()
+    return verdict
 
 
 def link_cut(suite: Suite, chance: random.Random, place: Path) -> Verdict:
