@@ -77,9 +77,11 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     with TokenStore(settings.home) as tokens:
         hand_on(ready, tokens, lambda model: any(stored(model, each, settings) is None for each in datasets))
         for model in ready:
-            for dataset in datasets:
-                yield from cells(model, dataset, settings)
-            model.unload()  # a suite of many models holds one at a time
+            try:
+                for dataset in datasets:
+                    yield from cells(model, dataset, settings)
+            finally:
+                model.unload()  # a suite of many models holds one at a time
 
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared]:
