@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
@@ -88,4 +89,11 @@ def _fault(result: Result) -> str:
         for key, value in result[name].items():
             if not isinstance(value, int | float) or not isfinite(value):
                 return f"its {name} hold {value!r} for {key}, which is not a finite number"
+    run = result["manifest"].get("run")
+    finished = run.get("finished") if isinstance(run, dict) else None
+    try:
+        if finished is not None:
+            datetime.fromisoformat(finished).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return f"its manifest says that it was finished at {finished!r}, which is no time"
     return ""
