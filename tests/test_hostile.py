@@ -117,6 +117,7 @@ FOUND = [
     ("corpus", b'{"_id": "a\\u0000", "text": ""}'),
     ("corpus", b'{"_id": ' + b"9" * 5000 + b', "text": ""}'),
     ("gated", DEEP),
+    ("gated", b"BZhi"),
     ("triplets", DEEP),
 ]
 

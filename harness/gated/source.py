@@ -91,7 +91,9 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
                 raise UserError(f"{path} is a zip archive; unpack it there and run the same command again.")
             else:
                 yield raw, raw
-        except (gzip.BadGzipFile, zlib.error, EOFError, lzw.Damaged) as error:
+        except (OSError, zlib.error, EOFError, lzw.Damaged) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's; gzip's and bzip2's have none
+                raise
             raise damaged(path, f"cannot be unpacked to its end ({error})") from error
 
 
