@@ -100,7 +100,7 @@ def read_run(folder: Path) -> Run:
         record = read_json(folder / "run.json")
         if record["format"] != FORMAT:
             return Run(folder, {}, f"has a run.json of format {record['format']}, and this version reads {FORMAT}")
-        if odd := [key for key, kind in SHAPE.items() if not isinstance(record.get(key) or kind(), kind)]:
+        if odd := [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind | None)]:
             return Run(folder, {}, f"has a run.json in which {odd[0]} is not what it should be")
         if not all(isinstance(name, str) for name in record.get("trained_on") or ()):
             return Run(folder, {}, "has a run.json in which trained_on is not what it should be")
@@ -182,7 +182,10 @@ def training(options: Options) -> dict[str, Any]:
         record = {key: value for key, value in run.record.items() if key != "curves"}
         if isinstance(base := record.get("base"), dict) and "path" in base:
             record["base"] = {**base, "path": Path(str(base["path"])).name}
-        return {**record, "trained_on": list(dict.fromkeys([*record.get("trained_on", ()), *seen_by_base(run.record)]))}
+        return {
+            **record,
+            "trained_on": list(dict.fromkeys([*(record.get("trained_on") or ()), *seen_by_base(run.record)])),
+        }
     try:
         released = read_json(folder / "manifest.json")["training"]
     except (OSError, ValueError, TypeError, KeyError):

@@ -95,6 +95,8 @@ FOUND = [
     ("safetensors", safetensors([1])),
     ("safetensors", safetensors({"w": {"shape": ["a", None]}})),
     ("run.json", _with(RUN_RECORD, trained_on=[{"": None}])),
+    ("run.json", _with(RUN_RECORD, trained_on=0)),
+    ("run.json", _with(RUN_RECORD, trained_on=None)),
     ("run.json", _with(RUN_RECORD, base="\ud800")),
     ("run.json", _with(RUN_RECORD, base={"path": "."})),
     ("run.json", _with(RUN_RECORD, base={"path": "\0"})),

@@ -67,7 +67,7 @@ def release(
         progress("copying", 0, 0)
         hashes = {file: _copied(checkpoint / file, folder / file) for file in files}
         check_weights(checkpoint, hashes)
-        cells = measured(results, hashes, record.get("trained_on", ()))
+        cells = measured(results, hashes, record.get("trained_on") or ())
         progress("loading it with sentence-transformers alone", 0, 0)
         loaded = load_cleanly(folder, checkpoint)
         text = card(name, licence, record, cells, loaded)
