@@ -63,7 +63,8 @@ def rank(
     """
     order = best(query_id, doc_ids, scores, k, exclude=exclude)
     falling = strictly_ordered(np.asarray(scores, np.float64)[order])
-    return Ranking(query_id, [doc_ids[at] for at in order.tolist()], falling, None if rows is None else rows[order])
+    ids = list(map(doc_ids.__getitem__, order.tolist()))
+    return Ranking(query_id, ids, falling, None if rows is None else rows[order])
 
 
 def best(
@@ -75,7 +76,7 @@ def best(
         raise ValueError(f"query {query_id}: {len(doc_ids)} documents, scores of shape {values.shape}, k={k}")
     if np.isnan(values).any():
         raise ValueError(f"query {query_id}: a score is NaN")
-    order = np.argsort(-values, kind="stable")
+    order = np.argsort(-values)  # not stable, and several times as fast: ties are put in order below
     if exclude is not None:
         order = order[[doc_ids[row] != exclude for row in order.tolist()]]
     falling = values[order]
@@ -91,16 +92,20 @@ def best(
 def strictly_ordered(falling: NDArray[np.float64]) -> NDArray[np.float32]:
     """float32 scores [n] that compare exactly as the float64 scores [n], which must not rise and hold no NaN.
 
-    Works on the integers whose order is that of the float32 numbers (adjacent numbers, adjacent integers; both zeros
-    are 0). Adding to each the count of distinct scores before it turns "strictly falling" into "not rising", which a
-    running minimum enforces; a floor keeps what was pushed below -inf in range.
+    Mostly the nearest ones do. Else this works on the integers whose order is that of the float32 numbers (adjacent
+    numbers, adjacent integers; both zeros are 0). Adding to each the count of distinct scores before it turns "strictly
+    falling" into "not rising", which a running minimum enforces; a floor keeps what was pushed below -inf in range.
     """
     if not len(falling):
         return np.empty(0, dtype=np.float32)
     with np.errstate(over="ignore", under="ignore"):
-        bits = falling.astype(np.float32).view(np.int32).astype(np.int64)
+        nearest = falling.astype(np.float32) + np.float32(0)  # no minus zero
+    apart = falling[1:] != falling[:-1]
+    if np.array_equal(nearest[1:] != nearest[:-1], apart):
+        return nearest
+    bits = nearest.view(np.int32).astype(np.int64)
     keys = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-    steps = np.concatenate([[0], np.cumsum(falling[1:] != falling[:-1])])
+    steps = np.concatenate([[0], np.cumsum(apart)])
     keys = np.minimum.accumulate(keys + steps) - steps
     keys = np.maximum(keys, steps[-1] - steps - INFINITY_KEY)
     ordered: NDArray[np.float32] = np.where(keys < 0, 0x80000000 - keys, keys).astype(np.uint32).view(np.float32)
