@@ -119,7 +119,7 @@ class RayCrew:
         self._call = call  # an argument, not ray.put: an actor must be startable when the node that made it is lost
         self._actors: list[Any] = []
         self._awaited: dict[Any, tuple[int, str]] = {}
-        self._head = str(ray.get_runtime_context().gcs_address)
+        self._head = str(getattr(ray.get_runtime_context(), "gcs_address", ""))  # ray:// does not know it
         self._knocked = self._heard = time.monotonic()
 
     def start(self) -> None:
@@ -152,7 +152,7 @@ class RayCrew:
 
     def _knock(self) -> None:
         now = time.monotonic()
-        if now - self._knocked < KNOCK_SECONDS:
+        if not self._head or now - self._knocked < KNOCK_SECONDS:
             return
         self._knocked = now
         if _answers(self._head):
