@@ -34,6 +34,8 @@ class Letters:
 
     def encode(self, texts, *, role):
         time.sleep(self.pause)
+        if self.fault == "tells":
+            DIED.with_name(f"sees-{os.getpid()}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "nothing"))
         if any("mark" in text for text in texts):
             self.act()
         letters = [np.frombuffer(text.encode(), np.uint8) % self.dim for text in texts]
@@ -72,6 +74,14 @@ class Place:
     def died(self) -> Path:
         """There once a worker has died; a model that kills once is harmless while it is."""
         return self.plugin.with_name("died")
+
+    def devices(self) -> list[str]:
+        """What the processes of ``fault=tells`` had for CUDA_VISIBLE_DEVICES, each once; forgotten then."""
+        told = list(self.plugin.parent.glob("sees-*"))
+        seen = sorted(file.read_text() for file in told)
+        for file in told:
+            file.unlink()
+        return seen
 
     def await_shards(self, home: Path, count: int) -> None:
         """Returns when so many are stored."""

@@ -166,6 +166,18 @@ def test_a_mistake_is_told_in_one_sentence(
     assert sentence in done.err.splitlines()[-1]
 
 
+def test_every_process_has_a_gpu_of_its_own(
+    place: Place, harness: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Made-up ones: what a process sees is all that divides real ones."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    words = place.words("letters:fault=tells,pause=0.1", results=str(tmp_path / "results"))
+    done = harness(*words, "--executor", "processes")
+    assert done.code == 0, done.err
+    assert place.devices() == ["3", "5"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+
+
 class Step(NamedTuple):
     """A task of the tests."""
 

@@ -72,6 +72,20 @@ def test_a_cluster_leaves_the_bytes_that_one_process_leaves_though_a_worker_kill
     assert content(tmp_path) == alone
 
 
+def test_every_worker_has_a_gpu_of_its_own(
+    cluster: Any, place: Place, harness: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Made-up ones, which Ray hands out as it does real ones; nodes without any get no worker."""
+    node = cluster.add_node(**{**NODE, "num_cpus": 2}, num_gpus=2)
+    words = place.words("letters:fault=tells,pause=0.3", results=str(tmp_path / "results"))
+    try:
+        done = harness(*words, "--executor", "ray", "--address", cluster.address)
+    finally:
+        cluster.remove_node(node)
+    assert done.code == 0, done.err
+    assert place.devices() == ["0", "1"]
+
+
 def test_a_node_may_be_lost_in_the_middle(
     cluster: Any, place: Place, alone: dict[str, bytes], harness: Callable[..., Done], home: Path, tmp_path: Path
 ) -> None:
