@@ -76,11 +76,10 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     ready = prepare(models, datasets, settings)
     with TokenStore(settings.home) as tokens:
         hand_on(ready, tokens, lambda model: any(stored(model, each, settings) is None for each in datasets))
-        for number, model in enumerate(ready, 1):
+        for model in ready:
             for dataset in datasets:
                 yield from cells(model, dataset, settings)
-            if number < len(ready):  # a suite of many models holds one at a time
-                model.unload()
+            model.unload()  # a suite of many models holds one at a time
 
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared]:

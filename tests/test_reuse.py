@@ -185,6 +185,7 @@ def test_every_text_is_read_tokenised_and_encoded_once_for_a_model(grid: list[Da
     models, documents, queries = 2, 12 + 5, 2 + 1 + 1
     assert COUNTS["loaded"] == models
     assert COUNTS["at once"] == 1
+    assert not LOADED
     assert COUNTS["parsed"] == models * documents
     assert COUNTS["tokenised document"] == COUNTS["encoded document"] == models * documents
     assert COUNTS["tokenised query"] == COUNTS["encoded query"] == models * queries
