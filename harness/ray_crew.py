@@ -155,13 +155,19 @@ class RayCrew:
         if not self._head or now - self._knocked < KNOCK_SECONDS:
             return
         self._knocked = now
-        if _answers(self._head):
+        if _answers(self._head) and self._attached():
             self._heard = now
         elif now - self._heard > HEAD_SECONDS:
             raise PluginError(
-                f"The head of the Ray cluster ({self._head}) has not answered for {HEAD_SECONDS:.0f} seconds; what was "
-                f"finished is kept, and the same command goes on from there, on another cluster or without --executor."
+                f"The head of the Ray cluster ({self._head}), or this machine's node of it, has not answered for "
+                f"{HEAD_SECONDS:.0f} seconds; what was finished is kept, and the same command goes on from there, on "
+                f"another cluster or without --executor."
             )
+
+    def _attached(self) -> bool:
+        """Whether the node through which this process speaks to the cluster is alive."""
+        own = self._ray.get_runtime_context().get_node_id()
+        return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == own)
 
     def _event(self, reference: Any) -> Event:
         worker, kind = self._awaited.pop(reference)

@@ -107,18 +107,23 @@ def test_a_node_may_be_lost_in_the_middle(
     assert content(tmp_path) == alone
 
 
-def test_a_head_that_is_lost_ends_the_command_in_one_sentence_and_nothing_is_lost(
-    cluster: Any, place: Place, alone: dict[str, bytes], harness: Callable[..., Done], tmp_path: Path
+@pytest.mark.parametrize("lost", ["head", "node"])
+def test_a_head_or_own_node_that_is_lost_ends_the_command_in_one_sentence_and_nothing_is_lost(
+    lost: str, cluster: Any, place: Place, alone: dict[str, bytes], harness: Callable[..., Done], tmp_path: Path
 ) -> None:
+    known = ray.nodes
     words = place.words(*MODELS, "letters:fault=kills once", results=str(tmp_path / "results"))
     answers = iter([True, True])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_crew, "_answers", lambda address: next(answers, False))
+        if lost == "head":
+            patch.setattr(ray_crew, "_answers", lambda address: next(answers, False))
+        else:
+            patch.setattr("ray.nodes", lambda: [{**node, "Alive": next(answers, False)} for node in known()])
         patch.setattr(ray_crew, "KNOCK_SECONDS", 0.2)
         patch.setattr(ray_crew, "HEAD_SECONDS", 0.5)
         done = harness(*words, "--executor", "ray", "--address", cluster.address)
     assert done.code == 1
-    assert f"The head of the Ray cluster ({cluster.address}) has not answered" in done.err.splitlines()[-1]
+    assert f"The head of the Ray cluster ({cluster.address}), or this machine's node" in done.err.splitlines()[-1]
     done = harness(*words)
     assert done.code == 0, done.err
     assert content(tmp_path) == alone
