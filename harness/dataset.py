@@ -50,8 +50,8 @@ class Dataset:
     """How many judged queries were kept, the first ones; None means all."""
     usual_split: str = "test"
     """The split that the dataset's name alone means."""
-    judged: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
-    """Its `judged_rows`, where there are judgements."""
+    judged: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
+    """The corpus's row of every judged document [judgements], in the order of the judgements; -1 where it lacks it."""
 
     @property
     def label(self) -> str:
@@ -112,7 +112,7 @@ def open_dataset(
         qrels = {query.id: qrels[query.id] for query in queries}
     with unpacked(corpus_file, cache, progress or (lambda *_: None)) as plain:
         corpus = open_corpus(plain, cache, progress)
-        judged = judged_rows(corpus, qrels)
+        judged = corpus.rows([doc_id for judgements in qrels.values() for doc_id in judgements])
         _note_dangling(corpus, qrels, judged, notes)
     fingerprint = {
         "corpus": corpus.sha256,
@@ -132,13 +132,8 @@ def splits(folder: Path) -> list[str]:
     return sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
 
 
-def judged_rows(corpus: Corpus, qrels: Qrels) -> NDArray[np.int64]:
-    """The corpus's row of every judged document [judgements], in the order of the judgements; -1 where it lacks it."""
-    return corpus.rows([doc_id for judgements in qrels.values() for doc_id in judgements])
-
-
 def dangling(qrels: Qrels, rows: NDArray[np.int64]) -> list[str]:
-    """Judged documents that the corpus lacks, each once; ``rows`` are those of `judged_rows`."""
+    """Judged documents that the corpus lacks, each once; ``rows`` as in `Dataset.judged`."""
     judged = (doc_id for judgements in qrels.values() for doc_id in judgements)
     return list(dict.fromkeys(compress(judged, (rows < 0).tolist())))
 

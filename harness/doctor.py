@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.dataset import Dataset, dangling, judged_rows, some, splits
+from harness.dataset import Dataset, dangling, some, splits
 
 Severity = Literal["ok", "note", "problem"]
 EXAMPLES = 3
@@ -105,7 +105,7 @@ def examine(dataset: Dataset) -> Report:
         "empty_documents": corpus.ids(np.flatnonzero(lengths == 0)),
         "empty_titles": empty_titles,
         "empty_queries": [ids[row] for row in np.flatnonzero(query_lengths == 0)],
-        "dangling": dangling(qrels, judged_rows(corpus, qrels)),
+        "dangling": dangling(qrels, dataset.judged),
         "ids_on_both_sides": len(shared),
         "same_text": sum(_same(query.text, corpus[row].content) for query, row in shared),
         "exclude_self": dataset.exclude_self,

@@ -199,8 +199,8 @@ class _Work:
                 paired = zip(dataset.queries, self.found.hits, strict=True)
                 for number, (query, (rows, scores)) in enumerate(paired, 1):
                     exclude = query.id if dataset.exclude_self else None
-                    found = query.id, dataset.corpus.ids(rows), scores, self.settings.k
-                    ranking = rank(*found, exclude=exclude, rows=rows)
+                    ids = dataset.corpus.ids(rows)
+                    ranking = rank(query.id, ids, scores, self.settings.k, exclude=exclude, rows=rows)
                     hubs.add(ranking.doc_ids)
                     write(ranking)
                     self.settings.progress(f"searching {dataset.label}", number, len(dataset.queries))

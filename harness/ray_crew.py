@@ -24,7 +24,7 @@ from harness.spec import PluginError, UserError
 
 KNOCK_SECONDS, IDLE_SECONDS = 5.0, 0.02
 HEAD_SECONDS = 45.0
-"""Without the cluster's head, after which a command ends: after 60, Ray would end the process where it stands."""
+"""Without the head or its own node, after which a command ends: without a head, Ray ends the process after 60."""
 
 
 def connect(address: str | None) -> bool:
@@ -139,7 +139,7 @@ class RayCrew:
         self._awaited[self._actors[worker].perform.remote(task)] = worker, "done"
 
     def wait(self, seconds: float) -> list[Event]:
-        """Whatever calls have come back. PluginError when the cluster's head has been silent for `HEAD_SECONDS`."""
+        """Whatever calls have come back. PluginError when the cluster has been silent for `HEAD_SECONDS`."""
         self._knock()
         references = list(self._awaited)
         if not references:  # every worker is idle, or gone
