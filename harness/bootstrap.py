@@ -15,6 +15,8 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.blas import single_threaded
+
 Values = NDArray[np.float64]
 LARGE = 256
 """Queries from which means are drawn from their limiting law, unless they are very skewed."""
@@ -62,6 +64,7 @@ def _draw_seeds(columns: Sequence[Values], rng: np.random.Generator) -> Values:
     return np.asarray((weights * np.stack(columns, axis=1)).sum(axis=1))
 
 
+@single_threaded()
 def _means(rows: Values, samples: int, seed: tuple[int, int]) -> Values:
     """Resampled means [samples, rows] of values [rows, queries]; all rows see the same queries."""
     n = rows.shape[1]

@@ -9,6 +9,7 @@ from math import atanh, copysign, inf, sqrt, tanh
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.blas import single_threaded
 from harness.significance import Interval
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,7 @@ def spearman(x: Floats, y: Floats) -> float | None:
     return stratified([(x, y)])
 
 
+@single_threaded()
 def stratified(strata: Sequence[tuple[Floats, Floats]]) -> float | None:
     """Correlation of ranks taken within each stratum, centred there and scaled by its size; None without variation.
 
@@ -68,6 +70,7 @@ def interval(rho: float, n: int, level: float = 0.95) -> Interval:
     return Interval(-1.0 if rho == -1 else low, 1.0 if rho == 1 else high, level)
 
 
+@single_threaded()
 def profile_test(x: Floats, y: Floats, *, samples: int = SAMPLES, seed: int = 0) -> float | None:
     """Two-sided p of no association between x and y [units, strata], NaN where a unit is not in a stratum.
 

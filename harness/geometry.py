@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.blas import single_threaded
 from harness.moments import Floats, Moments, collect
 
 if TYPE_CHECKING:
@@ -56,19 +57,13 @@ def panel_of(vectors: Vectors) -> Figures:
     return measure_geometry(vectors.blocks(), len(vectors))
 
 
+@single_threaded()
 def panel(moments: Moments, sample: NDArray[np.float32], *, normalised: bool | None = None) -> Figures:
     """Every figure of `DEFINITIONS`, with n, d and under ``"definitions"`` how they were taken; JSON-able, no NaN.
 
     ``sample`` [s, d] are some of the vectors. ``normalised`` records whether the model scales its vectors to length 1;
     None: told from the lengths (mean and spread within 1e-3 of 1 and 0).
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):  # eigenvalues' last bits depend on the number of threads; sums' do not
-        return _panel(moments, sample, normalised)
-
-
-def _panel(moments: Moments, sample: NDArray[np.float32], normalised: bool | None) -> Figures:
     n, d = moments.n, len(moments.mean)
     figures: Figures = {"n": n, "d": d} | dict.fromkeys(DEFINITIONS)
     if n:

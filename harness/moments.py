@@ -1,7 +1,7 @@
 """First and second moments of vectors in one streaming pass, in float64, merged as in Chan, Golub and LeVeque 1979.
 
-The digits depend on the vectors and their order alone: sums are made over `BLOCK` rows, then over `PART` rows, then
-over all, whoever makes them and in whatever blocks the vectors come.
+The digits depend on the vectors and their order alone: sums are made over `BLOCK` rows, each in one thread, then over
+`PART` rows, then over all, in whatever blocks the vectors come and however many threads or processes work on them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.blas import thread_pool
+from harness.manifest import cores
 from harness.spec import UserError
 
 Floats = NDArray[np.float64]
@@ -37,16 +39,19 @@ class Moments:
         """vectors of length 0, which have no direction"""
         self.norm_mean = 0.0
         self.norm_scatter = 0.0
-        self._memory: Floats = np.empty((0, dim))
-        """For the rows at hand; fresh memory costs as much as looking at them."""
+        self._memory: list[Floats] = []
+        """A float64 block per thread, reused: page faults of fresh memory cost as much as the work."""
 
     def update(self, block: NDArray[np.float32]) -> None:
         """Adds the rows of ``block`` [m, dim]; UserError when one holds NaN or infinity."""
-        if len(self._memory) < min(BLOCK, len(block)):
-            self._memory = np.empty((min(BLOCK, len(block)), len(self.mean)))
-        for start in range(0, len(block), BLOCK):
-            piece = block[start : start + BLOCK]
-            self._absorb(_of_block(piece, self._memory[: len(piece)]))
+        pieces = [block[start : start + BLOCK] for start in range(0, len(block), BLOCK)]
+        if pieces and (len(self._memory) < min(cores(), len(pieces)) or len(self._memory[0]) < len(pieces[0])):
+            self._memory = [np.empty((len(pieces[0]), len(self.mean))) for _ in range(min(cores(), len(pieces)))]
+        with thread_pool() as pool:
+            while pieces:
+                for state in pool.map(_of_block, pieces, self._memory):  # one piece for each block of memory
+                    self._absorb(state)
+                pieces = pieces[len(self._memory) :]
 
     def packed(self) -> Floats:
         """All of the state as numbers [(dim + 1)^2 + 3]."""
@@ -86,11 +91,12 @@ class Moments:
         self.n = n
 
 
-def _of_block(block: NDArray[np.float32], rows: Floats) -> Moments:
-    """State over the m rows of ``block``, worked out in ``rows`` [m, dim].
+def _of_block(block: NDArray[np.float32], memory: Floats) -> Moments:
+    """State over the m rows of ``block``; ``memory`` [at least m, dim] is overwritten.
 
     The first row is subtracted first, which leaves equal rows exactly 0.
     """
+    rows = memory[: len(block)]
     rows[:] = block
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     if not np.isfinite(norms).all():

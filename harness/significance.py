@@ -20,6 +20,7 @@ from math import exp, inf, isfinite, log, pi, sqrt
 
 import numpy as np
 
+from harness.blas import single_threaded
 from harness.bootstrap import Values, resample
 
 MANY = 50
@@ -75,7 +76,8 @@ def difference_interval(
     if len(first) != len(second) or any(a.shape[-1] != b.shape[-1] for a, b in zip(first, second, strict=True)):
         raise ValueError("a paired difference needs the same datasets and the same queries on both sides")
     if any(array.ndim > 1 for array in (*first, *second)):
-        means = resample([first, second], samples, seed, new_datasets) @ np.array([1.0, -1.0])
+        both = resample([first, second], samples, seed, new_datasets)
+        means = both[:, 0] - both[:, 1]
     else:
         means = resample([[a - b for a, b in zip(first, second, strict=True)]], samples, seed, new_datasets)[:, 0]
     return _percentile(means, level, _independent(first, new_datasets))
@@ -254,7 +256,8 @@ def _signed_sums(sizes: Values, samples: int, seed: int) -> Iterator[Values]:
     """Sums of the sizes under random signs, some at a time; eight signs are one look into a table of their 256 sums."""
     padded = np.concatenate([sizes, np.zeros(-len(sizes) % 8)]).reshape(-1, 8)
     signs = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
-    tables = padded @ signs.T
+    with single_threaded():
+        tables = padded @ signs.T
     rng = np.random.default_rng(seed)
     for start in range(0, samples, step := max(1, CHUNK // len(tables))):
         drawn = rng.integers(256, size=(len(tables), min(step, samples - start)), dtype=np.uint8)

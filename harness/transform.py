@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key
+from harness.blas import single_threaded, thread_pool
 from harness.chunks import SHARD_ROWS
 from harness.composite import Affine, Transform
 from harness.moments import Moments
@@ -21,6 +22,8 @@ from harness.spec import PluginError, Similarity
 from harness.vectors import Shard, Vectors, VectorStore
 
 Floats = NDArray[np.float64]
+ROWS = 1024
+"""Of a product, which one thread computes."""
 
 
 class Step(Protocol):
@@ -45,6 +48,7 @@ def moments(documents: Vectors) -> tuple[Floats, Floats]:
     return found.mean, found.scatter / max(found.n - 1, 1)
 
 
+@single_threaded()
 def fit(steps: Sequence[Step], mean: Floats, covariance: Floats) -> Affine:
     """The map of the whole chain. PluginError where a step gives anything but a finite map of its vectors."""
     whole = Affine(np.eye(len(mean)), np.zeros(len(mean)))
@@ -88,5 +92,18 @@ def transformed(
 
 def _put(store: VectorStore, key: str, block: NDArray[np.float32], affine: Affine) -> Shard:
     start = time.perf_counter()
-    vectors = (block.astype(np.float64) @ affine.matrix + affine.offset).astype(np.float32)
+    vectors = multiplied(block, affine)
     return store.put(key, vectors, time.perf_counter() - start, 0)
+
+
+def multiplied(block: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
+    """float32 [n, d'] for a block [n, d], computed in float64."""
+    vectors = np.empty((len(block), len(affine.offset)), np.float32)
+
+    def multiply(start: int) -> None:
+        rows = slice(start, start + ROWS)
+        vectors[rows] = block[rows].astype(np.float64) @ affine.matrix + affine.offset
+
+    with thread_pool() as pool:
+        list(pool.map(multiply, range(0, len(block), ROWS)))
+    return vectors

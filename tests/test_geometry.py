@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 
@@ -355,22 +352,3 @@ def test_hubness_where_it_is_undefined() -> None:
     assert Hubness().summary(0, 0)["antihub_share"] is None
     with pytest.raises(ValueError, match="3 documents were retrieved from a corpus of 2"):
         even.summary(2, 3)
-
-
-def test_no_digit_depends_on_the_number_of_threads() -> None:
-    program = (
-        "import json, numpy as np; from harness.geometry import measure_geometry\n"
-        "x = (np.random.default_rng(0).normal(size=(6000, 300)) * np.linspace(0.1, 3, 300) + 1).astype(np.float32)\n"
-        "print(json.dumps(measure_geometry([x[:5000], x[5000:]], 6000)))"
-    )
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for threads in "12"
-    ]
-    assert told[0] == told[1] != ""
