@@ -102,6 +102,22 @@ def test_too_few_candidates_are_dropped_not_invented(tmp_path: Path) -> None:
     assert len(found(parse_recipe("Flat"), tmp_path, 2 * N)[0].rows) == N
 
 
+@pytest.mark.parametrize("factory", ["Flat", "IVF32,PQ12x4np"])
+def test_no_digit_of_a_search_depends_on_the_number_of_threads(factory: str, tmp_path: Path, monkeypatch) -> None:
+    index = load(made(recipe := parse_recipe(factory), tmp_path), recipe)
+    asked = clustered(4000, 3)  # so many that FAISS multiplies matrices
+    before, answers = faiss.omp_get_max_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            faiss.omp_set_num_threads(threads)
+            monkeypatch.setattr("harness.approximate.cores", lambda threads=threads: threads)
+            answers.append([array.tobytes() for block in search(index, asked, 20) for array in block])
+            assert faiss.omp_get_max_threads() == threads
+    finally:
+        faiss.omp_set_num_threads(before)
+    assert answers[0] == answers[1] == answers[2]
+
+
 @pytest.mark.parametrize("factory", ["HNSW16", "IVF32,PQ12x4np", "PCA24,SQ8"])
 def test_the_same_vectors_give_the_same_file(factory: str, tmp_path: Path) -> None:
     before = faiss.omp_get_max_threads()
