@@ -4,10 +4,11 @@ $HARNESS_HOME/faiss/KEY/ holds index.faiss and record.json. The key is made from
 training sample and FAISS's version, never from a name. FAISS trusts the files it reads, so it is given none but those
 whose checksum is the recorded one.
 
-Vectors go in as the model gives them (of unit length for cosine): exact search centres them, but whoever serves the
-file asks with plain queries. Memory: the index itself, and the training sample or one block of vectors, whichever is
-larger. Trade-off accepted: up to `SERIAL_ROWS` documents are built by one thread, so that the same vectors give the
-same file; more are built by all, and where the threads of a graph meet is then left to chance (``threads`` says which).
+Vectors go in as the model gives them (of unit length for cosine): exact search centres them, but plain queries are
+what a server of the file has. The metric is L2; the inner product for dot, and for cosine where a vector is zero.
+Memory: the index itself, and the training sample or one block of vectors, whichever is larger. Trade-off accepted: up
+to `SERIAL_ROWS` documents are built by one thread, so that the same vectors give the same file; more are built by all,
+and where the threads of a graph meet is then left to chance (``threads`` says which).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
 from harness.bounded import read_json
+from harness.index import RIGHT_ANGLE
 from harness.manifest import cores
 from harness.recipe import EXAMPLE, Recipe, reason, refused, set_parameters
 from harness.spec import Hits, Progress, Similarity, UserError
@@ -38,6 +40,8 @@ SEED = 0
 TRAIN_ROWS, ROWS_PER_LIST = 65_536, 256
 """The training sample has this many rows, or 256 per inverted list (more, FAISS's k-means leaves unread)."""
 SERIAL_ROWS = 100_000
+LEAST, GREATEST = 1e-12, 1e12
+"""Largest components of vectors whose float32 squares and their sums neither vanish nor overflow."""
 QUERY_BLOCKS, LARGEST_BLOCK = 32, 512
 """Queries are searched in so many blocks, which share the cores, or in more that are no larger than this."""
 INDEX, RECORD = "index.faiss", "record.json"
@@ -82,33 +86,56 @@ class Contents(NamedTuple):
     """What one pass over vectors tells."""
 
     sha256: str
+    """Of the vectors' bytes."""
     mean: NDArray[np.float64]
+    """float64 [d]"""
+    zeros: int
+    """Vectors of length 0."""
+    longest: float
+    """The largest absolute value of a component."""
 
 
 def contents(vectors: Vectors) -> Contents:
-    """SHA-256 of the vectors' bytes, and float64 [d], their mean."""
-    digest, total = hashlib.sha256(), np.zeros(vectors.dim)
+    """Reads the vectors once."""
+    digest, total, zeros, longest = hashlib.sha256(), np.zeros(vectors.dim), 0, 0.0
     for block in vectors.blocks():
         digest.update(np.ascontiguousarray(block).data)
         total += block.sum(axis=0, dtype=np.float64)
-    return Contents(digest.hexdigest(), total / max(1, len(vectors)))
+        zeros += int((~block.any(axis=1)).sum())
+        longest = max(longest, float(np.abs(block).max(initial=0)))
+    return Contents(digest.hexdigest(), total / max(1, len(vectors)), zeros, longest)
+
+
+def metric_of(similarity: Similarity, known: Contents) -> str:
+    """How FAISS compares vectors: ``L2``, or ``inner product``, by which a zero vector has cosine 0."""
+    return "inner product" if similarity == "dot" or (similarity == "cosine" and known.zeros) else "L2"
 
 
 def build(
-    recipe: Recipe, vectors: Vectors, sha256: str, similarity: Similarity, home: Path, progress: Progress
+    recipe: Recipe, vectors: Vectors, known: Contents, similarity: Similarity, home: Path, progress: Progress
 ) -> Built:
-    """The index of these vectors (``sha256`` as `contents` has it): the stored one if it is whole, else built now."""
+    """The index of these vectors, whose `contents` are known: the stored one if it is whole, else built now.
+
+    Raises UserError where FAISS refuses, and for vectors that its float32 distances cannot compare.
+    """
     import faiss
 
+    if known.longest and not LEAST <= known.longest <= GREATEST:
+        raise UserError(
+            f"The vectors' largest component is {known.longest:.3g}, and FAISS compares float32 squares, which need "
+            f"{LEAST:.0e} to {GREATEST:.0e}; scale the model's vectors, or omit --index (exact search can do it)."
+        )
     n, dim = len(vectors), vectors.dim
-    index = _empty(recipe, dim, similarity)
+    metric = metric_of(similarity, known)
+    index = _empty(recipe, dim, metric)
     inverted = faiss.try_extract_index_ivf(index)
     lists = inverted.nlist if inverted else 0
     Recipe(recipe.factory, lists=lists).check(n, "the collection")
     train_rows = 0 if index.is_trained else min(n, max(TRAIN_ROWS, ROWS_PER_LIST * lists))
-    wanted = {"factory": recipe.factory, "similarity": similarity, "documents": n, "dim": dim, "vectors": sha256}
+    wanted = {"factory": recipe.factory, "similarity": similarity, "documents": n, "dim": dim, "vectors": known.sha256}
     wanted |= {"train_rows": train_rows, "seed": SEED, "faiss": faiss.__version__}
-    folder = home / "faiss" / content_key(wanted)[:32]
+    apart = {"metric": metric} if similarity == "cosine" and metric != "L2" else {}
+    folder = home / "faiss" / content_key(wanted | apart)[:32]
     if record := _intact(folder):
         return Built(folder, record)
     threads = 1 if n <= SERIAL_ROWS else faiss.omp_get_max_threads()
@@ -174,23 +201,32 @@ def search(index: Any, queries: NDArray[np.float32], k: int) -> Answer:
         raise UserError(f"FAISS could not search the index ({reason(error)}); type parameters {EXAMPLE}.") from error
 
 
-def hits(answer: Answer, similarity: Similarity) -> list[Hits]:
-    """The answer as hits with scores comparable to exact search's, -|q - x| or q.x: estimates where vectors are stored
-    compressed. Fewer than k where the index finds fewer; ties with the k-th are cut as FAISS does."""
+def hits(answer: Answer, similarity: Similarity, queries: NDArray[np.float32], index: Any) -> list[Hits]:
+    """The answer as hits with scores comparable to exact search's: estimates where vectors are stored compressed.
+
+    Fewer than k where the index finds fewer; ties with the k-th are cut as FAISS does.
+    """
+    import faiss
+
     found = []
     for distances, rows in answer:
         wide = distances.astype(np.float64)
+        if similarity == "cosine" and index.metric_type == faiss.METRIC_INNER_PRODUCT:
+            wide = 2 - 2 * wide
         scores = wide if similarity == "dot" else -np.sqrt(np.maximum(wide, 0.0))
         found += [Hits(r[r >= 0], s[r >= 0]) for r, s in zip(rows, scores, strict=True)]
+    if similarity == "cosine":
+        for query in np.flatnonzero(~queries.any(axis=1)).tolist():
+            found[query].scores[:] = -RIGHT_ANGLE
     return found
 
 
-def _empty(recipe: Recipe, dim: int, similarity: Similarity) -> Any:
+def _empty(recipe: Recipe, dim: int, metric: str) -> Any:
     import faiss
 
-    metric = faiss.METRIC_INNER_PRODUCT if similarity == "dot" else faiss.METRIC_L2
     try:
-        return faiss.index_factory(dim, recipe.factory, metric)
+        kind = faiss.METRIC_L2 if metric == "L2" else faiss.METRIC_INNER_PRODUCT
+        return faiss.index_factory(dim, recipe.factory, kind)
     except RuntimeError as error:
         raise refused(recipe.factory, error, dim) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.approximate import INDEX, build, contents
+from harness.approximate import INDEX, build, contents, metric_of
 from harness.atomic import disk_errors, sha256_file, whole_folder, write_json
 from harness.dataset import Dataset
 from harness.prepared import Prepared, dataset_vectors
@@ -19,14 +19,15 @@ from harness.spec import Similarity, UserError
 IDS, ABOUT = "ids.txt", "about.json"
 ID_ROWS = 65_536
 QUERIES: dict[Similarity, str] = {
-    "cosine": "encode the query as this model encodes queries, scale it to length 1, search; smaller is better",
-    "euclidean": "encode the query as this model encodes queries, search; smaller is better",
-    "dot": "encode the query as this model encodes queries, search; greater is better",
+    "cosine": "encode the query as this model encodes queries, scale it to length 1, search",
+    "euclidean": "encode the query as this model encodes queries, search",
+    "dot": "encode the query as this model encodes queries, search",
 }
-VALUES: dict[Similarity, str] = {
-    "cosine": "squared Euclidean distance of unit vectors: 2 - 2 cosine",
-    "euclidean": "squared Euclidean distance",
-    "dot": "inner product",
+VALUES: dict[tuple[Similarity, str], str] = {
+    ("cosine", "L2"): "squared Euclidean distance of unit vectors, 2 - 2 cosine; smaller is better",
+    ("cosine", "inner product"): "cosine, 0 for a zero vector; greater is better",
+    ("euclidean", "L2"): "squared Euclidean distance; smaller is better",
+    ("dot", "inner product"): "inner product; greater is better",
 }
 
 
@@ -44,8 +45,8 @@ def export(model: Prepared, dataset: Dataset, recipe: Recipe, folder: Path) -> d
     """
     refuse_existing(folder)
     documents = dataset_vectors(model, dataset)["document"][0]
-    sha256 = contents(documents).sha256
-    made = build(recipe, documents, sha256, model.similarity, model.home, model.progress)
+    known = contents(documents)
+    made = build(recipe, documents, known, model.similarity, model.home, model.progress)
     with disk_errors(folder), whole_folder(folder) as whole:
         shutil.copyfile(made.folder / INDEX, whole / INDEX)
         if sha256_file(whole / INDEX) != made.record.sha256:
@@ -58,7 +59,7 @@ def export(model: Prepared, dataset: Dataset, recipe: Recipe, folder: Path) -> d
             "dataset_fingerprint": dataset.fingerprint,
             "similarity": model.similarity,
             "query": QUERIES[model.similarity],
-            "values": VALUES[model.similarity],
+            "values": VALUES[model.similarity, metric_of(model.similarity, known)],
             "search": recipe.search,
             "files": {INDEX: made.record.sha256, IDS: sha256_file(whole / IDS)},
             "index": asdict(made.record),

@@ -7,11 +7,16 @@ float64, from the vectors themselves. The ranking is that of float64 brute force
 Threads collect candidates for queries of their own, then compare them with documents of their own.
 
 Both sides are moved by the corpus mean first. Distances do not change, but on anisotropic vectors the error bound, and
-with it the number of candidates, shrinks a hundredfold.
+with it the number of candidates, shrinks a hundredfold. Where squares would leave float32's range, both sides are
+scaled by a power of two, which changes no order either.
+
+Cosine is searched as the distance of unit vectors, sqrt(2 - 2 cos). A zero vector has cosine 0 with everything, so it
+is at the distance sqrt(2) from everything.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -37,6 +42,13 @@ PAIRS = 1024
 THREADS = 8
 PARTS = 4
 """Of the documents, per thread: some hold more candidates than others."""
+ORDINARY, LARGE, MOST = 40, 50, 100
+"""Binary orders of magnitude: of numbers whose squares and their sums are within float32's range; of the largest
+numbers where some are far larger than others, whose squares should not vanish; of a scale."""
+SOME = 256
+"""Documents that tell the order of magnitude."""
+RIGHT_ANGLE = math.sqrt(2)
+"""Distance of unit vectors whose cosine is 0."""
 THREAD_BYTES = 1 << 28
 """Memory of a search from which one more thread, with its stack and buffers, is within reason."""
 
@@ -68,7 +80,7 @@ def search(
     """Per query, its k nearest documents and every further one that ties with the k-th, best first.
 
     Args:
-        queries: float32 [q, d], of unit length already where the similarity is cosine.
+        queries: float32 [q, d], of unit length already (or zero) where the similarity is cosine.
         documents: n vectors of d dimensions, read once per group of queries that fits into memory.
         centre: float64 [d], a point near the documents: their mean.
         k: how many; more than n gives all n.
@@ -76,17 +88,51 @@ def search(
         limits: what it may use; the result does not depend on them.
 
     Yields:
-        Hits with scores -|q - x| (Euclidean, cosine) or q.x (dot), float64.
+        Hits with scores -|q - x| (Euclidean), -sqrt(2 - 2 cos) (cosine) or q.x (dot), float64.
 
     Raises UserError where the memory is too little for even one query.
     """
     wanted = min(k, len(documents))
     shares = _shares(limits.memory, wanted, queries.shape[1], len(queries))
+    directed = np.asarray(queries.any(axis=1) | (similarity != "cosine"))
     for start in range(0, len(queries), shares.group):
-        asked = queries[start : start + shares.group]
-        middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
-        found = _propose(asked, documents, middle, wanted, similarity, shares, limits)
-        yield from _dispose(asked, documents, found, wanted, similarity, shares)
+        group = slice(start, start + shares.group)
+        found = _group(queries[group][directed[group]], documents, centre, wanted, similarity, shares, limits)
+        for has_direction in directed[group].tolist():
+            yield next(found) if has_direction else _all_tie(len(documents) if wanted else 0)
+
+
+def _all_tie(n: int) -> Hits:
+    """What a zero query finds under cosine: every document, at right angles."""
+    return Hits(np.arange(n), np.full(n, -RIGHT_ANGLE))
+
+
+def _group(
+    queries: Floats,
+    documents: Vectors,
+    centre: NDArray[np.float64],
+    k: int,
+    similarity: Similarity,
+    shares: _Shares,
+    limits: Limits,
+) -> Iterator[Hits]:
+    """`search` for the queries of one group, none of which is zero under cosine."""
+    middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
+    some = documents.gather(np.arange(min(len(documents), SOME)))
+    scale = _scale(max(float(np.abs(each).max(initial=0)) for each in (queries, some, middle)))
+    try:
+        found = _propose(queries, documents, middle, k, similarity, shares, limits, scale)
+    except OverflowError:
+        longest = max(float(np.abs(block).max(initial=0)) for block in documents.blocks(shares.rows))
+        scale = _scale(max(longest, float(np.abs(queries).max())), at_most=LARGE)
+        found = _propose(queries, documents, middle, k, similarity, shares, limits, scale)
+    return _dispose(queries, documents, found, k, similarity, shares)
+
+
+def _scale(largest: float, *, at_most: int = 0) -> float:
+    """The power of two that brings numbers up to ``largest`` to 2^at_most; 1 where squares stay well within range."""
+    exponent = int(np.frexp(largest)[1])
+    return 1.0 if abs(exponent) < ORDINARY and not at_most else 2.0 ** min(at_most - exponent, MOST)
 
 
 class _Shares(NamedTuple):
@@ -132,15 +178,27 @@ def most_memory(documents: int, queries: int, dim: int, k: int) -> int:
 
 
 def _propose(
-    queries: Floats, documents: Vectors, middle: Floats, k: int, similarity: Similarity, shares: _Shares, limits: Limits
+    queries: Floats,
+    documents: Vectors,
+    middle: Floats,
+    k: int,
+    similarity: Similarity,
+    shares: _Shares,
+    limits: Limits,
+    scale: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Candidates: query places [m] in rising order and document rows [m]; every true neighbour is among them."""
-    dot = similarity == "dot"
+    """Candidates: query places [m] in rising order and document rows [m]; every true neighbour is among them.
+
+    Raises OverflowError where squared distances leave float32's range in spite of the scale.
+    """
+    dot, factor = similarity == "dot", np.float32(scale)
+    centre = middle * factor
     # Inner products are ranked by q.(x - middle) = q.x - a constant of the query: only documents are moved.
-    asked = queries if dot else queries - middle
+    asked = queries * factor if dot else queries * factor - centre
     step = max(1, min(TILE_ROWS, shares.tile // max(len(queries), 1)))
     sizes = {"step": step, "documents": len(documents), "memory": limits.memory}
-    product = make_product(asked, dot=dot, device=limits.device, **sizes)
+    zero = -centre if similarity == "cosine" else None
+    product = make_product(asked, dot=dot, zero=zero, device=limits.device, **sizes)
     edges = np.linspace(0, len(queries), (shares.threads if limits.device == "cpu" else 1) + 1).astype(int).tolist()
     parts = [slice(start, stop) for start, stop in pairwise(edges)]
     pools = [Pool(part.stop - part.start, k) for part in parts]
@@ -154,7 +212,9 @@ def _propose(
         for block in documents.blocks(shares.rows):
             for start in range(0, len(block), step):
                 moved = block[start : start + step]
-                moved -= middle
+                if scale != 1:
+                    moved *= factor
+                moved -= centre
                 tile, error = product(moved)
                 look(tile, at, error)
                 at += len(moved)
@@ -186,7 +246,10 @@ def _dispose(
                 scores[at] = np.einsum("ij,ij->i", asked, vectors.astype(np.float64))
             else:
                 asked -= vectors
-                scores[at] = -np.sqrt(np.einsum("ij,ij->i", asked, asked))
+                distances = np.sqrt(np.einsum("ij,ij->i", asked, asked))
+                if similarity == "cosine":
+                    distances[~vectors.any(axis=1)] = RIGHT_ANGLE
+                scores[at] = -distances
 
     parts = 1 if shares.threads == 1 else PARTS * shares.threads
     limits = np.linspace(0, len(documents), parts + 1).astype(int).tolist()

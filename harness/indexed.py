@@ -97,17 +97,15 @@ class Indexed:
         clock.add("encode_documents", document_cost.seconds)
         clock.add("encode_queries", query_cost.seconds)
         similarity = self.model.similarity
-        made = approximate.build(
-            recipe, documents, self._documents.sha256, similarity, self.model.home, self.model.progress
-        )
+        made = approximate.build(recipe, documents, self._documents, similarity, self.model.home, self.model.progress)
         clock.add("index", made.record.build_seconds)
         exact = self._exact
         index = approximate.load(made, recipe)
         shallow = SERVED + self.dataset.exclude_self
         answer, served_seconds = _timed(lambda: approximate.search(index, self._queries, shallow))
-        served = approximate.hits(answer, similarity)
+        served = approximate.hits(answer, similarity, self._queries, index)
         answer, seconds = _timed(lambda: approximate.search(index, self._queries, self.depth))
-        found = approximate.hits(answer, similarity)
+        found = approximate.hits(answer, similarity, self._queries, index)
         clock.add("search", seconds)
         total = len(self._queries)
         record = asdict(made.record)

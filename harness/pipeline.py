@@ -31,6 +31,7 @@ from harness.tokens import TokenStore
 
 K = 1000
 """Depth of every run."""
+ZERO_VECTORS = "cosine 0 with everything"
 REVISION = 2
 """Part of every cell's key: raised when a change to the harness itself can change a number."""
 
@@ -118,6 +119,8 @@ def stored(model: Prepared, dataset: Dataset, settings: Settings) -> list[Cell] 
 def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None = None) -> str:
     """What a finished cell is recognised by."""
     parts = {"model": model.ref.key, "dataset": dataset.fingerprint, "limit": dataset.limit}
+    if model.ref.spec.kind == "reranker" and any(member.has_vectors for member in model.ref.members):
+        parts["zero_vectors"] = ZERO_VECTORS  # the first stage's geometry, which tells of them, is not in the cell
     index = {"index": [recipe.factory, recipe.search]} if recipe else {}
     return content_key({**parts, "revision": REVISION, "k": settings.k, "measures": list(settings.measures), **index})
 
@@ -185,7 +188,9 @@ class _Work:
     def finished(self) -> Cell | None:
         """The cell as it is stored, where it is whole and nothing it depends on has changed."""
         stored = self.settings.results.finished(self.label, self.dataset.label, self.key)
-        return Cell(self.label, self.dataset.label, "cached", stored) if stored and not self.settings.force else None
+        if not stored or self.settings.force or _misplaced_zeros(stored):
+            return None
+        return Cell(self.label, self.dataset.label, "cached", stored)
 
     def run(self, folder: Path) -> Result:
         """Does all the work of the cell, writing its files into the folder."""
@@ -260,6 +265,7 @@ class _Work:
                 # models that draw at random state their seeds in their options
                 "seeds": {"index": index["manifest"]["seed"]} if index else {},
                 "ties": "score descending, then document id descending",
+                "zero_vectors": ZERO_VECTORS,
                 "run": {
                     "started": self.started,
                     "finished": _now(),
@@ -271,6 +277,14 @@ class _Work:
                 },
             },
         }
+
+
+def _misplaced_zeros(result: Result) -> bool:
+    """Whether zero vectors were ranked as if their cosine were 0.5, as 0.1 did."""
+    cosine = result["manifest"]["model"].get("similarity") == "cosine"
+    sides = (result["geometry"].get(side) or {} for side in ("documents", "queries"))
+    zeros = any(side.get("definitions", {}).get("zero_vectors") for side in sides)
+    return cosine and zeros and "zero_vectors" not in result["manifest"]
 
 
 def _described(ref: ModelRef) -> dict[str, Any]:

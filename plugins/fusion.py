@@ -14,9 +14,10 @@ from harness.spec import Options
 
 DEPTH = Option(1000, "how many of each member's hits take part", minimum=1)
 TIE = 1e-14
-"""Sums that differ by less are one: 1/70 + 1/105 is 1/84 + 1/84, and floating point must not tell them apart. Sums of
-two members' shares that really differ do so by 8e-13 or more at the usual depth."""
-IMPLEMENTATION = 1
+"""A document ties with the best one whose sum is at most this much greater: 1/70 + 1/105 is 1/84 + 1/84, and floating
+point must not tell them apart. Sums of two members' shares that differ do so by 8e-13 or more at the usual depth."""
+IMPLEMENTATION = 2
+"""Raised where a member's ranking or the arithmetic here changes: zero vectors under cosine, chains of ties."""
 
 
 @hookimpl
@@ -94,6 +95,16 @@ class Sum:
             shares[where, member] = self.share(member, hits)
         sums = shares.sum(axis=1)
         order = np.argsort(-sums, kind="stable")
-        falling = sums[order]
-        leads = np.diff(falling, prepend=np.inf) < -TIE
-        return Hits(rows[order], falling[leads][np.cumsum(leads) - 1])
+        return Hits(rows[order], _tied(sums[order]))
+
+
+def _tied(falling: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each sum, or the greatest one of its tie. Ties do not chain: all of one are within `TIE` of its greatest."""
+    leads = np.diff(falling, prepend=np.inf) < -TIE
+    edges = np.append(np.flatnonzero(leads), len(falling))
+    chains = np.flatnonzero(falling[edges[:-1]] - falling[edges[1:] - 1] > TIE)
+    for start, end in zip(edges[chains].tolist(), edges[chains + 1].tolist(), strict=True):
+        while falling[start] - falling[end - 1] > TIE:
+            start += int(np.searchsorted(falling[start] - falling[start:end], TIE, side="right"))
+            leads[start] = True
+    return np.asarray(falling[leads][np.cumsum(leads) - 1])

@@ -40,11 +40,13 @@ def brute_force(similarity: Similarity, documents: NDArray[np.float32] = DOCUMEN
 
 
 def made(recipe: Recipe, home: Path, vectors: Vectors = VECTORS, similarity: Similarity = "cosine") -> Built:
-    return build(recipe, vectors, contents(vectors).sha256, similarity, home, lambda *_: None)
+    return build(recipe, vectors, contents(vectors), similarity, home, lambda *_: None)
 
 
 def found(recipe: Recipe, home: Path, k: int, similarity: Similarity = "cosine") -> list[Hits]:
-    return hits_of(search(load(made(recipe, home, similarity=similarity), recipe), ASKED, k), similarity)
+    built = made(recipe, home, similarity=similarity)
+    index = load(built, recipe)
+    return hits_of(search(index, ASKED, k), similarity, ASKED, index)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
@@ -71,7 +73,8 @@ def test_flat_is_brute_force(similarity: Similarity, tmp_path: Path) -> None:
 def test_kinds_of_indexes_find_what_is_near(factory, parameters, least, trained, tmp_path: Path) -> None:
     recipe = parse_recipe(factory, parameters)
     built = made(recipe, tmp_path)
-    hits = hits_of(search(load(built, recipe), ASKED, 10), "cosine")
+    index = load(built, recipe)
+    hits = hits_of(search(index, ASKED, 10), "cosine", ASKED, index)
     near = np.argsort(-brute_force("cosine"), axis=1)[:, :10]
     own = np.mean([len({*one.rows.tolist()} & {*true.tolist()}) / 10 for one, true in zip(hits, near, strict=True)])
     assert own >= least
@@ -140,6 +143,30 @@ def test_the_sample_is_drawn_as_stated(monkeypatch, tmp_path: Path) -> None:
     assert made(parse_recipe("HNSW8"), tmp_path).record.train_rows == 0
     assert [len(np.unique(rows)) for rows in asked] == [500, 640]
     assert asked[0].tolist() == sorted(np.random.default_rng(0).choice(N, 500, replace=False).tolist())
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF8,Flat", "HNSW16"])
+def test_a_zero_vector_has_cosine_0(factory: str, tmp_path: Path) -> None:
+    documents, asked = DOCUMENTS.copy(), ASKED.copy()
+    documents[[5, 70, 900]], asked[3] = 0, 0
+    built = made(
+        recipe := parse_recipe(factory, "nprobe=8" if "IVF" in factory else ""), tmp_path, Vectors.of(documents)
+    )
+    index = load(built, recipe)
+    assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+    cosines = asked.astype(np.float64) @ documents.astype(np.float64).T
+    for query, hits in enumerate(hits_of(search(index, asked, N), "cosine", asked, index)):
+        np.testing.assert_allclose(1 - hits.scores**2 / 2, cosines[query, hits.rows], atol=1e-6)
+    index = load(made(recipe, tmp_path, VECTORS), recipe)
+    hits = hits_of(search(index, asked, 10), "cosine", asked, index)
+    assert index.metric_type == faiss.METRIC_L2
+    assert (hits[3].scores == -np.sqrt(2)).all()
+
+
+@pytest.mark.parametrize("exponent", [-60, 60])
+def test_vectors_beyond_the_range_of_float32_squares_are_refused(exponent: int, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="omit --index"):
+        made(parse_recipe("Flat"), tmp_path, Vectors.of(np.ldexp(DOCUMENTS, exponent)), "euclidean")
 
 
 def test_a_stored_index_is_reused_while_it_is_whole(tmp_path: Path) -> None:

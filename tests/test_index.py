@@ -125,7 +125,10 @@ def test_the_bounds_hold_and_say_something(n: int, d: int, scale: float, dot: bo
     wide, asked = vectors.astype(np.float64), queries.astype(np.float64)
     true = -asked @ wide.T if dot else np.square(wide).sum(axis=1) - 2 * asked @ wide.T
     everything = np.full(20, np.inf, np.float32)
-    for one, precise in ((product._Host(queries, n, dot=dot), 1e-4), (product._Coarse(queries, n, dot=dot), 0.02)):
+    for one, precise in (
+        (product._Host(queries, n, dot=dot, zero=None), 1e-4),
+        (product._Coarse(queries, n, dot=dot, zero=None), 0.02),
+    ):
         tile, error = one(vectors)
         found = tile.near(everything, true.size)
         values = found.value.reshape(true.shape) + (getattr(one, "_shift", None) or 0.0)
@@ -239,5 +242,55 @@ def test_cosine_reads_unit_vectors_and_keeps_zero_vectors() -> None:
     raw = np.array([[3, 0], [0, 2], [0, 0], [1, 1]], np.float32)
     vectors = Vectors.of(raw[:1], raw[1:], normalise=True)
     np.testing.assert_allclose(np.linalg.norm(vectors.gather(np.arange(4)), axis=1), [1, 1, 0, 1], rtol=1e-7)
-    (hits,) = search(np.array([[1, 0]], np.float32), vectors, np.zeros(2), 2, "cosine")
-    assert hits.rows.tolist() == [0, 3]
+    (hits,) = search(np.array([[1, 0]], np.float32), vectors, np.zeros(2), 4, "cosine")
+    assert hits.rows.tolist() == [0, 3, 1, 2]
+    np.testing.assert_allclose(1 - hits.scores**2 / 2, [1, 0.5**0.5, 0, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_a_zero_vector_has_cosine_0(device: str, centred: bool, way: str) -> None:
+    generator = np.random.default_rng(31)
+    raw = generator.standard_normal((3_000, 24)).astype(np.float32) + np.float32(0.3)
+    raw[generator.choice(len(raw), 40, replace=False)] = 0
+    asked = generator.standard_normal((12, 24)).astype(np.float32)
+    asked[[2, 7]] = 0
+    documents = Vectors.of(raw[:1_100], raw[1_100:], normalise=True)
+    queries = Vectors.of(asked, normalise=True).gather(np.arange(len(asked)))
+    centre = documents.gather(np.arange(len(raw))).mean(axis=0, dtype=np.float64) if centred else np.zeros(24)
+    wide, norms = raw.astype(np.float64), np.linalg.norm(raw.astype(np.float64), axis=1)
+    found = list(search(queries, documents, centre, 2_000, "cosine", limits=Limits(MEMORY, device)))
+    for query, hits in zip(asked.astype(np.float64), found, strict=True):
+        lengths = norms * np.linalg.norm(query)
+        cosines = np.divide(wide @ query, lengths, out=np.zeros(len(wide)), where=lengths > 0)
+        expected = np.sort(cosines)[::-1][: len(hits.rows)]
+        np.testing.assert_allclose(cosines[hits.rows], expected, atol=1e-6)
+        np.testing.assert_allclose(1 - hits.scores**2 / 2, expected, atol=1e-6)
+        assert len(hits.rows) == (len(raw) if not query.any() else 2_000)
+        zeros = hits.scores[norms[hits.rows] == 0]
+        assert (zeros == -np.sqrt(2)).all()
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "dot"])
+@pytest.mark.parametrize("exponent", [-149, -140, -75, -60, -41, 0, 41, 56, 60, 64, 100, 120])
+def test_a_power_of_two_changes_no_ranking(exponent: int, similarity: Similarity, way: str) -> None:
+    """Vectors whose float32 squares overflow or vanish; scaling by a power of two is exact but for the tiniest."""
+    both = np.ldexp(anisotropic(1_020, 8, 0.4, seed=33), exponent).astype(np.float32)
+    vectors, queries = both[:1_000], both[1_000:]
+    found = search(queries, split(vectors, 300), vectors.mean(axis=0, dtype=np.float64), 30, similarity)
+    for query, hits in zip(queries, found, strict=True):
+        rows, scores = brute_force(query, vectors, 30, similarity)
+        assert hits.rows.tolist() == rows
+        np.testing.assert_allclose(hits.scores, scores, rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1e10, 1e17, 1e20, 1e25, 3e38])
+def test_one_document_beyond_the_range_of_squares_is_found_and_hides_no_other(length: float, way: str) -> None:
+    vectors = anisotropic(1_500, 8, 0.4, seed=34)
+    vectors[1_400] = np.float32(length) * np.float32([1, 0, 0, 0, 0, 0, 0, 0])
+    queries = np.concatenate([vectors[1_400:1_401], anisotropic(5, 8, 0.4, seed=35)])
+    for centre in (np.zeros(8), vectors.mean(axis=0, dtype=np.float64)):
+        found = list(search(queries, split(vectors, 400), centre, 20, "euclidean"))
+        assert (found[0].rows[0], found[0].scores[0]) == (1_400, 0)
+        for query, hits in zip(queries, found, strict=True):
+            assert hits.rows[:20].tolist() == brute_force(query, vectors, 20, "euclidean")[0][:20]

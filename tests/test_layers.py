@@ -104,7 +104,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank", "transform"},
     "recipe": {"spec"},
-    "approximate": {"bounded", "spec", "atomic", "manifest", "recipe", "vectors"},
+    "approximate": {"bounded", "index", "spec", "atomic", "manifest", "recipe", "vectors"},
     "indexed": {
         *("spec", "approximate", "clock", "dataset", "index", "measure", "prepared"),
         *("recipe", "retrieve", "run", "vectors"),

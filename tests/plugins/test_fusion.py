@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.run import rank, read_run
 from harness.spec import Hits, UserError
-from plugins.fusion import Sum, load_linear, load_rrf
+from plugins.fusion import TIE, Sum, load_linear, load_rrf
 from tests.conftest import write_dataset
 
 
@@ -79,6 +79,7 @@ def test_the_order_of_the_members_decides_no_tie() -> None:
     st.lists(st.dictionaries(st.integers(0, 9), st.floats(-9, 9), max_size=8), min_size=2, max_size=3),
     st.sampled_from([None, "1/0.5/0.25", "0/2/1"]),
 )
+@example([{0: 0.0, 1: 7.7e-14, 2: 8.0}, {0: 0.0, 1: 0.0, 2: 8.0, 3: -7.7e-14}], None)
 def test_linear_is_its_formula(lists: list[dict[int, float]], weights: str | None) -> None:
     numbers = weights and "/".join(weights.split("/")[: len(lists)])
     given = [float(number) for number in numbers.split("/")] if numbers else [1.0] * len(lists)
@@ -89,7 +90,20 @@ def test_linear_is_its_formula(lists: list[dict[int, float]], weights: str | Non
             expected[row] += weight * ((score - low) / (high - low) if high > low else 1)
     fusion = load_linear({"weights": numbers, "depth": 1000})
     found = fusion.fuse([hits(list(scores), list(scores.values())) for scores in lists])
-    assert dict(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == pytest.approx(expected, abs=1e-14)
+    assert dict(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == pytest.approx(expected, abs=1.01e-14)
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=30))
+def test_a_tie_reaches_no_further_than_its_greatest_sum(steps: list[int]) -> None:
+    """Neighbouring sums are 0 to 5e-14 apart."""
+    sums = 1.0 - np.cumsum(steps) * 2.0**-50
+    every = hits(list(range(len(sums))))
+    found = Sum(1000, lambda member, hits: sums[hits.rows]).fuse([every])
+    scores, leader = np.empty(len(sums)), np.inf
+    scores[found.rows] = found.scores
+    for own, score in zip(sums.tolist(), scores.tolist(), strict=True):
+        leader = leader if leader - own <= TIE else own
+        assert score == leader
 
 
 @pytest.mark.parametrize("weights", ["a/b", "1", "1/2/3", "-1/2", "0/0", "nan/1", "1,2"])
