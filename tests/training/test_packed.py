@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch", reason="training needs torch (the train extra)")
+pytest.importorskip("transformers", reason="training needs transformers (the train extra)")
+
 import torch
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch", reason="training needs torch (the train extra)")
+
 from harness.executor import Answer, Call, Event, Station, Task
 from harness.spec import UserError
 from training.experiments import Plan
