@@ -112,7 +112,7 @@ def _trec_rows(path: Path, notes: list[str]) -> Iterator[Row]:
         else:
             raise _miscounted(path, number, len(columns), "4 (query 0 document relevance)")
     if commented:
-        notes.append(f"{commented} judgements of {path.name} begin with # and are comments, as for trec_eval 10.0")
+        notes.append(f"{path.name}: {commented} of its lines begin with # and are comments, as for trec_eval 10.0")
 
 
 def _beir_rows(path: Path, start: int) -> Iterator[Row]:

@@ -175,11 +175,11 @@ class RunNotes:
         """About the file of this name: one for each of them that is not 0."""
         found = []
         if self.comments:
-            found.append(f"{self.comments} rankings of {name} begin with # and are comments, as for trec_eval 10.0")
+            found.append(f"{name}: {self.comments} of its lines begin with # and are comments, as for trec_eval 10.0")
         if self.reordered:
             found.append(
-                f"the order of {self.reordered} queries in {name} depends on digits that float32 drops: scores are "
-                f"compared as doubles, as by trec_eval 10.0, while trec_eval 9 and pytrec_eval round them to float32"
+                f"{name}: in {self.reordered} of its queries the order depends on digits that float32 drops; scores "
+                f"are compared as doubles, as by trec_eval 10.0, while trec_eval 9 and pytrec_eval round to float32"
             )
         return found
 

@@ -74,7 +74,7 @@ def test_what_is_tolerated_is_told(tmp_path: Path) -> None:
     found = read_judgements(path)
     assert found.qrels == {"q": {"a": 1, "c#1": 1}}
     assert found.notes == [
-        "1 judgements of qrels.tsv begin with # and are comments, as for trec_eval 10.0",
+        "qrels.tsv: 1 of its lines begin with # and are comments, as for trec_eval 10.0",
         "1 lines of qrels.tsv repeat an earlier judgement word for word; they count once",
     ]
     assert read_judgements(write(tmp_path, f"{HEADER}\n#q\ta\t1\n")) == ({"#q": {"a": 1}}, [])

@@ -182,7 +182,7 @@ def test_foreign_scores_are_compared_as_doubles(tmp_path: Path) -> None:
     q, r = read_run(path, notes=notes)
     assert (reciprocal, q.doc_ids, r.doc_ids) == (0.5, ["a", "b"], ["b", "a"])
     assert notes == RunNotes(comments=0, reordered=1)  # in r the ids order them alike
-    assert "the order of 1 queries in run depends on digits that float32 drops" in notes.sentences("run")[0]
+    assert "run: in 1 of its queries the order depends on digits that float32 drops" in notes.sentences("run")[0]
 
 
 @settings(max_examples=200, deadline=None)
@@ -201,7 +201,7 @@ def test_comments_and_further_columns(tmp_path: Path) -> None:
     path.write_text("# made by x\nq Q0 a#1 1 2 my run, v2\n#q Q0 b 1 9 t\n  # more\nq Q0 c 2 1 t\n#q Q0 d 2 8 t\n")
     assert [(r.query_id, r.doc_ids) for r in read_run(path, notes=notes)] == [("q", ["a#1", "c"])]
     assert notes.comments == 2
-    assert "2 rankings of run begin with # and are comments" in notes.sentences("run")[0]
+    assert "run: 2 of its lines begin with # and are comments" in notes.sentences("run")[0]
     found = {r.query_id: r.doc_ids for r in read_run(path, known=["q", "#q"])}
     assert found == {"q": ["a#1", "c"], "#q": ["b", "d"]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,25 @@ def test_a_run_is_measured_as_trec_eval_does(harness: Any, run: Path, toy: Path)
     lines = gzip.decompress((Path(row["folder"]) / "run.trec.gz").read_bytes()).decode().splitlines()
     assert [line.split()[:4] for line in lines[:2]] == [["q1", "Q0", "moon", "1"], ["q1", "Q0", "heart", "2"]]
     assert not [line for line in lines if line.startswith("q9")]
+
+
+def test_a_run_from_standard_input(harness: Any, run: Path, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = json.loads(harness("import", "--run", run, "-m", "file", "-d", toy, "--json").out)[0]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"# by x\n{RUN}".encode())))
+    [row] = json.loads(harness("import", "--run", "-", "-m", "piped", "-d", toy, "--json").out)
+    assert row["nDCG@10"] == known["nDCG@10"]
+    result = stored(Path(row["folder"]))
+    assert result["manifest"]["source"]["file"] == "standard input"
+
+
+def test_digits_that_float32_drops_are_noted(harness: Any, run: Path, toy: Path) -> None:
+    run.write_text("q1 Q0 heart 1 1.00000002 t\nq1 Q0 moon 2 1.00000001 t\n#q2 Q0 rust 1 1 t\n")
+    [row] = json.loads(harness("import", "--run", run, "-m", "close", "-d", toy, "--json").out)
+    told = stored(Path(row["folder"]))["manifest"]["dataset"]["notes"]
+    assert [note.partition(":")[0] for note in told] == ["theirs.run", "theirs.run"]
+    assert "begin with #" in told[0]
+    assert "digits that float32 drops" in told[1]
+    assert row["nDCG@10"] == 0.25
 
 
 def test_our_own_run_comes_back_with_our_own_score(harness: Any, toy: Path) -> None:
