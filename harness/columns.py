@@ -100,6 +100,14 @@ def numbers(columns: Collection[bytes]) -> NDArray[np.float64]:
     return values
 
 
+def is_number(column: bytes) -> bool:
+    """Whether `numbers` takes it."""
+    try:
+        return bool(numbers([column]).size)
+    except ValueError:
+        return False
+
+
 @contextmanager
 def regular_file(path: Path) -> Iterator[Path]:
     """The file to read for ``path``: itself, or a temporary copy of standard input ("-") or of a pipe.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.columns import decoded, integer, numbered_lines
+from harness.columns import decoded, integer, is_number, numbered_lines
 from harness.spec import Qrels, UserError
 
 HEADER = "query-id\tcorpus-id\tscore"
@@ -106,7 +106,7 @@ def _trec_rows(path: Path, notes: list[str]) -> Iterator[Row]:
     for number, line in numbered_lines(path):
         columns = line.split()
         if columns[0].startswith(b"#"):
-            commented += len(columns) == 4
+            commented += len(columns) == 4 and is_number(columns[3])
         elif len(columns) == 4:
             yield number, [columns[0], *columns[2:]]
         else:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import write_file
-from harness.columns import BLANK, decoded, line_blocks, numbered_lines, numbers
+from harness.columns import BLANK, decoded, is_number, line_blocks, numbered_lines, numbers
 from harness.spec import UserError
 
 INFINITY_KEY = 0x7F800000
@@ -213,7 +213,7 @@ def read_run(
                 continue
             if columns[0] != query:
                 if columns[0].startswith(b"#") and columns[0] not in marked:
-                    notes.comments += len(columns) >= WANTED
+                    notes.comments += len(columns) >= WANTED and is_number(columns[4])
                     continue
                 if streamed and query:
                     yield _ranking(path, query, gathered.pop(query), notes)
@@ -267,9 +267,7 @@ def _fault(path: Path, query: bytes) -> UserError:
             continue
         decoded(columns[0], path, place)
         decoded(columns[2], path, place)
-        try:
-            numbers(columns[4:5])
-        except ValueError:
+        if not is_number(columns[4]):
             score = columns[4][:40].decode(errors="replace")
             return UserError(
                 f"Line {place} of {path}: the score {score!r} (column 5) is not a number; fix or remove that line."
