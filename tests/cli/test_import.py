@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import harness as api
 from harness.atomic import sha256_file
 from harness.catalog import catalogue
 from harness.mteb_tasks import TRANSLATED, members, tasks
+from harness.sealed import unsealed
+from harness.store import ResultStore
 from reports.leaderboard import read_leaderboard
 
 RUN = """q1 Q0 moon 1 9.5 them
@@ -276,6 +279,18 @@ def test_mtebs_mean_of_a_group_alone_is_the_groups(harness: Any, tmp_path: Path)
     assert [row["dataset"] for row in rows if row["model"] == "org/alone" and "cqa" in row["dataset"]] == [
         "cqadupstack"
     ]
+
+
+def test_a_mean_that_was_imported_as_a_dataset_is_the_groups(harness: Any, tmp_path: Path) -> None:
+    """Earlier versions kept it under its task's name."""
+    write_task(tmp_path, "CQADupstackRetrieval", model="org/m", revision="r", test=[scores(0.41)])
+    [row] = json.loads(harness("import", "--mteb", tmp_path, "--json").out)
+    content = unsealed(stored(Path(row["folder"]))) | {"dataset": "CQADupstackRetrieval"}
+    shutil.rmtree(row["folder"])
+    ResultStore(Path("results")).write("org/m", content["dataset"], lambda folder: content)
+    board = read_leaderboard(Path("results"))
+    assert (board.datasets, [*board.cells]) == (("cqadupstack",), [("org/m", "cqadupstack")])
+    assert board.skipped == []
 
 
 @pytest.mark.parametrize("forums", [11, 12])
