@@ -53,7 +53,7 @@ class _Index:
     order: NDArray[np.int64]
     """Row of each hash."""
     repeated: int = 0
-    """Records left out, as they repeat an earlier one word for word."""
+    """Records left out because they are identical to an earlier one."""
 
 
 class Corpus:
@@ -64,7 +64,7 @@ class Corpus:
         self.sha256 = index.sha256
         """Of the file's bytes."""
         self.repeated = index.repeated
-        """Records that repeat an earlier one word for word; they are no rows."""
+        """Records identical to an earlier one; they are not rows."""
         self._stream = stream  # read, not mapped: the pages of a mapping would count as this process's memory
         self._position = threading.Lock()
         self._index = index
@@ -240,7 +240,7 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
 def _scan(
     stream: IO[bytes], path: Path, size: int, made: Path, progress: Progress, left_out: Collection[int] = ()
 ) -> set[int]:
-    """Writes `FILES`, of all records but those ``left_out``. Returns which ones repeat an earlier one word for word.
+    """Writes `FILES`, of all records but those ``left_out``. Returns those identical to an earlier one.
 
     About 20 bytes per document are in memory, while the hashes are sorted.
     """

@@ -79,7 +79,7 @@ def import_mteb(folder: Path, store: ResultStore, *, model: str | None = None, c
 
 
 def _drop_means(cells: dict[tuple[str, str], Result], done: Imported) -> None:
-    """Leaves out the means of groups of which every dataset is there; one that is not their mean is told."""
+    """Leaves out means of groups whose datasets are all there, and reports one that differs from their mean."""
     for model, group in list(cells):
         parts = [cells.get((model, member)) for member in members(group)]
         scores = [cell["measures"][OURS] for cell in parts if cell]

@@ -1,4 +1,4 @@
-"""Records whose id stands on an earlier line: the same record again counts once, another one is refused."""
+"""Records whose id is on an earlier line: an identical record counts once, a different one is an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 3
 
 
 def repeated_rows(path: Path, offsets: NDArray[np.int64], rows: NDArray[np.integer[Any]]) -> set[int]:
-    """Of these rows of a corpus, those whose document repeats an earlier one of them word for word.
+    """Of these rows of a corpus, those whose document is identical to that of an earlier one.
 
     UserError where two different documents have one id; it names all such ids, or the first of them.
     """
