@@ -95,9 +95,9 @@ def _belongs(cell: Cell, entries: Collection[str]) -> bool:
 def _drop_means(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], str]:
     """Leaves out means of groups (as MTEB keeps them) where every dataset of the group is there, which count then.
 
-    Returns what is to be said of those that are not the mean of these datasets, by model and group.
+    Returns a sentence for each that differs from the mean of these datasets, by model and group.
     """
-    told: dict[tuple[str, str], str] = {}
+    differing: dict[tuple[str, str], str] = {}
     for model, group in [key for key in cells if key[1] in catalog.catalogue().groups]:
         found = [cells[model, member].score for member in members(group) if (model, member) in cells]
         scores = [score for score in found if score is not None]
@@ -105,11 +105,11 @@ def _drop_means(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], str
             continue
         stated, mean = cells.pop((model, group)).score, fsum(scores) / len(scores)
         if stated is not None and abs(stated - mean) > ROUNDING:
-            told[model, group] = (
+            differing[model, group] = (
                 f"{model} on {group}: the mean of its {len(scores)} datasets, which counts, is {100 * mean:.4f}, the "
                 f"imported one {100 * stated:.4f}"
             )
-    return told
+    return differing
 
 
 def _nothing(root: Path, suite: str | None, skipped: Sequence[Unreadable]) -> str:

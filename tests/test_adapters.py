@@ -172,7 +172,7 @@ def test_keys_that_are_not_texts_come_back(home: Path) -> None:
     assert model.search(corpus, {}, 5) == {}  # type: ignore[arg-type]
 
 
-def test_half_a_surrogate_pair_and_what_is_no_text(home: Path) -> None:
+def test_half_a_surrogate_pair_and_values_that_are_not_text(home: Path) -> None:
     model = api.beir_model("bm25")
     corpus: dict[str, Any] = {"d": {"title": "", "text": "moon \ud83d"}}
     assert set(model.search(corpus, {"q": "moon \ud83d"}, 5)["q"]) == {"d"}

@@ -252,7 +252,7 @@ def test_parts_of_a_split_belong_together(known: Catalogue, site: Site, tmp_path
         ([{"query": "q1", "corpus-id": "d1"}], "has no column query-id"),
     ],
 )
-def test_judgements_that_are_none_are_refused(
+def test_unusable_judgements_are_refused(
     known: Catalogue, site: Site, tmp_path: Path, rows: list[dict[str, object]], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):

@@ -72,13 +72,13 @@ def command(
 
 
 def _measured(run_path: Path, qrels_path: Path, measures: tuple[str, ...], notes: list[str]) -> Scores:
-    qrels, told = read_judgements(qrels_path)
+    qrels, tolerated = read_judgements(qrels_path)
     met: list[str] = []
     found = RunNotes()
     scores = measure(qrels, _noting(read_run(run_path, known=qrels, notes=found), met), measures)
     if not any(query_id in qrels for query_id in met):
         raise UserError(_mismatch(run_path, met, qrels_path, qrels))
-    notes += [*told, *found.sentences(run_path.name)]
+    notes += [*tolerated, *found.sentences(run_path.name)]
     return scores
 
 

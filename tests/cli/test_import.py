@@ -356,7 +356,7 @@ FORUM_OR_GROUP = ("cqadupstack", "cqadupstack/tex", "cqadupstack/gis")
 
 
 def test_the_mean_over_datasets_whose_names_hold_a_slash(harness: Any, tmp_path: Path) -> None:
-    """Subsets of MTEB's tasks are such; they are no paths of folders."""
+    """Subsets of MTEB's tasks have such names, which are not paths."""
     write_task(tmp_path, "Other", model="org/m", revision="r", test=[scores(0.2), scores(0.4, "de")])
     assert harness("import", "--mteb", tmp_path).code == 0
     [average] = json.loads(harness("report", "--format", "json").out)["averages"]
