@@ -53,8 +53,9 @@ def _contest(plan: Plan, texts: Texts, notes: list[str]) -> Contest:
             *notes,
             f"difference: of nDCG@10 from {REFERENCE}'s; k1 = 0.9 and b = 0.4 throughout",
             f"{REFERENCE} puts Lucene's ties in the order of their ids as text, rising, and lowers the later ones; "
-            f"trec_eval, and the harness with it, lets them fall. Ties alike: the difference with all ties as "
-            f"{REFERENCE} has them; same lists: the queries whose list is then {REFERENCE}'s from first to last",
+            f"trec_eval (9 and 10.0), and the harness with it, lets them fall. Ties alike: the difference with all "
+            f"ties as {REFERENCE} has them; same lists: the queries whose list is then {REFERENCE}'s from first to "
+            f"last",
             f"bm25s has its own tokenizer, English stop words and no stemmer; {REFERENCE}'s Java is started while "
             f"loading, and its index goes to disk, as the harness's does",
         ],

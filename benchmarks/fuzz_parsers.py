@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 from benchmarks import fuzz_seeds as seed
 from harness.download import SourceFailed
+from harness.measure import measure
 from harness.spec import PluginError, UserError
 
 GOOD = (UserError, SourceFailed)
@@ -62,7 +63,6 @@ def dataset(name: str) -> Parser:
 
 
 def run(path: Path) -> object:
-    from harness.measure import measure
     from harness.run import read_run, write_run
 
     write_run(path.parent / "again.trec", read_run(path), "t")
@@ -70,8 +70,8 @@ def run(path: Path) -> object:
 
 
 def qrels(path: Path) -> object:
-    from harness.measure import measure
-    from harness.run import read_qrels, read_run
+    from harness.qrels import read_qrels
+    from harness.run import read_run
 
     (path.parent / "run").write_bytes(seed.RUN)
     return measure(read_qrels(path), read_run(path.parent / "run"), ("nDCG@10", "nDCG", "AP@10"))

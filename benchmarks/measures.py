@@ -35,7 +35,7 @@ def contests(plan: Plan) -> list[Contest]:
                 "everyone begins with the structure that it asks for, made while loading: the harness with rankings "
                 "and the documents' rows in the corpus, as its search gives them, the peers with nested dicts (ranx: "
                 "its Qrels and Run); the second row begins with document ids, rows and scores in no order",
-                f"largest difference from {REFERENCE} (trec_eval), over every query and measure; in a third of the "
+                f"largest difference from {REFERENCE} (trec_eval 9), over every query and measure; in a third of the "
                 f"queries scores tie",
             ],
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from harness.atomic import content_key, write_file
 from harness.cli.main import State
 from harness.clock import Clock
+from harness.columns import BLANK
 from harness.corpus import open_corpus
 from harness.dataset import Dataset
 from harness.encode import encode_texts
@@ -30,6 +32,7 @@ from harness.index import Limits
 from harness.modelref import missing_extra
 from harness.mteb_tasks import tasks
 from harness.prepared import Prepared
+from harness.records import whole
 from harness.retrieve import retrieve
 from harness.run import rank
 from harness.spec import Document, Query, Role, UserError
@@ -67,8 +70,8 @@ class BeirModel:
 
         Vectors are compared as the model says; beir's ``score_function`` is not looked at.
         """
-        documents = (Document(i, d.get("title") or "", d.get("text") or "") for i, d in corpus.items())
-        return _search(self.model, documents, [Query(*item) for item in queries.items()], top_k, exclude_self=True)
+        ids, documents = [*corpus], (_content(d, f"Document {i!r}") for i, d in corpus.items())
+        return _search(self.model, ids, documents, [*queries.items()], top_k, exclude_self=True)
 
     def encode_queries(self, queries: Sequence[str], batch_size: int = 0, **_: Any) -> NDArray[np.float32]:
         """float32 [n, dim]; batches are the harness's business. UserError where vectors compare by distance."""
@@ -76,7 +79,7 @@ class BeirModel:
 
     def encode_corpus(self, corpus: Sequence[Mapping[str, str]], batch_size: int = 0, **_: Any) -> NDArray[np.float32]:
         """As `encode_queries`."""
-        documents = [Document("", d.get("title") or "", d.get("text") or "") for d in corpus]
+        documents = [Document("", *_content(d, f"Document {n} of the list")) for n, d in enumerate(corpus)]
         return self._encode([document.content for document in documents], "document")
 
     def _encode(self, texts: Sequence[str], role: Role) -> NDArray[np.float32]:
@@ -85,7 +88,8 @@ class BeirModel:
                 f"{self.model.label} compares vectors by distance, which DenseRetrievalExactSearch does not do; "
                 f"hand the model itself to EvaluateRetrieval."
             )
-        return encode_texts(self.model.dense, self.model.label, texts, role)
+        checked = [_text(text, f"Text {n} of the list") for n, text in enumerate(texts)]
+        return encode_texts(self.model.dense, self.model.label, checked, role)
 
 
 class MtebModel:
@@ -110,9 +114,9 @@ class MtebModel:
 
     def search(self, queries: Any, *, top_k: int, top_ranked: Any = None, **_: Any) -> Found:
         """The ``top_k`` best documents of every query, of those in ``top_ranked`` where a reranking task names some."""
-        documents = (Document(row["id"], row.get("title") or "", row["text"]) for row in self._corpus)
+        ids, documents = self._corpus["id"], (_content(row, f"Document {row['id']!r}") for row in self._corpus)
         depth = len(self._corpus) if top_ranked is not None else top_k
-        found = _search(self.model, documents, [_query(row) for row in queries], depth, exclude_self=False)
+        found = _search(self.model, [*ids], documents, [_query(row) for row in queries], depth, exclude_self=False)
         if top_ranked is None:
             return found
         among = {query: {*top_ranked.get(query, ())} for query in found}
@@ -152,24 +156,68 @@ def _dense(model: Prepared) -> Prepared:
     return model
 
 
-def _query(row: Mapping[str, Any]) -> Query:
+def _query(row: Mapping[str, Any]) -> tuple[str, str]:
     """mteb puts an instruction after the query's text."""
     if not isinstance(row["text"], str):
         raise UserError(f"Query {row['id']} is a conversation; only queries of one text can be searched for.")
-    return Query(row["id"], f"{row['text']} {row['instruction']}" if row.get("instruction") else row["text"])
+    return row["id"], f"{row['text']} {row['instruction']}" if row.get("instruction") else row["text"]
+
+
+def _content(fields: Mapping[str, Any], what: str) -> tuple[str, str]:
+    """Title and text of a document; either may be missing."""
+    title, text = (_text("" if fields.get(key) is None else fields[key], what) for key in ("title", "text"))
+    return title, text
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{what} is {str(value)[:40]!r}, not a text; give each document and query as one string.")
+    return whole(value)
+
+
+def _internal(ids: Sequence[Any], asked: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """Ids of documents and queries as a corpus and a run may have them, which beir's and mteb's need not be.
+
+    Where any cannot be kept, documents are numbered in the order of their ids, which decides ties. A query has its
+    document's id where that is its own.
+    """
+    texts, queries = [str(each) for each in ids], [str(each) for each in asked]
+    if all(text and not UNFIT.search(text) for text in texts) and len({*texts}) == len(texts):
+        return texts, queries
+    width = len(str(len(texts)))
+    number = {place: f"{n:0{width}}" for n, place in enumerate(sorted(range(len(texts)), key=texts.__getitem__))}
+    numbers = [number[place] for place in range(len(texts))]
+    own = dict(zip(texts, numbers, strict=True))
+    return numbers, [own.get(text, f"q{place}") for place, text in enumerate(queries)]
+
+
+UNFIT = re.compile(BLANK.pattern + "|[\\ud800-\\udfff]")
 
 
 def _search(
-    model: Prepared, documents: Iterable[Document], queries: list[Query], k: int, *, exclude_self: bool
+    model: Prepared,
+    ids: Sequence[Any],
+    contents: Iterable[tuple[str, str]],
+    asked: Sequence[tuple[Any, Any]],
+    k: int,
+    *,
+    exclude_self: bool,
 ) -> Found:
     """Rankings as a benchmark makes them; scores are those of the run file, which compare as float32."""
+    doc_ids, query_ids = _internal(ids, [key for key, _ in asked])
+    queries = [Query(i, _text(text, f"Query {key!r}")) for i, (key, text) in zip(query_ids, asked, strict=True)]
+    if not ids or not queries:
+        return {key: {} for key, _ in asked}
+    documents = (Document(i, *content) for i, content in zip(doc_ids, contents, strict=True))
+    given = dict(zip(doc_ids, ids, strict=True))
     with _dataset(documents, queries, exclude_self) as dataset:
         hits = retrieve(model, dataset, k, Clock(), Limits()).hits
         found = {}
-        for query, (rows, scores) in zip(queries, hits, strict=True):
+        for (key, _), query, (rows, scores) in zip(asked, queries, hits, strict=True):
             exclude = query.id if exclude_self else None
             ranking = rank(query.id, dataset.corpus.ids(rows), scores, k, exclude=exclude)
-            found[query.id] = dict(zip(ranking.doc_ids, ranking.scores.astype(float).tolist(), strict=True))
+            values = ranking.scores.astype(float).tolist()
+            found[key] = {given[doc_id]: value for doc_id, value in zip(ranking.doc_ids, values, strict=True)}
         return found
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from harness.atomic import whole_folder, write_json
 from harness.bounded import map_array
 from harness.records import hashed_lines, open_to_read, parse_record, read_records
+from harness.repeats import repeated_rows
 from harness.sealed import read_sealed, seal
 from harness.spec import Document, Progress, UserError
 
@@ -51,15 +52,19 @@ class _Index:
     """Sorted."""
     order: NDArray[np.int64]
     """Row of each hash."""
+    repeated: int = 0
+    """Records left out because they are identical to an earlier one."""
 
 
 class Corpus:
-    """An opened corpus.jsonl. Rows are positions in the file, blank lines not counted. Close it, or use ``with``."""
+    """An opened corpus.jsonl. Rows are its records in order, repeated ones not counted. Close it, or use ``with``."""
 
     def __init__(self, path: Path, stream: IO[bytes], index: _Index) -> None:
         self.path = path
         self.sha256 = index.sha256
         """Of the file's bytes."""
+        self.repeated = index.repeated
+        """Records identical to an earlier one; they are not rows."""
         self._stream = stream  # read, not mapped: the pages of a mapping would count as this process's memory
         self._position = threading.Lock()
         self._index = index
@@ -70,11 +75,10 @@ class Corpus:
     def __getitem__(self, row: int) -> Document:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} documents")
-        start, *end = self._index.offsets[row : row + 2].tolist()
         with self._position:
-            self._stream.seek(start)
-            line = self._stream.read(end[0] - start if end else -1)
-        return self._document(row, line.strip())
+            self._stream.seek(int(self._index.offsets[row]))
+            line = self._stream.readline()
+        return self._document(row, line)
 
     def iter(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """Documents of rows ``start`` up to ``stop`` (default: the end), read one by one.
@@ -89,12 +93,23 @@ class Corpus:
             first, rows = int(self._index.offsets[start]), iter(range(start, stop))
             digest = hashlib.sha256(stream.read(first) if whole else b"")
             stream.seek(first)
-            lines = (line for line in (hashed_lines(stream, digest) if whole else stream) if line.strip())
+            every = hashed_lines(stream, digest) if whole else stream
+            lines = self._records(every, first, start) if self.repeated else (line for line in every if line.strip())
             yield from (self._document(row, line) for line, row in zip(lines, rows, strict=False))
             for _ in lines if whole else ():
                 pass
             if next(rows, None) is not None or (whole and digest.hexdigest() != self.sha256):
                 raise self._changed()
+
+    def _records(self, lines: Iterable[bytes], offset: int, row: int) -> Iterator[bytes]:
+        """Those of the lines that are rows, from ``row`` on; the first of the lines begins at ``offset``."""
+        starts = iter(self._index.offsets[row:].tolist())
+        start = next(starts, None)
+        for line in lines:
+            if start is not None and offset <= start < offset + len(line):
+                yield line
+                start = next(starts, None)
+            offset += len(line)
 
     def ids(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> list[str]:
         """Ids of these rows, without reading the documents."""
@@ -175,10 +190,10 @@ def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
             return None
         with (folder / FILES[0]).open("rb") as stream:
             ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        arrays = [np.asarray(map_array(folder / name)) for name in FILES[1:]]
+        offsets, ends, hashes, order = (np.asarray(map_array(folder / name)) for name in FILES[1:])
         if stated != read_sealed(folder / "index.json"):  # another process put a new one in its place
             return None
-        return _Index(stated["sha256"], ids, *arrays)
+        return _Index(stated["sha256"], ids, offsets, ends, hashes, order, int(stated.get("repeated", 0)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -198,7 +213,10 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
     for _ in range(5):
         try:
             with whole_folder(folder) as made:
-                _scan(stream, path, facts["size"], made, progress)
+                repeated = _scan(stream, path, facts["size"], made, progress)
+                if repeated:
+                    stream.seek(0)
+                    _scan(stream, path, facts["size"], made, progress, repeated)
                 stream.seek(0)
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed is strict
                 if _facts(stream) != facts:
@@ -206,9 +224,8 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
                         f"{path} was changed while it was read; let that finish, then run the same command again."
                     )
                 checksums = {name: _crc32(made / name) for name in FILES}
-                write_json(
-                    made / "index.json", seal({**facts, "path": str(path), "sha256": sha256, "crc32": checksums})
-                )
+                stated = {**facts, "path": str(path), "sha256": sha256, "crc32": checksums, "repeated": len(repeated)}
+                write_json(made / "index.json", seal(stated))
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
                 raise
@@ -220,8 +237,13 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
     )
 
 
-def _scan(stream: IO[bytes], path: Path, size: int, made: Path, progress: Progress) -> None:
-    """Writes `FILES`. About 20 bytes per document are in memory, while the hashes are sorted."""
+def _scan(
+    stream: IO[bytes], path: Path, size: int, made: Path, progress: Progress, left_out: Collection[int] = ()
+) -> set[int]:
+    """Writes `FILES`, of all records but those ``left_out``. Returns those identical to an earlier one.
+
+    About 20 bytes per document are in memory, while the hashes are sorted.
+    """
     columns = tuple(made / f"{name}.raw" for name in ("offsets", "id_ends", "hashes"))
     with ExitStack() as files:
         ids, *raws = (files.enter_context(file.open("wb")) for file in (made / FILES[0], *columns))
@@ -233,7 +255,9 @@ def _scan(stream: IO[bytes], path: Path, size: int, made: Path, progress: Progre
                 del buffer[:]
 
         count = 0
-        for number, offset, document in read_records(stream, path):
+        for record, (number, offset, document) in enumerate(read_records(stream, path)):
+            if record in left_out:
+                continue
             count += 1
             identifier = document.id.encode()
             ids.write(identifier)
@@ -257,7 +281,9 @@ def _scan(stream: IO[bytes], path: Path, size: int, made: Path, progress: Progre
     pieces = (unsorted[order[start : start + 65_536]].tobytes() for start in range(0, count, 65_536))
     _save(made / FILES[3], unsorted.dtype, count, pieces)
     np.save(made / FILES[4], order, allow_pickle=False)
-    _refuse_duplicates(path, made, order)
+    hashes = map_array(made / FILES[3])
+    again = np.flatnonzero(hashes[1:] == hashes[:-1])
+    return repeated_rows(path, map_array(made / FILES[1]), np.union1d(order[again], order[again + 1]))
 
 
 def _save(file: Path, dtype: np.dtype[Any], count: int, pieces: Iterable[bytes]) -> None:
@@ -266,28 +292,6 @@ def _save(file: Path, dtype: np.dtype[Any], count: int, pieces: Iterable[bytes])
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
         np.lib.format.write_array_header_1_0(stream, header)
         stream.writelines(pieces)
-
-
-def _refuse_duplicates(path: Path, made: Path, order: NDArray[np.int64]) -> None:
-    offsets, ends, hashes = (map_array(made / name) for name in FILES[1:4])
-    again = np.flatnonzero(hashes[1:] == hashes[:-1])
-    first: dict[bytes, int] = {}
-    with (made / FILES[0]).open("rb") as ids:
-        for row in np.union1d(order[again], order[again + 1]).tolist():
-            start = int(ends[row - 1]) if row else 0
-            ids.seek(start)
-            identifier = ids.read(int(ends[row]) - start)
-            if (earlier := first.setdefault(identifier, row)) != row:
-                lines = " and ".join(str(_line(path, int(offsets[each]))) for each in (earlier, row))
-                raise UserError(
-                    f"{path} has the id {identifier.decode()!r} twice, on lines {lines}; remove or rename one of them "
-                    f"and run the same command again."
-                )
-
-
-def _line(path: Path, offset: int) -> int:
-    with path.open("rb") as stream:
-        return 1 + sum(stream.read(min(1 << 20, offset - at)).count(b"\n") for at in range(0, offset, 1 << 20))
 
 
 def _hash(identifier: bytes) -> int:

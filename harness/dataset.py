@@ -14,11 +14,11 @@ from harness.atomic import content_key
 from harness.bounded import read_toml
 from harness.corpus import Corpus, open_corpus
 from harness.packed import part, unpacked
+from harness.qrels import read_judgements
 from harness.records import open_to_read, read_records
-from harness.run import read_qrels
+from harness.repeats import ids_twice
 from harness.spec import Progress, Qrels, Query, UserError
 
-HEADER = b"query-id\tcorpus-id\tscore"
 STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}
 """Keys of dataset.toml and their types; ``versions`` is for those who build a dataset: what it states under ``missing``
 becomes part of the fingerprint."""
@@ -102,7 +102,7 @@ def open_dataset(
     notes: list[str] = []
     qrels = _judgements(folder, split, notes)
     with unpacked(queries_file, cache) as plain:
-        queries = _judged_queries(plain, qrels, split)
+        queries = _judged_queries(plain, qrels, split, notes)
     if limit is not None:
         if limit < 1:
             raise UserError(f"A limit of {limit} queries leaves nothing to measure; give 1 or more.")
@@ -113,7 +113,9 @@ def open_dataset(
     with unpacked(corpus_file, cache, progress or (lambda *_: None)) as plain:
         corpus = open_corpus(plain, cache, progress)
         judged = corpus.rows([doc_id for judgements in qrels.values() for doc_id in judgements])
-        _note_dangling(corpus, qrels, judged, notes)
+        if (count := corpus.repeated) > 0:
+            notes.append(f"{count} lines of {plain.name} repeat an earlier document word for word; they count once")
+        _note_dangling(corpus, qrels, judged, split, notes)
     fingerprint = {
         "corpus": corpus.sha256,
         "queries": content_key([list(query) for query in queries]),
@@ -184,46 +186,40 @@ def _judgements(folder: Path, split: str, notes: list[str]) -> Qrels:
             f"{folder} has no judgements for the split {split!r}; it has {', '.join(splits(folder))}: "
             f"name one of them with --split."
         )
-    with open_to_read(path) as stream:
-        lines = (line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") for line in stream if line.strip())
-        first = next(lines, b"")
-        if first != HEADER:
-            raise UserError(
-                f"{path} must begin with the line {HEADER.decode()!r} (tabs between), but begins with "
-                f"{first[:60].decode(errors='replace')!r}; put the header there and run the same command again."
-            )
-        count = sum(1 for _ in lines)
-    qrels = read_qrels(path)
-    repeated = count - sum(map(len, qrels.values()))
-    if repeated:
-        notes.append(f"{repeated} lines of {path.name} repeat an earlier judgement word for word; they count once")
-    return qrels
+    found = read_judgements(path, header=True)
+    notes += found.notes
+    return found.qrels
 
 
-def _judged_queries(path: Path, qrels: Qrels, split: str) -> list[Query]:
-    queries: list[Query] = []
-    lines: dict[str, int] = {}
+def _judged_queries(path: Path, qrels: Qrels, split: str, notes: list[str]) -> list[Query]:
+    found: dict[str, tuple[int, str]] = {}
+    repeated, different = 0, dict[str, tuple[int, int]]()
     with open_to_read(path) as stream:
         for number, _, record in read_records(stream, path):
-            if (earlier := lines.setdefault(record.id, number)) != number:
-                raise UserError(
-                    f"{path} has the id {record.id!r} twice, on lines {earlier} and {number}; remove or rename one of "
-                    f"them and run the same command again."
-                )
-            if record.id in qrels:
-                queries.append(Query(record.id, record.text))
-    if missing := [query_id for query_id in qrels if query_id not in lines]:
+            earlier, text = found.setdefault(record.id, (number, record.text))
+            if text != record.text:
+                different.setdefault(record.id, (earlier, number))
+            repeated += earlier != number and text == record.text
+    if different:
+        raise ids_twice(path, [(each, *lines) for each, lines in different.items()])
+    if repeated:
+        notes.append(f"{repeated} lines of {path.name} repeat an earlier query word for word; they count once")
+    if missing := [query_id for query_id in qrels if query_id not in found]:
+        quoted = [f'"{each}"' for each in missing if f'"{each}"' in found]
         raise UserError(
             f"{path} lacks {len(missing)} of the {len(qrels)} queries that qrels/{split}.tsv judges ({some(missing)}); "
-            f"add them, or remove their judgements."
+            + (_quotes(split, quoted) if quoted else "add them, or remove their judgements.")
         )
-    return queries
+    return [Query(each, text) for each, (_, text) in found.items() if each in qrels]
 
 
-def _note_dangling(corpus: Corpus, qrels: Qrels, judged: NDArray[np.int64], notes: list[str]) -> None:
+def _note_dangling(corpus: Corpus, qrels: Qrels, judged: NDArray[np.int64], split: str, notes: list[str]) -> None:
     lost, count = dangling(qrels, judged), int((judged < 0).sum())
     if not count:
         return
+    quoted = [f'"{each}"' for each in lost]
+    if found := [each for each, row in zip(quoted, corpus.rows(quoted).tolist(), strict=True) if row >= 0]:
+        raise UserError(f"{corpus.path} lacks {len(found)} judged documents; {_quotes(split, found)}")
     if count == len(judged):
         raise UserError(
             f"None of the {len(lost)} judged documents ({some(lost)}) is in {corpus.path}, whose ids look like "
@@ -231,3 +227,12 @@ def _note_dangling(corpus: Corpus, qrels: Qrels, judged: NDArray[np.int64], note
         )
     names = "judgements name documents" if count > 1 else "judgement names a document"
     notes.append(f"{count} {names} not in the corpus ({some(lost)}); measured as never retrieved, as trec_eval does")
+
+
+def _quotes(split: str, ids: list[str]) -> str:
+    """What to do about ids that hold the quotes that qrels are read without."""
+    doubled = '"' + ids[0].replace('"', '""') + '"'
+    return (
+        f"ids in double quotes are read without them from qrels, as BEIR does, but here the quotes belong to the id "
+        f"({some(ids)}): write {doubled} in qrels/{split}.tsv, and all others likewise."
+    )

@@ -16,7 +16,7 @@ from harness.atomic import alone, recover, whole_folder
 from harness.catalog import call, place
 from harness.download import SourceFailed, brief, download
 from harness.intact import record
-from harness.run import read_qrels
+from harness.qrels import HEADER, qrels_line, read_qrels
 from harness.spec import Counts, DatasetSpec, Progress, Source, UserError
 
 UNPACKED = 10
@@ -148,8 +148,8 @@ def _from_ir_datasets(identifier: str, split: str, folder: Path, progress: Progr
             for query in found.queries_iter():
                 stream.write(json.dumps({"_id": query.query_id, "text": query.text}, ensure_ascii=False) + "\n")
         with (folder / "qrels" / f"{split}.tsv").open("w", encoding="utf-8") as stream:
-            stream.write(hub.HEADER)
-            stream.writelines(f"{one.query_id}\t{one.doc_id}\t{one.relevance}\n" for one in found.qrels_iter())
+            stream.write(f"{HEADER}\n")
+            stream.writelines(qrels_line(one.query_id, one.doc_id, one.relevance) for one in found.qrels_iter())
     except Exception as error:  # another package's own code: whatever it raises, the source has failed
         raise SourceFailed(brief(f"{type(error).__name__}: {error}")) from error
 

@@ -63,6 +63,8 @@ class Report:
     empty_queries: list[str]
     dangling: list[str]
     """Judged documents that the corpus lacks."""
+    odd_ids: list[str]
+    """Ids with characters that Python takes for white space and C does not."""
     ids_on_both_sides: int
     """Queries whose id is also a document's."""
     same_text: int
@@ -83,11 +85,13 @@ def examine(dataset: Dataset) -> Report:
     corpus, queries, qrels = dataset.corpus, dataset.queries, dataset.qrels
     hashes = np.empty(len(corpus), np.uint64)
     lengths = np.empty(len(corpus), np.int64)
-    empty_titles = 0
+    empty_titles, odd = 0, []
     for row, document in enumerate(corpus.iter()):
         content = document.content
         hashes[row], lengths[row] = _hash(content), len(content)
         empty_titles += not document.title.strip()
+        if document.id.split() != [document.id]:
+            odd.append(document.id)
     ids = [query.id for query in queries]
     query_hashes = np.fromiter((_hash(query.text) for query in queries), np.uint64, len(queries))
     query_lengths = np.array([len(query.text.strip()) for query in queries])
@@ -106,6 +110,7 @@ def examine(dataset: Dataset) -> Report:
         "empty_titles": empty_titles,
         "empty_queries": [ids[row] for row in np.flatnonzero(query_lengths == 0)],
         "dangling": dangling(qrels, dataset.judged),
+        "odd_ids": odd + [each for each in ids if each.split() != [each]],
         "ids_on_both_sides": len(shared),
         "same_text": sum(_same(query.text, corpus[row].content) for query, row in shared),
         "exclude_self": dataset.exclude_self,
@@ -156,6 +161,10 @@ def _findings(facts: dict[str, Any]) -> Iterator[Finding]:
         groups = "; ".join(" = ".join(group) for group in found.examples)
         repeats = Finding("note", f"{found.surplus} {what} repeat the text of another: {groups}")
         yield repeats if found.groups else Finding("ok", f"no two {what} with the same text")
+    if odd := facts["odd_ids"]:
+        what = "ids hold characters that Python takes for white space"
+        programs = "trec_eval and the harness read a run with them, ir_measures and ranx do not"
+        yield Finding("note", f"{len(odd)} {what} ({some([ascii(each)[1:-1] for each in odd])}): {programs}")
     untitled = facts["empty_titles"]
     if 0 < untitled < facts["documents"]:
         yield Finding("note", f"{untitled} of {facts['documents']} documents without a title")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from harness.prepared import Prepared, dataset_vectors
 from harness.recipe import Recipe
 from harness.spec import Similarity, UserError
 
-IDS, ABOUT = "ids.txt", "about.json"
+IDS, ABOUT = "ids.json", "about.json"
 ID_ROWS = 65_536
 QUERIES: dict[Similarity, str] = {
     "cosine": "encode the query as this model encodes queries, scale it to length 1, search",
@@ -38,7 +39,7 @@ def refuse_existing(folder: Path) -> None:
 
 
 def export(model: Prepared, dataset: Dataset, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Writes index.faiss, ids.txt (a document id per line, in the order of the index's rows) and about.json.
+    """Writes index.faiss, ids.json (a list of the document ids, in the order of the index's rows) and about.json.
 
     The folder appears whole or not at all. The index is the stored one where there is one: the very file that was
     measured. UserError where the folder holds something. Returns about.json.
@@ -69,8 +70,10 @@ def export(model: Prepared, dataset: Dataset, recipe: Recipe, folder: Path) -> d
 
 
 def _write_ids(dataset: Dataset, path: Path) -> None:
+    """As JSON: of an id's characters, U+0085 and U+2028 among them, none can be taken for the end of a line."""
     total = len(dataset.corpus)
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
+    with path.open("w", encoding="ascii", newline="\n") as stream:
         for start in range(0, total, ID_ROWS):
-            ids = dataset.corpus.ids(np.arange(start, min(total, start + ID_ROWS)))  # which hold no whitespace
-            stream.writelines(f"{identifier}\n" for identifier in ids)
+            ids = dataset.corpus.ids(np.arange(start, min(total, start + ID_ROWS)))
+            stream.writelines(f"{',' if start + row else '['}\n{json.dumps(each)}" for row, each in enumerate(ids))
+        stream.write("\n]\n")

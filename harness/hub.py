@@ -13,26 +13,34 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from harness.atomic import disk_errors
 from harness.bounded import read_json
+from harness.columns import BLANK, integer
 from harness.download import SourceFailed, brief, download
+from harness.qrels import HEADER, qrels_line
 from harness.spec import Progress, Source
 
 ENDPOINT = "https://huggingface.co"
 """Overridden, as for the hub's own client, by the environment's HF_ENDPOINT."""
-HEADER = "query-id\tcorpus-id\tscore\n"
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 OTHER_FORMATS = ("onnx", "openvino")
 """Folders of a model's repository that hold the model for other programs."""
 BATCH = 10_000
 PATH = re.compile(r"(?!/)(?!(?:.*/)?\.{0,2}(?:/|$))[^\0-\x1f\\]{1,200}")
 """Of a file in a repository: it leads nowhere but below the folder it is put into, and is no folder itself."""
+PART = re.compile(r"-[0-9]{5}-of-[0-9]{5}$|^(?:part-?)?[0-9]+$")
+"""What follows a split's name in the name of a Parquet file, where it is one of several; or its whole name."""
+RECORD = {"_id": ("_id", "id"), "title": ("title",), "text": ("text",)}
+"""Key of ours -> columns of Parquet that hold it, the first that is there."""
+JUDGEMENT = {"query-id": ("query-id",), "corpus-id": ("corpus-id",), "score": ("score",)}
+OPTIONAL = ("title", "score")
 SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
 LIST_LIMIT = 1 << 26
 
@@ -50,13 +58,12 @@ def deliver(source: Source, split: str, folder: Path, scratch: Path, progress: P
     Raises SourceFailed where the hub cannot be reached or the repository is of another layout.
     """
     files = _Repository(source.place, scratch, progress)
-    _records(files.bring("corpus", ("corpus.jsonl.gz", "corpus.jsonl", "corpus/*.parquet")), folder / "corpus.jsonl")
-    _records(
-        files.bring("queries", ("queries.jsonl.gz", "queries.jsonl", "queries/*.parquet")), folder / "queries.jsonl"
-    )
+    for name in ("corpus", "queries"):
+        found = files.bring(name, (f"{name}.jsonl.gz", f"{name}.jsonl", f"{name}/*.parquet"), split)
+        _records(found, folder / f"{name}.jsonl")
     if source.judgements:
         files = _Repository(source.judgements, scratch, progress)
-    judged = files.bring("judgements", (f"{split}.tsv", f"qrels/{split}.tsv", "qrels/*.parquet"))
+    judged = files.bring("judgements", (f"{split}.tsv", f"qrels/{split}.tsv", "qrels/*.parquet"), split)
     _judgements(judged, folder / "qrels" / f"{split}.tsv")
 
 
@@ -137,12 +144,23 @@ class _Repository:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SourceFailed(f"{url} gave no list of files") from error
 
-    def bring(self, what: str, patterns: tuple[str, ...]) -> list[Path]:
-        """The files of the first pattern that matches any, downloaded."""
+    def bring(self, what: str, patterns: tuple[str, ...], split: str = "") -> list[Path]:
+        """The files of the first pattern that matches any, downloaded; of Parquet files those of the split."""
         for pattern in patterns:
             if found := sorted(file for file in self.files if fnmatch(file.path, pattern)):
-                return [self.fetch(file) for file in found]
+                chosen = self._of_split(what, found, split) if split and pattern.endswith(".parquet") else found
+                return [self.fetch(file) for file in chosen]
         raise SourceFailed(f"the repository {self.name} holds no {what} (no {' nor '.join(patterns)})")
+
+    def _of_split(self, what: str, files: list[_File], split: str) -> list[_File]:
+        """Those of the split, else those of the only split there is, whatever it is called."""
+        splits: dict[str, list[_File]] = {}
+        for file in files:
+            path = PurePosixPath(file.path)
+            splits.setdefault("/".join(filter(None, [*path.parts[1:-1], PART.sub("", path.stem)])), []).append(file)
+        if split not in splits and len(splits) > 1:
+            raise SourceFailed(f"the {what} of {self.name} are of the splits {', '.join(splits)}, none is {split}")
+        return splits.get(split, files)
 
     def fetch(self, file: _File) -> Path:
         """Downloaded and, where the hub states its SHA-256, checked."""
@@ -156,7 +174,7 @@ class _Repository:
 
 def _records(files: list[Path], target: Path) -> None:
     def lines() -> Iterator[str]:
-        for row in _rows(files, ("_id", "title", "text")):
+        for row in _rows(files, RECORD):
             yield json.dumps({key: "" if row[key] is None else row[key] for key in row}, ensure_ascii=False) + "\n"
 
     if files[0].suffix == ".parquet":
@@ -168,22 +186,38 @@ def _records(files: list[Path], target: Path) -> None:
 def _judgements(files: list[Path], target: Path) -> None:
     if files[0].suffix != ".parquet":
         return _write(target, (block for file in files for block in _blocks(file)))
-    rows = _rows(files, ("query-id", "corpus-id", "score"))
-    graded = (f"{row['query-id']}\t{row['corpus-id']}\t{row.get('score', 1)}\n".encode() for row in rows)
-    return _write(target, (line for part in ([HEADER.encode()], graded) for line in part))
+    lines = (_judgement(row, number) for number, row in enumerate(_rows(files, JUDGEMENT), 1))
+    return _write(target, (line.encode() for line in chain([f"{HEADER}\n"], lines)))
 
 
-def _rows(files: list[Path], wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Rows of Parquet files with those of the wanted columns that are there, some at a time."""
+def _judgement(row: dict[str, Any], number: int) -> str:
+    """The line of a row; one without a grade is relevant."""
+    query, document, score = row["query-id"], row["corpus-id"], row.get("score", 1)
+    for name, value in (("query-id", query), ("corpus-id", document)):
+        if value is None or not str(value) or BLANK.search(str(value)):
+            raise SourceFailed(f"row {number} of its judgements has the {name} {value!r}, which is not an id")
+    try:
+        return qrels_line(str(query), str(document), integer(str(score).encode()))
+    except ValueError:
+        raise SourceFailed(f"row {number} of its judgements has the score {score!r}, which is not an integer") from None
+
+
+def _rows(files: list[Path], wanted: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """Rows of Parquet files, some at a time, by our names; without the `OPTIONAL` ones that are not there."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         for file in files:
             with pyarrow.parquet.ParquetFile(file) as table:
-                columns = [name for name in wanted if name in table.schema_arrow.names]
-                for batch in table.iter_batches(BATCH, columns=columns):
-                    yield from batch.to_pylist()
+                columns = {}
+                for name, others in wanted.items():
+                    if there := [other for other in others if other in table.schema_arrow.names]:
+                        columns[there[0]] = name
+                    elif name not in OPTIONAL:
+                        raise SourceFailed(f"{file.name} has no column {' or '.join(others)}")
+                for batch in table.iter_batches(BATCH, columns=[*columns]):
+                    yield from ({ours: row[theirs] for theirs, ours in columns.items()} for row in batch.to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         raise SourceFailed(f"{files[0].name} is no Parquet file of the form expected: {brief(str(error))}") from error
 

@@ -11,7 +11,7 @@ from harness.atomic import content_key, sha256_file
 from harness.dataset import Dataset, some
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
-from harness.run import Ranking, rank, read_run, run_writer
+from harness.run import Ranking, RunNotes, rank, read_run, run_writer
 from harness.spec import UserError
 from harness.store import SCHEMA, Result, ResultStore, Unreadable, read_result, write_per_query
 
@@ -29,10 +29,11 @@ def import_run(
     refuse_measured(store, model, dataset.label)
     digest = sha256_file(file) if file.is_file() else ""
     met, lost, depth = 0, 0, 0
+    told = RunNotes()
 
     def rankings() -> Iterator[Ranking]:
         nonlocal met, lost, depth
-        for found in read_run(file):
+        for found in read_run(file, known=dataset.qrels, notes=told):
             exclude = found.query_id if dataset.exclude_self else None
             ranking = rank(found.query_id, found.doc_ids, found.scores, max(1, len(found.doc_ids)), exclude=exclude)
             if found.query_id in dataset.qrels:
@@ -70,7 +71,11 @@ def import_run(
                 "limit": dataset.limit,
                 "citation": dataset.citation,
                 "fingerprint": dataset.fingerprint,
-                "notes": [*dataset.notes, *([f"{lost} documents of the run are not in the corpus"] if lost else [])],
+                "notes": [
+                    *dataset.notes,
+                    *told.sentences(file.name),
+                    *([f"{lost} documents of the run are not in the corpus"] if lost else []),
+                ],
             },
         )
         counts = {"documents": len(dataset.corpus), "queries": len(dataset.queries), "missing": scores.missing}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import isfinite
+from math import fsum, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +16,14 @@ from harness.atomic import sha256_file
 from harness.bounded import read_json
 from harness.dataset import label
 from harness.imported import record, refuse_measured
-from harness.mteb_tasks import dataset_of, ours, usual_split
+from harness.mteb_tasks import data_of, dataset_of, members, ours, usual_split
 from harness.spec import UserError
 from harness.store import Result, ResultStore, Unreadable
 
 META = "model_meta.json"
-MAIN = "ndcg_at_10"
+MAIN, OURS = "ndcg_at_10", "nDCG@10"
+ROUNDING = 2e-5
+"""What a mean may be off, where it and its parts were rounded to five decimals."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Imported:
     others: list[Path] = field(default_factory=list)
     """Tasks that are no retrieval."""
     skipped: list[Unreadable] = field(default_factory=list)
+    places: dict[tuple[str, str], Path] = field(default_factory=dict)
+    """(model, dataset) -> the file that its result is from."""
 
 
 class _File(NamedTuple):
@@ -46,7 +50,8 @@ class _File(NamedTuple):
 def import_mteb(folder: Path, store: ResultStore, *, model: str | None = None, command: str = "") -> Imported:
     """Stores every retrieval score below the folder; ``model`` is the row's name instead of what the folder says.
 
-    A model of several revisions is a row for each, ``name@revision``. UserError where the folder holds no result of
+    A model of several revisions is a row for each, ``name@revision``. The mean that MTEB keeps of a group of datasets
+    is a result of the group where not all of its datasets are there. UserError where the folder holds no result of
     MTEB's, where ``model`` is to stand for several, and where a cell holds a result that was measured here.
     """
     if not folder.is_dir():
@@ -63,12 +68,27 @@ def import_mteb(folder: Path, store: ResultStore, *, model: str | None = None, c
     for file in files:
         for cell in _cells(file, model or _label(file, sources), command, done):
             key = (cell["model"], cell["dataset"])
+            done.places.setdefault(key, file.path)
             if cells.setdefault(key, cell) is not cell:
                 done.skipped.append(Unreadable(file.path, f"it is a second result of {key[0]} on {key[1]}"))
+    _drop_means(cells, done)
     for key in cells:
         refuse_measured(store, *key)
     done.results = [store.write(*key, lambda _, cell=cell: cell) for key, cell in cells.items()]  # type: ignore[misc]
     return done
+
+
+def _drop_means(cells: dict[tuple[str, str], Result], done: Imported) -> None:
+    """Leaves out means of groups whose datasets are all there, and reports one that differs from their mean."""
+    for model, group in list(cells):
+        parts = [cells.get((model, member)) for member in members(group)]
+        scores = [cell["measures"][OURS] for cell in parts if cell]
+        if not scores or len(scores) < len(parts):
+            continue
+        stated, mean = cells.pop((model, group))["measures"][OURS], fsum(scores) / len(scores)
+        if abs(stated - mean) > ROUNDING:
+            reason = f"its {OURS} is {stated}, but the mean of its {len(parts)} parts, which counts, is {mean:.6f}"
+            done.skipped.append(Unreadable(done.places[model, group], reason))
 
 
 def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
@@ -136,7 +156,7 @@ def _cell(file: _File, model: str, command: str, split: str, subset: str, measur
         source=source,
         dataset={"name": name, "exclude_self": None, "limit": None, "citation": "", "fingerprint": None, "notes": []},
     )
-    result["in_domain"] = task in file.seen
+    result["in_domain"] = not data_of(task).isdisjoint(file.seen)
     result["manifest"]["model"]["trained_on"] = sorted(dataset_of()[t] for t in file.seen if t in dataset_of())
     spent = file.content.get("evaluation_time")
     if isinstance(spent, int | float) and isfinite(spent):

@@ -1,4 +1,4 @@
-"""Measures by array operations over the places of judged documents, equal to trec_eval's to the last digit.
+"""Measures by array operations over the places of judged documents, equal to those of trec_eval 10.0 to the last digit.
 
 A measure looks at nothing but where in a ranking the judged documents stand, some few per query. Their places are
 collected query by query; every sum then runs over all queries at once, in the order of places in which trec_eval adds.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.run import Ranking
-from harness.spec import Qrels
+from harness.spec import Qrels, UserError
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,12 +36,22 @@ class Marks(NamedTuple):
         return Marks(self.row[kept], self.place[kept], self.grade[kept])
 
 
+class Asked(NamedTuple):
+    """What a measure is asked for."""
+
+    cutoff: int
+    rel: int
+    """The grade from which a document is relevant."""
+    params: Mapping[str, Any]
+    """As ir_measures has them."""
+
+
 class Places:
     """Where the judged documents of rankings stand."""
 
     def __init__(self, qrels: Qrels, rows: Mapping[str, int], judged: Ints | None = None) -> None:
         """``rows`` says which row of the values a query has; ``judged`` as in `harness.measure.measure`."""
-        self._qrels, self._count, self._judged = qrels, len(rows), judged
+        self._qrels, self.count, self._judged = qrels, len(rows), judged
         self._rows: list[int] = []
         self._places: list[Ints] = []
         self._grades: list[Ints] = []
@@ -97,36 +107,48 @@ class Places:
 
     def values(self, measures: Sequence[Any]) -> Doubles:
         """[rows, measures] of measures of ir_measures that this module `computes`."""
-        found, values = self._found(), np.zeros((self._count, len(measures)))
+        found, values = self._found(), np.zeros((self.count, len(measures)))
         for column, one in enumerate(measures):
-            cutoff, least = int(one.params.get("cutoff", 1 << 60)), int(one.params.get("rel", 1))
-            values[:, column] = FORMULAE[one.NAME](self, found, cutoff, least)
+            asked = Asked(int(one.params.get("cutoff", ALL)), int(one.params.get("rel", 1)), one.params)
+            values[:, column] = FORMULAE[one.NAME](self, found, asked)
         return values
+
+    @property
+    def greatest(self) -> int:
+        """The greatest grade of all judgements."""
+        return int(self._grade.max(initial=0))
 
     def relevant(self, least: int) -> Doubles:
         """How many documents are judged so high, [rows]."""
-        return self.sums(self._ideal.upto(1 << 60, least))
+        return self.sums(self._ideal.upto(ALL, least))
 
-    def ideal(self, cutoff: int) -> Doubles:
+    def ideal(self, cutoff: int, *, exponential: bool = False) -> Doubles:
         """DCG of the best ranking there can be, [rows]."""
-        return self.gain(self._ideal, cutoff)
+        return self.gain(self._ideal, cutoff, exponential=exponential)
 
-    def gain(self, marks: Marks, cutoff: int) -> Doubles:
-        """DCG: grades over log2(2 + place), [rows] (K. Jarvelin and J. Kekalainen, 2002, as trec_eval has it)."""
+    def gain(self, marks: Marks, cutoff: int, *, exponential: bool = False) -> Doubles:
+        """DCG: grades over log2(2 + place), [rows] (K. Jarvelin and J. Kekalainen, 2002, as trec_eval has it).
+
+        ``exponential``: of 2^grade - 1 (C. Burges et al., 2005, as gdeval has it).
+        """
         kept = marks.upto(cutoff, 1)
         # The C library's logarithm, which trec_eval takes; numpy's may differ in the last digit.
         logarithms = np.array([math.log2(2 + place) for place in range(int(kept.place.max(initial=-1)) + 1)])
-        return self.sums(kept, kept.grade / logarithms[kept.place])
+        gains = np.exp2(kept.grade) - 1 if exponential else kept.grade
+        return self.sums(kept, gains / logarithms[kept.place])
 
     def sums(self, marks: Marks, weights: Doubles | None = None) -> Doubles:
         """Of the weights (1 each) per query [rows], added in the order of places."""
-        return np.bincount(marks.row, weights, self._count).astype(np.float64)
+        return np.bincount(marks.row, weights, self.count).astype(np.float64)
 
 
 def computes(measure: Any) -> bool:
     """Whether the measure, and each parameter that it is given, is known here."""
-    allowed = {"cutoff"} if measure.NAME == "nDCG" else {"cutoff", "rel"}
-    return measure.NAME in FORMULAE and measure.params.keys() <= allowed
+    return (
+        measure.NAME in FORMULAE
+        and measure.params.keys() <= PARAMETERS.get(measure.NAME, {"cutoff", "rel"})
+        and ("rel" in measure.params or measure.NAME != "RBP")
+    )
 
 
 def _twice(query: str) -> ValueError:
@@ -138,38 +160,116 @@ def _ratio(part: Doubles, whole: Doubles) -> Doubles:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _ndcg(places: Places, found: Marks, cutoff: int, rel: int) -> Doubles:
-    return _ratio(places.gain(found, cutoff), places.ideal(cutoff))
+def _nth(marks: Marks) -> Ints:
+    """How many of the marks of its query each is at, from 1 [marks]."""
+    return np.arange(1, len(marks.row) + 1) - np.searchsorted(marks.row, marks.row)
 
 
-def _recall(places: Places, found: Marks, cutoff: int, rel: int) -> Doubles:
-    return _ratio(places.sums(found.upto(cutoff, rel)), places.relevant(rel))
+def _ndcg(places: Places, found: Marks, asked: Asked) -> Doubles:
+    if exponential := asked.params.get("dcg") == "exp-log2":
+        _refuse_beyond(EXPONENT, places, "nDCG with exponential gains")
+    gained = places.gain(found, asked.cutoff, exponential=exponential)
+    return _ratio(gained, places.ideal(asked.cutoff, exponential=exponential))
 
 
-def _precision(places: Places, found: Marks, cutoff: int, rel: int) -> Doubles:
-    return places.sums(found.upto(cutoff, rel)) / cutoff
+def _recall(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return _ratio(places.sums(found.upto(asked.cutoff, asked.rel)), places.relevant(asked.rel))
 
 
-def _average_precision(places: Places, found: Marks, cutoff: int, rel: int) -> Doubles:
-    kept = found.upto(cutoff, rel)
-    first = np.searchsorted(kept.row, kept.row)  # where the query's own begin
-    precision = (np.arange(1, len(kept.row) + 1) - first) / (kept.place + 1)
-    return _ratio(places.sums(kept, precision), places.relevant(rel))
+def _precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return places.sums(found.upto(asked.cutoff, asked.rel)) / asked.cutoff
 
 
-def _reciprocal_rank(places: Places, found: Marks, cutoff: int, rel: int) -> Doubles:
-    kept = found.upto(cutoff, rel)
+def _average_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    kept = found.upto(asked.cutoff, asked.rel)
+    return _ratio(places.sums(kept, _nth(kept) / (kept.place + 1)), places.relevant(asked.rel))
+
+
+def _reciprocal_rank(places: Places, found: Marks, asked: Asked) -> Doubles:
+    kept = found.upto(asked.cutoff, asked.rel)
     rows, first = np.unique(kept.row, return_index=True)
-    values = np.zeros_like(places.relevant(rel))
+    values = np.zeros_like(places.relevant(asked.rel))
     values[rows] = 1 / (kept.place[first] + 1)
     return values
 
 
-FORMULAE: Mapping[str, Callable[[Places, Marks, int, int], Doubles]] = {
+def _interpolated_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    """The greatest precision at or below the place where that share of the relevant documents is found.
+
+    trec_eval 10.0 rounds the share to whole documents, halves up; trec_eval 9 and pytrec_eval add 0.9 and cut.
+    """
+    if asked.params.get("judged_only"):
+        found = found.upto(ALL, 0)
+        found = found._replace(place=_nth(found) - 1)
+    relevant = places.relevant(asked.rel)
+    share = float(asked.params["recall"]) * relevant
+    wanted = np.floor(share) + (share - np.floor(share) >= 0.5)
+    kept = found.upto(ALL, asked.rel)
+    enough = _nth(kept) >= wanted[kept.row]
+    values = np.zeros_like(relevant)
+    np.maximum.at(values, kept.row[enough], (_nth(kept) / (kept.place + 1))[enough])
+    return values
+
+
+def _rank_biased_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    """A. Moffat and J. Zobel, 2008, of relevant and other documents."""
+    kept, p = found.upto(asked.cutoff, asked.rel), float(asked.params.get("p", 0.8))
+    return (1 - p) * places.sums(kept, np.power(p, kept.place.astype(np.float64)))
+
+
+def _expected_reciprocal_rank(places: Places, found: Marks, asked: Asked) -> Doubles:
+    """O. Chapelle et al., 2009; a reader stops at a document with probability (2^grade - 1) / 16, as in gdeval."""
+    _refuse_beyond(GDEVAL_GRADE, places, "ERR, which is defined as in gdeval,")
+    kept = found.upto(asked.cutoff, 1)
+    stop = (np.exp2(kept.grade) - 1) / 2**GDEVAL_GRADE
+    values, reached = [0.0] * places.count, [1.0] * places.count
+    for row, place, chance in zip(kept.row.tolist(), kept.place.tolist(), stop.tolist(), strict=True):
+        values[row] += reached[row] * chance / (place + 1)
+        reached[row] *= 1 - chance
+    return np.array(values)
+
+
+def _refuse_beyond(most: int, places: Places, what: str) -> None:
+    if places.greatest > most:
+        raise UserError(
+            f"{what} takes grades up to {most}, but the qrels have the grade {places.greatest}; leave that measure out."
+        )
+
+
+def _relevant(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return places.relevant(asked.rel)
+
+
+def _one(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return np.ones(places.count)
+
+
+ALL = 1 << 60
+"""A cutoff that cuts nothing."""
+GDEVAL_GRADE = 4
+EXPONENT = 500
+"""Powers of 2 of which many can be added."""
+FORMULAE: Mapping[str, Callable[[Places, Marks, Asked], Doubles]] = {
     "nDCG": _ndcg,
     "R": _recall,
     "P": _precision,
     "AP": _average_precision,
     "RR": _reciprocal_rank,
+    "IPrec": _interpolated_precision,
+    "RBP": _rank_biased_precision,
+    "ERR": _expected_reciprocal_rank,
+    "NumRel": _relevant,
+    "NumQ": _one,
 }
-"""ir_measures' name -> its value, by trec_eval's definition."""
+"""ir_measures' name -> its value, by the definition of trec_eval 10.0, or of gdeval where that has none.
+
+`NumRel` and `NumQ` do not depend on the run, and so have their values for queries that it lacks, too."""
+PARAMETERS: Mapping[str, set[str]] = {
+    "nDCG": {"cutoff", "dcg"},
+    "IPrec": {"recall", "rel", "judged_only"},
+    "RBP": {"cutoff", "rel", "p"},
+    "ERR": {"cutoff"},
+    "NumRel": {"rel"},
+    "NumQ": set(),
+}
+"""Those of a measure, where they are others than cutoff and rel."""

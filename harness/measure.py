@@ -1,16 +1,18 @@
-"""Measures of rankings, by trec_eval's rules.
+"""Measures of rankings, by the rules of trec_eval 10.0.
 
-The usual ones are computed by `harness.judged`, the rest by ir_measures. A `Ranking` is in order already, so what that
-gets for scores is the count of places from the bottom: no provider can break a tie in its own way, and all measures see
-one order. (ir_measures sends RR@k to another program than the rest, one that breaks ties by ascending id: a constant
-scorer's RR@10 would contradict its nDCG@10.) Only the providers that need nothing but judgements and an order are used:
-trec_eval's, and those of RR@k and Judged.
+The usual ones, and those that trec_eval 10.0 changed, are computed by `harness.judged`, the rest by ir_measures. A
+`Ranking` is in order already, so what that gets for scores is the count of places from the bottom: no provider can
+break a tie in its own way, and all measures see one order. (ir_measures sends RR@k to another program than the rest,
+one that breaks ties by ascending id: a constant scorer's RR@10 would contradict its nDCG@10.) Only the providers that
+need nothing but judgements and an order are used: pytrec_eval (trec_eval 9, which agrees with 10.0 on what is left to
+it), and those of RR@k, Judged and Compat.
 
 Importing ir_measures takes about 25 ms and no pandas; the functions do it, so that start-up stays quick.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +29,7 @@ from harness.run import Ranking
 from harness.spec import Qrels, UserError
 
 MEASURES = ("nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10")
-PROVIDERS = ("pytrec_eval", "msmarco", "judged")
+PROVIDERS = ("pytrec_eval", "msmarco", "judged", "compat")
 TREC_NAMES = {
     "ndcg_cut": "nDCG",
     "ndcg": "nDCG",
@@ -38,6 +40,16 @@ TREC_NAMES = {
     "P": "P",
 }
 """trec_eval's own names, for the did-you-mean."""
+SUBTOPICS = "it needs judgements of subtopics, and qrels have one relevance for each document"
+ELSEWHERE = "only the package cwl_eval computes it, which is not used here"
+REASONS = {
+    **dict.fromkeys(("alpha_DCG", "alpha_nDCG", "AP_IA", "P_IA", "ERR_IA", "nERR_IA", "NRBP", "nNRBP"), SUBTOPICS),
+    "StRecall": SUBTOPICS,
+    **dict.fromkeys(("BPM", "SDCG", "NERR8", "NERR9", "NERR10", "NERR11", "INST", "INSQ"), ELSEWHERE),
+    "Accuracy": "ir_measures, which alone computes it, fails where every document found is relevant",
+    "RBP": "it needs the grade from which a document is relevant",
+}
+"""Why a measure of ir_measures is not computed (with these parameters)."""
 CHUNK = 256
 """Queries evaluated at a time; with 1,000 documents each, some 30 MB."""
 
@@ -138,18 +150,39 @@ def _parsed(name: str) -> Any:
 
     try:
         one = ir_measures.parse_measure(name)
+        one.validate_params()  # type: ignore[no-untyped-call]
         # trec_eval ends the whole process on a cutoff of 0
         if one.params.get("cutoff", 1) < 1:
             raise ValueError("the cutoff must be 1 or more")
-        list(_evaluate([one], {"q": {"d": 1}}, {"q": {"d": 1.0}}))
+        if not computes(one) or _provider(one):
+            list(_evaluate([one], {"q": {"d": 1}}, {"q": {"d": 1.0}}))
     except NameError:
         raise UserError(f"There is no measure {name!r}; {_suggestion(name)}") from None
     except (ValueError, AssertionError, KeyError, TypeError) as error:
         reason = re.sub("<object.*>", "nothing", str(error).strip("'\"")) or "wrong parameters"
-        raise UserError(
-            f"The measure {name!r} cannot be computed ({reason}); type it as in nDCG@10 or P(rel=2)@5."
-        ) from error
+        raise UserError(f"The measure {name!r} cannot be computed ({reason}); {_correction(name, reason)}") from error
     return one
+
+
+def _correction(name: str, reason: str) -> str:
+    """What to type instead: a fraction where ir_measures takes no whole number, else an example."""
+    import ir_measures
+
+    if wrong := re.fullmatch(r"invalid param (\w+)=(-?\d+)", reason):
+        typed = re.sub(rf"(@|\b{wrong[1]}=){wrong[2]}\b", rf"\g<1>{wrong[2]}.0", name)
+        with contextlib.suppress(Exception):
+            ir_measures.parse_measure(typed).validate_params()  # type: ignore[no-untyped-call]
+            return f"type {typed}."
+    if name.startswith("RBP"):
+        return "type RBP(rel=1), or with the persistence of trec_eval RBP(rel=1,p=0.9)."
+    return "leave it out." if reason in REASONS.values() else "type it as in nDCG@10 or P(rel=2)@5."
+
+
+def _provider(one: Any) -> str | None:
+    import ir_measures
+
+    registry = ir_measures.providers.registry
+    return next((name for name in PROVIDERS if registry[name].supports(one)), None)
 
 
 def _evaluate(measures: Sequence[Any], qrels: Qrels, run: dict[str, dict[str, float]]) -> Iterator[Any]:
@@ -162,9 +195,8 @@ def _evaluate(measures: Sequence[Any], qrels: Qrels, run: dict[str, dict[str, fl
     registry = ir_measures.providers.registry
     groups: dict[tuple[str, str], list[Any]] = {}
     for one in measures:
-        provider = next((name for name in PROVIDERS if registry[name].supports(one)), None)
-        if provider is None:
-            raise ValueError("no provider that agrees with trec_eval's rules offers it")
+        if (provider := _provider(one)) is None:
+            raise ValueError(REASONS.get(one.NAME, "ir_measures does not compute it with these parameters"))
         groups.setdefault((provider, str(one) if one.params.keys() - {"cutoff"} else ""), []).append(one)
     for (provider, _), group in groups.items():
         yield from registry[provider].evaluator(group, qrels).iter_calc(run)

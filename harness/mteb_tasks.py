@@ -14,28 +14,51 @@ FILE = Path(__file__).with_name("mteb_tasks.toml")
 MEASURES = {"nDCG": "ndcg", "AP": "map", "R": "recall", "P": "precision", "RR": "mrr"}
 """Measure of ours -> of MTEB's, each with a cut: ``nDCG@10``, ``ndcg_at_10``."""
 
+TRANSLATED = {
+    "CQADupstackRetrieval-Fa": "CQADupstack{}Retrieval-Fa",
+    "CQADupstackRetrieval-PL": "CQADupstack-{}-PL",
+    "CQADupstack-NL": "CQADupstack{}-NL",
+}
+"""Tasks that are means of 12 others, which are in no catalogue of ours -> how those are named."""
+
 
 class Task(NamedTuple):
     """A task of MTEB's."""
 
     name: str
     dataset: str
-    """Its repository on the hub."""
+    """Its repository on the hub; empty: it is the mean of other tasks."""
     split: str = ""
     """What it calls the usual split of ours; empty: the same."""
 
 
 @cache
 def tasks() -> dict[str, Task]:
-    """Dataset of the catalogue -> its task."""
+    """Dataset or group of the catalogue -> its task."""
     entries = read_toml(FILE)
-    return {name: Task(e["task"], e["dataset"], e.get("split", "")) for name, e in entries.items()}
+    return {name: Task(e["task"], e.get("dataset", ""), e.get("split", "")) for name, e in entries.items()}
 
 
 @cache
 def dataset_of() -> dict[str, str]:
-    """Task -> dataset of the catalogue."""
+    """Task -> dataset or group of the catalogue."""
     return {task.name: name for name, task in tasks().items()}
+
+
+def data_of(task: str) -> frozenset[str]:
+    """Tasks on the same data: itself, the group it is in, and the members of the group that it is."""
+    name = dataset_of().get(task, "")
+    group = name.partition("/")[0]
+    named = (group, *catalog.catalogue().groups.get(name, ()))
+    return frozenset({task, *(tasks()[each].name for each in named if each in tasks())})
+
+
+def members(dataset: str) -> tuple[str, ...]:
+    """The datasets that a group is the mean of, those of MTEB's translations of CQADupStack included; else none."""
+    groups = catalog.catalogue().groups
+    if dataset in TRANSLATED:
+        return tuple(TRANSLATED[dataset].format(name.partition("/")[2].title()) for name in groups["cqadupstack"])
+    return groups.get(dataset, ())
 
 
 def usual_split(dataset: str) -> tuple[str, str]:

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.bounded import lines
-from harness.run import BLANK
+from harness.columns import BLANK, BOM, GZIP
 from harness.spec import Document, UserError
-
-BOM, GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 
 
 def parse_record(line: bytes) -> Document:
@@ -42,7 +40,7 @@ def parse_record(line: bytes) -> Document:
         raise ValueError(
             f"has the '_id' {record.id!r}, empty or with white space or NUL, which a TREC run cannot carry"
         )
-    return Document(*map(_whole, record)) if b"\\ud" in line or b"\\uD" in line else record
+    return Document(*map(whole, record)) if b"\\ud" in line or b"\\uD" in line else record
 
 
 def _text(name: str, value: Any) -> str:
@@ -51,7 +49,8 @@ def _text(name: str, value: Any) -> str:
     raise ValueError(f"has no {name!r}" if value is None else f"has a {name!r} that is not text ({str(value)[:40]})")
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
+    """The text with half of a surrogate pair, which UTF-8 cannot encode, as U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -1,23 +1,21 @@
-"""TREC runs and judgements: the one order of documents, and the files that carry it.
+"""TREC runs: the one order of documents, and the files that carry it.
 
-The order is trec_eval's: score descending, then document id descending (by code point, which is UTF-8's byte order).
-Search, cut and measures all take it from `rank`.
+The order is that of trec_eval 10.0: score descending, compared as doubles, then document id descending (by code point,
+which is UTF-8's byte order). Search, cut and measures all take it from `rank`.
 
 Trade-off accepted: trec_eval 9 and pytrec_eval compare float32 scores, our searches give float64. Where two different
 scores would round to one float32 (and be reordered by id), `rank` moves the later one down by as few float32 steps as
-it takes. Such scores are off by some ulps; in return every reader of the file sees exactly the order the search found.
+it takes. Such scores are off by some ulps; in return every reader of a file written here sees exactly the order that
+the search found. Other people's runs are read as doubles; `RunNotes` counts where float32 would give another order.
 """
 
 from __future__ import annotations
 
 import gzip
-import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,17 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import write_file
-from harness.bounded import lines
-from harness.spec import Qrels, UserError
+from harness.columns import BLANK, decoded, is_number, line_blocks, numbered_lines, numbers
+from harness.spec import UserError
 
 INFINITY_KEY = 0x7F800000
 """Bit pattern of float32 infinity, the largest key in `strictly_ordered`."""
-
-
-BLANK = re.compile(r"[ \t\n\r\v\f\0]")
-"""What ends a column for C programs such as trec_eval; other Unicode spaces are ordinary characters."""
-LARGEST = 2**31 - 1
-"""Relevance that trec_eval's programs take at the most."""
+WANTED = 6
+"""Columns of a run: query Q0 document rank score tag. What follows them on a line is ignored, as by trec_eval."""
 
 
 class Ranking(NamedTuple):
@@ -168,110 +162,130 @@ def _format(ranking: Ranking, tag: str) -> bytes:
     return "".join(f"{query_id} Q0 {doc_id} {place} {score} {tag}\n" for place, (doc_id, score) in numbered).encode()
 
 
-def read_run(path: Path) -> Iterator[Ranking]:
+@dataclass(slots=True)
+class RunNotes:
+    """What `read_run` met in a run that its user should know."""
+
+    comments: int = 0
+    """Lines that begin with "#" and would be lines of a run without it."""
+    reordered: int = 0
+    """Queries whose order would be another if scores were rounded to float32 before they are compared."""
+
+    def sentences(self, name: str) -> list[str]:
+        """About the file of this name: one for each of them that is not 0."""
+        found = []
+        if self.comments:
+            found.append(f"{name}: {self.comments} of its lines begin with # and are comments, as for trec_eval 10.0")
+        if self.reordered:
+            found.append(
+                f"{name}: in {self.reordered} of its queries the order depends on digits that float32 drops; scores "
+                f"are compared as doubles, as by trec_eval 10.0, while trec_eval 9 and pytrec_eval round to float32"
+            )
+        return found
+
+
+def read_run(
+    path: Path, *, known: Collection[str] = (), only: Collection[str] | None = None, notes: RunNotes | None = None
+) -> Iterator[Ranking]:
     """Rankings of a TREC run (plain or gzipped), each sorted by the rule; the rank column is not looked at.
 
-    Scores are rounded to float32 before they are compared, as pytrec_eval does. A file whose queries stand together is
-    streamed (a first pass finds out), any other is sorted by query id in memory. UserError with the line number on a
-    wrong column count, a score that is no number, and a document listed twice for one query.
+    A file whose queries stand together is streamed (a first pass finds out), any other is sorted by query id in memory.
+
+    Args:
+        path: a regular file.
+        known: ids of queries. A line that begins with "#" is a comment unless its query is one of them.
+        only: ids of the queries to read; all others are skipped unchecked.
+        notes: counts what the user should be told.
+
+    Raises:
+        UserError: with the line number, for less than 6 columns, a score that is not a number, and a document listed
+            twice for one query.
     """
-    entries = _run_entries(path)
-    if not _grouped(path):
-        entries = iter(sorted(entries, key=itemgetter(0)))
-    for query_id, group in groupby(entries, key=itemgetter(0)):
-        scores: dict[str, float] = {}
-        for _, doc_id, score, number in group:
-            if doc_id in scores:
-                raise UserError(
-                    f"Line {number} of {path} lists document {doc_id} a second time for query {query_id}; "
-                    f"keep one of the two lines."
-                )
-            scores[doc_id] = score
-        with np.errstate(over="ignore"):
-            values = np.array(list(scores.values())).astype(np.float32)
-        yield rank(query_id, list(scores), values, len(scores))
-
-
-def _run_entries(path: Path) -> Iterator[tuple[str, str, float, int]]:
-    for number, columns in _rows(path):
-        if len(columns) != 6:
-            raise UserError(
-                f"Line {number} of {path} has {len(columns)} columns, but a TREC run has 6 "
-                f"(query Q0 document rank score tag); mend or drop that line."
-            )
-        try:
-            score = float(columns[4])
-        except ValueError:
-            score = float("nan")
-        if score != score:
-            raise UserError(
-                f"Line {number} of {path}: the score {columns[4][:40]!r} (column 5) is not a number; mend or drop it."
-            )
-        yield columns[0], columns[2], score, number
-
-
-def _grouped(path: Path) -> bool:
-    """Whether the lines of every query stand together."""
-    seen: set[str] = set()
-    for query_id, _ in groupby(_rows(path), key=lambda row: row[1][0]):
-        if query_id in seen:
-            return False
-        seen.add(query_id)
-    return True
-
-
-def read_qrels(path: Path) -> Qrels:
-    """Judgements, queries in the order of their first line: TREC's four columns, or BEIR's three with tabs between.
-
-    Which of the two is told by the first line, and BEIR's header by its third column being no number. UserError with
-    the line number on a wrong column count, a relevance that is no integer, and contradicting lines.
-    """
-    qrels: Qrels = {}
-    first = next(_rows(path, b"\t"), (0, []))[1]
-    beir = len(first) == 3
-    for position, (number, columns) in enumerate(_rows(path, b"\t" if beir else None)):
-        if len(columns) != (3 if beir else 4):
-            wanted = "3 (query, document, relevance, tabs between)" if beir else "4 (query 0 document relevance)"
-            raise UserError(
-                f"Line {number} of {path} has {len(columns)} columns where qrels have {wanted}; mend that line."
-            )
-        query_id, doc_id = columns[0], columns[-2]
-        try:
-            relevance = int(columns[-1])
-            if abs(relevance) > LARGEST:
-                raise ValueError
-        except ValueError:
-            if beir and position == 0:
+    notes = RunNotes() if notes is None else notes
+    marked = {query.encode() for query in known if query.startswith("#")}
+    streamed = only is None and _grouped(path, marked)
+    gathered: dict[bytes, dict[bytes, bytes]] = {}
+    query, scores = b"", dict[bytes, bytes]()
+    for start, block in line_blocks(path) if only is None else _of_queries(path, only):
+        for place, line in enumerate(block, start):
+            columns = line.split(None, WANTED)
+            if not columns:
                 continue
-            raise UserError(
-                f"Line {number} of {path}: the relevance {columns[-1][:40]!r} is not an integer of 32 bits; mend it."
-            ) from None
-        if qrels.setdefault(query_id, {}).setdefault(doc_id, relevance) != relevance:
-            raise UserError(
-                f"Line {number} of {path} judges document {doc_id} for query {query_id} {relevance}, an earlier line "
-                f"{qrels[query_id][doc_id]}; keep one of them."
-            )
-    if not qrels:
-        raise UserError(f"{path} holds no judgements; name a qrels file (query 0 document relevance, or BEIR's .tsv).")
-    return qrels
+            if columns[0] != query:
+                if columns[0].startswith(b"#") and columns[0] not in marked:
+                    notes.comments += len(columns) >= WANTED and is_number(columns[4])
+                    continue
+                if streamed and query:
+                    yield _ranking(path, query, gathered.pop(query), notes)
+                query = columns[0]
+                scores = gathered.setdefault(query, {})
+            if len(columns) < WANTED:
+                raise UserError(
+                    f"Line {place} of {path} has {len(columns)} columns, but a TREC run has 6 "
+                    f"(query Q0 document rank score tag); fix or remove that line."
+                )
+            if columns[2] in scores:
+                raise UserError(
+                    f"Line {place} of {path} lists document {decoded(columns[2], path, place)} a second time for query "
+                    f"{decoded(query, path, place)}; keep one of the two lines."
+                )
+            scores[columns[2]] = columns[4]
+    for query in sorted(gathered):
+        yield _ranking(path, query, gathered[query], notes)
 
 
-def _rows(path: Path, separator: bytes | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Line number (from 1) and columns of every line that is not blank; splits at ASCII whitespace as C programs do."""
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; check the path (a pipe will not do: the file may be read twice).")
+def _of_queries(path: Path, only: Collection[str]) -> Iterator[tuple[int, list[bytes]]]:
+    """The lines of these queries, each with its number."""
+    wanted = {query.encode() for query in only}
+    for start, block in line_blocks(path):
+        for place, line in enumerate(block, start):
+            words = line.split(None, 1)
+            if words and words[0] in wanted:
+                yield place, [line]
+
+
+def _ranking(path: Path, query: bytes, scores: dict[bytes, bytes], notes: RunNotes) -> Ranking:
     try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
-            for number, line in enumerate(lines(stream, path), 1):
-                text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if b"\0" in text:
-                    raise UserError(f"Line {number} of {path} holds a NUL byte, where C programs end; mend or drop it.")
-                if text.strip():
-                    yield number, [column.decode() for column in text.rstrip(b"\r\n").split(separator)]
-    except UnicodeDecodeError:
-        raise UserError(f"Line {number} of {path} is not UTF-8 text; save the file as UTF-8.") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read to its end ({error}); copy or make it again.") from error
+        values = numbers(scores.values())
+        query_id, ids = query.decode(), list(map(bytes.decode, scores))
+    except ValueError:  # UnicodeDecodeError included
+        raise _fault(path, query) from None
+    order = best(query_id, ids, values, len(ids))
+    falling, ids = values[order], list(map(ids.__getitem__, order.tolist()))
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = falling.astype(np.float32)
+    if ((rounded[1:] == rounded[:-1]) & (falling[1:] != falling[:-1])).any():
+        notes.reordered += rank(query_id, ids, rounded, len(ids)).doc_ids != ids
+    return Ranking(query_id, ids, strictly_ordered(falling))
+
+
+def _fault(path: Path, query: bytes) -> UserError:
+    """The error about the first line of a query that holds something else than UTF-8 and a number."""
+    for place, line in numbered_lines(path):
+        columns = line.split(None, WANTED)
+        if columns[0] != query:
+            continue
+        decoded(columns[0], path, place)
+        decoded(columns[2], path, place)
+        if not is_number(columns[4]):
+            score = columns[4][:40].decode(errors="replace")
+            return UserError(
+                f"Line {place} of {path}: the score {score!r} (column 5) is not a number; fix or remove that line."
+            )
+    return UserError(f"{path} changed while it was read; run the same command again.")
+
+
+def _grouped(path: Path, marked: Collection[bytes]) -> bool:
+    """Whether the lines of every query stand together."""
+    seen: set[bytes] = set()
+    query = b""
+    for _, block in line_blocks(path):
+        for line in block:
+            first = line.split(None, 1)[:1]
+            if not first or first[0] == query or (first[0].startswith(b"#") and first[0] not in marked):
+                continue
+            if first[0] in seen:
+                return False
+            query = first[0]
+            seen.add(query)
+    return True

@@ -18,6 +18,8 @@ this to was will with"""
 STOP_WORDS = frozenset(_STOPS.split())
 _REMEMBERED = 200_000
 """Words whose terms are remembered."""
+TRIMMED = "".join(map(chr, range(0x21)))
+"""What Java's `trim` takes for white space: Anserini leaves out a document whose text is made of it."""
 _APOSTROPHES = ("'", "\u2019", "\uff07")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.spec import Document, Hits, Query
-from plugins.lucene_analysis import analyse, term
+from plugins.lucene_analysis import TRIMMED, analyse, term
 from plugins.postings import Builder, InvertedFile, Postings
 from plugins.word_array import word_array
 
@@ -31,7 +31,7 @@ FIELDS: dict[str, dict[str, Callable[[Document], str]]] = {
     "multifield": {
         "contents": lambda document: document.text,
         # Anserini leaves a document with an empty text out altogether, its title with it
-        "title": lambda document: document.title if document.text.strip() else "",
+        "title": lambda document: document.title if document.text.strip(TRIMMED) else "",
     },
 }
 
@@ -106,6 +106,8 @@ class _Batch:
         self._numbers: dict[tuple[int, str, int], int] = {}
         """Field, term and how often a query holds it -> its column; -1: no document does."""
         self._columns: list[tuple[NDArray[np.int32], Float32]] = []
+        self._vanishing: set[int] = set()
+        """Columns with a score of 0, to which a vast k1 brings it in float32; its document is a hit all the same."""
         self._asked: list[list[int]] = []
         self.postings = 0
         """Of all columns."""
@@ -123,6 +125,8 @@ class _Batch:
             if found:
                 self._columns.append(found)
                 self.postings += len(found[0])
+                if not found[1].all():
+                    self._vanishing.add(number)
         return number
 
     def search(self, k: int) -> Iterator[Hits]:
@@ -141,15 +145,23 @@ class _Batch:
         index = BM25(dtype="float64", int_dtype="int32")
         index.scores, index.nonoccurrence_array = scores, None
         for asked in self._asked:
-            yield _best(index.get_scores_from_ids(asked), k) if asked else NOTHING
+            if self._vanishing.isdisjoint(asked):
+                yield _best(index.get_scores_from_ids(asked), k) if asked else NOTHING
+            else:
+                rows = np.unique(np.concatenate([self._columns[number][0] for number in asked]))
+                hits = _best(index.get_scores_from_ids(asked)[rows], k, positive=False)
+                yield Hits(rows[hits.rows].astype(np.int64), hits.scores)
 
 
-def _best(totals: NDArray[np.float64], k: int) -> Hits:
-    """The k documents with the highest totals [documents] above 0, with all that tie with the k-th, best first."""
+def _best(totals: NDArray[np.float64], k: int, *, positive: bool = True) -> Hits:
+    """The k documents with the highest totals [documents], with all that tie with the k-th, best first.
+
+    Those with a total of 0 are left out where ``positive`` scores are asked for.
+    """
     scores = totals.astype(np.float32)
     least = np.sort(scores)[-k] if len(scores) > k else np.float32(0)  # in vector instructions: np.partition is slower
-    rows = np.flatnonzero(scores >= least if least > 0 else scores > 0)
-    # Scores are positive, so their bits rise as they do: one sort of integers orders by score, then by row.
+    rows = np.flatnonzero(scores >= least if least > 0 or not positive else scores > 0)
+    # Scores are not negative, so their bits rise as they do: one sort of integers orders by score, then by row.
     keys = (~scores[rows].view(np.int32)).astype(np.int64) << 32 | rows
     keys.sort()
     rows = keys & 0xFFFFFFFF

@@ -19,6 +19,7 @@ import numpy as np
 
 from harness.modelref import missing_extra
 from harness.spec import Document, Hits, PluginError, Query, UserError
+from plugins.lucene_analysis import TRIMMED
 
 _MARGIN = 100
 """Hits asked for beyond k, so that ties at the cut rarely need a second search."""
@@ -84,7 +85,7 @@ class PyseriniBM25:
                 contents = document.text if self._multifield else document.content
                 record = {"id": str(row), "contents": contents, "title": document.title}
                 # Anserini leaves documents without contents out; so do we, sparing it the complaint.
-                if contents.strip() and not indexer.addRawDocument(json.dumps(record)):
+                if contents.strip(TRIMMED) and not indexer.addRawDocument(json.dumps(record)):
                     raise PluginError(f"Anserini could not index document {document.id!r}.")
         finally:
             indexer.close()

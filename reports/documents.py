@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import numpy as np
-
 from harness.bounded import read_json
 from harness.corpus import open_corpus
-from harness.run import rank
+from harness.run import read_run
 from harness.spec import Document, UserError
 
 
 def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str, list[str]]:
     """Query id -> its first documents, best first, from a packed TREC run, of which only these queries' lines are
     taken apart. UserError with the reason where the file is missing, damaged or no run."""
-    wanted = {query.encode(): query for query in queries}
-    found: dict[str, dict[str, float]] = {}
     try:
-        with io.BufferedReader(gzip.open(run), 1 << 20) as lines:
-            for line in lines:
-                if (query := wanted.get(line.split(maxsplit=1)[0] if line.strip() else b"")) is not None:
-                    _, _, document, _, score, _ = line.decode().split()
-                    found.setdefault(query, {})[document] = float(score)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        return {found.query_id: found.doc_ids[:count] for found in read_run(run, known=queries, only=queries)}
+    except UserError as error:
         raise UserError(f"it cannot be read ({error}); make it again with harness benchmark") from error
-    return {
-        query: rank(query, list(scores), np.array(list(scores.values()), np.float32), count).doc_ids
-        for query, scores in found.items()
-    }
 
 
 def local_documents(corpora: Path, sha256: str, ids: Iterable[str]) -> dict[str, Document]:

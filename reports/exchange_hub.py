@@ -30,7 +30,7 @@ def write_hub(cells: Sequence[Cell], folder: Path) -> list[Path]:
 
 def on_the_hub(cell: Cell) -> bool:
     """Whether the hub has a repository that this dataset's results are told of."""
-    return base(cell) in tasks()
+    return base(cell) in tasks() and bool(tasks()[base(cell)].dataset)
 
 
 def _entry(cell: Cell) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from math import fsum
 from pathlib import Path
 from typing import Any
 
 from harness.atomic import content_key, write_json
+from harness.catalog import catalogue
 from harness.mteb_tasks import tasks, theirs, usual_split
 from harness.store import slug
 from reports.leaderboard import MEASURE, Cell
@@ -20,21 +22,32 @@ NOBODY = (
     *("open_weights", "public_training_code", "public_training_data", "similarity_fn_name", "use_instructions"),
 )
 """What model_meta.json must say and a result does not know."""
+AGGREGATE = "1"
+"""What MTEB states as the dataset revision of every aggregate task."""
 
 
 def write_mteb(cells: Sequence[Cell], folder: Path) -> list[Path]:
-    """Writes one file for every finished, whole cell; returns them. Splits of one dataset share a file, as there."""
+    """Writes one file for every finished, whole cell; returns them. Splits of one dataset share a file, as there.
+
+    Where a model has every dataset of a group (CQADupStack), its mean is a file, too, as MTEB keeps it.
+    """
     files: dict[Path, dict[str, Any]] = {}
     metas: dict[Path, dict[str, Any]] = {}
+    owned: dict[Path, dict[str, Cell]] = {}
     for cell in cells:
         name, revision = model_name(cell), model_revision(cell)
         place = folder / "results" / re.sub(r"[^\w.+@:,=()-]", "_", name.replace("/", "__"))[:200] / revision
         metas[place / "model_meta.json"] = _meta(cell, name, revision)
+        owned.setdefault(place, {})[cell.dataset] = cell
         task = task_name(cell).replace("/", "__")
         content = files.setdefault(
             place / f"{task if task.isprintable() and len(task) < 100 else slug(task)}.json", _content(cell)
         )
         content["scores"] |= {split(cell): [_scores(cell)]}
+    for place, own in owned.items():
+        for group, members in catalogue().groups.items():
+            if {*members} <= {*own}:
+                files[place / f"{tasks()[group].name}.json"] = _mean(group, [own[member] for member in members])
     for path, content in (files | metas).items():
         write_json(path, content)
     return list(files)
@@ -88,6 +101,23 @@ def _content(cell: Cell) -> dict[str, Any]:
         "evaluation_time": sum(v for k, v in (cell.get("seconds") or {}).items() if "/" not in k),
         "kg_co2_emissions": None,
         "date": datetime.fromisoformat(finished).timestamp() if finished else None,
+    }
+
+
+def _mean(group: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The result of MTEB's aggregate task, which has the main score alone."""
+    contents = [_content(cell) for cell in cells]
+    versions = {content["mteb_version"] for content in contents}
+    mean = fsum(cell.get("measures", MEASURE) for cell in cells) / len(cells)
+    scores = {"ndcg_at_10": mean, "main_score": mean, "hf_subset": "default", "languages": ["eng-Latn"]}
+    return {
+        **contents[0],
+        "dataset_revision": AGGREGATE,
+        "task_name": tasks()[group].name,
+        "mteb_version": versions.pop() if len(versions) == 1 else None,
+        "scores": {split(cells[0]): [scores]},
+        "evaluation_time": sum(content["evaluation_time"] for content in contents),
+        "date": max((content["date"] for content in contents if content["date"]), default=None),
     }
 
 

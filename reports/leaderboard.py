@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import fsum, inf
 from pathlib import Path
 
 from harness import catalog
 from harness.atomic import content_key
+from harness.imported_mteb import ROUNDING
 from harness.spec import UserError
 from harness.store import Unreadable
 from reports.averages import Average as Average
 from reports.averages import Mean as Mean
-from reports.averages import averages, flat
+from reports.averages import averages, flat, members
 from reports.cell import MEASURE as MEASURE
 from reports.cell import Cell as Cell
 from reports.cell import Cells as Cells
@@ -47,7 +48,8 @@ class Leaderboard:
 
     def rows(self) -> list[Cell]:
         """Every stored cell: by dataset within model, partial ones last; means over seeds as what they are made of."""
-        tables = ((self.cells, self.datasets), (self.partial_cells, self.partial_datasets))
+        means = [group for group in catalog.catalogue().groups if group not in self.datasets]
+        tables = ((self.cells, [*self.datasets, *means]), (self.partial_cells, self.partial_datasets))
         models = [one for model in self.models for one in self.seeds.get(model, (model,))]
         keys = ((cells, (model, d)) for cells, datasets in tables for model in models for d in datasets)
         return [cells[key] for cells, key in keys if key in cells]
@@ -59,17 +61,19 @@ def read_leaderboard(root: Path, suite: str | None = None, *, seeds: bool = Fals
     With ``seeds``, training runs that differ in their seed alone become one model, the mean over them.
     """
     chosen_suite = catalog.suite(suite) if suite else None
-    members = flat(chosen_suite.datasets) if chosen_suite else ()
+    wanted = flat(chosen_suite.datasets) if chosen_suite else ()
     stored = read_cells(root)
-    chosen = {key: cell for key, cell in stored.cells.items() if not suite or _belongs(cell, members)}
+    entries = {*wanted, *(chosen_suite.datasets if chosen_suite else ())}
+    chosen = {key: cell for key, cell in stored.cells.items() if not suite or _belongs(cell, entries)}
     if not chosen:
         raise UserError(_nothing(root, suite, stored.skipped))
     chosen, folded = fold(chosen) if seeds else (chosen, {})
+    contradicted = _drop_means(chosen)
     cells = {key: cell for key, cell in chosen.items() if not cell.partial}
     partial = {key: cell for key, cell in chosen.items() if cell.partial}
     runs = {model for models in folded.values() for model in models}
     models = sorted({model for model, _ in chosen} - runs)
-    datasets = members or _datasets(cells)
+    datasets = wanted or _datasets(cells)
     means = averages(datasets, chosen_suite, models, cells)
 
     def best_first(model: str) -> tuple[list[float], str]:
@@ -80,12 +84,32 @@ def read_leaderboard(root: Path, suite: str | None = None, *, seeds: bool = Fals
 
     models.sort(key=best_first)
     apart, mixed = _datasets(partial), _mixed(chosen.values())
-    disputed = {key: told for key, told in stored.disputed.items() if key in chosen}
+    disputed = {key: told for key, told in stored.disputed.items() if key in chosen} | contradicted
     return Leaderboard(models, datasets, cells, apart, partial, means, mixed, stored.skipped, root, disputed, folded)
 
 
-def _belongs(cell: Cell, members: Sequence[str]) -> bool:
-    return (cell.get("manifest", "dataset", "name") if cell.partial else cell.dataset) in members
+def _belongs(cell: Cell, entries: Collection[str]) -> bool:
+    return (cell.get("manifest", "dataset", "name") if cell.partial else cell.dataset) in entries
+
+
+def _drop_means(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], str]:
+    """Leaves out means of groups (as MTEB keeps them) where every dataset of the group is there, which count then.
+
+    Returns a sentence for each that differs from the mean of these datasets, by model and group.
+    """
+    differing: dict[tuple[str, str], str] = {}
+    for model, group in [key for key in cells if key[1] in catalog.catalogue().groups]:
+        found = [cells[model, member].score for member in members(group) if (model, member) in cells]
+        scores = [score for score in found if score is not None]
+        if len(scores) < len(members(group)):
+            continue
+        stated, mean = cells.pop((model, group)).score, fsum(scores) / len(scores)
+        if stated is not None and abs(stated - mean) > ROUNDING:
+            differing[model, group] = (
+                f"{model} on {group}: the mean of its {len(scores)} datasets, which counts, is {100 * mean:.4f}, the "
+                f"imported one {100 * stated:.4f}"
+            )
+    return differing
 
 
 def _nothing(root: Path, suite: str | None, skipped: Sequence[Unreadable]) -> str:
@@ -102,13 +126,18 @@ def _nothing(root: Path, suite: str | None, skipped: Sequence[Unreadable]) -> st
 
 
 def _suite_order(dataset: str) -> tuple[int, str]:
-    names = [name for members in catalog.catalogue().suites.values() for name in flat(members)]
-    return (names.index(dataset) if dataset in names else len(names), dataset)
+    names = [name for suite in catalog.catalogue().suites.values() for name in flat(suite)]
+    first = members(dataset)[0]
+    return (names.index(first) if first in names else len(names), dataset)
 
 
 def _datasets(cells: Cells) -> tuple[str, ...]:
-    """Their datasets, in suite order and then alphabetically."""
-    return tuple(sorted({dataset for _, dataset in cells}, key=_suite_order))
+    """Their datasets, in suite order and then alphabetically; a group of which there are means alone is one of them."""
+    found = {dataset for _, dataset in cells}
+    for group in catalog.catalogue().groups.keys() & found:
+        if not found.isdisjoint(members(group)):
+            found = found - {group} | {*members(group)}
+    return tuple(sorted(found, key=_suite_order))
 
 
 def _mixed(cells: Iterable[Cell]) -> frozenset[str]:

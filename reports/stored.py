@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.mteb_tasks import dataset_of
 from harness.store import Result, ResultStore, Unreadable, read_result
 from reports.cell import MEASURE, Cell
 
@@ -30,6 +31,8 @@ def read_cells(root: Path) -> Stored:
     stored = Stored({}, [], {})
     found: dict[tuple[str, str], list[Cell]] = {}
     for folder, result in _usable(store, stored.skipped):
+        if result.get("imported") == "mteb" and result["dataset"] in dataset_of():  # of before a group had a task
+            result["dataset"] = dataset_of()[result["dataset"]]
         found.setdefault((str(result["model"]), str(result["dataset"])), []).append(Cell(result, folder))
     for key, (first, *others) in found.items():
         own = next((cell for cell in others if cell.folder == store.folder(*key)), first)

@@ -20,7 +20,7 @@ from harness.significance import (
     rank_intervals,
 )
 from harness.spec import UserError
-from reports.averages import Average
+from reports.averages import Average, members
 from reports.evidence import Evidence
 from reports.leaderboard import Leaderboard
 
@@ -102,7 +102,7 @@ class Uncertainty:
     def _parts(self, models: Sequence[str], entry: str) -> dict[str, list[Values]]:
         """Each model's values on a dataset or on those of a group, on the queries they all have; {} unless every one
         is known."""
-        found = [self._dataset(models, label) for label in catalog.labels(entry)]
+        found = [self._dataset(models, label) for label in members(entry)]
         return {model: [part[model] for part in found] for model in models} if all(found) else {}
 
     def _dataset(self, models: Sequence[str], dataset: str) -> dict[str, Values]:

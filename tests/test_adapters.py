@@ -148,6 +148,40 @@ def test_a_querys_own_document_is_left_out_for_beir(home: Path, tiny: Path) -> N
     assert set(found["moon"]) == {"heart", "bread"}
 
 
+@pytest.mark.parametrize("model", ["bm25", "rrf(bm25,bm25:b=0)"])
+def test_ids_that_no_run_can_carry(home: Path, model: str) -> None:
+    """beir and mteb take any; the order of ties, a query's own document and the keys are those of the ids given."""
+    plain = {"a_1": "moon", "b": "moon", "a_2": "moon bread", "a_3": "heart", "c": "moon"}
+    queries = {"a_1": "moon", "zz": "bread moon"}
+    names = {"a_1": "a\t1", "a_2": "a 2", "a_3": "", "b": "b\ud83d", "c": "c"}
+    expected = api.beir_model(model).search({k: {"text": text} for k, text in plain.items()}, queries, 4)
+    odd = {names[key]: {"title": None, "text": text} for key, text in plain.items()}
+    found = api.beir_model(model).search(odd, {"a\t1": "moon", "z z": "bread moon"}, 4)
+    assert [*found] == ["a\t1", "z z"]
+    assert list(found["a\t1"].items()) == [(names[key], score) for key, score in expected["a_1"].items()]
+    assert list(found["z z"].items()) == [(names[key], score) for key, score in expected["zz"].items()]
+    assert [*found["a\t1"]][:2] == ["c", "b\ud83d"]
+
+
+def test_keys_that_are_not_texts_come_back(home: Path) -> None:
+    model = api.beir_model("bm25")
+    corpus = {1: {"text": "moon"}, "1": {"text": "moon bread"}, 2: {"text": "heart"}}
+    found = model.search(corpus, {7: "moon"}, 5)  # type: ignore[arg-type]
+    assert set(found[7]) == {1, "1"}  # type: ignore[index]
+    assert model.search({}, {"q": "moon"}, 5) == {"q": {}}
+    assert model.search(corpus, {}, 5) == {}  # type: ignore[arg-type]
+
+
+def test_half_a_surrogate_pair_and_values_that_are_not_text(home: Path) -> None:
+    model = api.beir_model("bm25")
+    corpus: dict[str, Any] = {"d": {"title": "", "text": "moon \ud83d"}}
+    assert set(model.search(corpus, {"q": "moon \ud83d"}, 5)["q"]) == {"d"}
+    with pytest.raises(UserError, match=r"Query 'q' is \"\['moon', 'bread'\]\", not a text"):
+        model.search(corpus, {"q": ["moon", "bread"]}, 5)  # type: ignore[dict-item]
+    with pytest.raises(UserError, match="Document 'e' is '7', not a text"):
+        model.search({**corpus, "e": {"text": 7}}, {"q": "moon"}, 5)
+
+
 def test_distances_are_not_given_to_a_search_by_products(home: Path, tmp_path: Path) -> None:
     from tests.runs import write_checkpoint
 

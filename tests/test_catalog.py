@@ -12,8 +12,8 @@ import pytest
 
 from harness import UserError, catalog
 from harness.catalog import catalogue, labels, place, status, suite
+from harness.qrels import read_qrels
 from harness.registry import load_registry
-from harness.run import read_qrels
 
 FORUMS = [
     "android",

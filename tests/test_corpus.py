@@ -99,7 +99,11 @@ GOOD = b'{"_id": "a", "text": "x"}\n'
         (b'{"_id": "b", "text": ["y"]}\n', ["line 1", "has a 'text' that is not text (['y'])"]),
         (b'{"_id": "b", "title": 3, "text": "y"}\n', ["line 1", "has a 'title' that is not text (3)"]),
         (GOOD + b'\n{"_id": "b", "text": "y"}\n{"_id": "a", "text": "z"}\n' + GOOD, ["'a' twice", "lines 1 and 4"]),
-        (b'{"_id": "1", "text": "x"}\n{"_id": 1, "text": "x"}\n', ["'1' twice", "lines 1 and 2"]),
+        (b'{"_id": "1", "text": "x"}\n{"_id": 1, "text": "X"}\n', ["the id '1' twice", "lines 1 and 2", "different"]),
+        (
+            b"".join(b'{"_id": "d%d", "text": "%d"}\n' % (n % 5, n) for n in range(15)),
+            ["5 ids on several lines ('d0' twice, on lines 1 and 6; 'd1' twice, on lines 2 and 7; 'd2' twice", " ...)"],
+        ),
         (b"", ["holds no documents"]),
         (b"\n\n", ["holds no documents"]),
     ],
@@ -111,6 +115,33 @@ def test_mistakes_are_one_sentence(tmp_path: Path, content: bytes, words: list[s
         open_corpus(path, tmp_path / "cache")
     assert all(word in str(caught.value) for word in ["corpus.jsonl", *words]), caught.value
     assert not list(tmp_path.glob("cache/*")), "nothing is kept of a corpus that was refused"
+
+
+@pytest.mark.parametrize("places", [(2,), (9,), (1, 1, 1), (3, 5, 9), tuple(range(1, 10))])
+def test_records_that_repeat_an_earlier_one_count_once(tmp_path: Path, places: tuple[int, ...]) -> None:
+    """The same document as long as id, title and text are; wherever it stands, and with lines between."""
+    records = [{"_id": f"d{n}", "title": f"T{n}", "text": f"text {n}", "more": n} for n in range(9)]
+    lines = [json.dumps(record) for record in records]
+    for nth, place in enumerate(sorted(places, reverse=True)):
+        copy = {"text": f"text {place - 1}", "_id": f"d{place - 1}", "title": f"T{place - 1}", "more": nth}
+        lines[place : min(place, 8) if nth % 2 else place] = ["", json.dumps(copy), "  "]
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("\n".join(lines))
+    expected = [Document(str(r["_id"]), str(r["title"]), str(r["text"])) for r in records]
+    for _ in range(2):  # scanned, then from the stored index
+        with open_corpus(path, tmp_path / "cache") as corpus:
+            assert (len(corpus), corpus.repeated) == (9, len(places))
+            assert list(corpus.iter()) == [corpus[row] for row in range(9)] == expected
+            assert [list(corpus.iter(start, start + 3)) for start in range(9)] == [
+                expected[n : n + 3] for n in range(9)
+            ]
+            assert corpus.ids(slice(None)) == [document.id for document in expected]
+            assert corpus.rows([f"d{n}" for n in range(10)]).tolist() == [*range(9), -1]
+            assert corpus.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    with open_corpus(path, tmp_path / "cache") as corpus:
+        path.write_text(path.read_text().replace("text 8", "TEXT 8"))
+        with pytest.raises(UserError, match="was changed"):
+            list(corpus.iter())
 
 
 def test_unreadable(tmp_path: Path) -> None:
@@ -151,8 +182,8 @@ def test_random_ids(tmp_path: Path, seed: int) -> None:
             assert corpus.rows(ids).tolist() == list(range(len(ids)))
             assert corpus.rows(unknown).tolist() == [-1] * len(unknown)
             assert [corpus[row].id for row in range(len(ids))] == ids == corpus.ids(range(len(ids)))
-        path.write_bytes(path.read_bytes() + json.dumps({"_id": ids[41], "text": "t"}).encode())
-        with pytest.raises(UserError, match=f"lines 42 and {len(ids) + 1};"):
+        path.write_bytes(path.read_bytes() + json.dumps({"_id": ids[41], "text": "u"}).encode())
+        with pytest.raises(UserError, match=f"lines 42 and {len(ids) + 1}, with"):
             open_corpus(path, tmp_path / "cache")
 
 

@@ -97,6 +97,50 @@ def test_repeated_judgements_are_noted(folder: Path) -> None:
     assert dataset.notes == ["2 lines of test.tsv repeat an earlier judgement word for word; they count once"]
 
 
+def test_repeated_documents_and_queries_are_noted(folder: Path) -> None:
+    plain = opened(folder)
+    for name, count in (("corpus.jsonl", 4), ("queries.jsonl", 3)):
+        (folder / name).write_text((folder / name).read_text() * 2)
+        assert len((folder / name).read_text().splitlines()) == 2 * count
+    dataset = opened(folder)
+    assert dataset.notes == [
+        "3 lines of queries.jsonl repeat an earlier query word for word; they count once",
+        "4 lines of corpus.jsonl repeat an earlier document word for word; they count once",
+    ]
+    assert (dataset.queries, dataset.qrels) == (plain.queries, plain.qrels)
+    assert {**dataset.fingerprint, "corpus": ""} == {**plain.fingerprint, "corpus": ""}
+
+
+def test_ids_in_quotes_as_csv_writes_them(folder: Path) -> None:
+    ids = ['"Heroes"_(album)', 'a_"b"', "d2", "d3"]
+    jsonl(folder / "corpus.jsonl", [(identifier, "text") for identifier in ids])
+    jsonl(folder / "queries.jsonl", [('"q"', "first")])
+    rows = ['"""q"""\t"""Heroes""_(album)"\t2', '"""q"""\t"a_""b"""\t1', '"""q"""\t"d2"\t1']
+    qrels(*rows, header='"query-id"\t"corpus-id"\t"score"')(folder)
+    dataset = opened(folder)
+    assert dataset.qrels == {'"q"': {'"Heroes"_(album)': 2, 'a_"b"': 1, "d2": 1}}
+    assert dataset.notes == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (['q1\t"Heroes"\t1'], ["lacks 1 judged documents", '("Heroes")', 'write """Heroes""" in qrels/test.tsv']),
+        (['"q"\td0\t1'], ["lacks 1 of the 1 queries", '("q")', 'write """q""" in qrels/test.tsv']),
+    ],
+)
+def test_quotes_that_belong_to_an_id_are_not_dropped_in_silence(
+    folder: Path, rows: list[str], words: list[str]
+) -> None:
+    """BEIR would read them away and find nothing."""
+    jsonl(folder / "corpus.jsonl", [("d0", "text"), ('"Heroes"', "text")])
+    jsonl(folder / "queries.jsonl", [("q1", "first"), ('"q"', "second")])
+    qrels(*rows)(folder)
+    with pytest.raises(UserError) as caught:
+        opened(folder)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
 def replace(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
@@ -131,6 +175,12 @@ def qrels(*lines: str, header: str = "query-id\tcorpus-id\tscore") -> Callable[[
         (qrels("q1\tx0\t1", "q1\tx1\t1"), ["None of the 2 judged documents (x0, x1)", "d0, d1"]),
         (replace("queries.jsonl", '{"_id": "q1"}\n'), ["queries.jsonl line 1", "has no 'text'"]),
         (lambda folder: jsonl(folder / "queries.jsonl", [*QUERIES, ("q1", "again")]), ["'q1' twice", "lines 1 and 4"]),
+        (
+            lambda folder: jsonl(folder / "queries.jsonl", [*QUERIES, *((name, "again") for name, _ in QUERIES)]),
+            ["3 ids on several lines ('q1' twice, on lines 1 and 4; 'unjudged' twice, on lines 2 and 5; "],
+        ),
+        (qrels("q1\td0\t1", " q1\td1\t1"), ["Line 3", "the query id ' q1'", "white space"]),
+        (qrels('"q1"\td0\t1', '"qq"\td0\t1'), ["lacks 1 of the 2 queries", "(qq)", "add them"]),
         (replace("corpus.jsonl", "{}\n"), ["corpus.jsonl line 1", "has no '_id'"]),
         (replace("dataset.toml", "name = \n"), ["dataset.toml is not TOML", "line 1"]),
         (replace("dataset.toml", 'nmae = "x"\n'), ["dataset.toml", "'nmae'", "name, split"]),

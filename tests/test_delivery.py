@@ -16,7 +16,9 @@ import pytest
 
 from harness import UserError
 from harness.catalog import Catalogue, catalogue, place
+from harness.dataset import open_dataset
 from harness.delivery import obtain
+from harness.qrels import read_qrels
 from harness.spec import DatasetSpec, Source
 from tests import standin
 from tests.server import Site
@@ -189,6 +191,73 @@ def test_a_repository_of_another_layout(known: Catalogue, site: Site, tmp_path: 
     site.files[f"/api/datasets/{repository}/tree/{commit}?recursive=true"] = b"<html>"
     with pytest.raises(UserError, match="gave no list of files"):
         obtain(spec, tmp_path)
+
+
+def parts(**tables: list[dict[str, object]]) -> dict[str, bytes]:
+    """A repository of Parquet files: a corpus, queries, and the judgements given, by the names of their files."""
+    corpus = [{"id": f"d{n}", "title": None, "text": f"text {n}"} for n in range(3)]
+    queries = [{"_id": f"q{n}", "text": f"text {n}"} for n in range(3)]
+    held = {"corpus/corpus-00000-of-00001": corpus, "queries/queries-00000-of-00001": queries}
+    held |= {f"qrels/{name.replace('__', '/').replace('_', '-')}": rows for name, rows in tables.items()}
+    return {f"{name}.parquet": standin.parquet(rows) for name, rows in held.items()}  # type: ignore[arg-type]
+
+
+def delivered(site: Site, folder: Path, held: dict[str, bytes], split: str = "test") -> Path:
+    """The dataset of a plug-in, which states no counts."""
+    standin.serve_repository(site, "org/x", "main", held)
+    spec = DatasetSpec(name="x", summary="x", split=split, sources=(Source("hub", "org/x"),))
+    return obtain(spec, folder)
+
+
+def judged(query: str, document: str, score: object = 1) -> dict[str, object]:
+    return {"query-id": query, "corpus-id": document, "score": score}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("test_00000_of_00001", "train_00000_of_00001"),
+        ("test", "train"),
+        ("test__0000", "train__0000"),
+        ("test_00001_of_00002", "train_00000_of_00002"),
+    ],
+)
+def test_judgements_of_one_split_are_not_merged_with_those_of_another(
+    known: Catalogue, site: Site, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    held = parts(**{names[0]: [judged("q1", "d1", 2.0)], names[1]: [judged("q1", "d2"), judged("q2", "d2")]})
+    folder = delivered(site, tmp_path / "a", held)
+    assert (folder / "qrels" / "test.tsv").read_text() == "query-id\tcorpus-id\tscore\nq1\td1\t2\n"
+    with open_dataset(folder, cache=tmp_path / "cache") as dataset:
+        assert dataset.corpus.ids(slice(None)) == ["d0", "d1", "d2"]  # of MTEB's newer repositories: id, not _id
+    assert len(read_qrels(delivered(site, tmp_path / "b", held, "train") / "qrels" / "train.tsv")) == 2
+    with pytest.raises(UserError, match="judgements of org/x are of the splits test, train, none is dev"):
+        delivered(site, tmp_path / "c", held, "dev")
+
+
+def test_parts_of_a_split_belong_together(known: Catalogue, site: Site, tmp_path: Path) -> None:
+    rows = {f"test_0000{n}_of_00003": [judged(f"q{n}", '"d"')] for n in range(3)}
+    folder = delivered(site, tmp_path, parts(**rows, test2_00000_of_00001=[judged("q0", "d1")]))
+    assert read_qrels(folder / "qrels" / "test.tsv") == {f"q{n}": {'"d"': 1} for n in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([judged("q1", "d1"), judged("q1", "d2", None)], "row 2 of its judgements has the score None"),
+        ([judged("q1", "d1", 0.5)], "row 1 of its judgements has the score 0.5"),
+        ([judged("q1", "d1", float("nan"))], "row 1 of its judgements has the score nan"),
+        ([judged("q1", "d 1")], "row 1 of its judgements has the corpus-id 'd 1'"),
+        ([judged("q1", "d1") | {"query-id": None}], "row 1 of its judgements has the query-id None"),
+        ([{"query": "q1", "corpus-id": "d1"}], "has no column query-id"),
+    ],
+)
+def test_unusable_judgements_are_refused(
+    known: Catalogue, site: Site, tmp_path: Path, rows: list[dict[str, object]], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        delivered(site, tmp_path, parts(test=rows))
+    assert not list((tmp_path / "datasets").glob("x*/qrels"))
 
 
 def test_altered_bytes_from_the_hub_are_refused(known: Catalogue, site: Site, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from harness import UserError
 from harness.bounded import parse_array, parse_json, parse_toml, read_json
 from harness.expression import parse
 from harness.hub import PATH
+from harness.qrels import read_qrels
 from harness.registry import load_registry
-from harness.run import read_qrels, read_run
+from harness.run import read_run
 from harness.store import slug
 from plugins.checkpoint_folder import figures, incomplete, module_folders
 from tests.conftest import ROOT, Done

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,94 @@ def test_our_own_measures_are_those_of_ir_measures(seed: int, monkeypatch: pytes
     theirs = measure(qrels, mixed, [*names, "Success@3"])
     np.testing.assert_array_equal(ours.values, theirs.values)
     assert (ours.query_ids, ours.missing, ours.unjudged) == (theirs.query_ids, theirs.missing, theirs.unjudged)
+
+
+def graded(qrels: Qrels, run: dict[str, dict[str, float]], query: str) -> list[int]:
+    """The grades of a query's documents, best first."""
+    ordered = sorted(run.get(query, {}).items(), key=lambda pair: (pair[1], pair[0]), reverse=True)
+    return [qrels[query].get(doc, 0) for doc, _ in ordered]
+
+
+def iprec(grades: list[int], relevant: int, recall: float) -> float:
+    """The greatest precision of any prefix that holds at least ``recall`` of the relevant documents, which share is
+    rounded to whole documents, halves up."""
+    wanted = int(Decimal(recall * relevant).quantize(Decimal(1), ROUND_HALF_UP))
+    cuts = [(sum(grade > 0 for grade in grades[:cut]), cut) for cut in range(1, len(grades) + 1)]
+    return max((found / cut for found, cut in cuts if found >= wanted), default=0.0)
+
+
+def err(grades: list[int]) -> float:
+    """By its definition: 1 / r times the chance that the reader stops at place r."""
+    stop = [(2 ** max(grade, 0) - 1) / 16 for grade in grades]
+    return sum(math.prod(1 - each for each in stop[:r]) * stop[r] / (r + 1) for r in range(len(stop)))
+
+
+def exponential_ndcg(grades: list[int], judged: list[int], cutoff: int) -> float:
+    def dcg(gains: list[int]) -> float:
+        return sum((2 ** max(g, 0) - 1) / math.log2(place + 2) for place, g in enumerate(gains[:cutoff]))
+
+    ideal = dcg(sorted(judged, reverse=True))
+    return dcg(grades) / ideal if ideal else 0.0
+
+
+def compat(grades: list[int], order: list[str], judged: dict[str, int], p: float) -> float:
+    """Rank-biased overlap with the ideal ranking that agrees most with the run, over that of the ideal with itself."""
+    wanted = sorted((doc for doc in judged if judged[doc] > 0), key=lambda d: (-judged[d], (*order, d).index(d)))
+    depth = max(len(order), len(wanted))
+
+    def overlap(left: list[str]) -> float:
+        return sum(p**i * len({*left[: i + 1]} & {*wanted[: i + 1]}) / (i + 1) for i in range(depth))
+
+    return overlap(order) / overlap(wanted) if wanted else 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_measures_against_their_definitions(seed: int) -> None:
+    """Those that trec_eval 9 has not, or has otherwise than 10.0; a query that the run lacks included."""
+    qrels, run = collection(seed)
+    levels = [0.0, 0.1, 0.14, 0.25, 0.5, 0.6, 0.75, 1.0]
+    names = [f"IPrec@{level}" for level in levels]
+    names += ["RBP(rel=1)", "RBP(rel=2,p=0.95)", "RBP(p=0.5,rel=1)@5", "ERR", "ERR@7", "nDCG(dcg='exp-log2')@10"]
+    names += ["NumRel", "NumRel(rel=2)", "NumQ", "Compat(p=0.9)"]
+    scores = measure(qrels, rankings(run), names)
+    rbp = [(0.8, 1, 10**6), (0.95, 2, 10**6), (0.5, 1, 5)]
+    for query, values in zip(scores.query_ids, scores.values.tolist(), strict=True):
+        grades, judged = graded(qrels, run, query), qrels[query]
+        order = sorted(run.get(query, {}), key=lambda doc: (run[query][doc], doc), reverse=True)
+        relevant = sum(grade > 0 for grade in judged.values())
+        expected = [iprec(grades, relevant, level) for level in levels]
+        expected += [(1 - p) * sum(p**i for i, g in enumerate(grades[:cut]) if g >= rel) for p, rel, cut in rbp]
+        expected += [err(grades), err(grades[:7]), exponential_ndcg(grades, [*judged.values()], 10)]
+        expected += [relevant, sum(grade > 1 for grade in judged.values()), 1]
+        expected += [compat(grades, order, judged, 0.9)]
+        assert values == pytest.approx(expected, abs=1e-12), query
+
+
+def test_iprec_by_hand() -> None:
+    """Of 3 relevant documents 0.4 is 1.2: one document for trec_eval 10.0, two for trec_eval 9 (1.2 + 0.9, cut)."""
+    qrels = {"q": {"a": 1, "b": 1, "c": 1}, "none": {"a": 0}, "lost": {"a": 1}}
+    ranking = rank("q", ["a", "x", "b", "y"], np.array([4.0, 3.0, 2.0, 1.0]), 4)
+    others = [rank(query, ["x", "y"], np.array([2.0, 1.0]), 2) for query in ("none", "lost")]
+    scores = measure(qrels, [ranking, *others], ["IPrec@0.4", "IPrec@0.5", "IPrec@1.0", "IPrec@0.0"])
+    assert scores.values.tolist() == [[1, 2 / 3, 0, 1], [0] * 4, [0] * 4]
+    old = pytrec_eval.RelevanceEvaluator(qrels, {"iprec_at_recall.0.4"}).evaluate({"q": {"a": 3.0, "x": 2.0, "b": 1.0}})
+    assert old["q"]["iprec_at_recall_0.40"] == 2 / 3
+
+
+def test_iprec_of_judged_documents_alone() -> None:
+    """Documents without a judgement, or with a negative grade, leave the ranking first."""
+    qrels = {"q": {"a": 1, "b": 0, "c": 2, "d": -1}}
+    ranking = rank("q", ["x", "a", "d", "b", "y", "c"], np.arange(6, 0, -1.0), 6)
+    plain, judged, strict = measure(
+        qrels, [ranking], ["IPrec@1.0", "IPrec(judged_only=True)@1.0", "IPrec(rel=2)@1.0"]
+    ).values[0]
+    assert (plain, judged, strict) == (2 / 6, 2 / 3, 1 / 6)
+
+
+def test_grades_that_a_measure_is_not_defined_for() -> None:
+    for name, grade in (("ERR@10", 5), ("nDCG(dcg='exp-log2')@10", 2000)):
+        with pytest.raises(UserError, match=f"takes grades up to .* have the grade {grade}; leave that measure out"):
+            measure({"q": {"d": grade}}, [Ranking("q", ["d"], np.ones(1, np.float32))], [name])
 
 
 def brute_force_rr(qrels: Qrels, run: dict[str, dict[str, float]], query: str, cutoff: int) -> float:
@@ -264,7 +353,18 @@ def test_names_a_user_types() -> None:
         ("P", "cutoff=nothing"),
         ("nDCG@x", "cannot be computed"),
         ("nDCG(depth=3)", "depth"),
-        ("alpha_nDCG@10", "no provider"),  # needs subtopics, which Qrels do not have
+        ("alpha_nDCG@10", "judgements of subtopics.*; leave it out"),
+        ("StRecall@10", "judgements of subtopics"),
+        ("INSQ(max_rel=3)", "only the package cwl_eval"),
+        ("Accuracy", "fails where every document found is relevant"),
+        ("RBP", r"grade from which a document is relevant.*type RBP\(rel=1\)"),
+        ("RBP(p=0.5)", r"type RBP\(rel=1\)"),
+        ("IPrec@0", r"type IPrec@0\.0\."),
+        ("IPrec@1", r"type IPrec@1\.0\."),
+        ("IPrec(judged_only=True)@1", r"type IPrec\(judged_only=True\)@1\.0\."),
+        ("SetF(beta=2)", r"type SetF\(beta=2\.0\)\."),
+        ("RBP(rel=1,p=1)", r"type RBP\(rel=1,p=1\.0\)\."),
+        ("nDCG(gains={1:5},dcg='exp-log2')@10", "does not compute it with these parameters"),
         ("", "No measure is named"),
     ],
 )
@@ -289,5 +389,5 @@ def test_a_measures_name_is_tried_once_in_a_process(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "_evaluate", counted)
     module._parsed.cache_clear()
     for _ in range(3):
-        measure({"q": {"d": 1}}, [Ranking("q", ["d"], np.ones(1, np.float32))], ("nDCG@10", "R@100"))
-    assert len(tried) == 2
+        measure({"q": {"d": 1}}, [Ranking("q", ["d"], np.ones(1, np.float32))], ("nDCG@10", "R@100", "RBP(rel=1)"))
+    assert len(tried) == 2  # no provider computes the third

@@ -148,8 +148,9 @@ def _measured(cells: Sequence[Measured]) -> str:
         words = [escape(cell.dataset), escape(cell.split), f"{cell.queries:,}", *numbers, cell.dtype]
         rows.append(f"| {' | '.join([*words, escape(', '.join(notes))])} |")
     return "\n".join(rows) + (
-        "\n\nnDCG@10 by trec_eval's rules over an exact search. Isotropy is 1 - std/mean of the eigenvalues of the "
-        "document vectors' covariance. manifest.json holds every measure, and the SHA-256 of every file measured."
+        "\n\nnDCG@10 by the rules of trec_eval 10.0 over an exact search. Isotropy is 1 - std/mean of the eigenvalues "
+        "of the document vectors' covariance. manifest.json holds every measure, and the SHA-256 of every file "
+        "measured."
     )
 
 

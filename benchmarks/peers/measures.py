@@ -28,7 +28,7 @@ def _read(path: str) -> tuple[Qrels, Run]:
 
 
 class PytrecEval:
-    """trec_eval's code."""
+    """The code of trec_eval 9."""
 
     def __init__(self, runs: str) -> None:
         import pytrec_eval

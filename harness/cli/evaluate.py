@@ -10,17 +10,25 @@ from typing import Any
 import click
 
 from harness.atomic import dump_json
+from harness.columns import regular_file
 from harness.kilt import KEYS, evaluate_kilt
 from harness.kilt import MEASURES as KILT
 from harness.measure import MEASURES, Scores, measure, measure_names
-from harness.run import Ranking, read_qrels, read_run
+from harness.qrels import read_judgements
+from harness.run import Ranking, RunNotes, read_run
 from harness.spec import Qrels, UserError
 
 FILE = click.Path(path_type=Path)
 
 
 @click.command("evaluate")
-@click.option("--run", "run_path", type=FILE, required=True, help="TREC run, plain or gzipped; with --kilt a guess.")
+@click.option(
+    "--run",
+    "run_path",
+    type=FILE,
+    required=True,
+    help="TREC run, plain or gzipped, or - (stdin); with --kilt a guess.",
+)
 @click.option("--qrels", "qrels_path", type=FILE, help="Judgements: TREC's 4 columns or BEIR's .tsv.")
 @click.option("--kilt", "gold_path", type=FILE, help="Gold file of KILT instead: its measures of a guess.")
 @click.option(
@@ -42,28 +50,35 @@ def command(
 ) -> None:
     """Evaluate a TREC run.
 
-    trec_eval's rules: documents are ordered by score, then by id descending; judged queries missing from the run
-    count 0; queries of the run without judgements are left out.
+    The rules of trec_eval 10.0: documents are ordered by score, then by id descending; judged queries missing from the
+    run count 0; queries of the run without judgements are left out.
     """
     if (qrels_path is None) == (gold_path is None):
         raise UserError("Give either --qrels, for a TREC run, or --kilt, for a guess in KILT's format.")
-    if gold_path is not None:
-        keys = [key.strip() for key in kilt_keys.split(",")]
-        scores = evaluate_kilt(gold_path, run_path, re.split(r"[\s,]+", names.strip()) if names else KILT, keys=keys)
-    elif qrels_path is not None:
-        scores = _measured(run_path, qrels_path, measure_names(names) if names else MEASURES)
+    notes: list[str] = []
+    with regular_file(run_path) as run:
+        if gold_path is not None:
+            keys = [key.strip() for key in kilt_keys.split(",")]
+            scores = evaluate_kilt(gold_path, run, re.split(r"[\s,]+", names.strip()) if names else KILT, keys=keys)
+        elif qrels_path is not None:
+            with regular_file(qrels_path) as qrels:
+                scores = _measured(run, qrels, measure_names(names) if names else MEASURES, notes)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     if as_json:
-        click.echo(dump_json(_content(scores, per_query)), nl=False)
+        click.echo(dump_json(_content(scores, per_query, notes)), nl=False)
     else:
         click.echo(_table(scores, per_query))
 
 
-def _measured(run_path: Path, qrels_path: Path, measures: tuple[str, ...]) -> Scores:
-    qrels = read_qrels(qrels_path)
+def _measured(run_path: Path, qrels_path: Path, measures: tuple[str, ...], notes: list[str]) -> Scores:
+    qrels, tolerated = read_judgements(qrels_path)
     met: list[str] = []
-    scores = measure(qrels, _noting(read_run(run_path), met), measures)
+    found = RunNotes()
+    scores = measure(qrels, _noting(read_run(run_path, known=qrels, notes=found), met), measures)
     if not any(query_id in qrels for query_id in met):
         raise UserError(_mismatch(run_path, met, qrels_path, qrels))
+    notes += [*tolerated, *found.sentences(run_path.name)]
     return scores
 
 
@@ -90,10 +105,11 @@ def _mismatch(run_path: Path, met: list[str], qrels_path: Path, qrels: Qrels) ->
     )
 
 
-def _content(scores: Scores, per_query: bool) -> dict[str, Any]:
+def _content(scores: Scores, per_query: bool, notes: list[str]) -> dict[str, Any]:
     content: dict[str, Any] = {
         "measures": scores.mean(),
         "counts": {"judged": scores.judged, "missing": scores.missing, "unjudged": scores.unjudged},
+        "notes": notes,
     }
     if per_query:
         rows = zip(scores.query_ids, scores.values.tolist(), strict=True)

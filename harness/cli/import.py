@@ -29,7 +29,12 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command("import")
-@click.option("--run", "run_path", type=FILE, help="A TREC run, plain or gzipped: measured on the dataset of -d.")
+@click.option(
+    "--run",
+    "run_path",
+    type=FILE,
+    help="A TREC run, plain or gzipped, or - (stdin): measured on the dataset of -d.",
+)
 @click.option("--mteb", "folder", type=FILE, help="A folder with MTEB's results: MODEL/REVISION/TASK.json, or above.")
 @click.option("--model", "-m", "label", help="What the row is called.")
 @click.option("-d", "--dataset", "dataset", shell_complete=completing("datasets"), help="What the run was made on.")
@@ -68,6 +73,7 @@ def command(
         if dataset or trained_on or any(value is not None for value in choice.values()):
             raise UserError("MTEB's results name their datasets themselves; leave out what is said of a dataset.")
         return _mteb(folder, label, store, state.command, as_json)
+    from harness.columns import regular_file
     from harness.imported import import_run
     from harness.named import open_named
 
@@ -75,12 +81,11 @@ def command(
         raise UserError(f"Say what the row is called and what the run is of: --run {run_path} --model LABEL -d NAME")
     registry = state.registry(plugins)
     with (
+        regular_file(run_path) as run,
         progress_bar() as progress,
         open_named(dataset, registry, state.made_home, offline=offline, progress=progress, **choice) as opened,
     ):
-        _print(
-            [import_run(run_path, label, opened, store, trained_on=trained_on, command=state.command)], store, as_json
-        )
+        _print([import_run(run, label, opened, store, trained_on=trained_on, command=state.command)], store, as_json)
 
 
 def _mteb(folder: Path, label: str | None, store: ResultStore, typed: str, as_json: bool) -> None:

@@ -59,7 +59,8 @@ def export_command(
 ) -> None:
     """Write a dataset's vectors as a plain FAISS file, with the document ids.
 
-    The folder holds index.faiss, ids.txt (line i is the document of row i) and about.json, which says how to ask.
+    The folder holds index.faiss, ids.json (a list; item i is the document of row i) and about.json, which says how to
+    ask.
     The index is built in memory, whole; Flat takes 4 bytes for every dimension of every document.
     """
     from harness.export import export, refuse_existing

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.gated.source import Source, collapsed, damaged, unpacked
 from harness.gated.target import About, Counts, Report, corpus, finish
-from harness.run import read_qrels
+from harness.qrels import read_qrels
 from harness.spec import Document, Progress, Query, UserError
 
 ABOUT = About(

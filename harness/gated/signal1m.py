@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness.gated.source import Source, damaged, decoded, lines, parse_object
 from harness.gated.target import About, Counts, Report, corpus, finish
-from harness.run import read_qrels
+from harness.qrels import read_qrels
 from harness.spec import Document, Progress, Qrels, Query, UserError
 
 ABOUT = About(

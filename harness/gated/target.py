@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from harness.qrels import HEADER, qrels_line
 from harness.spec import Document, Qrels, Query
 
 FIRST = 20
@@ -91,10 +92,10 @@ def finish(
     (folder / "qrels").mkdir()
     judgements = 0
     with (folder / "qrels" / "test.tsv").open("w", encoding="utf-8", newline="\n") as table:
-        table.write("query-id\tcorpus-id\tscore\n")
+        table.write(f"{HEADER}\n")
         for query in judged:
             judgements += len(qrels[query.id])
-            table.writelines(f"{query.id}\t{doc_id}\t{score}\n" for doc_id, score in qrels[query.id].items())
+            table.writelines(qrels_line(query.id, doc_id, score) for doc_id, score in qrels[query.id].items())
     relevant = ({key for key, score in qrels[query.id].items() if score > 0} for query in judged)
     report = Report(
         about,

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.gated.source import Source, collapsed, damaged, decoded, lines, parse_object, unpacked
 from harness.gated.target import About, Counts, Report, corpus, finish
-from harness.run import read_qrels
+from harness.qrels import read_qrels
 from harness.spec import Document, Progress, Qrels, Query, UserError
 
 ABOUT = About(

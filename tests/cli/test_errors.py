@@ -128,7 +128,12 @@ CASES = {
     "blank in _id": corpus('{"_id": "a b", "text": "c"}\n', said=["line 1", "'a b'", "white space", "mend"]),
     "no text": corpus('{"_id": "a"}\n', said=["corpus.jsonl line 1", "has no 'text'", "mend"]),
     "text no text": corpus('{"_id": "a", "text": 7}\n', said=["line 1", "'text' that is not text (7)", "mend"]),
-    "twice": corpus(DOCUMENT, "\n", DOCUMENT, said=["'heart' twice", "lines 1 and 3", "remove or rename"]),
+    "twice": corpus(
+        DOCUMENT,
+        "\n",
+        DOCUMENT.replace("}", ', "title": "x"}'),
+        said=["'heart' twice", "lines 1 and 3", "remove or rename"],
+    ),
     "not UTF-8": corpus(DOCUMENT, b'{"_id": "a", "text": "caf\xe9"}\n', said=["line 2", "not UTF-8", "0xe9", "mend"]),
     "gzip by another name": corpus(
         b"\x1f\x8b\x08", said=["corpus.jsonl is gzipped", "type: mv /", "toy/corpus.jsonl.gz"]
@@ -141,14 +146,16 @@ CASES = {
     # queries
     "query not JSON": queries(QUERY, "x\n", said=["queries.jsonl line 2", "is not JSON", "mend"]),
     "query without text": queries('{"_id": "q1"}', said=["queries.jsonl line 1", "has no 'text'"]),
-    "query twice": queries(QUERY, QUERY, said=["queries.jsonl", "'q1' twice", "lines 1 and 2", "remove or rename"]),
+    "query twice": queries(
+        QUERY, QUERY.replace("move", "flow"), said=["queries.jsonl", "'q1' twice", "lines 1 and 2", "remove or rename"]
+    ),
     "queries lacking": queries(QUERY, said=["queries.jsonl", "lacks 3 of the 4", "q2, q3, q4", "add them"]),
     # judgements
     "no header": qrels("q1\theart\t1\n", said=["test.tsv", "'query-id\\tcorpus-id\\tscore'", "put the header"]),
     "header with blanks": qrels("query-id corpus-id score\n", said=["test.tsv", "tabs between", "put the header"]),
     "no judgement": qrels("query-id\tcorpus-id\tscore\n", said=["test.tsv", "holds no judgements"]),
-    "no integer": qrels(QRELS, "q1\tlung\t0.5\n", said=["Line 3", "test.tsv", "'0.5' is not an integer", "mend"]),
-    "two columns": qrels(QRELS, "q1\tlung\n", said=["Line 3", "test.tsv", "2 columns", "3 (query", "mend"]),
+    "no integer": qrels(QRELS, "q1\tlung\t0.5\n", said=["Line 3", "test.tsv", "'0.5' is not an integer", "fix it"]),
+    "two columns": qrels(QRELS, "q1\tlung\n", said=["Line 3", "test.tsv", "2 columns", "3 (query", "fix"]),
     "contradiction": qrels(QRELS, "q1\theart\t0\n", said=["Line 3", "heart", "q1", "an earlier line 1", "keep one"]),
     "qrels not UTF-8": qrels(QRELS, b"q1\t\xff\t1\n", said=["Line 3", "test.tsv", "not UTF-8", "save"]),
     "other corpus": qrels("query-id\tcorpus-id\tscore\nq1\t4983\t1\n", said=["None of the 1", "4983", "heart, lung"]),
@@ -267,7 +274,7 @@ CASES = {
     "no judgements": Case("evaluate --run toy/queries.jsonl --qrels q", ["no file q", "check the path"]),
     "broken run": Case(
         "evaluate --run r --qrels toy/qrels/test.tsv",
-        ["Line 1 of r", "2 columns", "has 6", "mend"],
+        ["Line 1 of r", "2 columns", "has 6", "fix"],
         {"r": "q1 heart\n"},
     ),
     "no results folder": Case("report", ["no results folder results", "--results", "harness benchmark -m bm25"]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,40 @@ def test_gzipped_run_and_beir_qrels(tmp_path: Path) -> None:
     arguments = ["--run", str(tmp_path / "run.gz"), "--qrels", str(tmp_path / "test.tsv"), "--json"]
     found = json.loads(CliRunner().invoke(evaluate, arguments, catch_exceptions=False).stdout)
     assert found["measures"]["RR@10"] == 1.0
+
+
+def test_standard_input_and_pipes(tmp_path: Path) -> None:
+    """A run that can be read once only, plain and gzipped; messages name where it came from."""
+    expected = json.loads(invoke(tmp_path, "--json").stdout)
+    qrels = ["--qrels", str(tmp_path / "qrels"), "--json"]
+    for content in (RUN.encode(), gzip.compress(RUN.encode())):
+        found = CliRunner().invoke(evaluate, ["--run", "-", *qrels], input=content, catch_exceptions=False)
+        assert json.loads(found.stdout) == expected
+    with pytest.raises(UserError, match=r"^Line 1 of standard input has 2 columns"):
+        CliRunner().invoke(evaluate, ["--run", "-", *qrels], input="q1 a\n", catch_exceptions=False)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=[RUN])
+    writer.start()
+    found = CliRunner().invoke(evaluate, ["--run", str(pipe), *qrels], catch_exceptions=False)
+    writer.join()
+    assert json.loads(found.stdout) == expected
+
+
+def test_what_was_tolerated_is_told(tmp_path: Path) -> None:
+    run = "# by x\n#q2 Q0 c 1 3 t\nq1 Q0 a 1 1.00000002 t\nq1 Q0 b 2 1.00000001 t and more\n"
+    done = invoke(tmp_path, "--json", "--measures", "RR", run=run, qrels=QRELS + "q1 0 a 1\n#q2 0 a 1\n")
+    found = json.loads(done.stdout)
+    assert found["measures"]["RR"] == 1 / 3
+    assert found["notes"] == [
+        "qrels: 1 of its lines begin with # and are comments, as for trec_eval 10.0",
+        "1 lines of qrels repeat an earlier judgement word for word; they count once",
+        "run: 1 of its lines begin with # and are comments, as for trec_eval 10.0",
+        "run: in 1 of its queries the order depends on digits that float32 drops; scores are compared as doubles, as "
+        "by trec_eval 10.0, while trec_eval 9 and pytrec_eval round to float32",
+    ]
+    assert [line.removeprefix("note: ") for line in done.stderr.splitlines()] == found["notes"]
+    assert json.loads(invoke(tmp_path, "--json").stdout)["notes"] == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,10 @@ import pytest
 
 import harness as api
 from harness.atomic import sha256_file
+from harness.catalog import catalogue
+from harness.mteb_tasks import TRANSLATED, members, tasks
+from harness.sealed import unsealed
+from harness.store import ResultStore
 from reports.leaderboard import read_leaderboard
 
 RUN = """q1 Q0 moon 1 9.5 them
@@ -63,6 +70,25 @@ def test_a_run_is_measured_as_trec_eval_does(harness: Any, run: Path, toy: Path)
     lines = gzip.decompress((Path(row["folder"]) / "run.trec.gz").read_bytes()).decode().splitlines()
     assert [line.split()[:4] for line in lines[:2]] == [["q1", "Q0", "moon", "1"], ["q1", "Q0", "heart", "2"]]
     assert not [line for line in lines if line.startswith("q9")]
+
+
+def test_a_run_from_standard_input(harness: Any, run: Path, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = json.loads(harness("import", "--run", run, "-m", "file", "-d", toy, "--json").out)[0]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"# by x\n{RUN}".encode())))
+    [row] = json.loads(harness("import", "--run", "-", "-m", "piped", "-d", toy, "--json").out)
+    assert row["nDCG@10"] == known["nDCG@10"]
+    result = stored(Path(row["folder"]))
+    assert result["manifest"]["source"]["file"] == "standard input"
+
+
+def test_digits_that_float32_drops_are_noted(harness: Any, run: Path, toy: Path) -> None:
+    run.write_text("q1 Q0 heart 1 1.00000002 t\nq1 Q0 moon 2 1.00000001 t\n#q2 Q0 rust 1 1 t\n")
+    [row] = json.loads(harness("import", "--run", run, "-m", "close", "-d", toy, "--json").out)
+    told = stored(Path(row["folder"]))["manifest"]["dataset"]["notes"]
+    assert [note.partition(":")[0] for note in told] == ["theirs.run", "theirs.run"]
+    assert "begin with #" in told[0]
+    assert "digits that float32 drops" in told[1]
+    assert row["nDCG@10"] == 0.25
 
 
 def test_our_own_run_comes_back_with_our_own_score(harness: Any, toy: Path) -> None:
@@ -204,3 +230,134 @@ def test_revisions_and_faults_of_mtebs_results(harness: Any, tmp_path: Path) -> 
         ("FiQA2018.json", "its nDCG@10 is 50.0, no share from 0 to 1"),
     ):
         assert [line for line in told if name in line and reason in line], reason
+
+
+FORUMS = catalogue().groups["cqadupstack"]
+
+
+def write_forums(folder: Path, model: str, count: int = 12, *, revision: str = "r") -> None:
+    for place, forum in enumerate(FORUMS[:count]):
+        write_task(folder, tasks()[forum].name, model=model, revision=revision, test=[scores(0.3 + place / 100)])
+
+
+def test_mtebs_mean_of_a_group_alone_is_the_groups(harness: Any, tmp_path: Path) -> None:
+    """For many models MTEB's results hold the aggregate and none of the 12 forums."""
+    folder = tmp_path / "theirs"
+    write_task(folder, "CQADupstackRetrieval", model="org/alone", revision="r", test=[scores(0.41)])
+    write_task(folder, "SciFact", model="org/alone", revision="r", test=[scores(0.61)])
+    done = harness("import", "--mteb", folder, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert {row["dataset"]: row["nDCG@10"] for row in json.loads(done.out)} == {"cqadupstack": 0.41, "scifact": 0.61}
+    [average] = json.loads(harness("report", "--format", "json").out)["averages"]
+    assert (average["datasets"], average["value"]) == (["cqadupstack", "scifact"], pytest.approx(0.51))
+    exported = harness("export", "--format", "mteb", "-o", tmp_path / "out")
+    assert "CQADupstackRetrieval.json" in exported.out
+    # beside a model with the forums it is in the forums' place, and the suites count it
+    write_forums(folder, "org/whole")
+    write_task(folder, "SciFact", model="org/whole", revision="r", test=[scores(0.5)])
+    for place, dataset in enumerate(catalogue().suites["beir14"]):
+        if dataset not in ("scifact", "cqadupstack"):
+            for model in ("org/whole", "org/alone"):
+                write_task(folder, tasks()[dataset].name, model=model, revision="r", test=[scores(place / 100)])
+    assert harness("import", "--mteb", folder).code == 0
+    board = read_leaderboard(Path("results"))
+    assert "cqadupstack" not in board.datasets
+    assert {*FORUMS} <= {*board.datasets}
+    suite, group = board.averages
+    assert (suite.name, group.name) == ("beir14 (14 of 14)", "cqadupstack (12 of 12)")
+    assert group.means["org/alone"].value == 0.41
+    assert group.means["org/whole"].value == pytest.approx(0.355)
+    apart = suite.means["org/alone"].value - suite.means["org/whole"].value  # type: ignore[operator]
+    assert apart == pytest.approx((0.41 - 0.355 + 0.61 - 0.5) / 14)
+    for words in ((), ("--suite", "beir14")):
+        told = harness("report", *words)
+        assert told.code == 0, told.err
+        [row] = [line for line in told.out.splitlines() if line.startswith("| org/alone") and "61.00" in line]
+        assert "41.00" in row
+        assert "missing" not in row
+    rows = json.loads(harness("report", "--format", "json").out)["rows"]
+    assert [row["dataset"] for row in rows if row["model"] == "org/alone" and "cqa" in row["dataset"]] == [
+        "cqadupstack"
+    ]
+
+
+def test_a_mean_that_was_imported_as_a_dataset_is_the_groups(harness: Any, tmp_path: Path) -> None:
+    """Earlier versions kept it under its task's name."""
+    write_task(tmp_path, "CQADupstackRetrieval", model="org/m", revision="r", test=[scores(0.41)])
+    [row] = json.loads(harness("import", "--mteb", tmp_path, "--json").out)
+    content = unsealed(stored(Path(row["folder"]))) | {"dataset": "CQADupstackRetrieval"}
+    shutil.rmtree(row["folder"])
+    ResultStore(Path("results")).write("org/m", content["dataset"], lambda folder: content)
+    board = read_leaderboard(Path("results"))
+    assert (board.datasets, [*board.cells]) == (("cqadupstack",), [("org/m", "cqadupstack")])
+    assert board.skipped == []
+
+
+@pytest.mark.parametrize("forums", [11, 12])
+def test_a_group_is_not_counted_twice(harness: Any, tmp_path: Path, forums: int) -> None:
+    write_forums(tmp_path, "org/m", forums)
+    write_task(tmp_path, "CQADupstackRetrieval", model="org/m", revision="r", test=[scores(0.355)])
+    write_task(tmp_path, "SciFact", model="org/m", revision="r", test=[scores(0.6)])
+    done = harness("import", "--mteb", tmp_path, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert ("cqadupstack" in {row["dataset"] for row in json.loads(done.out)}) == (forums == 11)
+    board = read_leaderboard(Path("results"))
+    rest, group = board.averages
+    assert rest.datasets == ("cqadupstack", "scifact")
+    assert (rest.means["org/m"].value, group.means["org/m"].value) == (pytest.approx(0.4775), pytest.approx(0.355))
+    assert board.disputed == {}
+
+
+def test_a_mean_that_is_not_the_groups_is_told(harness: Any, tmp_path: Path) -> None:
+    write_forums(tmp_path / "both", "org/m")
+    write_task(tmp_path / "both", "CQADupstackRetrieval", model="org/m", revision="r", test=[scores(0.36)])
+    done = harness("import", "--mteb", tmp_path / "both")
+    assert done.code == 1
+    assert "its nDCG@10 is 0.36, but the mean of its 12 parts, which counts, is 0.355000" in done.err
+    assert read_leaderboard(Path("results")).averages[0].means["org/m"].value == pytest.approx(0.355)
+    # the mean first and the forums later, from two imports
+    write_task(tmp_path / "mean", "CQADupstackRetrieval", model="org/late", revision="r", test=[scores(0.36)])
+    write_forums(tmp_path / "forums", "org/late")
+    for part in ("mean", "forums"):
+        assert harness("import", "--mteb", tmp_path / part).code == 0
+    board = read_leaderboard(Path("results"))
+    assert board.averages[0].means["org/late"].value == pytest.approx(0.355)
+    assert [*board.disputed] == [("org/late", "cqadupstack")]
+    assert "counts, is 35.5000, the imported one 36.0000" in harness("report").err
+
+
+def test_translations_of_a_group_are_not_counted_twice_either(harness: Any, tmp_path: Path) -> None:
+    for aggregate in TRANSLATED:
+        for name in (aggregate, *members(aggregate)):
+            write_task(tmp_path, name, model="org/m", revision="r", test=[scores(0.25)])
+    write_task(tmp_path, "CQADupstack-NL", model="org/alone", revision="r", test=[scores(0.25)])
+    rows = json.loads(harness("import", "--mteb", tmp_path, "--json").out)
+    assert len(rows) == 3 * 12 + 1
+    assert [row["dataset"] for row in rows if row["model"] == "org/alone"] == ["CQADupstack-NL"]
+
+
+def test_training_on_a_group_and_on_its_members_is_in_domain(harness: Any, tmp_path: Path) -> None:
+    for model, seen in (("a", "CQADupstackRetrieval"), ("b", "CQADupstackTexRetrieval"), ("c", "SciFact")):
+        for task in ("CQADupstackRetrieval", "CQADupstackTexRetrieval", "CQADupstackGisRetrieval"):
+            write_task(tmp_path, task, model=f"org/{model}", revision="r", test=[scores(0.5)])
+        meta = {"name": f"org/{model}", "revision": "r", "training_datasets": [seen]}
+        (tmp_path / f"org__{model}" / "r" / "model_meta.json").write_text(json.dumps(meta))
+    assert harness("import", "--mteb", tmp_path).code == 0
+    cells = read_leaderboard(Path("results")).cells
+    found = {key: cells[f"org/{key[0]}", key[1]].in_domain for key in product("abc", FORUM_OR_GROUP)}
+    assert {key for key, inside in found.items() if inside} == {
+        *(("a", dataset) for dataset in FORUM_OR_GROUP),
+        ("b", "cqadupstack"),
+        ("b", "cqadupstack/tex"),
+    }
+
+
+FORUM_OR_GROUP = ("cqadupstack", "cqadupstack/tex", "cqadupstack/gis")
+
+
+def test_the_mean_over_datasets_whose_names_hold_a_slash(harness: Any, tmp_path: Path) -> None:
+    """Subsets of MTEB's tasks have such names, which are not paths."""
+    write_task(tmp_path, "Other", model="org/m", revision="r", test=[scores(0.2), scores(0.4, "de")])
+    assert harness("import", "--mteb", tmp_path).code == 0
+    [average] = json.loads(harness("report", "--format", "json").out)["averages"]
+    assert (average["datasets"], average["value"]) == (["Other", "Other/de"], pytest.approx(0.3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import ir_measures
@@ -13,7 +14,7 @@ import pytest
 
 from harness.cli.main import main
 from tests.cli.test_benchmark import cells
-from tests.conftest import BYTE_COUNTS
+from tests.conftest import BYTE_COUNTS, ROOT
 
 faiss = pytest.importorskip("faiss", reason="approximate indexes need faiss (the dense extra)")
 
@@ -126,20 +127,44 @@ def test_what_is_exported_serves_in_plain_faiss_what_was_measured(harness, toy, 
     assert done.code == 0, done.err
     about = json.loads(done.out)
     assert about == json.loads(Path("out/about.json").read_text())
-    assert {p.name for p in Path("out").iterdir()} == {"index.faiss", "ids.txt", "about.json"}
+    assert {p.name for p in Path("out").iterdir()} == {"index.faiss", "ids.json", "about.json"}
     for name, digest in about["files"].items():
         assert hashlib.sha256((Path("out") / name).read_bytes()).hexdigest() == digest
     [result] = [r for (model, _), r in cells(Path("results")).items() if model == f"byte-counts|{factory}"]
     assert result["manifest"]["index"]["sha256"] == about["files"]["index.faiss"]
     assert result["manifest"]["dataset"]["fingerprint"] == about["dataset_fingerprint"]
     index = faiss.read_index("out/index.faiss")
-    ids = Path("out/ids.txt").read_text().splitlines()
+    ids = json.loads(Path("out/ids.json").read_text())
     assert ids == [json.loads(line)["_id"] for line in (toy / "corpus.jsonl").read_text().splitlines()]
     measured = run_of(next(Path("results").glob(f"*{factory}*")) / "toy")
     for record in map(json.loads, (toy / "queries.jsonl").read_text().splitlines()):
         counts = np.bincount(np.frombuffer(record["text"].encode(), np.uint8), minlength=256).astype(np.float32)
         _, rows = index.search((counts / np.linalg.norm(counts))[None], 5)
         assert [ids[row] for row in rows[0]] == measured[record["_id"]][:5]
+
+
+def test_the_documented_lines_serve_documents_with_unusual_ids(harness, toy, monkeypatch) -> None:
+    """Characters that Python takes for the end of a line or for white space, and JSON's own."""
+    odd = ["a\u2028", "\u2029b", "c\x85d", "e\x1cf", "g\x1d", "\x1eh", "i\u00a0j", '"k"', "l\\n", "é,東", "[", "]"]
+    records = [json.loads(line) for line in (toy / "corpus.jsonl").read_text().splitlines()]
+    named = dict(zip((record["_id"] for record in records), odd, strict=True))
+    texts = {named[record["_id"]]: f"{record['title']} {record['text']}".strip() for record in records}
+    lines = (json.dumps({**record, "_id": named[record["_id"]]}, ensure_ascii=False) for record in records)
+    (toy / "corpus.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    header, *rows = (line.split("\t") for line in (toy / "qrels" / "test.tsv").read_text().splitlines())
+    judged = [header, *([q, named[d].replace('"k"', '"""k"""'), grade] for q, d, grade in rows)]
+    (toy / "qrels" / "test.tsv").write_text("".join("\t".join(row) + "\n" for row in judged), encoding="utf-8")
+    monkeypatch.setattr("harness.export.ID_ROWS", 5)  # written in three goes
+    done = harness("index", "export", *BYTES, "-d", toy, "-o", "served")
+    assert done.code == 0, done.err
+    page = (ROOT / "docs" / "indexes.md").read_text()
+    [snippet] = re.findall(r"```text\n(index, ids = .*?)```", page, re.DOTALL)
+    for name, text in texts.items():
+        counts = np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256).astype(np.float32)
+        given = {"faiss": faiss, "json": json, "query_vectors": (counts / np.linalg.norm(counts))[None]}
+        exec(snippet, given)
+        assert given["ids"][given["rows"][0][0]] == name
+        assert len(given["ids"]) == 12
 
 
 def test_an_export_overwrites_nothing_and_comes_whole(harness, toy, monkeypatch) -> None:

@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,24 @@ def test_scores_against_brute_force(tmp_path: Path, k1: float, b: float) -> None
         assert (scores == scores.astype(np.float32)).all()
 
 
+@pytest.mark.parametrize("k1", [3e7, 1e8, 1e30])
+@pytest.mark.parametrize("k", [2, 100])
+def test_a_document_whose_score_vanishes_in_float32_is_a_hit(tmp_path: Path, k1: float, k: int) -> None:
+    """As in Lucene: what holds a word of the query is found, by score and then by row, with all ties of the k-th."""
+    held = ["zork", "quib", "", "zork quib", *["flan mux"] * 5, f"zork{' zork' * 30}"]
+    found = search(tmp_path / "i", texts(*held), ["zork", "quib zork", "mux", "dorp"], k, k1=k1)
+    for hits, words in zip(found, ({"zork"}, {"quib", "zork"}, {"mux"}, {"dorp"}), strict=True):
+        matching = [row for row, text in enumerate(held) if words & {*text.split()}]
+        assert (np.diff(hits.scores) <= 0).all()
+        if k == 100:
+            assert sorted(hits.rows) == matching
+        elif len(matching) > k:
+            assert len(hits.rows) >= k
+            assert {*hits.rows} <= {*matching}
+        assert all(a < b for (s, a), (t, b) in pairwise(zip(hits.scores, hits.rows, strict=True)) if s == t)
+    assert (found[0].scores == 0).any()
+
+
 def test_multifield_adds_the_fields(tmp_path: Path) -> None:
     documents = [Document("a", "zork", "quib flan"), Document("b", "", "zork"), Document("c", "mux zork", "dorp")]
     (hits,) = search(tmp_path / "i", documents, ["zork mux"], 10, fields="multifield")
@@ -141,10 +160,11 @@ def test_multifield_adds_the_fields(tmp_path: Path) -> None:
 
 
 def test_multifield_leaves_out_documents_without_text_as_anserini_does(tmp_path: Path) -> None:
-    documents = [Document("a", "zork", " "), Document("b", "zork", "quib")]
+    """Java takes no other character than those up to the blank for white space."""
+    documents = [Document("a", "zork", " \x1c\n"), Document("b", "zork", "quib"), Document("c", "zork", "\u00a0\u2028")]
     flat, multifield = (search(tmp_path / f, documents, ["zork"], 10, fields=f)[0] for f in ("flat", "multifield"))
-    assert sorted(flat.rows) == [0, 1]
-    assert multifield.rows.tolist() == [1]
+    assert sorted(flat.rows) == [0, 1, 2]
+    assert sorted(multifield.rows) == [1, 2]
 
 
 # --- the edges

@@ -118,7 +118,9 @@ def test_scifact_hits_and_scores_are_lucenes_to_the_last_bit(tmp_path: Path, sha
     assert found[LuceneBM25] == found[PyseriniBM25]
 
 
-@pytest.mark.parametrize(("k1", "b"), [(0.0, 0.4), (1.2, 0.75), (3.0, 1.0), (0.9, 0.0)])
+@pytest.mark.parametrize(
+    ("k1", "b"), [(0.0, 0.4), (1.2, 0.75), (3.0, 1.0), (0.9, 0.0), (2e7, 0.4), (1e8, 1.0), (1e30, 0.0)]
+)
 @pytest.mark.parametrize("fields", ["flat", "multifield"])
 def test_small_corpora_with_many_ties(tmp_path: Path, k1: float, b: float, fields: str) -> None:
     chance = random.Random(3)
@@ -136,6 +138,21 @@ def test_small_corpora_with_many_ties(tmp_path: Path, k1: float, b: float, field
         model.build(documents, folder)
         found.append([dict(zip(*map(list, hits), strict=True)) for hits in model.search(folder, queries, 5)])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("fields", ["flat", "multifield"])
+def test_texts_of_nothing_but_white_space(tmp_path: Path, fields: str) -> None:
+    blanks = ["", " ", "\t\n", "\x1c", "\x85", "\u00a0", "\u2028", "\u3000"]
+    documents = [Document(str(n), "zork", text) for n, text in enumerate([*blanks, "quib"])]
+    found = []
+    for engine in (LuceneBM25, PyseriniBM25):
+        (tmp_path / engine.__name__).mkdir()
+        model = engine(0.9, 0.4, fields)
+        model.build(documents, tmp_path / engine.__name__)
+        [hits] = model.search(tmp_path / engine.__name__, [Query("q", "zork")], 20)
+        found.append(dict(zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)))
+    assert found[0] == found[1]
+    assert len(found[0]) == (9 if fields == "flat" else 5)
 
 
 def as_anserini(hits: Hits, k: int) -> tuple[list[str], list[float]]:

@@ -172,6 +172,16 @@ def test_the_queries_that_moved_most(results: Results, tmp_path: Path, monkeypat
     assert "`harness doctor" in run(results, "one", "two").stdout
 
 
+@pytest.mark.parametrize("odd", ["Café\u00a0X", "a\u2028b", "\u2029", "a\x85", "\x1cb", "#5", '"q"'])
+def test_ids_with_what_python_takes_for_white_space(results: Results, odd: str) -> None:
+    """Runs are split at ASCII white space alone; a query id may begin with the sign of a comment."""
+    for model, value in (("one", 0.0), ("two", 1.0)):
+        results.add(model, "x", queries={odd: value, "b": 0.5}, run={odd: [odd, "d"], "b": ["d", odd]})
+    found = told(results, "one", "two")
+    assert found["moves"][0]["query_id"] == odd
+    assert [each["id"] for each in found["moves"][0]["first"]] == [odd, "d"]
+
+
 def test_damaged_files_are_named_and_left_out(three: Results) -> None:
     folder = three.store.folder("better", "fiqa")
     (folder / "per_query.parquet").write_bytes(b"PAR1")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from harness.catalog import catalogue
 from harness.cli.main import cli
+from harness.mteb_tasks import TRANSLATED, members
 from harness.spec import UserError
 from reports.export import export
 from reports.leaderboard import read_leaderboard
@@ -89,8 +91,52 @@ def test_mtebs_names_of_datasets_are_mtebs() -> None:
 
     for name, task in tasks().items():
         metadata = mteb.get_task(task.name).metadata
+        if not task.dataset:
+            members = [part.metadata.name for part in metadata.tasks]
+            assert members == [tasks()[member].name for member in catalogue().groups[name]]
+            continue
         assert (metadata.dataset["path"], metadata.type) == (task.dataset, "Retrieval")
         assert metadata.eval_splits == [usual_split(name)[1]], name
+
+
+def test_mtebs_translations_of_a_group_are_mtebs() -> None:
+    mteb = pytest.importorskip("mteb", reason="mteb is not installed: pip install mteb")
+    for name in TRANSLATED:
+        assert {*members(name)} == {part.metadata.name for part in mteb.get_task(name).metadata.tasks}
+
+
+def test_a_whole_group_has_mtebs_mean_beside_it(results: Results, tmp_path: Path) -> None:
+    """MTEB's benchmarks take the aggregate alone."""
+    forums = catalogue().groups["cqadupstack"]
+    for place, forum in enumerate(forums):
+        results.add("bm25", forum, 0.3 + place / 100, seconds={"search": 2.0})
+        results.add("dense", forum, 0.5) if place else None
+    done = run(results, "mteb", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found = {path.parent.parent.name: path for path in (tmp_path / "out").rglob("CQADupstackRetrieval.json")}
+    assert [*found] == ["retrieval-harness__bm25"]  # the other model lacks a forum
+    content = json.loads(found["retrieval-harness__bm25"].read_text())
+    assert content["scores"] == {
+        "test": [
+            {
+                "ndcg_at_10": pytest.approx(0.355),
+                "main_score": pytest.approx(0.355),
+                "hf_subset": "default",
+                "languages": ["eng-Latn"],
+            }
+        ]
+    }
+    forum = json.loads((found["retrieval-harness__bm25"].parent / "CQADupstackTexRetrieval.json").read_text())
+    assert content["evaluation_time"] == 12 * forum["evaluation_time"]
+    assert str(found["retrieval-harness__bm25"]) in done.stdout
+    assert run(results, "eval-results", tmp_path / "hub").exit_code == 0
+    assert not list((tmp_path / "hub").rglob("CQADupstackRetrieval*"))  # the hub has no such dataset
+    mteb = pytest.importorskip("mteb", reason="mteb is not installed: pip install mteb")
+    loaded = mteb.ResultCache(tmp_path / "out").load_results(
+        tasks=mteb.get_tasks(tasks=["CQADupstackRetrieval"]), validate_and_filter=True, include_remote=False
+    )
+    scores = {row["model_name"]: row["score"] for row in loaded.to_dataframe(format="long").to_dict("records")}
+    assert scores == {"retrieval-harness/bm25": pytest.approx(0.355)}
 
 
 def test_what_was_exported_is_imported_again(filled: Results, tmp_path: Path, harness: Any) -> None:
