@@ -130,6 +130,8 @@ def encode_texts(
                 vectors = model.encode_tokens([tokens[i] for i in batch], role=role)
             else:
                 vectors = model.encode([texts[i] for i in batch], role=role)
+        except PluginError as error:
+            raise PluginError(f"{where}: {error}") from error
         except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
             raise PluginError(f"{where}: it raised {type(error).__name__}: {error}") from error
         if fault := wrong(vectors, len(batch), model.dim):

@@ -70,7 +70,9 @@ class Prepared:
         self.tokens: TokenStore | None = None
         self.heirs: Sequence[tuple[Prepared, Callable[[], bool]]] = ()
         """Models after it in a benchmark, and whether they have work left."""
-        if tries:
+        seen: set[str] = set()
+        while tries and self.ref.on_trial and self.ref.own_key not in seen:  # what it falls back to may fall back, too
+            seen.add(self.ref.own_key)
             self.ref = settle(self.ref, home, lambda: self._loaded, progress)
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
             self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))

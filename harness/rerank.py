@@ -76,6 +76,8 @@ def _score(
     place = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
     try:
         scored = model.reranker.score(list(place)) if place else Scored(np.empty(0, np.float32))
+    except PluginError as error:
+        raise PluginError(f"{model.label}: {error}") from error
     except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
         raise PluginError(f"{model.label}: score() raised {type(error).__name__}: {error}") from error
     if fault := faulty(scored, len(place)):

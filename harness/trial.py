@@ -32,22 +32,34 @@ class Otherwise(UserError):
         super().__init__(f"{reason[:1].upper()}{reason[1:]}; type {typed(options)}, as in -m 'NAME:{typed(options)}'.")
 
 
+class Refused(UserError):
+    """Raised by a plug-in's ``load``: with these options the model cannot be had, even if vectors of it are stored."""
+
+
+FORMAT = 2
+"""Of trials: 2 compares final vectors, which 1 did not."""
+
+
 class Verdict(NamedTuple):
     """What came of a trial."""
 
     options: dict[str, OptionValue]
     """Other ones, with which the model can be had; none: it is as it was asked for."""
     reason: str = ""
+    """Why; without other options, it cannot be had."""
 
 
 def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Progress) -> ModelRef:
     """The model as it can be had. ``load`` loads it as it is; called the first time only.
 
-    A model that cannot be loaded at all stays as it is: whoever needs it will be told.
+    A model that cannot be loaded at all stays as it is: whoever needs it will be told. UserError for one that is
+    `Refused`.
     """
     if not ref.on_trial:
         return ref
-    file = home / "trials" / f"{content_key([ref.own_key, versions()])[:32]}.json"
+    typed_options = {name: value for name, value in ref.passed.items() if name != ref.spec.path_option}
+    key = content_key([FORMAT, ref.own_key, versions(), typed_options])
+    file = home / "trials" / f"{key[:32]}.json"
     verdict = _remembered(file)
     if verdict is None:
         try:
@@ -56,6 +68,8 @@ def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Prog
             return ref
         with suppress(UserError):  # a read-only home costs time, not correctness
             write_json(file, seal(verdict._asdict()))
+    if verdict.reason and not verdict.options:
+        raise UserError(verdict.reason)
     if not verdict.options:
         return ref
     found = ref.instead(f"taken with {typed(verdict.options)}, because {verdict.reason}", verdict.options)
@@ -74,6 +88,8 @@ def _tried(load: Callable[[], object]) -> Verdict:
         load()
     except Otherwise as other:
         return Verdict(other.options, other.reason)
+    except Refused as refused:
+        return Verdict({}, str(refused))
     return Verdict({})
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from harness import ModelSpec, Option, UserError, hookimpl
+from harness import ModelSpec, Option, Role, UserError, hookimpl
 from harness.manifest import multiplies_bfloat16
-from harness.processor import physical_cores
 from harness.spec import Options
-from harness.weights import hashes
+from harness.trial import Otherwise, Refused
 from plugins import packed
-from plugins.checkpoint_folder import files_of, folder_of, module_folders
+from plugins.agreement import require_agreement, samples
+from plugins.checkpoint_folder import files_of, folder_of, gives_token_types, hashes_of, module_folders, pools
 from plugins.encoder import IMPLEMENTATIONS, Encoder, PackedEncoder, TokenEncoder
+from plugins.folder_modules import modules
+from plugins.opened import opened, require_words, spoilt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 OPTIONS: dict[str, Option] = {
     "path": Option(None, "a local sentence-transformers folder"),
@@ -27,14 +32,14 @@ OPTIONS: dict[str, Option] = {
     "device": Option("auto", "auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, mps"),
     "forward": Option(
         "auto",
-        "packed: BERT and MPNet without padding; stock: transformers' own; auto: packed on a CPU, where it applies",
-        choices=("auto", "packed", "stock"),
+        "packed: BERT and MPNet without padding; stock: transformers' own, in batches of one length; encode: "
+        "sentence-transformers' encode(); auto: packed on a CPU, else stock, where they give encode()'s vectors",
+        choices=("auto", "packed", "stock", "encode"),
     ),
     "max_seq_length": Option(0, "tokens kept of a text; 0: what the folder says", minimum=0),
     "query_prompt": Option(None, "put before every query; unset: what the folder says"),
     "document_prompt": Option(None, "put before every document; unset: what the folder says"),
 }
-M = TypeVar("M")
 
 
 @hookimpl
@@ -78,43 +83,31 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_forward(options: Options, folder: Path) -> str:
-    """``packed`` or ``stock``; UserError where packed is asked for and does not apply."""
+    """``packed``, ``stock`` or ``encode``; UserError where packed is asked for and does not apply."""
     asked, fits = str(options["forward"]), packed.applies(module_folders(folder)[0])
     if asked == "packed" and not fits:
         families = " or ".join(packed.FAMILIES)
-        raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; leave it away.")
+        raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; omit that option.")
     cpu = resolve_device(str(options["device"])) == "cpu"
-    chosen = "packed" if fits and (asked == "packed" or (asked == "auto" and cpu)) else "stock"
+    packs = fits and (asked == "packed" or (asked == "auto" and cpu))
+    chosen = "packed" if packs else "encode" if asked == "encode" else "stock"
     if options["dtype"] == "int8" and not (chosen == "packed" and cpu):
-        raise UserError(f"dtype=int8 is for BERT and MPNet packed on a CPU, and {folder} is not; leave the dtype away.")
+        raise UserError(f"dtype=int8 is for BERT and MPNet packed on a CPU, and {folder} is not; omit that option.")
     return chosen
 
 
+PLAIN = ("Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
+"""Modules that need nothing of the ones before them but token states or vectors."""
+
+
 def trial(options: Options) -> bool:
-    """Whether loading may find that the folder's own forward pass is another than the packed one, which ``auto`` takes
-    for it."""
-    return options["forward"] == "auto" and resolve_forward(options, folder_of(options)) == "packed"
-
-
-def require_device(device: str) -> None:
-    """UserError where torch cannot use the device."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        cause = str(error).partition("\n")[0]
-        raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or leave it away.") from None
-
-
-def limit_threads() -> None:
-    """One thread for each core that this process may use, where torch would take more: it knows of no quota of a
-    container's. Nothing is changed where OMP_NUM_THREADS or MKL_NUM_THREADS decides."""
-    import torch
-
-    decided = os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS")
-    if not decided and (cores := physical_cores()) < torch.get_num_threads():
-        torch.set_num_threads(cores)
+    """Whether loading may find that the chosen forward pass gives other vectors than encode()."""
+    folder = folder_of(options)
+    chosen = resolve_forward(options, folder)
+    if chosen != "stock":
+        return chosen == "packed"
+    first, *others = modules(folder)
+    return any(module.name not in PLAIN for module in others) or gives_token_types(first.place)
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
@@ -122,7 +115,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
     folder = folder_of(options)
     forward = resolve_forward(options, folder)
     return {
-        "files": hashes(folder, files_of(folder)),
+        "files": hashes_of(folder, modules(folder), files_of(folder)),
         "implementation": IMPLEMENTATIONS["int8" if options["dtype"] == "int8" else forward],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
@@ -138,61 +131,57 @@ def load(options: Options) -> Encoder:
         return _load(folder, options)
 
 
-@contextmanager
-def spoilt(folder: Path) -> Iterator[None]:
-    """Tells whatever the libraries raise for a spoilt folder, which has no common class, in one sentence."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        cause = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{folder} could not be loaded by sentence-transformers ({type(error).__name__}: {cause}); save it again."
-        ) from error
-
-
-def opened(kind: Callable[..., M], folder: Path, device: str) -> M:
-    """The folder as a model of one of sentence-transformers' classes: local files, safetensors, and no code of its own.
-
-    UserError where the device cannot be used.
-    """
-    import torch
-    from transformers.utils import logging
-
-    require_device(device)
-    limit_threads()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config.
-    model: Any = kind(
-        str(folder),
-        device=device,
-        model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-        local_files_only=True,
-        trust_remote_code=False,
-    )
-    return model.eval()  # type: ignore[no-any-return]
-
-
 def _load(folder: Path, options: Options) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
     device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
-    model = opened(SentenceTransformer, folder, device)
+    model = opened(SentenceTransformer, folder, device, unused="" if pools(folder) else "pooler")
+    require_words(model, folder)
     if length:
         try:
             model.max_seq_length = length
             model.encode("a " * length, show_progress_bar=False)  # fails beyond the positions that the model knows
         except (AttributeError, IndexError, RuntimeError):
             raise UserError(
-                f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or leave it away."
+                f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or omit it."
             ) from None
     prompts = {role: options[f"{role}_prompt"] for role in ("query", "document")}
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
-    kind = PackedEncoder if resolve_forward(options, folder) == "packed" else TokenEncoder
-    encoder = kind(model, dtype, prompts)
-    if encoder.agrees():
-        return encoder
-    if dtype == "int8":
-        raise UserError(f"{folder} prepares texts in a way of its own, which dtype=int8 cannot; leave the dtype away.")
-    return Encoder(model, dtype, prompts)
+    chosen = resolve_forward(options, folder)
+    try:
+        return _encoder(model, dtype, prompts, folder, chosen, named=options["forward"] == chosen)
+    except Otherwise as other:
+        if dtype == "int8":
+            raise UserError(f"{folder} cannot be run with dtype=int8: {other.reason}; omit the dtype.") from other
+        if options["forward"] == "packed":
+            raise Refused(str(other)) from other
+        raise
+
+
+def _encoder(model: Any, dtype: str, prompts: dict[str, Any], folder: Path, chosen: str, *, named: bool) -> Encoder:
+    """The model by the ``chosen`` forward pass, or, where its texts cannot be tokenised apart, by encode().
+
+    Raises:
+        Otherwise: That pass gives other vectors than encode(), or is the packed one, ``named`` by the user, and the
+            texts cannot be tokenised apart.
+    """
+    encoder = Encoder(model, dtype, prompts)
+    if chosen != "encode":
+        fast = (PackedEncoder if chosen == "packed" else TokenEncoder)(model, dtype, prompts)
+        if fast.agrees():
+            require_agreement(fast, _samples(encoder, folder))
+            encoder = fast
+        elif dtype == "int8" or (named and chosen == "packed"):
+            raise Otherwise("this model prepares texts in a way of its own", forward="stock")
+    encoder.narrow()
+    return encoder
+
+
+def _samples(encoder: Encoder, folder: Path) -> dict[Role, NDArray[np.float32]]:
+    try:
+        return samples(encoder)
+    except Exception as error:  # modules that do not fit together raise anything
+        raise UserError(
+            f"{folder} cannot be run by sentence-transformers itself: encode() raises {type(error).__name__}: {error}; "
+            f"its modules do not fit together."
+        ) from error

@@ -1,87 +1,98 @@
-"""A sentence-transformers folder on disk: whether it is one, and which of its files decide the vectors."""
+"""A sentence-transformers folder on disk: whether it can be run as a model, and which files decide the vectors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from harness import UserError
 from harness.bounded import parse_json, read_json
 from harness.spec import Options
+from harness.weights import hashes
+from plugins.folder_kind import require_bi_encoder
+from plugins.folder_modules import Module, configurations, modules
+from plugins.folder_outside import BASE, outside
+from plugins.folder_sound import require_sound
 
 _ROOT_FILES = (
     "modules.json",
     "config.json",
+    "config.*.json",
     "config_sentence_transformers.json",
     "adapter_config.json",
     "router_config.json",
     "sentence_*_config.json",
+    "cnn_config.json",
+    "lstm_config.json",
+    "wordembedding_config.json",
     "*token*.json",
     "vocab.*",
+    "*vocab*.json",
     "merges.txt",
+    "bpe.codes",
+    "dict.txt",
+    "normalizer.json",
+    "byte_maps.json",
+    "word_*.json",
+    "emoji.json",
+    "tekken.json",
+    "*.tokenizer",
+    "*.tiktoken",
+    "*.spm",
     "*.model",
+    "tokenizer.model.*",
     "*.safetensors*",
     "chat_template*",
+    "additional_chat_templates/*.jinja",
     "*processor_config.json",
 )
+"""What sentence-transformers and transformers read of a module that lies in the folder itself."""
 _NEEDED = {
-    "Transformer": ("config.json", "*.safetensors", "*token*.json"),
+    "Transformer": ("config.json", "*.safetensors"),
     "Pooling": ("config.json",),
     "Dense": ("config.json", "*.safetensors"),
 }
 """Module of sentence-transformers -> what its folder cannot do without."""
-MOST = 100
-"""Modules of one model."""
 HEADER_BYTES = 100_000_000
 """Of a safetensors file; the library refuses longer ones."""
 
 
 def folder_of(options: Options) -> Path:
-    """The model's folder; UserError when it is not a sentence-transformers folder."""
+    """The model's folder; UserError when it does not hold a bi-encoder of sentence-transformers that can be run here.
+
+    Only JSON files and the names of others are read.
+    """
     folder = Path(str(options["path"]))
+    require_bi_encoder(folder)
     if not (folder / "modules.json").is_file():
         raise UserError(
             f"{folder} is not a sentence-transformers folder (it has no modules.json); "
             "give -m a folder that SentenceTransformer.save() wrote."
         )
-    bare = [folder]
-    if any(folder.rglob("*.safetensors")):
-        pickled = [m for m in module_folders(folder) if any(m.glob("pytorch_model*.bin"))]
-        bare = [m for m in pickled if not any(m.glob("*.safetensors"))]
-    if bare:
+    require_sound(folder, modules(folder))
+    if truncated(folder) == 0:
         raise UserError(
-            f"{bare[0]} holds no .safetensors weights (pickled weights are never opened); "
-            "save it again with SentenceTransformer(...).save(folder)."
+            f"{folder / 'config_sentence_transformers.json'} sets truncate_dim to something else than a positive "
+            f"integer; remove that key."
         )
     return folder
 
 
+def truncated(folder: Path) -> int | None:
+    """The dimension that the folder states for its vectors (truncate_dim): None for none, 0 for what is not one."""
+    with suppress(OSError, ValueError):
+        for content in configurations(folder, "config_sentence_transformers.json"):
+            stated = content.get("truncate_dim")
+            sound = isinstance(stated, int) and not isinstance(stated, bool) and stated > 0
+            return None if stated is None else int(stated) if sound else 0
+    return None
+
+
 def module_folders(folder: Path) -> list[Path]:
-    """Where the modules lie, those that a router leads to included; UserError when modules.json does not tell."""
-    try:
-        folders = [_inside(folder, m["path"], m["type"]) for m in read_json(folder / "modules.json")]
-        for place in folders:  # grows meanwhile
-            if len(folders) > MOST:
-                raise ValueError(f"it leads to more than {MOST} modules")
-            if (router := place / "router_config.json").is_file():
-                folders += [_inside(place, name, kind) for name, kind in read_json(router)["types"].items()]
-        if not folders:
-            raise ValueError("it is empty")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{folder / 'modules.json'} is no list of modules ({type(error).__name__}: {error}); save the model again."
-        ) from None
-    return folders
-
-
-def _inside(folder: Path, name: str, kind: str) -> Path:
-    """A module's folder; ValueError for one elsewhere, and for a class that is not sentence-transformers' own."""
-    if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
-        raise ValueError(f"{name!r} leads out of the folder")
-    if not kind.startswith("sentence_transformers."):
-        raise ValueError(f"{kind!r} is no module of sentence-transformers, and other code is never run")
-    return folder / name
+    """Where the modules lie, those that a router leads to included; UserError as `modules` has it."""
+    return [module.place for module in modules(folder)]
 
 
 def root_files(folder: Path) -> list[Path]:
@@ -90,26 +101,34 @@ def root_files(folder: Path) -> list[Path]:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files that sentence-transformers reads, in name order; not the cards, logs and exports beside them."""
-    inside = [p for module in module_folders(folder) if module != folder for p in module.rglob("*")]
+    """The files inside that sentence-transformers reads, in name order; not the cards, logs and exports beside them."""
+    places = [place for place in module_folders(folder) if place != folder]
+    inside = [p for place in places for p in (*place.rglob("*"), *place.glob("additional_chat_templates/*.jinja"))]
     root = root_files(folder)
     return sorted({p for p in [*inside, *root] if p.is_file() and p.name != "desktop.ini"})
+
+
+def hashes_of(folder: Path, parts: list[Module], files: list[Path]) -> dict[str, str]:
+    """Name -> hex SHA-256 of a model's ``files``, and of those outside its folder that its modules have read."""
+    found = hashes(folder, files)
+    for prefix, place in outside(parts, folder).items():
+        there = [file for file in root_files(place) if BASE in prefix or ".safetensors" not in file.name]
+        found |= {f"{prefix}/{name}": digest for name, digest in hashes(place, there).items()}
+    return found
 
 
 def incomplete(folder: Path) -> str:
     """What a checkpoint lacks, in words; nothing where each of its modules is whole. Only headers are read."""
     try:
         folder_of({"path": str(folder)})
-        module_folders(folder)
-        modules = read_json(folder / "modules.json")
-        for place, kind in ((folder / m["path"], str(m["type"]).rpartition(".")[2]) for m in modules):
-            for pattern in _NEEDED.get(kind, ()):
-                if not any(file.stat().st_size for file in place.glob(pattern)):
-                    return f"{place / pattern} is missing or empty"
+        for module in modules(folder):
+            for pattern in _NEEDED.get(module.name, ()):
+                if not any(file.stat().st_size for file in module.place.glob(pattern)):
+                    return f"{module.place / pattern} is missing or empty"
     except UserError as error:
         return str(error).partition(";")[0]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        return f"{folder / 'modules.json'} cannot be read ({type(error).__name__}: {error})"
+    except OSError as error:
+        return f"{folder} cannot be read ({error})"
     for file in files_of(folder):
         if file.suffix == ".safetensors" and not _whole(file):
             return f"{file} is cut short"
@@ -142,7 +161,8 @@ def figures(options: Options) -> dict[str, float]:
     A token's forward pass costs two operations per parameter of every matrix of the first module, embeddings and the
     pooler (which sentence-transformers does not use) apart. Only headers are read.
     """
-    folders = module_folders(folder_of(options))
+    folder = folder_of(options)
+    folders = module_folders(folder)
     shapes = [shape for file in folders[0].glob("*.safetensors") for shape in _matrices(file)]
     stated = {"flops_per_token": 2.0 * sum(rows * columns for rows, columns in shapes)}
     for module in folders:
@@ -152,6 +172,8 @@ def figures(options: Options) -> dict[str, float]:
                 stated["dim"] = int(config.get(key, stated.get("dim", 0)))  # the last module has the last word
             if isinstance(modes := config.get("pooling_mode"), list):
                 stated["dim"] *= len(modes)
+    if stated.get("dim") and (most := truncated(folder)):
+        stated["dim"] = min(stated["dim"], most)
     return {name: value for name, value in stated.items() if value}
 
 
@@ -175,6 +197,36 @@ def tokenizer(options: Options) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError):
         return {}
     return {role: [plain, length, options[f"{role}_prompt"]] for role in ("query", "document")}
+
+
+def gives_token_types(place: Path) -> bool:
+    """Whether the tokenizer in a transformer's folder may mark tokens as of another segment than the first."""
+    try:
+        processing = read_json(place / "tokenizer.json")["post_processor"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
+    return any(number != 0 for number in _values(processing, "type_id", skip="pair"))
+
+
+def pools(folder: Path) -> bool:
+    """Whether a transformer's own pooler gives the vectors, and not a module of sentence-transformers."""
+    with suppress(OSError, ValueError, UserError):
+        contents = [configurations(place, "sentence_*_config.json") for place in module_folders(folder)]
+        return any("pooler" in str(name) for name in _values(contents, "method_output_name"))
+    return False
+
+
+def _values(content: object, key: str, skip: str = "") -> Iterator[object]:
+    """What stands under a key in a JSON value, at any depth but below the key ``skip``."""
+    if isinstance(content, list):
+        for each in content:
+            yield from _values(each, key, skip)
+    elif isinstance(content, dict):
+        for name, each in content.items():
+            if name == key:
+                yield each
+            elif name != skip:
+                yield from _values(each, key, skip)
 
 
 def _matrices(file: Path) -> list[tuple[int, int]]:

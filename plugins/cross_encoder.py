@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
-from harness.atomic import sha256_file
 from harness.bounded import read_json
 from harness.encode import batches
 from harness.spec import Options
-from plugins.checkpoint import OPTIONS, opened, resolve_device, resolve_dtype, spoilt
-from plugins.checkpoint_folder import root_files
+from plugins.checkpoint import OPTIONS, resolve_device, resolve_dtype
+from plugins.checkpoint_folder import files_of, hashes_of, root_files
+from plugins.finite import finite
+from plugins.folder_kind import require_cross_encoder
+from plugins.folder_modules import Module, modules
+from plugins.folder_sound import require_sound
+from plugins.opened import opened, spoilt
 
 if TYPE_CHECKING:
     import torch
@@ -48,35 +52,44 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def folder_of(options: Options) -> Path:
-    """The cross-encoder's folder; UserError when it is none."""
+    """The cross-encoder's folder; UserError when it is not one that can be run here. Only JSON files are read."""
     folder = Path(str(options["model"])).expanduser()
+    require_cross_encoder(folder)
+    parts = parts_of(folder)
     try:
-        config = read_json(folder / "config.json")
+        config = read_json(parts[0].place / "config.json")
         kinds, labels = list(config.get("architectures") or ()), len(config.get("id2label") or "..")
-        modules = read_json(folder / "modules.json") if (folder / "modules.json").is_file() else [0]
     except (OSError, ValueError, AttributeError, TypeError):
-        kinds, labels, modules = [], 0, []
+        kinds, labels = [], 0
     lacks = (
         "has no config.json of a model" if not kinds
         else f"holds a {kinds[0]}, not a sequence classifier" if not str(kinds[0]).endswith("ForSequenceClassification")
         else f"gives {labels} scores, not one" if labels != 1
-        else "has modules after the classifier" if len(modules) != 1
-        else "holds no .safetensors weights" if not any(folder.glob("*.safetensors"))
+        else "has modules after the classifier" if len(parts) != 1
+        else f"has a {parts[0].name} for a classifier" if parts[0].name != "Transformer"
         else ""
     )  # fmt: skip
     if lacks:
         raise UserError(
-            f"{folder} is no cross-encoder that can be read here (it {lacks}); "
+            f"{folder} is not a cross-encoder that can be run here (it {lacks}); "
             f"give model= a folder that CrossEncoder(...).save_pretrained() wrote."
         )
+    require_sound(folder, parts)
     return folder
+
+
+def parts_of(folder: Path) -> list[Module]:
+    """The modules; the folder alone where sentence-transformers did not write it."""
+    return modules(folder) if (folder / "modules.json").is_file() else [Module(folder, "Transformer")]
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the scores; reads and hashes files, loads nothing."""
     folder = folder_of(options)
+    parts = parts_of(folder)
+    files = root_files(folder) if parts[0].place == folder else files_of(folder)
     return {
-        "files": {file.name: sha256_file(file) for file in root_files(folder)},
+        "files": hashes_of(folder, parts, files),
         "implementation": IMPLEMENTATION,
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_length": options["max_length"],
@@ -96,12 +109,13 @@ def _load(folder: Path, options: Options) -> _CrossEncoder:
     from sentence_transformers import CrossEncoder
 
     device, length = resolve_device(str(options["device"])), int(options["max_length"] or 0)
-    model = opened(CrossEncoder, folder, device)
+    # The activation is given, so that none that the folder names is made: the scores are logits anyway.
+    model = opened(CrossEncoder, folder, device, activation_fn=torch.nn.Identity())
     if model.default_prompt_name:
         raise UserError(f"{folder} puts a prompt before its texts, which is not done here; choose another reranker.")
     most = int(model.max_seq_length or 512)
     if length > most:
-        raise UserError(f"{folder} reads {most} tokens at most; give a max_length up to that, or leave it away.")
+        raise UserError(f"{folder} reads {most} tokens at most; give a max_length up to that, or omit it.")
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
     return _CrossEncoder(model, int(options["depth"] or 0), length or most, getattr(torch, dtype))
 
@@ -113,7 +127,7 @@ class _CrossEncoder:
     def __init__(self, model: Any, depth: int, length: int, dtype: torch.dtype) -> None:
         import torch
 
-        self.depth, self.length = depth, length
+        self.depth, self.length, self.dtype = depth, length, dtype
         self.tokenizer, self.classifier = model.tokenizer, model.model
         # The head stays float32: in bfloat16 its logits would be one of a few hundred values, and documents would tie.
         for name, module in self.classifier.base_model.named_modules() if dtype != torch.float32 else ():
@@ -137,7 +151,7 @@ class _CrossEncoder:
         scores = np.empty(len(pairs), np.float32)
         for batch in batches(lengths, self.token_budget, 1 << 30):
             scores[batch] = self._logits([{name: read[name][row] for name in read} for row in batch])
-        return Scored(scores, sum(lengths))
+        return Scored(finite(scores, self.dtype, "scores"), sum(lengths))
 
     def _logits(self, batch: list[dict[str, list[int]]]) -> NDArray[np.float32]:
         import torch

@@ -16,14 +16,15 @@ from harness.encode import batches
 from harness.spec import Similarity
 from harness.trial import Otherwise
 from plugins import int8
+from plugins.agreement import AGREEMENT
 from plugins.checkpoint_folder import UNSTATED
 from plugins.conveyor import Conveyor, conveyor
+from plugins.finite import finite
 from plugins.packed import FAMILIES, Packed
 from plugins.ranges import TEXTS
 from plugins.sinks import border
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -31,12 +32,13 @@ IMPLEMENTATIONS = {
     "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
     "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
     "int8": "as packed, feed-forward layers in int8 but for one neuron in 24, ranges of fixed texts; 1",
+    "encode": "SentenceTransformer.encode of 8 texts, bf16/fp16 linear layers under autocast; 1",
 }
 """Part of the fingerprint: vectors made by one forward pass must never be mistaken for the other's."""
 
 _SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
-AGREEMENT = 1e-4
-"""How far hidden states of the two forward passes may be apart in float32; 2e-6 is usual."""
+BOUNDLESS = 10**9
+"""Tokens beyond which a tokenizer's limit is none: transformers writes 10^30 where nothing is stated."""
 FLEXED_ON = ("cuda",)
 """Devices on which the packed pass is `plugins.flexed`."""
 _PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
@@ -56,12 +58,13 @@ class Encoder:
             )
         self.similarity: Similarity = _SIMILARITIES[model.similarity_fn_name]
         self.prompts = {role: self._prompt(role, prompts.get(role)) for role in ("query", "document")}
-        self.dtype: torch.dtype = getattr(torch, dtype)
-        self._prepare()
+        self.dtype, self._wanted = torch.float32, getattr(torch, dtype)  # see `narrow`
 
-    def _prepare(self) -> None:
+    def narrow(self) -> None:
+        """Has matrix products in the dtype that was asked for; the model can make no float32 vectors afterwards."""
         import torch
 
+        self.dtype = self._wanted
         if self.dtype != torch.float32:
             # Linear weights are cast once; LayerNorm, softmax, the residual stream and pooling stay float32
             # (smallest cosine to float32 over SciFact 0.9999; casting everything: 0.9998).
@@ -85,7 +88,7 @@ class Encoder:
         encode = self.model.encode_query if role == "query" else self.model.encode_document
         with self._precision():
             vectors = encode(list(texts), prompt=self.prompts[role], batch_size=8, show_progress_bar=False)
-        return np.asarray(vectors, np.float32)
+        return finite(np.asarray(vectors, np.float32), self.dtype, "vectors")
 
     def _precision(self) -> Any:
         import torch
@@ -95,6 +98,9 @@ class Encoder:
 
 class TokenEncoder(Encoder):
     """`TokenModel`: tokens first, then padded batches of the lengths that the harness groups."""
+
+    NAME, FALLBACK = "stock", "encode"
+    """This forward pass, and the one to take where it gives other vectors."""
 
     @property
     def token_budget(self) -> int:
@@ -146,10 +152,11 @@ class TokenEncoder(Encoder):
 
     def tokenize(self, texts: Sequence[str], *, role: Role) -> list[list[int]]:
         """Token ids per text."""
+        limit = self.model.max_seq_length
         ids = self.model.tokenizer(
             [self.prompts[role] + text for text in texts],
             truncation=True,
-            max_length=self.model.max_seq_length,
+            max_length=None if limit is None or limit > BOUNDLESS else limit,
             return_attention_mask=False,
             return_token_type_ids=False,
         )["input_ids"]
@@ -195,36 +202,30 @@ class TokenEncoder(Encoder):
             return self._pooled({**features, "token_embeddings": features["token_embeddings"].float()})
 
     def _pooled(self, features: dict[str, Any]) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = self._vectors(features).cpu().numpy()
-        return vectors
+        return finite(self._vectors(features).cpu().numpy(), self.dtype, "vectors")
 
     def _vectors(self, features: dict[str, Any]) -> Tensor:
         """Of the modules after the first, still on the device."""
         for module in list(self.model)[1:]:
             features = module(features)
         vectors: Tensor = features["sentence_embedding"].float()
-        return vectors
+        return vectors[..., : self.model.truncate_dim]
 
 
 class PackedEncoder(TokenEncoder):
     """`TokenEncoder` with our own forward pass in place of the transformer's; what follows it is the folder's."""
 
-    @property
-    def token_budget(self) -> int:
-        """Tokens per batch: products of more rows are faster, until they leave a CPU's cache. A GPU's conveyor makes
-        batches of its own, and is given many at a time."""
-        if self._conveyor is not None:
-            return 1 << 20
-        return 2048 if self.model.device.type == "cpu" else 32_768
+    NAME, FALLBACK = "packed", "stock"
 
-    def _prepare(self) -> None:
+    def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
         import torch
 
-        encoder = self.model[0].model
-        ids = [self.model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
+        super().__init__(model, dtype, prompts)
+        self._conveyor: Conveyor | None = None
+        self._ids = [model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
         try:
-            plain = Packed(encoder, torch.float32)
-            apart = plain.distance(self.model[0], ids)
+            plain = Packed(model[0].model, torch.float32)
+            apart = plain.distance(model[0], self._ids)
         except (AttributeError, TypeError) as error:  # a version of transformers that has other parts, or other names
             raise Otherwise(f"the packed forward pass does not fit its parts ({error})", forward="stock") from error
         if not apart <= AGREEMENT:
@@ -234,15 +235,29 @@ class PackedEncoder(TokenEncoder):
                 forward="stock",
             )
         self._plain = self._forward = plain
-        self._border = border(plain, ids)
-        self._conveyor: Conveyor | None = None
+        self._border = border(plain, self._ids)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch: products of more rows are faster, until they leave a CPU's cache. A GPU's conveyor makes
+        batches of its own, and is given many at a time."""
+        if self._conveyor is not None:
+            return 1 << 20
+        return 2048 if self.model.device.type == "cpu" else 32_768
+
+    def narrow(self) -> None:
+        """Has matrix products in the dtype that was asked for, or on a GPU; the float32 pass stays beside them."""
+        import torch
+
+        self.dtype = self._wanted
+        encoder = self.model[0].model
         if self.model.device.type in FLEXED_ON:
             undecided = self._border if self.dtype != torch.float32 else None
-            self._conveyor = conveyor(encoder, self.dtype, plain, ids, self._vectors, undecided)
+            self._conveyor = conveyor(encoder, self.dtype, self._plain, self._ids, self._vectors, undecided)
         elif self.dtype != torch.float32:
-            self._forward = self._narrow(encoder)
+            self._forward = self._narrowed(encoder)
 
-    def _narrow(self, encoder: Any) -> Packed:
+    def _narrowed(self, encoder: Any) -> Packed:
         import torch
 
         if self.dtype != torch.int8:
@@ -258,7 +273,7 @@ class PackedEncoder(TokenEncoder):
         for part in batches([len(tokens[row]) for row in again], self._conveyor.rows, 1 << 30):
             rows = [again[at] for at in part]
             vectors[rows] = self._from_states([tokens[row] for row in rows])
-        return vectors
+        return finite(vectors, self.dtype, "vectors")
 
     def _from_states(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         import torch

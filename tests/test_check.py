@@ -147,6 +147,11 @@ DENSE = {
         "different texts give different vectors",
         "different texts give one vector",
     ),
+    "no words known": (
+        "def one(self, text): return np.full(256, [len(text.split())], np.float32)",
+        "different texts give different vectors",
+        "different texts give one vector: 'Red moons are old.' and 'New banks got wet.'; does the model know their",
+    ),
     "no empty text": (
         "def one(self, text): return super().one(text) if text else np.ones(0)[7]",
         "an empty text gives a finite vector",

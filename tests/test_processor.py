@@ -55,16 +55,16 @@ def test_models_get_as_many_threads_unless_somebody_has_decided(
     asked: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="dense models need torch (the dense extra)")
-    from plugins import checkpoint
+    from plugins import opened
 
     set_to = [5]
     monkeypatch.setattr(torch, "get_num_threads", lambda: set_to[-1])
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    monkeypatch.setattr(checkpoint, "physical_cores", lambda: 3)
+    monkeypatch.setattr(opened, "physical_cores", lambda: 3)
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    checkpoint.limit_threads()
+    opened.limit_threads()
     assert set_to[-1] == threads
-    monkeypatch.setattr(checkpoint, "physical_cores", lambda: 64)
-    checkpoint.limit_threads()
+    monkeypatch.setattr(opened, "physical_cores", lambda: 64)
+    opened.limit_threads()
     assert set_to[-1] == threads  # never more

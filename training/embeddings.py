@@ -76,7 +76,9 @@ class BaseEmbeddings:
     def _encoder(self) -> TokenEncoder:
         model = load_base(self._base.folder, self._device, self._settings.max_seq_length).eval()
         model.similarity_fn_name = "euclidean"
-        return TokenEncoder(model, DTYPES[self._settings.precision], {})
+        encoder = TokenEncoder(model, DTYPES[self._settings.precision], {})
+        encoder.narrow()
+        return encoder
 
     def of(self, texts: Sequence[str], role: Role) -> NDArray[np.float32]:
         """float32 [len(texts), h]."""

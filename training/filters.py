@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from harness.atomic import sha256_file
 from harness.corpus import Corpus
-from harness.download import brief
 from harness.prepared import Prepared
-from harness.spec import Query, UserError
+from harness.spec import Query
+from plugins.checkpoint import resolve_device
+from plugins.checkpoint_folder import hashes_of
+from plugins.cross_encoder import folder_of, parts_of
+from plugins.opened import opened, spoilt
 from training.miners import document_vectors, query_vectors
 from training.selection import Candidate
 
@@ -69,18 +72,14 @@ class CrossEncoding:
     name = "cross_encoder"
 
     def __init__(self, folder: Path, margin: float) -> None:
-        self.folder, self._margin = folder, margin
-        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-            raise UserError(
-                f"{folder} is no cross-encoder's folder (it needs config.json and .safetensors weights; pickled ones "
-                f"are never opened); save one there with CrossEncoder(...).save_pretrained."
-            )
+        self.folder, self._margin = folder_of({"model": str(folder)}), margin
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of the files that decide the scores."""
         kinds = {".json", ".safetensors", ".txt", ".model"}
         files = sorted(file for file in self.folder.rglob("*") if file.is_file() and file.suffix in kinds)
-        return {file.relative_to(self.folder).as_posix(): sha256_file(file) for file in files}
+        found = {file.relative_to(self.folder).as_posix(): sha256_file(file) for file in files}
+        return found | hashes_of(self.folder, parts_of(self.folder), [])
 
     def begin(self, queries: Sequence[Query]) -> None:
         """Nothing is known ahead."""
@@ -104,17 +103,8 @@ class CrossEncoding:
         import torch
         from sentence_transformers import CrossEncoder
 
-        try:
-            model: CrossEncoder = CrossEncoder(
-                str(self.folder),
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-            )
-        except Exception as error:  # a boundary: what the libraries raise for a spoilt folder has no common class
-            raise UserError(f"{self.folder} could not be loaded ({brief(str(error))}); save it again.") from error
-        if model.num_labels != 1:
-            raise UserError(
-                f"{self.folder} gives {model.num_labels} scores a pair; name a cross-encoder with one, the relevance."
+        with spoilt(self.folder):
+            model: CrossEncoder = opened(
+                CrossEncoder, self.folder, resolve_device("auto"), activation_fn=torch.nn.Identity()
             )
         return model

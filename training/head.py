@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from harness.atomic import whole_folder
 from harness.spec import UserError
+from plugins.checkpoint_folder import folder_of
+from plugins.opened import complete, spoilt
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -89,9 +91,12 @@ def load_base(base: Path | str, device: str | None = None, max_seq_length: int |
     from sentence_transformers.base.modules import Normalize, Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    if not (Path(base) / "modules.json").is_file():
-        raise UserError(f"{base} is not a sentence-transformers folder (it has no modules.json); give one as the base.")
-    loaded = SentenceTransformer(str(base), device=device, local_files_only=True, model_kwargs={"dtype": torch.float32})
+    folder = folder_of({"path": str(base)})
+    wanted = {"dtype": torch.float32, "use_safetensors": True}
+    with spoilt(folder), complete(folder, "pooler"):
+        loaded = SentenceTransformer(
+            str(folder), device=device, local_files_only=True, trust_remote_code=False, model_kwargs=wanted
+        )
     if isinstance(loaded[-1], Normalize):
         del loaded[-1]
     kinds = [type(module) for module in loaded]

@@ -16,6 +16,8 @@ from harness.atomic import sha256_file, whole_folder, write_file, write_json
 from harness.manifest import versions
 from harness.spec import Progress, UserError
 from plugins.checkpoint_folder import files_of, incomplete
+from plugins.folder_modules import modules
+from plugins.folder_outside import outside
 from plugins.trained import check_weights, checkpoint_at, training
 from training.card import card
 from training.clean import Loaded, load_cleanly
@@ -97,6 +99,8 @@ def safe_files(checkpoint: Path) -> list[str]:
                 f"{path} may be a pickle, which runs code when it is opened; save the model again with "
                 "SentenceTransformer(...).save(folder), which writes safetensors, and release that folder."
             )
+    for prefix, place in outside(modules(checkpoint), checkpoint).items():
+        raise UserError(f"{checkpoint} reads {place} as well ({prefix}); merge it into the checkpoint and save that.")
     return [file.relative_to(checkpoint).as_posix() for file in files_of(checkpoint)]
 
 

@@ -20,7 +20,7 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router
-from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import BoW, Pooling, StaticEmbedding
 
 from harness.encode import encode_texts
 from harness.registry import ModelRef, load_registry
@@ -70,12 +70,23 @@ STACKS: dict[str, Stack] = {
     "prompt not pooled": lambda base: SentenceTransformer(
         modules=[transformer(base), Pooling(DIM, "mean", include_prompt=False)], prompts=PROMPTS
     ),
+    "truncated": lambda base: SentenceTransformer(
+        modules=[transformer(base), Pooling(DIM, "mean"), Normalize()], truncate_dim=8
+    ),
+    "truncated, prompt not pooled": lambda base: SentenceTransformer(
+        modules=[transformer(base), Pooling(DIM, "mean", include_prompt=False)], prompts=PROMPTS, truncate_dim=8
+    ),
+    "truncated beyond": lambda base: SentenceTransformer(
+        modules=[transformer(base), Pooling(DIM, "mean")], truncate_dim=2 * DIM
+    ),
+    "truncated static": lambda base: SentenceTransformer(modules=[static()], truncate_dim=8),
+    "words": lambda base: SentenceTransformer(modules=[BoW(["heart", "moon", "a", "word"])]),
     "static": lambda base: SentenceTransformer(modules=[static()]),
     "routed": lambda base: SentenceTransformer(
         modules=[Router({"query": [static(1)], "document": [static(2)]}, default_route="document")]
     ),
 }
-PLAIN = {"static", "routed", "prompt not pooled"}
+PLAIN = {"static", "routed", "prompt not pooled", "truncated, prompt not pooled", "truncated static", "words"}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +95,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     root = tmp_path_factory.mktemp("folders")
 
     def folder(name: str) -> Path:
-        path = root / name.replace(" ", "-")
+        path = root / name.replace(" ", "-").replace(",", "")
         if not path.exists():
             STACKS[name](root / f"{path.name}-base").save(str(path), create_model_card=False)
         return path
@@ -171,8 +182,14 @@ CHANGES: dict[str, Callable[[Path], object]] = {
         json.dumps(json.loads((folder / "modules.json").read_text())[:2])
     ),
     "another tokenizer file": lambda folder: (folder / "added_tokens.json").write_text("{}"),
-    "an adapter": lambda folder: (folder / "adapter_config.json").write_text("{}"),
+    "an adapter": lambda folder: adapted(folder),
 }
+
+
+def adapted(folder: Path) -> None:
+    base = shutil.copytree(folder, folder.with_name("adapted-base"))
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
 
 
 def flip(path: Path) -> None:
@@ -182,7 +199,8 @@ def flip(path: Path) -> None:
 
 
 def change(path: Path, **fields: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(content | fields))
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -257,7 +275,37 @@ def test_a_checkpoint_passes_the_check(harness, folders) -> None:
         assert len(done.out.splitlines()) == count
 
 
-@pytest.mark.parametrize("stack", ["mean", "two", "euclidean", "cosine", "static", "routed"])
+@pytest.mark.parametrize("forward", ["packed", "stock", "encode"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_dimension_that_the_folder_states_is_that_of_every_forward_pass(folders, forward: str, dtype: str) -> None:
+    folder = folders("truncated")
+    loaded = ref(folder, f"dtype={dtype},device=cpu,forward={forward}").load()
+    assert loaded.dim == 8
+    for role in ("query", "document"):
+        made = encode_texts(loaded, "it", TEXTS, role)
+        expected = theirs(SentenceTransformer(str(folder), device="cpu"), role)
+        assert made.shape == expected.shape == (len(TEXTS), 8)
+        np.testing.assert_allclose(made, expected, atol=1e-5 if dtype == "float32" else 0.05)
+
+
+def test_a_folder_that_states_a_dimension_is_benchmarked(harness, folders, toy: Path) -> None:
+    done = harness("benchmark", "-m", folders("truncated"), "-d", toy, "--json")
+    assert done.code == 0, done.err
+    [result] = json.loads(done.out)
+    assert result["geometry"]["documents"]["d"] == 8
+    assert harness("check", folders("truncated")).code == 0
+
+
+@pytest.mark.parametrize("stated", [0, -8, 8.5, "8", True])
+def test_a_dimension_that_is_none_is_refused(harness, copy, toy: Path, stated: object) -> None:
+    folder = copy("mean")
+    change(folder / "config_sentence_transformers.json", truncate_dim=stated)
+    done = harness("benchmark", "-m", folder, "-d", toy)
+    assert done.code == 2
+    assert "sets truncate_dim to something else than a positive integer" in done.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("stack", ["mean", "two", "euclidean", "cosine", "static", "routed", "truncated"])
 def test_figures_for_plans_are_the_loaded_models(folders, stack: str) -> None:
     """Read from headers and settings alone; the layers' matrices counted in the model that was loaded."""
     model, figures = SentenceTransformer(str(folders(stack)), device="cpu"), ref(folders(stack)).figures
@@ -282,9 +330,9 @@ def truncated(path: Path, keep: int) -> None:
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no modules.json": (lambda f: (f / "modules.json").unlink(), "not a sentence-transformers folder"),
-    "modules.json is no JSON": (lambda f: truncated(f / "modules.json", 20), "is no list of modules"),
+    "modules.json is no JSON": (lambda f: truncated(f / "modules.json", 20), "is not a list of modules"),
     "modules.json is no list": (lambda f: (f / "modules.json").write_text("{}"), "it is empty"),
-    "modules.json lacks paths": (lambda f: (f / "modules.json").write_text('[{"idx": 0}]'), "is no list of modules"),
+    "modules.json lacks paths": (lambda f: (f / "modules.json").write_text('[{"idx": 0}]'), "is not a list of modules"),
     "modules.json names no module": (lambda f: (f / "modules.json").write_text("[]"), "it is empty"),
     "pickled weights": (lambda f: [pickled(f, module) for module in (".", "2_Dense")], "pickled weights are never"),
     "a pickled head": (lambda f: pickled(f, "2_Dense"), "pickled weights are never"),
@@ -293,15 +341,48 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "an empty transformer": (lambda f: truncated(f / "model.safetensors", 0), "could not be loaded"),
     "a truncated head": (lambda f: truncated(f / "2_Dense" / "model.safetensors", 300), "could not be loaded"),
     "a head of another size": (lambda f: change(f / "2_Dense" / "config.json", in_features=16), "could not be loaded"),
-    "no tokenizer": (lambda f: [p.unlink() for p in f.glob("*token*")], "could not be loaded"),
+    "no tokenizer": (lambda f: [p.unlink() for p in f.glob("*token*")], "holds no tokenizer"),
     "half a tokenizer": (lambda f: truncated(f / "tokenizer.json", 900), "could not be loaded"),
     "no config": (lambda f: (f / "config.json").unlink(), "could not be loaded"),
-    "code of its own": (lambda f: own_code(f), "other code is never run"),
+    "code of its own": (lambda f: own_code(f), "names is never run"),
+    "only ONNX": (lambda f: only_onnx(f), "(only weights for ONNX, which is not supported)"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "(no *.safetensors at all)"),
+    "a head without weights": (lambda f: (f / "2_Dense" / "model.safetensors").unlink(), "2_Dense holds no .safe"),
+    "another's tokenizer": (lambda f: wrong_words(f), "knows no word: its vocabulary is not among the files there"),
+    "code for its transformer": (lambda f: custom(f), "code that a model's folder names is never run"),
+    "8 bits": (
+        lambda f: change(f / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
+        "they need a GPU and a package such as bitsandbytes",
+    ),
+    "a package of the future": (
+        lambda f: change(f / "config_sentence_transformers.json", requirements={"sentence-transformers": ">=99"}),
+        'Install compatible versions with: pip install -U "sentence-transformers>=99"); install what is named there.',
+    ),
     "an unknown similarity": (
         lambda f: change(f / "config_sentence_transformers.json", similarity_fn_name="manhattan"),
         "manhattan",
     ),
 }
+
+
+def only_onnx(folder: Path) -> None:
+    (folder / "onnx").mkdir()
+    (folder / "model.safetensors").rename(folder / "onnx" / "model.onnx")
+
+
+def wrong_words(folder: Path) -> None:
+    """A vocabulary that is not of the tokenizer's kind: transformers makes a tokenizer of special tokens alone."""
+    for file in folder.glob("token*"):
+        file.unlink()
+    change(folder / "tokenizer_config.json", tokenizer_class="MPNetTokenizer")
+    (folder / "spiece.model").write_bytes(b"words")
+
+
+def custom(folder: Path) -> None:
+    maps = {"AutoModel": "modeling_own.Own", "AutoConfig": "configuration_own.Own"}
+    change(folder / "config.json", auto_map=maps, model_type="own")
+    for name in ("modeling_own.py", "configuration_own.py"):
+        (folder / name).write_text(f"open({str(folder / 'it ran')!r}, 'w')\n")
 
 
 def own_code(folder: Path) -> None:
@@ -324,6 +405,8 @@ def test_a_folder_that_is_no_sound_model_is_told_in_one_sentence(harness, copy, 
     assert done.err.splitlines()[-1:] == told
     assert words in told[0]
     assert "Traceback" not in done.err
+    assert "trust_remote_code" not in told[0]
+    assert ("never opened" in told[0]) == ("pickled" in fault)
     assert not (folder / "it ran").exists()
 
 
@@ -350,3 +433,40 @@ def test_options_that_the_model_or_the_machine_cannot_follow(
     assert done.code == 2
     assert words in done.err.splitlines()[-1]
     assert "Traceback" not in done.err
+
+
+def test_a_tokenizer_without_a_limit_cuts_nothing_as_sentence_transformers_does(tmp_path: Path) -> None:
+    """T5 has no longest text, and transformers states 10^30 tokens, which no tokenizer takes for a length."""
+    from sentence_transformers.base.modules import Transformer
+    from transformers import T5Config, T5EncoderModel
+
+    words = tokenizer({"cls": "[CLS]", "pad": "[PAD]", "sep": "[SEP]", "unk": "[UNK]"})
+    words.model_max_length = 10**30
+    config = T5Config(vocab_size=len(words), d_model=DIM, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    T5EncoderModel(config).save_pretrained(tmp_path / "base")
+    words.save_pretrained(tmp_path / "base")
+    model = SentenceTransformer(modules=[Transformer(str(tmp_path / "base")), Pooling(DIM, "mean")], device="cpu")
+    model.save(str(tmp_path / "model"), create_model_card=False)
+    assert SentenceTransformer(str(tmp_path / "model"), device="cpu").max_seq_length == 10**30
+    loaded = ref(tmp_path / "model", "dtype=float32,device=cpu").load()
+    assert isinstance(loaded, TokenModel)
+    assert len(loaded.tokenize(["word " * 900], role="query")[0]) == 902
+    np.testing.assert_allclose(ours(tmp_path / "model", "query"), theirs(model, "query"), atol=1e-5)
+    cut = ref(tmp_path / "model", "dtype=float32,max_seq_length=9").load()
+    assert len(cut.tokenize(["word " * 900], role="query")[0]) == 9
+
+
+def test_what_float16_is_too_narrow_for_is_told_with_what_to_type(harness, copy, toy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = copy("mean")
+    weights = load_file(folder / "model.safetensors")
+    loud = {name: tensor * 10_000 if name.endswith("dense.weight") else tensor for name, tensor in weights.items()}
+    save_file(loud, folder / "model.safetensors", metadata={"format": "pt"})
+    for forward in ("packed", "stock", "encode"):
+        typed = f"{folder}:device=cpu,forward={forward},dtype="
+        done = harness("benchmark", "-m", f"{typed}float16", "-d", toy)
+        assert done.code == 1
+        assert "vectors hold NaN or infinity in float16, whose largest number is 65,504; type dtype=bf" in done.err
+        assert "PluginError" not in done.err
+        assert harness("benchmark", "-m", f"{typed}float32", "-d", toy).code == 0

@@ -153,7 +153,7 @@ def test_code_of_a_repository_is_not_run(harness, home: Path, site: Site, worded
     publish(site, worded, **{"custom_words.py": b"raise SystemExit(99)"})
     done = harness("benchmark", "-m", "st:someone/words", "-d", toy)
     assert done.code == 2
-    assert "'custom_words.Words' is no module of sentence-transformers" in done.err.splitlines()[-1]
+    assert "'custom_words.Words', which is not one of sentence-transformers' own" in done.err.splitlines()[-1]
 
 
 def test_known_weights_keep_what_they_were_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,14 +101,14 @@ def cut(file: Path) -> None:
 
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no checkpoint": (lambda run: (run / "checkpoint").rename(run / "gone"), "it has no modules.json"),
-    "no weights": (lambda run: (run / "checkpoint/model.safetensors").unlink(), "*.safetensors is missing or empty"),
+    "no weights": (lambda run: (run / "checkpoint/model.safetensors").unlink(), "holds no .safetensors weights"),
     "weights cut short": (lambda run: cut(run / "checkpoint/model.safetensors"), "model.safetensors is cut short"),
     "a head cut short": (lambda run: cut(run / "checkpoint/2_Dense/model.safetensors"), "is cut short"),
     "empty weights": (lambda run: (run / "checkpoint/model.safetensors").write_bytes(b""), "missing or empty"),
-    "no tokenizer": (lambda run: [f.unlink() for f in (run / "checkpoint").glob("*token*")], "is missing or empty"),
+    "no tokenizer": (lambda run: [f.unlink() for f in (run / "checkpoint").glob("*token*")], "holds no tokenizer"),
     "no settings": (lambda run: (run / "checkpoint/config.json").unlink(), "config.json is missing or empty"),
     "no pooling": (lambda run: (run / "checkpoint/1_Pooling/config.json").unlink(), "config.json is missing or empty"),
-    "no list": (lambda run: (run / "checkpoint/modules.json").write_text("[7]"), "no list of modules"),
+    "no list": (lambda run: (run / "checkpoint/modules.json").write_text("[7]"), "not a list of modules"),
 }
 
 

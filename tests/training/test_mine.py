@@ -370,7 +370,7 @@ def test_the_command_reports_what_was_removed(harness: Callable[..., Done], tmp_
         (["--relative-margin", "0.1"], "add --score-model"),
         (["--score-model", "bm25"], "no vectors to filter by"),
         (["--ce-margin", "1"], "add --cross-encoder"),
-        (["--cross-encoder", "."], "no cross-encoder's folder"),
+        (["--cross-encoder", "."], "not a cross-encoder that can be run here (it has no config.json of a model)"),
         (["--negatives", "0"], "--help"),
         (["-o", "words"], "is there already; give another folder with -o"),
     ],

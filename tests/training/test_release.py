@@ -170,7 +170,7 @@ UNSAFE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder linked to": (lambda f: (f / "3_More").symlink_to("/etc"), "leads out of"),
     "weights cut short": (lambda f: (f / "model.safetensors").write_bytes(b"1" * 99), "is cut short"),
     "no list of modules": (lambda f: (f / "modules.json").unlink(), "not a sentence-transformers folder"),
-    "code of its own": (lambda f: own_code(f), "is no module of sentence-transformers, and other code is never run"),
+    "code of its own": (lambda f: own_code(f), "which is not one of sentence-transformers' own"),
     "a tokenizer that is none": (lambda f: (f / "tokenizer.json").write_text("{}"), "could not be loaded"),
 }
 
