@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.composite import Fusion, Reranker
 from harness.encode import encode_texts, wrong
+from harness.errors import described, trace
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
 from harness.registry import parse_options
@@ -49,6 +50,8 @@ class Outcome:
 
     name: str
     fault: str = ""
+    trace: str = ""
+    """The traceback, where something was raised."""
 
 
 def check(model: Prepared) -> Iterator[Outcome]:
@@ -81,9 +84,11 @@ def _guarded(name: str, run: Callable[[], str]) -> Outcome:
     try:
         return Outcome(name, run())
     except (UserError, PluginError) as error:
-        return Outcome(name, str(error))
-    except Exception as error:  # the plug-in boundary: what its code raises is the finding
-        return Outcome(name, f"it raised {type(error).__name__}: {error}")
+        return Outcome(name, str(error), trace(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the plug-in boundary: what its code raises is the finding
+        return Outcome(name, f"it raised {described(error)}", trace(error))
 
 
 def _options(ref: ModelRef) -> str:

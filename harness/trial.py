@@ -15,10 +15,10 @@ from harness.log import NOTE, note
 from harness.manifest import versions
 from harness.modelref import ModelRef
 from harness.sealed import read_sealed, seal
-from harness.spec import OptionValue, PluginError, Progress, UserError
+from harness.spec import ModelError, OptionValue, PluginError, Progress, UserError
 
 
-class Otherwise(UserError):
+class Otherwise(ModelError):
     """Raised by a plug-in's ``load``: not with these options, but with those given here, can the model be had.
 
     Where the descriptor's ``trial`` says beforehand that this may be, the harness takes the model so: under the label

@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
 
-from harness import UserError
 from harness.bounded import parse_json, read_json
-from harness.spec import Options
+from harness.spec import ModelError, Options, UserError
 
 _ROOT_FILES = (
     "modules.json",
@@ -41,7 +40,7 @@ def folder_of(options: Options) -> Path:
     """The model's folder; UserError when it is not a sentence-transformers folder."""
     folder = Path(str(options["path"]))
     if not (folder / "modules.json").is_file():
-        raise UserError(
+        raise ModelError(
             f"{folder} is not a sentence-transformers folder (it has no modules.json); "
             "give -m a folder that SentenceTransformer.save() wrote."
         )
@@ -50,7 +49,7 @@ def folder_of(options: Options) -> Path:
         pickled = [m for m in module_folders(folder) if any(m.glob("pytorch_model*.bin"))]
         bare = [m for m in pickled if not any(m.glob("*.safetensors"))]
     if bare:
-        raise UserError(
+        raise ModelError(
             f"{bare[0]} holds no .safetensors weights (pickled weights are never opened); "
             "save it again with SentenceTransformer(...).save(folder)."
         )
@@ -69,7 +68,7 @@ def module_folders(folder: Path) -> list[Path]:
         if not folders:
             raise ValueError("it is empty")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
+        raise ModelError(
             f"{folder / 'modules.json'} is no list of modules ({type(error).__name__}: {error}); save the model again."
         ) from None
     return folders
@@ -185,4 +184,4 @@ def _matrices(file: Path) -> list[tuple[int, int]]:
         shapes = [s for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]
         return [(int(rows), int(columns)) for rows, columns in shapes]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{file} is no safetensors file ({error}); save the model again.") from None
+        raise ModelError(f"{file} is no safetensors file ({error}); save the model again.") from None

@@ -14,7 +14,7 @@ from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
 from harness.atomic import sha256_file
 from harness.bounded import read_json
 from harness.encode import batches
-from harness.spec import Options
+from harness.spec import ModelError, Options
 from plugins.checkpoint import OPTIONS, opened, resolve_device, resolve_dtype, spoilt
 from plugins.checkpoint_folder import root_files
 
@@ -65,7 +65,7 @@ def folder_of(options: Options) -> Path:
         else ""
     )  # fmt: skip
     if lacks:
-        raise UserError(
+        raise ModelError(
             f"{folder} is no cross-encoder that can be read here (it {lacks}); "
             f"give model= a folder that CrossEncoder(...).save_pretrained() wrote."
         )

@@ -16,6 +16,7 @@ from harness.cli.options import (
     plugin_option,
     print_json,
     progress_bar,
+    required,
 )
 from harness.spec import UserError
 
@@ -98,6 +99,7 @@ def command(
     settings: dict[str, Any] = {"miners": refs, **choice}
     if relative_margin is not None or score_model is not None:
         settings["score_model"] = registry.model(score_model) if score_model else _dense(refs)
+    required([*refs, *filter(None, [settings.get("score_model")])])
     if relative_margin is not None:
         settings["relative_margin"] = relative_margin
     if ce_margin is not None:

@@ -22,6 +22,7 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    required,
     results_option,
     search_limits,
     search_options,
@@ -129,6 +130,7 @@ def command(
 
     registry = state.registry(plugins)
     refs = chosen_models(registry, models, dtype, storage)
+    required(refs)
     names = measure_names(measures) if measures else MEASURES
     recipes = _recipes(indexes, searches)
     for ref in refs if recipes else ():

@@ -97,7 +97,7 @@ def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry)
     if not wanted:
         raise UserError("Nothing to fetch is named; type: harness fetch NAME, or harness fetch --suite NAME")
     for name in wanted:
-        if name not in known and not (":" in name and registry.model(name).spec.repository):
+        if name not in known and not ((":" in name or "/" in name) and registry.model(name).spec.repository):
             raise UserError(unknown("model or dataset", name, known))
     return wanted
 

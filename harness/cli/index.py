@@ -71,6 +71,7 @@ def export_command(
     ref = registry.model(model)
     if not ref.has_vectors:
         raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
+    ref.require()
     recipe = parse_recipe(factory, parameters)
     refuse_existing(output)
     home = state.made_home

@@ -61,6 +61,7 @@ def command(
         ref = registry.model(str(model))
         if not ref.has_vectors:
             raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
+        ref.require()
         home = state.made_home
         with progress_bar() as progress:
             opened = open_named(str(dataset), registry, home, offline=offline, progress=progress, **choice)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import click
 from harness.cli.signals import stopping
 from harness.cli.terminal import plain_terminals, printable
 from harness.spec import PluginError, UserError
+from harness.values import command_line
 
 if TYPE_CHECKING:
     from harness.registry import Registry
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _main(words: list[str]) -> None:
     try:
-        state = State(command=shlex.join(["harness", *words]))
+        state = State(command=command_line(["harness", *words]))
         with plain_terminals():
             code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
         sys.exit(code if isinstance(code, int) else 0)

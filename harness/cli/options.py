@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -16,6 +16,7 @@ from harness.cli.quantity import Bytes
 from harness.cli.terminal import bare, printable
 from harness.log import NOTE
 from harness.spec import Progress, Storage, UserError
+from harness.values import printed
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -89,8 +90,14 @@ def chosen_models(registry: Registry, names: Sequence[str], dtype: str | None, s
     """The models that ``-m`` names, each once, with what ``--dtype`` and ``--storage`` say; UserError when none is."""
     if not names:
         raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
-    refs = [registry.model(text) for text in dict.fromkeys(names)]
+    refs = [registry.model(text) for text in registry.texts(names)]
     return [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
+
+
+def required(refs: Iterable[ModelRef]) -> None:
+    """UserError where a model needs a package that is not installed; to be called before a dataset is opened."""
+    for ref in refs:
+        ref.require()
 
 
 def search_limits(memory: int, search_device: str) -> Limits:
@@ -136,7 +143,8 @@ def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
     """Results as an aligned table on stdout."""
     from tabulate import tabulate
 
-    click.echo(tabulate(rows, headers="keys", tablefmt="github", **settings))
+    shown = [{key: printed(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
+    click.echo(tabulate(shown, headers="keys", tablefmt="github", **settings))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    required,
     results_option,
     search_limits,
     search_options,
@@ -95,7 +96,7 @@ def command(
     from harness.store import ResultStore
 
     registry = state.registry(plugins)
-    texts = list(dict.fromkeys(models))
+    texts = registry.texts(models)
     plain = chosen_models(registry, texts, None, storage)
     if lacking := next((ref for ref in plain if not ref.has_vectors), None):
         raise UserError(
@@ -108,6 +109,7 @@ def command(
         changed = [_expression(text, step, known) for step in steps or USUAL]
         refs += [ref, *chosen_models(registry, changed, None, storage)]
         origin |= {other.label: ref.label for other in refs if other.label not in origin}
+    required(refs)
     store = ResultStore(made(results, "choose another folder with --results"))
     cells = []
     with progress_bar() as progress:

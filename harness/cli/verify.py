@@ -103,6 +103,7 @@ def _runner(
     def again(recorded: Recorded) -> Verification:
         old, manifest = recorded.result, recorded.result["manifest"]
         model = find_model(old, registry)
+        model.require()
         index = manifest.get("index")
         recipes = (parse_recipe(index["factory"], index["search"]),) if index else ()
         memory = (manifest.get("run", {}).get("search") or {}).get("memory", 2_000_000_000)
