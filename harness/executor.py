@@ -142,7 +142,7 @@ class Station:
         except PluginError as error:
             return Answer(fault=str(error), trace=trace(error))
         except BaseException as error:  # the boundary of the task: it has failed, the worker goes on
-            return Answer(fault=f"{task.label}: {described(error)}", trace=trace(error))
+            return Answer(fault=described(error), trace=trace(error))
 
 
 @dataclass(slots=True)

@@ -207,7 +207,7 @@ def _register_file(registry: Registry, file: Path) -> None:
         raise
     except BaseException as error:
         sys.modules.pop(name, None)
-        raise UserError(f"The plug-in file {file} failed ({_why(error, name)}); fix it and run again.") from error
+        raise UserError(f"The plug-in file {file} failed: {_why(error, name)}; fix it and run again.") from error
 
 
 def _register(registry: Registry, name: str, plugin: Any) -> None:

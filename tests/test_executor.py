@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from harness.index import search
 from harness.moments import joined, parts
 from harness.schedule import PART_ROWS
 from harness.searched import Searched
-from harness.spec import PluginError, UserError
+from harness.spec import ModelError, PluginError, UserError
 from harness.vectors import Vectors
 from tests.conftest import Done
 from tests.crews import Place, content, make_place, threads
@@ -276,7 +277,7 @@ class Blunt:
         pass
 
     def perform(self, task: object) -> object:
-        if isinstance(task, Exception):
+        if isinstance(task, BaseException):
             raise task
         return task
 
@@ -285,9 +286,19 @@ def test_what_a_worker_raises_becomes_words() -> None:
     station = Station(Call(f"{__name__}:Blunt", None, 1))
     perform: Callable[[object], Answer] = station.perform  # type: ignore[assignment]
     assert perform(7) == Answer(7)
-    assert perform(UserError("No.")) == Answer(fault="No.", mistake=True)
-    assert perform(PluginError("Broken.")) == Answer(fault="Broken.")
-    assert perform(KeyError("k")) == Answer(fault="KeyError: 'k'")
+    for raised, fault, mistake in (
+        (UserError("No."), r"No\.", True),
+        (ModelError("Not this one."), r"Not this one\.", False),
+        (PluginError("Broken."), r"Broken\.", False),
+        (KeyError("k"), r"KeyError: 'k' \(.*test_executor\.py:\d+\)", False),
+        (SystemExit(3), r"SystemExit: 3 \(.*test_executor\.py:\d+\)", False),
+        (KeyboardInterrupt(), r"KeyboardInterrupt \(.*test_executor\.py:\d+\)", False),
+    ):
+        answer = perform(raised)
+        assert answer == Answer(fault=answer.fault, mistake=mistake, trace=answer.trace)
+        assert re.fullmatch(fault, answer.fault)
+        assert answer.trace.startswith("Traceback")
+        assert type(raised).__name__ in answer.trace
     missing = Station(Call("no.such:module", None, 1)).perform(Step(0))
     assert "ModuleNotFoundError" in missing.fault
     assert not missing.mistake

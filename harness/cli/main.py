@@ -94,7 +94,7 @@ class Group(click.Group):
         if state.commands is None:
             group = click.Group("harness")
             for broken in state.registry(ctx.params.get("plugins") or ()).add_commands(group):
-                click.echo(f"note: the plug-in {broken.plugin} gave no commands ({broken.reason})", err=True)
+                click.echo(f"note: the plug-in {broken.plugin} gave no commands: {broken.reason}", err=True)
             state.commands = group.commands
         return state.commands
 
