@@ -13,7 +13,7 @@ from harness.manifest import multiplies_bfloat16
 from harness.processor import physical_cores
 from harness.spec import Options
 from harness.weights import hashes
-from plugins import packed
+from plugins import packed, prompts
 from plugins.checkpoint_folder import files_of, folder_of, module_folders
 from plugins.encoder import IMPLEMENTATIONS, Encoder, PackedEncoder, TokenEncoder
 
@@ -33,6 +33,8 @@ OPTIONS: dict[str, Option] = {
     "max_seq_length": Option(0, "tokens kept of a text; 0: what the folder says", minimum=0),
     "query_prompt": Option(None, "put before every query; unset: what the folder says"),
     "document_prompt": Option(None, "put before every document; unset: what the folder says"),
+    "query_prompt_name": Option(None, "put before every query: the prompt that the folder stores under this name"),
+    "document_prompt_name": Option(None, "put before every document: the folder's prompt of this name"),
 }
 M = TypeVar("M")
 
@@ -126,8 +128,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
         "implementation": IMPLEMENTATIONS["int8" if options["dtype"] == "int8" else forward],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
-        "query_prompt": options["query_prompt"],
-        "document_prompt": options["document_prompt"],
+        **{f"{role}_prompt": prompt for role, prompt in prompts.chosen(options, folder).items()},
     }
 
 
@@ -187,12 +188,12 @@ def _load(folder: Path, options: Options) -> Encoder:
             raise UserError(
                 f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or leave it away."
             ) from None
-    prompts = {role: options[f"{role}_prompt"] for role in ("query", "document")}
+    stated = prompts.chosen(options, folder)
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
     kind = PackedEncoder if resolve_forward(options, folder) == "packed" else TokenEncoder
-    encoder = kind(model, dtype, prompts)
+    encoder = kind(model, dtype, stated)
     if encoder.agrees():
         return encoder
     if dtype == "int8":
         raise UserError(f"{folder} prepares texts in a way of its own, which dtype=int8 cannot; leave the dtype away.")
-    return Encoder(model, dtype, prompts)
+    return Encoder(model, dtype, stated)

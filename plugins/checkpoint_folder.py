@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.bounded import parse_json, read_json
 from harness.spec import ModelError, Options, UserError
+from plugins import prompts
 
 _ROOT_FILES = (
     "modules.json",
@@ -164,7 +165,7 @@ def tokenizer(options: Options) -> dict[str, Any]:
     A checkpoint's tokenizer.json differs in bytes from its base's, not in what it does. Prompts that the folder states
     are left out: the loaded model knows which of them counts.
     """
-    folder = module_folders(folder_of(options))[0]
+    folder, stated = module_folders(folder_of(options))[0], prompts.chosen(options, folder_of(options))
     length = options["max_seq_length"]
     try:
         plain = {key: part for key, part in read_json(folder / "tokenizer.json").items() if key not in UNSTATED}
@@ -173,7 +174,7 @@ def tokenizer(options: Options) -> dict[str, Any]:
             length = length or config.get("max_seq_length") or config.get("model_max_length")
     except (OSError, ValueError, AttributeError):
         return {}
-    return {role: [plain, length, options[f"{role}_prompt"]] for role in ("query", "document")}
+    return {role: [plain, length, prompt] for role, prompt in stated.items()}
 
 
 def _matrices(file: Path) -> list[tuple[int, int]]:
