@@ -66,6 +66,11 @@ LAZY = {
 """Name -> the module it is taken from when it is first asked for: plug-ins import this page at start-up."""
 
 
+def __dir__() -> list[str]:
+    """The names on offer, those included that are loaded when they are first asked for."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name in LAZY:
         return getattr(importlib.import_module(LAZY[name]), name)

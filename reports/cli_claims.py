@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import examples, note
 from harness.cli.options import plugin_option, results_option
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from reports.verdict import Verdict
 
 
-@click.command("claims")
+@click.command(
+    "claims",
+    **examples(
+        "harness claims published",
+        "harness claims path/to/claims.toml --model ours=minilm",
+    ),
+)
 @click.argument("file", metavar="FILE.toml|NAME")
 @results_option
 @click.option(
@@ -60,6 +67,8 @@ def command(
     stated = read_claims(path, _known(board, registry.models, registry.datasets), mapped)
     measured = Measured(board, stated.models)
     judged, expected = judge(stated, measured)
+    if measured.evidence.lacking:
+        note(measured.evidence.lacking)
     skipped = [*board.skipped, *measured.evidence.skipped.values()]
     if as_json:
         content = _content(stated, judged, expected) | {

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import click
 
+from harness.cli.common import examples, note
 from harness.cli.options import results_option
 from reports.leaderboard import MEASURE
 
 
-@click.command("compare")
+@click.command(
+    "compare",
+    **examples(
+        "harness compare bm25 minilm",
+        "harness compare bm25 bm25:fields=multifield -d pydocs --queries 10",
+    ),
+)
 @click.argument("models", nargs=-1, metavar="MODEL MODEL ...")
 @results_option
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
@@ -52,6 +59,8 @@ def command(
     click.echo(dump_json(content(found)).decode() if as_json else markdown(found), nl=False)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
+    if evidence.lacking:
+        note(evidence.lacking)
     skipped = [*evidence.board.skipped, *evidence.skipped.values()]
     for one in skipped:
         click.echo(f"skipped: {one.path}: {one.reason}", err=True)

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.options import results_option
 
 
-@click.command("correlate")
+@click.command(
+    "correlate",
+    **examples(
+        "harness correlate",
+        "harness correlate --suite beir14 --json",
+    ),
+)
 @results_option
 @click.option("--suite", help="Only this suite's datasets.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

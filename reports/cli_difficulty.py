@@ -7,10 +7,17 @@ from pathlib import Path
 
 import click
 
+from harness.cli.common import examples, note
 from harness.cli.options import results_option
 
 
-@click.command("difficulty")
+@click.command(
+    "difficulty",
+    **examples(
+        "harness difficulty -m bm25 -d pydocs",
+        "harness difficulty --json",
+    ),
+)
 @click.option("-m", "--model", "models", multiple=True, help="A row of `harness report`; may be repeated.")
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
 @results_option
@@ -38,6 +45,8 @@ def command(
         click.echo(dump_json([{**asdict(one), "interval": one.interval.ends} for one in found]), nl=False)
     else:
         click.echo(section(found), nl=False)
+    if evidence.lacking:
+        note(evidence.lacking)
     skipped = [*evidence.board.skipped, *evidence.skipped.values()]
     for one in skipped:
         click.echo(f"skipped: {one.path}: {one.reason}", err=True)

@@ -187,6 +187,8 @@ def _absence(evidence: Evidence, model: str, dataset: str, measure: str) -> str:
     if cell.get("measures", measure) is None:
         return f"it was not measured with {measure}"
     path = evidence.file(model, dataset)
+    if path in evidence.missing:
+        return f"its {path.name} is missing"
     return evidence.skipped[path].reason if path in evidence.skipped else f"its result keeps no {path.name}"
 
 

@@ -8,10 +8,17 @@ from pathlib import Path
 import click
 
 from harness import UserError, hookimpl
+from harness.cli.common import examples
 from harness.cli.options import results_option
 
 
-@click.command("export")
+@click.command(
+    "export",
+    **examples(
+        "harness export --format mteb -o exported",
+        "harness export --format hub -o exported",
+    ),
+)
 @results_option
 @click.option(
     "--format",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import hookimpl
+from harness.cli.common import examples, note
 from harness.cli.options import plugin_option, results_option
 from reports.cli_claims import command as claims
 from reports.cli_compare import command as compare
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 FORMS = ("markdown", "latex", "html", "json", "csv")
 
 
-@click.command("report")
+@click.command(
+    "report",
+    **examples(
+        "harness report --suite demo --baseline bm25",
+        "harness report --format html > page.html",
+    ),
+)
 @results_option
 @click.option(
     "--format",
@@ -79,6 +86,8 @@ def report(
         write_file(output, lambda stream: stream.write(text.encode()))
     else:
         click.echo(text, nl=False)
+    if evidence.lacking:
+        note(evidence.lacking)
     skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
     faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
     for fault in faults:

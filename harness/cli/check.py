@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -19,7 +20,13 @@ from harness.cli.options import (
 )
 
 
-@click.command("check")
+@click.command(
+    "check",
+    **examples(
+        "harness check bm25",
+        "harness check mine --plugin mine.py",
+    ),
+)
 @click.argument("model", shell_complete=completing("models"))
 @offline_option
 @plugin_option

@@ -8,12 +8,19 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
 from harness.spec import DatasetSpec, PluginError
 
 
-@click.command("datasets")
+@click.command(
+    "datasets",
+    **examples(
+        "harness datasets",
+        "harness datasets --json",
+    ),
+)
 @plugin_option
 @json_option
 @pass_state

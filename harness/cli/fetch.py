@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from harness.registry import Registry
 
 
-@click.command("fetch")
+@click.command(
+    "fetch",
+    **examples(
+        "harness fetch minilm scifact",
+        "harness fetch robust04 --from path/to/originals",
+    ),
+)
 @click.argument("names", nargs=-1, shell_complete=completing("models", "datasets", "groups"))
 @click.option("--suite", "suites", multiple=True, help="Every dataset of a suite.")
 @click.option(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -28,7 +29,13 @@ from harness.store import Result, ResultStore
 FILE = click.Path(path_type=Path)
 
 
-@click.command("import")
+@click.command(
+    "import",
+    **examples(
+        "harness import --run run.trec --model theirs -d pydocs",
+        "harness import --mteb path/to/mteb/results",
+    ),
+)
 @click.option("--run", "run_path", type=FILE, help="A TREC run, plain or gzipped: measured on the dataset of -d.")
 @click.option("--mteb", "folder", type=FILE, help="A folder with MTEB's results: MODEL/REVISION/TASK.json, or above.")
 @click.option("--model", "-m", "label", help="What the row is called.")

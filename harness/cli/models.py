@@ -7,12 +7,19 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
 from harness.spec import PluginError, UserError
 
 
-@click.command("models")
+@click.command(
+    "models",
+    **examples(
+        "harness models --options",
+        "harness models --plugin mine.py",
+    ),
+)
 @click.option("--options", "with_options", is_flag=True, help="List each model's options too.")
 @plugin_option
 @json_option

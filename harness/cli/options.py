@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from harness.cli.main import State
+from harness.cli.common import is_set, show_trace
+from harness.cli.main import State, one_line
 from harness.cli.quantity import Bytes
 from harness.cli.terminal import bare, printable
 from harness.log import NOTE
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from harness.index import Limits
     from harness.modelref import ModelRef
+    from harness.pipeline import Cell
     from harness.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,20 +47,25 @@ pass_state = click.make_pass_decorator(State, ensure=True)
 
 
 def dataset_options(command: F) -> F:
-    """``--split``, ``--exclude-self`` and ``--limit``."""
-    for option in (
-        click.option(
-            "--limit", type=click.IntRange(1), help="Only the first N judged queries; the result is marked partial."
-        ),
-        click.option(
-            "--exclude-self/--include-self",
-            default=None,
-            help="Leave a query's own document out of its ranking (default: what the dataset says).",
-        ),
-        click.option("--split", help="Which qrels/SPLIT.tsv (default: what the dataset says, else test)."),
-    ):
-        command = option(command)
-    return command
+    """``--split``, ``--exclude-self`` and ``--limit``, of a command that ranks documents."""
+    limit = "Only the first N judged queries; the result is marked partial."
+    exclude = "Leave a query's own document out of its ranking (default: what the dataset says)."
+    return dataset_choice(limit=limit, exclude=exclude)(command)
+
+
+def dataset_choice(*, limit: str = "", exclude: str = "") -> Callable[[F], F]:
+    """As `dataset_options`, with help of the command's own; without it an option is accepted and not shown."""
+
+    def added(command: F) -> F:
+        for option in (
+            click.option("--limit", type=click.IntRange(1), help=limit, hidden=not limit),
+            click.option("--exclude-self/--include-self", default=None, help=exclude, hidden=not exclude),
+            click.option("--split", help="Which qrels/SPLIT.tsv (default: what the dataset says, else test)."),
+        ):
+            command = option(command)
+        return command
+
+    return added
 
 
 def search_options(command: F) -> F:
@@ -98,6 +105,14 @@ def required(refs: Iterable[ModelRef]) -> None:
     """UserError where a model needs a package that is not installed; to be called before a dataset is opened."""
     for ref in refs:
         ref.require()
+
+
+def tell_failed(cells: Iterable[Cell]) -> None:
+    """Why cells failed, on stderr."""
+    for cell in cells:
+        if cell.status == "failed":
+            click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+            show_trace(cell.trace)
 
 
 def search_limits(memory: int, search_device: str) -> Limits:
@@ -150,6 +165,9 @@ def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A rich bar on stderr; where stderr is no terminal, a line each time the work changes. Notes stay."""
+    if is_set("quiet"):
+        yield lambda *_: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.catalog import unknown
-from harness.cli.main import State, made, one_line
+from harness.cli.common import examples, note
+from harness.cli.main import State, made
 from harness.cli.options import (
     chosen_models,
     completing,
@@ -26,6 +27,7 @@ from harness.cli.options import (
     results_option,
     search_limits,
     search_options,
+    tell_failed,
 )
 from harness.spec import Storage, UserError
 
@@ -42,7 +44,13 @@ MEASURE = "nDCG@10"
 GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore")
 
 
-@click.command("transform")
+@click.command(
+    "transform",
+    **examples(
+        "harness transform -m minilm -d pydocs",
+        "harness transform -m minilm -d pydocs --with pca:dim=64+whiten",
+    ),
+)
 @click.option(
     "-m", "--model", "models", multiple=True, shell_complete=completing("models"), help="A model that has vectors."
 )
@@ -114,7 +122,7 @@ def command(
     cells = []
     with progress_bar() as progress:
         opened = open_all(
-            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
+            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=note, **choice
         )
         settings = Settings(
             home=state.home,
@@ -126,8 +134,7 @@ def command(
         )
         for cell in benchmark(refs, opened, settings):
             cells.append(cell)
-            if cell.status == "failed":
-                click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+            tell_failed([cell])
     rows = _rows(cells, origin, store)
     if as_json:
         print_json(rows)
@@ -135,10 +142,6 @@ def command(
         print_table([_shown(row) for row in rows], disable_numparse=True)
     if any(cell.status == "failed" for cell in cells):
         sys.exit(1)
-
-
-def _note(sentence: str) -> None:
-    click.echo(f"note: {sentence}", err=True)
 
 
 def _expression(model: str, steps: str, known: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import examples, note
 from harness.cli.main import State, one_line
 from harness.cli.options import (
     json_option,
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
     from harness.verified import Verification
 
 
-@click.command("verify")
+@click.command(
+    "verify",
+    **examples(
+        "harness verify results",
+        "harness verify results/bm25/pydocs --reuse",
+    ),
+)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE_OR_DIR...")
 @click.option(
     "-d",
@@ -69,7 +76,7 @@ def command(
         again = _runner(state, registry, datasets, reuse=reuse, offline=offline, progress=progress)
         for each in found:
             if each.result["status"] != "ok":
-                click.echo(f"note: {_cell(each)} was not finished, so there is nothing to verify", err=True)
+                note(f"{_cell(each)} was not finished, so there is nothing to verify")
                 continue
             try:
                 verified.append(again(each))
