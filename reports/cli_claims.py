@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.common import examples, note
+from harness.cli.folding import shown
 from harness.cli.options import plugin_option, results_option
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def command(
         }
         click.echo(dump_json(content).decode(), nl=False)
     else:
-        click.echo("\n\n".join(filter(None, _sections(stated, judged, expected, everything))))
+        click.echo(shown("\n\n".join(filter(None, _sections(stated, judged, expected, everything)))))
     for one in skipped:
         click.echo(f"skipped: {one.path}: {one.reason}", err=True)
     if skipped:

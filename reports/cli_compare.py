@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.common import examples, note
+from harness.cli.folding import shown
 from harness.cli.options import results_option
 from reports.leaderboard import MEASURE
 
@@ -56,7 +57,7 @@ def command(
     evidence = Evidence(read_leaderboard(results))
     found = compare(evidence, models, datasets, measure=measure, moves=queries)
     found = with_documents(found, evidence, ctx.ensure_object(State).home / "corpora")
-    click.echo(dump_json(content(found)).decode() if as_json else markdown(found), nl=False)
+    click.echo(dump_json(content(found)).decode() if as_json else shown(markdown(found)), nl=False)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     if evidence.lacking:

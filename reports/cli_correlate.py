@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.common import examples
+from harness.cli.folding import shown
 from harness.cli.options import results_option
 
 
@@ -39,7 +40,7 @@ def command(results: Path, suite: str | None, as_json: bool) -> None:
         content = [{**asdict(one), "interval": one.interval.ends} for one in found]
         click.echo(dump_json({"associations": content, "sentence": sentence(found)}), nl=False)
     else:
-        click.echo(section(found), nl=False)
+        click.echo(shown(section(found)), nl=False)
     for skipped in board.skipped:
         click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)
     if board.skipped:

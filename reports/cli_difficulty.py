@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.common import examples, note
+from harness.cli.folding import shown
 from harness.cli.options import results_option
 
 
@@ -44,7 +45,7 @@ def command(
     if as_json:
         click.echo(dump_json([{**asdict(one), "interval": one.interval.ends} for one in found]), nl=False)
     else:
-        click.echo(section(found), nl=False)
+        click.echo(shown(section(found)), nl=False)
     if evidence.lacking:
         note(evidence.lacking)
     skipped = [*evidence.board.skipped, *evidence.skipped.values()]

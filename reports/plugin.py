@@ -11,6 +11,7 @@ import click
 
 from harness import hookimpl
 from harness.cli.common import examples, note
+from harness.cli.folding import shown
 from harness.cli.options import plugin_option, results_option
 from reports.cli_claims import command as claims
 from reports.cli_compare import command as compare
@@ -85,7 +86,7 @@ def report(
     if output:
         write_file(output, lambda stream: stream.write(text.encode()))
     else:
-        click.echo(text, nl=False)
+        click.echo(shown(text) if form == "markdown" and not as_json else text, nl=False)
     if evidence.lacking:
         note(evidence.lacking)
     skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from harness.cli.common import is_set, show_trace
+from harness.cli.folding import shown
 from harness.cli.main import State, one_line
 from harness.cli.quantity import Bytes
 from harness.cli.terminal import bare, printable
@@ -158,8 +159,8 @@ def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
     """Results as an aligned table on stdout."""
     from tabulate import tabulate
 
-    shown = [{key: printed(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
-    click.echo(tabulate(shown, headers="keys", tablefmt="github", **settings))
+    plain = [{key: printed(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
+    click.echo(shown(tabulate(plain, headers="keys", tablefmt="github", **settings)))
 
 
 @contextmanager
