@@ -19,7 +19,7 @@ from harness import catalog, hookspecs
 from harness.catalog import unknown
 from harness.composite import KINDS as COMPOSITES
 from harness.descriptors import NAME, REPOSITORY, check_dataset, check_model
-from harness.errors import described
+from harness.errors import described, trace
 from harness.expression import check_members, is_folder, parse, several
 from harness.modelref import ModelRef
 from harness.spec import DatasetSpec, ModelSpec, OptionValue, PluginError, UserError
@@ -35,6 +35,8 @@ class Broken:
 
     plugin: str
     reason: str
+    trace: str = ""
+    """The traceback."""
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class Registry:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # the plug-in boundary
-                failed.append(Broken(name, described(error, _module(plugin))))
+                failed.append(Broken(name, described(error, _module(plugin)), trace(error)))
         return failed
 
 
@@ -181,7 +183,7 @@ def load_registry(files: Iterable[Path] = ()) -> Registry:
         except BaseException as error:  # the plug-in boundary: one broken plug-in never breaks the rest
             if os.environ.get("HARNESS_STRICT_PLUGINS") == "1":
                 raise
-            registry.broken.append(Broken(entry.name, _why(error, entry.module)))
+            registry.broken.append(Broken(entry.name, _why(error, entry.module), trace(error)))
     for file in files:
         _register_file(registry, file)
     return registry

@@ -9,7 +9,7 @@ import click
 
 from harness.cli.common import examples, note
 from harness.cli.folding import shown
-from harness.cli.options import results_option
+from harness.cli.options import completing, results_option
 from reports.leaderboard import MEASURE
 
 
@@ -20,7 +20,7 @@ from reports.leaderboard import MEASURE
         "harness compare bm25 bm25:fields=multifield -d pydocs --queries 10",
     ),
 )
-@click.argument("models", nargs=-1, metavar="MODEL MODEL ...")
+@click.argument("models", nargs=-1, metavar="MODEL MODEL ...", shell_complete=completing("results"))
 @results_option
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
 @click.option("--measure", default=MEASURE, show_default=True, help="One of the measures that the results hold.")

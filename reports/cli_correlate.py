@@ -9,7 +9,7 @@ import click
 
 from harness.cli.common import examples
 from harness.cli.folding import shown
-from harness.cli.options import results_option
+from harness.cli.options import completing, results_option
 
 
 @click.command(
@@ -20,7 +20,7 @@ from harness.cli.options import results_option
     ),
 )
 @results_option
-@click.option("--suite", help="Only this suite's datasets.")
+@click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(results: Path, suite: str | None, as_json: bool) -> None:
     """Rank correlation of isotropy with nDCG@10, with interval.

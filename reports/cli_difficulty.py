@@ -9,7 +9,7 @@ import click
 
 from harness.cli.common import examples, note
 from harness.cli.folding import shown
-from harness.cli.options import results_option
+from harness.cli.options import completing, results_option
 
 
 @click.command(
@@ -19,7 +19,14 @@ from harness.cli.options import results_option
         "harness difficulty --json",
     ),
 )
-@click.option("-m", "--model", "models", multiple=True, help="A row of `harness report`; may be repeated.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    shell_complete=completing("results"),
+    help="A row of `harness report`; may be repeated.",
+)
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
 @results_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the risk-coverage curves.")

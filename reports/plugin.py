@@ -12,7 +12,7 @@ import click
 from harness import hookimpl
 from harness.cli.common import examples, note
 from harness.cli.folding import shown
-from harness.cli.options import plugin_option, results_option
+from harness.cli.options import completing, plugin_option, results_option
 from reports.cli_claims import command as claims
 from reports.cli_compare import command as compare
 from reports.cli_correlate import command as correlate
@@ -45,8 +45,15 @@ FORMS = ("markdown", "latex", "html", "json", "csv")
 @click.option(
     "--runs", type=click.Path(path_type=Path), help="With html: the folder of training runs whose curves it shows."
 )
-@click.option("--suite", help="Only this suite's datasets, all of them, with its average.")
-@click.option("--baseline", metavar="MODEL", help="Mark what differs from this model beyond chance.")
+@click.option(
+    "--suite", shell_complete=completing("suites"), help="Only this suite's datasets, all of them, with its average."
+)
+@click.option(
+    "--baseline",
+    metavar="MODEL",
+    shell_complete=completing("results"),
+    help="Mark what differs from this model beyond chance.",
+)
 @click.option("--seeds", is_flag=True, help="Training runs that differ in their seed alone as one row, their mean.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import examples
+from harness.cli.common import examples, show_trace
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -43,6 +43,8 @@ def command(state: State, /, model: str, offline: bool, plugins: tuple[Path, ...
     with progress_bar() as progress:
         prepared = Prepared(state.registry(plugins).model(model), state.made_home, offline=offline, progress=progress)
         outcomes = list(check(prepared))
+    for outcome in outcomes:
+        show_trace(outcome.trace)
     if as_json:
         print_json([{"check": o.name, "passed": not o.fault, "fault": o.fault} for o in outcomes])
     else:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("names", nargs=-1, shell_complete=completing("models", "datasets", "groups"))
-@click.option("--suite", "suites", multiple=True, help="Every dataset of a suite.")
+@click.option("--suite", "suites", multiple=True, shell_complete=completing("suites"), help="Every dataset of a suite.")
 @click.option(
     "--from",
     "source",

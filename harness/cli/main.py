@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import COMMON, note, with_common
+from harness.cli.common import COMMON, note, show_trace, with_common
 from harness.cli.signals import stopping
 from harness.cli.terminal import plain_terminals, printable
 from harness.errors import trace
@@ -100,6 +100,7 @@ class Group(click.Group):
         if state.commands is None:
             group = click.Group("harness")
             for broken in state.registry(ctx.params.get("plugins") or ()).add_commands(group):
+                show_trace(broken.trace)
                 note(f"the plug-in {broken.plugin} gave no commands: {broken.reason}")
             state.commands = group.commands
         return state.commands

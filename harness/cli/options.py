@@ -14,7 +14,7 @@ import click
 from harness.cli.common import is_set, show_trace
 from harness.cli.folding import shown
 from harness.cli.main import State, one_line
-from harness.cli.quantity import Bytes
+from harness.cli.quantity import Bytes, size
 from harness.cli.terminal import bare, printable
 from harness.log import NOTE
 from harness.spec import Progress, Storage, UserError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from harness.pipeline import Cell
     from harness.registry import Registry
 
+BYTES = " (bytes)"
+"""A `Progress` description that ends so counts bytes."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 plugin_option = click.option(
@@ -136,18 +138,43 @@ def _gpu() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def completing(*kinds: Literal["models", "datasets", "groups"]) -> Callable[..., list[CompletionItem]]:
-    """For ``shell_complete``: names of those kinds, or folders where none begins so."""
+Kind = Literal["models", "datasets", "groups", "suites", "results"]
+
+
+def completing(*kinds: Kind) -> Callable[..., list[CompletionItem]]:
+    """For ``shell_complete``: names of those kinds, or folders (for a suite, files) where none begins so."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        registry = ctx.ensure_object(State).registry()
-        names = sorted(name for kind in kinds for name in getattr(registry, kind))
+        names = sorted({name for kind in kinds for name in _names(ctx, kind)})
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="dir")]
+        return found or [CompletionItem(incomplete, type="file" if "suites" in kinds else "dir")]
 
     return complete
+
+
+def _names(ctx: click.Context, kind: Kind) -> Iterable[str]:
+    if kind == "suites":
+        from harness.catalog import catalogue
+
+        return catalogue().suites
+    if kind == "results":
+        from harness.store import ResultStore, Unreadable
+
+        stored = ResultStore(Path(ctx.params.get("results") or "results")).scan()
+        return [str(result["model"]) for result in stored if not isinstance(result, Unreadable)]
+    known: Iterable[str] = getattr(ctx.ensure_object(State).registry(), kind)
+    return known
+
+
+suites_option = click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    shell_complete=completing("suites"),
+    help="Name of a suite of datasets, or path of a .toml file with one.",
+)
 
 
 def print_json(content: Any) -> None:
@@ -170,32 +197,41 @@ def progress_bar() -> Iterator[Progress]:
         yield lambda *_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     last, told = "", set[str]()
     with Bar(
         TextColumn("{task.description}", markup=False),
-        *columns,
+        *(BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn()),
         console=Console(file=bare(sys.stderr)),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as bar:
-        task = bar.add_task("", total=None, visible=False)
+        task = bar.add_task("", total=None, visible=False, amount="")
 
         def progress(description: str, done: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, task
             if description.startswith(NOTE):
                 if description not in told:
                     bar.console.print(printable(description), markup=False, highlight=False, soft_wrap=True)
                 told.add(description)
                 return
             if description != last:
-                description = last = printable(description)
-                bar.reset(task, description=description, total=total or None, visible=bool(description))
-                if description and not sys.stderr.isatty():
-                    click.echo(description, err=True)
-            bar.update(task, completed=done, total=total or None)
+                last = description
+                words = printable(description).removesuffix(BYTES)
+                bar.remove_task(task)  # a task that is reset keeps the old one's total
+                task = bar.add_task(words, total=total or None, visible=bool(words), amount="")
+                if words and not sys.stderr.isatty():
+                    click.echo(words, err=True)
+            bar.update(task, completed=done, total=total or None, amount=_amount(description, done, total))
 
         yield progress
+
+
+def _amount(description: str, done: int, total: int) -> str:
+    """How much is done of how much, in units of bytes where those are counted."""
+    written: Callable[[int], str] = size if description.endswith(BYTES) else "{:,}".format
+    if total:
+        return f"{written(done)}/{written(total)}"
+    return written(done) if done else ""

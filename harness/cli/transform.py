@@ -27,6 +27,7 @@ from harness.cli.options import (
     results_option,
     search_limits,
     search_options,
+    suites_option,
     tell_failed,
 )
 from harness.spec import Storage, UserError
@@ -62,7 +63,7 @@ GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore"
     shell_complete=completing("datasets", "groups"),
     help="Name, or path to a folder in BEIR format.",
 )
-@click.option("--suite", "suites", multiple=True, help="Name of a suite of datasets, or path of a .toml file with one.")
+@suites_option
 @click.option(
     "--with",
     "steps",
