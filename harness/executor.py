@@ -200,6 +200,7 @@ class Foreman:
             task, start = self.held.pop(worker)
             seconds = round(self.clock() - start, 3)
             told = {"task": task.label, "worker": worker, "seconds": seconds, "fault": event.answer.fault}
+            told |= {"traceback": event.answer.trace} if event.answer.trace else {}
             log.info("task done", extra=told)
             agenda.ended(task, event.answer)
         else:

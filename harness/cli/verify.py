@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import examples, note
+from harness.cli.common import examples, note, show_trace
 from harness.cli.main import State, one_line
 from harness.cli.options import (
     json_option,
@@ -132,6 +132,7 @@ def _runner(
                 progress=progress,
             )
             cell = [*benchmark([model], [dataset], settings)][-1]
+            show_trace(cell.trace)
             return verify(recorded.folder, old, cell.result) if cell.result else failed(old, one_line(cell.reason))
 
     return again
