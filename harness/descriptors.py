@@ -111,7 +111,7 @@ def _check_option(who: str, name: object, option: object) -> None:
     whose = f"the option {name!r} of {who}"
     _require(isinstance(name, str) and bool(re.fullmatch(r"\w+", name)), who, "options", name, "named by letters")
     if not isinstance(option, Option):
-        raise PluginError(f"{whose} is a {type(option).__name__}; it must be an Option")
+        raise PluginError(f"{whose} is of type {type(option).__name__}; it must be an Option")
     default: Any = option.default
     _require(isinstance(default, OptionValue), whose, "default", default, "text, a number, True, False or None")
     _require(not isinstance(default, float) or isfinite(default), whose, "default", default, "finite")

@@ -114,6 +114,40 @@ def test_a_model_that_raises_or_kills_every_worker_fails_its_cell_and_the_others
     assert kept == {name: data for name, data in alone.items() if name.startswith("results/letters/")}
 
 
+FAULTS = {
+    "cannot load": r"These letters cannot be loaded; write them again\.",
+    "exits": r"letters:fault=exits: batch .*: it raised SystemExit: 0 \(.*letters\.py:\d+\)",
+    "interrupts": r"KeyboardInterrupt \(.*letters\.py:\d+\)",
+}
+"""Fault of a model -> why its cell fails."""
+
+
+def failed_alone(done: subprocess.CompletedProcess[str] | Done, results: Path) -> None:
+    """Asserts that the cells of `FAULTS` failed, each with its reason and a traceback, and that bm25's did not."""
+    out, err = (done.out, done.err) if isinstance(done, Done) else (done.stdout, done.stderr)
+    *failed, other = json.loads(out)
+    assert [cell["cell"] for cell in failed] == ["failed"] * len(FAULTS)
+    assert other["cell"] == "ok"
+    assert "Traceback" not in err
+    for (fault, words), cell in zip(FAULTS.items(), failed, strict=True):
+        assert re.fullmatch(words, cell["reason"]), cell["reason"]
+        [recorded] = [
+            r for file in results.glob("*/large/result.json") if fault in (r := json.loads(file.read_text()))["model"]
+        ]
+        assert recorded["reason"] == cell["reason"]
+        assert recorded["traceback"] == cell["traceback"]
+        assert "letters.py" in recorded["traceback"]
+
+
+def test_faults_of_one_model_fail_its_cells_and_no_worker_dies_of_them(place: Place, tmp_path: Path) -> None:
+    done = by_processes(place, tmp_path, *(f"letters:fault={fault}" for fault in FAULTS), "bm25")
+    assert done.returncode == 1
+    failed_alone(done, tmp_path / "results")
+    log = [json.loads(line) for line in (tmp_path / "home" / "logs" / "benchmark.jsonl").read_text().splitlines()]
+    assert not [line for line in log if line["event"] == "worker lost"]
+    assert any("SystemExit: 0" in line.get("traceback", "") for line in log)
+
+
 def test_ctrl_c_ends_workers_too_and_one_process_goes_on_from_there(
     place: Place, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
