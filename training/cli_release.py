@@ -15,7 +15,7 @@ from harness.cli.options import json_option, print_json, progress_bar
     "release",
     **examples(
         "harness release runs/isotropy/seed42 -o path/to/release",
-        "harness release path/to/checkpoint -o path/to/release --name organisation/name",
+        "harness release path/to/checkpoint -o out --name organisation/name",
     ),
 )
 @click.argument("source", type=click.Path(path_type=Path), metavar="CHECKPOINT|RUN")

@@ -38,7 +38,7 @@ NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
     "train",
     **examples(
         "harness train isotropy --data path/to/set",
-        "harness train isotropy --data path/to/set --seeds 3 --sweep isotropy_weight=0,0.05,0.2",
+        "harness train isotropy --data path/to/set --seeds 3",
     ),
 )
 @click.argument("experiment")

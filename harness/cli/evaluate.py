@@ -33,7 +33,7 @@ FILE = click.Path(path_type=Path)
     "evaluate",
     **examples(
         "harness evaluate --run results/bm25/pydocs/run.trec.gz --qrels pydocs",
-        "harness evaluate --run run.trec --qrels qrels/test.tsv --measures 'nDCG@10 P@5'",
+        "harness evaluate --run run.trec --qrels qrels.tsv --measures 'MAP P@5'",
     ),
 )
 @click.option("--run", "run_path", type=FILE, required=True, help="TREC run, plain or gzipped; with --kilt a guess.")

@@ -32,7 +32,7 @@ def command() -> None:
     "export",
     **examples(
         "harness index export -m minilm -d pydocs -o exported",
-        "harness index export -m minilm -d pydocs -o exported --index IVF64,Flat --index-search nprobe=8",
+        "harness index export -m minilm -d pydocs -o exported --index HNSW32",
     ),
 )
 @click.option(

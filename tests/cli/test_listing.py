@@ -296,9 +296,17 @@ def completed(*words: str, home: Path) -> list[str]:
         (["harness", "fetch", "mpn"], ["plain,mpnet"]),
         (["harness", "fetch", "scif"], ["plain,scifact"]),
         (["harness", "check", "bm"], ["plain,bm25"]),
+        (["harness", "benchmark", "--suite", "beir"], ["plain,beir14", "plain,beir18"]),
+        (["harness", "report", "--suite", "de"], ["plain,demo"]),
+        (["harness", "benchmark", "--suite", "./my"], ["file,./my"]),
+        (["harness", "compare", "bm"], ["plain,bm25", "plain,bm25:k1=2.0"]),
+        (["harness", "report", "--baseline", "bm25:"], ["plain,bm25:k1=2.0"]),
+        (["harness", "compare", "--results", "elsewhere", "bm"], ["dir,bm"]),
     ],
 )
-def test_completion_offers_commands_options_and_names(words: list[str], offered: list[str], home) -> None:
+def test_completion_offers_commands_options_and_names(words: list[str], offered: list[str], home, harness, toy) -> None:
+    if words[1] in ("compare", "report"):
+        assert harness("benchmark", "-m", "bm25,bm25:k1=2", "-d", toy).code == 0
     assert completed(*words, home=home) == offered
 
 
