@@ -37,8 +37,8 @@ class Expression(NamedTuple):
 
 def parse(text: str) -> Expression:
     """Takes a model's text apart; UserError where parentheses or options are not as they must be."""
-    if ("/" in text or text.startswith((".", "~"))) and is_folder(text):
-        return Expression(text, None, {})  # one whose name looks like options
+    if _like_path(text) and is_folder(text):  # one whose name looks like options
+        return Expression(text, None, {})
     opened = COMPOSITE.match(text)
     if opened is None or is_folder(OPTIONS.split(text, maxsplit=1)[0]):
         name, options = split_options(text)
@@ -61,9 +61,11 @@ def several(text: str) -> list[str]:
 def split_options(text: str) -> tuple[str, dict[str, str]]:
     """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"})."""
     shape = values.masked(text)
-    colon = OPTIONS.search(shape)
-    if colon is None:
+    colons = list(OPTIONS.finditer(shape))
+    if not colons:
         return text, {}
+    folders = [colon for colon in colons[1:] if _like_path(text) and is_folder(text[: colon.start()])]
+    colon = folders[-1] if folders else colons[0]
     options: dict[str, str] = {}
     for item in _cut(text, shape, colon.end()):
         key, equals, value = item.partition("=")
@@ -75,6 +77,10 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
             )
         options[key.strip()] = values.read(value, item.strip())
     return text[: colon.start()], options
+
+
+def _like_path(text: str) -> bool:
+    return "/" in text or text.startswith((".", "~"))
 
 
 def _cut(text: str, shape: str, start: int) -> list[str]:
