@@ -17,8 +17,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """In place of stderr; to be called in the test itself, before which pytest puts its own there."""
     made, update = Terminal(), Progress.update
 
     def updated(bar: Progress, *task: object, **fields: object) -> None:
@@ -39,7 +39,8 @@ def last(screen: Terminal, words: str) -> str:
     return [line for line in plain if words in line][-1]
 
 
-def test_bytes_have_a_unit_and_the_next_work_has_amounts_of_its_own(screen: Terminal) -> None:
+def test_bytes_have_a_unit_and_the_next_work_has_amounts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     with progress_bar() as progress:
         progress("reading corpus.jsonl (bytes)", 3_200_000, 21_143_626)
         progress("reading corpus.jsonl (bytes)", 21_143_626, 21_143_626)
