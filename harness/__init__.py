@@ -14,6 +14,7 @@ from harness.spec import (
     Document,
     Hits,
     LexicalModel,
+    ModelError,
     ModelSpec,
     Option,
     PluginError,
@@ -39,6 +40,7 @@ __all__ = [
     "Fusion",
     "Hits",
     "LexicalModel",
+    "ModelError",
     "ModelSpec",
     "Option",
     "Otherwise",
@@ -64,6 +66,11 @@ LAZY = {
     "mteb_model": "harness.adapters",
 }
 """Name -> the module it is taken from when it is first asked for: plug-ins import this page at start-up."""
+
+
+def __dir__() -> list[str]:
+    """The names on offer, those included that are loaded when they are first asked for."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

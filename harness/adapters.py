@@ -47,14 +47,15 @@ def beir_model(model: str, *, plugins: Iterable[Path] = ()) -> BeirModel:
 
     Its weights are brought if need be, its vectors kept in $HARNESS_HOME. UserError as of `harness benchmark`.
     """
-    return BeirModel(_prepared(model, plugins))
+    return BeirModel(_prepared("beir_model", model, plugins))
 
 
 def mteb_model(model: str, *, plugins: Iterable[Path] = ()) -> MtebModel:
     """What stands after ``-m``, for mteb: ``mteb.evaluate(mteb_model("mpnet"), tasks)``. Otherwise as `beir_model`."""
+    _require_name("mteb_model", model)
     if find_spec("mteb") is None:
         raise UserError(missing_extra("harness.mteb_model", ["mteb"], "mteb"))
-    return MtebModel(_prepared(model, plugins))
+    return MtebModel(_prepared("mteb_model", model, plugins))
 
 
 class BeirModel:
@@ -141,7 +142,16 @@ class MtebModel:
         return SimilarityFunction.to_similarity_pairwise_fn(_dense(self.model).similarity)(embeddings1, embeddings2)
 
 
-def _prepared(text: str, plugins: Iterable[Path]) -> Prepared:
+def _require_name(function: str, model: object) -> None:
+    if not isinstance(model, str):
+        raise TypeError(
+            f"{function}() takes a model's name, as after -m on the command line, such as 'minilm' or a folder's path; "
+            f"got {type(model).__name__}"
+        )
+
+
+def _prepared(function: str, text: str, plugins: Iterable[Path]) -> Prepared:
+    _require_name(function, text)
     state = State()
     offline = any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE)
     return Prepared(state.registry(list(plugins)).model(text), state.made_home, offline=offline)

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.atomic import content_key
 from harness.bounded import parse_toml, read_toml
+from harness.errors import described
 from harness.spec import Counts, DatasetSpec, PluginError, Source, UserError, resolve
 
 FILE = Path(__file__).with_name("catalogue.toml")
@@ -168,10 +169,11 @@ def call(spec: DatasetSpec, target: str, *given: Path) -> Any:
     """What a dataset's own code returns; PluginError, naming the dataset, for whatever it raises."""
     try:
         return resolve(target)(*given)
-    except (UserError, PluginError):
+    except (UserError, PluginError, KeyboardInterrupt):
         raise
-    except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-        raise PluginError(f"dataset {spec.name}: {target} failed ({type(error).__name__}: {error})") from error
+    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+        told = described(error, target.partition(":")[0])
+        raise PluginError(f"dataset {spec.name}: {target} failed: {told}") from error
 
 
 def unknown(what: str, name: str, known: Iterable[str], note: str = "") -> str:

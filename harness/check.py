@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import values
 from harness.composite import Fusion, Reranker
 from harness.encode import encode_texts, wrong
+from harness.errors import described, trace
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
 from harness.registry import parse_options
@@ -52,6 +54,8 @@ class Outcome:
 
     name: str
     fault: str = ""
+    trace: str = ""
+    """The traceback, where something was raised."""
 
 
 def check(model: Prepared) -> Iterator[Outcome]:
@@ -84,18 +88,18 @@ def _guarded(name: str, run: Callable[[], str]) -> Outcome:
     try:
         return Outcome(name, run())
     except (UserError, PluginError) as error:
-        return Outcome(name, str(error))
-    except Exception as error:  # the plug-in boundary: what its code raises is the finding
-        return Outcome(name, f"it raised {type(error).__name__}: {error}")
+        return Outcome(name, str(error), trace(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the plug-in boundary: what its code raises is the finding
+        return Outcome(name, f"it raised {described(error)}", trace(error))
 
 
 def _options(ref: ModelRef) -> str:
-    for key, option in ref.spec.options.items():
+    for key in ref.spec.options:
         value = ref.options[key]
-        if value is not None and parse_options(ref.spec, {key: str(value)})[key] != value:
+        if value is not None and parse_options(ref.spec, {key: values.read(values.written(value), key)})[key] != value:
             return f"option {key}={value!r} comes back as something else"
-        if option.choices and option.default not in option.choices:
-            return f"the default of option {key} ({option.default!r}) is not among its choices"
     return ""
 
 

@@ -12,6 +12,7 @@ from harness.dataset import Dataset
 from harness.executor import Call, Crew, Foreman
 from harness.modelref import ModelRef
 from harness.pipeline import Cell, Settings, prepare
+from harness.prepared import Prepared
 from harness.schedule import Schedule
 from harness.store import ResultStore
 from harness.worker import Job, Opened
@@ -43,13 +44,14 @@ def benchmark(
     """
     ready = prepare(models, datasets, settings)
     for model in ready:
-        model.unload()
+        if isinstance(model, Prepared):
+            model.unload()
     schedule = Schedule(ready, datasets, settings)
     if schedule.unfinished:
         job = Job(
             settings=replace(settings, progress=_silent, results=ResultStore(settings.results.root.resolve())),
-            models=tuple(model.ref for model in ready),
-            keys=tuple(model.ref.key for model in ready),
+            models=tuple(model.ref for model in schedule.models),
+            keys=tuple(model.ref.key for model in schedule.models),
             datasets=tuple(map(Opened.of, datasets)),
             plugins=tuple((file.resolve(), file.read_bytes()) for file in plugins),
             version=harness.__version__,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.chunks import Chunk, chunks
+from harness.errors import plugin_code
 from harness.spec import CountedModel, DenseModel, PluginError, Progress, Role, TokenModel
 from harness.vectors import Shard, VectorStore
 
@@ -63,7 +64,8 @@ def encode_collection(
                     shards.append(stored)
                 else:
                     start = time.perf_counter()
-                    ids = tokens.result() if tokens is not None else None
+                    with plugin_code(f"{name}: tokenize() raised", type(model).__module__):
+                        ids = tokens.result() if tokens is not None else None
                     vectors = encode_texts(model, name, chunk.texts, role, ids)
                     seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
                     if tally is not None:
@@ -115,8 +117,10 @@ def encode_texts(
     model: DenseModel, name: str, texts: Sequence[str], role: Role, tokens: Sequence[Sequence[int]] | None = None
 ) -> NDArray[np.float32]:
     """float32 [len(texts), dim]: batches of similar length, longest first, put back in order."""
+    module = type(model).__module__
     if isinstance(model, TokenModel):
-        tokens = model.tokenize(texts, role=role) if tokens is None else tokens
+        with plugin_code(f"{name}: tokenize() raised", module):
+            tokens = model.tokenize(texts, role=role) if tokens is None else tokens
         if len(tokens) != len(texts):
             raise PluginError(f"{name}: tokenize() gave {len(tokens)} lists for {len(texts)} texts.")
         lengths, budget, most = [len(t) for t in tokens], int(getattr(model, "token_budget", TOKEN_BUDGET)), 1 << 30
@@ -125,15 +129,11 @@ def encode_texts(
     out = np.empty((len(texts), model.dim), np.float32)
     for number, batch in enumerate(batches(lengths, budget, most)):
         where = f"{name}: batch {number + 1} of {role} texts (first text: {texts[batch[0]][:60]!r})"
-        try:
+        with plugin_code(f"{where}: it raised", module):
             if isinstance(model, TokenModel) and tokens is not None:
                 vectors = model.encode_tokens([tokens[i] for i in batch], role=role)
             else:
                 vectors = model.encode([texts[i] for i in batch], role=role)
-        except PluginError as error:
-            raise PluginError(f"{where}: {error}") from error
-        except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-            raise PluginError(f"{where}: it raised {type(error).__name__}: {error}") from error
         if fault := wrong(vectors, len(batch), model.dim):
             raise PluginError(f"{where}: {fault}")
         out[batch] = vectors

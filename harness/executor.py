@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
-from harness.spec import PluginError, UserError, resolve
+from harness.errors import described, trace
+from harness.spec import ModelError, PluginError, UserError, resolve
 
 TRIES = 3
 """Workers that may die over one task before that task has failed."""
@@ -42,6 +43,8 @@ class Answer(NamedTuple):
     """Why it failed, in words; empty: it did not."""
     mistake: bool = False
     """Whether the fault is its user's (a UserError), which ends everything."""
+    trace: str = ""
+    """The traceback of the fault."""
 
 
 class Event(NamedTuple):
@@ -129,16 +132,17 @@ class Station:
         self._worker: Any = None
 
     def perform(self, task: Task) -> Answer:
-        """Does the task; what goes wrong becomes words, which survive any journey."""
+        """Does the task; what goes wrong becomes words, which survive any journey. An interrupt is a fault too: the
+        user's reaches the master, so this one was raised by a plug-in."""
         try:
             self._worker = self._worker or resolve(self._call.target)(self._call.knowledge)
             return Answer(self._worker.perform(task))
         except UserError as error:
-            return Answer(fault=str(error), mistake=True)
+            return Answer(fault=str(error), mistake=not isinstance(error, ModelError), trace=trace(error))
         except PluginError as error:
-            return Answer(fault=str(error))
-        except Exception as error:  # the boundary of the task: it has failed, the worker goes on
-            return Answer(fault=f"{type(error).__name__}: {error}")
+            return Answer(fault=str(error), trace=trace(error))
+        except BaseException as error:  # the boundary of the task: it has failed, the worker goes on
+            return Answer(fault=described(error), trace=trace(error))
 
 
 @dataclass(slots=True)
@@ -196,6 +200,7 @@ class Foreman:
             task, start = self.held.pop(worker)
             seconds = round(self.clock() - start, 3)
             told = {"task": task.label, "worker": worker, "seconds": seconds, "fault": event.answer.fault}
+            told |= {"traceback": event.answer.trace} if event.answer.trace else {}
             log.info("task done", extra=told)
             agenda.ended(task, event.answer)
         else:

@@ -3,17 +3,20 @@
     bm25:k1=1.2,b=0.75      rrf(bm25:k1=1.2,b=0.75,minilm):k=20      rerank(rrf(bm25,minilm)):model=path/to/folder
 
 A comma outside inner parentheses ends a member, unless ``key=`` follows it: then the member's options go on. (A folder
-whose name begins like an option, ``run=3/model``, is written ``./run=3/model`` there.)
+whose name begins like an option, ``run=3/model``, is written ``./run=3/model`` there.) A value may be quoted, or the
+content of a file: see `harness.values`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness import values
 from harness.spec import ModelSpec, UserError
 
 COMPOSITE = re.compile(r"\s*([\w.+-]+)\s*\(")
@@ -34,6 +37,8 @@ class Expression(NamedTuple):
 
 def parse(text: str) -> Expression:
     """Takes a model's text apart; UserError where parentheses or options are not as they must be."""
+    if _like_path(text) and is_folder(text):  # one whose name looks like options
+        return Expression(text, None, {})
     opened = COMPOSITE.match(text)
     if opened is None or is_folder(OPTIONS.split(text, maxsplit=1)[0]):
         name, options = split_options(text)
@@ -44,19 +49,44 @@ def parse(text: str) -> Expression:
     return Expression(opened[1], _members(pieces, text), split_options(rest)[1])
 
 
+def several(text: str) -> list[str]:
+    """``bm25:k1=1,b=0,minilm`` -> ["bm25:k1=1,b=0", "minilm"]: a list read as members are; else the text alone."""
+    try:
+        pieces, rest = _pieces(f"{text})", 0)
+        return [text] if rest else _members(pieces, text)
+    except UserError:
+        return [text]
+
+
 def split_options(text: str) -> tuple[str, dict[str, str]]:
     """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"})."""
-    name, *rest = OPTIONS.split(text, maxsplit=1)
+    shape = values.masked(text)
+    colons = list(OPTIONS.finditer(shape))
+    if not colons:
+        return text, {}
+    folders = [colon for colon in colons[1:] if _like_path(text) and is_folder(text[: colon.start()])]
+    colon = folders[-1] if folders else colons[0]
     options: dict[str, str] = {}
-    for item in rest[0].split(",") if rest else ():
+    for item in _cut(text, shape, colon.end()):
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
             where = "; a model made of others stands before the colon" if "(" in "".join(options.values()) else ""
             raise UserError(
-                f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value{where}."
+                f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value, and a value "
+                f'with a comma in quotation marks: key="a, b"{where}.'
             )
-        options[key.strip()] = value
-    return name, options
+        options[key.strip()] = values.read(value, item.strip())
+    return text[: colon.start()], options
+
+
+def _like_path(text: str) -> bool:
+    return "/" in text or text.startswith((".", "~"))
+
+
+def _cut(text: str, shape: str, start: int) -> list[str]:
+    """The text from ``start`` on, cut at the commas of its shape."""
+    commas = [start - 1, *(place for place in range(start, len(shape)) if shape[place] == ","), len(text)]
+    return [text[before + 1 : after] for before, after in pairwise(commas)]
 
 
 def is_folder(name: str) -> bool:
@@ -68,12 +98,12 @@ def is_folder(name: str) -> bool:
 
 def _pieces(text: str, start: int) -> tuple[list[str], str]:
     """What stands between the commas of the parenthesis that opens before ``start``, and what follows it."""
-    pieces, depth = [], 1
-    if text.count("(") > DEEPEST:
+    pieces, depth, shape = [], 1, values.masked(text)
+    if shape.count("(") > DEEPEST:
         raise UserError(f"More than {DEEPEST} parentheses open in {text[:40]!r}...; combine fewer models.")
     for place in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
-        if depth == 0 or (depth == 1 and text[place] == ","):
+        depth += {"(": 1, ")": -1}.get(shape[place], 0)
+        if depth == 0 or (depth == 1 and shape[place] == ","):
             pieces.append(text[start:place].lstrip())
             start = place + 1
         if depth == 0:
@@ -132,4 +162,20 @@ def typed(record: Mapping[str, Any]) -> str:
 
 
 def _option(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else values.written(value)
+
+
+def canonical(label: str) -> Hashable:
+    """What labels of one model share, in whatever order and form their options are written."""
+    try:
+        name, members, options = parse(label)
+    except UserError:
+        return label
+    made_of = tuple(canonical(member) for member in members or ())
+    return name.strip(), made_of, frozenset((key, _comparable(value)) for key, value in options.items())
+
+
+def _comparable(value: str) -> str | float:
+    with suppress(ValueError):
+        return float(value)
+    return str(value)

@@ -97,7 +97,7 @@ def _from_hub(weights: Weights, folder: Path, scratch: Path, progress: Progress)
         def update(self, n: float | None = 1) -> None:
             super().update(n)
             if self.unit == "B":
-                progress(f"{weights.name} from the Hugging Face hub", int(self.n), int(self.total or 0))
+                progress(f"{weights.name} from the Hugging Face hub (bytes)", int(self.n), int(self.total or 0))
 
     repository, _, revision = weights.hub.partition("@")
     try:

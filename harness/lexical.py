@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from harness.atomic import whole_folder
 from harness.corpus import Corpus
+from harness.errors import plugin_code
 from harness.parcel import finish, intact
 from harness.prepared import Prepared
 from harness.replica import Replica
+from harness.spec import Document, Hits, ModelError, PluginError, Query
 
 
 class _Absent(Exception):
@@ -22,8 +25,9 @@ def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
     return home / "indexes" / model.ref.key[:32] / corpus.sha256[:32]
 
 
-def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, float]:
+def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tuple[Path, float]:
     """The folder that holds the model's index of the corpus, and the seconds that building it took whoever built it.
+    ``name`` is the dataset's, for the progress.
 
     Where it is not there intact, it is brought from the model's shared store, or built and published.
     """
@@ -34,15 +38,51 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path) -> tuple[Path, fl
     else:
         seconds = _brought(replica, folder)
     if seconds is None:
+        model.progress(f"indexing {name} with {model.label}", 0, 0)
         start = time.perf_counter()
         with (
             replica.publishing(folder.name),
             whole_folder(folder, keep=lambda: intact(folder) is not None) as directory,
         ):
-            model.lexical.build(corpus.iter(), directory)
+            _build(model, corpus, directory)
             seconds = round(time.perf_counter() - start, 4)
             finish(directory, seconds)
     return folder, seconds
+
+
+def _build(model: Prepared, corpus: Corpus, directory: Path) -> None:
+    """Errors of the disk and of reading the corpus are not the plug-in's."""
+    unread: list[BaseException] = []
+
+    def documents() -> Iterator[Document]:
+        try:
+            yield from corpus.iter()
+        except Exception as error:
+            unread.append(error)
+            raise
+
+    try:
+        with plugin_code(f"{model.label}: build() raised", type(model.lexical).__module__, passing=(OSError,)):
+            model.lexical.build(documents(), directory)
+    except (ModelError, PluginError):
+        if unread:
+            raise unread[0] from None
+        raise
+
+
+def lexical_hits(model: Prepared, folder: Path, queries: Sequence[Query], k: int) -> Iterator[Hits]:
+    """What the model finds in its index, query by query; PluginError where its code fails or gives anything else."""
+    what, module = f"{model.label}: search() raised", type(model.lexical).__module__
+    with plugin_code(what, module):
+        found = iter(model.lexical.search(folder, queries, k))
+    while True:
+        with plugin_code(what, module):
+            hits = next(found, None)
+        if hits is None:
+            return
+        if not isinstance(hits, tuple) or len(hits) != 2:
+            raise PluginError(f"{model.label}: search() gave a {type(hits).__name__}; yield Hits(rows, scores).")
+        yield hits
 
 
 def _brought(replica: Replica, folder: Path) -> float | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.atomic import content_key, sha256_file
-from harness.spec import ModelSpec, Options, OptionValue, PluginError, Storage, UserError, resolve
+from harness.errors import described
+from harness.spec import ModelError, ModelSpec, Options, OptionValue, PluginError, Storage, UserError, resolve
+from harness.values import printed, written
 
 DISTRIBUTION = "retrieval-harness"
 
@@ -43,13 +45,19 @@ class ModelRef:
         passed = dict(self.passed) | ({"storage": self.storage} if self.storage != "float32" else {})
         name, path = self.spec.name, self.spec.path_option
         if path and passed.get(path):
-            passed[path] = f"{Path(str(passed[path])).expanduser().resolve().name}@{self.own_key[:6]}"
+            passed[path] = self._folder(str(passed[path]))
             name = name if self.members else str(passed.pop(path))
         if passed.get(self.spec.argument):
             name += f":{passed.pop(self.spec.argument)}"
         name += f"({','.join(member.label for member in self.members)})" if self.members else ""
-        extras = ",".join(f"{key}={value}" for key, value in sorted(passed.items()))
+        extras = ",".join(f"{key}={written(value)}" for key, value in sorted(passed.items()))
         return f"{name}:{extras}" if extras else name
+
+    def _folder(self, path: str) -> str:
+        """A folder's name with six digits of the key; the path alone where its files cannot be read."""
+        with suppress(ModelError, PluginError):
+            return f"{printed(Path(path).expanduser().resolve().name)}@{self.own_key[:6]}"
+        return printed(path)
 
     @property
     def has_vectors(self) -> bool:
@@ -147,26 +155,50 @@ class ModelRef:
         stated = _call(self.plugin, self.spec.tokenizer, self.options) if self.spec.tokenizer else {}
         return {role: content_key(parts) for role, parts in dict(stated).items()}
 
+    @cached_property
+    def _required(self) -> tuple[tuple[str, ...], str]:
+        """The modules it needs with these options, and the extra that installs them."""
+        if not self.spec.requirements:
+            return self.spec.requires, self.spec.extra
+        modules, extra = _call(self.plugin, self.spec.requirements, self.options)
+        return tuple(modules), str(extra)
+
     def missing(self) -> list[str]:
         """Modules the model needs and this environment lacks."""
-        return [name for name in self.spec.requires if importlib.util.find_spec(name) is None]
+        return [name for name in self._required[0] if not _installed(name)]
+
+    def require(self) -> None:
+        """UserError where it or a member needs a package that is not installed."""
+        if lacking := self.missing():
+            raise UserError(missing_extra(self.spec.name, lacking, self._required[1]))
+        for member in self.members:
+            member.require()
 
     def load(self) -> Any:
-        """The model itself; UserError when an extra is missing, PluginError when the plug-in's own code fails."""
-        if lacking := self.missing():
-            raise UserError(missing_extra(self.spec.name, lacking, self.spec.extra))
-        return _call(self.plugin, self.spec.load, self.options)
+        """The model itself; UserError when a package is missing, ModelError when the plug-in cannot load the model,
+        PluginError when its code fails."""
+        self.require()
+        try:
+            return _call(self.plugin, self.spec.load, self.options)
+        except ModelError:
+            raise
+        except UserError as error:
+            raise ModelError(str(error)) from error
 
 
-def missing_extra(what: str, lacking: Iterable[str], extra: str) -> str:
-    """The sentence for a package that is not installed, with the pip line to type."""
-    wanted = []
-    for requirement in importlib.metadata.requires(DISTRIBUTION) or ():
-        package, _, marker = requirement.partition(";")
-        if extra and f'extra == "{extra}"' in marker.replace("'", '"'):
-            wanted.append(f'"{package.strip()}"' if any(c in package for c in "<>,") else package.strip())
-    line = " ".join(wanted) or " ".join(lacking)
-    return f"{what} needs {', '.join(lacking)}, which is not installed; type: pip install {line}"
+def missing_extra(what: str, lacking: Sequence[str], extra: str) -> str:
+    """The sentence for packages that are not installed, with the pip line to type."""
+    line = f'"{DISTRIBUTION}[{extra}]"' if extra else " ".join(lacking)
+    listed = " and ".join(filter(None, [", ".join(lacking[:-1]), lacking[-1]]))
+    return (
+        f"{what} needs {listed}, which {'is' if len(lacking) == 1 else 'are'} not installed; type: pip install {line}"
+    )
+
+
+def _installed(module: str) -> bool:
+    with suppress(ImportError):  # of the package that the module is in
+        return importlib.util.find_spec(module) is not None
+    return False
 
 
 def _source(spec: ModelSpec) -> Path:
@@ -183,5 +215,6 @@ def _call(plugin: str, target: str, options: Options) -> Any:
         return resolve(target)(options)
     except (UserError, PluginError, KeyboardInterrupt):
         raise
-    except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-        raise PluginError(f"plug-in {plugin or target}: {target} failed ({type(error).__name__}: {error})") from error
+    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+        told = described(error, target.partition(":")[0])
+        raise PluginError(f"plug-in {plugin or target}: {target} failed: {told}") from error

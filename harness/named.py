@@ -48,8 +48,14 @@ def open_named(
 
 
 def expand(entries: Iterable[str], registry: Registry) -> list[str]:
-    """Names and folders with groups replaced by their datasets, each once, in order."""
-    return list(dict.fromkeys(member for entry in entries for member in registry.groups.get(entry, (entry,))))
+    """Names and folders with lists (``a,b``) and groups replaced by their datasets, each once, in order."""
+    names = (name for entry in entries for name in _listed(entry))
+    return list(dict.fromkeys(member for name in names for member in registry.groups.get(name, (name,))))
+
+
+def _listed(entry: str) -> list[str]:
+    names = [name.strip() for name in entry.split(",")]
+    return [entry] if is_folder(entry) or not all(names) else names
 
 
 def open_all(

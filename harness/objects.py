@@ -107,7 +107,8 @@ class _Remote:
 
             get_filesystem_class(scheme)
         except ImportError as error:
-            package = SCHEMES[scheme] if getattr(error, "name", "") != "fsspec" else "fsspec"
+            bare = getattr(error, "name", "") == "fsspec"
+            package = '"retrieval-harness[store]"' if bare else SCHEMES[scheme]
             raise UserError(f"A store at {scheme}:// needs a package: pip install {package}") from error
 
     def _open(self, name: str) -> tuple[Any, str]:

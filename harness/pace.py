@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from harness import snapshot
 from harness.device import Device
-from harness.modelref import ModelRef, missing_extra
+from harness.errors import described
+from harness.modelref import ModelRef
 from harness.prepared import Prepared
 from harness.spec import PluginError, Progress, UserError
 from harness.throughput import Encoding, Indexing, Scanning, encoding, indexing, scanning
@@ -42,8 +43,10 @@ def prepared(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = Tru
 
     UserError where what is here is damaged, as `harness benchmark` would say.
     """
-    if lacking := ref.missing():
-        return missing_extra(ref.spec.name, lacking, ref.spec.extra)
+    try:
+        ref.require()
+    except UserError as error:
+        return str(error)
     if ref.spec.weights and not ref.options.get("path") and locate(ref.spec.weights, home) is None:
         return f"not measured: harness fetch {ref.spec.name}"
     if ref.spec.repository and snapshot.find(ref.repository, home) is None:
@@ -86,10 +89,10 @@ def _assumed(ref: ModelRef, device: Device) -> tuple[Encoding | None, str]:
 def _measured(label: str, measure: Callable[[], T]) -> T:
     try:
         return measure()
-    except (UserError, PluginError):
+    except (UserError, PluginError, KeyboardInterrupt):
         raise
-    except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-        raise PluginError(f"{label} could not be measured ({type(error).__name__}: {error})") from error
+    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+        raise PluginError(f"{label} could not be measured: {described(error)}") from error
 
 
 def _size(ref: ModelRef) -> int:

@@ -4,6 +4,7 @@ dataset -> model -> vectors -> index -> run -> measures -> results."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from harness.atomic import alone, content_key, sweep
 from harness.clock import Clock
 from harness.dataset import Dataset
+from harness.errors import described, trace
 from harness.hubness import Hubness
 from harness.index import Limits
 from harness.indexed import Indexed, costs
@@ -25,7 +27,7 @@ from harness.recipe import Recipe
 from harness.retrieve import Retrieval, retrieve
 from harness.run import Ranking, rank, run_writer
 from harness.shared import Shared
-from harness.spec import PluginError, Progress, UserError
+from harness.spec import ModelError, PluginError, Progress, UserError
 from harness.store import SCHEMA, Result, ResultStore, write_per_query
 from harness.tokens import TokenStore
 
@@ -65,32 +67,60 @@ class Cell:
     """``ok``, ``cached`` or ``failed``."""
     result: Result | None = None
     reason: str = ""
+    trace: str = ""
+    """The traceback of one that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """A model that cannot be used, found before anything was computed: each of its cells fails."""
+
+    ref: ModelRef
+    label: str
+    error: ModelError | PluginError
+
+    def cells(self, datasets: Sequence[Dataset]) -> Iterator[Cell]:
+        """Its failed cells. They are not recorded: nothing tells which model it would have been."""
+        for dataset in datasets:
+            note("failed", model=self.label, dataset=dataset.label, reason=str(self.error), traceback=trace(self.error))
+            yield Cell(self.label, dataset.label, "failed", None, str(self.error), trace(self.error))
 
 
 def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> Iterator[Cell]:
     """Evaluates every model on every dataset, yielding each cell as it ends.
 
-    A user's mistake (UserError) ends it before any work starts where it can be known then; a fault in a plug-in fails
-    its cell and the others go on. Finished cells whose keys match are reused unless ``force``.
+    A user's mistake (UserError) ends it before any work starts where it can be known then; a model that cannot be
+    loaded and a fault in a plug-in fail their cells and the others go on. Finished cells whose keys match are reused
+    unless ``force``.
     """
     sweep(settings.home / "locks")
     ready = prepare(models, datasets, settings)
+    usable = [model for model in ready if isinstance(model, Prepared)]
     with TokenStore(settings.home) as tokens:
-        hand_on(ready, tokens, lambda model: any(stored(model, each, settings) is None for each in datasets))
+        hand_on(usable, tokens, lambda model: any(stored(model, each, settings) is None for each in datasets))
         for model in ready:
+            if isinstance(model, Unready):
+                yield from model.cells(datasets)
+                continue
             for dataset in datasets:
                 yield from cells(model, dataset, settings)
             model.unload()  # a suite of many models holds one at a time
 
 
-def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared]:
-    """The models made ready, and checked with what else is asked for; UserError where that cannot work."""
-    ready = [
-        Prepared(ref, settings.home, offline=settings.offline, progress=settings.progress, shared=settings.shared)
-        for ref in models
-    ]
-    for model in ready[1:]:  # whatever was loaded to know how it can be had is loaded again in its turn
-        model.unload()
+def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared | Unready]:
+    """The models made ready, and checked with what else is asked for; UserError where that cannot work.
+
+    Models that cannot be used are `Unready`; where there is no other, the first one's error is raised.
+    """
+    ready: list[Prepared | Unready] = []
+    for ref in models:
+        model = _prepared(ref, settings)
+        if isinstance(model, Prepared) and any(isinstance(each, Prepared) for each in ready):
+            model.unload()  # whatever was loaded to know how it can be had is loaded again in its turn
+        ready.append(model)
+    faults = [model.error for model in ready if isinstance(model, Unready)]
+    if faults and len(faults) == len(ready):
+        raise faults[0]
     if any(model.ref.has_vectors for model in ready):
         for recipe in settings.indexes:
             for dataset in datasets:
@@ -98,9 +128,26 @@ def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: S
     return ready
 
 
-def cells(model: Prepared, dataset: Dataset, settings: Settings, fault: str = "") -> Iterator[Cell]:
-    """One model on one dataset: the exact cell, then one for each index; ``fault``: why the exact one has failed."""
-    exact = _cell(model, dataset, settings, fault=fault)
+def _prepared(ref: ModelRef, settings: Settings) -> Prepared | Unready:
+    try:
+        model = Prepared(
+            ref, settings.home, offline=settings.offline, progress=settings.progress, shared=settings.shared
+        )
+        _ = model.ref.key
+        return model
+    except (ModelError, PluginError) as error:
+        return Unready(ref, ref.label, error)
+
+
+def cells(model: Prepared, dataset: Dataset, settings: Settings, fault: str = "", trace: str = "") -> Iterator[Cell]:
+    """One model on one dataset: the exact cell, then one for each index.
+
+    ``fault`` and ``trace``: why the exact one has failed, and the traceback.
+    """
+    error = PluginError(fault) if fault else None
+    if error:
+        error.trace = trace
+    exact = _cell(model, dataset, settings, fault=error)
     yield exact
     if model.ref.has_vectors:
         indexed = Indexed(model, dataset, settings.k, settings.limits)
@@ -134,7 +181,13 @@ class _Way(NamedTuple):
     """The exact cell; None when it failed."""
 
 
-def _cell(model: Prepared, dataset: Dataset, settings: Settings, way: _Way | None = None, fault: str = "") -> Cell:
+def _cell(
+    model: Prepared,
+    dataset: Dataset,
+    settings: Settings,
+    way: _Way | None = None,
+    fault: PluginError | None = None,
+) -> Cell:
     """The finished cell, or else the one made now. Of several processes that want it, one makes it; the others wait."""
     work = _work(model, dataset, settings, way.recipe if way else None)
     work.way, work.fault = way, fault
@@ -157,16 +210,24 @@ def _made(work: _Work) -> Cell:
         result = settings.results.write(label, dataset, work.run)
         note("ended", model=label, dataset=dataset, seconds=result["seconds"])
         return Cell(label, dataset, "ok", result)
+    except ModelError as error:
+        return _failed(work, str(error), error)
     except (UserError, KeyboardInterrupt) as error:
         note("stopped", model=label, dataset=dataset, seconds=work.clock.seconds, reason=str(error) or "interrupted")
         raise
-    except Exception as error:  # the cell boundary: recorded, and the other cells go on
-        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-        note("failed", model=label, dataset=dataset, seconds=work.clock.seconds, reason=reason)
-        settings.results.write_failure(work.result("failed", {}) | {"reason": reason})
-        return Cell(label, dataset, "failed", None, reason)
+    except BaseException as error:  # the cell boundary: recorded, and the other cells go on
+        return _failed(work, str(error) if isinstance(error, PluginError) else described(error), error)
     finally:
         settings.progress("", 0, 0)
+
+
+def _failed(work: _Work, reason: str, error: BaseException) -> Cell:
+    """The failed cell, recorded as far as the plug-in's own code can describe the model."""
+    label, dataset, told = work.label, work.dataset.label, {"reason": reason, "traceback": trace(error)}
+    note("failed", model=label, dataset=dataset, seconds=work.clock.seconds, **told)
+    with suppress(ModelError, PluginError):
+        work.settings.results.write_failure(work.result("failed", {}) | told)
+    return Cell(label, dataset, "failed", None, reason, told["traceback"])
 
 
 @dataclass(slots=True)
@@ -179,8 +240,8 @@ class _Work:
     key: str
     settings: Settings
     way: _Way | None = None
-    fault: str = ""
-    """Why it has failed already; empty: it has not."""
+    fault: PluginError | None = None
+    """Why it has failed already."""
     started: str = field(default_factory=lambda: _now())
     clock: Clock = field(default_factory=Clock)
     found: Retrieval = field(default_factory=Retrieval)
@@ -196,7 +257,7 @@ class _Work:
         """Does all the work of the cell, writing its files into the folder."""
         dataset, hubs = self.dataset, Hubness()
         if self.fault:
-            raise PluginError(self.fault)
+            raise self.fault
         self.found = self._retrieve()
         with self.clock.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
 

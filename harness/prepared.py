@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, cached_property, partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -16,10 +17,11 @@ import numpy as np
 
 from harness import fetch, snapshot, weights
 from harness.atomic import content_key
-from harness.composite import Fusion, Reranker, Transform
+from harness.composite import Affine, Fusion, Reranker, Transform
 from harness.dataset import Dataset
 from harness.encode import Tally, encode_collection
-from harness.modelref import ModelRef, missing_extra
+from harness.errors import plugin_code
+from harness.modelref import ModelRef
 from harness.shared import Shared
 from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
 from harness.tokens import TokenStore
@@ -49,8 +51,7 @@ class Prepared:
         tries: bool = True,
     ) -> None:
         """``tries``: whether a model of which only loading tells how it can be had is loaded to know (see `settle`)."""
-        if lacking := ref.missing():
-            raise UserError(missing_extra(ref.spec.name, lacking, ref.spec.extra))
+        ref.require()
         if ref.spec.weights is not None:
             given = ref.options.get("path")
             if given:
@@ -75,7 +76,9 @@ class Prepared:
             seen.add(self.ref.own_key)
             self.ref = settle(self.ref, home, lambda: self._loaded, progress)
         if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
-            self.fusion.fuse([Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members))
+            nothing = [Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members)
+            with plugin_code(f"{self.label}: fuse() raised", type(self.fusion).__module__, passing=(UserError,)):
+                self.fusion.fuse(nothing)
         if ref.spec.kind == "transform" and (dim := int(self.chain[0].ref.figures.get("dim", 0))):  # likewise
             fit(self.chain[1], np.zeros(dim), np.eye(dim))
 
@@ -90,7 +93,8 @@ class Prepared:
             try:
                 return self.ref.load()
             finally:
-                check.result()
+                with plugin_code(f"the weights of {self.label} could not be checked:"):
+                    check.result()
 
     def unload(self) -> None:
         """Lets go of whatever is loaded and opened, when its turn is over or the work is left to other processes."""
@@ -172,6 +176,21 @@ class Prepared:
             self._similarity = stated
         return self._similarity
 
+    def _sound(self) -> Similarity:
+        """How the vectors will be compared; PluginError, before a text is encoded, where that or ``dim`` is wrong."""
+        self._positive("dim", self.dense.dim)
+        return self.similarity
+
+    @property
+    def depth(self) -> int:
+        """How many hits of each member a fusion or a reranker reads; PluginError when that is no positive integer."""
+        return self._positive("depth", (self.fusion if self.ref.spec.kind == "fusion" else self.reranker).depth)
+
+    def _positive(self, what: str, value: Any) -> int:
+        if not isinstance(value, Integral) or value < 1:
+            raise PluginError(f"{self.label}: its {what} is {value!r}; it must be a positive integer.")
+        return int(value)
+
     def store(self, role: Role) -> VectorStore:
         """Where its vectors are kept."""
         storage = self.ref.storage if role == "document" else "float32"
@@ -187,12 +206,13 @@ class Prepared:
         store = self.store(role)
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
+            similarity = self._sound()
             tally, tokenizer = self.tallies.setdefault(role, Tally()), None
             if self.tokens is not None:
                 tokenizer = self.tokens.tokenizer(self.dense, role, keep=self._awaited(collection, role))
             told = self.label, texts(), total, store, role, self.progress, tally, tokenizer
             shards = encode_collection(self.dense, *told)
-            store.write_list(collection, shards, self.similarity)
+            store.write_list(collection, shards, similarity)
         else:
             shards, self._similarity = found
         cost = Cost(sum(s.seconds for s in shards), sum(s.tokens for s in shards))
@@ -251,7 +271,12 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     documents, similarity = both["document"][0], model.similarity
     parts = {"steps": [step.ref.own_key for step in steps], "of": base.ref.key, "fitted_on": dataset.corpus.sha256}
     key = content_key({**parts, "normalised": documents.normalise})
-    affine = cache(lambda: fit(steps, *moments(documents)))
+
+    def fitted() -> Affine:
+        with plugin_code(f"{model.label} raised"):
+            return fit(steps, *moments(documents))
+
+    affine = cache(fitted)
     found: dict[Role, tuple[Vectors, Cost]] = {}
     collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
     for role, (source, cost) in both.items():

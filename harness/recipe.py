@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from harness.modelref import missing_extra
 from harness.spec import UserError
 
 ADVISED_PER_LIST = 39
@@ -47,7 +48,7 @@ class Recipe:
 def parse_recipe(factory: str, search: str = "") -> Recipe:
     """A recipe, checked as far as it can be before the dimension is known; UserError names what FAISS says of it."""
     if importlib.util.find_spec("faiss") is None:
-        raise UserError('--index needs faiss, which is not installed; type: pip install "faiss-cpu>=1.10"')
+        raise UserError(missing_extra("--index", ["faiss"], "dense"))
     import faiss
 
     factory, search = factory.strip(), search.strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from harness.named import open_named
 from harness.registry import Registry
 from harness.spec import Progress, UserError
 from harness.store import Result, Unreadable, read_result
+from harness.values import command_words
 
 
 class Recorded(NamedTuple):
@@ -106,7 +106,7 @@ def find_dataset(
 def _folders(command: str) -> Iterator[str]:
     """Every path after ``-d`` on a command line, and those in the suite files it names."""
     try:
-        words = shlex.split(command)
+        words = command_words(command)
     except ValueError:  # no command line
         return
     for before, word in zip(["", *words], words, strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import importlib.util
 import os
@@ -17,9 +18,12 @@ import pluggy
 from harness import catalog, hookspecs
 from harness.catalog import unknown
 from harness.composite import KINDS as COMPOSITES
-from harness.expression import check_members, is_folder, parse
+from harness.descriptors import NAME, REPOSITORY, check_dataset, check_model
+from harness.errors import described, trace
+from harness.expression import check_members, is_folder, parse, several
 from harness.modelref import ModelRef
 from harness.spec import DatasetSpec, ModelSpec, OptionValue, PluginError, UserError
+from harness.values import Exact
 
 PLUGIN_FILE = "__harness_plugin_file__"
 """Attribute that marks a module as loaded by ``--plugin``."""
@@ -31,6 +35,8 @@ class Broken:
 
     plugin: str
     reason: str
+    trace: str = ""
+    """The traceback."""
 
 
 @dataclass(slots=True)
@@ -44,6 +50,16 @@ class Registry:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Name -> the datasets it stands for, measured one by one."""
     broken: list[Broken] = field(default_factory=list)
+
+    def texts(self, texts: Iterable[str]) -> list[str]:
+        """What stands after ``-m``, each model once: ``bm25,minilm`` names two, where all of its parts are models."""
+        return list(dict.fromkeys(each for text in texts for each in self._parts(text)))
+
+    def _parts(self, text: str) -> list[str]:
+        parts = [text] if is_folder(text) else several(text)
+        names = [parse(part).name for part in parts] if len(parts) > 1 else []
+        known = all(name in self.models or is_folder(name) or name.partition(":")[0] in self.models for name in names)
+        return parts if known or all(map(NAME.fullmatch, parts)) else [text]
 
     def model(self, text: str) -> ModelRef:
         """Resolves ``name``, ``path/to/folder`` and ``name(member,member)``, any of them with ``:key=value,...``."""
@@ -82,7 +98,7 @@ class Registry:
         if looks_like_path or is_folder(name):
             folder = catalog.as_path(name)
             if not is_folder(str(folder)):
-                raise UserError(f"There is no folder {name}; `harness models` lists the models known by name.")
+                return self._of_hub(name)
             # A reranker's folder is an option like any other: no model is made of a folder alone by it.
             opens = (m for m in self.models.values() if m.spec.path_option and m.spec.kind not in COMPOSITES)
             owner = next(opens, None)
@@ -91,9 +107,35 @@ class Registry:
                     f"No plug-in opens model folders such as {name}; `harness models` lists what is installed."
                 )
             return owner, {owner.spec.path_option: str(folder)}
+        raise UserError(self._unknown(name))
+
+    def _of_hub(self, name: str) -> tuple[ModelRef, dict[str, OptionValue]]:
+        """The model of that name on the Hugging Face hub, where it can be one; UserError for a missing folder."""
+        place = name.partition("/")[0]
+        opens = next((m for m in self.models.values() if m.spec.repository and m.spec.argument), None)
+        could = opens is not None and REPOSITORY.fullmatch(name) and not place.startswith(".")
+        if opens is None or not could or is_folder(place):  # then a folder in it was meant
+            hint = f"; for a model of the hub, type -m {opens.spec.name}:{name}" if opens and could else ""
+            raise UserError(f"There is no folder {name}{hint}; `harness models` lists the models known by name.")
+        return opens, {opens.spec.argument: name}
+
+    def _unknown(self, name: str) -> str:
+        """The sentence for a name that no model has: the nearest ones, or how a model of the hub is named."""
+        prefix = next((m.spec.name for m in self.models.values() if m.spec.repository and m.spec.argument), "")
+        pinned = {
+            ref.spec.weights.hub.partition("@")[0]: ref.spec.name for ref in self.models.values() if ref.spec.weights
+        }
+        bare = {hub.rpartition("/")[2].lower(): hub for hub in pinned}
+        if prefix and (near := difflib.get_close_matches(name.lower(), bare, n=1, cutoff=0.8)):
+            hub = bare[near[0]]
+            same = f"the same weights are -m {pinned[hub]}"
+            return f"There is no model {name!r}; type -m {prefix}:{hub} ({same})."
         failed = ", ".join(b.plugin for b in self.broken)
         note = f" (plug-ins that failed to load: {failed})" if failed else ""
-        raise UserError(unknown("model", name, self.models, note))
+        sentence = unknown("model", name, self.models, note)
+        if not prefix or "did you mean" in sentence:
+            return sentence
+        return f"{sentence} For a model of the hub, type -m {prefix}:organisation/name."
 
     def add_commands(self, group: click.Group) -> list[Broken]:
         """Lets every plug-in add its commands; returns those that failed at it, each with its reason."""
@@ -102,8 +144,10 @@ class Registry:
             others = [other for _, other in named if other is not plugin]
             try:
                 self.manager.subset_hook_caller("harness_commands", others)(group=group)
-            except Exception as error:  # the plug-in boundary
-                failed.append(Broken(name, f"{type(error).__name__}: {error}"))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # the plug-in boundary
+                failed.append(Broken(name, described(error, _module(plugin)), trace(error)))
         return failed
 
 
@@ -114,9 +158,9 @@ def parse_options(spec: ModelSpec, texts: Mapping[str, str]) -> dict[str, Option
         if key not in spec.options:
             raise UserError(unknown(f"option of {spec.name}", key, spec.options))
         option = spec.options[key]
-        prose = option.default is None and not option.choices  # a prompt's last space is part of it
+        prose = isinstance(option.default, str | None) and not option.choices  # a prompt's last space is part of it
         try:
-            values[key] = option.parse(text if prose else text.strip())
+            values[key] = option.parse(str(text) if prose or isinstance(text, Exact) else text.strip())
         except ValueError as error:
             raise UserError(f"Option {key} of {spec.name}: {error}; it is {spec.options[key].help}.") from None
     return values
@@ -134,10 +178,12 @@ def load_registry(files: Iterable[Path] = ()) -> Registry:
     for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
         try:
             _register(registry, entry.name, entry.load())
-        except Exception as error:  # the plug-in boundary: one broken plug-in never breaks the rest
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the plug-in boundary: one broken plug-in never breaks the rest
             if os.environ.get("HARNESS_STRICT_PLUGINS") == "1":
                 raise
-            registry.broken.append(Broken(entry.name, f"{type(error).__name__}: {error}"))
+            registry.broken.append(Broken(entry.name, _why(error, entry.module), trace(error)))
     for file in files:
         _register_file(registry, file)
     return registry
@@ -159,11 +205,11 @@ def _register_file(registry: Registry, file: Path) -> None:
     try:
         found.loader.exec_module(module)
         _register(registry, name, module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         sys.modules.pop(name, None)
-        raise UserError(
-            f"The plug-in file {file} failed ({type(error).__name__}: {error}); mend it and run again."
-        ) from error
+        raise UserError(f"The plug-in file {file} failed: {_why(error, name)}; fix it and run again.") from error
 
 
 def _register(registry: Registry, name: str, plugin: Any) -> None:
@@ -173,14 +219,18 @@ def _register(registry: Registry, name: str, plugin: Any) -> None:
     manager.register(plugin, name)
     try:
         manager.check_pending()  # a misspelt hook is an error, not silence
+        if not manager.get_hookcallers(plugin):
+            raise PluginError("no function in it is marked @hookimpl, as in: @hookimpl def harness_models(): ...")
         models = _descriptors(manager, "harness_models", others, ModelSpec)
         datasets = _descriptors(manager, "harness_datasets", others, DatasetSpec)
-        for spec in [*models, *datasets]:
-            if spec.name in (registry.models if isinstance(spec, ModelSpec) else registry.datasets):
-                raise PluginError(f"the name {spec.name!r} is already taken")
-        for each in datasets:
-            if not (each.build or each.sources or each.instructions):
-                raise PluginError(f"the dataset {each.name!r} has no build, no sources and no instructions to get it")
+        for model in models:
+            check_model(model)
+        for dataset in datasets:
+            check_dataset(dataset)
+        for named, known in ((models, registry.models), (datasets, registry.datasets)):
+            names = [spec.name for spec in named]
+            if taken := next((each for each in names if each in known or names.count(each) > 1), None):
+                raise PluginError(f"the name {taken!r} is already taken")
     except BaseException:
         manager.unregister(plugin)
         raise
@@ -188,6 +238,15 @@ def _register(registry: Registry, name: str, plugin: Any) -> None:
         defaults = {key: option.default for key, option in model.options.items()}
         registry.models[model.name] = ModelRef(model, defaults, {}, name)
     registry.datasets.update({d.name: d for d in datasets})
+
+
+def _why(error: BaseException, module: str) -> str:
+    """Why a plug-in cannot be registered: what is wrong with its descriptors, or what its code raised, and where."""
+    return str(error) if isinstance(error, PluginError) else described(error, module)
+
+
+def _module(plugin: Any) -> str:
+    return str(getattr(plugin, "__name__", "") or type(plugin).__module__)
 
 
 def _descriptors(manager: pluggy.PluginManager, hook: str, others: list[Any], kind: type) -> list[Any]:

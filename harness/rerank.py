@@ -18,6 +18,7 @@ from harness.atomic import content_key
 from harness.clock import Clock
 from harness.composite import Scored
 from harness.dataset import Dataset
+from harness.errors import plugin_code
 from harness.prepared import Prepared
 from harness.shared import Shared
 from harness.spec import Hits, PluginError, Query
@@ -47,7 +48,7 @@ def rerank(
         counts: gets pairs and rerank_tokens.
         clock: gets the seconds that stored parts once took.
     """
-    store, depth = ScoreStore(model.home, model.ref.own_key, model.shared), model.reranker.depth
+    store, depth = ScoreStore(model.home, model.ref.own_key, model.shared), model.depth
     store.sweep()
     paired = zip(dataset.queries, firsts, strict=True)
     while part := list(islice(paired, max(1, PAIRS // depth))):
@@ -74,12 +75,8 @@ def _score(
     """Scores of all pairs, end to end; equal pairs are scored once, so that they tie whatever batch they are in."""
     pairs = [(query.text, dataset.corpus[row].content) for query, rows in asked for row in rows.tolist()]
     place = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-    try:
+    with plugin_code(f"{model.label}: score() raised", type(model.reranker).__module__):
         scored = model.reranker.score(list(place)) if place else Scored(np.empty(0, np.float32))
-    except PluginError as error:
-        raise PluginError(f"{model.label}: {error}") from error
-    except Exception as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-        raise PluginError(f"{model.label}: score() raised {type(error).__name__}: {error}") from error
     if fault := faulty(scored, len(place)):
         raise PluginError(f"{model.label}: {fault}")
     return scored.scores[[place[pair] for pair in pairs]], scored.tokens

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from harness.clock import Clock
 from harness.dataset import Dataset
+from harness.errors import plugin_code
 from harness.geometry import Figures, panel
 from harness.index import Limits, search
-from harness.lexical import lexical_index
+from harness.lexical import lexical_hits, lexical_index
 from harness.moments import aligned, collect
 from harness.prepared import Prepared, dataset_vectors
 from harness.rerank import rerank
@@ -72,17 +73,20 @@ def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Li
 def _composite(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
     """Its members' rankings, fused or reranked. The geometry of their vectors is told in their own cells alone."""
     fuses = model.ref.spec.kind == "fusion"
-    depth = model.fusion.depth if fuses else max(k, model.reranker.depth)
+    depth = model.depth if fuses else max(k, model.depth)
     members = {m.label: retrieve(m, dataset, depth, clock.part(m.label), limits) for m in model.members}
     found = Retrieval(members=members)
     lists = [_ranked(member.hits, dataset, depth) for member in members.values()]
-    hits = (
-        map(model.fusion.fuse, zip(*lists, strict=True))
-        if fuses
-        else rerank(model, dataset, lists[0], found.counts, clock)
-    )
+    hits = _fused(model, lists) if fuses else rerank(model, dataset, lists[0], found.counts, clock)
     found.hits = clock.timed_each("fuse" if fuses else "rerank", hits)
     return found
+
+
+def _fused(model: Prepared, members: list[Iterator[Hits]]) -> Iterator[Hits]:
+    for lists in zip(*members, strict=True):
+        with plugin_code(f"{model.label}: fuse() raised", type(model.fusion).__module__):
+            hits = model.fusion.fuse(lists)
+        yield hits
 
 
 def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hits]:
@@ -122,7 +126,6 @@ def _of_documents(documents: Vectors, rows: int) -> tuple[NDArray[np.float64], F
 
 
 def _lexical(model: Prepared, dataset: Dataset, depth: int, clock: Clock) -> Retrieval:
-    model.progress(f"indexing {dataset.label} with {model.label}", 0, 0)
-    folder, seconds = lexical_index(model, dataset.corpus, model.home)
+    folder, seconds = lexical_index(model, dataset.corpus, model.home, dataset.label)
     clock.add("index", seconds)
-    return Retrieval(iter(model.lexical.search(folder, dataset.queries, depth)))
+    return Retrieval(lexical_hits(model, folder, dataset.queries, depth))

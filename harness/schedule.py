@@ -14,18 +14,19 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, count
 from threading import Event
 from typing import Any
 
 from harness.dataset import Dataset
 from harness.executor import Answer, Task
 from harness.moments import PART
-from harness.pipeline import Cell, Settings, cells, stored
+from harness.pipeline import Cell, Settings, Unready, cells, stored
 from harness.prepared import Prepared
 from harness.searched import Searched
-from harness.spec import Role, UserError
+from harness.spec import PluginError, Role, UserError
 from harness.stretches import Collection
 from harness.worker import Encode, Finish, Search
 
@@ -49,6 +50,7 @@ class _Plan:
     searches: int = 0
     """Parts not yet answered."""
     fault: str = ""
+    trace: str = ""
 
 
 _Read = tuple[Collection, Encode | None]
@@ -58,21 +60,26 @@ _Read = tuple[Collection, Encode | None]
 class Schedule:
     """The agenda of a benchmark. Use ``with`` to end the thread that reads ahead."""
 
-    def __init__(self, models: Sequence[Prepared], datasets: Sequence[Dataset], settings: Settings) -> None:
-        self.models, self.datasets, self.settings = models, datasets, settings
+    def __init__(self, models: Sequence[Prepared | Unready], datasets: Sequence[Dataset], settings: Settings) -> None:
+        self.models = [model for model in models if isinstance(model, Prepared)]
+        self.datasets, self.settings = datasets, settings
         self.workers, self._wanted = 1, len(models) * len(datasets)
         self._reader, self._halts = ThreadPoolExecutor(1, "read-texts"), Event()
         self._cells: dict[int, list[Cell]] = {}
         self._next_told = 0
         self._collections: dict[tuple[str, str, str, str], Collection] = {}
         self._plans: list[_Plan] = []
-        for m, model in enumerate(models):
+        usable = count()
+        for start, model in zip(count(0, len(datasets)), models, strict=False):
+            if isinstance(model, Unready):
+                self._cells |= {at: [cell] for at, cell in enumerate(model.cells(datasets), start)}
+                continue
+            m = next(usable)
             for d, dataset in enumerate(datasets):
-                at = m * len(datasets) + d
                 if (found := stored(model, dataset, settings)) is not None:
-                    self._cells[at] = found
+                    self._cells[start + d] = found
                 else:
-                    self._plans.append(self._plan(at, m, d))
+                    self._plans.append(self._plan(start + d, m, d))
         self._plans.sort(key=lambda plan: -plan.cost)
         self._waiting = list(self._plans)
         self._doing: dict[Task, Collection | _Plan] = {}
@@ -95,7 +102,8 @@ class Schedule:
         model, dataset = self.models[m], self.datasets[d]
         needs, cost = [], float(len(dataset.corpus))
         for number, base in enumerate(model.bases):
-            cost += len(dataset.corpus) * base.ref.figures.get("flops_per_token", 1.0)
+            with suppress(UserError, PluginError):  # what is wrong with it comes up when it is loaded
+                cost += len(dataset.corpus) * base.ref.figures.get("flops_per_token", 1.0)
             sides: tuple[tuple[Role, str, int], ...] = (
                 ("document", dataset.corpus.sha256, len(dataset.corpus)),
                 ("query", dataset.fingerprint["queries"], len(dataset.queries)),
@@ -160,7 +168,8 @@ class Schedule:
     def _conclude(self, plan: _Plan, answer: Answer) -> None:
         found = answer.value
         if answer.fault:  # worker after worker has died over it: it is recorded here
-            found = list(cells(self.models[plan.model], self.datasets[plan.dataset], self.settings, answer.fault))
+            model, dataset = self.models[plan.model], self.datasets[plan.dataset]
+            found = list(cells(model, dataset, self.settings, answer.fault, answer.trace))
         self._cells[plan.at] = found
         self._tell()
 
@@ -207,7 +216,9 @@ class Schedule:
     def _release(self, plan: _Plan) -> None:
         """Makes a cell's search in parts, or its end, the next thing to be done."""
         self._waiting.remove(plan)
-        plan.fault = next((need.fault for need in plan.needs if need.fault), "")
+        failed = next((need for need in plan.needs if need.fault), None)
+        if failed:
+            plan.fault, plan.trace = failed.fault, failed.trace
         if not plan.fault and self.models[plan.model].ref.spec.kind == "dense":
             for task in self._parts(plan):
                 plan.searches += 1
@@ -217,7 +228,7 @@ class Schedule:
 
     def _finish(self, plan: _Plan) -> None:
         if not plan.searches:
-            task = Finish(plan.label, plan.model, plan.dataset, plan.fault)
+            task = Finish(plan.label, plan.model, plan.dataset, plan.fault, plan.trace)
             self._doing[task] = plan
             self._released.append(task)
 

@@ -1,4 +1,4 @@
-"""Descriptors, records and protocols that the rooms share. Imports nothing of the project.
+"""Descriptors, records and protocols that the rooms share. Imports nothing of the project but its errors.
 
 Plug-ins return *descriptors* (`ModelSpec`, `DatasetSpec`): frozen, cheap to make, naming the code that does
 the work as ``"module:callable"``. Nothing heavy is imported until a cell really needs it.
@@ -15,6 +15,10 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import ModelError as ModelError
+from harness.errors import PluginError as PluginError
+from harness.errors import UserError as UserError
+
 Role = Literal["query", "document"]
 Similarity = Literal["euclidean", "cosine", "dot"]
 Storage = Literal["float32", "float16"]
@@ -27,14 +31,6 @@ Qrels = dict[str, dict[str, int]]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is (0: unknown); from any thread."""
-
-
-class UserError(Exception):
-    """A mistake its user can mend. One sentence: what, why, what to type next. Exit code 2, no traceback."""
-
-
-class PluginError(Exception):
-    """A plug-in broke its contract. Fails the cell in hand (exit code 1); other cells go on."""
 
 
 class Document(NamedTuple):
@@ -139,6 +135,8 @@ class ModelSpec:
     """Importable modules the model needs, checked without importing them."""
     extra: str = ""
     """The extra of this project that installs them, for the sentence that says so."""
+    requirements: str = ""
+    """``"module:callable"`` from options to ``(requires, extra)``, where the options decide them."""
     trained_on: tuple[str, ...] = ()
     """Names of datasets whose judgements the model saw; their cells are marked in-domain."""
     path_option: str = ""

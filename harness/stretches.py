@@ -48,6 +48,8 @@ class Collection:
     """Whether it is there, and its list."""
     similarity: Similarity | None = None
     fault: str = ""
+    trace: str = ""
+    """The traceback of the fault."""
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -103,7 +105,8 @@ class Collection:
         """Takes a stretch's shards, or why it failed."""
         self.open -= 1
         if answer.fault:
-            self.fault = self.fault or answer.fault
+            if not self.fault:
+                self.fault, self.trace = answer.fault, answer.trace
             return
         encoded: Encoded = answer.value
         self.similarity = encoded.similarity

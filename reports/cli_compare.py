@@ -7,12 +7,20 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import results_option
+from harness.cli.common import examples, note
+from harness.cli.folding import shown
+from harness.cli.options import completing, results_option
 from reports.leaderboard import MEASURE
 
 
-@click.command("compare")
-@click.argument("models", nargs=-1, metavar="MODEL MODEL ...")
+@click.command(
+    "compare",
+    **examples(
+        "harness compare bm25 minilm",
+        "harness compare bm25 bm25:fields=multifield -d pydocs --queries 10",
+    ),
+)
+@click.argument("models", nargs=-1, metavar="MODEL MODEL ...", shell_complete=completing("results"))
 @results_option
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
 @click.option("--measure", default=MEASURE, show_default=True, help="One of the measures that the results hold.")
@@ -49,9 +57,11 @@ def command(
     evidence = Evidence(read_leaderboard(results))
     found = compare(evidence, models, datasets, measure=measure, moves=queries)
     found = with_documents(found, evidence, ctx.ensure_object(State).home / "corpora")
-    click.echo(dump_json(content(found)).decode() if as_json else markdown(found), nl=False)
+    click.echo(dump_json(content(found)).decode() if as_json else shown(markdown(found)), nl=False)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
+    if evidence.lacking:
+        note(evidence.lacking)
     skipped = [*evidence.board.skipped, *evidence.skipped.values()]
     for one in skipped:
         click.echo(f"skipped: {one.path}: {one.reason}", err=True)

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import results_option
+from harness.cli.common import examples
+from harness.cli.folding import shown
+from harness.cli.options import completing, results_option
 
 
-@click.command("correlate")
+@click.command(
+    "correlate",
+    **examples(
+        "harness correlate",
+        "harness correlate --suite beir14 --json",
+    ),
+)
 @results_option
-@click.option("--suite", help="Only this suite's datasets.")
+@click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(results: Path, suite: str | None, as_json: bool) -> None:
     """Rank correlation of isotropy with nDCG@10, with interval.
@@ -32,7 +40,7 @@ def command(results: Path, suite: str | None, as_json: bool) -> None:
         content = [{**asdict(one), "interval": one.interval.ends} for one in found]
         click.echo(dump_json({"associations": content, "sentence": sentence(found)}), nl=False)
     else:
-        click.echo(section(found), nl=False)
+        click.echo(shown(section(found)), nl=False)
     for skipped in board.skipped:
         click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)
     if board.skipped:

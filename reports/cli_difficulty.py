@@ -7,11 +7,26 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import results_option
+from harness.cli.common import examples, note
+from harness.cli.folding import shown
+from harness.cli.options import completing, results_option
 
 
-@click.command("difficulty")
-@click.option("-m", "--model", "models", multiple=True, help="A row of `harness report`; may be repeated.")
+@click.command(
+    "difficulty",
+    **examples(
+        "harness difficulty -m bm25 -d pydocs",
+        "harness difficulty --json",
+    ),
+)
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    shell_complete=completing("results"),
+    help="A row of `harness report`; may be repeated.",
+)
 @click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
 @results_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the risk-coverage curves.")
@@ -37,7 +52,9 @@ def command(
     if as_json:
         click.echo(dump_json([{**asdict(one), "interval": one.interval.ends} for one in found]), nl=False)
     else:
-        click.echo(section(found), nl=False)
+        click.echo(shown(section(found)), nl=False)
+    if evidence.lacking:
+        note(evidence.lacking)
     skipped = [*evidence.board.skipped, *evidence.skipped.values()]
     for one in skipped:
         click.echo(f"skipped: {one.path}: {one.reason}", err=True)

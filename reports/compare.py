@@ -64,7 +64,7 @@ def compare(
     ``moves`` queries that moved most per dataset and model against the baseline. UserError for an unknown model,
     dataset or measure, fewer than two models, and where no two have a dataset in common.
     """
-    models = [_label(model, evidence.board.models) for model in models]
+    models = [evidence.board.label(model) for model in models]
     _check(evidence, models, datasets, measure)
     board = evidence.board
     chosen = datasets or [*board.datasets, *board.partial_datasets]
@@ -187,17 +187,9 @@ def _absence(evidence: Evidence, model: str, dataset: str, measure: str) -> str:
     if cell.get("measures", measure) is None:
         return f"it was not measured with {measure}"
     path = evidence.file(model, dataset)
+    if path in evidence.missing:
+        return f"its {path.name} is missing"
     return evidence.skipped[path].reason if path in evidence.skipped else f"its result keeps no {path.name}"
-
-
-def _label(text: str, known: Sequence[str]) -> str:
-    """The known label with the same options, in whatever order they were typed."""
-
-    def parts(label: str) -> tuple[str, list[str]]:
-        name, _, options = label.rpartition(":")
-        return name, sorted(options.split(","))
-
-    return text if text in known else next((label for label in known if parts(label) == parts(text)), text)
 
 
 def _check(evidence: Evidence, models: Sequence[str], datasets: Sequence[str], measure: str) -> None:

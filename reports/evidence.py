@@ -35,10 +35,24 @@ class Evidence:
         self.board = board
         self.skipped: dict[Path, Unreadable] = {}
         """Files that could not be used, so far, by path."""
+        self.missing: dict[Path, None] = {}
+        """Files that their results name and that are not there, so far."""
         self._store = ResultStore(board.root)
         self._intact: dict[Path, bool] = {}
         self._scores: dict[tuple[str, str, str], QueryScores | None] = {}
         self._ids: dict[str, list[list[str]]] = {}
+
+    @property
+    def lacking(self) -> str:
+        """One sentence for all that is missing; empty where nothing is."""
+        if not self.missing:
+            return ""
+        count, first = len(self.missing), next(iter(self.missing)).parent
+        whose = f"{count} results lack" if count > 1 else "1 result lacks"
+        return (
+            f"{whose} {FILE} ({first}{' and others' if count > 1 else ''}); intervals, ranks and tests need the "
+            f"queries' scores in it, means do not"
+        )
 
     def cell(self, model: str, dataset: str) -> Cell | None:
         """The cell, whole or partial."""
@@ -133,7 +147,7 @@ class Evidence:
             }
         except FileNotFoundError:
             if cell and FILE in (cell.get("manifest", "files") or ()):
-                self._skip(model, dataset, "it is missing")
+                self.missing[self.file(model, dataset)] = None
         except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, BufferError, MemoryError) as error:
             self._skip(model, dataset, f"it cannot be read ({' '.join(str(error).split())})")
         return None

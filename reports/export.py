@@ -8,10 +8,17 @@ from pathlib import Path
 import click
 
 from harness import UserError, hookimpl
-from harness.cli.options import results_option
+from harness.cli.common import examples
+from harness.cli.options import completing, results_option
 
 
-@click.command("export")
+@click.command(
+    "export",
+    **examples(
+        "harness export --format mteb -o exported",
+        "harness export --format eval-results -o exported -m minilm",
+    ),
+)
 @results_option
 @click.option(
     "--format",
@@ -21,8 +28,15 @@ from harness.cli.options import results_option
     help="A folder for mteb.ResultCache, or .eval_results files for the hub.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write into.")
-@click.option("-m", "--model", "models", multiple=True, help="Only this row (default: all).")
-@click.option("--suite", help="Only this suite's datasets.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    shell_complete=completing("results"),
+    help="Only this row (default: all).",
+)
+@click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
 def export(results: Path, form: str, output: Path, models: tuple[str, ...], suite: str | None) -> None:
     """Write stored results as MTEB or the hub keep them.
 

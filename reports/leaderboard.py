@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness import catalog
 from harness.atomic import content_key
+from harness.expression import canonical
 from harness.imported_mteb import ROUNDING
 from harness.spec import UserError
 from harness.store import Unreadable
@@ -45,6 +46,13 @@ class Leaderboard:
     """(model, dataset) of results of one cell that disagree -> what is said of them."""
     seeds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """A row that is a mean over seeds -> the models whose cells it is the mean of."""
+
+    def label(self, text: str) -> str:
+        """The model that is meant, whatever the order and form of its options; the text itself where there is none."""
+        if text in self.models:
+            return text
+        meant = canonical(text)
+        return next((model for model in self.models if canonical(model) == meant), text)
 
     def rows(self) -> list[Cell]:
         """Every stored cell: by dataset within model, partial ones last; means over seeds as what they are made of."""

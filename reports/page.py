@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.modelref import missing_extra
 from harness.spec import UserError
 from reports.html_tables import html_tables
 from reports.leaderboard import Leaderboard
@@ -77,9 +78,8 @@ def _library() -> tuple[str, str]:
     try:
         import vl_convert
     except ImportError as error:
-        raise UserError(
-            "The page's plots need Vega-Lite, which is not installed; type: pip install 'retrieval-harness[page]'"
-        ) from error
+        sentence = missing_extra("harness report --format html", ["vl_convert"], "page")
+        raise UserError(f"{sentence} (no page was written)") from error
     bundle = vl_convert.javascript_bundle(LIBRARY).replace("</script", "<\\/script").replace("<!--", "<\\!--")
     # a module, whose names must not become the page's
     script = f'(()=>{{"use strict";{bundle}\n}})();'

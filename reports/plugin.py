@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import hookimpl
-from harness.cli.options import plugin_option, results_option
+from harness.cli.common import examples, note
+from harness.cli.folding import shown
+from harness.cli.options import completing, plugin_option, results_option
 from reports.cli_claims import command as claims
 from reports.cli_compare import command as compare
 from reports.cli_correlate import command as correlate
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 FORMS = ("markdown", "latex", "html", "json", "csv")
 
 
-@click.command("report")
+@click.command(
+    "report",
+    **examples(
+        "harness report --suite demo --baseline bm25",
+        "harness report --format html > page.html",
+    ),
+)
 @results_option
 @click.option(
     "--format",
@@ -37,8 +45,15 @@ FORMS = ("markdown", "latex", "html", "json", "csv")
 @click.option(
     "--runs", type=click.Path(path_type=Path), help="With html: the folder of training runs whose curves it shows."
 )
-@click.option("--suite", help="Only this suite's datasets, all of them, with its average.")
-@click.option("--baseline", metavar="MODEL", help="Mark what differs from this model beyond chance.")
+@click.option(
+    "--suite", shell_complete=completing("suites"), help="Only this suite's datasets, all of them, with its average."
+)
+@click.option(
+    "--baseline",
+    metavar="MODEL",
+    shell_complete=completing("results"),
+    help="Mark what differs from this model beyond chance.",
+)
 @click.option("--seeds", is_flag=True, help="Training runs that differ in their seed alone as one row, their mean.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -78,7 +93,9 @@ def report(
     if output:
         write_file(output, lambda stream: stream.write(text.encode()))
     else:
-        click.echo(text, nl=False)
+        click.echo(shown(text) if form == "markdown" and not as_json else text, nl=False)
+    if evidence.lacking:
+        note(evidence.lacking)
     skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
     faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
     for fault in faults:

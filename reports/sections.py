@@ -88,3 +88,5 @@ def _faults(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
         yield f"disagree: {told}"
     for skipped in (*board.skipped, *evidence.skipped.values()):
         yield f"skipped: {skipped.path}: {skipped.reason}"
+    if evidence.lacking:
+        yield f"{evidence.lacking}."

@@ -49,6 +49,7 @@ class Uncertainty:
     """How many comparisons the marks are corrected for, once they are known."""
 
     def __post_init__(self) -> None:
+        self.baseline = self.baseline and self.board.label(self.baseline)
         if self.baseline is not None and self.baseline not in self.board.models:
             raise UserError(catalog.unknown("model", self.baseline, self.board.models, " in these results"))
 

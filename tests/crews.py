@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import ModelSpec, Option, hookimpl
+from harness import ModelSpec, Option, UserError, hookimpl
 
 DIED = Path(__file__).with_name("died")
 
@@ -31,6 +31,8 @@ class Letters:
 
     def __init__(self, options):
         self.fault, self.pause = options["fault"], options["pause"]
+        if self.fault == "cannot load":
+            raise UserError("These letters cannot be loaded; write them again.")
 
     def encode(self, texts, *, role):
         time.sleep(self.pause)
@@ -44,6 +46,10 @@ class Letters:
     def act(self):
         if self.fault == "raises":
             raise ValueError("no marks, please")
+        if self.fault == "exits":
+            raise SystemExit(0)
+        if self.fault == "interrupts":
+            raise KeyboardInterrupt
         if self.fault == "kills" or self.fault == "kills once" and not DIED.exists():
             DIED.touch()
             os.kill(os.getpid(), signal.SIGKILL)

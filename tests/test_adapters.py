@@ -217,3 +217,19 @@ def test_the_genuine_models_score_alike(
     same(ours, mtebs(api.mteb_model(f"{model}:dtype=float32"), texts))
     same(ours, mtebs(SentenceTransformer(str(weights)), texts))
     same(ours, measured(harness, f"st:{weights}:dtype=float32", texts))
+
+
+@pytest.mark.parametrize("wrong", [7, None, object(), Path("x")])
+def test_what_is_no_name_is_told_as_a_type_error(wrong: object) -> None:
+    for make in (api.beir_model, api.mteb_model):
+        with pytest.raises(
+            TypeError, match=rf"^{make.__name__}\(\) takes a model's name, .* got {type(wrong).__name__}$"
+        ):
+            make(wrong)  # type: ignore[arg-type]
+
+
+def test_the_front_page_lists_what_it_offers_and_nothing_else() -> None:
+    assert dir(api) == sorted(api.__all__)
+    assert {"beir_model", "load_results", "mteb_model", "Otherwise"} <= {*dir(api)}
+    for name in dir(api):
+        assert getattr(api, name) is not None

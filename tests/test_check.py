@@ -327,16 +327,18 @@ def test_an_unsound_lexical_model_is_told(check, fault: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ("Option((1, 2), 'a pair')", "option size=(1, 2) comes back as something else"),
-        ("Option(5, 'a size', maximum=3)", "5 is above 3"),
-        ("Option('huge', 'a size', choices=('small', 'large'))", "'huge' is not one of small, large"),
-    ],
+    "default", ["query: ", " q", "a, b", 'say "no"', "a\nb\t", "@x", ")(", "\\", "\u200b", "", "東京"]
 )
-def test_options_that_do_not_survive_being_written_are_told(check, option: str, words: str) -> None:
-    code, faults = check("Model", more=f"options={{'size': {option}}}")
-    assert words in faults["options survive being written and read again"]
+def test_every_text_survives_being_written_and_read_again(check, default: str) -> None:
+    code, faults = check("Model", more=f"options={{'prompt': Option({default!r}, 'put before texts')}}")
+    assert faults["options survive being written and read again"] == ""
+    assert code == 0
+
+
+def test_a_value_that_is_read_as_another_is_told(check, monkeypatch) -> None:
+    monkeypatch.setattr("harness.values.written", str)  # as if nothing were quoted
+    code, faults = check("Model", more="options={'prompt': Option('@x', 'put before texts')}")
+    assert "@x" in faults["options survive being written and read again"]
     assert code == 1
 
 

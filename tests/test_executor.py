@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from harness.index import search
 from harness.moments import joined, parts
 from harness.schedule import PART_ROWS
 from harness.searched import Searched
-from harness.spec import PluginError, UserError
+from harness.spec import ModelError, PluginError, UserError
 from harness.vectors import Vectors
 from tests.conftest import Done
 from tests.crews import Place, content, make_place, threads
@@ -111,6 +112,40 @@ def test_a_model_that_raises_or_kills_every_worker_fails_its_cell_and_the_others
     assert json.loads((tmp_path / "results/letters+fault=kills/large/result.json").read_text())["status"] == "failed"
     kept = {name: data for name, data in content(tmp_path).items() if name.startswith("results/letters/")}
     assert kept == {name: data for name, data in alone.items() if name.startswith("results/letters/")}
+
+
+FAULTS = {
+    "cannot load": r"These letters cannot be loaded; write them again\.",
+    "exits": r"letters:fault=exits: batch .*: it raised SystemExit: 0 \(.*letters\.py:\d+\)",
+    "interrupts": r"KeyboardInterrupt \(.*letters\.py:\d+\)",
+}
+"""Fault of a model -> why its cell fails."""
+
+
+def failed_alone(done: subprocess.CompletedProcess[str] | Done, results: Path) -> None:
+    """Asserts that the cells of `FAULTS` failed, each with its reason and a traceback, and that bm25's did not."""
+    out, err = (done.out, done.err) if isinstance(done, Done) else (done.stdout, done.stderr)
+    *failed, other = json.loads(out)
+    assert [cell["cell"] for cell in failed] == ["failed"] * len(FAULTS)
+    assert other["cell"] == "ok"
+    assert "Traceback" not in err
+    for (fault, words), cell in zip(FAULTS.items(), failed, strict=True):
+        assert re.fullmatch(words, cell["reason"]), cell["reason"]
+        [recorded] = [
+            r for file in results.glob("*/large/result.json") if fault in (r := json.loads(file.read_text()))["model"]
+        ]
+        assert recorded["reason"] == cell["reason"]
+        assert recorded["traceback"] == cell["traceback"]
+        assert "letters.py" in recorded["traceback"]
+
+
+def test_faults_of_one_model_fail_its_cells_and_no_worker_dies_of_them(place: Place, tmp_path: Path) -> None:
+    done = by_processes(place, tmp_path, *(f"letters:fault={fault}" for fault in FAULTS), "bm25")
+    assert done.returncode == 1
+    failed_alone(done, tmp_path / "results")
+    log = [json.loads(line) for line in (tmp_path / "home" / "logs" / "benchmark.jsonl").read_text().splitlines()]
+    assert not [line for line in log if line["event"] == "worker lost"]
+    assert any("SystemExit: 0" in line.get("traceback", "") for line in log)
 
 
 def test_ctrl_c_ends_workers_too_and_one_process_goes_on_from_there(
@@ -276,7 +311,7 @@ class Blunt:
         pass
 
     def perform(self, task: object) -> object:
-        if isinstance(task, Exception):
+        if isinstance(task, BaseException):
             raise task
         return task
 
@@ -285,9 +320,19 @@ def test_what_a_worker_raises_becomes_words() -> None:
     station = Station(Call(f"{__name__}:Blunt", None, 1))
     perform: Callable[[object], Answer] = station.perform  # type: ignore[assignment]
     assert perform(7) == Answer(7)
-    assert perform(UserError("No.")) == Answer(fault="No.", mistake=True)
-    assert perform(PluginError("Broken.")) == Answer(fault="Broken.")
-    assert perform(KeyError("k")) == Answer(fault="KeyError: 'k'")
+    for raised, fault, mistake in (
+        (UserError("No."), r"No\.", True),
+        (ModelError("Not this one."), r"Not this one\.", False),
+        (PluginError("Broken."), r"Broken\.", False),
+        (KeyError("k"), r"KeyError: 'k' \(.*test_executor\.py:\d+\)", False),
+        (SystemExit(3), r"SystemExit: 3 \(.*test_executor\.py:\d+\)", False),
+        (KeyboardInterrupt(), r"KeyboardInterrupt \(.*test_executor\.py:\d+\)", False),
+    ):
+        answer = perform(raised)
+        assert answer == Answer(fault=answer.fault, mistake=mistake, trace=answer.trace)
+        assert re.fullmatch(fault, answer.fault)
+        assert answer.trace.startswith("Traceback")
+        assert type(raised).__name__ in answer.trace
     missing = Station(Call("no.such:module", None, 1)).perform(Step(0))
     assert "ModuleNotFoundError" in missing.fault
     assert not missing.mistake

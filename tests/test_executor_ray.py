@@ -17,6 +17,7 @@ import pytest
 from harness import ray_crew
 from tests.conftest import Done
 from tests.crews import Place, content, make_place, threads
+from tests.test_executor import FAULTS, failed_alone
 
 ray: Any = pytest.importorskip("ray", reason="Ray is not installed (the ray extra)")
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
@@ -70,6 +71,15 @@ def test_a_cluster_leaves_the_bytes_that_one_process_leaves_though_a_worker_kill
     assert place.died.exists()
     assert done.code == 0, done.err
     assert content(tmp_path) == alone
+
+
+def test_faults_of_one_model_fail_its_cells_alone(
+    cluster: Any, place: Place, harness: Callable[..., Done], tmp_path: Path
+) -> None:
+    words = place.words(*(f"letters:fault={fault}" for fault in FAULTS), "bm25", results=str(tmp_path / "results"))
+    done = harness(*words, "--executor", "ray", "--address", cluster.address)
+    assert done.code == 1
+    failed_alone(done, tmp_path / "results")
 
 
 def test_every_worker_has_a_gpu_of_its_own(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from harness import values
 from harness.expression import split_options
 from harness.modelref import missing_extra
-from harness.registry import Registry, load_registry
-from harness.spec import UserError
+from harness.registry import Registry, load_registry, parse_options
+from harness.spec import ModelSpec, Option, UserError
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,89 @@ def test_what_cannot_be_resolved_is_one_clear_sentence(registry: Registry, text:
         registry.model(text)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("all-MiniLM-L6-v2", "type -m st:sentence-transformers/all-MiniLM-L6-v2 (the same weights are -m minilm)."),
+        ("all-minilm-l6", "type -m st:sentence-transformers/all-MiniLM-L6-v2"),
+        ("all-mpnet-base-v2", "type -m st:sentence-transformers/all-mpnet-base-v2 (the same weights are -m mpnet)."),
+        ("bge-small-en", "For a model of the hub, type -m st:organisation/name."),
+        ("results/gone", "There is no folder results/gone; for a model of the hub, type -m st:results/gone;"),
+        ("./gone/too", "There is no folder ./gone/too; `harness models`"),
+        ("a/b/c", "There is no folder a/b/c; `harness models`"),
+        ("~/gone", "There is no folder ~/gone; `harness models`"),
+    ],
+)
+def test_a_name_nearly_of_the_hub_names_the_cure(
+    registry: Registry, text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("results").mkdir()
+    with pytest.raises(UserError) as caught:
+        registry.model(text)
+    assert words in str(caught.value)
+
+
+def test_a_name_of_the_hub_is_its_model_unless_there_is_such_a_folder(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in ("someone/words", "someone/words@v1:query_prompt=q", "rrf(bm25,someone/words)"):
+        bare = text.replace("someone", "st:someone")
+        assert registry.model(text) == registry.model(bare)
+        assert registry.model(text).label == registry.model(bare).label
+    Path("someone/words").mkdir(parents=True)
+    assert registry.model("someone/words").spec.name == "checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("text", "models"),
+    [
+        ("bm25,minilm", ["bm25", "minilm"]),
+        ("bm25 , minilm", ["bm25", "minilm"]),
+        ("bm25:k1=1,b=0.2,minilm", ["bm25:k1=1,b=0.2", "minilm"]),
+        ("minilm,bm25:k1=1,b=0.2", ["minilm", "bm25:k1=1,b=0.2"]),
+        ("rrf(bm25,minilm):k=20,bm25", ["rrf(bm25,minilm):k=20", "bm25"]),
+        ("./one,bm25", ["./one", "bm25"]),
+        ("st:someone/words,bm25", ["st:someone/words", "bm25"]),
+        ("bm25,minlm", ["bm25", "minlm"]),  # each is told to be unknown by itself
+        ('minilm:query_prompt="a, bm25",bm25', ['minilm:query_prompt="a, bm25"', "bm25"]),
+        ("minilm:query_prompt=find, then read", ["minilm:query_prompt=find, then read"]),
+        ("bm25:k1=1,b", ["bm25:k1=1,b"]),
+        ("./a,b", ["./a,b"]),
+        ("bm25,", ["bm25,"]),
+        ("rrf(bm25", ["rrf(bm25"]),
+    ],
+)
+def test_a_list_of_models_is_several_where_each_is_one(
+    registry: Registry, text: str, models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "a,b"):
+        Path(folder).mkdir()
+    assert registry.texts([text, "bm25", text]) == list(dict.fromkeys([*models, "bm25"]))
+
+
+def test_a_folder_whose_name_looks_like_options_is_named_by_its_path(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd:max_seq_length=16").mkdir()
+    assert registry.model("./odd:max_seq_length=16").options["path"] == "odd:max_seq_length=16"
+    assert registry.model("./odd:max_seq_length=16:dtype=float32").options["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [("search: ", "search: "), (" a", " a"), ('" b "', " b "), ('"7"', "7")],
+)
+def test_blanks_of_text_are_kept_whatever_the_default(typed: str, value: str) -> None:
+    spec = ModelSpec("mine", "dense", "x:y", "", options={"prompt": Option("query: ", "x"), "n": Option(3, "x")})
+    assert parse_options(spec, {"prompt": values.read(typed, "")})["prompt"] == value
+    assert parse_options(spec, {"n": " 7 "})["n"] == 7
+    assert parse_options(spec, {"n": values.read('"7"', "")})["n"] == 7
 
 
 def test_a_colon_in_a_path_is_no_option() -> None:
@@ -133,8 +217,9 @@ def test_a_plugin_file_must_exist_and_not_hide_a_module(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_is_one_sentence_with_the_pip_line() -> None:
-    sentence = missing_extra("mpnet", ["faiss"], "dense")
-    assert "pip install" in sentence
-    assert "faiss-cpu" in sentence
-    assert "sentence-transformers" in sentence
-    assert "\n" not in sentence
+    needs = "mpnet needs"
+    type_ = 'type: pip install "retrieval-harness[dense]"'
+    assert missing_extra("mpnet", ["faiss"], "dense") == f"{needs} faiss, which is not installed; {type_}"
+    assert missing_extra("mpnet", ["a", "b"], "dense") == f"{needs} a and b, which are not installed; {type_}"
+    sentence = f"{needs} a, b and c, which are not installed; type: pip install a b c"
+    assert missing_extra("mpnet", ["a", "b", "c"], "") == sentence

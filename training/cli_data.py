@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import json_option, offline_option, pass_state, progress_bar
 from training.cli_mine import output_option, report, seed_option
@@ -21,7 +22,13 @@ def data() -> None:
     """Obtain training data (triplets) by name."""
 
 
-@data.command("msmarco")
+@data.command(
+    "msmarco",
+    **examples(
+        "harness data msmarco -o path/to/set",
+        "harness data msmarco -o path/to/set --triplets 6400 --from path/to/msmarco",
+    ),
+)
 @click.option("--triplets", type=click.IntRange(1), default=500_000, show_default=True, help="How many rows.")
 @seed_option
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import examples, note
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -16,6 +17,7 @@ from harness.cli.options import (
     plugin_option,
     print_json,
     progress_bar,
+    required,
 )
 from harness.spec import UserError
 
@@ -29,7 +31,13 @@ output_option = click.option(
 seed_option = click.option("--seed", type=int, default=42, show_default=True, help="Of every draw.")
 
 
-@click.command("mine")
+@click.command(
+    "mine",
+    **examples(
+        "harness mine -d path/to/folder -o path/to/set",
+        "harness mine -d path/to/folder -o path/to/set --miner bm25 --miner minilm",
+    ),
+)
 @click.option(
     "-d",
     "--dataset",
@@ -98,6 +106,7 @@ def command(
     settings: dict[str, Any] = {"miners": refs, **choice}
     if relative_margin is not None or score_model is not None:
         settings["score_model"] = registry.model(score_model) if score_model else _dense(refs)
+    required([*refs, *filter(None, [settings.get("score_model")])])
     if relative_margin is not None:
         settings["relative_margin"] = relative_margin
     if ce_margin is not None:
@@ -107,8 +116,8 @@ def command(
     settings["cross_encoder"] = cross_encoder and cross_encoder.expanduser()
     with progress_bar() as progress:
         opened = open_named(dataset, registry, state.made_home, split=split, offline=offline, progress=progress)
-        for note in opened.notes:
-            click.echo(f"note: {opened.label}: {note}", err=True)
+        for sentence in opened.notes:
+            note(f"{opened.label}: {sentence}")
         made = mine(opened, Settings(**settings), folder, state.home, offline=offline, progress=progress)
     report(made, as_json)
 

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import click
 
+from harness.cli.common import examples, note
 from harness.cli.options import json_option, print_json, progress_bar
 
 
-@click.command("release")
+@click.command(
+    "release",
+    **examples(
+        "harness release runs/isotropy/seed42 -o path/to/release",
+        "harness release path/to/checkpoint -o out --name organisation/name",
+    ),
+)
 @click.argument("source", type=click.Path(path_type=Path), metavar="CHECKPOINT|RUN")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option(
@@ -34,11 +41,9 @@ def command(source: Path, output: Path, results: Path, name: str, licence: str, 
         made = release(source.expanduser(), output.expanduser(), results, name=name, licence=licence, progress=progress)
     measured = len({cell["dataset"] for cell in made.manifest["results"]})
     if not measured:
-        click.echo(f"note: no result in {results} belongs to this checkpoint, so the card shows none", err=True)
+        note(f"no result in {results} belongs to this checkpoint, so the card shows none")
     if "/" not in made.manifest["name"]:
-        click.echo(
-            "note: the card's example loads the model by its bare name; give --name ORG/NAME for the hub", err=True
-        )
+        note("the card's example loads the model by its bare name; give --name ORG/NAME for the hub")
     upload = shlex.join(made.upload)
     if as_json:
         return print_json({"folder": str(made.folder), "upload": upload, "manifest": made.manifest})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
 NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
 
 
-@click.command("train")
+@click.command(
+    "train",
+    **examples(
+        "harness train isotropy --data path/to/set",
+        "harness train isotropy --data path/to/set --seeds 3",
+    ),
+)
 @click.argument("experiment")
 @click.option(
     "--data",

@@ -14,7 +14,7 @@ from harness.atomic import content_key
 from harness.corpus import Corpus
 from harness.dataset import Dataset
 from harness.index import search
-from harness.lexical import lexical_index
+from harness.lexical import lexical_hits, lexical_index
 from harness.prepared import Prepared
 from harness.run import rank
 from harness.spec import Hits, Query
@@ -39,12 +39,11 @@ def open_miner(model: Prepared, dataset: Dataset, depth: int, home: Path) -> Min
 class _Lexical:
     def __init__(self, model: Prepared, dataset: Dataset, depth: int, home: Path) -> None:
         self.label, self._model, self._dataset, self._depth = model.label, model, dataset, depth
-        model.progress(f"indexing {dataset.label} with {model.label}", 0, 0)
-        self._index, _ = lexical_index(model, dataset.corpus, home)
+        self._index, _ = lexical_index(model, dataset.corpus, home, dataset.label)
 
     def candidates(self, queries: Sequence[Query]) -> Iterator[list[int]]:
-        hits = self._model.lexical.search(self._index, queries, self._depth + self._dataset.exclude_self)
-        return _ranked(self._dataset, queries, iter(hits), self._depth)
+        hits = lexical_hits(self._model, self._index, queries, self._depth + self._dataset.exclude_self)
+        return _ranked(self._dataset, queries, hits, self._depth)
 
 
 class _Dense:

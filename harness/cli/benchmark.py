@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import examples, note
 from harness.cli.executor import Executor, executor_options
-from harness.cli.main import State, made, one_line
+from harness.cli.main import State, made
 from harness.cli.options import (
     chosen_models,
     completing,
@@ -22,9 +23,12 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    required,
     results_option,
     search_limits,
     search_options,
+    suites_option,
+    tell_failed,
 )
 from harness.spec import Storage, UserError
 
@@ -32,7 +36,13 @@ if TYPE_CHECKING:
     from harness.recipe import Recipe
 
 
-@click.command("benchmark")
+@click.command(
+    "benchmark",
+    **examples(
+        "harness benchmark -m bm25 -m minilm --suite demo",
+        "harness benchmark -m bm25:k1=1.2,b=0.75 -d path/to/folder --limit 100",
+    ),
+)
 @click.option(
     "-m",
     "--model",
@@ -49,7 +59,7 @@ if TYPE_CHECKING:
     shell_complete=completing("datasets", "groups"),
     help="Name, or path to a folder in BEIR format.",
 )
-@click.option("--suite", "suites", multiple=True, help="Name of a suite of datasets, or path of a .toml file with one.")
+@suites_option
 @dataset_options
 @click.option(
     "--dtype",
@@ -119,33 +129,34 @@ def command(
     Finished cells are reused when nothing they depend on has changed; an interrupted run goes on where it was.
     """
     from harness.journal import journal
-    from harness.log import note as log_note
+    from harness.log import note as log_event
     from harness.measure import MEASURES, measure_names
     from harness.named import open_all
     from harness.pipeline import Settings
-    from harness.rates import sentence
+    from harness.rates import sentence as speed
     from harness.shared import open_shared
     from harness.store import ResultStore
 
     registry = state.registry(plugins)
     refs = chosen_models(registry, models, dtype, storage)
+    required(refs)
     names = measure_names(measures) if measures else MEASURES
     recipes = _recipes(indexes, searches)
     for ref in refs if recipes else ():
         if not ref.has_vectors:
-            _note(f"--index is for dense models; {ref.label} is searched as ever")
+            note(f"--index is for dense models; {ref.label} is searched as ever")
     log = log or executor.log(state.home)
     if log:
         made(log.absolute().parent, "choose another file with --log")
     run = executor.benchmark([*state.plugins, *plugins])
     cells = []
     with journal(log) if log else nullcontext(), progress_bar() as progress:
-        shared = open_shared(store, state.made_home, _note, progress, offline=offline) if store else None
+        shared = open_shared(store, state.made_home, note, progress, offline=offline) if store else None
         opened = open_all(
-            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
+            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=note, **choice
         )
-        for note in (f"{d.label}: {note}" for d in opened for note in d.notes):
-            _note(note)
+        for sentence in (f"{d.label}: {told}" for d in opened for told in d.notes):
+            note(sentence)
         settings = Settings(
             home=state.home,
             results=ResultStore(made(results, "choose another folder with --results")),
@@ -161,17 +172,17 @@ def command(
         for cell in run(refs, opened, settings):
             cells.append(cell)
             for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
-                _note(f"{cell.dataset}: {sentence(rate)}")
+                note(f"{cell.dataset}: {speed(rate)}")
             if cell.status == "cached":
-                log_note("reused", model=cell.model, dataset=cell.dataset)
-            if cell.status == "failed":
-                click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+                log_event("reused", model=cell.model, dataset=cell.dataset)
+            tell_failed([cell])
         if shared:
             shared.settle()
     if as_json:
         print_json(
             [
                 {**(c.result or {}), "model": c.model, "dataset": c.dataset, "cell": c.status, "reason": c.reason}
+                | ({"traceback": c.trace} if c.trace else {})
                 for c in cells
             ]
         )
@@ -179,10 +190,6 @@ def command(
         print_table([_row(c, names) for c in cells], floatfmt=".4f", missingval="-")
     if any(c.status == "failed" for c in cells):
         sys.exit(1)
-
-
-def _note(sentence: str) -> None:
-    click.echo(f"note: {sentence}", err=True)
 
 
 def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.common import examples, show_trace
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -19,7 +20,13 @@ from harness.cli.options import (
 )
 
 
-@click.command("check")
+@click.command(
+    "check",
+    **examples(
+        "harness check bm25",
+        "harness check mine --plugin mine.py",
+    ),
+)
 @click.argument("model", shell_complete=completing("models"))
 @offline_option
 @plugin_option
@@ -36,6 +43,8 @@ def command(state: State, /, model: str, offline: bool, plugins: tuple[Path, ...
     with progress_bar() as progress:
         prepared = Prepared(state.registry(plugins).model(model), state.made_home, offline=offline, progress=progress)
         outcomes = list(check(prepared))
+    for outcome in outcomes:
+        show_trace(outcome.trace)
     if as_json:
         print_json([{"check": o.name, "passed": not o.fault, "fault": o.fault} for o in outcomes])
     else:

@@ -8,12 +8,19 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples, show_trace
 from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
 from harness.spec import DatasetSpec, PluginError
 
 
-@click.command("datasets")
+@click.command(
+    "datasets",
+    **examples(
+        "harness datasets",
+        "harness datasets --json",
+    ),
+)
 @plugin_option
 @json_option
 @pass_state
@@ -21,10 +28,10 @@ def command(state: State, /, plugins: tuple[Path, ...], as_json: bool) -> None:
     """List the datasets known by name; any folder in BEIR format can be given by path instead.
 
     Status: ready; built on first use; needs fetch; needs licence (`harness fetch NAME` says how to get it). A name with
-    a slash is part of a group, whose name means all of them.
+    a slash is part of a group, whose name means all of them. Plug-ins that failed to load are listed as broken.
     """
-    rows: list[dict[str, Any]] = []
-    for name, spec in sorted(state.registry(plugins).datasets.items()):
+    registry, rows = state.registry(plugins), list[dict[str, Any]]()
+    for name, spec in sorted(registry.datasets.items()):
         counts = asdict(spec.counts) if spec.counts else {}
         row = {"name": name, "status": _status(spec, state.home), "documents": counts.get("documents")}
         row |= {"queries": counts.get("queries"), "split": spec.split, "exclude_self": spec.exclude_self}
@@ -33,6 +40,9 @@ def command(state: State, /, plugins: tuple[Path, ...], as_json: bool) -> None:
             row |= {"judgements": counts.get("judgements"), "tokens": spec.tokens or None, "citation": spec.citation}
             row |= {"licence": spec.licence, "sources": [asdict(source) for source in spec.sources]}
         rows.append(row)
+    for broken in registry.broken:  # what datasets it has is not known
+        show_trace(broken.trace)
+        rows.append({**dict.fromkeys(rows[0]), "name": broken.plugin, "status": "broken", "summary": broken.reason})
     print_json(rows) if as_json else print_table(rows, intfmt=",", missingval="")
 
 

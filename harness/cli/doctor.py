@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
-    dataset_options,
+    dataset_choice,
     json_option,
     offline_option,
     pass_state,
@@ -21,9 +22,18 @@ from harness.cli.options import (
 )
 
 
-@click.command("doctor")
+@click.command(
+    "doctor",
+    **examples(
+        "harness doctor pydocs",
+        "harness doctor path/to/folder --split dev",
+    ),
+)
 @click.argument("dataset", shell_complete=completing("datasets"))
-@dataset_options
+@dataset_choice(
+    limit="Only the first N judged queries, beside all documents.",
+    exclude="Whether a query's own document is left out of its ranking (default: what the dataset says).",
+)
 @offline_option
 @plugin_option
 @json_option

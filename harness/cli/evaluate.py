@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.atomic import dump_json
-from harness.columns import regular_file
+from harness.catalog import unknown
+from harness.cli.common import examples
+from harness.cli.main import State
+from harness.cli.options import completing, offline_option, pass_state, plugin_option, progress_bar
+from harness.columns import numbered_lines, regular_file
 from harness.kilt import KEYS, evaluate_kilt
 from harness.kilt import MEASURES as KILT
 from harness.measure import MEASURES, Scores, measure, measure_names
-from harness.qrels import read_judgements
-from harness.run import Ranking, RunNotes, read_run
+from harness.qrels import Judgements, read_judgements
+from harness.run import RunNotes, read_run
 from harness.spec import Qrels, UserError
 
+COLUMNS = 6
+"""Of a TREC run."""
 FILE = click.Path(path_type=Path)
 
 
-@click.command("evaluate")
+@click.command(
+    "evaluate",
+    **examples(
+        "harness evaluate --run results/bm25/pydocs/run.trec.gz --qrels pydocs",
+        "harness evaluate --run run.trec --qrels qrels.tsv --measures 'MAP P@5'",
+    ),
+)
 @click.option(
     "--run",
     "run_path",
@@ -29,7 +42,13 @@ FILE = click.Path(path_type=Path)
     required=True,
     help="TREC run, plain or gzipped, or - (stdin); with --kilt a guess.",
 )
-@click.option("--qrels", "qrels_path", type=FILE, help="Judgements: TREC's 4 columns or BEIR's .tsv.")
+@click.option(
+    "--qrels",
+    metavar="FILE|DATASET",
+    shell_complete=completing("datasets"),
+    help="Judgements: a file in TREC's 4 columns or BEIR's .tsv, or what stands after -d.",
+)
+@click.option("--split", help="Of a dataset: which qrels/SPLIT.tsv (default: what the dataset says, else test).")
 @click.option("--kilt", "gold_path", type=FILE, help="Gold file of KILT instead: its measures of a guess.")
 @click.option(
     "--kilt-keys", default=",".join(KEYS), show_default=True, help="What makes two provenances of KILT the same."
@@ -38,14 +57,22 @@ FILE = click.Path(path_type=Path)
     "--measures", "names", help=f"Names as in ir_measures [default: {' '.join(MEASURES)}; KILT: {' '.join(KILT)}]"
 )
 @click.option("--per-query", is_flag=True, help="Show every judged query as well.")
+@offline_option
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_state
 def command(
+    state: State,
+    /,
     run_path: Path,
-    qrels_path: Path | None,
+    qrels: str | None,
+    split: str | None,
     gold_path: Path | None,
     kilt_keys: str,
     names: str | None,
     per_query: bool,
+    offline: bool,
+    plugins: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Evaluate a TREC run.
@@ -53,16 +80,17 @@ def command(
     The rules of trec_eval 10.0: documents are ordered by score, then by id descending; judged queries missing from the
     run count 0; queries of the run without judgements are left out.
     """
-    if (qrels_path is None) == (gold_path is None):
+    if (qrels is None) == (gold_path is None):
         raise UserError("Give either --qrels, for a TREC run, or --kilt, for a guess in KILT's format.")
     notes: list[str] = []
     with regular_file(run_path) as run:
         if gold_path is not None:
             keys = [key.strip() for key in kilt_keys.split(",")]
             scores = evaluate_kilt(gold_path, run, re.split(r"[\s,]+", names.strip()) if names else KILT, keys=keys)
-        elif qrels_path is not None:
-            with regular_file(qrels_path) as qrels:
-                scores = _measured(run, qrels, measure_names(names) if names else MEASURES, notes)
+        elif qrels is not None:
+            measures = measure_names(names) if names else MEASURES
+            judgements = _judgements(state, qrels, split, offline, plugins)
+            scores = _measured(run, qrels, judgements, measures, notes)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     if as_json:
@@ -71,27 +99,59 @@ def command(
         click.echo(_table(scores, per_query))
 
 
-def _measured(run_path: Path, qrels_path: Path, measures: tuple[str, ...], notes: list[str]) -> Scores:
-    qrels, tolerated = read_judgements(qrels_path)
-    met: list[str] = []
+def _judgements(state: State, text: str, split: str | None, offline: bool, plugins: tuple[Path, ...]) -> Judgements:
+    """Those of a file, or of a dataset by its name or folder; UserError where there is neither."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        if split:
+            raise UserError(f"--split is for a dataset, and {text} is a file; name the file of that split.")
+        with regular_file(path) as file:
+            return read_judgements(file)
+    from harness.named import open_named
+
+    registry = state.registry(plugins)
+    if not path.is_dir() and text not in {*registry.datasets, *registry.groups}:
+        known = unknown("dataset", text, [*registry.datasets, *registry.groups])
+        raise UserError(f"There is no file {text}; check the path, or name a dataset. {known}")
+    with (
+        progress_bar() as progress,
+        open_named(text, registry, state.made_home, split=split, offline=offline, progress=progress) as dataset,
+    ):
+        return Judgements(dataset.qrels, [])
+
+
+def _measured(
+    run_path: Path, named: str, judgements: Judgements, measures: tuple[str, ...], notes: list[str]
+) -> Scores:
+    qrels = judgements.qrels
+    if met := _unjudged(run_path, qrels):  # before the run is read whole
+        raise UserError(_mismatch(run_path, met, named, qrels))
     found = RunNotes()
-    scores = measure(qrels, _noting(read_run(run_path, known=qrels, notes=found), met), measures)
-    if not any(query_id in qrels for query_id in met):
-        raise UserError(_mismatch(run_path, met, qrels_path, qrels))
-    notes += [*tolerated, *found.sentences(run_path.name)]
+    rankings = read_run(run_path, known=qrels, notes=found)
+    if (first := next(rankings, None)) is None:
+        raise UserError(f"{run_path} holds no rankings; name a TREC run (query Q0 document rank score tag).")
+    scores = measure(qrels, chain([first], rankings), measures)
+    notes += [*judgements.notes, *found.sentences(run_path.name)]
     return scores
 
 
-def _noting(rankings: Iterable[Ranking], met: list[str]) -> Iterator[Ranking]:
-    for ranking in rankings:
-        met.append(ranking.query_id)
-        yield ranking
+def _unjudged(run_path: Path, qrels: Qrels) -> list[str]:
+    """The run's queries where none of them is judged; empty where one is, and for what `read_run` will refuse."""
+    met: dict[str, None] = {}
+    with suppress(UserError):
+        for _, line in numbered_lines(run_path):
+            columns = line.split(None, COLUMNS)
+            query = columns[0].decode(errors="replace")
+            if query in qrels or (not met and len(columns) < COLUMNS):
+                return []
+            if not query.startswith("#"):
+                met[query] = None
+        return list(met)
+    return []
 
 
-def _mismatch(run_path: Path, met: list[str], qrels_path: Path, qrels: Qrels) -> str:
+def _mismatch(run_path: Path, met: list[str], named: str, qrels: Qrels) -> str:
     judged = list(qrels)
-    if not met:
-        return f"{run_path} holds no rankings; name a TREC run (query Q0 document rank score tag)."
     if {text.strip().lstrip("0").lower() for text in met} & {text.strip().lstrip("0").lower() for text in judged}:
         cause = "the ids differ in leading zeros or upper case only"
     elif set(met) & {doc_id for judgements in qrels.values() for doc_id in judgements}:
@@ -99,7 +159,7 @@ def _mismatch(run_path: Path, met: list[str], qrels_path: Path, qrels: Qrels) ->
     else:
         cause = "they are probably of different datasets or splits"
     return (
-        f"{run_path} (queries {', '.join(met[:5])}{' ...' if len(met) > 5 else ''}) and {qrels_path} "
+        f"{run_path} (queries {', '.join(met[:5])}{' ...' if len(met) > 5 else ''}) and {named} "
         f"(queries {', '.join(judged[:5])}{' ...' if len(judged) > 5 else ''}) share no query id: {cause}; "
         f"name the qrels that belong to this run."
     )

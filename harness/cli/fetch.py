@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
     from harness.registry import Registry
 
 
-@click.command("fetch")
+@click.command(
+    "fetch",
+    **examples(
+        "harness fetch minilm scifact",
+        "harness fetch robust04 --from path/to/originals",
+    ),
+)
 @click.argument("names", nargs=-1, shell_complete=completing("models", "datasets", "groups"))
-@click.option("--suite", "suites", multiple=True, help="Every dataset of a suite.")
+@click.option("--suite", "suites", multiple=True, shell_complete=completing("suites"), help="Every dataset of a suite.")
 @click.option(
     "--from",
     "source",
@@ -97,7 +104,7 @@ def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry)
     if not wanted:
         raise UserError("Nothing to fetch is named; type: harness fetch NAME, or harness fetch --suite NAME")
     for name in wanted:
-        if name not in known and not (":" in name and registry.model(name).spec.repository):
+        if name not in known and not ((":" in name or "/" in name) and registry.model(name).spec.repository):
             raise UserError(unknown("model or dataset", name, known))
     return wanted
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
@@ -28,7 +29,13 @@ from harness.store import Result, ResultStore
 FILE = click.Path(path_type=Path)
 
 
-@click.command("import")
+@click.command(
+    "import",
+    **examples(
+        "harness import --run run.trec --model theirs -d pydocs",
+        "harness import --mteb path/to/mteb/results",
+    ),
+)
 @click.option(
     "--run",
     "run_path",

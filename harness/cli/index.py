@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
-    dataset_options,
+    dataset_choice,
     json_option,
     offline_option,
     pass_state,
@@ -27,7 +28,13 @@ def command() -> None:
     """Indexes of a model's vectors, for use outside the harness."""
 
 
-@command.command("export")
+@command.command(
+    "export",
+    **examples(
+        "harness index export -m minilm -d pydocs -o exported",
+        "harness index export -m minilm -d pydocs -o exported --index HNSW32",
+    ),
+)
 @click.option(
     "-m", "--model", required=True, shell_complete=completing("models"), help="Name, path, NAME:key=value,..."
 )
@@ -39,7 +46,7 @@ def command() -> None:
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to make; it must not hold anything."
 )
-@dataset_options
+@dataset_choice()
 @offline_option
 @plugin_option
 @json_option
@@ -72,6 +79,7 @@ def export_command(
     ref = registry.model(model)
     if not ref.has_vectors:
         raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
+    ref.require()
     recipe = parse_recipe(factory, parameters)
     refuse_existing(output)
     home = state.made_home

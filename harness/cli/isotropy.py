@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,
-    dataset_options,
+    dataset_choice,
     json_option,
     offline_option,
     pass_state,
@@ -22,7 +23,13 @@ from harness.cli.options import (
 from harness.spec import UserError
 
 
-@click.command("isotropy")
+@click.command(
+    "isotropy",
+    **examples(
+        "harness isotropy -m minilm -d pydocs",
+        "harness isotropy vectors.npy",
+    ),
+)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "-m", "--model", shell_complete=completing("models"), help="Name, path to a checkpoint, NAME:key=value,..."
@@ -30,7 +37,7 @@ from harness.spec import UserError
 @click.option(
     "-d", "--dataset", shell_complete=completing("datasets"), help="Name, or path to a folder in BEIR format."
 )
-@dataset_options
+@dataset_choice(limit="Only the first N judged queries, beside all documents.")
 @offline_option
 @plugin_option
 @json_option
@@ -61,6 +68,7 @@ def command(
         ref = registry.model(str(model))
         if not ref.has_vectors:
             raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
+        ref.require()
         home = state.made_home
         with progress_bar() as progress:
             opened = open_named(str(dataset), registry, home, offline=offline, progress=progress, **choice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import shlex
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import COMMON, note, show_trace, with_common
 from harness.cli.signals import stopping
 from harness.cli.terminal import plain_terminals, printable
+from harness.errors import trace
 from harness.spec import PluginError, UserError
+from harness.values import command_line
 
 if TYPE_CHECKING:
     from harness.registry import Registry
@@ -49,6 +52,9 @@ class State:
     plugins: list[Path] = field(default_factory=list)
     command: str = ""
     """What was typed, for the record."""
+    debug: bool = False
+    verbose: bool = False
+    quiet: bool = False
     commands: Mapping[str, click.Command] | None = None
     """Those of the plug-ins, once asked for."""
     _registry: Registry | None = None
@@ -85,16 +91,17 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command, imported now."""
         if cmd_name in COMMANDS:
-            command: click.Command = importlib.import_module(f"harness.cli.{cmd_name}").command
-            return command
-        return self._from_plugins(ctx).get(cmd_name)
+            return with_common(importlib.import_module(f"harness.cli.{cmd_name}").command)
+        command = self._from_plugins(ctx).get(cmd_name)
+        return command and with_common(command)
 
     def _from_plugins(self, ctx: click.Context) -> Mapping[str, click.Command]:
         state = ctx.ensure_object(State)
         if state.commands is None:
             group = click.Group("harness")
             for broken in state.registry(ctx.params.get("plugins") or ()).add_commands(group):
-                click.echo(f"note: the plug-in {broken.plugin} gave no commands ({broken.reason})", err=True)
+                show_trace(broken.trace)
+                note(f"the plug-in {broken.plugin} gave no commands: {broken.reason}")
             state.commands = group.commands
         return state.commands
 
@@ -128,6 +135,7 @@ def made(folder: Path, advice: str) -> Path:
 @click.group(
     cls=Group,
     invoke_without_command=True,
+    params=[*COMMON],
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HARNESS"},
 )
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
@@ -151,35 +159,69 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _main(words: list[str]) -> None:
+    state = State(command=command_line(["harness", *words]))
     try:
-        state = State(command=shlex.join(["harness", *words]))
         with plain_terminals():
             code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
         sys.exit(code if isinstance(code, int) else 0)
-    except UserError as error:
-        _end(str(error), 2)
-    except PluginError as error:
-        _end(str(error), 1)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "harness"
-        _end(f"{error.format_message()} Type: {command} --help", 2)
-    except click.ClickException as error:
-        _end(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort) as stopped:
-        status = getattr(stopped.__cause__ or stopped, "status", 130)  # click makes its own of it
-        _end("Interrupted; what was finished is kept, and the same command goes on from there.", status)
     except BrokenPipeError:  # the reader of our output left
         _forget_stdout()
         sys.exit(141)
-    except MemoryError:
-        _end("The memory is used up; give a smaller --memory, or smaller files, and run the command again.", 2)
-    except OSError as error:
-        if error.errno != errno.ENOSPC and error.filename is not None:
-            _end(f"{error.filename} cannot be used ({error.strerror}); check the path and run the command again.", 2)
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if state.debug:
+            click.echo(trace(error), err=True, nl=False)
+        sentence, status = _told(error)
+        if not sentence:
             raise
-        _forget_stdout()
-        _end("The disk is full, so the output is not whole; free some space and run the same command again.", 2)
+        _end(sentence, status)
+    except KeyboardInterrupt as stopped:
+        _end(INTERRUPTED, getattr(stopped, "status", 130))
+
+
+INTERRUPTED = "Interrupted; what was finished is kept, and the same command goes on from there."
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """What is said of an error, and the exit status; an empty sentence for a fault of ours."""
+    match error:
+        case UserError():
+            return str(error), 2
+        case PluginError():
+            return str(error), 1
+        case click.UsageError() if type(error).__name__ == "NoArgsIsHelpError" and error.ctx:
+            click.echo(error.ctx.get_help(), err=True)
+            sys.exit(2)
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "harness"
+            return f"{_misused(error)} Type: {command} --help", 2
+        case click.ClickException():
+            return error.format_message(), 2
+        case click.Abort():  # click makes its own of an interrupt
+            return INTERRUPTED, getattr(error.__cause__, "status", 130)
+        case MemoryError():
+            return "The memory is used up; give a smaller --memory, or smaller files, and run the command again.", 2
+        case OSError(errno=errno.ENOSPC):
+            _forget_stdout()
+            return "The disk is full, so the output is not whole; free some space and run the same command again.", 2
+        case OSError() if error.filename is not None:
+            return f"{error.filename} cannot be used ({error.strerror}); check the path and run the command again.", 2
+    return "", 1
+
+
+def _misused(error: click.UsageError) -> str:
+    """click's sentence; for words that stand alone, where they belong."""
+    sentence, context = error.format_message(), error.ctx
+    found = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)\.?", sentence)
+    if not found or context is None:
+        return sentence
+    known = {name for parameter in context.command.params for name in parameter.opts} & {"-m", "-d"}
+    if not known:
+        return sentence
+    registry = context.ensure_object(State).registry()
+    datasets = {*registry.datasets, *registry.groups}
+    named = [f"{'-d' if word in datasets or '-m' not in known else '-m'} {word}" for word in found[1].split()]
+    kinds = [kind for name, kind in (("-m", "models with -m"), ("-d", "datasets with -d")) if name in known]
+    return f"{context.command_path} names {' and '.join(kinds)}, as in: {context.command_path} {' '.join(named)}."
 
 
 def _forget_stdout() -> None:

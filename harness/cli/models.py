@@ -7,12 +7,19 @@ from typing import Any
 
 import click
 
+from harness.cli.common import examples, show_trace
 from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
 from harness.spec import PluginError, UserError
 
 
-@click.command("models")
+@click.command(
+    "models",
+    **examples(
+        "harness models --options",
+        "harness models --plugin mine.py",
+    ),
+)
 @click.option("--options", "with_options", is_flag=True, help="List each model's options too.")
 @plugin_option
 @json_option
@@ -33,6 +40,7 @@ def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_j
         status, summary = _status(ref, state.home), ref.spec.summary
         rows.append(_row(name, ref.spec.kind, status, summary, plugin=ref.plugin, options=options))
     for broken in registry.broken:
+        show_trace(broken.trace)
         rows.append(_row(broken.plugin, "plug-in", "broken", broken.reason, plugin=broken.plugin, options={}))
     if as_json:
         print_json(rows)
@@ -53,9 +61,9 @@ def _row(name: str, kind: str, status: str, summary: str, **more: Any) -> dict[s
 def _status(ref: Any, home: Path) -> str:
     from harness.weights import present
 
-    if ref.missing():
-        return "needs install"
     try:
+        if ref.missing():
+            return "needs install"
         ref.located()
     except (UserError, PluginError) as error:
         return one_line(str(error))

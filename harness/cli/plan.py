@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.benchmark import command as benchmark
+from harness.cli.common import examples
 from harness.cli.main import State
 from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar
 from harness.spec import Role, Storage
@@ -22,7 +24,24 @@ if TYPE_CHECKING:
     from harness.workload import Workload
 
 
-@click.command("plan", params=list(benchmark.params))
+UNUSED = (
+    *("search_device", "indexes", "searches", "executor", "address", "workers", "cpus_per_task", "gpus_per_task"),
+    *("store", "log", "offline"),
+)
+"""Options of a benchmark that change nothing in a plan: accepted, so that the same arguments fit both; not shown."""
+
+
+def _unused(option: click.Parameter) -> click.Parameter:
+    hidden = copy(option)
+    setattr(hidden, "hidden", True)  # noqa: B010 (click.Parameter does not declare it)
+    return hidden
+
+
+@click.command(
+    "plan",
+    params=[_unused(each) if each.name in UNUSED else each for each in benchmark.params],
+    **examples("harness plan -m bm25 --suite beir18", "harness plan -m mpnet -d fiqa --device t4 --price 0.4"),
+)
 @click.option("--device", help="Plan for t4, a100 or h100 instead of this machine.")
 @click.option("--price", type=click.FloatRange(min=0), help="USD an hour (default: the device's, approximate).")
 @pass_state
@@ -41,7 +60,8 @@ def command(
     memory: int,
     **settings: Any,
 ) -> None:
-    """Say what a benchmark with the same arguments will take, before any of it is done.
+    """Say what a benchmark with the same arguments will take, before any of it is done. Those that change nothing here
+    (--executor, --store, --index ...) are accepted.
 
     Documents, tokens, bytes, peak memory, hours and cost of every model on every dataset. Nothing is fetched; a model
     is loaded only where its speed is neither on record nor known. Finished cells show what they really took.

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import click
 
+from harness.cli.common import examples
 from harness.cli.options import json_option, print_json, print_table
 
 
-@click.command("suites")
+@click.command(
+    "suites",
+    **examples(
+        "harness suites",
+        "harness suites --json",
+    ),
+)
 @json_option
 def command(as_json: bool) -> None:
     """List the suites: named choices of datasets with one average each."""

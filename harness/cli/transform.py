@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.catalog import unknown
-from harness.cli.main import State, made, one_line
+from harness.cli.common import examples, note
+from harness.cli.main import State, made
 from harness.cli.options import (
     chosen_models,
     completing,
@@ -22,9 +23,12 @@ from harness.cli.options import (
     print_json,
     print_table,
     progress_bar,
+    required,
     results_option,
     search_limits,
     search_options,
+    suites_option,
+    tell_failed,
 )
 from harness.spec import Storage, UserError
 
@@ -41,7 +45,13 @@ MEASURE = "nDCG@10"
 GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore")
 
 
-@click.command("transform")
+@click.command(
+    "transform",
+    **examples(
+        "harness transform -m minilm -d pydocs",
+        "harness transform -m minilm -d pydocs --with pca:dim=64+whiten",
+    ),
+)
 @click.option(
     "-m", "--model", "models", multiple=True, shell_complete=completing("models"), help="A model that has vectors."
 )
@@ -53,7 +63,7 @@ GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore"
     shell_complete=completing("datasets", "groups"),
     help="Name, or path to a folder in BEIR format.",
 )
-@click.option("--suite", "suites", multiple=True, help="Name of a suite of datasets, or path of a .toml file with one.")
+@suites_option
 @click.option(
     "--with",
     "steps",
@@ -95,7 +105,7 @@ def command(
     from harness.store import ResultStore
 
     registry = state.registry(plugins)
-    texts = list(dict.fromkeys(models))
+    texts = registry.texts(models)
     plain = chosen_models(registry, texts, None, storage)
     if lacking := next((ref for ref in plain if not ref.has_vectors), None):
         raise UserError(
@@ -108,11 +118,12 @@ def command(
         changed = [_expression(text, step, known) for step in steps or USUAL]
         refs += [ref, *chosen_models(registry, changed, None, storage)]
         origin |= {other.label: ref.label for other in refs if other.label not in origin}
+    required(refs)
     store = ResultStore(made(results, "choose another folder with --results"))
     cells = []
     with progress_bar() as progress:
         opened = open_all(
-            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
+            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=note, **choice
         )
         settings = Settings(
             home=state.home,
@@ -124,8 +135,7 @@ def command(
         )
         for cell in benchmark(refs, opened, settings):
             cells.append(cell)
-            if cell.status == "failed":
-                click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+            tell_failed([cell])
     rows = _rows(cells, origin, store)
     if as_json:
         print_json(rows)
@@ -133,10 +143,6 @@ def command(
         print_table([_shown(row) for row in rows], disable_numparse=True)
     if any(cell.status == "failed" for cell in cells):
         sys.exit(1)
-
-
-def _note(sentence: str) -> None:
-    click.echo(f"note: {sentence}", err=True)
 
 
 def _expression(model: str, steps: str, known: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import examples, note, show_trace
 from harness.cli.main import State, one_line
 from harness.cli.options import (
     json_option,
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
     from harness.verified import Verification
 
 
-@click.command("verify")
+@click.command(
+    "verify",
+    **examples(
+        "harness verify results",
+        "harness verify results/bm25/pydocs --reuse",
+    ),
+)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE_OR_DIR...")
 @click.option(
     "-d",
@@ -69,7 +76,7 @@ def command(
         again = _runner(state, registry, datasets, reuse=reuse, offline=offline, progress=progress)
         for each in found:
             if each.result["status"] != "ok":
-                click.echo(f"note: {_cell(each)} was not finished, so there is nothing to verify", err=True)
+                note(f"{_cell(each)} was not finished, so there is nothing to verify")
                 continue
             try:
                 verified.append(again(each))
@@ -103,6 +110,7 @@ def _runner(
     def again(recorded: Recorded) -> Verification:
         old, manifest = recorded.result, recorded.result["manifest"]
         model = find_model(old, registry)
+        model.require()
         index = manifest.get("index")
         recipes = (parse_recipe(index["factory"], index["search"]),) if index else ()
         memory = (manifest.get("run", {}).get("search") or {}).get("memory", 2_000_000_000)
@@ -124,6 +132,7 @@ def _runner(
                 progress=progress,
             )
             cell = [*benchmark([model], [dataset], settings)][-1]
+            show_trace(cell.trace)
             return verify(recorded.folder, old, cell.result) if cell.result else failed(old, one_line(cell.reason))
 
     return again

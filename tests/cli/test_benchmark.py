@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -275,3 +276,19 @@ def test_limits_that_cannot_be_kept_are_one_sentence(harness, toy) -> None:
         assert done.code == 2
         assert said in done.err
         assert not list(Path("results").glob("*/*/result.json"))
+
+
+def test_an_index_is_said_to_be_made_only_when_it_is(harness, toy) -> None:
+    words = ["benchmark", "-m", "bm25", "-d", toy, "--force"]
+    assert "indexing toy with bm25" in harness(*words).err
+    assert "indexing" not in harness(*words).err
+
+
+def test_a_list_of_datasets_is_several(harness, toy, tmp_path) -> None:
+    shutil.copytree(toy, tmp_path / "other")
+    shutil.copytree(toy, tmp_path / "a,b")
+    done = harness("benchmark", "-m", "bm25", "-d", "./toy, other", "-d", "a,b", "--json")
+    assert [cell["dataset"] for cell in json.loads(done.out)] == ["toy", "other", "a,b"]
+    wrong = harness("benchmark", "-m", "bm25", "-d", "toy,pydoc")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "no dataset 'pydoc'; did you mean pydocs" in wrong.err

@@ -199,13 +199,13 @@ CASES = {
     "no pair": model("bm25:k1=1,b", "'b'", "NAME:key=value,key=value"),
     # plug-in files
     "no plug-in file": plugin(None, "no plug-in file", "Python file"),
-    "plug-in fails": plugin("import nothing_like_it\n", "nothing_like_it", "mend it"),
-    "plug-in's syntax": plugin("def (:\n", "SyntaxError", "mend it"),
+    "plug-in fails": plugin("import nothing_like_it\n", "nothing_like_it", "(mine.py:1)", "fix it"),
+    "plug-in's syntax": plugin("def (:\n", "SyntaxError", "fix it"),
     "misspelt hook": plugin("from harness import hookimpl\n@hookimpl\ndef harness_modells(): ...\n", "harness_modells"),
     "hides a module": plugin("", "an installed module (json)", "rename", name="json.py"),
     "dataset from nowhere": plugin(
         "from harness import DatasetSpec, hookimpl\n@hookimpl\ndef harness_datasets(): yield DatasetSpec('d', '')\n",
-        *("dataset 'd' has no build, no sources and no instructions", "mend it"),
+        *("dataset 'd' has no build, no sources and no instructions", "fix it"),
     ),
     "no Python file": plugin("", "ends in .py", name="mine.txt"),
     # weights
@@ -237,8 +237,10 @@ CASES = {
         prepare=lambda patch: no_cache(patch, HARNESS_OFFLINE="1"),
     ),
     "offline fetch": Case("fetch mpnet --offline", ["weights of mpnet", "without --offline"], prepare=no_cache),
-    "no faiss": model("minilm", "minilm needs faiss", "pip install", "faiss-cpu", prepare=without("faiss")),
-    "no bm25s": model("bm25", "bm25 needs bm25s", "pip install", "bm25s>=", prepare=without("bm25s")),
+    "no faiss": model(
+        "minilm", "minilm needs faiss", 'pip install "retrieval-harness[dense]"', prepare=without("faiss")
+    ),
+    "no bm25s": model("bm25", "bm25 needs bm25s", 'pip install "retrieval-harness[bm25]"', prepare=without("bm25s")),
     # where things are kept
     "results is a file": Case(
         f"{BENCHMARK} --results r", ["folder r", "a file is in its place", "--results"], {"r": ""}

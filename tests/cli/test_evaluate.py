@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from harness.cli.evaluate import command as evaluate
 from harness.spec import UserError
+from tests.conftest import Done
 
 QRELS = "q1 0 a 1\nq1 0 b 0\nq2 0 c 2\nq3 0 a 1\n"
 RUN = "q1 Q0 a 1 1.0 t\nq1 Q0 b 2 1.0 t\nq2 Q0 c 1 3 t\nx Q0 a 1 1 t\n"
@@ -125,3 +127,69 @@ def test_mistakes_come_before_the_work(tmp_path: Path) -> None:
         invoke(tmp_path, "--measures", "ndcg@10")
     with pytest.raises(UserError, match="There is no file"):
         CliRunner().invoke(evaluate, ["--run", "none", "--qrels", str(tmp_path / "qrels")], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_wrong_judgements_are_told_before_the_run_is_read(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.cli.evaluate.read_run", lambda *_: pytest.fail("the run was read"))
+    content = "".join(f"r{number} Q0 d{rank} {rank} 1 t\n" for number in range(50) for rank in range(20))
+    (tmp_path / "run.gz").write_bytes(gzip.compress(content.encode()) if packed else content.encode())
+    (tmp_path / "qrels").write_text(QRELS)
+    arguments = ["--run", str(tmp_path / "run.gz"), "--qrels", str(tmp_path / "qrels")]
+    with pytest.raises(UserError, match="share no query id"):
+        CliRunner().invoke(evaluate, arguments, catch_exceptions=False)
+
+
+def test_one_judged_query_at_the_end_is_enough(tmp_path: Path) -> None:
+    run = "".join(f"r{number} Q0 d 1 1 t\n" for number in range(50)) + "\n\nq2 Q0 c 1 3 t\n"
+    found = json.loads(invoke(tmp_path, "--json", run=run).stdout)
+    assert found["counts"] == {"judged": 3, "missing": 2, "unjudged": 50}
+    with pytest.raises(UserError, match=r"Line 1 of .* has 2 columns"):
+        invoke(tmp_path, run="r1 d\n")
+
+
+def test_judgements_of_a_dataset_by_name_folder_or_file(
+    harness: Callable[..., Done], toy: Path, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "named.py").write_text(NAMED.format(folder=str(toy)))
+    (toy / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tlung\t1\n")
+    done = harness("benchmark", "-m", "bm25", "-d", toy, "--json")
+    ndcg = json.loads(done.out)[0]["measures"]["nDCG@10"]
+    run = "results/bm25/toy/run.trec.gz"
+    for named in ("named-set", toy, "toy", "toy/qrels/test.tsv"):
+        done = harness("evaluate", "--run", run, "--qrels", named, "--json", "--plugin", tmp_path / "named.py")
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["measures"]["nDCG@10"] == ndcg
+    dev = [harness("evaluate", "--run", run, *more, "--json") for more in
+           (("--qrels", "toy", "--split", "dev"), ("--qrels", "toy/qrels/dev.tsv"))]  # fmt: skip
+    assert dev[0].out == dev[1].out
+    assert json.loads(dev[0].out)["counts"]["judged"] == 1
+    for words, said in (
+        (
+            ("--qrels", "named-sett"),
+            ["There is no file named-sett", "no dataset 'named-sett'", "did you mean named-set"],
+        ),
+        (("--qrels", "fiqa", "--offline"), ["fiqa is not on this machine"]),
+        (("--qrels", "cqadupstack"), ["cqadupstack stands for 12 datasets"]),
+        (("--qrels", "toy", "--split", "train"), ["'train'", "it has dev, test"]),
+        (("--qrels", "toy/qrels/dev.tsv", "--split", "dev"), ["--split is for a dataset", "dev.tsv is a file"]),
+    ):
+        done = harness("evaluate", "--run", run, *words, "--plugin", tmp_path / "named.py")
+        assert done.code == 2
+        assert all(word in done.err for word in said), done.err
+
+
+NAMED = """
+import shutil
+
+from harness import DatasetSpec, hookimpl
+
+def build(folder):
+    shutil.copytree({folder!r}, folder, dirs_exist_ok=True)
+
+@hookimpl
+def harness_datasets():
+    yield DatasetSpec("named-set", "the toy", build=f"{{__name__}}:build")
+"""

@@ -109,7 +109,9 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(harness, m
     listed = statuses(harness)
     assert listed["their-model"] == "broken"
     assert {"bm25", "minilm"} <= set(listed)
-    assert table(harness("models").out)["their-model"]["summary"] == "RuntimeError: no GPU today"
+    assert (
+        table(harness("models").out)["their-model"]["summary"] == "RuntimeError: no GPU today (broken_for_listing.py:1)"
+    )
     done = harness("benchmark", "-m", "their-model", "-d", "x")
     assert "plug-ins that failed to load: their-model" in done.err
 
@@ -166,7 +168,10 @@ def test_fetch_builds_a_dataset_once_and_a_failure_leaves_nothing(harness, home,
     done = harness("fetch", "dud", "--plugin", tiny)
     assert done.code == 1
     sentence = done.err.splitlines()[-1]
-    assert sentence == "harness: dataset dud: tiny_datasets:broken failed (RuntimeError: no such version)"
+    assert (
+        sentence
+        == "harness: dataset dud: tiny_datasets:broken failed: RuntimeError: no such version (tiny_datasets.py:15)"
+    )
     assert [path.name for path in (home / "datasets").iterdir()] == ["tiny-v1"]
 
 
@@ -253,7 +258,7 @@ def test_a_plugin_whose_commands_fail_is_named_and_the_rest_works(harness, tmp_p
     file.write_text(COMMAND.replace("    group.add_command(greet)", "    raise RuntimeError('speechless')"))
     done = harness("--plugin", file)
     assert done.code == 0
-    assert done.err == "note: the plug-in mute gave no commands (RuntimeError: speechless)\n"
+    assert done.err == "note: the plug-in mute gave no commands: RuntimeError: speechless (mute.py:11)\n"
     assert "benchmark" in done.out
     assert "report" in done.out
 
@@ -291,9 +296,17 @@ def completed(*words: str, home: Path) -> list[str]:
         (["harness", "fetch", "mpn"], ["plain,mpnet"]),
         (["harness", "fetch", "scif"], ["plain,scifact"]),
         (["harness", "check", "bm"], ["plain,bm25"]),
+        (["harness", "benchmark", "--suite", "beir"], ["plain,beir14", "plain,beir18"]),
+        (["harness", "report", "--suite", "de"], ["plain,demo"]),
+        (["harness", "benchmark", "--suite", "./my"], ["file,./my"]),
+        (["harness", "compare", "bm"], ["plain,bm25", "plain,bm25:k1=2.0"]),
+        (["harness", "report", "--baseline", "bm25:"], ["plain,bm25:k1=2.0"]),
+        (["harness", "compare", "--results", "elsewhere", "bm"], ["dir,bm"]),
     ],
 )
-def test_completion_offers_commands_options_and_names(words: list[str], offered: list[str], home) -> None:
+def test_completion_offers_commands_options_and_names(words: list[str], offered: list[str], home, harness, toy) -> None:
+    if words[1] in ("compare", "report"):
+        assert harness("benchmark", "-m", "bm25,bm25:k1=2", "-d", toy).code == 0
     assert completed(*words, home=home) == offered
 
 

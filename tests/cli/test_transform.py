@@ -57,7 +57,6 @@ def test_without_steps_the_usual_ones(harness, words: list[object]) -> None:
     [
         (["--with", "whitten"], "whiten"),
         (["--with", "rrf"], "transform"),
-        (["--with", "pca:dim=13"], "cannot keep 13 of 12"),
         (["-m", "bm25"], "bm25 is a lexical model, which has no vectors"),
     ],
 )
@@ -65,3 +64,10 @@ def test_mistakes_are_one_sentence(harness, words: list[object], more: list[str]
     done = harness("transform", *words, *more)
     assert done.code == 2
     assert message in done.err.splitlines()[-1]
+
+
+def test_a_step_that_does_not_fit_fails_its_cell_alone(harness, words: list[object]) -> None:
+    done = harness("transform", *words, "--with", "pca:dim=13", "--with", "pca:dim=4", "--json")
+    assert done.code == 1
+    assert [row["status"] for row in json.loads(done.out)] == ["ok", "failed", "ok"]
+    assert "failed: pca(table):dim=13 on table: pca cannot keep 13 of 12 dimensions" in done.err

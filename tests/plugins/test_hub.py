@@ -71,7 +71,7 @@ def test_a_model_of_the_hub_is_its_folder(harness, home: Path, site: Site, worde
     again = scores(harness, "st:someone/words", toy, "--offline")
     assert (again["measures"], len(site.asked)) == (found["measures"], asked)
     pinned = scores(harness, f"st:someone/words@{COMMIT}:query_prompt=moon ", toy, "--offline")
-    assert pinned["model"] == f"st:someone/words@{COMMIT}:query_prompt=moon "
+    assert pinned["model"] == f'st:someone/words@{COMMIT}:query_prompt="moon "'
     assert len(site.asked) == asked
 
 

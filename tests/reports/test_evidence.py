@@ -93,4 +93,6 @@ def test_damaged_files_are_named(results: Results) -> None:
     assert "one twice" in reasons["twice"]
     assert "cannot be read" in reasons["column"]
     assert "finite" in reasons["nan"]
-    assert reasons["gone"] == "it is missing"
+    assert "gone" not in reasons
+    assert [path.parent.parent.name for path in evidence.missing] == ["gone"]
+    assert evidence.lacking.startswith(f"1 result lacks per_query.parquet ({folder / 'gone' / 'x'}); intervals")

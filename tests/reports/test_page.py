@@ -178,7 +178,7 @@ def test_the_command_writes_it(results: Results, tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     ended = CliRunner().invoke(report, words)
     assert isinstance(ended.exception, UserError)
-    assert "pip install 'retrieval-harness[page]'" in str(ended.exception)
+    assert 'pip install "retrieval-harness[page]" (no page was written)' in str(ended.exception)
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------

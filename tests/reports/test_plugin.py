@@ -90,3 +90,21 @@ def test_json_and_csv_through_the_command(results: Results) -> None:
     header, *rows = run(results, "--format", "csv").stdout_bytes.split(b"\r\n")
     assert header.startswith(b"model,dataset,split,")
     assert [row.split(b",")[0] for row in rows] == [b"bm25", b""]
+
+
+def test_results_without_scores_of_queries_are_one_line_and_no_fault(results: Results) -> None:
+    for model in ("one", "two", "three"):
+        for dataset in ("x", "y"):
+            results.add(model, dataset, queries={"a": 0.25, "b": 0.5, "c": 1.0})
+            (results.store.folder(model, dataset) / "per_query.parquet").unlink()
+    for more in ([], ["--json"], ["--baseline", "one"]):
+        ended = run(results, *more)
+        assert ended.exit_code == 0
+        [line] = ended.stderr.splitlines()
+        assert line.startswith("note: 6 results lack per_query.parquet (")
+        assert line.endswith("intervals, ranks and tests need the queries' scores in it, means do not")
+    assert "- 6 results lack per" in run(results).stdout
+    (results.store.folder("one", "x") / "per_query.parquet").write_bytes(b"torn")
+    ended = run(results)
+    assert ended.exit_code == 1
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == ["note", "skipped"]

@@ -1,0 +1,90 @@
+"""Options of every command: ``--debug``, ``--verbose`` and ``--quiet``, before the command's name or after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from harness.cli.terminal import printable
+from harness.errors import trace
+
+
+def _set(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    state = ctx.find_root().obj
+    if parameter.name == "verbose" and not state.verbose:
+        ctx.with_resource(_events_shown())
+    setattr(state, str(parameter.name), True)
+
+
+def _option(*names: str, words: str) -> click.Option:
+    return click.Option(names, is_flag=True, expose_value=False, callback=_set, help=words)
+
+
+COMMON = (
+    _option("--debug", words="Print the traceback of any error."),
+    _option("-v", "--verbose", words="Print what is logged."),
+    _option("-q", "--quiet", words="Print results and errors alone."),
+)
+
+
+def with_common(command: click.Command) -> click.Command:
+    """The command, its subcommands likewise, with those of `COMMON` whose names it does not use itself."""
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        with_common(below)
+    for option in COMMON:
+        if not {*option.opts} & {name for parameter in command.params for name in parameter.opts}:
+            command.params.append(option)
+    return command
+
+
+def is_set(flag: str) -> bool:
+    """Whether ``debug``, ``verbose`` or ``quiet`` was given to the running command."""
+    context = click.get_current_context(silent=True)
+    return bool(context and getattr(context.find_root().obj, flag, False))
+
+
+def note(sentence: str) -> None:
+    """A sentence on stderr, unless the user wants results and errors alone."""
+    if not is_set("quiet"):
+        click.echo(f"note: {sentence}", err=True)
+
+
+def show_trace(error: BaseException | str) -> None:
+    """The traceback on stderr, where the user has asked for it."""
+    if error and is_set("debug"):
+        click.echo(error if isinstance(error, str) else trace(error), err=True, nl=False)
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        usual = vars(logging.makeLogRecord({}))
+        more = {name: value for name, value in vars(record).items() if name not in usual and name != "traceback"}
+        words = [f"{name}={value}" for name, value in more.items()]
+        return printable(" ".join([self.formatTime(record, "%H:%M:%S"), record.getMessage(), *words]))
+
+
+@contextmanager
+def _events_shown() -> Iterator[None]:
+    """Prints what the harness logs on stderr, a line each, while the block runs."""
+    log, handler = logging.getLogger("harness"), logging.StreamHandler()
+    handler.setFormatter(_Line())
+    before = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def examples(*lines: str) -> dict[str, Any]:
+    """For ``click.command``: the lines as examples at the end of the command's help."""
+    listed = "\n".join(f"  {line}" for line in lines)
+    return {"epilog": f"\b\nExamples:\n{listed}"}

@@ -1,0 +1,64 @@
+"""The bar on stderr: each piece of work with its own amounts, in units where bytes are counted."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+from rich.progress import Progress
+
+from harness.cli.options import progress_bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """In place of stderr; to be called in the test itself, before which pytest puts its own there."""
+    made, update = Terminal(), Progress.update
+
+    def updated(bar: Progress, *task: object, **fields: object) -> None:
+        update(bar, *task, **fields)  # type: ignore[arg-type]
+        bar.refresh()  # as the bar's own clock does ten times a second
+
+    monkeypatch.setattr(Progress, "update", updated)
+    monkeypatch.setattr(sys, "stderr", made)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    return made
+
+
+def last(screen: Terminal, words: str) -> str:
+    """The last line shown of some work, without colours."""
+    lines = re.split(r"[\r\n]|\x1b\[\d*[A-HJK]", screen.getvalue())
+    plain = [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", line) for line in lines]
+    return [line for line in plain if words in line][-1]
+
+
+def test_bytes_have_a_unit_and_the_next_work_has_amounts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    with progress_bar() as progress:
+        progress("reading corpus.jsonl (bytes)", 3_200_000, 21_143_626)
+        progress("reading corpus.jsonl (bytes)", 21_143_626, 21_143_626)
+        progress("loading bm25", 0, 0)
+        progress("searching toy", 12, 1300)
+        progress("searching toy", 1300, 1300)
+        progress("hashing", 5000, 0)
+    assert "reading corpus.jsonl ━" in last(screen, "reading")
+    assert "21.1 MB/21.1 MB" in last(screen, "reading")
+    assert "(bytes)" not in screen.getvalue()
+    assert not any(c.isdigit() for c in last(screen, "loading").replace("0:00:00", "").replace("bm25", ""))
+    assert "1,300/1,300" in last(screen, "searching")
+
+
+def test_a_pipe_has_a_line_for_each_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as progress:
+        progress("reading x (bytes)", 0, 5)
+        progress("reading x (bytes)", 5, 5)
+        progress("loading y", 0, 0)
+        progress("", 0, 0)
+    assert capsys.readouterr().err == "reading x\nloading y\n"
