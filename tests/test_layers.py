@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "weights": {"spec", "atomic", "sealed"},
     "fetch": {"spec", "atomic", "download", "weights"},
     "composite": {"spec"},
-    "values": {"spec"},
+    "values": {"bounded", "spec"},
     "expression": {"spec", "values"},
     "modelref": {"spec", "atomic", "errors", "values"},
     "descriptors": {"spec"},

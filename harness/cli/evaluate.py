@@ -15,7 +15,7 @@ import click
 from harness.atomic import dump_json
 from harness.bounded import lines
 from harness.catalog import unknown
-from harness.cli.common import examples
+from harness.cli.flags import examples
 from harness.cli.main import State
 from harness.cli.options import completing, offline_option, pass_state, plugin_option, progress_bar
 from harness.kilt import KEYS, evaluate_kilt
