@@ -38,7 +38,7 @@ LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\
 
 def read_json(path: Path, most: int = JSON_BYTES, *, nan: bool = False) -> Any:
     """The value in a UTF-8 file of at most so many bytes; ``nan`` lets NaN and infinities in, which are no JSON."""
-    return parse_json(_content(path, most), nan=nan)
+    return parse_json(read_bytes(path, most), nan=nan)
 
 
 def parse_json(data: bytes | str, *, nan: bool = False) -> Any:
@@ -62,7 +62,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def read_text(path: Path, most: int = TOML_BYTES) -> str:
     """The text of a UTF-8 file of at most so many bytes, a byte order mark apart, its line ends as they are."""
-    return _content(path, most).decode("utf-8-sig")
+    return read_bytes(path, most).decode("utf-8-sig")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
         yield line
 
 
-def _content(path: Path, most: int) -> bytes:
+def read_bytes(path: Path, most: int) -> bytes:
     """Of a regular file, a link followed: a pipe may have no other end, and a device may have no end at all."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -56,12 +56,17 @@ def described(error: BaseException, module: str = "") -> str:
     text, place = type(error).__name__, _place(error, module)
     with suppress(Exception):  # its __str__ is the plug-in's code too
         text += f": {error}" if str(error) else ""
-    return f"{text} ({place})" if place else text
+    return writable(f"{text} ({place})" if place else text)
 
 
 def trace(error: BaseException) -> str:
     """The whole traceback as Python prints it."""
-    return getattr(error, "trace", "") or "".join(traceback.format_exception(error))
+    return writable(getattr(error, "trace", "") or "".join(traceback.format_exception(error)))
+
+
+def writable(text: str) -> str:
+    """The text with escapes in place of what UTF-8 cannot hold: halves of surrogate pairs, as in odd file names."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _place(error: BaseException, module: str) -> str:

@@ -35,18 +35,21 @@ class Expression(NamedTuple):
     options: dict[str, str]
 
 
-def parse(text: str) -> Expression:
-    """Takes a model's text apart; UserError where parentheses or options are not as they must be."""
+def parse(text: str, *, files: bool = True) -> Expression:
+    """Takes a model's text apart; UserError where parentheses or options are not as they must be.
+
+    ``files`` is that of `harness.values.read`.
+    """
     if _like_path(text) and is_folder(text):  # one whose name looks like options
         return Expression(text, None, {})
     opened = COMPOSITE.match(text)
     if opened is None or is_folder(OPTIONS.split(text, maxsplit=1)[0]):
-        name, options = split_options(text)
+        name, options = split_options(text, files=files)
         return Expression(name, None, options)
     pieces, rest = _pieces(text, opened.end())
     if rest and not OPTIONS.match(rest):
         raise UserError(f"{rest!r} follows the members of {text!r}; options are written NAME(...):key=value,key=value.")
-    return Expression(opened[1], _members(pieces, text), split_options(rest)[1])
+    return Expression(opened[1], _members(pieces, text), split_options(rest, files=files)[1])
 
 
 def several(text: str) -> list[str]:
@@ -58,7 +61,7 @@ def several(text: str) -> list[str]:
         return [text]
 
 
-def split_options(text: str) -> tuple[str, dict[str, str]]:
+def split_options(text: str, *, files: bool = True) -> tuple[str, dict[str, str]]:
     """``bm25:k1=0.9,b=0.4`` -> ("bm25", {"k1": "0.9", "b": "0.4"})."""
     shape = values.masked(text)
     colons = list(OPTIONS.finditer(shape))
@@ -75,7 +78,7 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
                 f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value, and a value "
                 f'with a comma in quotation marks: key="a, b"{where}.'
             )
-        options[key.strip()] = values.read(value, item.strip())
+        options[key.strip()] = values.read(value, item.strip(), files=files)
     return text[: colon.start()], options
 
 
@@ -153,7 +156,7 @@ def check_members(spec: ModelSpec, members: list[str] | None, text: str) -> None
 
 def typed(record: Mapping[str, Any]) -> str:
     """What a user types after ``-m`` for the model that a result's manifest describes; empty for no description."""
-    if not record.get("name"):
+    if not re.fullmatch(r"[\w.+-]+", str(record.get("name", ""))):  # options do not come in by the name
         return ""
     members = ",".join(typed(member) for member in record.get("members", ()))
     options = ",".join(f"{key}={_option(value)}" for key, value in record.get("passed", {}).items())
@@ -165,13 +168,13 @@ def _option(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else values.written(value)
 
 
-def canonical(label: str) -> Hashable:
-    """What labels of one model share, in whatever order and form their options are written."""
+def canonical(label: str, *, typed: bool = False) -> Hashable:
+    """What labels of one model share, in whatever order and form their options are written; ``typed`` by a user."""
     try:
-        name, members, options = parse(label)
+        name, members, options = parse(label, files=typed)
     except UserError:
         return label
-    made_of = tuple(canonical(member) for member in members or ())
+    made_of = tuple(canonical(member, typed=typed) for member in members or ())
     return name.strip(), made_of, frozenset((key, _comparable(value)) for key, value in options.items())
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from harness.atomic import alone, content_key, sweep
 from harness.clock import Clock
 from harness.dataset import Dataset
-from harness.errors import described, trace
+from harness.errors import described, trace, writable
 from harness.hubness import Hubness
 from harness.index import Limits
 from harness.indexed import Indexed, costs
@@ -223,11 +223,12 @@ def _made(work: _Work) -> Cell:
 
 def _failed(work: _Work, reason: str, error: BaseException) -> Cell:
     """The failed cell, recorded as far as the plug-in's own code can describe the model."""
-    label, dataset, told = work.label, work.dataset.label, {"reason": reason, "traceback": trace(error)}
+    label, dataset = work.label, work.dataset.label
+    told = {"reason": writable(reason), "traceback": trace(error)}
     note("failed", model=label, dataset=dataset, seconds=work.clock.seconds, **told)
     with suppress(ModelError, PluginError):
         work.settings.results.write_failure(work.result("failed", {}) | told)
-    return Cell(label, dataset, "failed", None, reason, told["traceback"])
+    return Cell(label, dataset, "failed", None, told["reason"], told["traceback"])
 
 
 @dataclass(slots=True)

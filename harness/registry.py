@@ -6,6 +6,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ import pluggy
 from harness import catalog, hookspecs
 from harness.catalog import unknown
 from harness.composite import KINDS as COMPOSITES
-from harness.descriptors import NAME, REPOSITORY, check_dataset, check_model
+from harness.descriptors import REPOSITORY, check_dataset, check_model
 from harness.errors import described, trace
 from harness.expression import check_members, is_folder, parse, several
 from harness.modelref import ModelRef
@@ -59,7 +60,7 @@ class Registry:
         parts = [text] if is_folder(text) else several(text)
         names = [parse(part).name for part in parts] if len(parts) > 1 else []
         known = all(name in self.models or is_folder(name) or name.partition(":")[0] in self.models for name in names)
-        return parts if known or all(map(NAME.fullmatch, parts)) else [text]
+        return parts if known or not any(re.search(r"[\s:]", part) for part in parts) else [text]
 
     def model(self, text: str) -> ModelRef:
         """Resolves ``name``, ``path/to/folder`` and ``name(member,member)``, any of them with ``:key=value,...``."""

@@ -13,6 +13,7 @@ from itertools import accumulate
 from os import fsdecode, fsencode
 from pathlib import Path
 
+from harness.bounded import read_bytes
 from harness.spec import UserError
 
 QUOTED = re.compile(r'((?:^|[:,(])\s*\w+\s*=\s*)("(?:[^"\\]|\\.)*")', re.DOTALL)
@@ -32,17 +33,18 @@ def masked(text: str) -> str:
     return QUOTED.sub(lambda found: found[1] + "_" * len(found[2]), text)
 
 
-def read(text: str, option: str) -> str:
+def read(text: str, option: str, *, files: bool = True) -> str:
     """The value that is written as ``text``; UserError where a quotation or a file cannot be read.
 
     Args:
         text: what follows ``key=``.
         option: the option as typed, for messages.
+        files: whether ``@file`` is read; not for text that no user has typed.
     """
     bare = text.strip()
     if bare.startswith('"'):
         return Exact(_unquoted(bare, option))
-    return Exact(_content(bare[1:], option)) if bare.startswith("@") else text
+    return Exact(_content(bare[1:], option)) if files and bare.startswith("@") else text
 
 
 def written(value: object) -> str:
@@ -83,18 +85,14 @@ def _unquoted(text: str, option: str) -> str:
 
 
 def _content(name: str, option: str) -> str:
-    advice = f'name a text file in UTF-8, or quote a value that begins with @: "@{name}"'
     try:
-        file = Path(name).expanduser()
-        size = file.stat().st_size
-        text = file.read_bytes().decode() if size <= LARGEST else ""
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"The file {name!r} of the option {option} cannot be read ({why}); {advice}.") from None
-    except ValueError:  # a NUL in the name, or bytes that are not UTF-8
-        raise UserError(f"The file {name!r} of the option {option} is not UTF-8; {advice}.") from None
-    if size > LARGEST:
-        raise UserError(f"The file {name!r} of the option {option} has {size:,} bytes, over {LARGEST:,}; {advice}.")
+        text = read_bytes(Path(name).expanduser(), LARGEST).decode()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        raise UserError(
+            f"The file {name!r} of the option {option} cannot be read ({why}); name a text file in UTF-8, or quote a "
+            f'value that begins with @: "@{name}".'
+        ) from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import examples, note
+from harness.cli.flags import examples, note
 from harness.cli.folding import shown
 from harness.cli.options import plugin_option, results_option
 

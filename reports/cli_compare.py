@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import examples, note
+from harness.cli.flags import examples, note
 from harness.cli.folding import shown
 from harness.cli.options import completing, results_option
 from reports.leaderboard import MEASURE

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness import UserError, hookimpl
-from harness.cli.common import examples
+from harness.cli.flags import examples
 from harness.cli.options import completing, results_option
 
 

@@ -51,7 +51,7 @@ class Leaderboard:
         """The model that is meant, whatever the order and form of its options; the text itself where there is none."""
         if text in self.models:
             return text
-        meant = canonical(text)
+        meant = canonical(text, typed=True)
         return next((model for model in self.models if canonical(model) == meant), text)
 
     def rows(self) -> list[Cell]:

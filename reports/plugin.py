@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import hookimpl
-from harness.cli.common import examples, note
+from harness.cli.flags import examples, note
 from harness.cli.folding import shown
 from harness.cli.options import completing, plugin_option, results_option
 from reports.cli_claims import command as claims

@@ -27,7 +27,10 @@ from harness import (
     Affine, DatasetSpec, Document, Hits, LexicalModel, ModelSpec, Option, Scored, UserError, hookimpl
 )
 
-FAULTS = {"exit": SystemExit(0), "stop": GeneratorExit(), "key": KeyError("boom"), "user": UserError("Not this one.")}
+FAULTS = {
+    "exit": SystemExit(0), "stop": GeneratorExit(), "key": KeyError("boom"), "user": UserError("Not this one."),
+    "odd": ValueError("caf" + chr(0xDCE9)),
+}
 SEEN = []
 
 
@@ -164,10 +167,15 @@ CASES = {
     "moved(dense):at=fit": "LABEL: fit() raised ",
 }
 """Model -> the reason of its failed cell, before what was raised."""
-RAISED = {"exit": "SystemExit: 0", "stop": "GeneratorExit", "key": "KeyError: 'boom'"}
+RAISED = {
+    "exit": "SystemExit: 0",
+    "stop": "GeneratorExit",
+    "key": "KeyError: 'boom'",
+    "odd": "ValueError: caf\\udce9",
+}
 TRIED = [
     *((model, "exit") for model in CASES),
-    *((model, by) for model in ("dense:at=encode", "words:at=search midway") for by in ("stop", "key")),
+    *((model, by) for model in ("dense:at=encode", "words:at=search midway") for by in ("stop", "key", "odd")),
 ]
 UNRECORDED = ("dense:at=fingerprint", "dense:at=training", "fused(bm25,dense):at=fuse")
 """Those of which not even the record of a failure can be made, or that fail before any cell."""

@@ -203,7 +203,7 @@ ALLOWED: dict[str, set[str]] = {
     "verified": {"atomic", "store"},
     "export": {"approximate", "atomic", "dataset", "prepared", "recipe", "spec"},
     "errors": set(),
-    "values": {"spec"},
+    "values": {"bounded", "spec"},
     "descriptors": {"spec"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""

@@ -112,6 +112,9 @@ def test_a_name_of_the_hub_is_its_model_unless_there_is_such_a_folder(
         ("./one,bm25", ["./one", "bm25"]),
         ("st:someone/words,bm25", ["st:someone/words", "bm25"]),
         ("bm25,minlm", ["bm25", "minlm"]),  # each is told to be unknown by itself
+        ("someone/words,bm25", ["someone/words", "bm25"]),
+        ("minilm:query_prompt=find,./one", ["minilm:query_prompt=find", "./one"]),
+        ("minilm:query_prompt=find, this/that", ["minilm:query_prompt=find, this/that"]),
         ('minilm:query_prompt="a, bm25",bm25', ['minilm:query_prompt="a, bm25"', "bm25"]),
         ("minilm:query_prompt=find, then read", ["minilm:query_prompt=find, then read"]),
         ("bm25:k1=1,b", ["bm25:k1=1,b"]),

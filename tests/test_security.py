@@ -165,7 +165,8 @@ def test_nothing_beside_the_data_is_imported(tmp_path: Path) -> None:
 
 def test_a_plugin_file_runs_when_it_is_named(tmp_path: Path) -> None:
     file = tmp_path / "hostile_plugin.py"
-    file.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    hook = "from harness import hookimpl\n@hookimpl\ndef harness_models(): return []\n"
+    file.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n{hook}")
     load_registry()
     assert not (tmp_path / "ran").exists()
     load_registry([file])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.expression import canonical, parse, split_options
+from harness.expression import canonical, parse, split_options, typed
 from harness.spec import UserError
 from harness.values import command_line, command_words, read, written
 
@@ -81,10 +81,11 @@ def test_a_file_is_its_content_but_for_one_line_end(content: bytes, value: str, 
         (r'"a\d"', ["an escape that JSON does not know", r"\\ stand for"]),
         ('"a" b', ["' b' follows the closing quotation mark", "a comma ends an option"]),
         ("@absent.txt", ["absent.txt", "cannot be read (No such file", '"@absent.txt"']),
-        ("@.", ["cannot be read (Is a directory"]),
+        ("@.", ["cannot be read (it is no regular file)"]),
+        ("@/dev/zero", ["cannot be read (it is no regular file)"]),
         ("@latin.txt", ["latin.txt", "not UTF-8"]),
-        ("@large.txt", ["large.txt", "1,000,001 bytes"]),
-        ("@\0", ["not UTF-8"]),
+        ("@large.txt", ["large.txt", "more than 1,000,000 bytes"]),
+        ("@\0", ["cannot be read"]),
     ],
 )
 def test_a_value_that_cannot_be_read_is_one_sentence(
@@ -97,6 +98,15 @@ def test_a_value_that_cannot_be_read_is_one_sentence(
         read(text, "prompt=...")
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_files_are_read_for_what_a_user_types_alone(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s")
+    text = f"mine:prompt=@{tmp_path / 'secret'}"
+    assert canonical(text, typed=True) == canonical("mine:prompt=s")
+    assert canonical(text) != canonical("mine:prompt=s")
+    assert typed({"name": "mine", "passed": {"prompt": f"@{tmp_path / 'secret'}"}}) == text.replace("@", '"@') + '"'
+    assert typed({"name": text, "passed": {}}) == ""
 
 
 def test_labels_are_the_same_model_in_whatever_order_and_form_they_are_written() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import examples
+from harness.cli.flags import examples
 from harness.cli.main import State
 from harness.cli.options import json_option, offline_option, pass_state, progress_bar
 from training.cli_mine import output_option, report, seed_option

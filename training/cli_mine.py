@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import examples, note
+from harness.cli.flags import examples, note
 from harness.cli.main import State
 from harness.cli.options import (
     completing,

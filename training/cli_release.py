@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import examples, note
+from harness.cli.flags import examples, note
 from harness.cli.options import json_option, print_json, progress_bar
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import examples, note
 from harness.cli.executor import Executor, executor_options
+from harness.cli.flags import examples, note
 from harness.cli.main import State, made
 from harness.cli.options import (
     chosen_models,

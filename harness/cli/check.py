@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import examples, show_trace
+from harness.cli.flags import examples, show_trace
 from harness.cli.main import State
 from harness.cli.options import (
     completing,

@@ -12,7 +12,7 @@ import click
 
 from harness.atomic import dump_json
 from harness.catalog import unknown
-from harness.cli.common import examples
+from harness.cli.flags import examples
 from harness.cli.main import State
 from harness.cli.options import completing, offline_option, pass_state, plugin_option, progress_bar
 from harness.columns import numbered_lines, regular_file

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.cli.common import examples
+from harness.cli.flags import examples
 from harness.cli.main import State
 from harness.cli.options import (
     completing,

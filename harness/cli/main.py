@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import COMMON, note, show_trace, with_common
+from harness.cli.flags import COMMON, note, show_trace, with_common
 from harness.cli.signals import stopping
 from harness.cli.terminal import plain_terminals, printable
 from harness.errors import trace

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from harness.cli.common import is_set, show_trace
+from harness.cli.flags import is_set, show_trace
 from harness.cli.folding import shown
 from harness.cli.main import State, one_line
 from harness.cli.quantity import Bytes, size

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.benchmark import command as benchmark
-from harness.cli.common import examples
+from harness.cli.flags import examples
 from harness.cli.main import State
 from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar
 from harness.spec import Role, Storage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harness.cli.common import examples
+from harness.cli.flags import examples
 from harness.cli.options import json_option, print_json, print_table
 
 

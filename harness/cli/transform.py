@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.catalog import unknown
-from harness.cli.common import examples, note
+from harness.cli.flags import examples, note
 from harness.cli.main import State, made
 from harness.cli.options import (
     chosen_models,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import examples, note, show_trace
+from harness.cli.flags import examples, note, show_trace
 from harness.cli.main import State, one_line
 from harness.cli.options import (
     json_option,
