@@ -262,7 +262,7 @@ def test_only_fetch_download_and_objects_open_a_connection() -> None:
 def test_no_file_is_long_and_none_is_a_drawer() -> None:
     for room in ("harness", "plugins", "reports", "training", "benchmarks"):
         for file in (ROOT / room).rglob("*.py"):
-            assert len(file.read_text().splitlines()) <= 300, f"{file} has over 300 lines"
+            assert len(file.read_text().splitlines()) <= 500, f"{file} has over 500 lines"
             assert file.stem not in ("utils", "util", "base", "helpers", "common", "misc"), file
 
 
