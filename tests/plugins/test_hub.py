@@ -75,6 +75,16 @@ def test_a_model_of_the_hub_is_its_folder(harness, home: Path, site: Site, worde
     assert len(site.asked) == asked
 
 
+def test_a_name_without_st_is_the_model_of_the_hub(harness, site: Site, worded: Path, toy: Path) -> None:
+    publish(site, worded)
+    fetched = harness("fetch", "someone/words")
+    assert fetched.code == 0, fetched.err
+    assert fetched.out.startswith("someone/words: ")
+    found = scores(harness, "someone/words", toy, "--offline")
+    assert found["model"] == "st:someone/words"
+    assert found["measures"] == scores(harness, worded, toy)["measures"]
+
+
 def test_a_folder_after_st_is_a_folder(harness, home: Path, worded: Path, toy: Path) -> None:
     assert scores(harness, f"st:{worded}", toy)["model"] == scores(harness, worded, toy)["model"]
 
