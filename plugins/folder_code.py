@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import UserError
+from harness import ModelError
 from harness.bounded import read_json
 from plugins.folder_modules import Module
 
@@ -134,7 +134,7 @@ NOT_CONFIG = frozenset(
 
 
 def require_known_code(modules: Iterable[Module]) -> None:
-    """UserError where a file of these modules names code that is not on a list. Reads JSON files alone."""
+    """ModelError where a file of these modules names code that is not on a list. Reads JSON files alone."""
     for module in dict.fromkeys(modules):
         for file, content in _contents(module.place, FILES) if module.name not in VOCABULARIES else ():
             _examine(file, content)
@@ -157,9 +157,11 @@ def _contents(place: Path, patterns: tuple[str, ...]) -> Iterator[tuple[Path, di
         try:
             content = read_json(file)
         except (OSError, ValueError) as error:
-            raise UserError(f"{file} cannot be read ({type(error).__name__}: {error}); save the model again.") from None
+            raise ModelError(
+                f"{file} cannot be read ({type(error).__name__}: {error}); save the model again."
+            ) from None
         if not isinstance(content, dict):
-            raise UserError(f"{file} is not a JSON object; save the model again.")
+            raise ModelError(f"{file} is not a JSON object; save the model again.")
         yield file, content
 
 
@@ -172,7 +174,7 @@ def _examine(file: Path, content: object) -> None:
         return
     for key, value in content.items():
         if value and (why := ABSENT.get(key)):
-            raise UserError(f"{file} sets {key}: {why}.")
+            raise ModelError(f"{file} sets {key}: {why}.")
         if rule := RULES.get(key):
             _match(file, key, value, rule)
         _examine(file, value)
@@ -181,7 +183,7 @@ def _examine(file: Path, content: object) -> None:
 def _match(file: Path, key: str, value: object, rule: Rule) -> None:
     for text in _strings(value):
         if not re.fullmatch(rule.allowed, text):
-            raise UserError(
+            raise ModelError(
                 f"{file} sets {key} to {text[:100]!r}, which is not allowed: it must be {rule.what}, since {rule.why}."
             )
 
@@ -203,7 +205,7 @@ def _arguments(file: Path, content: dict[str, Any]) -> None:
     def allow(given: object, allowed: frozenset[str], where: str) -> None:
         for name in given if isinstance(given, Mapping) else ():
             if (name in allowed) == (allowed is NOT_CONFIG):
-                raise UserError(f"{file} passes {name!r} to {where}, which is not allowed; remove that key.")
+                raise ModelError(f"{file} passes {name!r} to {where}, which is not allowed; remove that key.")
 
     allow(content, TRANSFORMER, "sentence-transformers")
     for key, allowed in ARGUMENTS.items():
@@ -214,7 +216,7 @@ def _arguments(file: Path, content: dict[str, Any]) -> None:
     for modality in modalities.values() if isinstance(modalities, Mapping) else ():
         method = modality.get("method", "forward") if isinstance(modality, Mapping) else "forward"
         if not METHOD.fullmatch(str(method)):
-            raise UserError(
+            raise ModelError(
                 f"{file} has texts put through the method {str(method)[:100]!r} of the model, which is not allowed: "
                 f"it must be forward or a get_..._features."
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from harness import UserError
+from harness import ModelError
 from plugins.folder_modules import Module, configurations, listed
 
 Kind = Literal["bi-encoder", "cross-encoder", "sparse encoder", "multi-vector encoder", "masked language model", ""]
@@ -48,7 +48,7 @@ def kind_of(folder: Path) -> tuple[Kind, str]:
     """The kind of a model folder, and the model_type that it states; the kind is empty for an unknown model_type.
 
     Raises:
-        UserError: A file that tells the kind cannot be read.
+        ModelError: A file that tells the kind cannot be read.
     """
     try:
         stated = _stated(folder)
@@ -56,15 +56,15 @@ def kind_of(folder: Path) -> tuple[Kind, str]:
             return TYPES.get(stated, _bare(folder)), stated
         kinds = [TYPES.get(stated or "SentenceTransformer", ""), *_kinds(listed(folder))]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder} cannot be read ({type(error).__name__}: {error}); save the model again.") from None
+        raise ModelError(f"{folder} cannot be read ({type(error).__name__}: {error}); save the model again.") from None
     return next((kind for kind in kinds if kind != "bi-encoder"), "bi-encoder"), stated
 
 
 def require_bi_encoder(folder: Path) -> None:
-    """UserError for a folder that holds a model of another kind."""
+    """ModelError for a folder that holds a model of another kind."""
     kind, stated = kind_of(folder)
     if kind == "cross-encoder":
-        raise UserError(
+        raise ModelError(
             f"{folder} is a cross-encoder, which scores pairs of texts and gives no vectors; to rerank with it, type "
             f"-m 'rerank(bm25):model={folder}'."
         )
@@ -73,26 +73,26 @@ def require_bi_encoder(folder: Path) -> None:
 
 
 def require_cross_encoder(folder: Path) -> None:
-    """UserError for a folder that says it holds a model of another kind."""
+    """ModelError for a folder that says it holds a model of another kind."""
     kind, stated = kind_of(folder)
     pools = (folder / "modules.json").is_file() and any(module.name == "Pooling" for module in listed(folder))
     if kind == "bi-encoder" and (stated or pools):
-        raise UserError(
+        raise ModelError(
             f"{folder} is a bi-encoder, which gives each text a vector and scores no pairs; run it with -m {folder}."
         )
     if kind not in ("bi-encoder", "cross-encoder"):
         raise _unsupported(folder, kind, stated)
 
 
-def _unsupported(folder: Path, kind: Kind, stated: str) -> UserError:
+def _unsupported(folder: Path, kind: Kind, stated: str) -> ModelError:
     if kind == "masked language model":
-        return UserError(
+        return ModelError(
             f"{folder} is a masked language model without sentence-transformers modules (a SPLADE model, or a base "
             f"model), which gives a text no vector; bi-encoders and cross-encoders are supported."
         )
     named = kind or (f"model of the unknown type {stated!r}" if stated not in TYPES else "model of an unknown task")
     named += {"sparse encoder": " (such as SPLADE)", "multi-vector encoder": " (such as ColBERT)"}.get(kind, "")
-    return UserError(f"{folder} is a {named}, which is not supported yet; bi-encoders and cross-encoders are.")
+    return ModelError(f"{folder} is a {named}, which is not supported yet; bi-encoders and cross-encoders are.")
 
 
 def _stated(folder: Path) -> str:

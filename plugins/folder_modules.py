@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from harness import UserError
+from harness import ModelError
 from harness.bounded import read_json
 
 MOST = 100
@@ -41,7 +41,7 @@ class Module(NamedTuple):
 
 
 def listed(folder: Path) -> list[Module]:
-    """Every module in order, those of routers included; UserError when modules.json cannot be read."""
+    """Every module in order, those of routers included; ModelError when modules.json cannot be read."""
     try:
         found = [_inside(folder, entry["path"], entry["type"]) for entry in read_json(folder / "modules.json")]
         for module in found:  # grows meanwhile
@@ -51,7 +51,7 @@ def listed(folder: Path) -> list[Module]:
         if not found:
             raise ValueError("it is empty")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
+        raise ModelError(
             f"{folder / 'modules.json'} is not a list of modules ({type(error).__name__}: {error}); "
             f"save the model again."
         ) from None
@@ -59,11 +59,11 @@ def listed(folder: Path) -> list[Module]:
 
 
 def modules(folder: Path) -> list[Module]:
-    """As `listed`; UserError for a class that is not among `CLASSES`."""
+    """As `listed`; ModelError for a class that is not among `CLASSES`."""
     found = listed(folder)
     for module in found:
         if not TYPE.fullmatch(module.type):
-            raise UserError(
+            raise ModelError(
                 f"{folder} has a module of the class {module.type!r}, which is not one of sentence-transformers' own; "
                 f"the code that a model's folder names is never run."
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness import UserError
+from harness import ModelError
 from plugins.folder_modules import Module, configurations
 
 BASE, TOKENIZER = "base_model_name_or_path", "tokenizer_name_or_path"
@@ -23,7 +23,7 @@ def outside(modules: Iterable[Module], folder: Path) -> dict[str, Path]:
     """What reads them -> the folders outside that are read, such as ``base_model_name_or_path``.
 
     Raises:
-        UserError: One of them is not a folder on this machine, or is an adapter itself.
+        ModelError: One of them is not a folder on this machine, or is an adapter itself.
     """
     found: dict[str, Path] = {}
     for module in modules:
@@ -31,12 +31,12 @@ def outside(modules: Iterable[Module], folder: Path) -> dict[str, Path]:
         for key, file, named in (*_bases(module.place), *_tokenizers(module)):
             place = Path(named)
             if not named or not place.is_dir():
-                raise UserError(
+                raise ModelError(
                     f"{file} names {named!r} as {key}, which is not a folder on this machine (looked for "
                     f"{place.absolute()}), and nothing is fetched for it; {CURES[key]}."
                 )
             if key == BASE and (place / "adapter_config.json").is_file():
-                raise UserError(f"{file} names {named!r} as {key}, which is an adapter itself; {CURES[key]}.")
+                raise ModelError(f"{file} names {named!r} as {key}, which is an adapter itself; {CURES[key]}.")
             prefix = key if part == "." else f"{part}/{key}"
             found[prefix] = place
             if part != "." and (place / part).is_dir():  # which of the two is read depends on the library's release

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from harness import UserError
+from harness import ModelError
 from plugins.folder_code import require_known_code
 from plugins.folder_modules import Module, configurations
 from plugins.folder_outside import outside
@@ -26,16 +26,16 @@ _WEIGHTED = (
 
 
 def require_sound(folder: Path, parts: list[Module]) -> None:
-    """UserError where a module lacks its weights or its tokenizer, or where a file names code, or files elsewhere, that
+    """ModelError where a module lacks its weights or its tokenizer, or where a file names code, or files elsewhere, that
     are not taken."""
     for module in parts:
         if there := _instead_of_weights(module):
-            raise UserError(
+            raise ModelError(
                 f"{module.place} holds no .safetensors weights ({there}); save the model with "
                 f"SentenceTransformer(...).save_pretrained(folder), which writes them."
             )
         if not _has_tokenizer(module):
-            raise UserError(
+            raise ModelError(
                 f"{module.place} holds no tokenizer: neither tokenizer.json nor another file of a vocabulary "
                 f"(vocab.txt, vocab.json, *.model), without which every word is unknown; copy those of the model that "
                 f"it was trained from into it."

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness import UserError
+from harness import ModelError, UserError
 from harness.processor import physical_cores
 
 M = TypeVar("M")
@@ -16,7 +16,7 @@ M = TypeVar("M")
 
 @contextmanager
 def spoilt(folder: Path) -> Iterator[None]:
-    """Turns whatever the libraries raise for a folder, which has no common class, into a UserError of one sentence."""
+    """Turns whatever the libraries raise for a folder, which has no common class, into a ModelError of one sentence."""
     try:
         yield
     except UserError:
@@ -24,13 +24,13 @@ def spoilt(folder: Path) -> Iterator[None]:
     except Exception as error:
         cause = " ".join(str(error).split())
         if "trust_remote_code" in cause:
-            raise UserError(
+            raise ModelError(
                 f"{folder} needs code of its own (auto_map in its JSON files), and the code that a model's folder "
                 f"names is never run."
             ) from error
         missing = isinstance(error, ImportError)
         cure = "install what is named there" if missing else "check that its files are complete, or save it again"
-        raise UserError(
+        raise ModelError(
             f"{folder} could not be loaded by sentence-transformers ({type(error).__name__}: {cause[:400]}); {cure}."
         ) from error
 
@@ -89,7 +89,7 @@ def complete(folder: Path, unused: str) -> Iterator[None]:
         for place, report in zip(places, told, strict=True):
             place.log_state_dict_report = report
     if missing:
-        raise UserError(
+        raise ModelError(
             f"{folder} lacks {len(missing)} of its model's weights ({min(missing)} and others), which would get random "
             f"values; its config.json is of another model, or files are missing: save or download it again."
         )
@@ -102,7 +102,7 @@ def require_words(model: Any, folder: Path) -> None:
     for module in model.modules():
         tokenizer = module.tokenizer if isinstance(module, Transformer) else None
         if tokenizer is not None and not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
-            raise UserError(
+            raise ModelError(
                 f"The tokenizer of {folder}, a {type(tokenizer).__name__}, knows no word: its vocabulary is not among "
                 f"the files there; copy those of the model that it was trained from into it."
             )
