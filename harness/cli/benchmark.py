@@ -80,7 +80,11 @@ if TYPE_CHECKING:
     metavar="URL",
     help="Folder or URL (s3://, gs://, az://, https://, file://) that machines share vectors in.",
 )
-@click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Compute finished cells again (stored vectors are still used); corpora and weights are hashed again, too.",
+)
 @click.option(
     "--log",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -126,8 +130,11 @@ def command(
     from harness.rates import sentence
     from harness.shared import open_shared
     from harness.store import ResultStore
+    from harness.weights import forget
 
     registry = state.registry(plugins)
+    if force:
+        forget(state.home)
     refs = chosen_models(registry, models, dtype, storage)
     names = measure_names(measures) if measures else MEASURES
     recipes = _recipes(indexes, searches)
@@ -142,7 +149,15 @@ def command(
     with journal(log) if log else nullcontext(), progress_bar() as progress:
         shared = open_shared(store, state.made_home, _note, progress, offline=offline) if store else None
         opened = open_all(
-            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=_note, **choice
+            datasets,
+            suites,
+            registry,
+            state.made_home,
+            offline=offline,
+            rehash=force,
+            progress=progress,
+            note=_note,
+            **choice,
         )
         for note in (f"{d.label}: {note}" for d in opened for note in d.notes):
             _note(note)
