@@ -47,15 +47,16 @@ def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Prog
     """
     if not ref.on_trial:
         return ref
-    file = home / "trials" / f"{content_key([ref.own_key, versions()])[:32]}.json"
-    verdict = _remembered(file)
+    key = content_key([ref.own_key, versions()])
+    file = home / "trials" / f"{key[:32]}.json"
+    verdict = _remembered(file, key)
     if verdict is None:
         try:
             verdict = _tried(load)
         except (UserError, PluginError):
             return ref
         with suppress(UserError):  # a read-only home costs time, not correctness
-            write_json(file, seal(verdict._asdict()))
+            write_json(file, seal({"of": key, **verdict._asdict()}))
     if not verdict.options:
         return ref
     found = ref.instead(f"taken with {typed(verdict.options)}, because {verdict.reason}", verdict.options)
@@ -77,8 +78,9 @@ def _tried(load: Callable[[], object]) -> Verdict:
     return Verdict({})
 
 
-def _remembered(file: Path) -> Verdict | None:
-    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or damaged: it is tried again
+def _remembered(file: Path, key: str) -> Verdict | None:
+    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, damaged, or another's: it is tried again
         found = read_sealed(file)
-        return Verdict(dict(found["options"]), str(found["reason"]))
+        if found["of"] == key:
+            return Verdict(dict(found["options"]), str(found["reason"]))
     return None

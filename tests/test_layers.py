@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "delivery": {"spec", "atomic", "archive", "catalog", "download", "hub", "run", "intact"},
     "named": {"spec", "catalog", "dataset", "delivery", "expression", "registry", "intact"},
     "manifest": set(),
-    "processor": set(),
+    "processor": {"manifest"},
     "store": {"bounded", "spec", "atomic", "measure", "sealed"},
     "transform": {"chunks", "spec", "atomic", "composite", "moments", "vectors"},
     "adapters": {
@@ -81,9 +81,10 @@ ALLOWED: dict[str, set[str]] = {
     "workload": {"spec", "catalog", "dataset", "delivery", "named", "registry"},
     "throughput": {
         "bounded",
-        *("spec", "atomic", "encode", "index", "manifest", "parcel", "prepared", "vectors", "workload"),
+        *("spec", "atomic", "encode", "index", "manifest", "parcel", "prepared", "processor", "sealed", "vectors"),
+        "workload",
     },
-    "rates": {"spec", "prepared", "throughput"},
+    "rates": {"prepared"},
     "pace": {"snapshot", "spec", "device", "prepared", "modelref", "throughput", "weights"},
     "plan": {"index", "pace", "throughput", "workload"},
     "rerank": {"spec", "atomic", "clock", "composite", "dataset", "prepared", "shared", "vectors"},
@@ -103,7 +104,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "check": {"spec", "composite", "encode", "prepared", "modelref", "registry", "rerank", "transform"},
     "recipe": {"spec"},
-    "approximate": {"bounded", "spec", "atomic", "recipe", "vectors"},
+    "approximate": {"spec", "atomic", "recipe", "sealed", "vectors"},
     "indexed": {
         *("spec", "approximate", "clock", "dataset", "index", "measure", "prepared"),
         *("recipe", "retrieve", "run", "vectors"),

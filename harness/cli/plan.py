@@ -11,7 +11,7 @@ import click
 
 from harness.cli.benchmark import command as benchmark
 from harness.cli.main import State
-from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar
+from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar, search_limits
 from harness.spec import Role, Storage
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.pace import Pace
     from harness.plan import Forecast
     from harness.prepared import Prepared
+    from harness.throughput import Encoding, Indexing, Scanning
     from harness.workload import Workload
 
 
@@ -39,6 +40,7 @@ def command(
     price: float | None,
     storage: Storage,
     memory: int,
+    search_device: str,
     **settings: Any,
 ) -> None:
     """Say what a benchmark with the same arguments will take, before any of it is done.
@@ -52,6 +54,7 @@ def command(
     from harness.workload import workloads
 
     target = known.device(device) if device else None
+    searcher = "cpu" if target else search_limits(memory, search_device).device
     price = target.price if target and price is None else price
     registry = state.registry(plugins)
     refs = chosen_models(registry, models, dtype, storage)
@@ -63,7 +66,7 @@ def command(
         work = workloads(datasets, suites, registry, state.made_home, progress=progress, **choice)
         for ref in refs:
             ready = prepared(ref, state.home, progress, tries=target is None)
-            paces.append(pace(ref, ready, state.home, target, progress))
+            paces.append(pace(ref, ready, state.home, target, progress, searcher))
             stored = _stored(ready, work, state.home) if target is None else {}
             conditions = Conditions(price, STORAGE[storage], memory, stored=stored)
             own = [_cell(paces[-1], ready, each, conditions, target, state, **settings) for each in work]
@@ -72,7 +75,7 @@ def command(
         progress("", 0, 0)
     if len(refs) > 1:
         totals.append(total("all", cells, paces))
-    notes = _notes(target, price, paces, work, cells)
+    notes = _notes(target, price, paces, work, cells, searcher)
     if as_json:
         listed = {"cells": cells, "totals": totals}
         rows = {name: [asdict(r) | {"total_seconds": r.total_seconds} for r in of] for name, of in listed.items()}
@@ -86,8 +89,8 @@ def command(
 
 def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
     """What of vectors and indexes need not be made again, where the datasets are here."""
-    from harness.lexical import index_folder
-    from harness.parcel import RECORD
+    from harness.lexical import index_folder, index_owner
+    from harness.parcel import belongs
 
     found = {}
     for each in work:
@@ -96,7 +99,7 @@ def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict
         corpus = each.dataset.corpus
         collections: dict[Role, str] = {"document": corpus.sha256, "query": each.dataset.fingerprint["queries"]}
         here: set[str] = {role for role, name in collections.items() if model.store(role).read_list(name)}
-        if (index_folder(model, corpus, home) / RECORD).is_file():
+        if belongs(index_folder(model, corpus, home), index_owner(model, corpus)):
             here.add("index")
         found[model.label, each.label] = frozenset(here)
     return found
@@ -141,23 +144,26 @@ def _notes(
     paces: Sequence[Pace],
     work: Sequence[Workload],
     cells: Sequence[Forecast],
+    searcher: str,
 ) -> list[str]:
     """Where the figures come from and how far they go, a sentence each."""
     notes = ["tokens are the catalogue's, off by a quarter at most; estimated from the texts where a dataset is here"]
     for pace in paces:
         if pace.encoding:
             speed = f"{pace.encoding.tokens_per_second:,.0f} tokens a second"
-            notes.append(f"{pace.label}: {speed}, {pace.encoding.origin}, {pace.dim} dimensions")
+            notes.append(f"{pace.label}: {speed}, {_origin(pace.encoding)}, {pace.dim} dimensions")
         elif pace.indexing:
             speed = f"{pace.indexing.bytes_per_second / 1e6:,.1f} MB of text a second"
-            notes.append(f"{pace.label}: {speed}, {pace.indexing.origin}")
+            notes.append(f"{pace.label}: {speed}, {_origin(pace.indexing)}")
     if exact := next((pace.scanning for pace in paces if pace.scanning), None):
-        notes.append(f"exact search: {exact.flops / 1e9:,.0f} GFLOP/s, measured on this machine")
+        where = f"on {searcher}" if exact.origin == "measured" else f"of {target.name if target else searcher}"
+        notes.append(f"exact search: {exact.flops / 1e9:,.0f} GFLOP/s {where}, {_origin(exact)}")
     if target:
         notes.append(
             f"{target.name} ({target.summary}): {target.flops / 1e12:,.0f} TFLOP/s {target.dtype} at an assumed "
-            f"utilisation of {target.utilisation:.2f}; search and lexical models as on this machine's processor; what "
-            f"is stored here is not counted as there"
+            f"utilisation of {target.utilisation:.2f}; exact search at the same share of its "
+            f"{target.float32 / 1e12:,.1f} TFLOP/s float32; lexical models and geometry as on this machine's "
+            f"processor; what is stored here is not counted as there"
         )
     if price is not None:
         default = target is not None and price == target.price
@@ -172,6 +178,13 @@ def _notes(
     if any(cell.ratio for cell in cells):
         notes.append("ratio: what a finished cell took / what is predicted for it")
     return notes
+
+
+def _origin(speed: Encoding | Indexing | Scanning) -> str:
+    """Where a speed is from, and whether to believe it."""
+    if speed.reliable:
+        return speed.origin
+    return f"{speed.origin} while other work took the processor: unreliable, and measured again next time"
 
 
 def _row(row: Forecast) -> dict[str, str]:

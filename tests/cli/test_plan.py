@@ -40,7 +40,8 @@ def brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Measurements that take no time, and no weights but those under home."""
     monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
     monkeypatch.setattr(throughput, "ENOUGH_INDEXING", 0.02)
-    monkeypatch.setattr(throughput, "_scan", lambda: {"flops": 1e9, "query_seconds": 1e-3})
+    scanned = {"flops": 1e9, "query_seconds": 1e-3, "processor_flops": 1e9}
+    monkeypatch.setattr(throughput, "_scan", lambda device: scanned)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
 
 
