@@ -15,6 +15,7 @@ from harness.cli.options import (
     chosen_models,
     completing,
     dataset_options,
+    depth_option,
     json_option,
     offline_option,
     pass_state,
@@ -29,6 +30,10 @@ from harness.cli.options import (
 from harness.spec import Storage, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harness.dataset import Dataset
+    from harness.pipeline import Cell
     from harness.recipe import Recipe
 
 
@@ -71,7 +76,8 @@ if TYPE_CHECKING:
     metavar="NAME=N,...",
     help="Its search parameters, as in nprobe=16; one for all, or one for each --index in order.",
 )
-@click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
+@click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5"; added to those that a result holds already.')
+@depth_option
 @executor_options
 @results_option
 @click.option(
@@ -108,6 +114,7 @@ def command(
     indexes: tuple[str, ...],
     searches: tuple[str, ...],
     measures: str | None,
+    depth: int,
     results: Path,
     store: str | None,
     force: bool,
@@ -120,14 +127,12 @@ def command(
 ) -> None:
     """Evaluate every model on every dataset.
 
-    Finished cells are reused when nothing they depend on has changed; an interrupted run goes on where it was.
+    Finished cells are reused when nothing they depend on has changed; an interrupted run resumes. Further measures are
+    computed from the stored runs and added to the results.
     """
     from harness.journal import journal
-    from harness.log import note as log_note
-    from harness.measure import MEASURES, measure_names
     from harness.named import open_all
     from harness.pipeline import Settings
-    from harness.rates import sentence
     from harness.shared import open_shared
     from harness.store import ResultStore
     from harness.weights import forget
@@ -136,7 +141,7 @@ def command(
     if force:
         forget(state.home)
     refs = chosen_models(registry, models, dtype, storage)
-    names = measure_names(measures) if measures else MEASURES
+    names = chosen_measures(measures, depth)
     recipes = _recipes(indexes, searches)
     for ref in refs if recipes else ():
         if not ref.has_vectors:
@@ -159,12 +164,13 @@ def command(
             note=_note,
             **choice,
         )
-        for note in (f"{d.label}: {note}" for d in opened for note in d.notes):
-            _note(note)
+        for sentence in _dataset_notes(opened, names, depth):
+            _note(sentence)
         settings = Settings(
             home=state.home,
             results=ResultStore(made(results, "choose another folder with --results")),
             measures=names,
+            k=depth,
             limits=search_limits(memory, search_device),
             indexes=recipes,
             force=force,
@@ -175,12 +181,7 @@ def command(
         )
         for cell in run(refs, opened, settings):
             cells.append(cell)
-            for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
-                _note(f"{cell.dataset}: {sentence(rate)}")
-            if cell.status == "cached":
-                log_note("reused", model=cell.model, dataset=cell.dataset)
-            if cell.status == "failed":
-                click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+            _tell(cell)
         if shared:
             shared.settle()
     if as_json:
@@ -194,6 +195,43 @@ def command(
         print_table([_row(c, names) for c in cells], floatfmt=".4f", missingval="-")
     if any(c.status == "failed" for c in cells):
         sys.exit(1)
+
+
+def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: int) -> Iterator[str]:
+    """What to know of the datasets, and of metrics that have no cutoff."""
+    from harness.depth import depth_notes
+
+    for dataset in datasets:
+        yield from (f"{dataset.label}: {sentence}" for sentence in dataset.notes)
+        yield from depth_notes(measures, depth, len(dataset.corpus) - dataset.exclude_self, dataset.label)
+
+
+def _tell(cell: Cell) -> None:
+    """How a cell ended, on stderr and in the log."""
+    from harness.log import note as log_note
+    from harness.rates import sentence
+
+    for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
+        _note(f"{cell.dataset}: {sentence(rate)}")
+    if cell.replaced:
+        _note(replaced(cell))
+    if cell.status == "cached":
+        log_note("reused", model=cell.model, dataset=cell.dataset)
+    if cell.status == "failed":
+        click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+
+
+def replaced(cell: Cell) -> str:
+    """Why a stored result was replaced."""
+    return f"{cell.model} on {cell.dataset}: the {cell.replaced} has changed; the stored result is replaced"
+
+
+def chosen_measures(text: str | None, depth: int) -> tuple[str, ...]:
+    """Those that ``--measures`` names, else the usual ones that runs of that depth give."""
+    from harness.depth import fits
+    from harness.measure import MEASURES, measure_names
+
+    return measure_names(text) if text else tuple(name for name in MEASURES if fits(name, depth, depth + 1))
 
 
 def _note(sentence: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.benchmark import chosen_measures
 from harness.cli.benchmark import command as benchmark
 from harness.cli.main import State
 from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar, search_limits
@@ -41,6 +42,8 @@ def command(
     storage: Storage,
     memory: int,
     search_device: str,
+    measures: str | None,
+    depth: int,
     **settings: Any,
 ) -> None:
     """Say what a benchmark with the same arguments will take, before any of it is done.
@@ -49,6 +52,7 @@ def command(
     is loaded only where its speed is neither on record nor known. Finished cells show what they really took.
     """
     from harness import device as known
+    from harness.depth import check_depth
     from harness.pace import pace, prepared
     from harness.plan import STORAGE, Conditions, total
     from harness.workload import workloads
@@ -58,17 +62,20 @@ def command(
     price = target.price if target and price is None else price
     registry = state.registry(plugins)
     refs = chosen_models(registry, models, dtype, storage)
+    names = chosen_measures(measures, depth)
     choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
     cells: list[Forecast] = []
     totals: list[Forecast] = []
     paces: list[Pace] = []
     with progress_bar() as progress:
         work = workloads(datasets, suites, registry, state.made_home, progress=progress, **choice)
+        for opened in (each.dataset for each in work if each.dataset):
+            check_depth(names, depth, len(opened.corpus) - opened.exclude_self, opened.label)
         for ref in refs:
             ready = prepared(ref, state.home, progress, tries=target is None)
             paces.append(pace(ref, ready, state.home, target, progress, searcher))
             stored = _stored(ready, work, state.home) if target is None else {}
-            conditions = Conditions(price, STORAGE[storage], memory, stored=stored)
+            conditions = Conditions(price, STORAGE[storage], memory, depth, stored)
             own = [_cell(paces[-1], ready, each, conditions, target, state, **settings) for each in work]
             cells += own
             totals.append(total(paces[-1].label, own, paces[-1:]))
@@ -114,7 +121,6 @@ def _cell(
     state: State,
     *,
     results: Path,
-    measures: str | None,
     force: bool,
     **_: Any,
 ) -> Forecast:
@@ -122,16 +128,13 @@ def _cell(
     from dataclasses import replace
 
     from harness.manifest import machine
-    from harness.measure import MEASURES, measure_names
-    from harness.pipeline import Settings, cell_key
+    from harness.pipeline import Settings, finished
     from harness.plan import compared, forecast
     from harness.store import ResultStore
 
-    names = measure_names(measures) if measures else MEASURES
     if not isinstance(model, str) and work.dataset is not None and not force:
-        store = ResultStore(results)
-        key = cell_key(model, work.dataset, Settings(state.home, store, names))
-        if result := store.finished(model.label, work.label, key):
+        settings = Settings(state.home, ResultStore(results), k=conditions.depth)
+        if result := finished(model, work.dataset, settings):
             there = result["manifest"].get("run", {}).get("machine", {})
             same = any(target.name.upper() in gpu for gpu in there.get("gpus", ())) if target else there == machine()
             return compared(forecast(pace, work, replace(conditions, stored={})), result["seconds"], comparable=same)
@@ -184,7 +187,7 @@ def _origin(speed: Encoding | Indexing | Scanning) -> str:
     """Where a speed is from, and whether to believe it."""
     if speed.reliable:
         return speed.origin
-    return f"{speed.origin} while other work took the processor: unreliable, and measured again next time"
+    return f"{speed.origin} (unreliable: other work took the processor; measured again next time)"
 
 
 def _row(row: Forecast) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.catalog import unknown
+from harness.cli.benchmark import replaced
 from harness.cli.main import State, made, one_line
 from harness.cli.options import (
     chosen_models,
@@ -124,6 +125,8 @@ def command(
         )
         for cell in benchmark(refs, opened, settings):
             cells.append(cell)
+            if cell.replaced:
+                _note(replaced(cell))
             if cell.status == "failed":
                 click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
     rows = _rows(cells, origin, store)

@@ -122,8 +122,10 @@ def test_a_folder_is_counted_and_afterwards_compared_with_what_it_took(harness, 
     assert "total, 0 of 0 known" in table
     forced = planned(harness, *words, "--force")
     assert [cell["status"] for cell in forced["cells"]] == ["planned", "planned"]
-    fewer = planned(harness, *words, "--measures", "nDCG@5")
-    assert {cell["status"] for cell in fewer["cells"]} == {"planned"}  # as the benchmark would
+    other = planned(harness, *words, "--measures", "nDCG@5")
+    assert {cell["status"] for cell in other["cells"]} == {"finished"}  # it is measured from the stored run
+    deeper = planned(harness, *words, "--depth", "5000")
+    assert {cell["status"] for cell in deeper["cells"]} == {"planned"}
 
 
 def test_stored_vectors_and_indexes_are_not_made_again(harness, toy: Path) -> None:
