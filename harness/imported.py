@@ -90,15 +90,6 @@ def import_run(
     return store.write(model, dataset.label, fill)
 
 
-def unanswered(result: Result) -> str:
-    """A sentence about judged queries without any document; empty where there is none."""
-    missing, queries = (result["counts"].get(name) for name in ("missing", "queries"))
-    if not isinstance(missing, int) or not missing:
-        return ""
-    verb = "has" if missing == 1 else "have"
-    return f"{missing:,} of {queries:,} judged queries {verb} no document in the run, and count as 0"
-
-
 def record(
     model: str,
     label: str,

@@ -79,6 +79,8 @@ def report(
         write_file(output, lambda stream: stream.write(text.encode()))
     else:
         click.echo(text, nl=False)
+    for warning in board.warnings():
+        click.echo(f"warning: {warning}", err=True)
     skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
     faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
     for fault in faults:

@@ -209,12 +209,15 @@ def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: 
 def _tell(cell: Cell) -> None:
     """How a cell ended, on stderr and in the log."""
     from harness.log import note as log_note
-    from harness.rates import sentence
+    from harness.rates import sentence as rate_sentence
+    from harness.results import unanswered
 
     for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
-        _note(f"{cell.dataset}: {sentence(rate)}")
+        _note(f"{cell.dataset}: {rate_sentence(rate)}")
     if cell.replaced:
         _note(replaced(cell))
+    if cell.result and (sentence := unanswered(cell.result)):
+        _note(f"{cell.model} on {cell.dataset}: {sentence}")
     if cell.status == "cached":
         log_note("reused", model=cell.model, dataset=cell.dataset)
     if cell.status == "failed":

@@ -70,9 +70,10 @@ def command(
         if dataset or trained_on or measures or any(value is not None for value in choice.values()):
             raise UserError("MTEB's results name their datasets themselves; leave out what is said of a dataset.")
         return _mteb(folder, label, store, state.command, as_json)
-    from harness.imported import import_run, unanswered
+    from harness.imported import import_run
     from harness.measure import MEASURES, measure_names
     from harness.named import open_named
+    from harness.results import unanswered
 
     if not label or not dataset or run_path is None:
         raise UserError(f"Say what the row is called and what the run is of: --run {run_path} --model LABEL -d NAME")
