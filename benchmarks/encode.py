@@ -141,8 +141,7 @@ class Encoder:
 
         given = json.loads(Path(texts).read_text())
         self.texts, self.queries, self._warm = given["texts"], given["queries"], warm
-        self.home = State().made_home
-        self.prepared = Prepared(load_registry().model(model), self.home, offline=True)
+        self.prepared = Prepared(load_registry().model(model), State().made_home, offline=True)
         assert self.prepared.dense.dim
 
     def _encode(self, texts: list[str], role: Any) -> NDArray[np.float32]:
@@ -165,11 +164,29 @@ class Encoder:
         found: dict[str, Any] = {"vectors": self.vectors, "seconds": self.seconds}
         model: Any = self.prepared.dense
         if model.products[1] != "cpu":
-            from harness.throughput import products
-
             lengths = [len(text) for text in model.tokenize(self.texts, role="document")]
-            found |= {"flops": model.flops(lengths), "most": products(*model.products, self.home)}
+            found |= {"flops": model.flops(lengths), "most": _products(*model.products)}
         return {**found, "queries": self._encode(self.queries, "query")} if self.queries else found
+
+
+ENOUGH, LARGEST = 0.05, 1 << 14
+"""Seconds that a matrix product must take to be believed, and its rows at most."""
+
+
+def _products(dtype: str, device: str) -> float:
+    """Operations a second of torch's product of two large matrices: the median of nine."""
+    import torch
+
+    size, seconds, multiply = 512, 0.0, torch._int_mm if dtype == "int8" else torch.mm
+    while seconds < ENOUGH and size < LARGEST:
+        size *= 2
+        one, spent = torch.ones(size, size, dtype=getattr(torch, dtype), device=device), []
+        for _ in range(9):
+            start = time.perf_counter()
+            float(multiply(one, one)[0, 0])
+            spent.append(time.perf_counter() - start)
+        seconds = float(np.median(spent))
+    return 2.0 * size**3 / seconds
 
 
 def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:

@@ -85,7 +85,8 @@ def claims(path: Path) -> object:
 
 def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object:
     """Everything that reads a results folder, beside a sound cell: reports in every form, exports, comparisons."""
-    from harness.recorded import _folders, read_recorded
+    from harness.identity import command_folders
+    from harness.recorded import read_recorded
     from harness.results import load_results
     from harness.store import ResultStore, Unreadable
     from reports.association import associations
@@ -110,7 +111,7 @@ def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object
     store.finished("m", "d", "key")
     found = [one for one in store.scan() if not isinstance(one, Unreadable)]
     recorded, _ = read_recorded([root])
-    [list(_folders(one.result["command"])) for one in recorded]
+    [list(command_folders(one.result["command"])) for one in recorded]
     load_results(root)
     for seeds in (False, True):
         board = read_leaderboard(root, seeds=seeds)

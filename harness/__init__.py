@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from harness.composite import Affine, Fusion, Reranker, Scored, Transform
 from harness.hookspecs import hookimpl
 from harness.spec import (
-    CountedModel,
     DatasetSpec,
     DenseModel,
     Document,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Affine",
-    "CountedModel",
     "DatasetSpec",
     "DenseModel",
     "Document",

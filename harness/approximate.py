@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
-from harness.bounded import read_json
 from harness.index import RIGHT_ANGLE
 from harness.manifest import cores
 from harness.recipe import EXAMPLE, Recipe, reason, refused, set_parameters
+from harness.sealed import read_sealed, seal
 from harness.spec import Hits, Progress, Similarity, UserError
 from harness.vectors import Vectors
 
@@ -136,10 +136,10 @@ def build(
     wanted |= {"train_rows": train_rows, "seed": SEED, "faiss": faiss.__version__}
     apart = {"metric": metric} if similarity == "cosine" and metric != "L2" else {}
     folder = home / "faiss" / content_key(wanted | apart)[:32]
-    if record := _intact(folder):
+    if record := _intact(folder, wanted):
         return Built(folder, record)
     threads = 1 if n <= SERIAL_ROWS else faiss.omp_get_max_threads()
-    with whole_folder(folder, keep=lambda: _intact(folder) is not None) as made, _threads(threads):
+    with whole_folder(folder, keep=lambda: _intact(folder, wanted) is not None) as made, _threads(threads):
         progress(f"training {recipe.factory} on {train_rows:,} vectors ({train_rows * dim * 4 >> 20} MiB)", 0, 0)
         start = time.perf_counter()
         try:
@@ -162,8 +162,8 @@ def build(
             bytes=size,
             sha256=digest,
         )
-        write_json(made / RECORD, asdict(record))
-    found = _intact(folder)  # another process may have been quicker
+        write_json(made / RECORD, seal(asdict(record)))
+    found = _intact(folder, wanted)  # another process may have been quicker
     return Built(folder, found or record)
 
 
@@ -259,10 +259,11 @@ def _threads(count: int) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _intact(folder: Path) -> Record | None:
+def _intact(folder: Path, wanted: dict[str, Any]) -> Record | None:
+    """The record of the folder's index, where its file is as it was written and the record says all that is wanted."""
     try:
-        record = Record(**read_json(folder / RECORD))
-        if sha256_file(folder / INDEX) == record.sha256:
+        record = Record(**read_sealed(folder / RECORD))
+        if wanted.items() <= asdict(record).items() and sha256_file(folder / INDEX) == record.sha256:
             return record
     except (OSError, ValueError, TypeError):
         pass

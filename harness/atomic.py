@@ -213,6 +213,17 @@ def _is(path: Path, descriptor: int) -> bool:
         return False
 
 
+def file_state(status: os.stat_result) -> dict[str, int]:
+    """What of a file's status changes with its content: a replaced file has another inode, and any write changes the
+    ctime, which unlike the mtime no program can set."""
+    return {
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "inode": status.st_ino,
+        "ctime_ns": status.st_ctime_ns,
+    }
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import whole_folder, write_json
+from harness.atomic import file_state, whole_folder, write_json
 from harness.bounded import map_array
 from harness.records import hashed_lines, open_to_read, parse_record, read_records
 from harness.repeats import repeated_rows
@@ -36,7 +36,7 @@ FORMAT = 1
 """Version of the index; one of another version is rebuilt."""
 FILES = ("ids.bin", "offsets.npy", "id_ends.npy", "hashes.npy", "order.npy")
 CLOCK_TICK = 0.05
-"""Seconds after which a changed file surely carries another modification time."""
+"""Seconds after which a changed file surely carries other time stamps."""
 LINES_PER_PROGRESS = 10_000
 
 
@@ -59,8 +59,9 @@ class _Index:
 class Corpus:
     """An opened corpus.jsonl. Rows are its records in order, repeated ones not counted. Close it, or use ``with``."""
 
-    def __init__(self, path: Path, stream: IO[bytes], index: _Index) -> None:
-        self.path = path
+    def __init__(self, path: Path, stream: IO[bytes], index: _Index, packed: Path | None = None) -> None:
+        """``packed``: the file that ``path``, in the cache, is the unpacked copy of; None: the user's own file."""
+        self.path, self._packed = path, packed
         self.sha256 = index.sha256
         """Of the file's bytes."""
         self.repeated = index.repeated
@@ -155,32 +156,78 @@ class Corpus:
         return document
 
     def _changed(self) -> UserError:
+        if self._packed is not None:
+            return UserError(
+                f"The unpacked copy of {self._packed} in the cache was damaged while it was in use; run the same "
+                f"command again, which unpacks it again."
+            )
         return UserError(
             f"{self.path} was changed while it was in use, or the disk has damaged it; put a good copy there and run "
             f"the same command again."
         )
 
 
-def open_corpus(path: Path, cache: Path, progress: Progress | None = None) -> Corpus:
-    """Opens a corpus, at once where ``cache`` holds the index of this very file, after one checking scan otherwise.
+def open_corpus(
+    path: Path,
+    cache: Path,
+    progress: Progress | None = None,
+    *,
+    rehash: bool = False,
+    packed: Path | None = None,
+) -> Corpus:
+    """Opens a corpus: at once where ``cache`` holds an index of this very file, after hashing it where only its state
+    on the disk (`file_state`) has changed, and after one checking scan otherwise.
 
-    Raises UserError, with the line number, for a line that is no document and for an id that occurs twice.
+    Args:
+        path: the corpus.jsonl.
+        cache: the folder of corpus indexes.
+        progress: told of a scan or of the hashing.
+        rehash: hashes the file even if its state is the recorded one.
+        packed: the packed file that ``path`` is the unpacked copy of, for messages.
+
+    Raises UserError, with the line number, for a line that is not a document and for an id that occurs twice.
     """
     path = path.resolve()
-    folder = cache / hashlib.sha256(os.fsencode(path)).hexdigest()
+    folder, told = cache / hashlib.sha256(os.fsencode(path)).hexdigest(), progress or (lambda *_: None)
     with ExitStack() as on_failure:
         stream = on_failure.enter_context(open_to_read(path))
-        index = _load(folder, _facts(stream)) or _make(folder, path, stream, progress or (lambda *_: None))
+        index = None if rehash else _load(folder, _facts(stream, path))
+        index = index or _confirmed(folder, path, stream, told) or _make(folder, path, stream, told)
         on_failure.pop_all()
-    return Corpus(path, stream, index)
+    return Corpus(path, stream, index, packed)
 
 
-def _facts(stream: IO[bytes]) -> dict[str, int]:
-    status = os.fstat(stream.fileno())
-    return {"format": FORMAT, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+def _facts(stream: IO[bytes], path: Path) -> dict[str, Any]:
+    return {"format": FORMAT, "path": str(path), **file_state(os.fstat(stream.fileno()))}
 
 
-def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
+def _settle(facts: dict[str, Any]) -> None:
+    """Waits until any later change of the file surely gives it another state."""
+    time.sleep(min(max(0.0, facts["ctime_ns"] / 1e9 + CLOCK_TICK - time.time()), CLOCK_TICK))
+
+
+def _confirmed(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index | None:
+    """The index in ``folder`` where the file's content, hashed now, is the indexed one; its state is recorded anew."""
+    facts = _facts(stream, path)
+    try:
+        stated = read_sealed(folder / "index.json")
+        if (stated["format"], stated["path"], stated["size"]) != (FORMAT, str(path), facts["size"]):
+            return None
+        _settle(facts)
+        progress(f"hashing {path}", 0, 0)
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed is strict
+        stream.seek(0)
+        if sha256 != stated["sha256"] or _facts(stream, path) != facts:
+            return None
+        if facts != {name: stated.get(name) for name in facts}:
+            write_json(folder / "index.json", seal({**stated, **facts}))
+        return _load(folder, facts)
+    except (OSError, ValueError, KeyError, TypeError):
+        stream.seek(0)
+        return None
+
+
+def _load(folder: Path, facts: dict[str, Any]) -> _Index | None:
     """The index in ``folder`` where it is whole and of this file, else None."""
     try:
         stated = read_sealed(folder / "index.json")
@@ -208,8 +255,8 @@ def _crc32(path: Path) -> int:
 
 def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index:
     """Scans the file, writes its index and loads it. Of processes that do so at once, any one's index serves all."""
-    facts = _facts(stream)
-    time.sleep(min(max(0.0, facts["mtime_ns"] / 1e9 + CLOCK_TICK - time.time()), CLOCK_TICK))
+    facts = _facts(stream, path)
+    _settle(facts)
     for _ in range(5):
         try:
             with whole_folder(folder) as made:
@@ -219,12 +266,12 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
                     _scan(stream, path, facts["size"], made, progress, repeated)
                 stream.seek(0)
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed is strict
-                if _facts(stream) != facts:
+                if _facts(stream, path) != facts:
                     raise UserError(
                         f"{path} was changed while it was read; let that finish, then run the same command again."
                     )
                 checksums = {name: _crc32(made / name) for name in FILES}
-                stated = {**facts, "path": str(path), "sha256": sha256, "crc32": checksums, "repeated": len(repeated)}
+                stated = {**facts, "sha256": sha256, "crc32": checksums, "repeated": len(repeated)}
                 write_json(made / "index.json", seal(stated))
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):

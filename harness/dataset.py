@@ -50,13 +50,36 @@ class Dataset:
     """How many judged queries were kept, the first ones; None means all."""
     usual_split: str = "test"
     """The split that the dataset's name alone means."""
+    usual_exclude_self: bool | None = None
+    """What the dataset itself says of ``exclude_self``; None: nothing else is usual."""
+    source: str = ""
+    """Which dataset it is, whatever it holds at the moment: the name of a registered one, else the folder's path."""
     judged: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
     """The corpus's row of every judged document [judgements], in the order of the judgements; -1 where it lacks it."""
 
     @property
     def label(self) -> str:
         """Name, then whatever makes this another test than the usual: ``scifact:split=train,limit=50``."""
-        return label(self.name, "" if self.split == self.usual_split else self.split, self.limit)
+        unusual = self.exclude_self if self.unusual else None
+        return label(self.name, "" if self.split == self.usual_split else self.split, self.limit, unusual)
+
+    @property
+    def unusual(self) -> bool:
+        """Whether ``exclude_self`` is not what the dataset itself says."""
+        return self.usual_exclude_self not in (None, self.exclude_self)
+
+    def described(self) -> dict[str, Any]:
+        """What a result's manifest says of it."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "exclude_self": self.exclude_self,
+            **({"unusual": ["exclude_self"]} if self.unusual else {}),
+            "limit": self.limit,
+            "citation": self.citation,
+            "fingerprint": self.fingerprint,
+            "notes": self.notes,
+        }
 
     def close(self) -> None:
         """Releases the corpus."""
@@ -69,9 +92,11 @@ class Dataset:
         self.close()
 
 
-def label(name: str, unusual_split: str | None, limit: int | None) -> str:
-    """How results name a test: `Dataset.label`, for a dataset that may not be here."""
-    options = ",".join(f"{key}={value}" for key, value in (("split", unusual_split), ("limit", limit)) if value)
+def label(name: str, unusual_split: str | None, limit: int | None, exclude_self: bool | None = None) -> str:
+    """How results name a test: `Dataset.label`, for a dataset that may not be here. What is usual is None."""
+    own = None if exclude_self is None else str(exclude_self).lower()
+    stated = (("split", unusual_split), ("exclude_self", own), ("limit", limit))
+    options = ",".join(f"{key}={value}" for key, value in stated if value)
     return f"{name}:{options}" if options else name
 
 
@@ -83,13 +108,27 @@ def open_dataset(
     usual_split: str | None = None,
     split: str | None = None,
     exclude_self: bool | None = None,
+    usual_exclude_self: bool | None = None,
     limit: int | None = None,
+    source: str = "",
+    rehash: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Opens a folder in BEIR format; arguments win over its dataset.toml. ``cache`` keeps corpus indices, and the
-    unpacked copy of a corpus.jsonl.gz or queries.jsonl.gz (which count where the plain file is not there).
+    """Opens a folder in BEIR format; arguments win over its dataset.toml.
 
-    ``usual_split`` is the one taken where ``split`` names none, and the one that needs no mention in the label.
+    Args:
+        folder: holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
+        cache: keeps corpus indexes, and the unpacked copy of a corpus.jsonl.gz or queries.jsonl.gz (which count where
+            the plain file is not there).
+        name: of the dataset.
+        usual_split: taken where ``split`` names none; needs no mention in the label.
+        split: which judgements.
+        exclude_self: whether a query's own document is left out of its ranking.
+        usual_exclude_self: taken where ``exclude_self`` is None; needs no mention in the label.
+        limit: keeps only so many judged queries.
+        source: as in `Dataset.source`; empty: the folder's path.
+        rehash: hashes the corpus even if its index says that the file is unchanged.
+        progress: told of long work.
 
     Raises UserError for a folder that lacks a part, malformed lines and judged queries that are nowhere.
     """
@@ -98,10 +137,11 @@ def open_dataset(
     name = name or stated.get("name") or folder.resolve().name
     usual_split = usual_split or stated.get("split") or "test"
     split = split or usual_split
-    exclude_self = stated.get("exclude_self", False) if exclude_self is None else exclude_self
+    usual = stated.get("exclude_self", False) if usual_exclude_self is None else usual_exclude_self
+    exclude_self = usual if exclude_self is None else exclude_self
     notes: list[str] = []
     qrels = _judgements(folder, split, notes)
-    with unpacked(queries_file, cache) as plain:
+    with unpacked(queries_file, cache, rehash=rehash) as plain:
         queries = _judged_queries(plain, qrels, split, notes)
     if limit is not None:
         if limit < 1:
@@ -110,8 +150,9 @@ def open_dataset(
             notes.append(f"of {len(queries)} judged queries only the first {limit} are measured")
         queries = queries[:limit]
         qrels = {query.id: qrels[query.id] for query in queries}
-    with unpacked(corpus_file, cache, progress or (lambda *_: None)) as plain:
-        corpus = open_corpus(plain, cache, progress)
+    with unpacked(corpus_file, cache, progress or (lambda *_: None), rehash=rehash) as plain:
+        packed = corpus_file if plain != corpus_file else None
+        corpus = open_corpus(plain, cache, progress, rehash=rehash, packed=packed)
         judged = corpus.rows([doc_id for judgements in qrels.values() for doc_id in judgements])
         if (count := corpus.repeated) > 0:
             notes.append(f"{count} lines of {plain.name} repeat an earlier document word for word; they count once")
@@ -126,7 +167,8 @@ def open_dataset(
         fingerprint["missing"] = missing
     citation = stated.get("citation", "")
     content = (corpus, queries, qrels, fingerprint, notes)
-    return Dataset(name, folder, split, exclude_self, citation, *content, limit, usual_split, judged)
+    usually = (usual_split, usual, source or str(folder.resolve()))
+    return Dataset(name, folder, split, exclude_self, citation, *content, limit, *usually, judged)
 
 
 def splits(folder: Path) -> list[str]:

@@ -22,8 +22,10 @@ class Device:
     flops: float
     """Operations a second at the peak of its ``dtype``."""
     dtype: str
+    float32: float
+    """Operations a second at its peak in float32, in which exact search runs."""
     utilisation: float
-    """Share of the peak that encoding is assumed to reach."""
+    """Share of either peak that encoding and search are assumed to reach."""
     memory: float
     """Bytes."""
     price: float

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.chunks import Chunk, chunks
 from harness.errors import plugin_code
-from harness.spec import CountedModel, DenseModel, PluginError, Progress, Role, TokenModel
+from harness.spec import DenseModel, PluginError, Progress, Role, TokenModel
 from harness.vectors import Shard, VectorStore
 
 TOKEN_BUDGET = 2048
@@ -31,8 +31,6 @@ class Tally:
     texts: int = 0
     tokens: int = 0
     """0 where the model does not tokenise apart."""
-    flops: float = 0.0
-    """Operations of the forward pass; 0 where the model does not say."""
     seconds: float = 0.0
 
 
@@ -69,7 +67,8 @@ def encode_collection(
                     vectors = encode_texts(model, name, chunk.texts, role, ids)
                     seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
                     if tally is not None:
-                        _count(tally, model, ids, len(chunk.texts), seconds)
+                        tally.texts, tally.tokens = tally.texts + len(chunk.texts), tally.tokens + count
+                        tally.seconds += seconds
                     while pending:  # one shard in flight: memory stays bounded and a full disk is noticed at once
                         pending.popitem()[1].result()
                     pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
@@ -80,15 +79,6 @@ def encode_collection(
             for write in pending.values():
                 write.result()
     return [s.result() if isinstance(s, Future) else s for s in shards]
-
-
-def _count(tally: Tally, model: DenseModel, ids: list[list[int]] | None, texts: int, seconds: float) -> None:
-    lengths = [len(text) for text in ids or ()]
-    tally.texts += texts
-    tally.tokens += sum(lengths)
-    tally.seconds += seconds
-    if lengths and isinstance(model, CountedModel):
-        tally.flops += model.flops(lengths)
 
 
 def _ahead(

@@ -9,25 +9,37 @@ from typing import Any
 
 from harness.atomic import content_key, sha256_file
 from harness.dataset import Dataset, some
+from harness.identity import refuse_another
 from harness.manifest import environment
 from harness.measure import MEASURES, measure
 from harness.run import Ranking, RunNotes, rank, read_run, run_writer
 from harness.spec import UserError
-from harness.store import SCHEMA, Result, ResultStore, Unreadable, read_result, write_per_query
+from harness.store import PER_QUERY, RUN, SCHEMA, Result, ResultStore, Unreadable, read_result, write_per_query
 
 TAG = "imported"
 
 
 def import_run(
-    file: Path, model: str, dataset: Dataset, store: ResultStore, *, trained_on: Sequence[str] = (), command: str = ""
+    file: Path,
+    model: str,
+    dataset: Dataset,
+    store: ResultStore,
+    *,
+    measures: Sequence[str] = MEASURES,
+    trained_on: Sequence[str] = (),
+    command: str = "",
 ) -> Result:
     """Measures a TREC run (plain or gzipped) and stores it as a cell, with per-query scores and the run itself.
 
-    What the dataset leaves out of rankings (a query's own document) is left out first. UserError where the run and the
-    dataset do not belong together, and where the cell holds a result that was measured here.
+    What the dataset leaves out of rankings (a query's own document) is left out first. A cell that holds this very run
+    keeps its metrics. UserError where the run and the dataset do not belong together, and where the cell holds a result
+    that was measured here, or one of another dataset.
     """
     refuse_measured(store, model, dataset.label)
-    digest = sha256_file(file) if file.is_file() else ""
+    found = refuse_another(store, model, dataset, imported=True)
+    source = {"file": file.name, "sha256": sha256_file(file) if file.is_file() else ""}
+    if found and found["manifest"].get("key") == imported_key("run", source, dataset.fingerprint):
+        measures = tuple(dict.fromkeys([*found["measures"], *measures]))
     met, lost, depth = 0, 0, 0
     told = RunNotes()
 
@@ -43,20 +55,21 @@ def import_run(
                 yield ranking
 
     def fill(folder: Path) -> Result:
-        with run_writer(folder / "run.trec.gz", TAG) as write:
+        with run_writer(folder / RUN, TAG) as write:
 
             def written() -> Iterator[Ranking]:
                 for ranking in rankings():
                     write(ranking)
                     yield ranking
 
-            scores = measure(dataset.qrels, written(), MEASURES)
+            scores = measure(dataset.qrels, written(), measures)
         if not met:
             raise UserError(
                 f"{file} has no query that {dataset.label} judges (such as {some([q.id for q in dataset.queries])}); "
                 f"name the dataset and split that the run was made for."
             )
-        write_per_query(folder / "per_query.parquet", dataset.queries, dataset.qrels, scores)
+        outside = [f"{lost} documents of the run are not in the corpus"] if lost else []
+        write_per_query(folder / PER_QUERY, dataset.queries, dataset.qrels, scores)
         result = record(
             model,
             dataset.label,
@@ -64,19 +77,8 @@ def import_run(
             command=command,
             split=dataset.split,
             measures={name: float(value) for name, value in scores.mean().items()},
-            source={"file": file.name, "sha256": digest},
-            dataset={
-                "name": dataset.name,
-                "exclude_self": dataset.exclude_self,
-                "limit": dataset.limit,
-                "citation": dataset.citation,
-                "fingerprint": dataset.fingerprint,
-                "notes": [
-                    *dataset.notes,
-                    *told.sentences(file.name),
-                    *([f"{lost} documents of the run are not in the corpus"] if lost else []),
-                ],
-            },
+            source=source,
+            dataset=dataset.described() | {"notes": [*dataset.notes, *told.sentences(file.name), *outside]},
         )
         counts = {"documents": len(dataset.corpus), "queries": len(dataset.queries), "missing": scores.missing}
         counts["judged"] = sum(map(len, dataset.qrels.values()))
@@ -117,13 +119,18 @@ def record(
         "seconds": {},
         "counts": {},
         "manifest": {
-            "key": content_key([imported, source, dataset.get("fingerprint")]),
+            "key": imported_key(imported, source, dataset.get("fingerprint")),
             "source": source,
             "model": {"name": model, "kind": "imported", "options": {}, "passed": {}, "trained_on": []},
             "dataset": dataset,
             "run": {"started": now, "finished": now, **environment()},
         },
     }
+
+
+def imported_key(imported: str, source: dict[str, Any], fingerprint: Any) -> str:
+    """What an imported cell is recognised by; its metrics are not part of it."""
+    return content_key([imported, source, fingerprint])
 
 
 def refuse_measured(store: ResultStore, model: str, dataset: str) -> None:

@@ -154,12 +154,16 @@ def recall(found: Sequence[Hits], exact: Sequence[Hits], k: int) -> float:
 
 
 def costs(figures: dict[str, Any], approximated: dict[str, float], exact: dict[str, float]) -> dict[str, Any]:
-    """The figures, with exact search's measures and what the index costs of each: exact minus approximate."""
+    """The figures, with exact search's measures and what the index costs of each: exact minus approximate.
+
+    Of the measures that both have; ``figures`` may hold what this gave before.
+    """
     served = dict(figures["served"])
     if SERVED_MEASURE in exact:
         served["cost"] = {SERVED_MEASURE: _less(exact[SERVED_MEASURE], served[SERVED_MEASURE])}
-    cost = {name: _less(value, approximated[name]) for name, value in exact.items()}
-    return {**figures, "served": served, "exact": dict(exact), "cost": cost}
+    both = {name: value for name, value in exact.items() if name in approximated}
+    cost = {name: _less(value, approximated[name]) for name, value in both.items()}
+    return {**figures, "served": served, "exact": both, "cost": cost}
 
 
 def _less(exact: float, approximated: float) -> float:

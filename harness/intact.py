@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.atomic import sha256_file, write_json
+from harness.bounded import read_toml
 from harness.sealed import read_sealed, seal
 from harness.spec import UserError
 
@@ -18,11 +19,14 @@ def record(folder: Path) -> None:
     write_json(folder / RECORD, seal({path.relative_to(folder).as_posix(): sha256_file(path) for path in files}))
 
 
-def check(folder: Path, name: str, corpus: str) -> None:
-    """Raises UserError where a file is not what it was; ``corpus`` is the SHA-256 of corpus.jsonl, which is known.
+def check(folder: Path, name: str, corpus: str, *, described: bool = True) -> None:
+    """Raises UserError where a file is not what it was, or the folder is another dataset's.
 
+    ``corpus`` is the SHA-256 of corpus.jsonl, which is known; ``described``: its dataset.toml states the name.
     A folder without a record (an earlier version brought it, or its user made it) is taken as it is.
     """
+    if described and (folder / RECORD).is_file():
+        _check_name(folder, name)
     recorded = {}
     with suppress(OSError):
         try:
@@ -36,3 +40,11 @@ def check(folder: Path, name: str, corpus: str) -> None:
                 f"{path} is damaged or was altered since {name} was brought here; delete {folder} and type: "
                 f"harness fetch {name} (or use the folder as it is, under a name of its own: -d {folder})"
             )
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Raises UserError for the folder of another dataset, which may be undamaged in itself."""
+    with suppress(OSError, ValueError):  # where dataset.toml is damaged, its checksum tells
+        stated = read_toml(folder / "dataset.toml").get("name", name)
+        if stated != name:
+            raise UserError(f"{folder} holds the dataset {stated!r} instead; delete it and type: harness fetch {name}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.atomic import whole_folder
 from harness.corpus import Corpus
 from harness.errors import plugin_code
-from harness.parcel import finish, intact
+from harness.parcel import Owner, finish, intact
 from harness.prepared import Prepared
 from harness.replica import Replica
 from harness.spec import Document, Hits, ModelError, PluginError, Query
@@ -25,28 +25,33 @@ def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
     return home / "indexes" / model.ref.key[:32] / corpus.sha256[:32]
 
 
+def index_owner(model: Prepared, corpus: Corpus) -> Owner:
+    """What the index's record says that it belongs to."""
+    return [model.ref.key, corpus.sha256]
+
+
 def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tuple[Path, float]:
     """The folder that holds the model's index of the corpus, and the seconds that building it took whoever built it.
     ``name`` is the dataset's, for the progress.
 
     Where it is not there intact, it is brought from the model's shared store, or built and published.
     """
-    folder = index_folder(model, corpus, home)
+    folder, of = index_folder(model, corpus, home), index_owner(model, corpus)
     replica = Replica(model.shared, folder.parent)
-    if (seconds := intact(folder)) is not None:
+    if (seconds := intact(folder, of)) is not None:
         replica.offer(folder.name)
     else:
-        seconds = _brought(replica, folder)
+        seconds = _brought(replica, folder, of)
     if seconds is None:
         model.progress(f"indexing {name} with {model.label}", 0, 0)
         start = time.perf_counter()
         with (
             replica.publishing(folder.name),
-            whole_folder(folder, keep=lambda: intact(folder) is not None) as directory,
+            whole_folder(folder, keep=lambda: intact(folder, of) is not None) as directory,
         ):
             _build(model, corpus, directory)
             seconds = round(time.perf_counter() - start, 4)
-            finish(directory, seconds)
+            finish(directory, seconds, of)
     return folder, seconds
 
 
@@ -85,10 +90,10 @@ def lexical_hits(model: Prepared, folder: Path, queries: Sequence[Query], k: int
         yield hits
 
 
-def _brought(replica: Replica, folder: Path) -> float | None:
+def _brought(replica: Replica, folder: Path, of: Owner) -> float | None:
     if replica.shared is not None:
-        with suppress(_Absent), whole_folder(folder, keep=lambda: intact(folder) is not None) as directory:
-            if (seconds := replica.files(folder.name, directory)) is None:
+        with suppress(_Absent), whole_folder(folder, keep=lambda: intact(folder, of) is not None) as directory:
+            if (seconds := replica.files(folder.name, directory, of)) is None:
                 raise _Absent
             return seconds
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from harness.catalog import as_path, looks_like_path, status, suite, unknown
 from harness.dataset import Dataset, open_dataset
@@ -23,15 +24,20 @@ def open_named(
     exclude_self: bool | None = None,
     limit: int | None = None,
     offline: bool = False,
+    rehash: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Dataset:
-    """Opens one dataset: a registered one, brought here if need be, or a folder in BEIR format."""
-    cache, name, usual = home / "corpora", None, None
+    """Opens one dataset: a registered one, fetched if need be, or a folder in BEIR format.
+
+    ``rehash`` as in `open_dataset`; the rest as ``-d`` and the options beside it.
+    """
+    cache = home / "corpora"
+    choice: dict[str, Any] = {"split": split, "exclude_self": exclude_self, "limit": limit, "rehash": rehash}
     if text in registry.datasets:
         spec = registry.datasets[text]
         folder = obtain(spec, home, offline=offline, known=registry.datasets.values(), progress=progress)
-        name, usual = spec.name, spec.split
-        exclude_self = spec.exclude_self if exclude_self is None else exclude_self
+        choice |= {"name": spec.name, "source": spec.name}
+        choice |= {"usual_split": spec.split, "usual_exclude_self": spec.exclude_self}
     elif text in registry.groups:
         members = registry.groups[text]
         raise UserError(f"{text} stands for {len(members)} datasets; name one of them: {', '.join(members)}.")
@@ -40,10 +46,9 @@ def open_named(
     else:
         sentence = unknown("dataset", text, [*registry.datasets, *registry.groups])
         raise UserError(f"{sentence} For a folder of your own, type its path (-d ./folder).")
-    choice = {"name": name, "usual_split": usual, "split": split, "exclude_self": exclude_self, "limit": limit}
-    dataset = open_dataset(folder, cache=cache, progress=progress, **choice)  # type: ignore[arg-type]
+    dataset = open_dataset(folder, cache=cache, progress=progress, **choice)
     if text in registry.datasets:
-        check(folder, text, dataset.corpus.sha256)
+        check(folder, text, dataset.corpus.sha256, described=not registry.datasets[text].build)
     return dataset
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,11 +54,19 @@ def prepared(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = Tru
     return Prepared(ref, home, offline=True, progress=progress, tries=tries)
 
 
-def pace(ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress) -> Pace:
+def pace(
+    ref: ModelRef,
+    model: Prepared | str,
+    home: Path,
+    device: Device | None,
+    progress: Progress,
+    search_device: str = "cpu",
+) -> Pace:
     """The model's pace; PluginError where it fails when measured.
 
-    A named device is believed to reach its stated share of its peak; what the processor does (exact search, lexical
-    models) is taken as on this machine in either case.
+    A named device is believed to reach its stated share of its peaks, in encoding and in exact search; what the
+    processor does (lexical models, the geometry, a search's distances in float64) is taken as on this machine in either
+    case. Without one, ``search_device`` is where exact search runs here.
     """
     label, lacks = ref.label, model if isinstance(model, str) else ""
     kind: str = ref.spec.kind
@@ -74,7 +82,9 @@ def pace(ref: ModelRef, model: Prepared | str, home: Path, device: Device | None
         found, note = _assumed(ref, device)
     elif not isinstance(model, str):
         found = _measured(label, lambda: encoding(model, home, progress))
-    exact = scanning(home, progress)
+    exact = scanning(home, progress, "cpu" if device else search_device)
+    if device is not None:
+        exact = replace(exact, flops=device.float32 * device.utilisation, origin="assumed")
     dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
     return Pace(label, kind, found, None, exact, dim, size, absent, note)
 

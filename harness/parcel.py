@@ -1,6 +1,7 @@
 """A folder of finished files and the checksums of all: as it lies at home, and cut in parts for a store.
 
-A store's record of it says {"seconds": s, "files": {name: [[sha256 of a part, bytes], ...]}}. It may be anybody's,
+The record of it says whose it is, so that a folder in another's place is not taken for it. A store's record says
+{"of": owner, "seconds": s, "files": {name: [[sha256 of a part, bytes], ...]}}. It may be anybody's,
 so names cannot lead out of the folder, and no file is taken that could hold more than data: it is an array without
 objects, JSON, text, what Lucene wrote, or empty. Folders with other files stay at home.
 """
@@ -26,17 +27,29 @@ LUCENE = b"\x3f\xd7\x6c\x17"
 """What each of its files begins with (CodecUtil.CODEC_MAGIC); no pickle does."""
 
 
-def finish(folder: Path, seconds: float) -> None:
-    """Writes the record of all that the folder holds by now, and of what making it took."""
+Owner = list[str]
+"""The keys of all that something stored was made from."""
+
+
+def finish(folder: Path, seconds: float, of: Owner) -> None:
+    """Writes the record of all that the folder holds by now, whose it is, and what making it took."""
     files = {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    write_json(folder / RECORD, seal({"seconds": seconds, "files": files}))
+    write_json(folder / RECORD, seal({"of": of, "seconds": seconds, "files": files}))
 
 
-def intact(folder: Path) -> float | None:
-    """The seconds that making it took; None where a file is missing or is not what it was."""
+def belongs(folder: Path, of: Owner) -> bool:
+    """Whether the folder's record says that it is ``of``; its files are not looked at."""
+    try:
+        return bool(read_sealed(folder / RECORD)["of"] == of)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def intact(folder: Path, of: Owner) -> float | None:
+    """The seconds that making it took; None where it is not ``of``, or a file is missing or is not what it was."""
     try:
         record = read_sealed(folder / RECORD)
-        if all(sha256_file(folder / name) == digest for name, digest in record["files"].items()):
+        if record["of"] == of and all(sha256_file(folder / name) == sha for name, sha in record["files"].items()):
             return float(record["seconds"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
@@ -61,16 +74,18 @@ def cut(folder: Path, name: str) -> Generator[tuple[str, bytes], None, dict[str,
                 yield f"{name}/{files[file][-1][0]}", data
         if whole.hexdigest() != digest:
             raise ValueError(f"{folder / file} is damaged")
-    return {"seconds": record["seconds"], "files": files}
+    return {"of": record["of"], "seconds": record["seconds"], "files": files}
 
 
-def put_together(content: dict[str, Any], part: Callable[[str, int], bytes | None], folder: Path) -> float | None:
+def put_together(
+    content: dict[str, Any], part: Callable[[str, int], bytes | None], folder: Path, of: Owner
+) -> float | None:
     """Writes the files that a store's record lists, and a record of ours, into an empty folder; returns the seconds.
 
     ``part`` gives the bytes of a checksum and a size; where it gives None, so does this. Raises ValueError where the
-    record or a file is not sound.
+    record or a file is not valid, or the record is not ``of`` what was asked for.
     """
-    seconds, files = _stated(content)
+    seconds, files = _stated(content, of)
     for file, parts in files.items():
         path = folder / file
         try:
@@ -84,17 +99,17 @@ def put_together(content: dict[str, Any], part: Callable[[str, int], bytes | Non
             raise ValueError(f"{file} stands in another file's place") from None
         if not _plain(path):
             raise ValueError(f"{file} is of another kind")
-    finish(folder, seconds)
+    finish(folder, seconds, of)
     return seconds
 
 
-def _stated(content: dict[str, Any]) -> tuple[float, dict[str, list[tuple[str, int]]]]:
-    """The seconds and the files in a store's record. Raises ValueError where it is no record of a folder."""
+def _stated(content: dict[str, Any], of: Owner) -> tuple[float, dict[str, list[tuple[str, int]]]]:
+    """The seconds and the files in a store's record. Raises ValueError where it is not a record of such a folder."""
     try:
         seconds = content["seconds"]
         files = {name: [(digest, size) for digest, size in parts] for name, parts in content["files"].items()}
         listed = [each for parts in files.values() for each in parts]
-        sound = type(seconds) in (int, float) and 0 <= seconds < math.inf
+        sound = content["of"] == of and type(seconds) in (int, float) and 0 <= seconds < math.inf
         sound = sound and all(NAME.fullmatch(name) and name != RECORD for name in files)
         sound = sound and all(re.fullmatch("[0-9a-f]{64}", digest) for digest, _ in listed)
         sound = sound and all(type(size) is int and 0 < size <= PART for _, size in listed)

@@ -3,9 +3,10 @@ dataset -> model -> vectors -> index -> run -> measures -> results."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 from harness.atomic import alone, content_key, sweep
 from harness.clock import Clock
 from harness.dataset import Dataset
+from harness.depth import DEPTH, check_depth, depth_label, fits
 from harness.errors import described, trace, writable
 from harness.hubness import Hubness
+from harness.identity import refuse_another
 from harness.index import Limits
 from harness.indexed import Indexed, costs
 from harness.log import note
@@ -25,14 +28,12 @@ from harness.prepared import Prepared, hand_on
 from harness.rates import rates
 from harness.recipe import Recipe
 from harness.retrieve import Retrieval, retrieve
-from harness.run import Ranking, rank, run_writer
+from harness.run import Ranking, rank, read_run, run_writer
 from harness.shared import Shared
 from harness.spec import ModelError, PluginError, Progress, UserError
-from harness.store import SCHEMA, Result, ResultStore, write_per_query
+from harness.store import PER_QUERY, RUN, SCHEMA, Result, ResultStore, extend_per_query, write_per_query
 from harness.tokens import TokenStore
 
-K = 1000
-"""Depth of every run."""
 ZERO_VECTORS = "cosine 0 with everything"
 REVISION = 2
 """Part of every cell's key: raised when a change to the harness itself can change a number."""
@@ -45,7 +46,8 @@ class Settings:
     home: Path
     results: ResultStore
     measures: tuple[str, ...] = MEASURES
-    k: int = K
+    k: int = DEPTH
+    """Depth of the runs."""
     limits: Limits = Limits()  # noqa: RUF009 (immutable)
     indexes: tuple[Recipe, ...] = ()
     """Each one a further row for every dense model, held against its exact one."""
@@ -64,11 +66,13 @@ class Cell:
     model: str
     dataset: str
     status: str
-    """``ok``, ``cached`` or ``failed``."""
+    """``ok``; ``cached``: nothing was left to do; ``measured``: metrics were added from the stored run; ``failed``."""
     result: Result | None = None
     reason: str = ""
     trace: str = ""
     """The traceback of one that failed."""
+    replaced: str = ""
+    """What has changed since the result was made that this one replaces; empty: none was replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     ready = prepare(models, datasets, settings)
     usable = [model for model in ready if isinstance(model, Prepared)]
     with TokenStore(settings.home) as tokens:
-        hand_on(usable, tokens, lambda model: any(stored(model, each, settings) is None for each in datasets))
+        hand_on(usable, tokens, lambda model: not all(searched(model, each, settings) for each in datasets))
         for model in ready:
             if isinstance(model, Unready):
                 yield from model.cells(datasets)
@@ -108,10 +112,17 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
 
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared | Unready]:
-    """The models made ready, and checked with what else is asked for; UserError where that cannot work.
+    """The models made ready, and checked with what else is asked for; UserError where that cannot work, and where a
+    result of another dataset would be replaced.
 
     Models that cannot be used are `Unready`; where there is no other, the first one's error is raised.
     """
+    for dataset in datasets:
+        check_depth(settings.measures, settings.k, len(dataset.corpus) - dataset.exclude_self, dataset.label)
+        for ref in models:
+            with suppress(ModelError, PluginError):  # it becomes `Unready` below
+                for recipe in _recipes(ref, settings):
+                    refuse_another(settings.results, _label(ref, recipe, settings), dataset)
     ready: list[Prepared | Unready] = []
     for ref in models:
         model = _prepared(ref, settings)
@@ -157,19 +168,41 @@ def cells(model: Prepared, dataset: Dataset, settings: Settings, fault: str = ""
 
 def stored(model: Prepared, dataset: Dataset, settings: Settings) -> list[Cell] | None:
     """What `cells` would give, where all of it is finished."""
-    recipes = (None, *(settings.indexes if model.ref.has_vectors else ()))
-    found = [_work(model, dataset, settings, recipe).finished() for recipe in recipes]
+    found = [_work(model, dataset, settings, recipe).finished() for recipe in _recipes(model.ref, settings)]
     whole = [cell for cell in found if cell]
     return whole if len(whole) == len(found) else None
 
 
-def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None = None) -> str:
-    """What a finished cell is recognised by."""
+def searched(model: Prepared, dataset: Dataset, settings: Settings) -> bool:
+    """Whether `cells` has nothing to encode and to search: all that may be missing are metrics of stored runs."""
+    return all(_work(model, dataset, settings, recipe).stored() for recipe in _recipes(model.ref, settings))
+
+
+def finished(model: Prepared, dataset: Dataset, settings: Settings) -> Result | None:
+    """The stored result of the exact cell, whatever metrics it holds."""
+    return _work(model, dataset, settings, None).stored()
+
+
+def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None = None, **more: Any) -> str:
+    """What a finished cell is recognised by. Metrics are not part of it: they are added to the cell.
+
+    ``more`` is ``measures``, a list, for the key under which earlier versions stored a cell with these.
+    """
     parts = {"model": model.ref.key, "dataset": dataset.fingerprint, "limit": dataset.limit}
     if model.ref.spec.kind == "reranker" and any(member.has_vectors for member in model.ref.members):
         parts["zero_vectors"] = ZERO_VECTORS  # the first stage's geometry, which tells of them, is not in the cell
     index = {"index": [recipe.factory, recipe.search]} if recipe else {}
-    return content_key({**parts, "revision": REVISION, "k": settings.k, "measures": list(settings.measures), **index})
+    return content_key({**parts, "revision": REVISION, "k": settings.k, **more, **index})
+
+
+def _recipes(ref: ModelRef, settings: Settings) -> tuple[Recipe | None, ...]:
+    """Of the cells of one model and dataset: None for exact search, then every index."""
+    return (None, *(settings.indexes if ref.has_vectors else ()))
+
+
+def _label(ref: ModelRef, recipe: Recipe | None, settings: Settings) -> str:
+    """The row's name."""
+    return depth_label(recipe.label(ref.label) if recipe else ref.label, settings.k)
 
 
 class _Way(NamedTuple):
@@ -199,17 +232,23 @@ def _cell(
 
 
 def _work(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None) -> _Work:
-    label = recipe.label(model.label) if recipe else model.label
-    return _Work(model, dataset, label, cell_key(model, dataset, settings, recipe), settings)
+    key = cell_key(model, dataset, settings, recipe)
+    return _Work(model, dataset, _label(model.ref, recipe, settings), key, settings, recipe)
 
 
 def _made(work: _Work) -> Cell:
+    """The cell, searched and measured; where a run is stored already, with the metrics added that it lacks."""
     label, dataset, settings = work.label, work.dataset.label, work.settings
     note("begun", model=label, dataset=dataset)
     try:
-        result = settings.results.write(label, dataset, work.run)
+        if work.stored():
+            status, place = "measured", settings.results.folder(label, dataset)
+            with alone(place, settings.progress):  # commands with other homes may add metrics, too
+                result = settings.results.write(label, dataset, work.extend)
+        else:
+            status, result = "ok", settings.results.write(label, dataset, work.run)
         note("ended", model=label, dataset=dataset, seconds=result["seconds"])
-        return Cell(label, dataset, "ok", result)
+        return Cell(label, dataset, status, result, replaced=work.replaced)
     except ModelError as error:
         return _failed(work, str(error), error)
     except (UserError, KeyboardInterrupt) as error:
@@ -240,6 +279,7 @@ class _Work:
     label: str
     key: str
     settings: Settings
+    recipe: Recipe | None
     way: _Way | None = None
     fault: PluginError | None = None
     """Why it has failed already."""
@@ -247,20 +287,35 @@ class _Work:
     clock: Clock = field(default_factory=Clock)
     found: Retrieval = field(default_factory=Retrieval)
 
-    def finished(self) -> Cell | None:
-        """The cell as it is stored, where it is whole and nothing it depends on has changed."""
-        stored = self.settings.results.finished(self.label, self.dataset.label, self.key)
-        if not stored or self.settings.force or _misplaced_zeros(stored):
+    replaced: str = ""
+    """As in `Cell`."""
+
+    def stored(self) -> Result | None:
+        """The stored result, where it is whole and nothing it depends on has changed, whatever metrics it holds."""
+
+        def older(result: Result) -> str:
+            measures = list(result["measures"])
+            return cell_key(self.model, self.dataset, self.settings, self.recipe, measures=measures)
+
+        if self.settings.force:
             return None
-        return Cell(self.label, self.dataset.label, "cached", stored)
+        found = self.settings.results.finished(self.label, self.dataset.label, self.key, older)
+        return None if found is None or _misplaced_zeros(found) else found
+
+    def finished(self) -> Cell | None:
+        """The cell as it is stored, where it holds every metric that is asked for."""
+        stored = self.stored()
+        whole = stored is not None and {*self.settings.measures} <= stored["measures"].keys()
+        return Cell(self.label, self.dataset.label, "cached", stored) if whole else None
 
     def run(self, folder: Path) -> Result:
         """Does all the work of the cell, writing its files into the folder."""
         dataset, hubs = self.dataset, Hubness()
         if self.fault:
             raise self.fault
+        measures = self._measures()
         self.found = self._retrieve()
-        with self.clock.timed("measure"), run_writer(folder / "run.trec.gz", self.model.ref.spec.name) as write:
+        with self.clock.timed("measure"), run_writer(folder / RUN, self.model.ref.spec.name) as write:
 
             def rankings() -> Iterator[Ranking]:
                 paired = zip(dataset.queries, self.found.hits, strict=True)
@@ -273,11 +328,49 @@ class _Work:
                     self.settings.progress(f"searching {dataset.label}", number, len(dataset.queries))
                     yield ranking
 
-            scores = measure(dataset.qrels, rankings(), self.settings.measures, dataset.judged)
-        write_per_query(folder / "per_query.parquet", dataset.queries, dataset.qrels, scores)
+            scores = measure(dataset.qrels, rankings(), measures, dataset.judged)
+        write_per_query(folder / PER_QUERY, dataset.queries, dataset.qrels, scores)
         self.found.geometry["hubness"] = hubs.summary(len(dataset.corpus), len(dataset.queries))
         self.found.counts["missing"] = scores.missing
-        return self.result("ok", scores.mean())
+        result = self.result("ok", scores.mean())
+        self._note_replaced(result)
+        return result
+
+    def _measures(self) -> tuple[str, ...]:
+        """The metrics asked for, and those that the result of the same key holds which is computed again."""
+        before = replace(self, settings=replace(self.settings, force=False)).stored()
+        documents, depth = len(self.dataset.corpus) - self.dataset.exclude_self, self.settings.k
+        held = [name for name in before["measures"] if fits(name, depth, documents)] if before else []
+        return tuple(dict.fromkeys([*held, *self.settings.measures]))
+
+    def _note_replaced(self, result: Result) -> None:
+        """Says what has changed since the result that this one replaces; UserError for another dataset's."""
+        if found := refuse_another(self.settings.results, self.label, self.dataset):
+            for what in ("dataset", "model"):
+                before = found["manifest"].get(what)
+                if not isinstance(before, dict) or before.get("fingerprint") != result["manifest"][what]["fingerprint"]:
+                    self.replaced = what
+
+    def extend(self, folder: Path) -> Result:
+        """Adds the metrics that the stored result lacks, computed from its run; writes its files into the folder."""
+        stored = self.stored()
+        if stored is None:  # gone since it was looked for
+            return self.run(folder)
+        source = self.settings.results.folder(self.label, self.dataset.label)
+        lacking = [name for name in self.settings.measures if name not in stored["measures"]]
+        self.settings.progress(f"measuring {self.label} on {self.dataset.label}", 0, 0)
+        scores = measure(self.dataset.qrels, read_run(source / RUN), lacking, self.dataset.judged)
+        shutil.copyfile(source / RUN, folder / RUN)
+        extend_per_query(source / PER_QUERY, folder / PER_QUERY, self.dataset.queries, self.dataset.qrels, scores)
+        measures = {**stored["measures"], **scores.mean()}
+        added = {"measures": lacking, "command": self.settings.command, "finished": _now()}
+        run = stored["manifest"].get("run") or {}
+        run = {**run, "measured": [*(run.get("measured") or ()), added]}
+        result = {**stored, "measures": measures, "manifest": {**stored["manifest"], "key": self.key, "run": run}}
+        if index := stored.get("index"):
+            exact = self.way.exact["measures"] if self.way and self.way.exact else {}
+            result["index"] = costs(index, measures, {**index["exact"], **exact})
+        return result
 
     def _retrieve(self) -> Retrieval:
         if self.way is None:
@@ -314,14 +407,7 @@ class _Work:
             "manifest": {
                 "key": self.key,
                 "model": {**_described(ref), "similarity": self.found.similarity},
-                "dataset": {
-                    "name": dataset.name,
-                    "exclude_self": dataset.exclude_self,
-                    "limit": dataset.limit,
-                    "citation": dataset.citation,
-                    "fingerprint": dataset.fingerprint,
-                    "notes": dataset.notes,
-                },
+                "dataset": dataset.described(),
                 "k": self.settings.k,
                 **({"index": index["manifest"]} if index else {}),
                 # models that draw at random state their seeds in their options

@@ -1,9 +1,9 @@
 """What a benchmark will take, cell by cell: documents, tokens, bytes, memory, hours and cost; arithmetic alone.
 
-Seconds are tokens / throughput for encoding; for exact search 2 x documents x queries x dim operations, and for the
-geometry 4 x documents x dim^2 (its products are float64, which takes twice as long), over the measured operations a
-second; for lexical models bytes / throughput and queries x (a + b x documents). Measuring and writing runs, about 2 ms
-a query, is left out, and so are downloads, whose speed nobody knows.
+Seconds are tokens / throughput for encoding; for exact search 2 x documents x queries x dim operations over the
+operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are float64,
+which takes twice as long) over those of the processor; for lexical models bytes / throughput and queries x (a + b x
+documents). Measuring and writing runs, about 2 ms a query, is left out, and so are downloads, whose speed nobody knows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 
 from harness.index import MEMORY, most_memory
 from harness.pace import Pace
-from harness.throughput import DEPTH
 from harness.workload import Workload
 
 STORAGE = {"float32": 4, "float16": 2}
@@ -73,6 +72,8 @@ class Conditions:
     """Of document vectors as they are stored; those of queries take 4."""
     search_bytes: int = MEMORY
     """The limit of exact search."""
+    depth: int = 1000
+    """Of every run."""
     stored: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     """(model, dataset) -> what is there already of vectors ("document", "query") or as an "index"."""
 
@@ -107,7 +108,7 @@ def _dense(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, Any]
     if pace.dim:
         missing = documents * ("document" not in here) * conditions.number_bytes + queries * ("query" not in here) * 4
         found["stored_bytes"] = missing * pace.dim
-        search = min(conditions.search_bytes, most_memory(documents, queries, pace.dim, DEPTH))
+        search = min(conditions.search_bytes, most_memory(documents, queries, pace.dim, conditions.depth))
         peak = max(memory + search, SCAN_DOCUMENT * documents)
         found["memory_bytes"] = round(peak) if pace.weights_bytes else None
     if pace.encoding is None or pace.scanning is None or work.document_tokens is None or work.query_tokens is None:
@@ -116,7 +117,7 @@ def _dense(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, Any]
     dim, flops = pace.dim, pace.scanning.flops
     found["seconds"] = {
         "encode": tokens / pace.encoding.tokens_per_second,
-        "geometry": 4 * documents * dim**2 / flops,
+        "geometry": 4 * documents * dim**2 / (pace.scanning.processor_flops or flops),
         "search": 2 * documents * queries * dim / flops + queries * pace.scanning.query_seconds,
     }
     return found

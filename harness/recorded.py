@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import catalog
 from harness.dataset import Dataset
 from harness.expression import typed
+from harness.identity import command_folders
 from harness.modelref import ModelRef
 from harness.named import open_named
 from harness.registry import Registry
 from harness.spec import Progress, UserError
 from harness.store import Result, Unreadable, read_result
-from harness.values import command_words
 
 
 class Recorded(NamedTuple):
@@ -86,11 +86,12 @@ def find_dataset(
     offline: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Dataset:
-    """The dataset, opened as it was then: from a folder that is given or that the recorded command names, else by its
-    name. UserError where it is not to be found."""
+    """The dataset, opened as it was then, from the first that is there of: a folder that is given, that the result
+    states, or that the recorded command names; else by its name. UserError where it is not to be found."""
     record = result["manifest"]["dataset"]
     name = str(record["name"])
-    typed_then = [*_folders(result["command"])]
+    source = str(record.get("source") or "")
+    typed_then = [*([source] if Path(source).is_absolute() else []), *command_folders(result["command"])]
     folder = next((f for f in (*given, *typed_then) if Path(f).is_dir() and _named(f) == name), None)
     lost = next((f for f in typed_then if Path(f).name == name), None)
     spec = registry.datasets.get(name)
@@ -101,21 +102,6 @@ def find_dataset(
     choice = {"split": result["split"], "exclude_self": record.get("exclude_self"), "limit": record.get("limit")}
     where = f"./{folder}" if folder and not catalog.looks_like_path(folder) else folder or name
     return open_named(where, registry, home, offline=offline, progress=progress, **choice)
-
-
-def _folders(command: str) -> Iterator[str]:
-    """Every path after ``-d`` on a command line, and those in the suite files it names."""
-    try:
-        words = command_words(command)
-    except ValueError:  # no command line
-        return
-    for before, word in zip(["", *words], words, strict=False):
-        option, _, value = word.partition("=")
-        text = word if before in ("-d", "--dataset", "--suite") else value if option.startswith("--") else word[2:]
-        if before in ("-d", "--dataset") or option == "--dataset" or (word[:2] == "-d" and text):
-            yield text
-        elif (before == "--suite" or option == "--suite") and Path(text).is_file():
-            yield from catalog.suite(text).datasets
 
 
 def _named(folder: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from harness.atomic import write_json
-from harness.parcel import put_together
+from harness.parcel import Owner, put_together
 from harness.sealed import read_sealed, seal
 from harness.shared import Shared
 from harness.spec import Similarity
@@ -68,31 +68,36 @@ class Replica:
             self.shared.damaged(name)
         return None if found is None else (found, data)
 
-    def files(self, name: str, directory: Path) -> float | None:
+    def files(self, name: str, directory: Path, of: Owner) -> float | None:
         """Writes a published folder's files into an empty one; returns the seconds that making them took.
 
-        None where there are none, or none that are sound; some may have been written then.
+        ``of`` is what the record must say that they belong to. None where there are none, or none that are sound; some
+        may have been written then.
         """
         if self.shared is None or (record := self.shared.fetch(at := self._name(name, self.shared))) is None:
             return None
+        if "of" not in record.content:  # an earlier version published it: it is made again, and replaced
+            return None
         self.shared.progress(f"bringing an index from {self.shared.url}", 0, 0)
         try:
-            return put_together(record.content, partial(self.shared.fetch_part, at), directory)
+            return put_together(record.content, partial(self.shared.fetch_part, at), directory, of)
         except ValueError:
             self.shared.damaged(at)
             return None
 
-    def listed(self, name: str) -> tuple[list[str], Similarity] | None:
-        """The shards' keys and the similarity in a list that is kept here, or brought from the store."""
+    def listed(self, name: str, of: Owner) -> tuple[list[str], Similarity] | None:
+        """The shards' keys and the similarity in a list that is kept here, or fetched from the store.
+
+        ``of`` is what the list must say that it belongs to."""
         path = self.folder / f"{name}.json"
         try:
-            found = _listed(read_sealed(path))
+            found = _listed(read_sealed(path), of)
         except (OSError, ValueError):
             found = None
         if found is not None:
             self.offer(name)
         elif self.shared is not None and (record := self.shared.fetch(self._name(name, self.shared))) is not None:
-            found = _listed(record.content)
+            found = _listed(record.content, of)
             if found is not None:
                 write_json(path, seal(record.content))
         return found
@@ -110,9 +115,11 @@ class Replica:
                 yield found
 
 
-def _listed(content: Any) -> tuple[list[str], Similarity] | None:
-    """The keys in a list, and the similarity; None where it is no list of ours."""
+def _listed(content: Any, of: Owner) -> tuple[list[str], Similarity] | None:
+    """The keys in a list, and the similarity; None where it is not such a list, or not the one asked for."""
     try:
+        if content["of"] != of:
+            return None
         keys = [key for key, _ in content["shards"]]
         similarity: Similarity = content["similarity"]
         sound = similarity in get_args(Similarity) and all(isinstance(key, str) for key in keys)

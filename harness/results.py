@@ -50,6 +50,16 @@ def load_results(folder: str | Path) -> pandas.DataFrame:
     return frame
 
 
+def unanswered(result: Result) -> str:
+    """A sentence about judged queries that the run has no document for; empty where there is none."""
+    counts = result.get("counts") or {}
+    missing, queries = counts.get("missing"), counts.get("queries")
+    if not isinstance(missing, int) or not isinstance(queries, int) or not missing:
+        return ""
+    verb, count = ("has", "counts") if missing == 1 else ("have", "count")
+    return f"{missing:,} of {queries:,} judged queries {verb} no document in the run and {count} as 0"
+
+
 def flat(results: Iterable[Result]) -> list[dict[str, Any]]:
     """One row per result, all with the same columns: None where a result lacks one."""
     rows = [_row(result) for result in results]

@@ -23,7 +23,7 @@ from typing import Any
 from harness.dataset import Dataset
 from harness.executor import Answer, Task
 from harness.moments import PART
-from harness.pipeline import Cell, Settings, Unready, cells, stored
+from harness.pipeline import Cell, Settings, Unready, cells, searched, stored
 from harness.prepared import Prepared
 from harness.searched import Searched
 from harness.spec import PluginError, Role, UserError
@@ -47,6 +47,7 @@ class _Plan:
     label: str
     cost: float
     needs: list[Collection]
+    """What has to be encoded first; nothing where only metrics of stored runs are missing."""
     searches: int = 0
     """Parts not yet answered."""
     fault: str = ""
@@ -101,7 +102,8 @@ class Schedule:
     def _plan(self, at: int, m: int, d: int) -> _Plan:
         model, dataset = self.models[m], self.datasets[d]
         needs, cost = [], float(len(dataset.corpus))
-        for number, base in enumerate(model.bases):
+        only_measured = searched(model, dataset, self.settings)
+        for number, base in enumerate(() if only_measured else model.bases):
             with suppress(UserError, PluginError):  # what is wrong with it comes up when it is loaded
                 cost += len(dataset.corpus) * base.ref.figures.get("flops_per_token", 1.0)
             sides: tuple[tuple[Role, str, int], ...] = (
@@ -219,7 +221,7 @@ class Schedule:
         failed = next((need for need in plan.needs if need.fault), None)
         if failed:
             plan.fault, plan.trace = failed.fault, failed.trace
-        if not plan.fault and self.models[plan.model].ref.spec.kind == "dense":
+        if plan.needs and not plan.fault and self.models[plan.model].ref.spec.kind == "dense":
             for task in self._parts(plan):
                 plan.searches += 1
                 self._doing[task] = plan

@@ -5,7 +5,7 @@ among them, and every score was decided in float64 from one query and one docume
 what one search gives, however the documents were divided. The geometry's sums are those of one pass bit for bit where
 the documents were divided as one pass divides them (`harness.moments.PART`).
 
-$HARNESS_HOME/searched/KEY/ holds START-STOP/ per part: the `FILES` and record.json (checksums).
+$HARNESS_HOME/searched/KEY/ holds START-STOP/ per part: the `FILES` and record.json (whose they are, and checksums).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Searched:
     """The parts of one model's search of one dataset, as far as they are there."""
 
     def __init__(self, model: Prepared, dataset: Dataset, depth: int) -> None:
-        asked = [model.ref.key, dataset.corpus.sha256, dataset.fingerprint["queries"], depth]
-        self.folder = model.home / "searched" / content_key(asked)[:32]
+        self._asked = [model.ref.key, dataset.corpus.sha256, dataset.fingerprint["queries"], depth]
+        self.folder = model.home / "searched" / content_key(self._asked)[:32]
         self.depth, self.documents, self.queries = depth, len(dataset.corpus), len(dataset.queries)
 
     def put(self, start: int, stop: int, found: Iterable[Hits], geometry: Part) -> None:
@@ -61,14 +61,16 @@ class Searched:
             arrays: list[NDArray[Any]] = [*part, geometry[0].packed(), geometry[1]]
             for name, array in zip(FILES, arrays, strict=True):
                 np.save(folder / name, array, allow_pickle=False)
-            write_json(folder / "record.json", seal({name: sha256_file(folder / name) for name in FILES}))
+            files = {name: sha256_file(folder / name) for name in FILES}
+            write_json(folder / "record.json", seal({"of": [*self._asked, start, stop], "files": files}))
 
     def has(self, start: int, stop: int) -> bool:
         """Whether that part is there, undamaged."""
         folder = self._place(start, stop)
         try:
             stated = read_sealed(folder / "record.json")
-            return all(sha256_file(folder / name) == stated[name] for name in FILES)
+            whole = all(sha256_file(folder / name) == stated["files"][name] for name in FILES)
+            return whole and bool(stated["of"] == [*self._asked, start, stop])
         except (OSError, ValueError, KeyError, TypeError):
             return False
 

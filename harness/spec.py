@@ -252,20 +252,6 @@ class TokenModel(DenseModel, Protocol):
         ...
 
 
-@runtime_checkable
-class CountedModel(DenseModel, Protocol):
-    """A dense model that says what its forward pass computes, so that its speed can be held against the machine's."""
-
-    @property
-    def products(self) -> tuple[str, str]:
-        """dtype and device of its matrix products, in torch's words."""
-        ...
-
-    def flops(self, lengths: Sequence[int]) -> float:
-        """Floating-point operations that texts of so many tokens need, attention included, padding not; 0: unknown."""
-        ...
-
-
 class Hits(NamedTuple):
     """One query's candidates, best first: positions of documents in corpus order, and scores (greater is better)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ REQUIRED = (
     "counts",
     "manifest",
 )
+RUN, PER_QUERY = "run.trec.gz", "per_query.parquet"
+"""Files beside result.json."""
 LONGEST = 200
 """Bytes of a label in a folder's name, which most file systems end at 255."""
 
@@ -68,12 +70,19 @@ class ResultStore:
         """Where one cell lives."""
         return self.root / slug(model) / slug(dataset)
 
-    def finished(self, model: str, dataset: str, key: str) -> Result | None:
-        """The cell's result if it is finished, was made under this very key, and its files are undamaged."""
+    def finished(
+        self, model: str, dataset: str, key: str, older: Callable[[Result], str] = lambda _: ""
+    ) -> Result | None:
+        """The cell's result if it is finished, was made under this very key, and its files are undamaged.
+
+        ``older`` gives the key under which an earlier version would have stored a result.
+        """
         folder = self.folder(model, dataset)
         recover(folder)
         found = read_result(folder)
-        if isinstance(found, Unreadable) or found["status"] != "ok" or found["manifest"].get("key") != key:
+        if isinstance(found, Unreadable) or found["status"] != "ok":
+            return None
+        if (stated := found["manifest"].get("key")) != key and (not stated or stated != older(found)):
             return None
         files = found["manifest"].get("files") or {}
         intact = all((folder / f).is_file() and sha256_file(folder / f) == digest for f, digest in files.items())
@@ -165,6 +174,23 @@ def _numbers(values: NDArray[Any]) -> Any:
 
     buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(values))]
     return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def extend_per_query(source: Path, path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:
+    """Writes what another cell's file holds, with further measures; the file is known to be undamaged.
+
+    ValueError where it is of other queries than the scores.
+    """
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(source) as file:
+        table = file.read(use_threads=False)
+    if table["query_id"].to_pylist() != scores.query_ids:
+        raise ValueError(f"{source} is of other queries")
+    held = [name for name in table.column_names if name not in ("query_id", "query", "relevant", *scores.measures)]
+    columns = [np.from_dlpack(table[name].combine_chunks()) for name in held]
+    values = np.column_stack([*columns, scores.values])
+    write_per_query(path, queries, qrels, replace(scores, measures=(*held, *scores.measures), values=values))
 
 
 def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:

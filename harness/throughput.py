@@ -1,6 +1,9 @@
-"""How fast this machine works: as recorded with what is stored, else measured now, briefly, and remembered.
+"""How fast this machine works: as recorded with what is stored, else measured now and remembered for `DAYS`.
 
-Measurements lie in $HARNESS_HOME/throughput, keyed by what was measured and by the machine. `SAMPLE` says on what.
+A measurement takes a least time (`ENOUGH_ENCODING` and its like), is repeated `REPEATS` times, and its median counts.
+Measurements lie in $HARNESS_HOME/throughput, keyed by what was measured, by the machine and by the number of threads;
+`SAMPLE` says on what. One that was made while other work took the processor is unreliable: it is marked as such and not
+kept.
 """
 
 from __future__ import annotations
@@ -21,23 +24,25 @@ from harness.encode import encode_texts
 from harness.manifest import machine
 from harness.parcel import RECORD
 from harness.prepared import Prepared
+from harness.processor import threads, watching
+from harness.sealed import read_sealed, seal
 from harness.spec import Document, Progress, Query, TokenModel, UserError
 from harness.vectors import Vectors, VectorStore
 from harness.workload import tokens
 
-SAMPLE = "texts of 10 to 150 made-up words, common ones more often, as many as take 4 s (1 s to index them)"
-ENOUGH_ENCODING, ENOUGH_INDEXING = 4.0, 1.0
-"""Seconds after which a measurement is believed; each attempt is twice (or four times) the last."""
-ENOUGH_PRODUCT, LARGEST_PRODUCT = 0.005, 1 << 14
-"""Seconds that a matrix product must take to be believed, and rows at most."""
-MOST_TEXTS = 1 << 16
+SAMPLE = "texts of 10 to 150 synthetic words, common ones more often, as many as take 2 s (1 s to index them)"
+ENOUGH_ENCODING, ENOUGH_INDEXING, ENOUGH_SEARCH = 2.0, 1.0, 0.5
+"""Least seconds of a measurement; each attempt is twice (or four times) the last."""
+REPEATS = 3
+"""Of the largest attempt; the median counts."""
+DAYS = 7
+"""After which a measurement is made again."""
+MOST_TEXTS, MOST_VECTORS = 1 << 16, 1 << 17
 RECORDED_TOKENS = 20_000
 """Fewer than these on record say nothing: the first batches are slow."""
 RECORDED_BYTES = 100_000
-SEARCH_SHARE = 0.8
-"""Of the time of a long search, what its matrix products take."""
 DEPTH = 1000
-"""Of every run."""
+"""Of the searches that are measured."""
 COMMON = (
     *("the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not"),
     *("this", "but", "are", "or", "at", "they", "an", "if", "no", "such", "there", "their", "then", "these", "will"),
@@ -54,6 +59,8 @@ class Encoding:
     tokens_per_second: float
     dim: int
     origin: str
+    reliable: bool = True
+    """Whether the machine was otherwise idle when it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Indexing:
     query_document_seconds: float
     """What each document adds to a query's time."""
     origin: str
+    reliable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +82,13 @@ class Scanning:
     """How fast vectors are searched exactly."""
 
     flops: float
-    """Operations a second of its matrix products with the selection of the nearest."""
+    """Operations a second of its matrix products with the selection of the nearest, on the device that searches."""
     query_seconds: float
     """What a query costs besides: its candidates' distances in float64."""
+    processor_flops: float = 0.0
+    """Operations a second of the processor's float32 products, for the geometry; 0: those of ``flops``."""
+    origin: str = "measured"
+    reliable: bool = True
 
 
 def recorded_encoding(key: str, home: Path) -> Encoding | None:
@@ -87,58 +99,53 @@ def recorded_encoding(key: str, home: Path) -> Encoding | None:
 
 
 def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
-    """As recorded, else as measured earlier, else measured now with the loaded model, 20 s or so."""
+    """As recorded, else as measured in the last days, else measured now with the loaded model, 20 s or so."""
     if found := recorded_encoding(model.ref.own_key, home):
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    figures = _remembered(home, f"encoding {model.ref.own_key}", lambda: _encode(model))
-    return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured")
+    figures, reliable = _remembered(home, f"encoding {model.ref.own_key}", lambda: _encode(model))
+    return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable)
 
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
-    """As measured earlier or now, but building the index as recorded where that is on record."""
+    """As measured in the last days or now, but building the index as recorded where that is on record."""
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    figures = _remembered(home, f"indexing {model.ref.key}", lambda: _index(model))
+    figures, reliable = _remembered(home, f"indexing {model.ref.key}", lambda: _index(model))
     size, written, seconds = _recorded_indexes(model.ref.key, home)
     if size >= RECORDED_BYTES and seconds:
         figures |= {"bytes_per_second": size / seconds, "index_share": written / size}
-        return Indexing(**figures, origin="recorded")
-    return Indexing(**figures, origin="measured")
+        return Indexing(**figures, origin="recorded", reliable=reliable)
+    return Indexing(**figures, origin="measured", reliable=reliable)
 
 
-def scanning(home: Path, progress: Progress) -> Scanning:
-    """As measured earlier or now."""
+def scanning(home: Path, progress: Progress, device: str = "cpu") -> Scanning:
+    """Exact search on the device that would do it, as measured in the last days or now."""
     progress("measuring exact search", 0, 0)
-    return Scanning(**_remembered(home, "scanning", _scan))
+    figures, reliable = _remembered(home, f"exact search on {device}", lambda: _scan(device))
+    flops, each, own = (figures[name] for name in ("flops", "query_seconds", "processor_flops"))
+    return Scanning(flops, each, own, reliable=reliable)
 
 
-def products(dtype: str, device: str, home: Path) -> float:
-    """Operations a second of torch's product of two large matrices, measured earlier or now (in under a second)."""
-    import torch
-
-    what = f"products in {dtype} on {device}, {torch.get_num_threads()} threads"
-    return _remembered(home, what, lambda: {"flops": _product(dtype, device)})["flops"]
-
-
-def _product(dtype: str, device: str) -> float:
-    import torch
-
-    size, seconds, multiply = 512, 0.0, torch._int_mm if dtype == "int8" else torch.mm
-    while seconds < ENOUGH_PRODUCT and size < LARGEST_PRODUCT:
-        size *= 2
-        one = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
-        seconds = min(_timed(lambda one=one: float(multiply(one, one)[0, 0])) for _ in range(8))  # type: ignore[misc]
-    return 2.0 * size**3 / seconds
-
-
-def _remembered(home: Path, what: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    path = home / "throughput" / f"{content_key([what, SAMPLE, machine()])[:32]}.json"
+def _remembered(home: Path, what: str, measure: Callable[[], dict[str, float]]) -> tuple[dict[str, float], bool]:
+    """The figures, and whether they are reliable."""
+    of = {"what": what, "sample": SAMPLE, "machine": machine(), "threads": threads()}
+    path, now = home / "throughput" / f"{content_key(of)[:32]}.json", time.time()
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return {name: float(value) for name, value in read_json(path)["figures"].items()}
-    figures = measure()
+        stated = read_sealed(path)
+        if stated["of"] == of and 0 <= now - float(stated["time"]) < DAYS * 86_400:
+            return {name: float(value) for name, value in stated["figures"].items()}, True
+    with watching() as watch:
+        figures = measure()
+    if watch.busy:
+        return figures, False
     with suppress(UserError):  # a home that may only be read costs time, not correctness
-        write_json(path, {"what": what, "sample": SAMPLE, "figures": figures, "machine": machine()})
-    return figures
+        write_json(path, seal({"of": of, "time": now, "figures": figures}))
+    return figures, True
+
+
+def _repeated(work: Callable[[], object], first: float) -> float:
+    """Median seconds of `REPEATS` runs, of which the first is over."""
+    return float(np.median([first, *(_timed(work) for _ in range(REPEATS - 1))]))
 
 
 def sample_texts(count: int) -> list[str]:
@@ -165,17 +172,19 @@ def _word(rank: int) -> str:
 
 def _encode(model: Prepared) -> dict[str, float]:
     texts, seconds = sample_texts(1), 0.0
-    encode_texts(model.dense, model.label, texts, "document")  # what only the first call costs
+
+    def work() -> None:
+        encode_texts(model.dense, model.label, texts, "document")
+
+    work()  # what only the first call costs
     while seconds < ENOUGH_ENCODING and len(texts) < MOST_TEXTS:
         texts = sample_texts(2 * len(texts))
-        start = time.perf_counter()
-        encode_texts(model.dense, model.label, texts, "document")
-        seconds = time.perf_counter() - start
+        seconds = _timed(work)
     if isinstance(model.dense, TokenModel):
         total = float(sum(map(len, model.dense.tokenize(texts, role="document"))))
     else:
         total = sum(tokens(len(text)) for text in texts)
-    return {"tokens_per_second": total / seconds, "dim": float(model.dense.dim)}
+    return {"tokens_per_second": total / _repeated(work, seconds), "dim": float(model.dense.dim)}
 
 
 def _index(model: Prepared) -> dict[str, float]:
@@ -185,17 +194,22 @@ def _index(model: Prepared) -> dict[str, float]:
     queries = [Query(str(number), " ".join(map(_word, ranks))) for number, ranks in enumerate(words.tolist())]
     with tempfile.TemporaryDirectory() as scratch:
         searched: list[tuple[int, float]] = []
+
+        def build() -> None:
+            folder = Path(scratch, f"{count}-{len(list(Path(scratch).iterdir()))}")
+            folder.mkdir()
+            model.lexical.build((Document(str(n), "", text) for n, text in enumerate(texts)), folder)
+            built.append(folder)
+
         while seconds < ENOUGH_INDEXING and count < MOST_TEXTS:
             count *= 4
-            texts = sample_texts(count)
-            folder = Path(scratch, str(count))
-            folder.mkdir()
-            start = time.perf_counter()
-            model.lexical.build((Document(str(n), "", text) for n, text in enumerate(texts)), folder)
-            seconds = time.perf_counter() - start
-            searched.append((count, min(_searched(model, folder, queries) for _ in range(5)) / len(queries)))
+            texts, built = sample_texts(count), list[Path]()
+            seconds = _timed(build)
+            again = [_searched(model, built[0], queries) for _ in range(REPEATS)]
+            searched.append((count, float(np.median(again)) / len(queries)))
+        seconds = _repeated(build, seconds)
         size = sum(len(text) + RECORD_OVERHEAD for text in texts)
-        written = _bytes(folder)
+        written = _bytes(built[0])
     (few, quick), (many, slow) = searched[0], searched[-1]
     slope = max(0.0, (slow - quick) / (many - few)) if many > few else 0.0
     figures = {"bytes_per_second": size / seconds, "index_share": written / size}
@@ -230,17 +244,46 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _scan() -> dict[str, float]:
-    """Operations a second of the matrix product that exact search is made of, and what each query costs besides."""
-    from harness.index import search
+def _scan(device: str) -> dict[str, float]:
+    return {**_searching(device), "processor_flops": _multiplying()}
 
-    rng, dim, asked, held = np.random.default_rng(0), 768, 512, 4096
-    queries = rng.standard_normal((asked, dim), np.float32)
-    documents = rng.standard_normal((held, dim), np.float32)
-    stored = Vectors.of(documents)
-    product = min(_timed(lambda: queries @ documents.T) for _ in range(5)) / SEARCH_SHARE
-    whole = min(_timed(lambda: list(search(queries, stored, np.zeros(dim), DEPTH, "euclidean"))) for _ in range(2))
-    return {"flops": 2.0 * asked * held * dim / product, "query_seconds": max(0.0, (whole - product) / asked)}
+
+def _searching(device: str) -> dict[str, float]:
+    """Two searches of synthetic vectors, so that what every query costs and what documents add to it come apart."""
+    from harness.index import Limits, search
+
+    rng, dim, asked, few, many = np.random.default_rng(0), 768, 512, 4096, 4096
+    queries, documents = (rng.standard_normal((rows, dim), np.float32) for rows in (asked, few))
+    limits = Limits(device=device)
+
+    def work() -> None:
+        for _ in search(queries, Vectors.of(documents), np.zeros(dim), DEPTH, "euclidean", limits=limits):
+            pass
+
+    work()  # what only the first call costs
+    quick = slow = _repeated(work, _timed(work))
+    while many == few or (slow < ENOUGH_SEARCH and many < MOST_VECTORS):
+        many *= 2
+        documents = np.concatenate([documents, rng.standard_normal(documents.shape, np.float32)])
+        slow = _timed(work)
+    slow = _repeated(work, slow)
+    slope = (slow - quick) / (many - few) if slow > quick else slow / many  # seconds that a document adds
+    return {"flops": 2.0 * asked * dim / slope, "query_seconds": max(0.0, (quick - slope * few) / asked)}
+
+
+def _multiplying() -> float:
+    """Operations a second of the processor's float32 matrix products."""
+    rng, dim, rows, columns, runs, spent = np.random.default_rng(0), 768, 512, 4096, 1, 0.0
+    first, second = (rng.standard_normal((count, dim), np.float32) for count in (rows, columns))
+
+    def work() -> None:
+        for _ in range(runs):
+            first @ second.T
+
+    while spent < ENOUGH_SEARCH and runs < 1 << 10:
+        runs *= 2
+        spent = _timed(work)
+    return 2.0 * rows * columns * dim * runs / _repeated(work, spent)
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -60,14 +60,14 @@ def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Prog
     typed_options = {name: value for name, value in ref.passed.items() if name != ref.spec.path_option}
     key = content_key([FORMAT, ref.own_key, versions(), typed_options])
     file = home / "trials" / f"{key[:32]}.json"
-    verdict = _remembered(file)
+    verdict = _remembered(file, key)
     if verdict is None:
         try:
             verdict = _tried(load)
         except (UserError, PluginError):
             return ref
         with suppress(UserError):  # a read-only home costs time, not correctness
-            write_json(file, seal(verdict._asdict()))
+            write_json(file, seal({"of": key, **verdict._asdict()}))
     if verdict.reason and not verdict.options:
         raise ModelError(verdict.reason)
     if not verdict.options:
@@ -93,8 +93,9 @@ def _tried(load: Callable[[], object]) -> Verdict:
     return Verdict({})
 
 
-def _remembered(file: Path) -> Verdict | None:
-    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or damaged: it is tried again
+def _remembered(file: Path, key: str) -> Verdict | None:
+    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, damaged, or another's: it is tried again
         found = read_sealed(file)
-        return Verdict(dict(found["options"]), str(found["reason"]))
+        if found["of"] == key:
+            return Verdict(dict(found["options"]), str(found["reason"]))
     return None

@@ -45,6 +45,8 @@ class Shard:
     sha256: str
     seconds: float
     tokens: int
+    owner: str = ""
+    """MODELKEY/ROLE of the store it belongs to; empty: an earlier version wrote it, which did not say."""
 
 
 class VectorStore:
@@ -56,6 +58,7 @@ class VectorStore:
         self.folder = home / "vectors" / model_key[:32] / (role if storage == "float32" else f"{role}-{storage}")
         self.storage = storage
         self.shared = shared
+        self._owner = f"{model_key}/{role}"
         self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
         self._intact: dict[str, Shard] = {}
 
@@ -86,8 +89,8 @@ class VectorStore:
         return self._intact[key]
 
     def _sound(self, key: str, shard: Shard, data: bytes) -> bool:
-        """Whether these bytes are the vectors that the record speaks of."""
-        if hashlib.sha256(data).hexdigest() != shard.sha256:
+        """Whether these bytes are the vectors that the record speaks of, and they belong here."""
+        if hashlib.sha256(data).hexdigest() != shard.sha256 or shard.owner not in ("", self._owner):
             return False
         try:
             array = parse_array(data)
@@ -120,7 +123,9 @@ class VectorStore:
         """The record of every shard there is, its vectors neither read nor checked."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
-                yield Shard(**read_sealed(path))
+                shard = Shard(**read_sealed(path))
+                if shard.owner in ("", self._owner):
+                    yield shard
 
     def sweep(self) -> None:
         """Drops what killed processes left half-written."""
@@ -138,24 +143,33 @@ class VectorStore:
         buffer = io.BytesIO()
         np.save(buffer, kept, allow_pickle=False)
         data = buffer.getvalue()
-        shard = Shard(key, len(vectors), vectors.shape[1], hashlib.sha256(data).hexdigest(), round(seconds, 6), tokens)
+        digest, spent = hashlib.sha256(data).hexdigest(), round(seconds, 6)
+        shard = Shard(key, len(vectors), vectors.shape[1], digest, spent, tokens, self._owner)
         with self._replica.publishing(key):
             return self._keep(shard, data)
 
     def write_list(self, collection: str, shards: Sequence[Shard], similarity: Similarity) -> None:
         """Records which shards make up a collection, so that neither its texts nor the model are needed to know."""
-        listed = {"similarity": similarity, "shards": [[s.key, s.rows] for s in shards]}
+        listed = {
+            "of": self._of(collection),
+            "similarity": similarity,
+            "shards": [[s.key, s.rows] for s in shards],
+        }
         name = f"list-{collection}"
         with self._replica.publishing(name):
             write_json(self.folder / f"{name}.json", seal(listed))
 
     def lists(self, collection: str) -> bool:
         """Whether it is recorded which shards make up a collection, be they intact or not."""
-        return self._replica.listed(f"list-{collection}") is not None
+        return self._replica.listed(f"list-{collection}", self._of(collection)) is not None
+
+    def _of(self, collection: str) -> list[str]:
+        """Whose list it is."""
+        return [self._owner, collection]
 
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
         """The shards of a collection and how they are compared; None unless every shard is there and intact."""
-        listed = self._replica.listed(f"list-{collection}")
+        listed = self._replica.listed(f"list-{collection}", self._of(collection))
         if listed is None:
             return None
         keys, similarity = listed

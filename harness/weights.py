@@ -1,7 +1,7 @@
 """Finds a model's weights on this machine and checks them; opens no connection (`harness.fetch` does).
 
-Trade-off accepted: a file that keeps its size, inode and modification time is not hashed again. That notices accidents
-and replaced files, not somebody who may write into the folder and forges time stamps.
+Trade-off accepted: a file that keeps its size, inode, modification time and change time is not hashed again when a
+command starts (it is when the model is loaded). That notices accidents and replaced files, not a bad disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from harness.atomic import sha256_file, write_json
+from harness.atomic import file_state, sha256_file, write_json
 from harness.sealed import read_sealed, seal
 from harness.spec import UserError, Weights
 
@@ -101,8 +101,7 @@ def _sha256(
     fresh: dict[str, object],
     read: Callable[..., str] = lambda file, *stamp: sha256_file(file),
 ) -> str:
-    status = file.stat()
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    stamp = list(file_state(file.stat()).values())
     match known.get(str(file)):
         case [*remembered, str(digest)] if remembered == stamp:
             return digest
@@ -150,3 +149,9 @@ def present(weights: Weights, home: Path) -> bool:
     """Whether some folder on this machine has every file of the weights; nothing is hashed, so nothing is proven."""
     folders = [home / "models" / weights.name, *_hub_snapshots(weights), *_installed(weights)]
     return any(all((folder / name).is_file() for name in weights.sha256) for folder in folders)
+
+
+def forget(home: Path) -> None:
+    """Drops the remembered hashes, so that every file is hashed when it is next asked for."""
+    with suppress(OSError):  # there are none, or the home may only be read
+        (home / "models" / "hashes.json").unlink()

@@ -36,16 +36,27 @@ class Opened:
     folder: Path
     name: str
     usual_split: str
+    usual_exclude_self: bool | None
     split: str
     exclude_self: bool
     limit: int | None
+    source: str
     fingerprint: dict[str, Any]
 
     @classmethod
     def of(cls, dataset: Dataset) -> Opened:
         """How this one is opened."""
-        choice = dataset.usual_split, dataset.split, dataset.exclude_self, dataset.limit
-        return cls(dataset.folder.resolve(), dataset.name, *choice, dataset.fingerprint)
+        return cls(
+            folder=dataset.folder.resolve(),
+            name=dataset.name,
+            usual_split=dataset.usual_split,
+            usual_exclude_self=dataset.usual_exclude_self,
+            split=dataset.split,
+            exclude_self=dataset.exclude_self,
+            limit=dataset.limit,
+            source=dataset.source,
+            fingerprint=dataset.fingerprint,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +166,11 @@ class Worker:
             cache=self._settings.home / "corpora",
             name=stated.name,
             usual_split=stated.usual_split,
+            usual_exclude_self=stated.usual_exclude_self,
             split=stated.split,
             exclude_self=stated.exclude_self,
             limit=stated.limit,
+            source=stated.source,
         )
         if dataset.fingerprint != stated.fingerprint:
             raise UserError(f"A worker finds another dataset in {stated.folder} than the command; share one folder.")

@@ -74,7 +74,7 @@ def workloads(
             work = of_dataset(open_named(name, registry, home, offline=True, progress=progress, **choice))
             work = replace(work, corpus=spec.corpus) if spec else work
         else:
-            work = of_spec(spec, state, split=choice.get("split"), limit=choice.get("limit"))
+            work = of_spec(spec, state, **choice)
             archive = spec.sources[0].place if spec.sources else ""
             work = replace(work, download_bytes=0) if archive in archives else work
             archives.add(archive)
@@ -98,10 +98,17 @@ def of_dataset(dataset: Dataset) -> Workload:
     )
 
 
-def of_spec(spec: DatasetSpec, state: str, *, split: str | None = None, limit: int | None = None) -> Workload:
+def of_spec(
+    spec: DatasetSpec,
+    state: str,
+    *,
+    split: str | None = None,
+    exclude_self: bool | None = None,
+    limit: int | None = None,
+) -> Workload:
     """The work that a dataset will be that is not here; ``state`` is its `harness.catalog.status`."""
     unusual = split if split and split != spec.split else None
-    name = label(spec.name, unusual, limit)
+    name = label(spec.name, unusual, limit, exclude_self if exclude_self != spec.exclude_self else None)
     if spec.counts is None:
         return Workload(name, note=f"{state}, its size is not known before: harness fetch {spec.name}")
     source = spec.sources[0] if spec.sources else None

@@ -26,8 +26,8 @@ _WEIGHTED = (
 
 
 def require_sound(folder: Path, parts: list[Module]) -> None:
-    """ModelError where a module lacks its weights or its tokenizer, or where a file names code, or files elsewhere, that
-    are not taken."""
+    """ModelError where a module lacks its weights or its tokenizer, or where a file names code or files elsewhere that
+    are not accepted."""
     for module in parts:
         if there := _instead_of_weights(module):
             raise ModelError(

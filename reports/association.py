@@ -68,8 +68,9 @@ def associations(
 ) -> list[Association]:
     """The figures, by scope: over all datasets first, then dataset by dataset; only what has any cells.
 
-    Cells count that are whole, finished and have the geometry of their documents: no approximate indexes (whose
-    vectors are those of the exact cell), no fusions, no dataset of which the models saw different contents.
+    Cells count that are whole, finished and have the geometry of their documents: no approximate indexes and no unusual
+    depths (whose vectors are those of the usual cell), no fusions, and no dataset of which the models saw different
+    contents.
     """
     found = list(points(board))
     made: list[Association] = []
@@ -100,7 +101,8 @@ def points(board: Leaderboard) -> Iterator[Point]:
 
 
 def _counts(cell: Cell) -> bool:
-    return cell.score is not None and isinstance(cell.get("geometry", "documents"), dict) and not cell.get("index")
+    held = isinstance(cell.get("geometry", "documents"), dict)
+    return cell.score is not None and held and not cell.searched_otherwise
 
 
 def _transform(cell: Cell) -> bool:

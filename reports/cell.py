@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.depth import DEPTH
 from harness.store import Result
 
 MEASURE = "nDCG@10"
@@ -51,6 +52,30 @@ class Cell:
     def partial(self) -> bool:
         """Whether it is over some of the queries only; such a cell is in no average."""
         return bool(self.get("partial"))
+
+    @property
+    def unusual(self) -> bool:
+        """Whether its test has another setting than the dataset's own; such a cell is in no average either."""
+        return bool(self.get("manifest", "dataset", "unusual"))
+
+    @property
+    def apart(self) -> bool:
+        """Whether it stands apart from the whole and usual tests."""
+        return self.partial or self.unusual
+
+    @property
+    def searched_otherwise(self) -> bool:
+        """Whether it is of an approximate index or of runs of an unusual depth: the model has another cell for its
+        vectors."""
+        depth = self.get("manifest", "k")
+        return bool(self.get("index")) or (not self.imported and isinstance(depth, int) and depth != DEPTH)
+
+    @property
+    def unanswered(self) -> float:
+        """Share of the judged queries that the run has no document for."""
+        missing, queries = self.get("counts", "missing"), self.get("counts", "queries")
+        known = isinstance(missing, int | float) and isinstance(queries, int | float) and queries > 0
+        return float(missing / queries) if known else 0.0
 
     @property
     def in_domain(self) -> bool:

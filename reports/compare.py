@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness import catalog
+from harness.depth import fits, over_whole_runs
 from harness.spec import Document, UserError
 from harness.store import Unreadable
 from reports.contrast import TIE, Contrast, Overall, Values, family, overall
@@ -59,7 +60,11 @@ class Comparison:
 def compare(
     evidence: Evidence, models: Sequence[str], datasets: Sequence[str] = (), *, measure: str = MEASURE, moves: int = 3
 ) -> Comparison:
-    """Compares models (labels, options in any order) on the datasets (labels; none: all that two of them have).
+    """Compares models (labels, options in any order) on the datasets (labels; none: all that two of them have whole, or
+    where there is none, those that they have in part).
+
+    The difference over all datasets is over whole ones of which the models saw one version; where there is none, over
+    those in part of which no other part is there.
 
     ``moves`` queries that moved most per dataset and model against the baseline. UserError for an unknown model,
     dataset or measure, fewer than two models, and where no two have a dataset in common.
@@ -67,11 +72,12 @@ def compare(
     models = [evidence.board.label(model) for model in models]
     _check(evidence, models, datasets, measure)
     board = evidence.board
-    chosen = datasets or [*board.datasets, *board.partial_datasets]
-    aligned = {dataset: evidence.paired(models, dataset, measure) for dataset in chosen}
-    aligned = {dataset: found for dataset, found in aligned.items() if datasets or len(found[1]) > 1}
+    aligned = _aligned(evidence, models, datasets or board.datasets, measure, asked=bool(datasets))
+    apart = {} if datasets else _aligned(evidence, models, board.partial_datasets, measure)
+    aligned = aligned or apart
     if not any(len(values) > 1 for ids, values in aligned.values() if ids):
         raise UserError(_nothing(evidence, models, datasets, measure))
+    counted = _counted(evidence, [dataset for dataset, (ids, _) in aligned.items() if ids])
     left_out = {dataset: _left_out(evidence, models, dataset, measure) for dataset in aligned}
     contrasts = family({dataset: values for dataset, (_, values) in aligned.items()}, models, left_out)
     return Comparison(
@@ -79,10 +85,72 @@ def compare(
         list(aligned),
         measure,
         contrasts,
-        overall({dataset: values for dataset, (ids, values) in aligned.items() if ids}, models),
+        overall({dataset: aligned[dataset][1] for dataset in counted}, models),
         [move for dataset, (ids, values) in aligned.items() for move in _moves(evidence, dataset, ids, values, moves)],
-        [*_warnings(evidence, models, [*aligned], measure, left_out)],
+        [
+            *_warnings(evidence, models, [*aligned], measure, left_out),
+            *_scope(evidence, [*aligned], counted, [dataset for dataset in apart if dataset not in aligned]),
+            *_depth(evidence, models, [*aligned], measure),
+        ],
     )
+
+
+Aligned = Mapping[str, tuple[list[str], dict[str, Values]]]
+"""Dataset -> the queries that the models have in common there, and each model's values on them."""
+
+
+def _aligned(
+    evidence: Evidence, models: Sequence[str], datasets: Sequence[str], measure: str, *, asked: bool = False
+) -> Aligned:
+    """The datasets that two of the models have; those ``asked`` for in any case."""
+    found = {dataset: evidence.paired(models, dataset, measure) for dataset in datasets}
+    return {dataset: each for dataset, each in found.items() if asked or len(each[1]) > 1}
+
+
+def _counted(evidence: Evidence, datasets: Sequence[str]) -> list[str]:
+    """Those of the datasets that the difference over all of them is over."""
+    board = evidence.board
+    sound = [dataset for dataset in datasets if dataset not in board.mixed]
+    if whole := [dataset for dataset in sound if dataset not in board.partial_datasets]:
+        return whole
+    names = [_name(evidence, dataset) for dataset in sound]
+    return [dataset for dataset, name in zip(sound, names, strict=True) if names.count(name) == 1]
+
+
+def _name(evidence: Evidence, dataset: str) -> str:
+    """The dataset's name, without what makes a test of it unusual."""
+    cells = (evidence.cell(model, dataset) for model in evidence.board.models)
+    return next((str(cell.get("manifest", "dataset", "name")) for cell in cells if cell), dataset)
+
+
+def _scope(
+    evidence: Evidence, datasets: Sequence[str], counted: Sequence[str], ignored: Sequence[str]
+) -> Iterator[str]:
+    """What a reader must know of partial results."""
+    board = evidence.board
+    if ignored:
+        yield f"left out, since there are whole results: {', '.join(ignored)} (name one with -d to compare it)"
+    if partial := [dataset for dataset in datasets if dataset in board.partial_datasets]:
+        verb = "are" if len(partial) > 1 else "is"
+        yield f"{', '.join(partial)} {verb} on some of the queries only, or with another setting than the dataset's"
+    if lost := [dataset for dataset in datasets if dataset not in counted]:
+        yield f"not in the difference over the datasets: {', '.join(lost)}"
+
+
+def _depth(evidence: Evidence, models: Sequence[str], datasets: Sequence[str], measure: str) -> Iterator[str]:
+    """How deep the runs are, where the measure's name does not say how much of them it looks at."""
+    for dataset in datasets:
+        cells = [cell for model in models if (cell := evidence.cell(model, dataset)) and cell.ok]
+        known = [(cell.get("manifest", "k"), cell.get("counts", "documents")) for cell in cells if not cell.imported]
+        depths = {k for k, n in known if isinstance(k, int) and isinstance(n, int) and not _says(measure, k, n)}
+        if depths:
+            deep = " and ".join(f"{depth:,}" for depth in sorted(depths))
+            yield f"{dataset}: {measure} is over runs that are {deep} documents deep"
+
+
+def _says(measure: str, depth: int, documents: int) -> bool:
+    """Whether the measure's name says what was measured on runs of that depth."""
+    return documents <= depth or (fits(measure, depth, documents) and not over_whole_runs(measure))
 
 
 def with_documents(comparison: Comparison, evidence: Evidence, corpora: Path, *, count: int = 5) -> Comparison:

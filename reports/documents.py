@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from harness.atomic import file_state
 from harness.bounded import read_json
 from harness.corpus import open_corpus
 from harness.run import read_run
@@ -29,8 +30,8 @@ def local_documents(corpora: Path, sha256: str, ids: Iterable[str]) -> dict[str,
         try:
             stated = read_json(index)
             path = Path(stated["path"])
-            facts = path.stat()
-            if (stated["sha256"], stated["size"], stated["mtime_ns"]) != (sha256, facts.st_size, facts.st_mtime_ns):
+            facts = file_state(path.stat())
+            if stated["sha256"] != sha256 or any(stated[name] != value for name, value in facts.items()):
                 continue
             with open_corpus(path, corpora) as corpus:
                 names = list(dict.fromkeys(ids))

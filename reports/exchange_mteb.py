@@ -57,7 +57,8 @@ def model_name(cell: Cell) -> str:
     """``organisation/name``: the hub's for ``st:`` and ``mteb:`` models without other options, else ours."""
     passed = dict(cell.get("manifest", "model", "passed") or {})
     hub = str(passed.pop("name", "")).partition("@")[0]
-    if cell.get("manifest", "model", "name") in ("st", "mteb") and "/" in hub and not passed:
+    plain = not passed and not cell.searched_otherwise
+    if cell.get("manifest", "model", "name") in ("st", "mteb") and "/" in hub and plain:
         return hub
     label = cell.model.partition("@")[0]
     return label if cell.imported == "mteb" and label.count("/") == 1 else f"{ORGANISATION}/{slug(cell.model)}"

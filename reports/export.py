@@ -53,14 +53,14 @@ def export(results: Path, form: str, output: Path, models: tuple[str, ...], suit
         if name not in board.models:
             raise UserError(unknown("row", name, board.models))
     rows = [cell for cell in board.rows() if not models or cell.model in models]
-    cells = [cell for cell in rows if cell.score is not None and not cell.partial]
+    cells = [cell for cell in rows if cell.score is not None and not cell.apart]
     if form == "eval-results":
         foreign = sorted({cell.dataset for cell in cells if not on_the_hub(cell)})
         cells = [cell for cell in cells if on_the_hub(cell)]
         if foreign:
             click.echo(f"left out: {', '.join(foreign)}: no benchmark on the hub", err=True)
-    if odd := [f"{cell.model} on {cell.dataset}" for cell in rows if cell.score is None or cell.partial]:
-        click.echo(f"left out: {', '.join(odd)}: failed, partial or without nDCG@10", err=True)
+    if odd := [f"{cell.model} on {cell.dataset}" for cell in rows if cell.score is None or cell.apart]:
+        click.echo(f"left out: {', '.join(odd)}: failed, partial, of an unusual setting or without nDCG@10", err=True)
     if not cells:
         raise UserError(f"None of the results in {results} can be exported as {form}; measure a dataset of beir18.")
     for path in (write_mteb if form == "mteb" else write_hub)(cells, output):

@@ -18,6 +18,8 @@ SAID: dict[Mark, str] = {
     "worse": "worse than the baseline",
     "disputed": "disputed",
     "imported": "imported",
+    "unanswered": "of a run without many of the queries",
+    "versions": "of different versions of the dataset",
 }
 """What a sign means, for those who hear it."""
 

@@ -19,7 +19,7 @@ SPELT = {
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
     "*": r"\textasteriskcentered{}", "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\textsection{}",
     "[": "{[}", "]": "{]}", "±": r"\textpm{}", "–": r"\textendash{}", "—": r"\textemdash{}", "×": r"\texttimes{}",
-    "°": r"\textdegree{}",
+    "°": r"\textdegree{}", "‖": r"\textbardbl{}", "¶": r"\textparagraph{}",
 }  # fmt: skip
 """What is spelt out; square brackets, because they would be read as an option after a line's end."""
 

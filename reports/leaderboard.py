@@ -23,6 +23,9 @@ from reports.cell import Cells as Cells
 from reports.seeds import fold
 from reports.stored import read_cells
 
+SHOWN = 5
+"""How many models a sentence names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
@@ -35,10 +38,13 @@ class Leaderboard:
     """Absent where there is no result."""
     partial_datasets: Sequence[str]
     partial_cells: Cells
-    """What was run on some of the queries only, apart: never averaged, never beside whole ones."""
+    """What was run on some of the queries only, or with another setting than the dataset's, apart: never averaged,
+    never beside whole and usual ones."""
     averages: Sequence[Average]
     mixed: frozenset[str]
     """Datasets of which the cells saw different contents, so that their column compares nothing."""
+    versions: Mapping[str, Sequence[Sequence[str]]]
+    """Such a dataset -> the models that saw one content, for each content, the largest group first."""
     skipped: Sequence[Unreadable]
     root: Path
     """The results folder."""
@@ -53,6 +59,14 @@ class Leaderboard:
             return text
         meant = canonical(text, typed=True)
         return next((model for model in self.models if canonical(model) == meant), text)
+
+    def warnings(self) -> list[str]:
+        """What a reader must know of whole columns."""
+        return [
+            f"{dataset}: the models saw different versions of it, so its column compares nothing "
+            f"({'; '.join(f'one version: {some(group)}' for group in groups)})"
+            for dataset, groups in self.versions.items()
+        ]
 
     def rows(self) -> list[Cell]:
         """Every stored cell: by dataset within model, partial ones last; means over seeds as what they are made of."""
@@ -77,8 +91,8 @@ def read_leaderboard(root: Path, suite: str | None = None, *, seeds: bool = Fals
         raise UserError(_nothing(root, suite, stored.skipped))
     chosen, folded = fold(chosen) if seeds else (chosen, {})
     contradicted = _drop_means(chosen)
-    cells = {key: cell for key, cell in chosen.items() if not cell.partial}
-    partial = {key: cell for key, cell in chosen.items() if cell.partial}
+    cells = {key: cell for key, cell in chosen.items() if not cell.apart}
+    partial = {key: cell for key, cell in chosen.items() if cell.apart}
     runs = {model for models in folded.values() for model in models}
     models = sorted({model for model, _ in chosen} - runs)
     datasets = wanted or _datasets(cells)
@@ -91,13 +105,19 @@ def read_leaderboard(root: Path, suite: str | None = None, *, seeds: bool = Fals
         return [inf if value is None else -value for value in scores], model
 
     models.sort(key=best_first)
-    apart, mixed = _datasets(partial), _mixed(chosen.values())
+    apart, versions = _datasets(partial), _versions(chosen.values(), models)
     disputed = {key: told for key, told in stored.disputed.items() if key in chosen} | contradicted
-    return Leaderboard(models, datasets, cells, apart, partial, means, mixed, stored.skipped, root, disputed, folded)
+    rest = frozenset(versions), versions, stored.skipped, root, disputed, folded
+    return Leaderboard(models, datasets, cells, apart, partial, means, *rest)
+
+
+def some(models: Sequence[str]) -> str:
+    """The first few of them, for a sentence."""
+    return ", ".join(models[:SHOWN]) + (f" and {len(models) - SHOWN} more" if len(models) > SHOWN else "")
 
 
 def _belongs(cell: Cell, entries: Collection[str]) -> bool:
-    return (cell.get("manifest", "dataset", "name") if cell.partial else cell.dataset) in entries
+    return (cell.get("manifest", "dataset", "name") if cell.apart else cell.dataset) in entries
 
 
 def _drop_means(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], str]:
@@ -148,9 +168,16 @@ def _datasets(cells: Cells) -> tuple[str, ...]:
     return tuple(sorted(found, key=_suite_order))
 
 
-def _mixed(cells: Iterable[Cell]) -> frozenset[str]:
-    contents: dict[str, set[str]] = {}
+def _versions(cells: Iterable[Cell], models: Sequence[str]) -> dict[str, list[list[str]]]:
+    """`Leaderboard.versions`; the models of a group in the order given."""
+    contents: dict[str, dict[str, set[str]]] = {}
     for cell in cells:
         if cell.ok and cell.imported != "mteb":  # of which nobody knows what they saw
-            contents.setdefault(cell.dataset, set()).add(content_key(cell.get("manifest", "dataset", "fingerprint")))
-    return frozenset(dataset for dataset, keys in contents.items() if len(keys) > 1)
+            key = content_key(cell.get("manifest", "dataset", "fingerprint"))
+            contents.setdefault(cell.dataset, {}).setdefault(key, set()).add(cell.model)
+    found = {}
+    for dataset, by_key in contents.items():
+        groups = [[model for model in models if model in group] for group in by_key.values()]
+        if len(groups) > 1:
+            found[dataset] = sorted((group for group in groups if group), key=len, reverse=True)
+    return found

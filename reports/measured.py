@@ -32,6 +32,7 @@ class Measured:
         self.evidence = Evidence(board)
         self.models = models
         self._records: dict[str, dict[str, Any]] = {}
+        self._variants = {cell.model for cell in board.rows() if cell.searched_otherwise}
         for cell in board.rows():
             record = cell.get("manifest", "model")
             self._records.setdefault(cell.model, record if isinstance(record, dict) else {})
@@ -44,7 +45,8 @@ class Measured:
         runs: dict[str, str] = {}
         for label in self.board.models:
             record = self._record(label)
-            if record.get("name") == name and {*record.get("passed", {})} == {"run"}:
+            usual = label not in self._variants  # not searched with an index, or to an unusual depth
+            if usual and record.get("name") == name and {*record.get("passed", {})} == {"run"}:
                 runs[content_key(record.get("fingerprint"))] = label
         own = self._record(name)
         alone = bool(own) and content_key(own.get("fingerprint")) not in runs  # NAME is its newest run

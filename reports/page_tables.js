@@ -56,8 +56,11 @@ const averageOf = new Map(data.averages.map((one) => [one.model + "\n" + one.ave
 // What the report's own table of scores adds: intervals, ranks, marks, and why a figure is not there.
 const stated = new Map((data.scores?.rows ?? []).flatMap((row) => row.map((one, place) => [row[0].text + "\n" + data.scores.columns[place].name, one])));
 const figure = (model, column) => stated.get(model + "\n" + column);
-const SIGNS = { "in-domain": "*", better: "†", worse: "‡", disputed: "§" };
-const SAID = { "in-domain": "in-domain", better: "better than the baseline", worse: "worse than the baseline", disputed: "disputed: two results disagree" };
+const SIGNS = { "in-domain": "*", better: "†", worse: "‡", disputed: "§", imported: "°", unanswered: "‖", versions: "¶" };
+const SAID = {
+  "in-domain": "in-domain", better: "better than the baseline", worse: "worse than the baseline", disputed: "disputed: two results disagree",
+  imported: "imported", unanswered: "of a run without many of the queries", versions: "of different versions of the dataset",
+};
 
 function withMarks(text, marks) {
   return [text, ...marks.map((mark) => el("sup", { title: SAID[mark] ?? mark, class: mark }, SIGNS[mark] ?? "?", el("span", { class: "unseen" }, " " + (SAID[mark] ?? mark))))];
@@ -176,7 +179,7 @@ function drawLeaderboard() {
   $("#partial").hidden = !limited.length;
   if (limited.length) {
     const some = models.filter((model) => data.partial_datasets.some((dataset) => cell(model, dataset)));
-    grid($("#partial-table"), "Leaderboard of runs on some queries only",
+    grid($("#partial-table"), "Leaderboard of runs on some queries only, or with another setting",
       [modelColumn(), ...limited.map((dataset) => datasetColumn(dataset, data.models))], some, (board.partial ??= {}));
   }
   const scaled = told(board.measure, 1) === "100.00";
@@ -197,6 +200,8 @@ function startLeaderboard() {
   const legend = {
     "in-domain": "* in-domain: trained on judgements of that dataset (of an average: of one in it)",
     better: "† better than the baseline beyond chance", worse: "‡ worse than it", disputed: "§ disputed: two results of the cell disagree",
+    imported: "° imported: measured elsewhere, by other code", unanswered: "‖ the run has no document for many of the judged queries, which count as 0",
+    versions: "¶ the models saw different versions of the dataset: the column compares nothing",
   };
   $("#leaderboard-legend").append(Object.keys(legend).filter((mark) => marks.has(mark)).map((mark) => legend[mark]).join(" · "));
   listeners.push((what) => what !== "theme" && drawLeaderboard());

@@ -96,6 +96,8 @@ def report(
         click.echo(shown(text) if form == "markdown" and not as_json else text, nl=False)
     if evidence.lacking:
         note(evidence.lacking)
+    for warning in board.warnings():
+        click.echo(f"warning: {warning}", err=True)
     skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
     faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
     for fault in faults:

@@ -12,21 +12,36 @@ from reports.provenance import sources
 from reports.table import NONE, Column, Figure, Mark, Table, with_best
 from reports.uncertainty import Entry, Uncertainty
 
+UNANSWERED = 0.1
+"""Share of the judged queries that a run may have no document for; a larger one is marked."""
 ISOTROPY = ("geometry", "documents", "isotropy")
 Filled = tuple[Column, list[Figure]]
 
 
 def scores(board: Leaderboard, uncertainty: Uncertainty) -> list[Table]:
-    """Whole datasets with their averages, and apart from them what was run on some queries only."""
+    """Whole datasets with their averages, and apart from them what was run on some queries only, or with another
+    setting than the dataset's."""
     caption = [f"{MEASURE} x 100, the mean over the judged queries of a dataset; in bold the best of a column."]
     averaged = [f"{average.name}: the unweighted mean of {', '.join(average.datasets)}." for average in board.averages]
-    apart = "These are runs with --limit: comparable with no other run, and in no average."
+    title, apart = _apart(board)
     whole, some = _Scores(board, uncertainty), _Scores(board, None)
     tables = [
         whole.build("scores", MEASURE, [*caption, *averaged]),
-        some.build("partial", f"{MEASURE} on some queries only", [*caption, apart]),
+        some.build("partial", title, [*caption, *apart]),
     ]
     return [table for table in tables if table.rows]
+
+
+def _apart(board: Leaderboard) -> tuple[str, list[str]]:
+    """Title of the table of what stands apart, and why it does."""
+    cells = board.partial_cells.values()
+    title, told = f"{MEASURE} on some queries only", list[str]()
+    if any(cell.partial for cell in cells):
+        told.append("These are runs with --limit: comparable with no other run, and in no average.")
+    if any(cell.unusual for cell in cells):
+        title += ", or with another setting than the dataset's"
+        told.append("exclude_self=... is not what the dataset itself says: such a result is in no average.")
+    return title, told
 
 
 class _Scores:
@@ -73,7 +88,7 @@ class _Scores:
         name, labels = (entry, (entry,)) if isinstance(entry, str) else (entry.name, entry.labels)
         column = Column(name, ".2f", 100)
         figures = [
-            self._score(column, model, entry) if isinstance(entry, str) else _mean(column, entry, model)
+            self._score(column, model, entry) if isinstance(entry, str) else self._mean(column, entry, model)
             for model in self.models
         ]
         marked = [
@@ -95,11 +110,26 @@ class _Scores:
         marks: list[Mark] = ["in-domain"] if cell.in_domain else []
         marks += ["imported"] if cell.imported else []
         marks += ["disputed"] if (model, dataset) in self.board.disputed else []
+        marks += ["unanswered"] if cell.unanswered > UNANSWERED else []
+        marks += ["versions"] if dataset in self.board.mixed and cell.imported != "mteb" else []
+        if cell.score is None:
+            return Figure("not measured", absence="missing", sources=origin)
         return column.figure(cell.score, marks, origin)
+
+    def _mean(self, column: Column, average: Average, model: str) -> Figure:
+        mean = average.means[model]
+        if mean.value is None:
+            return Figure(f"{mean.measured} of {len(average.datasets)}", absence="incomplete")
+        marks: list[Mark] = ["in-domain"] if mean.in_domain else []
+        own = [self.cells[model, label] for label in average.labels if (model, label) in self.cells]
+        marks += ["unanswered"] if any(cell.unanswered > UNANSWERED for cell in own) else []
+        marks += ["versions"] if self.board.mixed & {*average.labels} else []
+        return column.figure(mean.value, marks)
 
     def _absent(self, model: str, dataset: str) -> Figure:
         for (owner, label), cell in self.board.partial_cells.items():
-            if owner == model and dataset in (label, cell.get("manifest", "dataset", "name")) and self.uncertainty:
+            names = (label, cell.get("manifest", "dataset", "name"))
+            if cell.partial and owner == model and dataset in names and self.uncertainty:
                 return Figure("partial", absence="partial", sources=sources(cell))
         spec = catalog.catalogue().datasets.get(dataset)
         if spec and not spec.sources and not spec.build:
@@ -160,10 +190,3 @@ def _folded(datasets: Sequence[str], averages: Sequence[Average]) -> list[Entry]
         if entry not in entries:
             entries.append(entry)
     return entries
-
-
-def _mean(column: Column, average: Average, model: str) -> Figure:
-    mean = average.means[model]
-    if mean.value is None:
-        return Figure(f"{mean.measured} of {len(average.datasets)}", absence="incomplete")
-    return column.figure(mean.value, ("in-domain",) if mean.in_domain else ())

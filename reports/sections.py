@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.geometry import DEFINITIONS
+from harness.results import unanswered
 from reports.association import associations, sentence
 from reports.cost import cost
 from reports.evidence import Evidence
 from reports.geometry import geometry
-from reports.leaderboard import Leaderboard
+from reports.leaderboard import Cell, Leaderboard, some
 from reports.provenance import provenance
-from reports.scores import scores
+from reports.scores import UNANSWERED, scores
 from reports.table import Report, Table
 from reports.uncertainty import ALPHA, Uncertainty
 
@@ -38,6 +39,10 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
         yield "° imported: measured elsewhere, by other code."
     if "disputed" in marks:
         yield "§ disputed: two results of this cell disagree; both are shown, and neither is averaged with the other's."
+    if "unanswered" in marks:
+        yield f"‖ the run has no document for more than {UNANSWERED:.0%} of the judged queries, which count as 0."
+    if "versions" in marks:
+        yield "¶ the models saw different versions of the dataset (of an average: of one in it)."
     if uncertainty.baseline and uncertainty.tests:
         how = (
             f"{uncertainty.baseline} beyond chance: paired randomisation tests over queries, Holm's correction for all "
@@ -68,19 +73,37 @@ def _notes(board: Leaderboard) -> Iterable[str]:
         found = associations(board, ["isotropy"], each_dataset=False)  # all that the sentence is about
         if any(one.units > 1 for one in found):
             yield sentence(found)
+    yield from (f"{warning}." for warning in board.warnings())
     for ties in {cell.get("manifest", "ties"): None for cell in cells if cell.get("manifest", "ties")}:
         yield f"Order of documents: {ties}."
     for dataset in (*board.datasets, *board.partial_datasets):
         own = [cell for cell in cells if cell.dataset == dataset]
-        if dataset in board.mixed:
-            yield f"{dataset}: the models saw different versions of it, so its column compares nothing."
-        if any(cell.get("manifest", "dataset", "exclude_self") for cell in own):
-            yield f"{dataset}: a query's own document is left out of its ranking."
+        yield from _own_documents(dataset, own)
+        yield from _unanswered(dataset, own)
         for note in (note for cell in own for note in cell.get("manifest", "dataset", "notes") or ()):
             yield f"{dataset}: {str(note).rstrip('.')}."
     for cell in cells:
         if not cell.ok:
             yield f"failed: {cell.model} on {cell.dataset}: {cell.get('reason') or 'no reason was recorded'}"
+
+
+def _own_documents(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
+    """For whom a query's own document is left out of its ranking."""
+    left_out = {cell.model: bool(cell.get("manifest", "dataset", "exclude_self")) for cell in cells if cell.ok}
+    models = [model for model, out in left_out.items() if out]
+    if models:
+        of = "" if len(models) == len(left_out) else f", in the results of {some(models)} alone"
+        yield f"{dataset}: a query's own document is left out of its ranking{of}."
+
+
+def _unanswered(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
+    """Which runs lack judged queries."""
+    by_sentence: dict[str, list[str]] = {}
+    for cell in cells:
+        if sentence := unanswered(cell.result):
+            by_sentence.setdefault(sentence, []).append(cell.model)
+    for sentence, models in by_sentence.items():
+        yield f"{dataset}: {sentence} ({some(models)})."
 
 
 def _faults(board: Leaderboard, evidence: Evidence) -> Iterable[str]:

@@ -9,6 +9,7 @@ from math import fsum
 from typing import Any
 
 from harness.atomic import content_key
+from harness.depth import DEPTH
 from reports.cell import Cell, Cells
 
 APART = ("path", "run", "experiment", "device")
@@ -68,6 +69,8 @@ def _run(cell: Cell) -> tuple[str, str, int] | None:
     passed = {key: value for key, value in (model.get("passed") or {}).items() if key not in APART}
     index = cell.get("manifest", "index") or {}
     way = [str(index[part]) for part in ("factory", "search") if index.get(part)]
+    depth = cell.get("manifest", "k")
+    way += [f"depth={depth}"] if cell.searched_otherwise and depth != DEPTH else []
     data = cell.get("manifest", "model", "training", "training_set", "key")
     base = (training.get("identity") or {}).get("base") or training.get("base")
     identity = [experiment, settings, data, base, passed, model.get("storage"), way]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -56,7 +56,7 @@ def _usable(store: ResultStore, skipped: list[Unreadable]) -> Iterator[tuple[Pat
 def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, store: ResultStore) -> None:
     assert cell.folder is not None
     own, root, (model, dataset) = stored.cells[key], store.root, key
-    if _said(own) == _said(cell):
+    if _agree(own, cell):
         reason = f"a copy of {_place(own, root)}, which says the same; move it elsewhere"
         stored.skipped.append(Unreadable(cell.folder / "result.json", reason))
         return
@@ -70,8 +70,12 @@ def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, store: ResultSt
     stored.disputed[row, dataset] = told
 
 
-def _said(cell: Cell) -> tuple[object, Mapping[str, float]]:
-    return cell.get("status"), cell.get("measures")
+def _agree(own: Cell, cell: Cell) -> bool:
+    """Whether both say the same of the metrics that both hold."""
+    first, second = own.get("measures"), cell.get("measures")
+    both = first.keys() & second.keys()
+    same = all(first[name] == second[name] for name in both) and (both or not second)
+    return bool(own.get("status") == cell.get("status") and same)
 
 
 def _shown(cell: Cell) -> str:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Value = float | str | tuple[float, float] | None
-Mark = Literal["in-domain", "better", "worse", "disputed", "imported"]
-SIGNS: Mapping[Mark, str] = {"in-domain": "*", "better": "†", "worse": "‡", "disputed": "§", "imported": "°"}
+Mark = Literal["in-domain", "better", "worse", "disputed", "imported", "unanswered", "versions"]
+SIGNS: Mapping[Mark, str] = {
+    **{"in-domain": "*", "better": "†", "worse": "‡", "disputed": "§", "imported": "°"},
+    **{"unanswered": "‖", "versions": "¶"},
+}
 """What stands after a figure for each mark; the notes say what it means."""
 Absence = Literal["", "failed", "partial", "missing", "needs licence", "incomplete", "none"]
 """Why a figure has no value: its cell failed, was run on some queries only, is not there, or is of a dataset that needs

@@ -67,9 +67,12 @@ class Uncertainty:
         return rank_intervals(known) if same and len(known) > 1 and self._aligned([*known], average) else {}
 
     def difference(self, model: str, average: Average) -> Difference | None:
-        """From the baseline's average; None for the baseline itself."""
+        """From the baseline's average; None for the baseline itself, and where the models saw different versions of a
+        dataset."""
         own, other = average.means[model], average.means.get(self.baseline or "")
         if model == self.baseline or other is None or own.value is None or other.value is None:
+            return None
+        if self.board.mixed & {*average.labels}:
             return None
         pairs = [self._parts([model, str(self.baseline)], entry) for entry in average.datasets]
         if not all(pairs):

@@ -293,7 +293,11 @@ def test_real_collection(tmp_path: Path, shared: Path) -> None:
         assert corpus.rows([r["_id"] for r in reversed(records)]).tolist() == list(range(5183))[::-1]
 
 
-def test_a_bit_that_the_disk_lost_is_noticed_by_whoever_reads_every_document(tmp_path: Path) -> None:
+def test_a_bit_that_the_disk_lost_is_noticed_by_whoever_reads_every_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a bad disk leaves every time stamp as it was, which no program can do to the ctime
+    monkeypatch.setattr(corpus_module, "file_state", lambda status: {"size": status.st_size, "ctime_ns": 0})
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(json.dumps({"_id": str(n), "text": "some words"}) + "\n" for n in range(5)))
     with open_corpus(path, tmp_path / "cache") as corpus:
@@ -305,3 +309,64 @@ def test_a_bit_that_the_disk_lost_is_noticed_by_whoever_reads_every_document(tmp
         assert len([*corpus.iter(0, 4)]) == 4
         with pytest.raises(UserError, match="the disk has damaged it; put a good copy there"):
             list(corpus.iter())
+
+
+def swapped(path: Path, content: bytes) -> None:
+    """Another file of the same size and modification time in its place."""
+    stamp, other = path.stat(), path.with_name("other")
+    other.write_bytes(content)
+    assert len(content) == stamp.st_size
+    os.utime(other, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize("way", ["replaced", "in place"])
+def test_another_corpus_of_the_same_size_and_time_is_another_corpus(tmp_path: Path, small: Path, way: str) -> None:
+    with open_corpus(small, tmp_path / "cache") as corpus:
+        before = corpus.sha256
+    content, stamp = small.read_bytes().replace(b"text 1", b"text X"), small.stat()
+    if way == "replaced":
+        swapped(small, content)
+    else:
+        small.write_bytes(content)
+        os.utime(small, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with open_corpus(small, tmp_path / "cache") as corpus:
+        assert corpus.sha256 == hashlib.sha256(content).hexdigest() != before
+        assert corpus[1].text == "text X"
+
+
+def test_a_file_with_other_time_stamps_alone_is_hashed_and_not_scanned(tmp_path: Path, small: Path) -> None:
+    open_corpus(small, tmp_path / "cache").close()
+    os.utime(small, (1, 1))
+    told: list[str] = []
+    with open_corpus(small, tmp_path / "cache", lambda what, *_: told.append(what)) as corpus:
+        assert corpus.rows(["d8"]).tolist() == [8]
+    assert told == [f"hashing {small}"]
+    open_corpus(small, tmp_path / "cache", never).close()  # its new state is recorded
+
+
+def test_asked_to_the_file_is_hashed_whatever_its_state(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_module, "file_state", lambda status: {"size": status.st_size, "ctime_ns": 0})
+    open_corpus(small, tmp_path / "cache").close()
+    small.write_bytes(small.read_bytes().replace(b"text 1", b"text X"))
+    with open_corpus(small, tmp_path / "cache", rehash=True) as corpus:
+        assert corpus[1].text == "text X"
+        assert corpus.sha256 == hashlib.sha256(small.read_bytes()).hexdigest()
+
+
+def test_the_index_of_another_file_is_not_taken(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "file_state", lambda status: {"size": status.st_size, "ctime_ns": 0})
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(small.read_bytes().replace(b"text 1", b"text X"))
+    digests = {}
+    for path in (small, other):
+        with open_corpus(path, tmp_path / "cache") as corpus:
+            digests[path] = corpus.sha256
+    first, second = (tmp_path / "cache").iterdir()
+    for source, target in ((first, tmp_path / "aside"), (second, first), (tmp_path / "aside", second)):
+        source.rename(target)
+    for path, digest in digests.items():
+        with open_corpus(path, tmp_path / "cache") as corpus:
+            assert corpus.sha256 == digest

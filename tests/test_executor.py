@@ -379,6 +379,15 @@ def test_parts_of_a_search_put_together_are_the_search_bit_for_bit(
     assert state.n == 600
     np.testing.assert_allclose(state.mean, exact.mean(0), atol=1e-14)
     np.testing.assert_allclose(state.scatter, 599 * np.cov(exact.T), rtol=1e-11, atol=1e-11)
+    first, second = (searched.folder / f"{start}-{stop}" for start, stop in [(cuts[0], cuts[1]), (cuts[-2], cuts[-1])])
+    if first != second:  # a part in another's place is not taken for it
+        for source, target in ((first, tmp_path / "aside"), (second, first), (tmp_path / "aside", second)):
+            source.rename(target)
+        assert not searched.has(cuts[0], cuts[1])
+        assert searched.merged() is None
+        for source, target in ((first, tmp_path / "aside"), (second, first), (tmp_path / "aside", second)):
+            source.rename(target)
+    assert searched.merged() is not None
     victim = sorted(searched.folder.glob("*/scores.npy"))[0]
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1

@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 for module in ("faiss", "bm25s", "safetensors"):
     pytest.importorskip(module, reason="the campaign's models need it")
 
-MANY = ["kill at a moment", "kill at a call", "refused write", "flipped bit", "torn file"]
-FEW = ["small disk", "clock jump", "8 processes", "two versions"]
+MANY = ["kill at a moment", "kill at a call", "refused write", "flipped bit", "torn file", "swapped records"]
+FEW = ["small disk", "clock jump", "8 processes", "two versions", "replaced corpus"]
 RAY = ["ray workers killed", "ray nodes killed", "link cut"]
 
 

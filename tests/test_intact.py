@@ -65,7 +65,9 @@ def test_every_file_of_a_recorded_folder_is_compared(tmp_path: Path, file: str) 
         check(folder, "set", corpus)
 
 
-def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path) -> None:
+def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a bad disk leaves every time stamp as it was, which no program can do to the ctime
+    monkeypatch.setattr("harness.weights.file_state", lambda status: {"size": status.st_size})
     folder = tmp_path / "models" / "m"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(100))
@@ -73,6 +75,26 @@ def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path) -> None:
     assert find_fault(weights, folder, tmp_path) is None
     still(weights, folder)
     spoil(folder / "model.safetensors")
-    assert find_fault(weights, folder, tmp_path) is None  # size, time and inode are remembered: nothing is read
+    assert find_fault(weights, folder, tmp_path) is None  # its state is the remembered one: nothing is read
     with pytest.raises(UserError, match=r"is damaged or was altered .* harness fetch m"):
         still(weights, folder)
+
+
+def test_the_folder_of_another_dataset_is_told(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", {"d1": "bread", "d2": "moon"}, {"q1": "moon"}, [("q1", "d2", 1)])
+    (folder / "dataset.toml").write_text('name = "other"\n')
+    record(folder)
+    corpus = hashlib.sha256((folder / "corpus.jsonl").read_bytes()).hexdigest()
+    check(folder, "other", corpus)
+    with pytest.raises(UserError, match="holds the dataset 'other' instead; delete it and type: harness fetch set"):
+        check(folder, "set", corpus)
+
+
+def test_weights_replaced_by_others_of_the_same_size_and_time_are_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "m"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(100))
+    weights = Weights("m", "a/m", {"model.safetensors": hashlib.sha256(bytes(100)).hexdigest()})
+    assert find_fault(weights, folder, tmp_path) is None
+    spoil(folder / "model.safetensors")  # in place: the same inode
+    assert find_fault(weights, folder, tmp_path) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -110,3 +111,71 @@ def test_through_the_benchmark(harness, toy: Path) -> None:
     assert done.code == 0, done.err
     assert json.loads(done.out)[0]["counts"]["documents"] == 12
     assert harness("doctor", toy).code == 0
+
+
+def damaged(copy: Path) -> bytes:
+    """One letter of its text is another; neither its size nor its modification time tell."""
+    stamp, whole = copy.stat(), copy.read_bytes()
+    copy.write_bytes(whole.replace(b"bread", b"break").replace(b"Bread", b"Break"))
+    assert copy.read_bytes() != whole
+    os.utime(copy, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    return whole
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_damaged_copy_is_unpacked_again(toy: Path, tmp_path: Path, name: str) -> None:
+    pack(toy)
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        expected = dataset.fingerprint
+    [copy] = (tmp_path / "cache").glob(f"unpacked/*/{name}")
+    whole = damaged(copy)
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        assert dataset.fingerprint == expected
+    assert copy.read_bytes() == whole
+
+
+def test_a_copy_of_another_file_or_without_a_record_is_unpacked_again(toy: Path, tmp_path: Path) -> None:
+    pack(toy)
+    open_dataset(toy, cache=tmp_path / "cache").close()
+    one, two = ((tmp_path / "cache").glob(f"unpacked/*/{name}").__next__() for name in PARTS)
+    wanted = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    one.with_name(f"{one.name}.json").write_bytes(two.with_name(f"{two.name}.json").read_bytes())
+    open_dataset(toy, cache=tmp_path / "cache").close()
+    assert one.read_bytes() == wanted
+    one.with_name(f"{one.name}.json").unlink()
+    packed._VERIFIED.clear()
+    one.write_bytes(wanted.replace(b"bread", b"break"))
+    open_dataset(toy, cache=tmp_path / "cache").close()
+    assert one.read_bytes() == wanted
+
+
+def test_a_copy_is_hashed_once_in_a_process_unless_asked(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(toy)
+    open_dataset(toy, cache=tmp_path / "cache").close()
+    hashed: list[str] = []
+    digest = packed.sha256_file
+    monkeypatch.setattr(packed, "sha256_file", lambda path: (hashed.append(path.name), digest(path))[1])
+    open_dataset(toy, cache=tmp_path / "cache").close()
+    again = len(hashed)
+    open_dataset(toy, cache=tmp_path / "cache").close()
+    assert hashed[again:] == ["queries.jsonl.gz", "corpus.jsonl.gz"]
+    again = len(hashed)
+    open_dataset(toy, cache=tmp_path / "cache", rehash=True).close()
+    assert sorted(hashed[again:]) == sorted([*PARTS, *(f"{name}.gz" for name in PARTS)])
+
+
+def test_a_copy_that_is_damaged_in_use_is_not_the_users_to_fix(toy: Path, tmp_path: Path) -> None:
+    pack(toy)
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        [copy] = (tmp_path / "cache").glob("unpacked/*/corpus.jsonl")
+        damaged(copy)
+        with pytest.raises(
+            UserError, match=r"unpacked copy of .*toy/corpus\.jsonl\.gz .* run the same command"
+        ) as told:
+            list(dataset.corpus.iter())
+    assert str(copy) not in str(told.value)
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        assert len(list(dataset.corpus.iter())) == 12

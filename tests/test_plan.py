@@ -39,6 +39,13 @@ def test_a_dense_cell_by_hand() -> None:
     assert forecast(DENSE, large, Conditions(search_bytes=50_000_000)).memory_bytes == 1_090_000_000
 
 
+def test_search_and_geometry_run_where_they_run() -> None:
+    """The geometry on the processor, whatever searches."""
+    gpu = replace(DENSE, scanning=Scanning(1e9, 0.01, processor_flops=2e6))
+    cell = forecast(gpu, WORK, Conditions())
+    assert cell.seconds == pytest.approx({"encode": 100_160 / 500, "geometry": 20.0, "search": 0.002 + 0.1})
+
+
 def test_a_lexical_cell_by_hand() -> None:
     cell = forecast(LEXICAL, WORK, Conditions(price=3600.0))
     assert cell.seconds == pytest.approx({"index": 6.0, "search": 10 * (0.02 + 0.1)})

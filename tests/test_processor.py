@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.processor import physical_cores
+from harness import processor
+from harness.processor import physical_cores, threads, watching
 
 
 def machine(root: Path, siblings: list[str], quotas: dict[str, str], group: str = "/") -> Path:
@@ -68,3 +69,51 @@ def test_models_get_as_many_threads_unless_somebody_has_decided(
     monkeypatch.setattr(opened, "physical_cores", lambda: 64)
     opened.limit_threads()
     assert set_to[-1] == threads  # never more
+
+
+def scheduled(root: Path, **times: tuple[int, int]) -> None:
+    for thread, (ran, waited) in times.items():
+        (root / thread).mkdir(parents=True, exist_ok=True)
+        (root / thread / "schedstat").write_text(f"{ran} {waited} 9\n")
+
+
+@pytest.mark.parametrize(
+    ("after", "busy"),
+    [
+        ({"1": (1500, 1000)}, False),  # it had waited before
+        ({"1": (1500, 1040)}, False),
+        ({"1": (1500, 1060)}, True),
+        ({"1": (1500, 1000), "2": (100, 900)}, True),
+        ({"1": (1500, 1000), "2": (1000, 10)}, False),
+    ],
+)
+def test_a_process_that_waits_for_a_core_is_on_a_busy_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: dict[str, tuple[int, int]], busy: bool
+) -> None:
+    read = processor._scheduled
+    monkeypatch.setattr(processor, "_scheduled", lambda: read(tmp_path))
+    scheduled(tmp_path, **{"1": (1000, 1000)})
+    with watching() as watch:
+        scheduled(tmp_path, **after)
+    assert watch.busy is busy
+
+
+@pytest.mark.parametrize(("used", "busy"), [(0.95, False), (0.85, True), (1.9, False)])
+def test_where_the_system_says_nothing_of_threads_the_wall_time_counts(
+    monkeypatch: pytest.MonkeyPatch, used: float, busy: bool
+) -> None:
+    monkeypatch.setattr(processor, "_scheduled", dict)
+    monkeypatch.setattr(processor.time, "perf_counter", iter([10.0, 11.0]).__next__)
+    monkeypatch.setattr(processor.time, "process_time", iter([5.0, 5.0 + used]).__next__)
+    with watching() as watch:
+        pass
+    assert watch.busy is busy
+
+
+def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "cores", lambda: 12)
+    for stated, count in ((None, 12), ("3", 3), ("many", 12)):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if stated:
+            monkeypatch.setenv("OMP_NUM_THREADS", stated)
+        assert threads() == count

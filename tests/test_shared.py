@@ -16,7 +16,7 @@ import pytest
 
 from harness.atomic import content_key
 from harness.dataset import open_dataset
-from harness.lexical import lexical_index
+from harness.lexical import index_owner, lexical_index
 from harness.parcel import LUCENE
 from harness.prepared import Prepared
 from harness.registry import load_registry
@@ -658,16 +658,18 @@ SOUND = {
 }
 
 
-def _publish(one: Indexes, files: dict[str, Any], seconds: Any = 1.0) -> None:
-    """An index as somebody else's program may publish it."""
+def _publish(one: Indexes, files: dict[str, Any], seconds: Any = 1.0, **changed: Any) -> None:
+    """An index as somebody else's program may publish it; what is ``changed`` to None is left out of its record."""
     with open_dataset(one.toy, cache=one.folder.parent / "corpora") as dataset:
+        stated = {"of": index_owner(one.model, dataset.corpus), "seconds": seconds}
         name = f"indexes/{one.model.ref.key[:32]}/{dataset.corpus.sha256[:32]}"
     listed = {}
     for file, data in files.items():
         digest = __import__("hashlib").sha256(data).hexdigest()
         one.shared._objects.write(f"{name}/{digest}", data)
         listed[file] = [[digest, len(data)]] if data else []
-    one.shared._objects.write(f"{name}.json", _sealed(Record({"seconds": seconds, "files": listed}, "", 0)))
+    stated = {key: value for key, value in {**stated, "files": listed, **changed}.items() if value is not None}
+    one.shared._objects.write(f"{name}.json", _sealed(Record(stated, "", 0)))
 
 
 @pytest.mark.parametrize("files", HOSTILE)
@@ -686,6 +688,33 @@ def test_an_index_that_a_stranger_published_is_examined(
     two = Indexes(tmp_path / "two", str(tmp_path / "another"), toy)
     _publish(two, SOUND)
     assert (two.index()[1], two.built, two.notes) == (1.0, 0, [])
+
+
+def test_an_index_of_something_else_is_not_taken(toy: Path, tmp_path: Path) -> None:
+    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
+    _publish(one, SOUND, of=[one.model.ref.key, "0" * 64])
+    one.index()
+    assert (one.built, len(one.notes)) == (1, 1)
+    two = Indexes(tmp_path / "two", str(tmp_path / "another"), toy)
+    _publish(two, SOUND, of=None)  # an earlier version's, which did not say: absent, and replaced
+    two.index()
+    assert (two.built, two.notes) == (1, [])
+    three = Indexes(tmp_path / "three", str(tmp_path / "another"), toy)
+    assert (three.hits(), three.built) == (two.hits(), 0)
+
+
+def test_objects_that_changed_places_are_not_taken(tmp_path: Path) -> None:
+    one = Home(tmp_path / "one", str(tmp_path / "store"))
+    one.fill()
+    other = VectorStore(one.folder, "other", "document", shared=one.shared)
+    other.write_list(COLLECTION, [other.put(key, vectors(key) * 2, 1.5, 7) for key in KEYS], "dot")
+    first, second = sorted((tmp_path / "store" / "vectors").iterdir())
+    for source, target in ((first, tmp_path / "aside"), (second, first), (tmp_path / "aside", second)):
+        source.rename(target)
+    two = Home(tmp_path / "two", str(tmp_path / "store"))
+    assert two.store().read_list(COLLECTION) is None
+    assert two.store().get(KEYS[0]) is None
+    assert [note for note in two.notes if "is damaged" in note]
 
 
 @pytest.mark.parametrize("seconds", ["1", -1, None, True, [1.0], 10**400])

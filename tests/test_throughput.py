@@ -1,19 +1,23 @@
-"""Speeds: what is on record, what is measured, and that a measurement is made once."""
+"""Speeds: what is on record, what is measured, and for how long a measurement is kept."""
 
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness import throughput
-from harness.index import search
+from harness.index import Limits
 from harness.prepared import Prepared
+from harness.processor import Watch
 from harness.registry import load_registry
+from harness.sealed import seal, unsealed
 from harness.throughput import encoding, indexing, recorded_encoding, sample_texts, scanning
 from harness.vectors import Vectors, VectorStore
 from tests.conftest import BYTE_COUNTS
@@ -36,28 +40,94 @@ def test_recorded_speed_is_all_tokens_over_all_seconds(tmp_path: Path) -> None:
     assert (found.tokens_per_second, found.dim, found.origin) == (30_000 / 15.0, 7, "recorded")
 
 
-def test_a_measurement_is_made_once_and_gives_way_to_the_record(tmp_path: Path, monkeypatch) -> None:
+@pytest.fixture
+def machine_state(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Whether other work takes the processor while something is measured."""
+    state = {"busy": False}
+
+    @contextmanager
+    def watching() -> Iterator[Watch]:
+        yield Watch(state["busy"])
+
+    monkeypatch.setattr(throughput, "watching", watching)
+    return state
+
+
+def ours(home: Path) -> Prepared:
+    return Prepared(load_registry([BYTE_COUNTS]).model("byte-counts"), home)
+
+
+def kept(home: Path) -> list[Path]:
+    return [*(home / "throughput").glob("*.json")]
+
+
+def rewritten(file: Path, **changed: object) -> None:
+    """A kept measurement, with a checksum of what it says now."""
+    file.write_text(json.dumps(seal(unsealed(json.loads(file.read_text())) | changed)))
+
+
+def test_a_measurement_is_made_once_and_gives_way_to_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool]
+) -> None:
     monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
-    model = Prepared(load_registry([BYTE_COUNTS]).model("byte-counts"), tmp_path)
-    first = encoding(model, tmp_path, lambda *_: None)
+    first = encoding(ours(tmp_path), tmp_path, lambda *_: None)
     assert first.tokens_per_second > 0
-    assert (first.dim, first.origin) == (256, "measured")
-    [file] = (tmp_path / "throughput").glob("*.json")
-    content = json.loads(file.read_text())
-    assert content["sample"] == throughput.SAMPLE
-    content["figures"]["tokens_per_second"] = 123.0
-    file.write_text(json.dumps(content))
-    fresh = Prepared(load_registry([BYTE_COUNTS]).model("byte-counts"), tmp_path)
+    assert (first.dim, first.origin, first.reliable) == (256, "measured", True)
+    [file] = kept(tmp_path)
+    assert json.loads(file.read_text())["of"]["sample"] == throughput.SAMPLE
+    rewritten(file, figures={"tokens_per_second": 123.0, "dim": 256})
+    fresh = ours(tmp_path)
     assert encoding(fresh, tmp_path, lambda *_: None).tokens_per_second == 123.0
     assert "_loaded" not in vars(fresh)  # nothing was loaded for it
     put(tmp_path, fresh.ref.key, 40_000, 10.0)
     assert encoding(fresh, tmp_path, lambda *_: None).tokens_per_second == 4000.0
-    monkeypatch.setattr(throughput, "machine", lambda: {"system": "another"})
-    (tmp_path / "vectors").rename(tmp_path / "away")
-    assert encoding(fresh, tmp_path, lambda *_: None).tokens_per_second != 123.0
 
 
-def test_indexing_takes_the_record_of_stored_indexes(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("change", ["machine", "threads", "days", "future", "another's", "damaged"])
+def test_it_is_made_again_when_it_no_longer_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool], change: str
+) -> None:
+    monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
+    encoding(ours(tmp_path), tmp_path, lambda *_: None)
+    [file] = kept(tmp_path)
+    rewritten(file, figures={"tokens_per_second": 123.0, "dim": 256})
+    stated = json.loads(file.read_text())
+    if change == "machine":
+        monkeypatch.setattr(throughput, "machine", lambda: {"processor": "another"})
+    elif change == "threads":
+        monkeypatch.setattr(throughput, "threads", lambda: 77)
+    elif change == "days":
+        rewritten(file, time=stated["time"] - throughput.DAYS * 86_400 - 1)
+    elif change == "future":
+        rewritten(file, time=stated["time"] + 1e9)
+    elif change == "another's":
+        rewritten(file, of={**stated["of"], "what": "encoding something else"})
+    else:
+        file.write_text(file.read_text().replace("123.0", "124.0"))
+    assert encoding(ours(tmp_path), tmp_path, lambda *_: None).tokens_per_second not in (123.0, 124.0)
+
+
+def test_what_was_measured_on_a_busy_machine_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
+    machine_state["busy"] = True
+    assert not encoding(ours(tmp_path), tmp_path, lambda *_: None).reliable
+    assert kept(tmp_path) == []
+    machine_state["busy"] = False
+    assert encoding(ours(tmp_path), tmp_path, lambda *_: None).reliable
+    assert len(kept(tmp_path)) == 1
+
+
+def test_the_median_of_several_runs_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = iter([9.0, 2.0])
+    monkeypatch.setattr(throughput, "_timed", lambda work: next(spent))
+    assert throughput._repeated(lambda: None, 1.0) == 2.0
+
+
+def test_indexing_takes_the_record_of_stored_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool]
+) -> None:
     pytest.importorskip("bm25s")
     monkeypatch.setattr(throughput, "ENOUGH_INDEXING", 0.01)
     model = Prepared(load_registry().model("bm25"), tmp_path)
@@ -78,18 +148,40 @@ def test_indexing_takes_the_record_of_stored_indexes(tmp_path: Path, monkeypatch
     assert found.query_seconds == measured.query_seconds
 
 
-def test_exact_search_is_measured_as_it_is_done(tmp_path: Path) -> None:
-    """What is predicted of a search from the two figures is what that search takes, within a factor of four."""
+def test_what_a_query_costs_and_what_documents_add_come_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only searches move, by a fixed time a query and one a product."""
     pytest.importorskip("faiss")
-    speed = scanning(tmp_path, lambda *_: None)
-    rng = np.random.default_rng(3)
-    documents, queries = (rng.standard_normal((n, 256), np.float32) for n in (20_000, 64))
-    start = time.perf_counter()
-    hits = list(search(queries, Vectors.of(documents), np.zeros(256), 1000, "euclidean"))
-    spent = time.perf_counter() - start
-    assert len(hits) == 64
-    predicted = 2 * 20_000 * 64 * 256 / speed.flops + 64 * speed.query_seconds
-    assert predicted / 4 < spent < 4 * predicted
+    clock, asked = [0.0], list[str]()
+
+    def search(queries: Any, documents: Vectors, *_: Any, limits: Limits) -> list[Any]:
+        asked.append(limits.device)
+        clock[0] += len(queries) * 0.002 + 2 * len(queries) * len(documents) * documents.dim / 4e9
+        return []
+
+    monkeypatch.setattr("harness.index.search", search)
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+    found = throughput._searching("cuda")
+    assert (found["flops"], found["query_seconds"]) == (pytest.approx(4e9), pytest.approx(0.002))
+    assert {*asked} == {"cuda"}
+
+
+def test_the_processors_products_are_what_numpy_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock by which every look takes a second: a measurement of 1 s is 2 products."""
+    clock = iter(range(100))
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: float(next(clock)))
+    assert throughput._multiplying() == 2.0 * 512 * 4096 * 768 * 2
+
+
+def test_search_is_measured_for_the_device_that_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool]
+) -> None:
+    speeds = {"cpu": 1e10, "cuda": 1e13}
+    monkeypatch.setattr(
+        throughput, "_scan", lambda device: {"flops": speeds[device], "query_seconds": 0.0, "processor_flops": 1e10}
+    )
+    for device in ("cpu", "cuda", "cpu"):
+        assert scanning(tmp_path, lambda *_: None, device).flops == speeds[device]
+    assert len(kept(tmp_path)) == 2
 
 
 def test_the_sample_is_always_the_same_and_spread_alike() -> None:

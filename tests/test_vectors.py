@@ -172,6 +172,9 @@ def test_a_list_that_is_not_ours_is_as_good_as_absent(store: VectorStore) -> Non
         json.dumps({"similarity": "cosine", "shards": [[["x"], 5]]}),
         json.dumps({"similarity": "cosine", "shards": [entry, ["0" * 64, 5]]}),
         json.dumps({"similarity": "cosine", "shards": 7}),
+        json.dumps({"similarity": "cosine", "shards": [entry]}),  # of an earlier version, which did not say whose it is
+        json.dumps({"of": ["model/query", "c"], "similarity": "cosine", "shards": [entry]}),
+        json.dumps({"of": ["model/document", "d"], "similarity": "cosine", "shards": [entry]}),
     ):
         path.write_text(content)
         assert store.read_list("c") is None, content

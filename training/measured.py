@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.depth import DEPTH
 from harness.store import Result, ResultStore, Unreadable
 
 MEASURE = "nDCG@10"
@@ -58,6 +59,7 @@ def _belongs(result: Result, files: Mapping[str, str]) -> bool:
         and model.get("kind") == "dense"
         and not model.get("members")
         and "index" not in result["manifest"]  # approximate search measures the index, too
+        and result["manifest"].get("k", DEPTH) == DEPTH  # the usual row says the same
         and (model.get("fingerprint") or {}).get("files") == dict(files)
     )
 

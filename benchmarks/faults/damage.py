@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.faults.suite import Suite, one_sentence
@@ -19,7 +20,9 @@ FILES = {
     "vectors' list": "home/vectors/*/*/list-*.json",
     "lexical index": "home/indexes/*/*/*/*",
     "lexical record": "home/indexes/*/*/harness-index.json",
-    "corpus index": "home/corpora/*/*.*",
+    "corpus index": "home/corpora/[0-9a-f]*/*.*",
+    "unpacked copy": "home/corpora/unpacked/*/*.jsonl",
+    "unpacked copy's record": "home/corpora/unpacked/*/*.json",
     "weights": "home/models/*/*.safetensors",
     "hashes": "home/models/hashes.json",
     "dataset": "home/datasets/*/*.jsonl",
@@ -46,20 +49,27 @@ def tear(data: bytes, chance: random.Random) -> bytes:
 
 
 def case(suite: Suite, chance: random.Random, place: Path, spoil: Callable[[bytes, random.Random], bytes]) -> str:
-    """Spoils one file of a finished suite; what is wrong after that, or nothing.
+    """Spoils one file of a finished suite; what is wrong after that, or nothing."""
+    with finished(suite, place) as rich:
+        return _spoilt(rich, chance, spoil)
+
+
+@contextmanager
+def finished(suite: Suite, place: Path) -> Iterator[Suite]:
+    """A finished suite with weights, a named dataset and a gzipped one, which is as it was after the block.
 
     Always in the same folder, which is what the indexes of built datasets are keyed by; ``place`` keeps a copy of it.
     """
     if suite.root not in _RICH:
         (suite.root / "rich").mkdir()
         _RICH[suite.root] = Suite(suite.root / "rich", (*suite.models, "weighed"), built=True)
-    suite, pristine = _RICH[suite.root], place
-    shutil.copytree(suite.clean, pristine)
+    rich = _RICH[suite.root]
+    shutil.copytree(rich.clean, place)
     try:
-        return _spoilt(suite, chance, spoil)
+        yield rich
     finally:
-        shutil.rmtree(suite.clean)
-        pristine.rename(suite.clean)
+        shutil.rmtree(rich.clean)
+        place.rename(rich.clean)
 
 
 def _spoilt(suite: Suite, chance: random.Random, spoil: Callable[[bytes, random.Random], bytes]) -> str:

@@ -6,6 +6,7 @@ milliseconds; what runs in it is `harness.cli.main.main`, and what kills it is t
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ import sys
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,8 @@ NEEDED = (
 """What the command imports: once, here."""
 PRIVATE = {"logs", "hashes.json"}
 """What is of one place and moment."""
+STATE = ("inode", "mtime_ns", "ctime_ns")
+"""Of a file that an index was made of: another in every copy of a place, and for every copy that is unpacked again."""
 ORPHANS = (".tmp", ".old", ".lock", ".raw")
 
 
@@ -91,12 +94,13 @@ class Suite:
     """Its datasets, its command, and what an undisturbed run of it leaves."""
 
     def __init__(self, root: Path, models: tuple[str, ...] = MODELS, built: bool = False) -> None:
-        """Makes the datasets and runs the command twice, undisturbed; ``built``: a named dataset and weights too."""
+        """Makes the datasets and runs the command twice, undisturbed; ``built``: a named dataset, a gzipped one and
+        weights too."""
         self.root, self.models = root, models
         self.plugin = write_plugin(root)
         sizes = ((1, 300), (2, 90))
         folders = [_in_shards(write_dataset(root / f"set{n}", n, size)) for n, size in sizes]
-        self.datasets = [*map(str, folders), *(["made-up"] if built else [])]
+        self.datasets = [*map(str, folders), *([str(_packed(root)), "made-up"] if built else [])]
         for module in NEEDED:
             importlib.import_module(module)
         load_registry([self.plugin])  # imports the plug-ins
@@ -138,19 +142,19 @@ class Suite:
             _become(words, place, log, setup)
         return Running(pid, log)
 
-    def recovers(self, place: Path, *more: str) -> str:
+    def recovers(self, place: Path, *more: str, without: Collection[str] = ()) -> str:
         """Runs the command to its end and says what is wrong with what it leaves; empty: nothing."""
         ended = self.start(place, *more).wait()
         if ended.status:
             return f"the rerun ended with {ended.status}: {ended.err[-400:]}"
-        return self.differs(place)
+        return self.differs(place, without)
 
-    def differs(self, place: Path) -> str:
-        """How a place differs from an undisturbed run; empty: not at all."""
-        left = content(place)
+    def differs(self, place: Path, without: Collection[str] = ()) -> str:
+        """How a place differs from an undisturbed run, fields of that name apart; empty: not at all."""
+        left, expected = content(place, without), content(self.clean, without) if without else self.expected
         if orphans := [name for name in left if name.endswith(ORPHANS)]:
             return f"orphans stay: {orphans}"
-        if odd := [name for name in left.keys() | self.expected.keys() if left.get(name) != self.expected.get(name)]:
+        if odd := [name for name in left.keys() | expected.keys() if left.get(name) != expected.get(name)]:
             return f"{len(odd)} files differ from a clean run's: {sorted(odd)[:3]}"
         return ""
 
@@ -187,23 +191,33 @@ def one_sentence(ended: Ended, status: int = 2) -> str:
     return ""
 
 
-def content(place: Path) -> dict[str, bytes]:
-    """Every file below a place but logs; without what tells of the run and not of its outcome."""
+def content(place: Path, without: Collection[str] = ()) -> dict[str, bytes]:
+    """Every file below a place but logs; without what tells of the run and not of its outcome, and without these fields
+    of JSON."""
     found = {}
     for path in sorted(path for path in place.rglob("*") if path.is_file() and not PRIVATE & {*path.parts}):
         data = path.read_bytes()
         if path.suffix == ".json":
-            data = json.dumps(_outcome(json.loads(data))).encode()
+            data = json.dumps(_outcome(json.loads(data), without), sort_keys=True).encode()
         found[str(path.relative_to(place))] = data
     return found
 
 
-def _outcome(fields: dict[str, object]) -> dict[str, object]:
-    for field in ("command", "seconds", "checksum"):
+def _outcome(fields: dict[str, object], without: Collection[str]) -> dict[str, object]:
+    for field in ("command", "seconds", "checksum", *STATE, *without):
         fields.pop(field, None)
     if isinstance(manifest := fields.get("manifest"), dict):
         manifest.pop("run", None)
     return fields
+
+
+def _packed(root: Path) -> Path:
+    """A dataset whose corpus and queries are gzipped."""
+    folder = write_dataset(root / "set4", 4, 70)
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes(), mtime=0))
+        (folder / name).unlink()
+    return folder
 
 
 def _in_shards(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from harness.cli.options import (
     chosen_models,
     completing,
     dataset_options,
+    depth_option,
     json_option,
     offline_option,
     pass_state,
@@ -33,6 +34,10 @@ from harness.cli.options import (
 from harness.spec import Storage, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harness.dataset import Dataset
+    from harness.pipeline import Cell
     from harness.recipe import Recipe
 
 
@@ -81,7 +86,8 @@ if TYPE_CHECKING:
     metavar="NAME=N,...",
     help="Its search parameters, as in nprobe=16; one for all, or one for each --index in order.",
 )
-@click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5".')
+@click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5"; added to those that a result holds already.')
+@depth_option
 @executor_options
 @results_option
 @click.option(
@@ -90,7 +96,11 @@ if TYPE_CHECKING:
     metavar="URL",
     help="Folder or URL (s3://, gs://, az://, https://, file://) that machines share vectors in.",
 )
-@click.option("--force", is_flag=True, help="Compute finished cells again (stored vectors are still used).")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Compute finished cells again (stored vectors are still used); corpora and weights are hashed again, too.",
+)
 @click.option(
     "--log",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -114,6 +124,7 @@ def command(
     indexes: tuple[str, ...],
     searches: tuple[str, ...],
     measures: str | None,
+    depth: int,
     results: Path,
     store: str | None,
     force: bool,
@@ -126,21 +137,22 @@ def command(
 ) -> None:
     """Evaluate every model on every dataset.
 
-    Finished cells are reused when nothing they depend on has changed; an interrupted run goes on where it was.
+    Finished cells are reused when nothing they depend on has changed; an interrupted run resumes. Further measures are
+    computed from the stored runs and added to the results.
     """
     from harness.journal import journal
-    from harness.log import note as log_event
-    from harness.measure import MEASURES, measure_names
     from harness.named import open_all
     from harness.pipeline import Settings
-    from harness.rates import sentence as speed
     from harness.shared import open_shared
     from harness.store import ResultStore
+    from harness.weights import forget
 
     registry = state.registry(plugins)
+    if force:
+        forget(state.home)
     refs = chosen_models(registry, models, dtype, storage)
     required(refs)
-    names = measure_names(measures) if measures else MEASURES
+    names = chosen_measures(measures, depth)
     recipes = _recipes(indexes, searches)
     for ref in refs if recipes else ():
         if not ref.has_vectors:
@@ -153,14 +165,23 @@ def command(
     with journal(log) if log else nullcontext(), progress_bar() as progress:
         shared = open_shared(store, state.made_home, note, progress, offline=offline) if store else None
         opened = open_all(
-            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=note, **choice
+            datasets,
+            suites,
+            registry,
+            state.made_home,
+            offline=offline,
+            rehash=force,
+            progress=progress,
+            note=note,
+            **choice,
         )
-        for sentence in (f"{d.label}: {told}" for d in opened for told in d.notes):
+        for sentence in _dataset_notes(opened, names, depth):
             note(sentence)
         settings = Settings(
             home=state.home,
             results=ResultStore(made(results, "choose another folder with --results")),
             measures=names,
+            k=depth,
             limits=search_limits(memory, search_device),
             indexes=recipes,
             force=force,
@@ -171,11 +192,7 @@ def command(
         )
         for cell in run(refs, opened, settings):
             cells.append(cell)
-            for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
-                note(f"{cell.dataset}: {speed(rate)}")
-            if cell.status == "cached":
-                log_event("reused", model=cell.model, dataset=cell.dataset)
-            tell_failed([cell])
+            _tell(cell)
         if shared:
             shared.settle()
     if as_json:
@@ -190,6 +207,45 @@ def command(
         print_table([_row(c, names) for c in cells], floatfmt=".4f", missingval="-")
     if any(c.status == "failed" for c in cells):
         sys.exit(1)
+
+
+def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: int) -> Iterator[str]:
+    """What to know of the datasets, and of metrics that have no cutoff."""
+    from harness.depth import depth_notes
+
+    for dataset in datasets:
+        yield from (f"{dataset.label}: {sentence}" for sentence in dataset.notes)
+        yield from depth_notes(measures, depth, len(dataset.corpus) - dataset.exclude_self, dataset.label)
+
+
+def _tell(cell: Cell) -> None:
+    """How a cell ended, on stderr and in the log."""
+    from harness.log import note as log_event
+    from harness.rates import sentence as rate_sentence
+    from harness.results import unanswered
+
+    for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
+        note(f"{cell.dataset}: {rate_sentence(rate)}")
+    if cell.replaced:
+        note(replaced(cell))
+    if cell.result and (sentence := unanswered(cell.result)):
+        note(f"{cell.model} on {cell.dataset}: {sentence}")
+    if cell.status == "cached":
+        log_event("reused", model=cell.model, dataset=cell.dataset)
+    tell_failed([cell])
+
+
+def replaced(cell: Cell) -> str:
+    """Why a stored result was replaced."""
+    return f"{cell.model} on {cell.dataset}: the {cell.replaced} has changed; the stored result is replaced"
+
+
+def chosen_measures(text: str | None, depth: int) -> tuple[str, ...]:
+    """Those that ``--measures`` names, else the usual ones that runs of that depth give."""
+    from harness.depth import fits
+    from harness.measure import MEASURES, measure_names
+
+    return measure_names(text) if text else tuple(name for name in MEASURES if fits(name, depth, depth + 1))
 
 
 def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:

@@ -46,6 +46,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--model", "-m", "label", help="What the row is called.")
 @click.option("-d", "--dataset", "dataset", shell_complete=completing("datasets"), help="What the run was made on.")
 @click.option("--trained-on", multiple=True, help="A dataset whose judgements the model saw; its cell is in-domain.")
+@click.option("--measures", help='With --run: ir_measures names, as in "nDCG@10 P@5"; added to those it has already.')
 @results_option
 @dataset_options
 @offline_option
@@ -60,6 +61,7 @@ def command(
     label: str | None,
     dataset: str | None,
     trained_on: tuple[str, ...],
+    measures: str | None,
     results: Path,
     offline: bool,
     plugins: tuple[Path, ...],
@@ -77,12 +79,14 @@ def command(
         )
     store = ResultStore(results)
     if folder is not None:
-        if dataset or trained_on or any(value is not None for value in choice.values()):
+        if dataset or trained_on or measures or any(value is not None for value in choice.values()):
             raise UserError("MTEB's results name their datasets themselves; leave out what is said of a dataset.")
         return _mteb(folder, label, store, state.command, as_json)
     from harness.columns import regular_file
     from harness.imported import import_run
+    from harness.measure import MEASURES, measure_names
     from harness.named import open_named
+    from harness.results import unanswered
 
     if not label or not dataset or run_path is None:
         raise UserError(f"Say what the row is called and what the run is of: --run {run_path} --model LABEL -d NAME")
@@ -92,7 +96,12 @@ def command(
         progress_bar() as progress,
         open_named(dataset, registry, state.made_home, offline=offline, progress=progress, **choice) as opened,
     ):
-        _print([import_run(run, label, opened, store, trained_on=trained_on, command=state.command)], store, as_json)
+        names = measure_names(measures) if measures else MEASURES
+        told = {"measures": names, "trained_on": trained_on, "command": state.command}
+        found = import_run(run, label, opened, store, **told)  # type: ignore[arg-type]
+        if sentence := unanswered(found):
+            click.echo(f"note: {sentence}", err=True)
+        _print([found], store, as_json)
 
 
 def _mteb(folder: Path, label: str | None, store: ResultStore, typed: str, as_json: bool) -> None:

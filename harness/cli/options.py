@@ -71,6 +71,18 @@ def dataset_choice(*, limit: str = "", exclude: str = "") -> Callable[[F], F]:
     return added
 
 
+def depth_option(command: F) -> F:
+    """``--depth``."""
+    return click.option(
+        "-k",
+        "--depth",
+        type=click.IntRange(1),
+        default=1000,
+        show_default=True,
+        help="Documents kept for each query; another depth than the usual one makes a row of its own.",
+    )(command)
+
+
 def search_options(command: F) -> F:
     """``--storage``, ``--memory`` and ``--search-device``."""
     for option in (

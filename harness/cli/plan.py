@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.benchmark import chosen_measures
 from harness.cli.benchmark import command as benchmark
 from harness.cli.flags import examples
 from harness.cli.main import State
-from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar
+from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar, search_limits
 from harness.spec import Role, Storage
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from harness.pace import Pace
     from harness.plan import Forecast
     from harness.prepared import Prepared
+    from harness.throughput import Encoding, Indexing, Scanning
     from harness.workload import Workload
 
 
@@ -58,6 +60,9 @@ def command(
     price: float | None,
     storage: Storage,
     memory: int,
+    search_device: str,
+    measures: str | None,
+    depth: int,
     **settings: Any,
 ) -> None:
     """Say what a benchmark with the same arguments will take, before any of it is done. Those that change nothing here
@@ -67,32 +72,37 @@ def command(
     is loaded only where its speed is neither on record nor known. Finished cells show what they really took.
     """
     from harness import device as known
+    from harness.depth import check_depth
     from harness.pace import pace, prepared
     from harness.plan import STORAGE, Conditions, total
     from harness.workload import workloads
 
     target = known.device(device) if device else None
+    searcher = "cpu" if target else search_limits(memory, search_device).device
     price = target.price if target and price is None else price
     registry = state.registry(plugins)
     refs = chosen_models(registry, models, dtype, storage)
+    names = chosen_measures(measures, depth)
     choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
     cells: list[Forecast] = []
     totals: list[Forecast] = []
     paces: list[Pace] = []
     with progress_bar() as progress:
         work = workloads(datasets, suites, registry, state.made_home, progress=progress, **choice)
+        for opened in (each.dataset for each in work if each.dataset):
+            check_depth(names, depth, len(opened.corpus) - opened.exclude_self, opened.label)
         for ref in refs:
             ready = prepared(ref, state.home, progress, tries=target is None)
-            paces.append(pace(ref, ready, state.home, target, progress))
+            paces.append(pace(ref, ready, state.home, target, progress, searcher))
             stored = _stored(ready, work, state.home) if target is None else {}
-            conditions = Conditions(price, STORAGE[storage], memory, stored=stored)
+            conditions = Conditions(price, STORAGE[storage], memory, depth, stored)
             own = [_cell(paces[-1], ready, each, conditions, target, state, **settings) for each in work]
             cells += own
             totals.append(total(paces[-1].label, own, paces[-1:]))
         progress("", 0, 0)
     if len(refs) > 1:
         totals.append(total("all", cells, paces))
-    notes = _notes(target, price, paces, work, cells)
+    notes = _notes(target, price, paces, work, cells, searcher)
     if as_json:
         listed = {"cells": cells, "totals": totals}
         rows = {name: [asdict(r) | {"total_seconds": r.total_seconds} for r in of] for name, of in listed.items()}
@@ -106,8 +116,8 @@ def command(
 
 def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
     """What of vectors and indexes need not be made again, where the datasets are here."""
-    from harness.lexical import index_folder
-    from harness.parcel import RECORD
+    from harness.lexical import index_folder, index_owner
+    from harness.parcel import belongs
 
     found = {}
     for each in work:
@@ -116,7 +126,7 @@ def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict
         corpus = each.dataset.corpus
         collections: dict[Role, str] = {"document": corpus.sha256, "query": each.dataset.fingerprint["queries"]}
         here: set[str] = {role for role, name in collections.items() if model.store(role).read_list(name)}
-        if (index_folder(model, corpus, home) / RECORD).is_file():
+        if belongs(index_folder(model, corpus, home), index_owner(model, corpus)):
             here.add("index")
         found[model.label, each.label] = frozenset(here)
     return found
@@ -131,7 +141,6 @@ def _cell(
     state: State,
     *,
     results: Path,
-    measures: str | None,
     force: bool,
     **_: Any,
 ) -> Forecast:
@@ -139,16 +148,13 @@ def _cell(
     from dataclasses import replace
 
     from harness.manifest import machine
-    from harness.measure import MEASURES, measure_names
-    from harness.pipeline import Settings, cell_key
+    from harness.pipeline import Settings, finished
     from harness.plan import compared, forecast
     from harness.store import ResultStore
 
-    names = measure_names(measures) if measures else MEASURES
     if not isinstance(model, str) and work.dataset is not None and not force:
-        store = ResultStore(results)
-        key = cell_key(model, work.dataset, Settings(state.home, store, names))
-        if result := store.finished(model.label, work.label, key):
+        settings = Settings(state.home, ResultStore(results), k=conditions.depth)
+        if result := finished(model, work.dataset, settings):
             there = result["manifest"].get("run", {}).get("machine", {})
             same = any(target.name.upper() in gpu for gpu in there.get("gpus", ())) if target else there == machine()
             return compared(forecast(pace, work, replace(conditions, stored={})), result["seconds"], comparable=same)
@@ -161,23 +167,26 @@ def _notes(
     paces: Sequence[Pace],
     work: Sequence[Workload],
     cells: Sequence[Forecast],
+    searcher: str,
 ) -> list[str]:
     """Where the figures come from and how far they go, a sentence each."""
     notes = ["tokens are the catalogue's, off by a quarter at most; estimated from the texts where a dataset is here"]
     for pace in paces:
         if pace.encoding:
             speed = f"{pace.encoding.tokens_per_second:,.0f} tokens a second"
-            notes.append(f"{pace.label}: {speed}, {pace.encoding.origin}, {pace.dim} dimensions")
+            notes.append(f"{pace.label}: {speed}, {_origin(pace.encoding)}, {pace.dim} dimensions")
         elif pace.indexing:
             speed = f"{pace.indexing.bytes_per_second / 1e6:,.1f} MB of text a second"
-            notes.append(f"{pace.label}: {speed}, {pace.indexing.origin}")
+            notes.append(f"{pace.label}: {speed}, {_origin(pace.indexing)}")
     if exact := next((pace.scanning for pace in paces if pace.scanning), None):
-        notes.append(f"exact search: {exact.flops / 1e9:,.0f} GFLOP/s, measured on this machine")
+        where = f"on {searcher}" if exact.origin == "measured" else f"of {target.name if target else searcher}"
+        notes.append(f"exact search: {exact.flops / 1e9:,.0f} GFLOP/s {where}, {_origin(exact)}")
     if target:
         notes.append(
             f"{target.name} ({target.summary}): {target.flops / 1e12:,.0f} TFLOP/s {target.dtype} at an assumed "
-            f"utilisation of {target.utilisation:.2f}; search and lexical models as on this machine's processor; what "
-            f"is stored here is not counted as there"
+            f"utilisation of {target.utilisation:.2f}; exact search at the same share of its "
+            f"{target.float32 / 1e12:,.1f} TFLOP/s float32; lexical models and geometry as on this machine's "
+            f"processor; what is stored here is not counted as there"
         )
     if price is not None:
         default = target is not None and price == target.price
@@ -192,6 +201,13 @@ def _notes(
     if any(cell.ratio for cell in cells):
         notes.append("ratio: what a finished cell took / what is predicted for it")
     return notes
+
+
+def _origin(speed: Encoding | Indexing | Scanning) -> str:
+    """Where a speed is from, and whether to believe it."""
+    if speed.reliable:
+        return speed.origin
+    return f"{speed.origin} (unreliable: other work took the processor; measured again next time)"
 
 
 def _row(row: Forecast) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.catalog import unknown
+from harness.cli.benchmark import replaced
 from harness.cli.flags import examples, note
 from harness.cli.main import State, made
 from harness.cli.options import (
@@ -135,6 +136,8 @@ def command(
         )
         for cell in benchmark(refs, opened, settings):
             cells.append(cell)
+            if cell.replaced:
+                note(replaced(cell))
             tell_failed([cell])
     rows = _rows(cells, origin, store)
     if as_json:

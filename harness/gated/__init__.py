@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.atomic import alone, content_key, disk_errors, recover, whole_folder
+from harness.atomic import alone, content_key, disk_errors, file_state, recover, whole_folder
 from harness.bounded import read_toml
 from harness.spec import Progress, resolve
 
@@ -62,10 +62,10 @@ def account(folder: Path) -> list[str]:
 
 
 def _key(name: str, source: Path, parts: dict[str, list[Path]]) -> str:
-    """Names, sizes and modification times: hashing 100 GB would take longer than most uses of the answer."""
+    """Names and states of the files: hashing 100 GB would take longer than most uses of the answer."""
     stats = {part: [(path, path.stat()) for path in paths] for part, paths in parts.items()}
     facts = {
-        part: [[path.relative_to(source).as_posix(), stat.st_size, stat.st_mtime_ns] for path, stat in found]
+        part: [[path.relative_to(source).as_posix(), *file_state(stat).values()] for path, stat in found]
         for part, found in stats.items()
     }
     return content_key([RECIPE, name, facts])[:12]

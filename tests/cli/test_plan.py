@@ -40,7 +40,8 @@ def brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Measurements that take no time, and no weights but those under home."""
     monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
     monkeypatch.setattr(throughput, "ENOUGH_INDEXING", 0.02)
-    monkeypatch.setattr(throughput, "_scan", lambda: {"flops": 1e9, "query_seconds": 1e-3})
+    scanned = {"flops": 1e9, "query_seconds": 1e-3, "processor_flops": 1e9}
+    monkeypatch.setattr(throughput, "_scan", lambda device: scanned)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
 
 
@@ -121,8 +122,10 @@ def test_a_folder_is_counted_and_afterwards_compared_with_what_it_took(harness, 
     assert "total, 0 of 0 known" in table
     forced = planned(harness, *words, "--force")
     assert [cell["status"] for cell in forced["cells"]] == ["planned", "planned"]
-    fewer = planned(harness, *words, "--measures", "nDCG@5")
-    assert {cell["status"] for cell in fewer["cells"]} == {"planned"}  # as the benchmark would
+    other = planned(harness, *words, "--measures", "nDCG@5")
+    assert {cell["status"] for cell in other["cells"]} == {"finished"}  # it is measured from the stored run
+    deeper = planned(harness, *words, "--depth", "5000")
+    assert {cell["status"] for cell in deeper["cells"]} == {"planned"}
 
 
 def test_stored_vectors_and_indexes_are_not_made_again(harness, toy: Path) -> None:

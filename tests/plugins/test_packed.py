@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 from harness.dataset import open_dataset
 from harness.prepared import Prepared, dataset_vectors
 from harness.registry import load_registry
-from harness.spec import CountedModel, DenseModel, UserError
+from harness.spec import DenseModel, UserError
 from harness.trial import Otherwise
 from plugins import packed
 from plugins.packed import Packed, applies
@@ -246,6 +246,5 @@ def test_operations_counted_are_those_of_the_descriptor_and_of_attention(family:
     saved(tmp_path, family)
     ref = load_registry().model(f"{tmp_path / 'model'}:dtype=float32,device=cpu")
     model, linear, layers = ref.load(), ref.figures["flops_per_token"], 2
-    assert isinstance(model, CountedModel)
     assert model.flops([7, 1]) == 8 * linear + 4 * DIM * layers * (7**2 + 1)
     assert model.products == ("float32", "cpu")

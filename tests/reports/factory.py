@@ -71,7 +71,8 @@ class Results:
         for key, value in changed.items():
             if isinstance(value, dict) and key == "manifest":
                 result[key] = {
-                    k: {**v, **value.get(k, {})} if isinstance(v, dict) else v for k, v in result[key].items()
+                    k: {**v, **value.get(k, {})} if isinstance(v, dict) else value.get(k, v)
+                    for k, v in result[key].items()
                 }
             else:
                 result[key] = {**result[key], **value} if isinstance(result.get(key), dict) else value

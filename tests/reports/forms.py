@@ -73,6 +73,7 @@ SPELT = {
     "textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^", "textless": "<", "textgreater": ">",
     "textbar": "|", "textquotedbl": '"', "textquotesingle": "'", "textasciigrave": "`", "textasteriskcentered": "*",
     "textdagger": "†", "textdaggerdbl": "‡", "textsection": "§", "textpm": "±", "textminus": "-", "textdegree": "°",
+    "textbardbl": "‖", "textparagraph": "¶",
 }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ def test_across_models_it_is_spearmans_correlation(results: Results) -> None:
             results.add(f"m{model}", dataset, scores[model, place], geometry=geometry(isotropy[model, place]))
     results.add("bm25", "scifact", 0.9)
     results.add("m8+hnsw", "scifact", 0.9, geometry=geometry(0.9), index={"served": {}})
+    results.add("m6|depth=9", "scifact", 0.9, geometry=geometry(0.9), manifest={"k": 9})
     results.add("m9", "scifact")
     results.add("m9", "scifact:limit=5", 0.4)
     found = associations(results.read())

@@ -220,6 +220,10 @@ def test_runs_of_an_experiment_are_its_seeds(claims: Claims, results: Results) -
     one = judged(claims, "isotropy > 1 on fiqa")
     assert one["value"] == pytest.approx(50.0)
     assert "left out for want of some datasets: isotropy:run=s1" in one["notes"]
+    record = {"name": "isotropy", "passed": {"run": "s1"}, "fingerprint": {"files": 1}}
+    results.add("isotropy|depth=9:run=s1", "scifact", 0.1, manifest={"model": record, "k": 9})
+    results.add("isotropy|Flat:run=s1", "scifact", 0.1, manifest={"model": record}, index={"factory": "Flat"})
+    assert judged(claims, "isotropy > 1 on scifact")["value"] == pytest.approx(40.0)
 
 
 def test_versions_of_a_dataset_are_not_compared(claims: Claims, results: Results) -> None:

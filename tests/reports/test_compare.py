@@ -16,8 +16,10 @@ from scipy import stats
 
 from harness.corpus import open_corpus
 from harness.spec import UserError
+from reports import compare as compare_module
 from reports.cli_compare import command
 from reports.contrast import family, overall
+from reports.evidence import Evidence
 from tests.reports.factory import Results
 from tests.reports.rendering import rendered
 from tests.reports.test_plugin import PROBE
@@ -273,3 +275,70 @@ def test_a_table_of_null_experiments_rarely_finds_anything() -> None:
         assert all(each.smallest_effect < inf for each in found)
     assert false_randomisation <= 50
     assert false_t <= 50
+
+
+def partial(results: Results, model: str, dataset: str, seed: int, **more: Any) -> None:
+    results.add(model, dataset, queries=scored(seed, 20, **more))
+
+
+def test_partial_runs_are_not_averaged_with_whole_ones(three: Results) -> None:
+    whole = told(three, "base", "better")
+    for dataset in ("scifact:limit=20", "other:limit=20"):
+        partial(three, "base", dataset, 5)
+        partial(three, "better", dataset, 6, shift=0.3)
+    content = told(three, "base", "better")
+    assert content["overall"] == whole["overall"]
+    assert content["contrasts"] == whole["contrasts"]
+    [warning] = content["warnings"]
+    assert warning.startswith("left out, since there are whole results: other:limit=20, scifact:limit=20")
+    assert warning in run(three, "base", "better").stderr
+    content = told(three, "base", "better", "-d", "scifact", "-d", "scifact:limit=20")
+    assert [one["datasets"] for one in content["overall"]] == [["scifact"]]
+    assert len(content["contrasts"]) == 2
+    assert "not in the difference over the datasets: scifact:limit=20" in content["warnings"]
+
+
+def test_partial_runs_alone_are_compared_with_a_warning(results: Results) -> None:
+    for dataset in ("one:limit=20", "two:limit=20", "two:limit=10"):
+        partial(results, "base", dataset, 5)
+        partial(results, "better", dataset, 6, shift=0.3)
+    content = told(results, "base", "better")
+    assert [one["datasets"] for one in content["overall"]] == [["one:limit=20"]]  # the queries of two would count twice
+    assert len(content["contrasts"]) == 3
+    assert content["warnings"] == [
+        "one:limit=20, two:limit=10, two:limit=20 are on some of the queries only, or with another setting than the "
+        "dataset's",
+        "not in the difference over the datasets: two:limit=10, two:limit=20",
+    ]
+
+
+def test_other_versions_of_a_dataset_are_in_no_average(three: Results) -> None:
+    for model, seed in (("base", 2), ("better", 3)):
+        newer = {"dataset": {"fingerprint": {"corpus": model}}}
+        three.add(model, "mine", queries=scored(seed), manifest=newer)
+    content = told(three, "base", "better")
+    assert [one["datasets"] for one in content["overall"]] == [["fiqa", "scifact"]]
+    assert "not in the difference over the datasets: mine" in content["warnings"]
+    alone = told(three, "base", "better", "-d", "mine")
+    assert alone["overall"] == []
+    assert run(three, "base", "better", "-d", "mine").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("measure", "documents", "said"),
+    [
+        ("Bpref", 7302, True),
+        ("AP", 7302, True),
+        ("R@5000", 7302, True),
+        ("R@5000", 900, False),
+        ("AP@1000", 7302, False),
+    ],
+)
+def test_how_deep_the_runs_are_is_said_where_the_measure_does_not(
+    results: Results, measure: str, documents: int, said: bool
+) -> None:
+    for model, seed in (("base", 2), ("better", 3)):
+        results.add(model, "x", queries=scored(seed), counts={"documents": documents})
+    evidence = Evidence(results.read())
+    found = [*compare_module._depth(evidence, ["base", "better"], ["x"], measure)]
+    assert found == ([f"x: {measure} is over runs that are 1,000 documents deep"] if said else [])

@@ -208,3 +208,17 @@ def test_rows_are_chosen_and_mistakes_told(filled: Results, tmp_path: Path) -> N
     assert torn.exit_code == 1
     assert "torn" in torn.stderr
     assert "export" in cli.list_commands(__import__("click").Context(cli))
+
+
+def test_rows_that_are_searched_otherwise_do_not_take_the_models_name(results: Results, tmp_path: Path) -> None:
+    hub = {"name": "st", "passed": {"name": "org/encoder"}, "trained_on": []}
+    results.add("st:org/encoder", "scifact", 0.5, manifest={"model": hub})
+    results.add("st|Flat:org/encoder", "scifact", 0.25, index={"factory": "Flat"}, manifest={"model": hub})
+    results.add("st|depth=9:org/encoder", "scifact", 0.125, manifest={"model": hub, "k": 9})
+    results.add("m", "scifact:exclude_self=true", 0.75, manifest={"dataset": {"unusual": ["exclude_self"]}})
+    done = run(results, "mteb", tmp_path / "out")
+    assert "left out: m on scifact:exclude_self=true" in done.stderr
+    [plain] = (tmp_path / "out" / "results" / "org__encoder").iterdir()
+    [scores] = contents(plain)["SciFact.json"]["scores"]["test"]
+    assert scores["main_score"] == 0.5
+    assert len(list((tmp_path / "out" / "results").iterdir())) == 3

@@ -160,7 +160,7 @@ def test_latex_says_what_the_json_says(full: Results) -> None:
     def as_ascii(text: str) -> str:
         shown = "".join(c if c.isprintable() else " " for c in text)
         return one_line(
-            "".join(c if c.isascii() or "À" <= c <= "ÿ" or c in "†‡§±°" else f"U+{ord(c):04X}" for c in shown)
+            "".join(c if c.isascii() or "À" <= c <= "ÿ" or c in "†‡§±°‖¶" else f"U+{ord(c):04X}" for c in shown)
         )
 
     for key, rows in expected(content).items():

@@ -227,6 +227,16 @@ def test_results_that_disagree_are_both_shown(results: Results, trio: tuple[str,
     assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == ["skipped", "disagree", "disagree"]
 
 
+def test_a_copy_with_fewer_metrics_does_not_disagree(results: Results) -> None:
+    results.add("m", "a", 0.75)
+    (results.store.root / "m").rename(results.store.root / "copy")
+    results.add("m", "a", 0.75, measures={"P@5": 0.5})
+    board = results.read()
+    assert not board.disputed
+    assert board.cells["m", "a"].get("measures", "P@5") == 0.5
+    assert [one.reason for one in board.skipped] == ["a copy of m/a, which says the same; move it elsewhere"]
+
+
 def test_a_second_folder_of_the_same_model_has_a_row_of_its_own(results: Results) -> None:
     results.add("m", "a", 0.75)
     (results.store.root / "m" / "a").rename(results.store.root / "m" / "a-old")

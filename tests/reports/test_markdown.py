@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+import reports
 from harness.geometry import DEFINITIONS
 from reports.geometry import GEOMETRY
 from reports.markdown import escape
+from reports.plugin import report
 from reports.rows import content
+from reports.table import SIGNS
 from tests.reports.factory import HUBNESS, PANEL, Results
 from tests.reports.rendering import markdown, rendered
 
@@ -128,10 +135,20 @@ def test_notes(results: Results) -> None:
 def test_different_versions_of_a_dataset_are_not_compared(results: Results) -> None:
     results.add("m", "a", 0.5)
     results.add("n", "a", 0.25, manifest={"dataset": {"fingerprint": {"corpus": "newer"}}})
+    results.add("o", "a", 0.75, manifest={"dataset": {"fingerprint": {"corpus": "newer"}}})
+    for model in "mno":
+        results.add(model, "b", 0.125)
+    told = (
+        "a: the models saw different versions of it, so its column compares nothing (one version: o, n; one version: m)"
+    )
     tables, words = rendered(markdown(results.read()))
-    assert not tables["nDCG@10"].bold
-    assert "a: the models saw different versions of it, so its column compares nothing." in words
+    assert tables["nDCG@10"].rows[0][1:4] == ["75.00¶", "12.50", "43.75¶"]
+    assert {column for _, column in tables["nDCG@10"].bold} == {"b"}
+    assert f"{told}." in words
+    assert "¶ the models saw different versions of the dataset (of an average: of one in it)." in words
     assert content(results.read())["mixed"] == ["a"]
+    ended = CliRunner().invoke(report, ["--results", str(results.store.root)])
+    assert (ended.exit_code, ended.stderr) == (0, f"warning: {told}\n")
 
 
 def test_other_measures_only(results: Results) -> None:
@@ -139,7 +156,10 @@ def test_other_measures_only(results: Results) -> None:
     results.store.write(
         "n", "a", lambda folder: {**results.read().rows()[0].result, "model": "n", "measures": {"P@5": 0.2}}
     )
-    assert rendered(markdown(results.read()))[0]["nDCG@10"].rows == [["m", "50.00", "-0.7128"], ["n", "-", "-0.7128"]]
+    assert rendered(markdown(results.read()))[0]["nDCG@10"].rows == [
+        ["m", "50.00", "-0.7128"],
+        ["n", "not measured", "-0.7128"],
+    ]
     assert [row["measures.P@5"] for row in content(results.read())["rows"]] == [None, 0.2]
 
 
@@ -170,3 +190,45 @@ def test_approximate_indexes(results: Results) -> None:
     assert tables["nDCG@10"].rows[1][0] == "m|SQ8"
     flat = content(results.read())["rows"][1]
     assert (flat["index.served.recall@10"], flat["index.exact.nDCG@10"], flat["index.factory"]) == (0.98765, 0.5, "SQ8")
+
+
+@pytest.mark.parametrize(("missing", "shown"), [(5, "50.00"), (6, "50.00‖")])
+def test_a_run_without_many_of_the_queries_is_marked(results: Results, missing: int, shown: str) -> None:
+    results.add("m", "a", 0.5, counts={"missing": missing})  # of 50
+    results.add("n", "a", 0.25, counts={"missing": 1})
+    results.add("o", "a", 0.25, counts={"missing": missing})
+    results.add("p", "a", 0.125, counts={"missing": 0})
+    tables, words = rendered(markdown(results.read()))
+    assert tables["nDCG@10"]["m", "a"] == shown
+    assert f"a: {missing} of 50 judged queries have no document in the run and count as 0 (m, o)." in words
+    assert "a: 1 of 50 judged queries has no document in the run and counts as 0 (n)." in words
+    assert ("‖ the run has no document for more than 10% of the judged queries" in words) == ("‖" in shown)
+
+
+def test_an_unusual_setting_stands_apart(results: Results) -> None:
+    unusual = {"dataset": {"exclude_self": True, "unusual": ["exclude_self"]}}
+    results.add("m", "a", 0.5)
+    results.add("m", "b", 0.25)
+    results.add("m", "a:exclude_self=true", 0.75, manifest=unusual)
+    board = results.read()
+    assert (board.datasets, board.partial_datasets) == (("a", "b"), ("a:exclude_self=true",))
+    assert board.averages[0].means["m"].value == 0.375
+    tables, words = rendered(markdown(board))
+    title = "nDCG@10 on some queries only, or with another setting than the dataset's"
+    assert tables[title].rows == [["m", "75.00"]]
+    assert "a:exclude_self=true: a query's own document is left out of its ranking." in words
+    assert "a: a query's own document" not in words
+
+
+def test_for_whom_the_own_document_is_left_out(results: Results) -> None:
+    results.add("m", "a", 0.5, manifest={"dataset": {"exclude_self": True, "fingerprint": {"exclude_self": True}}})
+    results.add("n", "a", 0.25)
+    words = rendered(markdown(results.read()))[1]
+    assert "a: a query's own document is left out of its ranking, in the results of m alone." in words
+
+
+def test_the_page_knows_every_mark() -> None:
+    script = (Path(reports.__file__).parent / "page_tables.js").read_text()
+    for name, sign in SIGNS.items():
+        assert re.search(rf'"?{name}"?: "{re.escape(sign)}"', script), name
+        assert re.search(rf'"?{name}"?: "{re.escape(sign)} ', script) or name in ("in-domain",), name

@@ -153,7 +153,8 @@ def test_versions_of_a_dataset_have_no_ranks_and_no_marks(results: Results) -> N
     results.add_queries("m", "a", values(0.8, 2).tolist(), manifest={"dataset": {"fingerprint": {"corpus": "newer"}}})
     table, _ = told(results, baseline="base")
     assert "rank" not in table.header
-    assert table["m", "a"] == f"{100 * values(0.8, 2).mean():.2f}"
+    assert table["m", "a"] == f"{100 * values(0.8, 2).mean():.2f}¶"
+    assert not [name for name in table.header if "minus" in name]
 
 
 def test_no_queries_no_interval(results: Results) -> None:
