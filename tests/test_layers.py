@@ -219,7 +219,7 @@ ALLOWED: dict[str, set[str]] = {
     "values": {"bounded", "spec"},
     "descriptors": {"spec"},
     "depth": {"spec"},
-    "identity": {"catalog", "dataset", "spec", "store"},
+    "identity": {"values", "catalog", "dataset", "spec", "store"},
 }
 """Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")
