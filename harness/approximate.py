@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
-from harness.bounded import read_json
+from harness.bounded import fields, read_json
 from harness.recipe import EXAMPLE, Recipe, reason, refused, set_parameters
+from harness.regular import regular
 from harness.spec import Hits, Progress, Similarity, UserError
 from harness.vectors import Vectors
 
@@ -62,6 +63,14 @@ class Record:
     bytes: int
     """Of the file, which is what the index takes in memory too, about."""
     sha256: str
+
+
+SHAPE: dict[str, type] = {
+    **dict.fromkeys(("factory", "similarity", "vectors", "faiss", "sha256"), str),
+    **dict.fromkeys(("documents", "dim", "train_rows", "seed", "threads", "bytes"), int),
+    **dict.fromkeys(("train_seconds", "build_seconds"), float),
+}
+"""Of a `Record` on disk."""
 
 
 class Built(NamedTuple):
@@ -144,7 +153,7 @@ def load(built: Built, recipe: Recipe) -> Any:
     path = built.folder / INDEX
     if sha256_file(path) != built.record.sha256:
         raise UserError(f"{path} changed while it was in use; run the same command again.")
-    index = faiss.read_index(str(path))
+    index = faiss.read_index(str(regular(path)))
     set_parameters(index, recipe.search, recipe.factory)
     return index
 
@@ -210,7 +219,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def _intact(folder: Path) -> Record | None:
     try:
-        record = Record(**read_json(folder / RECORD))
+        record = Record(**fields(read_json(folder / RECORD), **SHAPE))
         if sha256_file(folder / INDEX) == record.sha256:
             return record
     except (OSError, ValueError, TypeError):

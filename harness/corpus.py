@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from harness.atomic import whole_folder, write_json
 from harness.bounded import map_array
 from harness.records import hashed_lines, open_to_read, parse_record, read_records
+from harness.regular import open_regular
 from harness.sealed import read_sealed, seal
 from harness.spec import Document, Progress, UserError
 
@@ -173,7 +174,7 @@ def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
             return None
         if stated["crc32"] != {name: _crc32(folder / name) for name in FILES}:
             return None
-        with (folder / FILES[0]).open("rb") as stream:
+        with open_regular(folder / FILES[0]) as stream:
             ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         arrays = [np.asarray(map_array(folder / name)) for name in FILES[1:]]
         if stated != read_sealed(folder / "index.json"):  # another process put a new one in its place
@@ -185,7 +186,7 @@ def _load(folder: Path, facts: dict[str, int]) -> _Index | None:
 
 def _crc32(path: Path) -> int:
     checksum = 0
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 20):
             checksum = zlib.crc32(block, checksum)
     return checksum
@@ -248,7 +249,7 @@ def _scan(stream: IO[bytes], path: Path, size: int, made: Path, progress: Progre
         raise UserError(f"{path} holds no documents; it needs one JSON object a line, at least one.")
     progress(f"reading {path} (bytes)", size, size)
     for raw, name in zip(columns[:2], FILES[1:3], strict=True):
-        with raw.open("rb") as source:
+        with open_regular(raw) as source:
             _save(made / name, np.dtype(np.int64), count, iter(lambda: source.read(1 << 20), b""))
         raw.unlink()
     unsorted = np.fromfile(columns[2], np.uint64)
@@ -272,7 +273,7 @@ def _refuse_duplicates(path: Path, made: Path, order: NDArray[np.int64]) -> None
     offsets, ends, hashes = (map_array(made / name) for name in FILES[1:4])
     again = np.flatnonzero(hashes[1:] == hashes[:-1])
     first: dict[bytes, int] = {}
-    with (made / FILES[0]).open("rb") as ids:
+    with open_regular(made / FILES[0]) as ids:
         for row in np.union1d(order[again], order[again + 1]).tolist():
             start = int(ends[row - 1]) if row else 0
             ids.seek(start)
@@ -286,7 +287,7 @@ def _refuse_duplicates(path: Path, made: Path, order: NDArray[np.int64]) -> None
 
 
 def _line(path: Path, offset: int) -> int:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return 1 + sum(stream.read(min(1 << 20, offset - at)).count(b"\n") for at in range(0, offset, 1 << 20))
 
 

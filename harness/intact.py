@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.atomic import sha256_file, write_json
+from harness.bounded import fields
 from harness.sealed import read_sealed, seal
 from harness.spec import UserError
 
@@ -24,10 +25,10 @@ def check(folder: Path, name: str, corpus: str) -> None:
     A folder without a record (an earlier version brought it, or its user made it) is taken as it is.
     """
     recorded = {}
-    with suppress(OSError):
+    with suppress(FileNotFoundError):
         try:
-            recorded = dict(read_sealed(folder / RECORD))
-        except (ValueError, TypeError):
+            recorded = fields(read_sealed(folder / RECORD))
+        except ValueError:
             recorded = {RECORD: ""}
     for file, expected in recorded.items():
         path = folder / file

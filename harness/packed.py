@@ -5,19 +5,15 @@ Documents are read by position, which gzip does not allow; so an unpacked copy i
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from harness.atomic import alone, sha256_file, write_file
+from harness.bounded import Corrupt, open_gzip
 from harness.records import open_to_read
 from harness.spec import Progress, UserError
-
-RATIO, LEAST = 100, 1 << 28
-"""How many times its packed size a file may have unpacked, and a size that any may have."""
 
 
 def part(folder: Path, name: str) -> Path | None:
@@ -29,7 +25,7 @@ def part(folder: Path, name: str) -> Path | None:
 def unpacked(packed: Path, cache: Path, progress: Progress = lambda *_: None) -> Iterator[Path]:
     """The file to read for ``packed``: itself unless its name ends in .gz, else its unpacked copy below ``cache``.
 
-    What a UserError of the block says of the copy, it says of ``packed``. UserError for what is no whole gzip file.
+    What a UserError of the block says of the copy, it says of ``packed``. UserError for what is not a whole gzip file.
     """
     if packed.suffix != ".gz":
         yield packed
@@ -48,15 +44,10 @@ def unpacked(packed: Path, cache: Path, progress: Progress = lambda *_: None) ->
 
 def _unpack(packed: Path, stream: IO[bytes]) -> None:
     try:
-        limit = max(LEAST, RATIO * packed.stat().st_size)
-        with gzip.open(packed) as source:
+        with open_gzip(packed) as source:
             while block := source.read(1 << 20):
-                if (limit := limit - len(block)) < 0:
-                    raise UserError(
-                        f"{packed} unpacks to more than {RATIO} times its size, which no text does; get it elsewhere."
-                    )
                 stream.write(block)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except Corrupt as error:
         raise UserError(
-            f"{packed} is no whole gzip file ({error}); bring it here again and run the same command again."
+            f"{packed} is not a whole gzip file ({error}); copy it here again and run the same command again."
         ) from error

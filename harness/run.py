@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import write_file
-from harness.bounded import lines
+from harness.bounded import limited, lines
+from harness.regular import open_regular
 from harness.spec import Qrels, UserError
 
 INFINITY_KEY = 0x7F800000
@@ -261,10 +261,10 @@ def _rows(path: Path, separator: bytes | None = None) -> Iterator[tuple[int, lis
     if not path.is_file():
         raise UserError(f"There is no file {path}; check the path (a pipe will not do: the file may be read twice).")
     try:
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
+            stream = limited(gzip.GzipFile(fileobj=raw), raw) if packed else raw
             for number, line in enumerate(lines(stream, path), 1):
                 text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
                 if b"\0" in text:
@@ -273,5 +273,5 @@ def _rows(path: Path, separator: bytes | None = None) -> Iterator[tuple[int, lis
                     yield number, [column.decode() for column in text.rstrip(b"\r\n").split(separator)]
     except UnicodeDecodeError:
         raise UserError(f"Line {number} of {path} is not UTF-8 text; save the file as UTF-8.") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise UserError(f"{path} cannot be read to its end ({error}); copy or make it again.") from error

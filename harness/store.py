@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import recover, sha256_file, whole_folder, write_json
-from harness.bounded import read_json
+from harness.atomic import recover, sha256_file, sweep_tree, whole_folder, write_json
+from harness.bounded import Corrupt, read_json
 from harness.measure import Scores
+from harness.parquet import open_parquet
 from harness.sealed import Damaged, opened, seal, unsealed
 from harness.spec import Qrels, Query, UserError
 
@@ -33,6 +34,8 @@ REQUIRED = (
     "counts",
     "manifest",
 )
+FEW_ROWS, ROWS_PER_BYTE = 100_000, 2
+"""So many queries any file of scores may have, and a larger one so many for each of its bytes."""
 LONGEST = 200
 """Bytes of a label in a folder's name, which most file systems end at 255."""
 
@@ -63,6 +66,7 @@ class ResultStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._swept = False
 
     def folder(self, model: str, dataset: str) -> Path:
         """Where one cell lives."""
@@ -70,6 +74,9 @@ class ResultStore:
 
     def finished(self, model: str, dataset: str, key: str) -> Result | None:
         """The cell's result if it is finished, was made under this very key, and its files are undamaged."""
+        if not self._swept:  # also what a killed process left of cells that are not run now
+            sweep_tree(self.root, depth=1)
+            self._swept = True
         folder = self.folder(model, dataset)
         recover(folder)
         found = read_result(folder)
@@ -167,15 +174,21 @@ def _numbers(values: NDArray[Any]) -> Any:
     return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(values.dtype), len(values), buffers)
 
 
+def read_columns(path: Path, names: Sequence[str]) -> Any:
+    """Columns of a per_query.parquet as a table of Arrow. Raises what pyarrow raises, and OSError."""
+    with open_parquet(path) as table:
+        if table.rows > max(FEW_ROWS, ROWS_PER_BYTE * table.size):  # ids that differ take at least half a byte each
+            raise Corrupt(f"{table.rows:,} rows in {table.size:,} bytes cannot be the scores of as many queries")
+        return table.read(names)
+
+
 def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:
     """One measure of one finished cell, [judged queries], in the order of the judgements."""
     import pyarrow
-    import pyarrow.parquet
 
     path = folder / "per_query.parquet"
     try:
-        table = pyarrow.parquet.read_table(path, columns=[measure], partitioning=None)
-        return table[measure].to_numpy().astype(np.float64)  # type: ignore[no-any-return]
+        return read_columns(path, [measure])[measure].to_numpy().astype(np.float64)  # type: ignore[no-any-return]
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read ({why}); make it again with harness benchmark --force.") from None

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.atomic import content_key, write_json
-from harness.bounded import read_json
+from harness.bounded import fields, read_json
 from harness.encode import encode_texts
 from harness.manifest import machine
 from harness.parcel import RECORD
 from harness.prepared import Prepared
+from harness.sealed import read_sealed
 from harness.spec import Document, Progress, Query, TokenModel, UserError
 from harness.vectors import Vectors, VectorStore
 from harness.workload import tokens
@@ -91,14 +92,15 @@ def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
     if found := recorded_encoding(model.ref.own_key, home):
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    figures = _remembered(home, f"encoding {model.ref.own_key}", lambda: _encode(model))
+    figures = _remembered(home, f"encoding {model.ref.own_key}", ("tokens_per_second", "dim"), lambda: _encode(model))
     return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured")
 
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
     """As measured earlier or now, but building the index as recorded where that is on record."""
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    figures = _remembered(home, f"indexing {model.ref.key}", lambda: _index(model))
+    names = ("bytes_per_second", "index_share", "query_seconds", "query_document_seconds")
+    figures = _remembered(home, f"indexing {model.ref.key}", names, lambda: _index(model))
     size, written, seconds = _recorded_indexes(model.ref.key, home)
     if size >= RECORDED_BYTES and seconds:
         figures |= {"bytes_per_second": size / seconds, "index_share": written / size}
@@ -109,7 +111,7 @@ def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
 def scanning(home: Path, progress: Progress) -> Scanning:
     """As measured earlier or now."""
     progress("measuring exact search", 0, 0)
-    return Scanning(**_remembered(home, "scanning", _scan))
+    return Scanning(**_remembered(home, "scanning", ("flops", "query_seconds"), _scan))
 
 
 def products(dtype: str, device: str, home: Path) -> float:
@@ -117,7 +119,7 @@ def products(dtype: str, device: str, home: Path) -> float:
     import torch
 
     what = f"products in {dtype} on {device}, {torch.get_num_threads()} threads"
-    return _remembered(home, what, lambda: {"flops": _product(dtype, device)})["flops"]
+    return _remembered(home, what, ("flops",), lambda: {"flops": _product(dtype, device)})["flops"]
 
 
 def _product(dtype: str, device: str) -> float:
@@ -131,10 +133,14 @@ def _product(dtype: str, device: str) -> float:
     return 2.0 * size**3 / seconds
 
 
-def _remembered(home: Path, what: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+def _remembered(
+    home: Path, what: str, names: tuple[str, ...], measure: Callable[[], dict[str, float]]
+) -> dict[str, float]:
     path = home / "throughput" / f"{content_key([what, SAMPLE, machine()])[:32]}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return {name: float(value) for name, value in read_json(path)["figures"].items()}
+    with suppress(OSError, ValueError):
+        found = fields(read_json(path), figures=dict)
+        figures = fields(found["figures"], **dict.fromkeys(names, float))
+        return {name: figures[name] for name in names}
     figures = measure()
     with suppress(UserError):  # a home that may only be read costs time, not correctness
         write_json(path, {"what": what, "sample": SAMPLE, "figures": figures, "machine": machine()})
@@ -214,12 +220,12 @@ def _recorded_indexes(key: str, home: Path) -> tuple[int, int, float]:
     sizes: dict[str, int] = {}
     for path in (home / "corpora").glob("*/index.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            stated = read_json(path)
-            sizes[stated["sha256"][:32]] = int(stated["size"])
+            stated = fields(read_sealed(path), sha256=str, size=int)
+            sizes[stated["sha256"][:32]] = stated["size"]
     size, written, seconds = 0, 0, 0.0
     for path in (home / "indexes" / key[:32]).glob(f"*/{RECORD}"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            spent = float(read_json(path)["seconds"])
+            spent = float(read_sealed(path)["seconds"])
             size += sizes[path.parent.name]
             written += _bytes(path.parent)
             seconds += spent

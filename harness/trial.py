@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.atomic import content_key, write_json
+from harness.bounded import fields
 from harness.log import NOTE, note
 from harness.manifest import versions
 from harness.modelref import ModelRef
@@ -78,7 +79,7 @@ def _tried(load: Callable[[], object]) -> Verdict:
 
 
 def _remembered(file: Path) -> Verdict | None:
-    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or damaged: it is tried again
-        found = read_sealed(file)
-        return Verdict(dict(found["options"]), str(found["reason"]))
+    with suppress(OSError, ValueError):  # none yet, or damaged: it is tried again
+        found = fields(read_sealed(file), options=dict, reason=str)
+        return Verdict(found["options"], found["reason"])
     return None

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sweep, write_file, write_json
-from harness.bounded import map_array, parse_array
+from harness.bounded import fields, map_array, parse_array
+from harness.regular import open_regular
 from harness.replica import Replica
 from harness.sealed import read_sealed, seal
 from harness.shared import Shared
@@ -45,6 +46,12 @@ class Shard:
     sha256: str
     seconds: float
     tokens: int
+
+
+def _shard(path: Path) -> Shard:
+    """A shard's record. Raises OSError, ValueError and TypeError."""
+    shape = {"key": str, "rows": int, "dim": int, "sha256": str, "seconds": float, "tokens": int}
+    return Shard(**fields(read_sealed(path), **shape))
 
 
 class VectorStore:
@@ -76,8 +83,9 @@ class VectorStore:
     def _stored(self, key: str) -> Shard | None:
         if key not in self._intact:
             try:
-                shard = Shard(**read_sealed(self.folder / f"{key}.json"))
-                data = (self.folder / f"{key}.npy").read_bytes()
+                shard = _shard(self.folder / f"{key}.json")
+                with open_regular(self.folder / f"{key}.npy") as stream:
+                    data = stream.read()
             except (OSError, ValueError, TypeError):
                 return None
             if not self._sound(key, shard, data):
@@ -120,7 +128,7 @@ class VectorStore:
         """The record of every shard there is, its vectors neither read nor checked."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
-                yield Shard(**read_sealed(path))
+                yield _shard(path)
 
     def sweep(self) -> None:
         """Drops what killed processes left half-written."""

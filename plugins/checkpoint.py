@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from harness import ModelSpec, Option, UserError, hookimpl
 from harness.manifest import multiplies_bfloat16
 from harness.processor import physical_cores
+from harness.regular import special_file
 from harness.spec import Options
 from harness.weights import hashes
 from plugins import packed
@@ -155,11 +156,13 @@ def spoilt(folder: Path) -> Iterator[None]:
 def opened(kind: Callable[..., M], folder: Path, device: str) -> M:
     """The folder as a model of one of sentence-transformers' classes: local files, safetensors, and no code of its own.
 
-    UserError where the device cannot be used.
+    UserError where the device cannot be used, and where the folder holds a pipe or a device, which may never end.
     """
     import torch
     from transformers.utils import logging
 
+    if special := special_file(folder):
+        raise UserError(f"{special} is not a regular file, and reading it may never end; remove it.")
     require_device(device)
     limit_threads()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from harness.bounded import read_json
+from harness.bounded import lines, open_gzip, read_json
 from harness.corpus import open_corpus
 from harness.run import rank
 from harness.spec import Document, UserError
@@ -22,12 +19,12 @@ def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str
     wanted = {query.encode(): query for query in queries}
     found: dict[str, dict[str, float]] = {}
     try:
-        with io.BufferedReader(gzip.open(run), 1 << 20) as lines:
-            for line in lines:
+        with open_gzip(run) as stream:
+            for line in lines(stream, run):
                 if (query := wanted.get(line.split(maxsplit=1)[0] if line.strip() else b"")) is not None:
                     _, _, document, _, score, _ = line.decode().split()
                     found.setdefault(query, {})[document] = float(score)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"it cannot be read ({error}); make it again with harness benchmark") from error
     return {
         query: rank(query, list(scores), np.array(list(scores.values()), np.float32), count).doc_ids

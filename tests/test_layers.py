@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED: dict[str, set[str]] = {
+    "regular": set(),
     "spec": set(),
     "hookspecs": {"spec"},
     "bounded": {"spec"},
@@ -18,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"bounded", "spec", "atomic"},
     "sealed": {"atomic", "bounded"},
     "log": set(),
-    "intact": {"spec", "atomic", "sealed"},
+    "intact": {"bounded", "spec", "atomic", "sealed"},
     "judged": {"spec", "run"},
     "measure": {"spec", "judged", "run"},
     "kilt": {"bounded", "spec", "measure"},
@@ -42,10 +43,10 @@ ALLOWED: dict[str, set[str]] = {
     "index": {"spec", "candidates", "product", "vectors", "manifest", "tile"},
     "corpus": {"bounded", "spec", "atomic", "records", "sealed"},
     "records": {"bounded", "spec", "run"},
-    "packed": {"spec", "atomic", "records"},
+    "packed": {"bounded", "spec", "atomic", "records"},
     "dataset": {"bounded", "spec", "atomic", "corpus", "packed", "records", "run"},
     "doctor": {"spec", "corpus", "dataset"},
-    "weights": {"spec", "atomic", "sealed"},
+    "weights": {"bounded", "spec", "atomic", "sealed"},
     "fetch": {"spec", "atomic", "download", "weights"},
     "composite": {"spec"},
     "expression": {"spec"},
@@ -54,12 +55,13 @@ ALLOWED: dict[str, set[str]] = {
     "catalog": {"bounded", "spec", "atomic"},
     "download": {"bounded", "spec", "atomic"},
     "archive": {"spec", "atomic", "download"},
-    "hub": {"bounded", "spec", "atomic", "download"},
+    "parquet": {"bounded"},
+    "hub": {"bounded", "spec", "atomic", "download", "parquet"},
     "delivery": {"spec", "atomic", "archive", "catalog", "download", "hub", "run", "intact"},
     "named": {"spec", "catalog", "dataset", "delivery", "expression", "registry", "intact"},
     "manifest": set(),
     "processor": set(),
-    "store": {"bounded", "spec", "atomic", "measure", "sealed"},
+    "store": {"bounded", "spec", "atomic", "measure", "parquet", "sealed"},
     "transform": {"chunks", "spec", "atomic", "composite", "moments", "vectors"},
     "adapters": {
         *("spec", "atomic", "clock", "corpus", "dataset", "encode", "index", "modelref", "mteb_tasks", "prepared"),
@@ -74,14 +76,14 @@ ALLOWED: dict[str, set[str]] = {
         *("spec", "atomic", "composite", "vectors", "encode", "modelref", "fetch", "weights", "dataset", "transform"),
         *("snapshot", "shared", "tokens", "trial"),
     },
-    "trial": {"spec", "atomic", "log", "manifest", "modelref", "sealed"},
+    "trial": {"bounded", "spec", "atomic", "log", "manifest", "modelref", "sealed"},
     "lexical": {"atomic", "corpus", "parcel", "prepared", "replica"},
     "clock": set(),
     "device": {"bounded", "spec", "catalog"},
     "workload": {"spec", "catalog", "dataset", "delivery", "named", "registry"},
     "throughput": {
         "bounded",
-        *("spec", "atomic", "encode", "index", "manifest", "parcel", "prepared", "vectors", "workload"),
+        *("spec", "atomic", "encode", "index", "manifest", "parcel", "prepared", "sealed", "vectors", "workload"),
     },
     "rates": {"spec", "prepared", "throughput"},
     "pace": {"snapshot", "spec", "device", "prepared", "modelref", "throughput", "weights"},
@@ -124,7 +126,9 @@ ALLOWED: dict[str, set[str]] = {
     "verified": {"atomic", "store"},
     "export": {"spec", "approximate", "atomic", "dataset", "prepared", "recipe"},
 }
-"""Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
+"""Module of harness/ -> the modules of harness/ it may import (its package's front page and `EVERYWHERE` apart)."""
+EVERYWHERE = {"regular"}
+"""What every module may import: it opens files."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")
 
 
@@ -143,7 +147,7 @@ def imports(file: Path) -> set[str]:
 def test_modules_import_only_what_lies_below_them(module: str) -> None:
     names = {name.split(".")[1] for name in imports(ROOT / "harness" / f"{module}.py") if name.startswith("harness.")}
     ours = {name for name in names if (ROOT / "harness" / f"{name}.py").exists()}
-    assert ours <= ALLOWED[module], f"harness/{module}.py imports {sorted(ours - ALLOWED[module])}"
+    assert ours <= ALLOWED[module] | EVERYWHERE, f"harness/{module}.py imports {sorted(ours - ALLOWED[module])}"
 
 
 def test_only_the_command_line_and_a_distributed_benchmark_import_the_pipeline() -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import heapq
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import hub
-from harness.atomic import alone, content_key, sha256_file
+from harness.atomic import alone, content_key, remove, sha256_file
 from harness.download import SourceFailed
 from harness.spec import Progress, UserError
 from training.tables import Row, open_table
@@ -119,5 +118,5 @@ def from_hub(
         fingerprint = {"hub": HUB, "files": {file.name: sha256_file(file) for file in files}}
         origin = Origin(lambda: (row for _, row in table.rows()), table.negatives, fingerprint)
         found = sample(origin, folder, rows, seed, home, request, progress)
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove(scratch)
     return found

@@ -6,7 +6,6 @@ is in place. A run that is started again goes on, is found finished, or is refus
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.atomic import alone, content_key, recover, write_json
+from harness.atomic import alone, content_key, recover, remove, write_json
 from harness.bounded import read_json
 from harness.manifest import machine, versions
 from harness.spec import Progress, UserError
@@ -63,7 +62,7 @@ class Run:
 
     def drop(self) -> None:
         """Removes everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
         self.record = {}
 
     def check(self, identity: Mapping[str, Any]) -> None:

@@ -52,6 +52,7 @@ class State:
     commands: Mapping[str, click.Command] | None = None
     """Those of the plug-ins, once asked for."""
     _registry: Registry | None = None
+    _swept: bool = False
 
     @property
     def home(self) -> Path:
@@ -63,8 +64,14 @@ class State:
 
     @property
     def made_home(self) -> Path:
-        """`home`, made if need be; UserError where that cannot be."""
-        return made(self.home, "choose another folder with HARNESS_HOME")
+        """`home`, made if need be and rid of what killed processes left; UserError where that cannot be."""
+        home = made(self.home, "choose another folder with HARNESS_HOME")
+        if not self._swept:
+            from harness.atomic import sweep_tree
+
+            sweep_tree(home)
+            self._swept = True
+        return home
 
     def registry(self, files: Iterable[Path] = ()) -> Registry:
         """Every plug-in, those of ``--plugin`` included."""

@@ -135,7 +135,7 @@ CASES = {
     ),
     "gzip cut short": Case(
         BENCHMARK,
-        ["corpus.jsonl.gz is no whole gzip file", "again"],
+        ["corpus.jsonl.gz is not a whole gzip file", "again"],
         {"toy/corpus.jsonl": None, "toy/corpus.jsonl.gz": gzip.compress(DOCUMENT.encode())[:-9]},
     ),
     # queries
