@@ -159,12 +159,10 @@ class _Answers:
         timer.start()
         try:
             return super().getresponse()  # type: ignore[misc]
-        except (OSError, ValueError, http.client.HTTPException):
-            if late.is_set():
-                raise _Cut(f"the server did not answer within {SPAN:g} seconds") from None
-            raise
         finally:
             timer.cancel()
+            if late.is_set():  # then what came is half an answer, whatever was made of it
+                raise _Cut(f"the server did not answer within {SPAN:g} seconds")
 
 
 class _Plain(_Answers, http.client.HTTPConnection):
@@ -210,6 +208,7 @@ def _append(answer: Any, part: Path, have: int, size: int, limit: int | None, ur
         while block := _read(answer):
             have += len(block)
             if limit is not None and have > limit:
+                _forget(part)
                 raise SourceFailed(f"{url} sends more than the {limit:,} bytes it may be")
             stream.write(block)
             progress(f"downloading {name} (bytes)", have, size)
