@@ -126,6 +126,18 @@ def decoded(content: bytes) -> str:
         return content.decode("latin-1")
 
 
+def marked(text: str, name: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and content of every ``<name> ... </name>``, upper and lower case alike.
+
+    Linear in the text: a regular expression from tag to tag looks to the end behind every one that is not closed.
+    """
+    begins, ends = (re.compile(tag, re.IGNORECASE) for tag in (f"<{name}>", f"</{name}>"))
+    place = 0
+    while (begin := begins.search(text, place)) and (end := ends.search(text, begin.end())):
+        yield begin.start(), end.end(), text[begin.end() : end.start()]
+        place = end.end()
+
+
 def collapsed(text: str) -> str:
     """The text with every run of white space as one space."""
     return " ".join(text.split())
