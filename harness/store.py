@@ -49,6 +49,16 @@ class Unreadable:
     path: Path
     reason: str
 
+    @property
+    def place(self) -> str:
+        """The path as text."""
+        return as_text(self.path)
+
+
+def as_text(path: Path | str) -> str:
+    """A path that can be written anywhere: what is not UTF-8 in it is spelt out, as in ``caf\\udce9``."""
+    return str(path).encode(errors="backslashreplace").decode()
+
 
 def slug(label: str) -> str:
     """A label as a folder name: ``:`` becomes ``+``; one with anything unusual, or long, is told apart by a hash."""

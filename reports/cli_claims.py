@@ -63,13 +63,13 @@ def command(
     skipped = [*board.skipped, *measured.evidence.skipped.values()]
     if as_json:
         content = _content(stated, judged, expected) | {
-            "skipped": [{"path": str(one.path), "reason": one.reason} for one in skipped]
+            "skipped": [{"path": one.place, "reason": one.reason} for one in skipped]
         }
         click.echo(dump_json(content).decode(), nl=False)
     else:
         click.echo("\n\n".join(filter(None, _sections(stated, judged, expected, everything))))
     for one in skipped:
-        click.echo(f"skipped: {one.path}: {one.reason}", err=True)
+        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
     if skipped:
         sys.exit(1)
 

@@ -79,7 +79,7 @@ def report(
         write_file(output, lambda stream: stream.write(text.encode()))
     else:
         click.echo(text, nl=False)
-    skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
+    skipped = [f"skipped: {one.place}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
     faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
     for fault in faults:
         click.echo(fault, err=True)

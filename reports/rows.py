@@ -51,7 +51,7 @@ def content(board: Leaderboard) -> dict[str, Any]:
         {"model": model, "dataset": dataset, "disagreement": told} for (model, dataset), told in board.disputed.items()
     ]
     seeds = {row: list(models) for row, models in board.seeds.items()}
-    skipped = [{"path": str(one.path), "reason": one.reason} for one in board.skipped]
+    skipped = [{"path": one.place, "reason": one.reason} for one in board.skipped]
     return {
         "rows": rows(board),
         "averages": averages,

@@ -65,6 +65,8 @@ class State:
     @property
     def made_home(self) -> Path:
         """`home`, made if need be and rid of what killed processes left; UserError where that cannot be."""
+        for what, folder in (("The folder {} of HARNESS_HOME", self.home), ("The current folder {}", Path.cwd())):
+            require_utf8(what, str(folder))
         home = made(self.home, "choose another folder with HARNESS_HOME")
         if not self._swept:
             from harness.atomic import sweep_tree
@@ -122,6 +124,18 @@ class Group(click.Group):
             formatter.write_dl(sorted(rows.items()))
 
 
+def require_utf8(what: str, text: str) -> None:
+    """UserError for bytes that are not UTF-8, which Python keeps as halves of surrogate pairs; ``what`` names it.
+
+    Labels, keys and records are made of such names, and all of them are UTF-8.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(
+            f"{what.format(ascii(text))} is not UTF-8 text; rename that file or folder, or set PYTHONUTF8=1 where the "
+            f"locale is what is not UTF-8."
+        )
+
+
 def made(folder: Path, advice: str) -> Path:
     """The folder, made if need be; UserError, ending with the advice, where that cannot be."""
     try:
@@ -159,6 +173,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _main(words: list[str]) -> None:
     try:
+        for word in words:
+            require_utf8("The word {}", word)
+        for name, value in os.environ.items():
+            if name.startswith("HARNESS_"):
+                require_utf8(f"{name} is {{}}, which", value)
         state = State(command=shlex.join(["harness", *words]))
         with plain_terminals():
             code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
@@ -175,6 +194,8 @@ def _main(words: list[str]) -> None:
     except (KeyboardInterrupt, click.Abort) as stopped:
         status = getattr(stopped.__cause__ or stopped, "status", 130)  # click makes its own of it
         _end("Interrupted; what was finished is kept, and the same command goes on from there.", status)
+    except UnicodeEncodeError as error:  # of a name that was found in a folder
+        _end(f"The name {error.object[-200:]!a} is not UTF-8 text; rename that file or folder.", 2)
     except BrokenPipeError:  # the reader of our output left
         _forget_stdout()
         sys.exit(141)
