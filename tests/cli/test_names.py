@@ -1,4 +1,4 @@
-"""Names that are not UTF-8: of what is typed, one sentence before any work; of what lies in a folder, told and passed."""
+"""Names that are not UTF-8: one sentence before any work where they are typed, a note where they are found."""
 
 from __future__ import annotations
 
