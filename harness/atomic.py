@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,11 +23,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from harness.leftovers import remove, same_file, sweep
 from harness.regular import open_regular
 from harness.spec import Progress, UserError
 
-TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp", re.DOTALL)
-LOCK = re.compile(r"\..*\.lock", re.DOTALL)
+UNSHOWN = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters that JSON does not escape by itself, and marks that turn the direction of text."""
 _SWEPT: set[Path] = set()
 """Folders that this process has swept before its first write into them."""
 
@@ -91,49 +91,6 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def remove(path: Path) -> None:
-    """Removes a file, or a folder as far as it can be; `shutil.rmtree` would wait for a pipe in a folder's place."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def sweep(folder: Path, *, locks: bool = True) -> None:
-    """Removes the temporary files and folders of killed processes from a folder; those of running ones stay.
-
-    With ``locks``, abandoned locks too: in folders of ours alone, since elsewhere another program may own such a file.
-    """
-    with suppress(OSError):
-        for entry in [*os.scandir(folder)]:
-            if TEMPORARY.fullmatch(entry.name) or (locks and LOCK.fullmatch(entry.name)):
-                _remove_abandoned(Path(entry.path))
-
-
-def sweep_tree(root: Path, depth: int = 100) -> None:
-    """`sweep` for a folder of ours and the folders below it, so many levels deep; links are not followed."""
-    sweep(root)
-    if depth:
-        with suppress(OSError):
-            for entry in [*os.scandir(root)]:
-                if entry.is_dir(follow_symlinks=False) and not TEMPORARY.fullmatch(entry.name):
-                    sweep_tree(Path(entry.path), depth - 1)
-
-
-def _remove_abandoned(path: Path) -> None:
-    with suppress(OSError):  # a running process holds it, it is gone already, or it may not be removed
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        try:
-            status = os.fstat(descriptor)
-            is_file, is_lock = stat.S_ISREG(status.st_mode), path.suffix == ".lock"
-            ours = is_file and not status.st_size if is_lock else is_file or stat.S_ISDIR(status.st_mode)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if ours and _is(path, descriptor):  # a lock's name may be another process's by now
-                remove(path)
-        finally:
-            os.close(descriptor)
-
-
 @contextmanager
 def _parent_of(path: Path) -> Iterator[None]:
     """Makes the folder of ``path`` and those above it; what was made goes again if the block fails and it is empty."""
@@ -172,8 +129,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def dump_json(content: Any) -> bytes:
-    """The one way this project writes JSON: sorted by nothing, indented, UTF-8, a final newline."""
-    return _utf8(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """The one way this project writes JSON: sorted by nothing, indented, UTF-8, a final newline.
+
+    Letters stand as they are, characters that a terminal obeys (`UNSHOWN`) as escapes.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _utf8(UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 @contextmanager
@@ -253,7 +214,7 @@ def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
             except OSError:  # a disk without locks: then both make it, and the later one replaces the other
                 yield
                 return
-            if not _is(lock, stream.fileno()):  # whoever held it removed it at the end: the lock is another file by now
+            if not same_file(lock, stream.fileno()):  # its holder removed it: the lock is another file by now
                 continue
             try:
                 yield
@@ -268,14 +229,6 @@ def _open_lock(path: Path) -> IO[bytes]:
         os.close(descriptor)
         raise UserError(f"{path} is not a regular file, so it cannot be used as a lock; remove it and run again.")
     return os.fdopen(descriptor, "rb+")
-
-
-def _is(path: Path, descriptor: int) -> bool:
-    """Whether the open file is still the one at ``path``."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def sha256_file(path: Path) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness import archive, hub
-from harness.atomic import alone, recover, remove, whole_folder
+from harness.atomic import alone, recover, whole_folder
 from harness.catalog import call, place
 from harness.download import SourceFailed, brief, download
 from harness.intact import record
+from harness.leftovers import remove
 from harness.regular import open_regular
 from harness.run import read_qrels
 from harness.spec import Counts, DatasetSpec, Progress, Source, UserError

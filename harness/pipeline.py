@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.atomic import alone, content_key, sweep
+from harness.atomic import alone, content_key
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.hubness import Hubness
 from harness.index import Limits
 from harness.indexed import Indexed, costs
+from harness.leftovers import sweep
 from harness.log import note
 from harness.manifest import environment, peak_memory
 from harness.measure import MEASURES, measure

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import content_key, remove, sha256_file, whole_folder, write_json
+from harness.atomic import content_key, sha256_file, whole_folder, write_json
 from harness.bounded import fields, map_array
 from harness.dataset import Dataset
+from harness.leftovers import remove
 from harness.moments import Moments, Part, joined
 from harness.prepared import Prepared
 from harness.sealed import read_sealed, seal

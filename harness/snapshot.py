@@ -14,10 +14,11 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from harness.atomic import alone, remove, whole_folder, write_json
+from harness.atomic import alone, whole_folder, write_json
 from harness.bounded import fields, read_json, read_text
 from harness.download import SourceFailed
 from harness.hub import bring_model, commit_of
+from harness.leftovers import remove
 from harness.spec import Progress, UserError
 from harness.weights import hub_cache
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import recover, sha256_file, sweep_tree, whole_folder, write_json
+from harness.atomic import recover, sha256_file, whole_folder, write_json
 from harness.bounded import Corrupt, read_json
+from harness.leftovers import sweep_tree
 from harness.measure import Scores
 from harness.parquet import open_parquet
 from harness.sealed import Damaged, opened, seal, unsealed

@@ -23,9 +23,10 @@ from types import TracebackType
 
 import numpy as np
 
-from harness.atomic import scratch_folder, sweep
+from harness.atomic import scratch_folder
 from harness.bounded import parse_array
 from harness.chunks import Chunk
+from harness.leftovers import sweep
 from harness.regular import open_regular
 from harness.spec import DenseModel, Role, TokenModel
 

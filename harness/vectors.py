@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import sweep, write_file, write_json
+from harness.atomic import write_file, write_json
 from harness.bounded import fields, map_array, parse_array
+from harness.leftovers import sweep
 from harness.regular import open_regular
 from harness.replica import Replica
 from harness.sealed import read_sealed, seal

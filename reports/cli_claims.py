@@ -190,8 +190,9 @@ def _told(verdicts: Sequence[Verdict]) -> str:
 
 
 def _code(text: str) -> str:
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{text}{fence}"
+    line = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))  # longer than any in the text
+    return f"{fence}{line}{fence}"
 
 
 def _number(verdict: Verdict, value: float | None) -> str:

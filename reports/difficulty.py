@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from harness.atomic import content_key
 from harness.bounded import open_gzip
 from harness.correlation import bootstrap_interval, kendall, risk_coverage, spearman
+from harness.regular import open_regular
 from harness.significance import Interval, holm
 from harness.spec import UserError
 from harness.store import Unreadable
@@ -129,7 +130,7 @@ def run_scores(path: Path) -> dict[str, Floats]:
 
     names = ["query", "q0", "document", "rank", "score", "tag"]
     kinds = {"query": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), "score": pyarrow.float64()}
-    with open_gzip(path) as stream:
+    with open_gzip(path) if path.suffix == ".gz" else open_regular(path) as stream:
         table = csv.read_csv(
             stream,
             csv.ReadOptions(use_threads=False, column_names=names),

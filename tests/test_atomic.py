@@ -21,12 +21,11 @@ from harness.atomic import (
     dump_json,
     recover,
     sha256_file,
-    sweep,
-    sweep_tree,
     whole_folder,
     write_file,
     write_json,
 )
+from harness.leftovers import sweep, sweep_tree
 from harness.spec import UserError
 
 HOLD = """

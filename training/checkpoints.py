@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.atomic import remove, write_json
+from harness.atomic import write_json
 from harness.bounded import read_json
+from harness.leftovers import remove
 
 MARK = "whole.json"
 KEPT = 2

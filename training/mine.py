@@ -17,9 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.atomic import alone, content_key, remove, sha256_file, write_file, write_json
+from harness.atomic import alone, content_key, sha256_file, write_file, write_json
 from harness.bounded import read_json
 from harness.dataset import Dataset
+from harness.leftovers import remove
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
 from harness.spec import Progress, Query, UserError

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import hub
-from harness.atomic import alone, content_key, remove, sha256_file
+from harness.atomic import alone, content_key, sha256_file
 from harness.download import SourceFailed
+from harness.leftovers import remove
 from harness.spec import Progress, UserError
 from training.tables import Row, open_table
 from training.triplets import TrainingSet, fault, made, refuse_occupied, write

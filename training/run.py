@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.atomic import alone, content_key, recover, remove, write_json
+from harness.atomic import alone, content_key, recover, write_json
 from harness.bounded import read_json
+from harness.leftovers import remove
 from harness.manifest import machine, versions
 from harness.spec import Progress, UserError
 from training.experiments import Plan

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.signals import stopping
-from harness.cli.terminal import plain_terminals, printable
+from harness.cli.terminal import plain_output, printable
 from harness.spec import PluginError, UserError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class State:
             require_utf8(what, str(folder))
         home = made(self.home, "choose another folder with HARNESS_HOME")
         if not self._swept:
-            from harness.atomic import sweep_tree
+            from harness.leftovers import sweep_tree
 
             sweep_tree(home)
             self._swept = True
@@ -179,7 +179,7 @@ def _main(words: list[str]) -> None:
             if name.startswith("HARNESS_"):
                 require_utf8(f"{name} is {{}}, which", value)
         state = State(command=shlex.join(["harness", *words]))
-        with plain_terminals():
+        with plain_output():
             code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:

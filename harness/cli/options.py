@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from harness.atomic import dump_json
 from harness.cli.main import State
 from harness.cli.quantity import Bytes
 from harness.cli.terminal import bare, printable
@@ -129,14 +129,15 @@ def completing(*kinds: Literal["models", "datasets", "groups"]) -> Callable[...,
 
 def print_json(content: Any) -> None:
     """Results as JSON on stdout."""
-    click.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+    click.echo(dump_json(content), nl=False)
 
 
 def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
     """Results as an aligned table on stdout."""
     from tabulate import tabulate
 
-    click.echo(tabulate(rows, headers="keys", tablefmt="github", **settings))
+    shown = [{k: printable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    click.echo(tabulate(shown, headers="keys", tablefmt="github", **settings))
 
 
 @contextmanager

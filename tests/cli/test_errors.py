@@ -87,14 +87,14 @@ def no_cache(patch: pytest.MonkeyPatch, **environment: str) -> None:
 
 
 def unreadable(patch: pytest.MonkeyPatch) -> None:
-    real = Path.open
+    real = os.open
 
-    def refuse(path: Path, *more: object, **named: object) -> object:
-        if path.name == "corpus.jsonl":  # a mode of 0 would not keep root out
+    def refuse(path: Path, *more: int) -> int:
+        if Path(path).name == "corpus.jsonl":  # a mode of 0 would not keep root out
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return real(path, *more, **named)  # type: ignore[call-overload]
+        return real(path, *more)
 
-    patch.setattr(Path, "open", refuse)
+    patch.setattr("harness.regular.os.open", refuse)
 
 
 class Bomb:
