@@ -5,28 +5,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from harness.composite import Affine, Fusion, Reranker, Scored, Transform
-from harness.hookspecs import hookimpl
-from harness.spec import (
-    DatasetSpec,
-    DenseModel,
-    Document,
-    Hits,
-    LexicalModel,
-    ModelError,
-    ModelSpec,
-    Option,
-    PluginError,
-    Query,
-    Role,
-    TokenModel,
-    UserError,
-    Weights,
-)
-
 if TYPE_CHECKING:
     from harness.adapters import beir_model, mteb_model
+    from harness.composite import Affine, Fusion, Reranker, Scored, Transform
+    from harness.hookspecs import hookimpl
     from harness.results import load_results
+    from harness.spec import (
+        DatasetSpec,
+        DenseModel,
+        Document,
+        Hits,
+        LexicalModel,
+        ModelError,
+        ModelSpec,
+        Option,
+        PluginError,
+        Query,
+        Role,
+        TokenModel,
+        UserError,
+        Weights,
+    )
     from harness.trial import Otherwise
 
 __version__ = "0.1.0"
@@ -57,13 +56,21 @@ __all__ = [
     "load_results",
     "mteb_model",
 ]
+_SPEC = (
+    *("CountedModel", "DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
+    *("PluginError", "Query", "Role", "TokenModel", "UserError", "Weights"),
+)
 LAZY = {
+    **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.composite"),
+    **dict.fromkeys(_SPEC, "harness.spec"),
     "Otherwise": "harness.trial",
     "beir_model": "harness.adapters",
+    "hookimpl": "harness.hookspecs",
     "load_results": "harness.results",
     "mteb_model": "harness.adapters",
 }
-"""Name -> the module it is taken from when it is first asked for: plug-ins import this page at start-up."""
+"""Name -> the module it is taken from when it is first asked for. This page itself imports nothing: the command line
+has to be ready for signals before anything else is loaded."""
 
 
 def __dir__() -> list[str]:
@@ -73,5 +80,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
-        return getattr(importlib.import_module(LAZY[name]), name)
+        globals()[name] = found = getattr(importlib.import_module(LAZY[name]), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

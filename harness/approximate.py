@@ -28,9 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
+from harness.bounded import fields
 from harness.index import RIGHT_ANGLE
 from harness.manifest import cores
 from harness.recipe import EXAMPLE, Recipe, reason, refused, set_parameters
+from harness.regular import regular
 from harness.sealed import read_sealed, seal
 from harness.spec import Hits, Progress, Similarity, UserError
 from harness.vectors import Vectors
@@ -69,6 +71,14 @@ class Record:
     bytes: int
     """Of the file, which is what the index takes in memory too, about."""
     sha256: str
+
+
+SHAPE: dict[str, type] = {
+    **dict.fromkeys(("factory", "similarity", "vectors", "faiss", "sha256"), str),
+    **dict.fromkeys(("documents", "dim", "train_rows", "seed", "threads", "bytes"), int),
+    **dict.fromkeys(("train_seconds", "build_seconds"), float),
+}
+"""Of a `Record` on disk."""
 
 
 class Built(NamedTuple):
@@ -174,7 +184,7 @@ def load(built: Built, recipe: Recipe) -> Any:
     path = built.folder / INDEX
     if sha256_file(path) != built.record.sha256:
         raise UserError(f"{path} changed while it was in use; run the same command again.")
-    index = faiss.read_index(str(path))
+    index = faiss.read_index(str(regular(path)))
     set_parameters(index, recipe.search, recipe.factory)
     return index
 
@@ -262,7 +272,7 @@ def _threads(count: int) -> Iterator[None]:
 def _intact(folder: Path, wanted: dict[str, Any]) -> Record | None:
     """The record of the folder's index, where its file is as it was written and the record says all that is wanted."""
     try:
-        record = Record(**read_sealed(folder / RECORD))
+        record = Record(**fields(read_sealed(folder / RECORD), **SHAPE))
         if wanted.items() <= asdict(record).items() and sha256_file(folder / INDEX) == record.sha256:
             return record
     except (OSError, ValueError, TypeError):

@@ -18,6 +18,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from harness.atomic import disk_errors
 from harness.download import SourceFailed, brief
+from harness.regular import regular
 from harness.spec import Progress, UserError
 
 FILES = re.compile(r"corpus\.jsonl|queries\.jsonl|qrels/[\w-][\w.-]*\.tsv")
@@ -34,7 +35,7 @@ def unpack(archive: Path, root: str, folder: Path, *, limit: int, progress: Prog
     to more than ``limit`` bytes; UserError when the disk has too little room.
     """
     try:
-        with ZipFile(archive) as opened:
+        with ZipFile(regular(archive)) as opened:
             members = _members(opened, root)
             total = sum(member.file_size for member in members.values())
             if total > limit:

@@ -4,7 +4,8 @@ Trade-off accepted: the data is flushed to the disk before the rename (a power c
 but the directory entry is not, so after a power cut a finished file can be missing. It is then made again.
 
 A process that is killed leaves its temporary files behind. While it lives it holds a lock on each, which ends with it,
-so `sweep` knows whose are garbage. Trade-off accepted: on a disk without locks, nothing is swept and nobody waits.
+so `sweep` knows whose are garbage. They are removed by the next write into the same folder, and by the next command
+that uses the home or the results. Trade-off accepted: on a disk without locks, nothing is swept and nobody waits.
 """
 
 from __future__ import annotations
@@ -14,14 +15,22 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from harness.leftovers import remove, same_file, sweep
+from harness.regular import open_regular
 from harness.spec import Progress, UserError
+
+UNSHOWN = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters that JSON does not escape by itself, and marks that turn the direction of text."""
+_SWEPT: set[Path] = set()
+"""Folders that this process has swept before its first write into them."""
 
 
 @contextmanager
@@ -50,15 +59,21 @@ def disk_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     """A new temporary neighbour of ``path``, locked against `sweep`; removed at the end unless it was renamed."""
-    descriptor = None
+    descriptor, attempts = None, 0
     while descriptor is None:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        make(temporary)
-        descriptor = _lock(temporary)
+        try:
+            make(temporary)
+        except FileNotFoundError:  # another process failed and removed the empty folder that it had made
+            if (attempts := attempts + 1) == 100:
+                raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            descriptor = _lock(temporary)
     try:
         yield temporary
     finally:
-        _remove(temporary)
+        remove(temporary)
         os.close(descriptor)
 
 
@@ -76,30 +91,30 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+@contextmanager
+def _parent_of(path: Path) -> Iterator[None]:
+    """Makes the folder of ``path`` and those above it; what was made goes again if the block fails and it is empty."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
+        raise
 
 
-def sweep(folder: Path) -> None:
-    """Drops what killed processes left in ``folder``: temporary files and folders, and locks. Living ones' stay."""
-    for path in [*folder.glob(".*.????????.tmp"), *folder.glob(".*.lock")]:
-        with suppress(OSError):  # a living process holds it, it is gone already, or it may not be removed
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is(path, descriptor):  # a lock's name may be another process's by now
-                    _remove(path)
-            finally:
-                os.close(descriptor)
+def write_file(path: Path, write: Callable[[IO[bytes]], object], *, sweeps: bool = True) -> None:
+    """Calls ``write`` with a temporary file beside ``path``, flushes it to the disk and renames it into place.
 
-
-def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls ``write`` with a temporary file beside ``path``, flushes it to the disk and renames it into place."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    With ``sweeps``, this process's first write into a folder removes what killed processes left there. Not so where
+    other machines write too, whose locks may not be seen from here.
+    """
+    with disk_errors(path), _parent_of(path):
+        if sweeps and path.parent not in _SWEPT:
+            _SWEPT.add(path.parent)
+            sweep(path.parent, locks=False)
         with _temporary(path, Path.touch) as temporary:
             with temporary.open("wb") as stream:
                 write(stream)
@@ -114,8 +129,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def dump_json(content: Any) -> bytes:
-    """The one way this project writes JSON: sorted by nothing, indented, UTF-8, a final newline."""
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """The one way this project writes JSON: sorted by nothing, indented, UTF-8, a final newline.
+
+    Letters stand as they are, characters that a terminal obeys (`UNSHOWN`) as escapes.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _utf8(UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 @contextmanager
@@ -125,9 +144,8 @@ def whole_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
     Unless ``keep`` says by then that what another process put there is as good: it may be in use.
     A replaced folder steps aside as ``.NAME.old`` between the two renames; `recover` undoes a kill there.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
+    with disk_errors(path), _parent_of(path):
+        sweep(path.parent, locks=False)
         with _temporary(path, Path.mkdir) as temporary:
             yield temporary
             for file in temporary.rglob("*"):
@@ -155,7 +173,7 @@ def _put(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
             if path.exists():
                 path.rename(aside)
             temporary.rename(path)
-            return shutil.rmtree(aside, ignore_errors=True)
+            return remove(aside)
         except OSError as error:  # another process puts its own there at this moment
             if attempt == 99 or error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -166,7 +184,7 @@ def recover(path: Path) -> None:
     aside = path.with_name(f".{path.name}.old")
     with suppress(OSError):  # another process was quicker, or the folder may only be read
         if aside.exists() and path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+            remove(aside)
         elif aside.exists():
             aside.rename(path)
 
@@ -184,7 +202,7 @@ def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
     told = False
     while True:
         with disk_errors(lock):
-            stream = lock.open("w")
+            stream = _open_lock(lock)
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,7 +214,7 @@ def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
             except OSError:  # a disk without locks: then both make it, and the later one replaces the other
                 yield
                 return
-            if not _is(lock, stream.fileno()):  # whoever held it removed it at the end: the lock is another file by now
+            if not same_file(lock, stream.fileno()):  # its holder removed it: the lock is another file by now
                 continue
             try:
                 yield
@@ -205,12 +223,12 @@ def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
                 lock.unlink(missing_ok=True)
 
 
-def _is(path: Path, descriptor: int) -> bool:
-    """Whether the open file is still the one at ``path``."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+def _open_lock(path: Path) -> IO[bytes]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)  # not "w": a pipe would block
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is not a regular file, so it cannot be used as a lock; remove it and run again.")
+    return os.fdopen(descriptor, "rb+")
 
 
 def file_state(status: os.stat_result) -> dict[str, int]:
@@ -226,11 +244,20 @@ def file_state(status: os.stat_result) -> dict[str, int]:
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def content_key(content: Any) -> str:
     """Hex SHA-256 of a JSON-able value in canonical form; what every cache is keyed by."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_utf8(text)).hexdigest()
+
+
+def _utf8(text: str) -> bytes:
+    """UserError for what came from a file's name that is not UTF-8, which Python holds as halves of surrogate pairs."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        shown = ascii(re.split(r"[\"\n]", text[: error.end])[-1][-100:])
+        raise UserError(f"The name that begins with {shown} is not UTF-8 text; rename that file or folder.") from None

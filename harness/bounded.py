@@ -7,13 +7,15 @@ key that stands twice in an object, the last counts.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
 import os
 import re
-import stat
 import tomllib
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import isinf
@@ -25,11 +27,14 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.regular import open_regular, regular
 from harness.spec import UserError
 
 JSON_BYTES = 1 << 28
 TOML_BYTES = 1 << 18
 LINE_BYTES = 1 << 26
+RATIO, LEAST = 100, 1 << 28
+"""How many times its size on disk a compressed file may hold, and a number of bytes that any may hold."""
 DIGITS = 300
 """Of an integer: more than these are beyond any float."""
 LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
@@ -39,6 +44,20 @@ LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\
 def read_json(path: Path, most: int = JSON_BYTES, *, nan: bool = False) -> Any:
     """The value in a UTF-8 file of at most so many bytes; ``nan`` lets NaN and infinities in, which are no JSON."""
     return parse_json(read_bytes(path, most), nan=nan)
+
+
+def fields(content: Any, **shape: type) -> dict[str, Any]:
+    """The content, if it is a JSON object with these fields of these types; ValueError for any other.
+
+    An integer is a float too; true and false are not integers.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    for name, kind in shape.items():
+        allowed = (float, int) if kind is float else (kind,)
+        if type(content.get(name)) not in allowed:
+            raise ValueError(f"its {name} is not what it should be")
+    return content
 
 
 def parse_json(data: bytes | str, *, nan: bool = False) -> Any:
@@ -86,7 +105,7 @@ def parse_array(data: bytes) -> NDArray[Any]:
 
 def map_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
     """The array in a .npy file, mapped to be read, or (c) to be written to in memory alone."""
-    return _array(lambda: np.lib.format.open_memmap(path, mode=mode))
+    return _array(lambda: np.lib.format.open_memmap(regular(path), mode=mode))
 
 
 _ONE_AT_A_TIME = Lock()
@@ -120,13 +139,57 @@ def lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
         yield line
 
 
+class Corrupt(OSError):
+    """A compressed file that cannot be unpacked, or not within `most_unpacked`; the message says why."""
+
+
+def most_unpacked(size: int) -> int:
+    """The most bytes that a compressed file of this size may hold; text never compresses that well."""
+    return max(LEAST, RATIO * size)
+
+
+def open_gzip(path: Path) -> io.BufferedReader:
+    """The content of a gzipped regular file. Reading it raises `Corrupt` where that is damaged or too much."""
+    return limited(gzip.GzipFile(fileobj=(raw := open_regular(path))), raw)
+
+
+def limited(stream: gzip.GzipFile | bz2.BZ2File, raw: IO[bytes]) -> io.BufferedReader:
+    """A stream that unpacks the file ``raw``, within `most_unpacked`; both are closed with it."""
+    return io.BufferedReader(_Limited(stream, raw), 1 << 20)
+
+
+class _Limited(io.RawIOBase):
+    """The bytes of a stream that unpacks a file; `Corrupt` where it fails or gives more than `most_unpacked`."""
+
+    def __init__(self, stream: gzip.GzipFile | bz2.BZ2File, raw: IO[bytes]) -> None:
+        self._stream, self._raw = stream, raw
+        self._left = most_unpacked(os.fstat(raw.fileno()).st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            block = self._stream.read(len(buffer))
+        except (OSError, EOFError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's own; gzip's and bzip2's have none
+                raise
+            raise Corrupt(str(error)) from error
+        self._left -= len(block)
+        if self._left < 0:
+            raise Corrupt(f"it unpacks to more than {RATIO} times its size, which no text does")
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._raw.close()
+        super().close()
+
+
 def read_bytes(path: Path, most: int) -> bytes:
-    """Of a regular file, a link followed: a pipe may have no other end, and a device may have no end at all."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError("it is no regular file")
-    with os.fdopen(descriptor, "rb") as stream:
+    """Of a regular file, a link followed; ValueError where it holds more bytes."""
+    with open_regular(path) as stream:
         data = stream.read(most + 1)
     if len(data) > most:
         raise ValueError(f"it holds more than {most:,} bytes")

@@ -11,7 +11,6 @@ import gzip
 import re
 import shutil
 import sys
-import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -21,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import disk_errors
-from harness.bounded import LINE_BYTES
+from harness.bounded import LINE_BYTES, limited
+from harness.regular import open_regular
 from harness.spec import UserError
 
 BLANK = re.compile(r"[ \t\n\r\v\f\0]")
@@ -41,10 +41,10 @@ def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
         raise UserError(f"There is no file {path}; check the path.")
     number, rest = 1, b""
     try:
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             packed = raw.read(2) == GZIP
             raw.seek(0)
-            stream = gzip.GzipFile(fileobj=raw) if packed else raw
+            stream = limited(gzip.GzipFile(fileobj=raw), raw) if packed else raw
             while block := stream.read(BUFFER):
                 if b"\0" in block:
                     line = number + (rest + block)[: len(rest) + block.index(b"\0")].count(b"\n")
@@ -59,7 +59,7 @@ def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
                 yield number, lines
                 number += len(lines)
             yield number, [rest]
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise UserError(f"{path} cannot be read to its end ({error}); copy or make it again.") from error
 
 

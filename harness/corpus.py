@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from harness.atomic import file_state, whole_folder, write_json
 from harness.bounded import map_array
 from harness.records import hashed_lines, open_to_read, parse_record, read_records
+from harness.regular import open_regular
 from harness.repeats import repeated_rows
 from harness.sealed import read_sealed, seal
 from harness.spec import Document, Progress, UserError
@@ -235,7 +236,7 @@ def _load(folder: Path, facts: dict[str, Any]) -> _Index | None:
             return None
         if stated["crc32"] != {name: _crc32(folder / name) for name in FILES}:
             return None
-        with (folder / FILES[0]).open("rb") as stream:
+        with open_regular(folder / FILES[0]) as stream:
             ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         offsets, ends, hashes, order = (np.asarray(map_array(folder / name)) for name in FILES[1:])
         if stated != read_sealed(folder / "index.json"):  # another process put a new one in its place
@@ -247,7 +248,7 @@ def _load(folder: Path, facts: dict[str, Any]) -> _Index | None:
 
 def _crc32(path: Path) -> int:
     checksum = 0
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 20):
             checksum = zlib.crc32(block, checksum)
     return checksum
@@ -319,7 +320,7 @@ def _scan(
         raise UserError(f"{path} holds no documents; it needs one JSON object a line, at least one.")
     progress(f"reading {path} (bytes)", size, size)
     for raw, name in zip(columns[:2], FILES[1:3], strict=True):
-        with raw.open("rb") as source:
+        with open_regular(raw) as source:
             _save(made / name, np.dtype(np.int64), count, iter(lambda: source.read(1 << 20), b""))
         raw.unlink()
     unsorted = np.fromfile(columns[2], np.uint64)

@@ -16,7 +16,9 @@ from harness.atomic import alone, recover, whole_folder
 from harness.catalog import call, place
 from harness.download import SourceFailed, brief, download
 from harness.intact import record
+from harness.leftovers import remove
 from harness.qrels import HEADER, qrels_line, read_qrels
+from harness.regular import open_regular
 from harness.spec import Counts, DatasetSpec, Progress, Source, UserError
 
 UNPACKED = 10
@@ -127,7 +129,7 @@ def _from_repository(spec: DatasetSpec, source: Source, home: Path, progress: Pr
         else:
             _from_ir_datasets(source.place, spec.split, folder, progress)
         _finish(spec, source, folder, progress)
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove(scratch)
 
 
 def _from_ir_datasets(identifier: str, split: str, folder: Path, progress: Progress) -> None:
@@ -171,7 +173,7 @@ def check_counts(folder: Path, split: str, expected: Counts) -> None:
         qrels = read_qrels(judgements)
     except UserError as error:
         raise SourceFailed(brief(str(error))) from error
-    with (folder / "corpus.jsonl").open("rb") as stream:
+    with open_regular(folder / "corpus.jsonl") as stream:
         documents = sum(1 for line in stream if not line.isspace())
     found = Counts(documents, len(qrels), sum(map(len, qrels.values())))
     for what in ("documents", "queries", "judgements"):

@@ -13,6 +13,7 @@ from harness.executor import Call, Crew, Foreman
 from harness.modelref import ModelRef
 from harness.pipeline import Cell, Settings, prepare
 from harness.prepared import Prepared
+from harness.regular import regular
 from harness.schedule import Schedule
 from harness.store import ResultStore
 from harness.worker import Job, Opened
@@ -53,7 +54,7 @@ def benchmark(
             models=tuple(model.ref for model in schedule.models),
             keys=tuple(model.ref.key for model in schedule.models),
             datasets=tuple(map(Opened.of, datasets)),
-            plugins=tuple((file.resolve(), file.read_bytes()) for file in plugins),
+            plugins=tuple((file.resolve(), regular(file).read_bytes()) for file in plugins),
             version=harness.__version__,
         )
         foreman = Foreman(crew(Call("harness.worker:Worker", job, threads)))

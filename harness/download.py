@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it was cut, bounded, checked.
+"""One file over HTTP: resumed where it was cut, bounded in size and time, checked.
 
 The bytes lie in ``NAME.part`` until they are whole and have the expected checksum; ``NAME.part.json`` says which file
 they belong to (entity tag, date, size), so that a file that changed upstream is begun again rather than mixed with the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.atomic import disk_errors, write_json
-from harness.bounded import read_json
+from harness.bounded import fields, read_json
+from harness.regular import open_regular, regular
 from harness.spec import Progress
 
 TIMEOUT = 30.0
 """Seconds a server may be silent."""
+SPAN, LEAST = 60.0, 1 << 16
+"""Seconds in which a server has to begin its answer, and after that the bytes it has to send in every such span."""
 ATTEMPTS = 4
 """How often in a row a download may fail without `GAIN` new bytes."""
 GAIN = 1 << 24
@@ -48,12 +52,12 @@ def download(
     target: Path,
     *,
     checksum: tuple[str, str] | None = None,
-    limit: int = 0,
+    limit: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Path:
     """Brings ``url`` to ``target``, whole and checked; what was there of it from an earlier attempt is continued.
 
-    ``checksum`` is an algorithm of hashlib and a hex digest, ``limit`` the most bytes that are taken (0: any number).
+    ``checksum`` is an algorithm of hashlib and a hex digest, ``limit`` the most bytes that are taken (None: any).
     Raises SourceFailed, after which the same call goes on where it was, and UserError when the disk is full.
     """
     if not url.startswith(STARTS):
@@ -61,12 +65,13 @@ def download(
     part = target.with_name(f"{target.name}.part")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        resumed = part.exists()
+        if resumed := part.exists():
+            regular(part)
         _bring(url, part, limit, progress)
-        if resumed and not _matches(part, checksum):
+        if resumed and not matches(part, checksum):
             _forget(part)  # perhaps two versions in one file: dates are of whole seconds, and not every server has tags
             _bring(url, part, limit, progress)
-        if not _matches(part, checksum):
+        if not matches(part, checksum):
             assert checksum is not None
             found = _digest(part, checksum[0])
             _forget(part)
@@ -76,7 +81,7 @@ def download(
     return target
 
 
-def _bring(url: str, part: Path, limit: int, progress: Progress) -> None:
+def _bring(url: str, part: Path, limit: int | None, progress: Progress) -> None:
     failures, best = 0, _size(part)
     while True:
         try:
@@ -91,21 +96,21 @@ def _bring(url: str, part: Path, limit: int, progress: Progress) -> None:
             time.sleep(PAUSE * 2 ** (failures - 1))
 
 
-def _attempt(url: str, part: Path, limit: int, progress: Progress) -> None:
+def _attempt(url: str, part: Path, limit: int | None, progress: Progress) -> None:
     """Asks for what is still missing and appends it."""
     have, state = _size(part), _state(part)
     if have and state.get("url") == url and have == state.get("size"):
         return
     headers = {"User-Agent": "retrieval-harness", "Accept-Encoding": "identity"}
     mark = state.get("tag") or state.get("date")
-    if have and mark and state.get("url") == url:
+    if have and isinstance(mark, str) and mark.isascii() and mark.isprintable() and state.get("url") == url:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     try:
         with _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
             start = _start(answer, part, have) if "Range" in headers else 0
             length = answer.headers.get("Content-Length", "")
             size = start + int(length) if length.isdigit() else 0
-            if limit and size > limit:
+            if limit is not None and size > limit:
                 raise SourceFailed(f"{url} is {size:,} bytes, more than the {limit:,} it may be")
             if start == 0:
                 part.unlink(missing_ok=True)
@@ -138,12 +143,49 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class _Answers:
+    """Of a connection: the whole head of an answer has to come in time, however slowly it is sent."""
+
+    def getresponse(self) -> Any:
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            with suppress(OSError):  # not `shutdown` of an SSL socket, which another thread reads
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # type: ignore[attr-defined]
+
+        timer = threading.Timer(SPAN, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()  # type: ignore[misc]
+        finally:
+            timer.cancel()
+            if late.is_set():  # then what came is half an answer, whatever was made of it
+                raise _Cut(f"the server did not answer within {SPAN:g} seconds")
+
+
+class _Plain(_Answers, http.client.HTTPConnection):
+    pass
+
+
+class _Secure(_Answers, http.client.HTTPSConnection):
+    pass
+
+
+class _Web(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_Plain, req)
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_Secure, req)
+
+
 def _opener() -> urllib.request.OpenerDirector:
     """Of HTTP alone: urllib's own would also read files and FTP. Proxies are those of the environment."""
     opener = urllib.request.OpenerDirector()
-    request = urllib.request
-    web = (request.HTTPHandler, request.HTTPSHandler, request.HTTPDefaultErrorHandler, request.HTTPErrorProcessor)
-    for handler in (*web, request.ProxyHandler, _Redirects):
+    errors = (urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor)
+    for handler in (_Web, *errors, urllib.request.ProxyHandler, _Redirects):
         opener.add_handler(handler())
     return opener
 
@@ -159,22 +201,28 @@ def _start(answer: Any, part: Path, have: int) -> int:
     return have
 
 
-def _append(answer: Any, part: Path, have: int, size: int, limit: int, url: str, progress: Progress) -> None:
+def _append(answer: Any, part: Path, have: int, size: int, limit: int | None, url: str, progress: Progress) -> None:
     name = url.rpartition("/")[2] or url
+    start, before = time.monotonic(), have
     with part.open("ab") as stream:
         while block := _read(answer):
             have += len(block)
-            if limit and have > limit:
+            if limit is not None and have > limit:
+                _forget(part)
                 raise SourceFailed(f"{url} sends more than the {limit:,} bytes it may be")
             stream.write(block)
             progress(f"downloading {name} (bytes)", have, size)
+            if (now := time.monotonic()) - start > SPAN:
+                if have - before < LEAST:
+                    raise _Cut(f"the server sent {have - before:,} bytes in {SPAN:g} seconds")
+                start, before = now, have
     if size and have < size:
         raise _Cut(f"the connection ended after {have:,} of {size:,} bytes")
 
 
 def _read(answer: Any) -> bytes:
     try:
-        block: bytes = answer.read(BLOCK)
+        block: bytes = answer.read1(BLOCK)  # what is there: `read` would wait for all of it
     except (OSError, http.client.HTTPException) as error:  # only what the connection raises, not what the disk does
         raise _Cut(_why(error)) from error
     return block
@@ -194,7 +242,7 @@ def _beside(part: Path) -> Path:
 
 def _state(part: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        return dict(read_json(_beside(part)))
+        return fields(read_json(_beside(part)), url=str, size=int)
     return {}
 
 
@@ -207,12 +255,13 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _matches(part: Path, checksum: tuple[str, str] | None) -> bool:
+def matches(part: Path, checksum: tuple[str, str] | None) -> bool:
+    """Whether the file has the checksum; True where there is none to compare."""
     return checksum is None or _digest(part, checksum[0]) == checksum[1]
 
 
 def _digest(part: Path, algorithm: str) -> str:
-    with part.open("rb") as stream:
+    with open_regular(part) as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 

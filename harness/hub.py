@@ -8,11 +8,10 @@ ever run.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
-import zlib
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from itertools import chain
@@ -21,18 +20,19 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from harness.atomic import disk_errors
-from harness.bounded import read_json
+from harness.bounded import Corrupt, open_gzip, read_json
 from harness.columns import BLANK, integer
-from harness.download import SourceFailed, brief, download
+from harness.download import SourceFailed, brief, download, matches
+from harness.parquet import open_parquet
 from harness.qrels import HEADER, qrels_line
-from harness.spec import Progress, Source
+from harness.regular import open_regular
+from harness.spec import Progress, Source, UserError
 
 ENDPOINT = "https://huggingface.co"
 """Overridden, as for the hub's own client, by the environment's HF_ENDPOINT."""
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 OTHER_FORMATS = ("onnx", "openvino")
 """Folders of a model's repository that hold the model for other programs."""
-BATCH = 10_000
 PATH = re.compile(r"(?!/)(?!(?:.*/)?\.{0,2}(?:/|$))[^\0-\x1f\\]{1,200}")
 """Of a file in a repository: it leads nowhere but below the folder it is put into, and is no folder itself."""
 PART = re.compile(r"-[0-9]{5}-of-[0-9]{5}$|^(?:part-?)?[0-9]+$")
@@ -88,6 +88,7 @@ def bring_model(place: str, folder: Path, scratch: Path, progress: Progress) -> 
             raise SourceFailed(f"the weights in {pickled} are pickled, which are never opened, and nowhere else")
     if not any(path.suffix == ".safetensors" for path in wanted):
         raise SourceFailed("it holds no .safetensors weights")
+    files.require_room(wanted.values())
     for path, file in wanted.items():
         brought = files.fetch(file)
         with disk_errors(folder):
@@ -139,8 +140,10 @@ class _Repository:
                     path, sha256 = entry["path"], (entry.get("lfs") or {}).get("oid", "")
                     if not SHA256.fullmatch(sha256):
                         raise ValueError(f"the hash {sha256!r}")
+                    if type(entry["size"]) is not int or entry["size"] < 0:
+                        raise ValueError(f"the size {entry['size']!r}")
                     if PATH.fullmatch(path):  # any other is not taken
-                        yield _File(path, int(entry["size"]), sha256)
+                        yield _File(path, entry["size"], sha256)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SourceFailed(f"{url} gave no list of files") from error
 
@@ -149,6 +152,7 @@ class _Repository:
         for pattern in patterns:
             if found := sorted(file for file in self.files if fnmatch(file.path, pattern)):
                 chosen = self._of_split(what, found, split) if split and pattern.endswith(".parquet") else found
+                self.require_room(chosen)
                 return [self.fetch(file) for file in chosen]
         raise SourceFailed(f"the repository {self.name} holds no {what} (no {' nor '.join(patterns)})")
 
@@ -162,14 +166,27 @@ class _Repository:
             raise SourceFailed(f"the {what} of {self.name} are of the splits {', '.join(splits)}, none is {split}")
         return splits.get(split, files)
 
+    def require_room(self, files: Iterable[_File]) -> None:
+        """UserError where these files, by the sizes that the hub states, are more than the disk has room for."""
+        total, free = sum(file.size for file in files), shutil.disk_usage(self.scratch).free
+        if total > free:
+            raise UserError(
+                f"{self.name} takes {total / 1e9:.2f} GB and {free / 1e9:.2f} GB is free at {self.scratch}; "
+                f"free some space, or set HARNESS_HOME to a larger disk, and run the same command again."
+            )
+
     def fetch(self, file: _File) -> Path:
-        """Downloaded and, where the hub states its SHA-256, checked."""
+        """Downloaded, of the size that the hub states and, where it states one, of that SHA-256."""
         target = self.scratch / file.path.replace("/", "--")
-        if target.exists() and target.stat().st_size == file.size:
+        checksum = ("sha256", file.sha256) if file.sha256 else None
+        if target.is_file() and target.stat().st_size == file.size and matches(target, checksum):
             return target
         url = f"{self.web}/resolve/{quote(self.commit)}/{quote(file.path)}"
-        checksum = ("sha256", file.sha256) if file.sha256 else None
-        return download(url, target, checksum=checksum, limit=file.size, progress=self.progress)
+        download(url, target, checksum=checksum, limit=file.size, progress=self.progress)
+        if (size := target.stat().st_size) != file.size:
+            target.unlink()
+            raise SourceFailed(f"{url} is {size:,} bytes, not the {file.size:,} that the hub lists")
+        return target
 
 
 def _records(files: list[Path], target: Path) -> None:
@@ -205,18 +222,17 @@ def _judgement(row: dict[str, Any], number: int) -> str:
 def _rows(files: list[Path], wanted: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
     """Rows of Parquet files, some at a time, by our names; without the `OPTIONAL` ones that are not there."""
     import pyarrow
-    import pyarrow.parquet
 
     try:
         for file in files:
-            with pyarrow.parquet.ParquetFile(file) as table:
+            with open_parquet(file) as table:
                 columns = {}
                 for name, others in wanted.items():
-                    if there := [other for other in others if other in table.schema_arrow.names]:
+                    if there := [other for other in others if other in table.names]:
                         columns[there[0]] = name
                     elif name not in OPTIONAL:
                         raise SourceFailed(f"{file.name} has no column {' or '.join(others)}")
-                for batch in table.iter_batches(BATCH, columns=[*columns]):
+                for batch in table.batches([*columns]):
                     yield from ({ours: row[theirs] for theirs, ours in columns.items()} for row in batch.to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         raise SourceFailed(f"{files[0].name} is no Parquet file of the form expected: {brief(str(error))}") from error
@@ -224,10 +240,10 @@ def _rows(files: list[Path], wanted: Mapping[str, tuple[str, ...]]) -> Iterator[
 
 def _blocks(file: Path) -> Iterator[bytes]:
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        with open_gzip(file) if file.suffix == ".gz" else open_regular(file) as stream:
             while block := stream.read(1 << 20):
                 yield block
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except Corrupt as error:
         raise SourceFailed(f"{file.name} is damaged: {brief(str(error))}") from error
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.atomic import sha256_file
-from harness.bounded import read_json
+from harness.bounded import fields, read_json
 from harness.dataset import label
 from harness.imported import record, refuse_measured
 from harness.mteb_tasks import data_of, dataset_of, members, ours, usual_split
@@ -105,7 +105,7 @@ def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
             meta = _meta(path.parent)
             name = str(meta.get("name") or path.parent.parent.name.replace("__", "/"))
             name += f" ({path.parent.name})" if path.parent.parent.name == "experiments" else ""
-            seen = frozenset(map(str, meta.get("training_datasets") or ()))
+            seen = frozenset(map(str, meta.get("training_datasets", ())))
             yield _File(path, name, str(meta.get("revision") or path.parent.name), seen, content)
         else:
             skipped.append(Unreadable(path, "it is no result of MTEB 1.11 or later (task_name and scores)"))
@@ -113,9 +113,11 @@ def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
 
 def _meta(folder: Path) -> dict[str, Any]:
     try:
-        return dict(read_json(folder / META))
-    except (OSError, ValueError, TypeError):
+        found = fields(read_json(folder / META))
+    except (OSError, ValueError):
         return {}
+    seen = found.get("training_datasets")
+    return {**found, "training_datasets": seen if isinstance(seen, list) else []}
 
 
 def _label(file: _File, sources: list[tuple[str, str]]) -> str:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.atomic import sha256_file, write_json
-from harness.bounded import read_toml
+from harness.bounded import fields, read_toml
 from harness.sealed import read_sealed, seal
 from harness.spec import UserError
 
@@ -28,10 +28,10 @@ def check(folder: Path, name: str, corpus: str, *, described: bool = True) -> No
     if described and (folder / RECORD).is_file():
         _check_name(folder, name)
     recorded = {}
-    with suppress(OSError):
+    with suppress(FileNotFoundError):
         try:
-            recorded = dict(read_sealed(folder / RECORD))
-        except (ValueError, TypeError):
+            recorded = fields(read_sealed(folder / RECORD))
+        except ValueError:
             recorded = {RECORD: ""}
     for file, expected in recorded.items():
         path = folder / file

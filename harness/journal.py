@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ def journal(file: Path) -> Iterator[None]:
     """
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_fifo():  # which nobody may read: opening it would wait for a reader
+            os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
         handler = RotatingFileHandler(file, maxBytes=MOST_BYTES, backupCount=KEPT, encoding="utf-8")
     handler.setFormatter(_Line())
     log = logging.getLogger("harness")

@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.bounded import lines, parse_json
 from harness.measure import Scores
+from harness.regular import open_regular
 from harness.spec import UserError
 
 MEASURES = ("Rprec", "precision@1", "recall@5", "success_rate@5")
@@ -92,7 +93,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         raise UserError(f"There is no file {path}; name a file of KILT's, with a JSON object on each line.")
     found: dict[str, list[dict[str, Any]]] = {}
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for number, line in enumerate(lines(stream, path), 1):
             if line.strip():
                 id_, outputs = _record(line, f"Line {number} of {path}")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from harness.atomic import write_file
+from harness.regular import open_regular
 from harness.spec import UserError
 
 SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "https": "aiohttp", "memory": "fsspec"}
@@ -82,12 +83,12 @@ class _Folder:
 
     def read(self, name: str, most: int) -> bytes:
         """See `Objects`."""
-        with (self.root / name).open("rb") as stream:
+        with open_regular(self.root / name) as stream:
             return stream.read(most)
 
     def write(self, name: str, data: bytes) -> None:
         """See `Objects`."""
-        write_file(self.root / name, lambda stream: stream.write(data))
+        write_file(self.root / name, lambda stream: stream.write(data), sweeps=False)
 
     def names(self, folder: str) -> set[str]:
         """See `Objects`."""

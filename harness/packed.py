@@ -7,21 +7,18 @@ unpacked again where it is damaged.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from harness.atomic import alone, file_state, sha256_file, write_file, write_json
+from harness.bounded import Corrupt, open_gzip
 from harness.records import open_to_read
 from harness.sealed import read_sealed, seal
 from harness.spec import Progress, UserError
 
-RATIO, LEAST = 100, 1 << 28
-"""How many times its packed size a file may have unpacked, and a size that any may have."""
 _VERIFIED: dict[Path, dict[str, int]] = {}
 """Copies that this process has hashed, and the state each was in."""
 
@@ -85,16 +82,11 @@ def _record(copy: Path) -> Path:
 
 def _unpack(packed: Path, stream: IO[bytes], digest: Any) -> None:
     try:
-        limit = max(LEAST, RATIO * packed.stat().st_size)
-        with gzip.open(packed) as source:
+        with open_gzip(packed) as source:
             while block := source.read(1 << 20):
-                if (limit := limit - len(block)) < 0:
-                    raise UserError(
-                        f"{packed} unpacks to more than {RATIO} times its size, which no text does; get it elsewhere."
-                    )
                 digest.update(block)
                 stream.write(block)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except Corrupt as error:
         raise UserError(
-            f"{packed} is no whole gzip file ({error}); bring it here again and run the same command again."
+            f"{packed} is not a whole gzip file ({error}); copy it here again and run the same command again."
         ) from error

@@ -9,6 +9,7 @@ objects, JSON, text, what Lucene wrote, or empty. Folders with other files stay 
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 from collections.abc import Callable, Generator
@@ -17,6 +18,7 @@ from typing import Any
 
 from harness.atomic import sha256_file, write_json
 from harness.bounded import map_array, read_json
+from harness.regular import open_regular
 from harness.sealed import read_sealed, seal
 
 RECORD = "harness-index.json"
@@ -67,7 +69,7 @@ def cut(folder: Path, name: str) -> Generator[tuple[str, bytes], None, dict[str,
     files: dict[str, list[tuple[str, int]]] = {}
     for file, digest in record["files"].items():
         whole, files[file] = hashlib.sha256(), []
-        with (folder / file).open("rb") as stream:
+        with open_regular(folder / file) as stream:
             while data := stream.read(PART):
                 whole.update(data)
                 files[file].append((hashlib.sha256(data).hexdigest(), len(data)))
@@ -123,7 +125,7 @@ def _stated(content: dict[str, Any], of: Owner) -> tuple[float, dict[str, list[t
 def _plain(path: Path) -> bool:
     """Whether a file is of a kind that nothing is run from when it is opened."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             if stream.read(len(LUCENE)) in (LUCENE, b""):
                 return True
         if path.suffix == ".npy":
@@ -138,7 +140,7 @@ def _plain(path: Path) -> bool:
 
 
 def _is_text(path: Path) -> bool:
-    with path.open(encoding="utf-8") as stream:
+    with io.TextIOWrapper(open_regular(path), encoding="utf-8") as stream:
         while stream.read(1 << 20):
             pass
     return True

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.atomic import alone, content_key, sweep
+from harness.atomic import alone, content_key
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.depth import DEPTH, check_depth, depth_label, fits
@@ -20,6 +20,7 @@ from harness.hubness import Hubness
 from harness.identity import refuse_another
 from harness.index import Limits
 from harness.indexed import Indexed, costs
+from harness.leftovers import sweep
 from harness.log import note
 from harness.manifest import environment, peak_memory
 from harness.measure import MEASURES, measure

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from harness.bounded import lines
 from harness.columns import BLANK, BOM, GZIP
+from harness.regular import open_regular
 from harness.spec import Document, UserError
 
 
@@ -76,7 +77,7 @@ def read_records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, int, Docu
 def open_to_read(path: Path) -> IO[bytes]:
     """The opened file of a dataset; UserError where it cannot be opened."""
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); a dataset is a folder with corpus.jsonl, queries.jsonl and "

@@ -41,7 +41,7 @@ def load_results(folder: str | Path) -> pandas.DataFrame:
 
     found = list(ResultStore(Path(folder).expanduser()).scan())
     results = [one for one in found if not isinstance(one, Unreadable)]
-    skipped = [(str(one.path), one.reason) for one in found if isinstance(one, Unreadable)]
+    skipped = [(one.place, one.reason) for one in found if isinstance(one, Unreadable)]
     if not results:
         why = f"there are {len(skipped)} that cannot be read" if skipped else "harness benchmark makes some"
         raise UserError(f"There are no results in {folder} ({why}); name the folder that --results was given.")

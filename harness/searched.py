@@ -10,7 +10,6 @@ $HARNESS_HOME/searched/KEY/ holds START-STOP/ per part: the `FILES` and record.j
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key, sha256_file, whole_folder, write_json
-from harness.bounded import map_array
+from harness.bounded import fields, map_array
 from harness.dataset import Dataset
+from harness.leftovers import remove
 from harness.moments import Moments, Part, joined
 from harness.prepared import Prepared
 from harness.sealed import read_sealed, seal
@@ -68,10 +68,10 @@ class Searched:
         """Whether that part is there, undamaged."""
         folder = self._place(start, stop)
         try:
-            stated = read_sealed(folder / "record.json")
-            whole = all(sha256_file(folder / name) == stated["files"][name] for name in FILES)
-            return whole and bool(stated["of"] == [*self._asked, start, stop])
-        except (OSError, ValueError, KeyError, TypeError):
+            stated = fields(read_sealed(folder / "record.json"), files=dict)
+            whole = all(sha256_file(folder / name) == stated["files"].get(name) for name in FILES)
+            return whole and bool(stated.get("of") == [*self._asked, start, stop])
+        except (OSError, ValueError):
             return False
 
     def merged(self) -> Iterator[Hits] | None:
@@ -95,7 +95,7 @@ class Searched:
 
     def forget(self) -> None:
         """Removes all parts."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
     def _place(self, start: int, stop: int) -> Path:
         return self.folder / f"{start}-{stop}"

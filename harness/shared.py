@@ -29,6 +29,7 @@ from harness.atomic import content_key, disk_errors, dump_json
 from harness.bounded import parse_json
 from harness.objects import open_objects
 from harness.parcel import cut
+from harness.regular import open_regular
 from harness.sealed import read_sealed, seal, unsealed
 from harness.spec import Progress, UserError
 
@@ -190,7 +191,8 @@ class Shared:
             if (self.home / name).is_dir():
                 record = Record((yield from cut(self.home / name, name)), "", 0)
             elif "sha256" in (content := read_sealed(self.home / f"{name}.json")):
-                data = (self.home / f"{name}.npy").read_bytes()
+                with open_regular(self.home / f"{name}.npy") as stream:
+                    data = stream.read()
                 record = Record(content, hashlib.sha256(data).hexdigest(), len(data))
                 if record.data != content["sha256"]:
                     return

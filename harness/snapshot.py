@@ -11,14 +11,14 @@ that it states). The row's key holds the hash of every file, so another content 
 from __future__ import annotations
 
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from harness.atomic import alone, whole_folder, write_json
-from harness.bounded import read_json
+from harness.bounded import fields, read_json, read_text
 from harness.download import SourceFailed
 from harness.hub import bring_model, commit_of
+from harness.leftovers import remove
 from harness.spec import Progress, UserError
 from harness.weights import hub_cache
 
@@ -78,7 +78,7 @@ def _bring(name: str, revision: str, place: Path, progress: Progress) -> Path:
             f"The model {name} could not be had from the Hugging Face hub ({error}); mend that, or give a folder "
             f"that SentenceTransformer.save() wrote: -m path/to/folder"
         ) from error
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove(scratch)
     write_json(place / "revisions.json", _known(place) | {revision: commit})
     return place / commit
 
@@ -89,14 +89,14 @@ def _place(name: str, home: Path) -> Path:
 
 def _known(place: Path) -> dict[str, str]:
     """Branch or tag -> the commit it was when it was brought."""
-    with suppress(OSError, ValueError, TypeError):
-        return {str(key): str(value) for key, value in dict(read_json(place / "revisions.json")).items()}
+    with suppress(OSError, ValueError):
+        return {key: str(value) for key, value in fields(read_json(place / "revisions.json")).items()}
     return {}
 
 
 def _reference(cache: Path, revision: str) -> str:
-    with suppress(OSError):
-        return (cache / "refs" / (revision or "main")).read_text().strip() or "-"
+    with suppress(OSError, ValueError):
+        return read_text(cache / "refs" / (revision or "main")).strip() or "-"
     return "-"
 
 

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import recover, sha256_file, whole_folder, write_json
-from harness.bounded import read_json
+from harness.bounded import Corrupt, read_json
+from harness.leftovers import sweep_tree
 from harness.measure import Scores
+from harness.parquet import open_parquet
 from harness.sealed import Damaged, opened, seal, unsealed
 from harness.spec import Qrels, Query, UserError
 
@@ -35,6 +37,8 @@ REQUIRED = (
 )
 RUN, PER_QUERY = "run.trec.gz", "per_query.parquet"
 """Files beside result.json."""
+FEW_ROWS, ROWS_PER_BYTE = 100_000, 2
+"""So many queries any file of scores may have, and a larger one so many for each of its bytes."""
 LONGEST = 200
 """Bytes of a label in a folder's name, which most file systems end at 255."""
 
@@ -47,6 +51,16 @@ class Unreadable:
 
     path: Path
     reason: str
+
+    @property
+    def place(self) -> str:
+        """The path as text."""
+        return as_text(self.path)
+
+
+def as_text(path: Path | str) -> str:
+    """A path that can be written anywhere: what is not UTF-8 in it is spelt out, as in ``caf\\udce9``."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def slug(label: str) -> str:
@@ -65,6 +79,7 @@ class ResultStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._swept = False
 
     def folder(self, model: str, dataset: str) -> Path:
         """Where one cell lives."""
@@ -77,6 +92,9 @@ class ResultStore:
 
         ``older`` gives the key under which an earlier version would have stored a result.
         """
+        if not self._swept:  # also what a killed process left of cells that are not run now
+            sweep_tree(self.root, depth=1)
+            self._swept = True
         folder = self.folder(model, dataset)
         recover(folder)
         found = read_result(folder)
@@ -181,10 +199,8 @@ def extend_per_query(source: Path, path: Path, queries: Sequence[Query], qrels: 
 
     ValueError where it is of other queries than the scores.
     """
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(source) as file:
-        table = file.read(use_threads=False)
+    with open_parquet(source) as file:
+        table = file.read(file.names)
     if table["query_id"].to_pylist() != scores.query_ids:
         raise ValueError(f"{source} is of other queries")
     held = [name for name in table.column_names if name not in ("query_id", "query", "relevant", *scores.measures)]
@@ -193,15 +209,21 @@ def extend_per_query(source: Path, path: Path, queries: Sequence[Query], qrels: 
     write_per_query(path, queries, qrels, replace(scores, measures=(*held, *scores.measures), values=values))
 
 
+def read_columns(path: Path, names: Sequence[str]) -> Any:
+    """Columns of a per_query.parquet as a table of Arrow. Raises what pyarrow raises, and OSError."""
+    with open_parquet(path) as table:
+        if table.rows > max(FEW_ROWS, ROWS_PER_BYTE * table.size):  # ids that differ take at least half a byte each
+            raise Corrupt(f"{table.rows:,} rows in {table.size:,} bytes cannot be the scores of as many queries")
+        return table.read(names)
+
+
 def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:
     """One measure of one finished cell, [judged queries], in the order of the judgements."""
     import pyarrow
-    import pyarrow.parquet
 
     path = folder / "per_query.parquet"
     try:
-        table = pyarrow.parquet.read_table(path, columns=[measure], partitioning=None)
-        return table[measure].to_numpy().astype(np.float64)  # type: ignore[no-any-return]
+        return read_columns(path, [measure])[measure].to_numpy().astype(np.float64)  # type: ignore[no-any-return]
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read ({why}); make it again with harness benchmark --force.") from None

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.atomic import content_key, write_json
-from harness.bounded import read_json
+from harness.bounded import fields
 from harness.encode import encode_texts
 from harness.manifest import machine
 from harness.parcel import RECORD
@@ -103,14 +103,16 @@ def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
     if found := recorded_encoding(model.ref.own_key, home):
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    figures, reliable = _remembered(home, f"encoding {model.ref.own_key}", lambda: _encode(model))
+    names = ("tokens_per_second", "dim")
+    figures, reliable = _remembered(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model))
     return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable)
 
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
     """As measured in the last days or now, but building the index as recorded where that is on record."""
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    figures, reliable = _remembered(home, f"indexing {model.ref.key}", lambda: _index(model))
+    names = ("bytes_per_second", "index_share", "query_seconds", "query_document_seconds")
+    figures, reliable = _remembered(home, f"indexing {model.ref.key}", names, lambda: _index(model))
     size, written, seconds = _recorded_indexes(model.ref.key, home)
     if size >= RECORDED_BYTES and seconds:
         figures |= {"bytes_per_second": size / seconds, "index_share": written / size}
@@ -121,19 +123,23 @@ def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
 def scanning(home: Path, progress: Progress, device: str = "cpu") -> Scanning:
     """Exact search on the device that would do it, as measured in the last days or now."""
     progress("measuring exact search", 0, 0)
-    figures, reliable = _remembered(home, f"exact search on {device}", lambda: _scan(device))
-    flops, each, own = (figures[name] for name in ("flops", "query_seconds", "processor_flops"))
+    names = ("flops", "query_seconds", "processor_flops")
+    figures, reliable = _remembered(home, f"exact search on {device}", names, lambda: _scan(device))
+    flops, each, own = (figures[name] for name in names)
     return Scanning(flops, each, own, reliable=reliable)
 
 
-def _remembered(home: Path, what: str, measure: Callable[[], dict[str, float]]) -> tuple[dict[str, float], bool]:
-    """The figures, and whether they are reliable."""
+def _remembered(
+    home: Path, what: str, names: tuple[str, ...], measure: Callable[[], dict[str, float]]
+) -> tuple[dict[str, float], bool]:
+    """The figures of these names, and whether they are reliable."""
     of = {"what": what, "sample": SAMPLE, "machine": machine(), "threads": threads()}
     path, now = home / "throughput" / f"{content_key(of)[:32]}.json", time.time()
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        stated = read_sealed(path)
-        if stated["of"] == of and 0 <= now - float(stated["time"]) < DAYS * 86_400:
-            return {name: float(value) for name, value in stated["figures"].items()}, True
+    with suppress(OSError, ValueError):
+        stated = fields(read_sealed(path), of=dict, time=float, figures=dict)
+        if stated["of"] == of and 0 <= now - stated["time"] < DAYS * 86_400:
+            figures = fields(stated["figures"], **dict.fromkeys(names, float))
+            return {name: figures[name] for name in names}, True
     with watching() as watch:
         figures = measure()
     if watch.busy:
@@ -228,12 +234,12 @@ def _recorded_indexes(key: str, home: Path) -> tuple[int, int, float]:
     sizes: dict[str, int] = {}
     for path in (home / "corpora").glob("*/index.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            stated = read_json(path)
-            sizes[stated["sha256"][:32]] = int(stated["size"])
+            stated = fields(read_sealed(path), sha256=str, size=int)
+            sizes[stated["sha256"][:32]] = stated["size"]
     size, written, seconds = 0, 0, 0.0
     for path in (home / "indexes" / key[:32]).glob(f"*/{RECORD}"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            spent = float(read_json(path)["seconds"])
+            spent = float(read_sealed(path)["seconds"])
             size += sizes[path.parent.name]
             written += _bytes(path.parent)
             seconds += spent

@@ -23,9 +23,11 @@ from types import TracebackType
 
 import numpy as np
 
-from harness.atomic import scratch_folder, sweep
+from harness.atomic import scratch_folder
 from harness.bounded import parse_array
 from harness.chunks import Chunk
+from harness.leftovers import sweep
+from harness.regular import open_regular
 from harness.spec import DenseModel, Role, TokenModel
 
 Tokens = list[list[int]]
@@ -83,7 +85,8 @@ class TokenStore:
         if name not in self._checksums:
             return None
         try:
-            data = (self._folder / name).read_bytes()
+            with open_regular(self._folder / name) as stream:
+                data = stream.read()
             if hashlib.sha256(data).hexdigest() != self._checksums[name]:
                 return None
             numbers = parse_array(data)

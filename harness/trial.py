@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.atomic import content_key, write_json
+from harness.bounded import fields
 from harness.log import NOTE, note
 from harness.manifest import versions
 from harness.modelref import ModelRef
@@ -94,8 +95,8 @@ def _tried(load: Callable[[], object]) -> Verdict:
 
 
 def _remembered(file: Path, key: str) -> Verdict | None:
-    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, damaged, or another's: it is tried again
-        found = read_sealed(file)
+    with suppress(OSError, ValueError):  # none yet, damaged, or another's: it is tried again
+        found = fields(read_sealed(file), of=str, options=dict, reason=str)
         if found["of"] == key:
-            return Verdict(dict(found["options"]), str(found["reason"]))
+            return Verdict(found["options"], found["reason"])
     return None

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import sweep, write_file, write_json
-from harness.bounded import map_array, parse_array
+from harness.atomic import write_file, write_json
+from harness.bounded import fields, map_array, parse_array
+from harness.leftovers import sweep
+from harness.regular import open_regular
 from harness.replica import Replica
 from harness.sealed import read_sealed, seal
 from harness.shared import Shared
@@ -47,6 +49,12 @@ class Shard:
     tokens: int
     owner: str = ""
     """MODELKEY/ROLE of the store it belongs to; empty: an earlier version wrote it, which did not say."""
+
+
+def _shard(path: Path) -> Shard:
+    """A shard's record. Raises OSError, ValueError and TypeError."""
+    shape = {"key": str, "rows": int, "dim": int, "sha256": str, "seconds": float, "tokens": int}
+    return Shard(**fields(read_sealed(path), **shape))
 
 
 class VectorStore:
@@ -79,8 +87,9 @@ class VectorStore:
     def _stored(self, key: str) -> Shard | None:
         if key not in self._intact:
             try:
-                shard = Shard(**read_sealed(self.folder / f"{key}.json"))
-                data = (self.folder / f"{key}.npy").read_bytes()
+                shard = _shard(self.folder / f"{key}.json")
+                with open_regular(self.folder / f"{key}.npy") as stream:
+                    data = stream.read()
             except (OSError, ValueError, TypeError):
                 return None
             if not self._sound(key, shard, data):
@@ -123,7 +132,7 @@ class VectorStore:
         """The record of every shard there is, its vectors neither read nor checked."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
-                shard = Shard(**read_sealed(path))
+                shard = _shard(path)
                 if shard.owner in ("", self._owner):
                     yield shard
 

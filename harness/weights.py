@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from harness.atomic import file_state, sha256_file, write_json
+from harness.bounded import fields
 from harness.sealed import read_sealed, seal
 from harness.spec import UserError, Weights
 
@@ -90,8 +91,8 @@ def find_fault(weights: Weights, folder: Path, home: Path | None = None) -> Faul
 
 
 def _read_memory(memory: Path) -> dict[str, object]:
-    with suppress(OSError, ValueError, TypeError):  # none yet, or unreadable: it is only a memory
-        return dict(read_sealed(memory))
+    with suppress(OSError, ValueError):  # none yet, or unreadable: it is only a memory
+        return fields(read_sealed(memory))
     return {}
 
 

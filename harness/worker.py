@@ -24,6 +24,7 @@ from harness.moments import aligned, joined, parts
 from harness.pipeline import Cell, Settings, cells
 from harness.prepared import Prepared
 from harness.registry import load_registry
+from harness.regular import regular
 from harness.searched import Searched
 from harness.spec import PluginError, Role, Similarity, UserError
 from harness.vectors import Shard, Vectors
@@ -216,7 +217,7 @@ class Worker:
 
 def _here(file: Path, content: bytes) -> Path:
     """The plug-in file where it is the same here, else a copy of it."""
-    if file.is_file() and file.read_bytes() == content:
+    if file.is_file() and regular(file).read_bytes() == content:
         return file
     copy = Path(tempfile.mkdtemp(prefix="harness-plugin-")) / file.name
     copy.write_bytes(content)

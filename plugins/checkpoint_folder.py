@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bounded import parse_json, read_json
+from harness.regular import open_regular
 from harness.spec import ModelError, Options, UserError
 from harness.weights import hashes
 from plugins import prompts
@@ -145,7 +146,7 @@ def _whole(file: Path) -> bool:
 
 def _header(file: Path) -> tuple[int, dict[str, Any]]:
     """The length in bytes of a safetensors file's header, and what it says of each tensor; ValueError for none."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > HEADER_BYTES:
             raise ValueError(f"a header of {length:,} bytes")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from harness import ModelError, UserError
 from harness.processor import physical_cores
+from harness.regular import special_file
 
 M = TypeVar("M")
 
@@ -43,6 +44,8 @@ def opened(kind: Callable[..., M], folder: Path, device: str, *, unused: str = "
     import torch
     from transformers.utils import logging
 
+    if special := special_file(folder):
+        raise ModelError(f"{special} is not a regular file, and reading it may never end; remove it.")
     require_device(device)
     limit_threads()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import write_file
+from harness.regular import regular
 
 FORMAT = 1
 """Changes with what the files hold."""
@@ -149,12 +150,12 @@ class InvertedFile:
     """What `Builder` wrote."""
 
     def __init__(self, directory: Path) -> None:
-        terms = (directory / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
+        terms = regular(directory / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
         self._numbers = {term: number for number, term in enumerate(terms)}
-        self._offsets = np.load(directory / "offsets.npy", allow_pickle=False)
-        mapped = np.load(directory / "postings.npy", mmap_mode="r", allow_pickle=False)
+        self._offsets = np.load(regular(directory / "offsets.npy"), allow_pickle=False)
+        mapped = np.load(regular(directory / "postings.npy"), mmap_mode="r", allow_pickle=False)
         self._postings: Int32 = np.asarray(mapped)  # slices of a plain array cost a tenth of a memmap's
-        self.lengths: Int32 = np.load(directory / "lengths.npy", allow_pickle=False)
+        self.lengths: Int32 = np.load(regular(directory / "lengths.npy"), allow_pickle=False)
         """Terms in each document, with repeats [documents]."""
 
     def __getitem__(self, term: str) -> Postings | None:

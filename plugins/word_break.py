@@ -18,7 +18,6 @@ LONGEST = 255
 _ASCII_WORD = re.compile(
     r"[A-Za-z0-9_]+(?:(?:[.':](?<=[A-Za-z].)(?=[A-Za-z])|[.',;](?<=[0-9].)(?=[0-9]))[A-Za-z0-9_]+)*"
 )
-_LONG_LINE = re.compile(f"(_{{{LONGEST}}})_+(_{{{LONGEST}}})")
 _REMEMBERED = 100_000
 """Pieces of text with letters beyond ASCII whose words are remembered."""
 
@@ -46,10 +45,21 @@ def _ranges(text: str) -> str:
 _UNCLASSED = re.compile(f"[{_ranges(_NOT_YET)}]")
 
 
-def _rules() -> str:
-    """The grammar. Every piece is possessive, so matching is linear; the longest alternative wins."""
-    formats = _ranges(_ONCE_FORMAT)
-    extends = rf"[\p{{WB=Format}}\p{{WB=Extend}}\p{{WB=ZWJ}}{formats}]"
+_FORMATS = _ranges(_ONCE_FORMAT)
+_EXTENDS = rf"[\p{{WB=Format}}\p{{WB=Extend}}\p{{WB=ZWJ}}{_FORMATS}]"
+_JOINS = r"\p{WB=ExtendNumLet}"
+
+
+def _rules(*, anywhere: bool) -> str:
+    """The grammar: every piece is possessive, and the longest alternative wins.
+
+    A word may begin with underscores and the like, a picture with joiners (U+200D), however many there are; whether
+    there is one is told by what follows them all. So the first of them is the only one where a search for whole words
+    has to look: with every later one it would take quadratic time. Not so with ``anywhere``, for searches that begin
+    within a word that was cut, and see no further than a window.
+    """
+    formats, extends = _FORMATS, _EXTENDS
+    first_line, first_joiner = ("", "") if anywhere else (rf"(?={_JOINS})(?<!{_JOINS}{extends}*)", r"(?<!\u200D)")
     letter = rf"[[\p{{WB=ALetter}}\p{{WB=Hebrew_Letter}}]--[{formats}]]"
     hebrew = r"\p{WB=Hebrew_Letter}"
     digit = rf"[[\p{{WB=Numeric}}[\p{{Block=HalfAndFullForms}}&&\p{{Nd}}]]--[{formats}\u19DA\U0001FBF0-\U0001FBF9]]"
@@ -57,14 +67,14 @@ def _rules() -> str:
     mid_digit = r"[\p{WB=MidNum}\p{WB=MidNumLet}\p{WB=Single_Quote}\uFE10\uFE14]"
 
     more = f"{extends}*+"
-    joiner = rf"(?:\p{{WB=ExtendNumLet}}{more})"
+    joiner = rf"(?:{_JOINS}{more})"
     unit = (  # a Hebrew letter may end in a quote, or reach the next over a double one; not from inside a chain
         rf"(?:{hebrew}{more}(?:'{more}|\"{more}{hebrew}{more}|(?:{mid_letter}{more}{letter}{more})++)?+"
         rf"|{letter}{more}(?:{mid_letter}{more}{letter}{more})*+"
         rf"|{digit}{more}(?:{mid_digit}{more}{digit}{more})*+)"
     )
     group = rf"(?:(?:\p{{WB=Katakana}}{more})++|{unit}++)"
-    word = rf"{joiner}*+{group}(?:{joiner}++{group})*+{joiner}*+"
+    word = rf"(?:{first_line}{joiner}++)?+{group}(?:{joiner}++{group})*+{joiner}*+"
 
     plain = rf"[{extends}--[\uFE0E\uFE0F]]"
     tone = r"\p{Emoji_Modifier}"
@@ -74,7 +84,7 @@ def _rules() -> str:
     joined = (
         rf"(?:(?<=\uFE0F)\u200D(?:\u200D*+(?={pictograph})|(?={tone}))|(?<=\u200D)(?=[{pictograph}{tone}])){picture}"
     )
-    emoji = rf"(?:\u200D*+(?={pictograph}))?+{picture}(?:{joined})*+"
+    emoji = rf"(?:{first_joiner}\u200D*+(?={pictograph}))?+{picture}(?:{joined})*+"
     key_cap = rf"[#*](?:{plain}*+\uFE0F\u20E3{plain}*+|[{plain}--\u20E3]*+\u20E3{plain}*+)"
     flag = rf"(?:\p{{WB=Regional_Indicator}}{more}){{2}}"
     run = rf"(?:[\p{{LB=SA}}\u19DA]{more})++"
@@ -83,16 +93,22 @@ def _rules() -> str:
 
 
 @functools.cache
-def _word() -> Any:
+def _word(*, anywhere: bool = False) -> Any:
     import regex
 
-    return regex.compile(_rules(), regex.V1 | regex.POSIX)
+    return regex.compile(_rules(anywhere=anywhere), regex.V1 | regex.POSIX)
+
+
+@functools.cache
+def _long_run() -> Any:
+    """Characters that only extend words or may lead to one, more in a row than any word reaches over."""
+    import regex
+
+    return regex.compile(rf"[[{_EXTENDS}{_JOINS}]--\p{{Emoji_Modifier}}]{{{2 * LONGEST + 1},}}+", regex.V1)
 
 
 def words(text: str) -> list[str]:
     """The words of the text in order, as they stand in it; spaces and punctuation between them are dropped."""
-    if "_" * (2 * LONGEST + 1) in text:  # no word spans a line that long, and every place in it would be tried
-        text = _LONG_LINE.sub(r"\1 \2", text)
     if text.isascii():
         found = _ascii_words(text)
     else:  # no word reaches across a space, so the slower grammar sees only the pieces that need it
@@ -122,21 +138,27 @@ def _unicode_words(text: str) -> list[str]:
 
 def _cut(text: str) -> list[str]:
     """The words of a text that has very long ones: Lucene sees no further than `LONGEST` units from a word's start."""
-    text, found, position = _UNCLASSED.sub(" ", text), [], 0
+    text, found, position = _long_run().sub(_shortened, _UNCLASSED.sub(" ", text)), [], 0
+    word = _word(anywhere=True)
     while position < len(text):
         # No further ahead than a word can matter: to the end of a token of megabytes, every cut would look again.
-        match = _word().search(text, position, position + 2 * LONGEST)
+        match = word.search(text, position, position + 2 * LONGEST)
         if match is None or match.start() >= position + LONGEST:
-            position = match.start() if match else position + LONGEST
+            position += LONGEST  # not to the match: a start before it may have seen too little
             continue
         start, end = match.span()
         if (window := _reach(text, start)) < end:
-            match = _word().match(text, start, window)
+            match = word.match(text, start, window)
             end = match.end() if match else start + 1
         if match:
             found.append(match[0])
         position = end
     return found
+
+
+def _shortened(run: Any) -> str:
+    """The ends of a long run, as far as a word may reach into it; nothing between them belongs to a word."""
+    return f"{run[0][:LONGEST]} {run[0][-LONGEST:]}"
 
 
 def _reach(text: str, start: int) -> int:

@@ -73,13 +73,13 @@ def command(
     skipped = [*board.skipped, *measured.evidence.skipped.values()]
     if as_json:
         content = _content(stated, judged, expected) | {
-            "skipped": [{"path": str(one.path), "reason": one.reason} for one in skipped]
+            "skipped": [{"path": one.place, "reason": one.reason} for one in skipped]
         }
         click.echo(dump_json(content).decode(), nl=False)
     else:
         click.echo(shown("\n\n".join(filter(None, _sections(stated, judged, expected, everything)))))
     for one in skipped:
-        click.echo(f"skipped: {one.path}: {one.reason}", err=True)
+        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
     if skipped:
         sys.exit(1)
 
@@ -200,8 +200,9 @@ def _told(verdicts: Sequence[Verdict]) -> str:
 
 
 def _code(text: str) -> str:
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{text}{fence}"
+    line = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))  # longer than any in the text
+    return f"{fence}{line}{fence}"
 
 
 def _number(verdict: Verdict, value: float | None) -> str:

@@ -42,6 +42,6 @@ def command(results: Path, suite: str | None, as_json: bool) -> None:
     else:
         click.echo(shown(section(found)), nl=False)
     for skipped in board.skipped:
-        click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)
+        click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
     if board.skipped:
         sys.exit(1)

@@ -57,6 +57,6 @@ def command(
         note(evidence.lacking)
     skipped = [*evidence.board.skipped, *evidence.skipped.values()]
     for one in skipped:
-        click.echo(f"skipped: {one.path}: {one.reason}", err=True)
+        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
     if skipped:
         sys.exit(1)

@@ -283,7 +283,7 @@ def _check(evidence: Evidence, models: Sequence[str], datasets: Sequence[str], m
 
 
 def _nothing(evidence: Evidence, models: Sequence[str], datasets: Sequence[str], measure: str) -> str:
-    skipped = f" ({next(iter(evidence.skipped.values())).path} was skipped)" if evidence.skipped else ""
+    skipped = f" ({next(iter(evidence.skipped.values())).place} was skipped)" if evidence.skipped else ""
     where = f"of {', '.join(datasets)}" if datasets else "of any dataset"
     asked = " ".join(f"-m {shlex.quote(model)}" for model in models)
     on = shlex.quote(datasets[0] if datasets else "NAME")

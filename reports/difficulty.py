@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import content_key
+from harness.bounded import open_gzip
 from harness.correlation import bootstrap_interval, kendall, risk_coverage, spearman
+from harness.regular import open_regular
 from harness.significance import Interval, holm
 from harness.spec import UserError
 from harness.store import Unreadable
@@ -128,12 +130,13 @@ def run_scores(path: Path) -> dict[str, Floats]:
 
     names = ["query", "q0", "document", "rank", "score", "tag"]
     kinds = {"query": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), "score": pyarrow.float64()}
-    table = csv.read_csv(
-        path,
-        csv.ReadOptions(use_threads=False, column_names=names),
-        csv.ParseOptions(delimiter=" ", quote_char=False),
-        csv.ConvertOptions(include_columns=[*kinds], column_types=kinds, null_values=[]),
-    ).unify_dictionaries()
+    with open_gzip(path) if path.suffix == ".gz" else open_regular(path) as stream:
+        table = csv.read_csv(
+            stream,
+            csv.ReadOptions(use_threads=False, column_names=names),
+            csv.ParseOptions(delimiter=" ", quote_char=False),
+            csv.ConvertOptions(include_columns=[*kinds], column_types=kinds, null_values=[]),
+        ).unify_dictionaries()
     queries = table["query"].combine_chunks()
     codes, scores = queries.indices.to_numpy(), table["score"].to_numpy()
     edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]

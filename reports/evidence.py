@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.atomic import sha256_file
-from harness.store import ResultStore, Unreadable
+from harness.store import ResultStore, Unreadable, read_columns
 from reports.leaderboard import MEASURE, Cell, Leaderboard
 
 FILE = "per_query.parquet"
@@ -132,14 +132,12 @@ class Evidence:
 
     def _columns(self, model: str, dataset: str, names: list[str]) -> Mapping[str, Any] | None:
         import pyarrow
-        import pyarrow.parquet
 
         path, cell = self.file(model, dataset), self.cell(model, dataset)
         if not self.intact(model, dataset):
             return None
         try:
-            with pyarrow.parquet.ParquetFile(path) as file:  # unlike read_table and to_numpy, this needs no pandas
-                table = file.read(columns=names, use_threads=False)
+            table = read_columns(path, names)
             columns = {name: table[name].combine_chunks() for name in names}
             return {
                 name: column.to_pylist() if column.type == pyarrow.string() else np.from_dlpack(column)
@@ -149,7 +147,8 @@ class Evidence:
             if cell and FILE in (cell.get("manifest", "files") or ()):
                 self.missing[self.file(model, dataset)] = None
         except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, BufferError, MemoryError) as error:
-            self._skip(model, dataset, f"it cannot be read ({' '.join(str(error).split())})")
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            self._skip(model, dataset, f"it cannot be read ({' '.join(why.split())})")
         return None
 
     def _skip(self, model: str, dataset: str, reason: str) -> None:

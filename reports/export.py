@@ -66,7 +66,7 @@ def export(results: Path, form: str, output: Path, models: tuple[str, ...], suit
     for path in (write_mteb if form == "mteb" else write_hub)(cells, output):
         click.echo(path)
     for skipped in board.skipped:
-        click.echo(f"skipped: {skipped.path}: {skipped.reason}", err=True)
+        click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
     if board.skipped:
         sys.exit(1)
 

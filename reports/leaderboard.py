@@ -145,7 +145,7 @@ def _nothing(root: Path, suite: str | None, skipped: Sequence[Unreadable]) -> st
     if not root.is_dir():
         return f"There is no results folder {root}; name another with --results, or make one: {command}"
     if skipped:
-        first = f"{skipped[0].path}: {skipped[0].reason}"
+        first = f"{skipped[0].place}: {skipped[0].reason}"
         return (
             f"None of the results in {root} can be used here ({len(skipped)} unreadable; {first}); make some: {command}"
         )

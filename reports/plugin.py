@@ -98,7 +98,7 @@ def report(
         note(evidence.lacking)
     for warning in board.warnings():
         click.echo(f"warning: {warning}", err=True)
-    skipped = [f"skipped: {one.path}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
+    skipped = [f"skipped: {one.place}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
     faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
     for fault in faults:
         click.echo(fault, err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.store import as_text
 from reports.cell import Cell
 from reports.leaderboard import Leaderboard
 from reports.table import Column, Source, Table
@@ -21,7 +22,7 @@ def sources(cell: Cell) -> tuple[Source, ...]:
     """The stored result behind a cell, or those that it is the mean of."""
     if cell.members:
         return tuple(source for member in cell.members for source in sources(member))
-    folder = "/".join(cell.folder.parts[-2:]) if cell.folder else ""
+    folder = as_text("/".join(cell.folder.parts[-2:])) if cell.folder else ""
     key, finished = cell.get("manifest", "key"), cell.get("manifest", "run", "finished")
     return (Source(str(cell.get("command") or ""), str(key or ""), str(finished or ""), folder),)
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from typing import Any
 
+from harness.cli.terminal import OBEYED
 from harness.results import flat
 from reports.leaderboard import MEASURE, Leaderboard
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = "=+-@"
+"""What a spreadsheet takes for the begin of a formula, in any of Unicode's widths."""
+IGNORED = ("Cc", "Cf", "Zl", "Zp", "Zs")
+"""Categories of characters that may stand before it: blanks, control characters, marks such as U+FEFF."""
 
 
 def rows(board: Leaderboard) -> list[dict[str, Any]]:
@@ -28,8 +33,15 @@ def csv_text(board: Leaderboard) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula, behind an apostrophe; numbers and other text as they are."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    """Text as a spreadsheet and a terminal may be given it; numbers as they are.
+
+    What a spreadsheet would take for a formula stands behind an apostrophe, and U+FFFD for what a terminal obeys.
+    """
+    if not isinstance(value, str):
+        return value
+    first = next((c for c in value if unicodedata.category(c) not in IGNORED), "")
+    formula = unicodedata.normalize("NFKC", first)[:1] in (*FORMULA,) or value[:1] in ("\t", "\r")
+    return ("'" if formula else "") + OBEYED.sub("\ufffd", value)
 
 
 def content(board: Leaderboard) -> dict[str, Any]:
@@ -51,7 +63,7 @@ def content(board: Leaderboard) -> dict[str, Any]:
         {"model": model, "dataset": dataset, "disagreement": told} for (model, dataset), told in board.disputed.items()
     ]
     seeds = {row: list(models) for row, models in board.seeds.items()}
-    skipped = [{"path": str(one.path), "reason": one.reason} for one in board.skipped]
+    skipped = [{"path": one.place, "reason": one.reason} for one in board.skipped]
     return {
         "rows": rows(board),
         "averages": averages,

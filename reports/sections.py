@@ -110,6 +110,6 @@ def _faults(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
     for told in board.disputed.values():
         yield f"disagree: {told}"
     for skipped in (*board.skipped, *evidence.skipped.values()):
-        yield f"skipped: {skipped.path}: {skipped.reason}"
+        yield f"skipped: {skipped.place}: {skipped.reason}"
     if evidence.lacking:
         yield f"{evidence.lacking}."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.mteb_tasks import dataset_of
-from harness.store import Result, ResultStore, Unreadable, read_result
+from harness.store import Result, ResultStore, Unreadable, as_text, read_result
 from reports.cell import MEASURE, Cell
 
 
@@ -60,7 +60,7 @@ def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, store: ResultSt
         reason = f"a copy of {_place(own, root)}, which says the same; move it elsewhere"
         stored.skipped.append(Unreadable(cell.folder / "result.json", reason))
         return
-    row = f"{model} (in {cell.folder.parent.name})"
+    row = f"{model} (in {as_text(cell.folder.parent.name)})"
     if (row, dataset) in stored.cells or cell.folder.parent == store.folder(*key).parent:
         row = f"{model} (in {_place(cell, root)})"
     stored.cells[row, dataset] = Cell(cell.result, cell.folder, row)
@@ -84,7 +84,7 @@ def _shown(cell: Cell) -> str:
 
 
 def _place(cell: Cell, root: Path) -> str:
-    return str(cell.folder.relative_to(root)) if cell.folder else cell.model
+    return as_text(cell.folder.relative_to(root)) if cell.folder else cell.model
 
 
 def _fault(result: Result) -> str:

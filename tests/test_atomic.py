@@ -21,11 +21,11 @@ from harness.atomic import (
     dump_json,
     recover,
     sha256_file,
-    sweep,
     whole_folder,
     write_file,
     write_json,
 )
+from harness.leftovers import sweep, sweep_tree
 from harness.spec import UserError
 
 HOLD = """
@@ -159,6 +159,69 @@ def test_locks_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path
     with alone(tmp_path / "living", pytest.fail):
         sweep(tmp_path)
         assert names(tmp_path) == [".living.lock"]
+
+
+def test_a_tree_is_swept_at_every_level_and_nobody_elses_files_are(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    for folder in (tmp_path / "home", tmp_path / "home" / "a" / "b", outside):
+        folder.mkdir(parents=True)
+        (folder / ".x.0123abcd.tmp").touch()
+        (folder / ".y.0123abcd.tmp").mkdir()
+        (folder / ".y.0123abcd.tmp" / "half").touch()
+        (folder / ".z.lock").touch()
+        (folder / ".foreign.lock").write_text("not empty")
+        (folder / ".folder.lock").mkdir()
+        (folder / ".x.notahash.tmp").touch()
+        (folder / "kept").touch()
+    (tmp_path / "home" / "link").symlink_to(outside)
+    (tmp_path / "home" / ".link.0123abcd.tmp").symlink_to(outside / "kept")
+    kept = [".folder.lock", ".foreign.lock", ".x.notahash.tmp", "kept"]
+    before = names(outside)
+    with alone(tmp_path / "home" / "a" / "b" / "held", pytest.fail):
+        sweep_tree(tmp_path / "home", depth=1)
+        assert ".x.0123abcd.tmp" in names(tmp_path / "home" / "a" / "b")
+        sweep_tree(tmp_path / "home")
+        assert names(tmp_path / "home" / "a" / "b") == sorted([*kept, ".held.lock"])
+    assert names(tmp_path / "home") == sorted([*kept, ".link.0123abcd.tmp", "a", "link"])
+    assert names(outside) == before
+    sweep(outside, locks=False)  # a folder of the user's
+    assert names(outside) == sorted([*kept, ".z.lock"])
+    sweep_tree(tmp_path / "absent")
+
+
+def test_the_first_write_into_a_folder_sweeps_it(tmp_path: Path) -> None:
+    (tmp_path / ".meta.json.0123abcd.tmp").touch()
+    (tmp_path / ".theirs.lock").touch()
+    write_json(tmp_path / "result.json", {})
+    assert names(tmp_path) == [".theirs.lock", "result.json"]
+
+
+def test_a_failure_leaves_no_empty_folder_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "model" / "dataset", tmp_path / "there" / "model" / "dataset"):
+        with pytest.raises(RuntimeError), whole_folder(path):
+            raise RuntimeError
+        with pytest.raises(RuntimeError):
+            write_file(path, half)
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == []
+
+
+def test_a_folder_that_another_process_removed_is_made_again(tmp_path: Path) -> None:
+    """Another process fails between our making of a folder and our first file in it."""
+    made, real = [], Path.touch
+
+    def touch(path: Path, *rest: object, **more: object) -> None:
+        if not made:
+            path.parent.rmdir()
+        made.append(path)
+        real(path, *rest, **more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "touch", touch)
+        write_file(tmp_path / "model" / "file", lambda stream: stream.write(b"x"))
+    assert len(made) == 2
+    assert (tmp_path / "model" / "file").read_bytes() == b"x"
 
 
 COUNT = """

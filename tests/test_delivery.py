@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import socket
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import UserError
+from harness import UserError, hub
 from harness.catalog import Catalogue, catalogue, place
 from harness.dataset import open_dataset
 from harness.delivery import obtain
+from harness.download import SourceFailed
 from harness.qrels import read_qrels
 from harness.spec import DatasetSpec, Source
 from tests import standin
@@ -300,3 +302,35 @@ def test_the_real_catalogue_names_real_places() -> None:
         for source in spec.sources:
             assert source.kind != "zip" or source.place.startswith("https://public.ukp.informatik.tu-darmstadt.de/")
             assert source.kind != "hub" or source.place.startswith(("BeIR/", "zeta-alpha-ai/Nano"))
+
+
+@pytest.mark.parametrize(
+    ("size", "sent", "words"),
+    [
+        (0, b"x" * 5000, "more than the 0 bytes"),
+        (10, b"x" * 5000, "more than the 10"),
+        (10, b"x" * 9, "is 9 bytes, not the 10 that the hub lists"),
+        (-1, b"x", "gave no list of files"),
+        (True, b"x", "gave no list of files"),
+        ("10", b"x", "gave no list of files"),
+        (None, b"x", "gave no list of files"),
+        (10**18, b"x", "takes 1000000000.00 GB"),
+    ],
+)
+def test_the_hub_sends_what_it_lists(site: Site, tmp_path: Path, size: object, sent: bytes, words: str) -> None:
+    """A file of another size, or of a size that is not stated, fills no disk."""
+    listing = [{"type": "file", "path": "corpus.jsonl", "size": size}]
+    site.files["/api/datasets/a/b/tree/main?recursive=true"] = json.dumps(listing).encode()
+    site.files["/datasets/a/b/resolve/main/corpus.jsonl"] = sent
+    site.length = False
+    with pytest.raises((SourceFailed, UserError), match=words):
+        hub.bring("a/b", "corpus", ("corpus.jsonl",), tmp_path, lambda *_: None)
+    assert not [path for path in tmp_path.rglob("corpus.jsonl*") if path.is_file() and path.stat().st_size > 20]
+
+
+def test_what_was_brought_before_is_hashed_again(site: Site, tmp_path: Path) -> None:
+    standin.serve_repository(site, "a/b", "main", {"corpus/0.parquet": b"0123456789"})
+    (file,) = hub.bring("a/b", "corpus", ("corpus/*.parquet",), tmp_path, lambda *_: None)
+    file.write_bytes(b"012345678?")
+    (again,) = hub.bring("a/b", "corpus", ("corpus/*.parquet",), tmp_path, lambda *_: None)
+    assert again.read_bytes() == b"0123456789"

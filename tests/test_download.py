@@ -6,7 +6,11 @@ import errno
 import hashlib
 import json
 import os
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -175,3 +179,84 @@ def test_a_full_disk_keeps_what_is_here(site: Site, target: Path, monkeypatch: p
 def test_nothing_but_http(target: Path, url: str) -> None:
     with pytest.raises(SourceFailed, match="no address"):
         download(url, target)
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["null", "[]", "7", '"x"', "{}", '{"url": 1}', '{"url": "URL", "size": "x"}', '{"url": "URL"}'],
+)
+def test_a_state_of_another_shape_is_as_good_as_absent(site: Site, target: Path, state: str) -> None:
+    part = target.with_name("a.zip.part")
+    part.parent.mkdir()
+    part.write_bytes(CONTENT[:1000])
+    part.with_name("a.zip.part.json").write_text(state.replace("URL", f"{site.url}/a.zip"))
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert target.read_bytes() == CONTENT
+    assert [wanted for _, wanted in site.asked] == [""]
+
+
+@pytest.mark.parametrize("tag", [7, {}, "\r\nX: y", "\udce9", "é"])
+def test_a_tag_that_cannot_be_sent_is_not_sent(site: Site, target: Path, tag: object) -> None:
+    part = target.with_name("a.zip.part")
+    part.parent.mkdir()
+    part.write_bytes(CONTENT[:1000])
+    state = {"url": f"{site.url}/a.zip", "size": len(CONTENT), "tag": tag}
+    part.with_name("a.zip.part.json").write_text(json.dumps(state))
+    download(f"{site.url}/a.zip", target, checksum=MD5)
+    assert [wanted for _, wanted in site.asked] == [""]
+
+
+def test_an_empty_file_is_downloaded_where_none_may_be_larger(site: Site, target: Path) -> None:
+    site.files["/a.zip"] = b""
+    download(f"{site.url}/a.zip", target, limit=0)
+    assert target.read_bytes() == b""
+    site.files["/a.zip"] = b"x"
+    with pytest.raises(SourceFailed, match="more than the 0"):
+        download(f"{site.url}/a.zip", target, limit=0)
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of its own: every byte takes 29 seconds. What came is kept, and the progress is told byte by byte."""
+    clock, told = [0.0], []
+
+    def slow(answer: object) -> bytes:
+        clock[0] += 29
+        return harness.download.http.client.HTTPResponse.read1(answer, 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(harness.download, "_read", slow)
+    monkeypatch.setattr(harness.download.time, "monotonic", lambda: clock[0])
+    with pytest.raises(SourceFailed, match=r"the server sent 3 bytes in 60 seconds, 4 times in a row"):
+        download(f"{site.url}/a.zip", target, checksum=MD5, progress=lambda _, done, total: told.append(done))
+    assert target.with_name("a.zip.part").read_bytes() == CONTENT[:12]
+    assert [done for done in told if done] == list(range(1, 13))
+    monkeypatch.undo()
+
+
+def test_a_server_that_answers_in_drops_is_given_up(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head of an answer, a letter at a time, for as long as anybody listens."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(harness.download, "PAUSE", 0.0)
+    monkeypatch.setattr(harness.download, "SPAN", 0.3)
+    monkeypatch.setattr(harness.download, "STARTS", ("http://127.0.0.1:",))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            for _ in range(harness.download.ATTEMPTS):
+                with suppress(OSError), server.accept()[0] as connection:
+                    connection.sendall(b"HTTP/1.0 200 OK\r\n")
+                    while True:
+                        connection.sendall(b"X")
+                        time.sleep(0.01)
+
+        threading.Thread(target=drip, daemon=True).start()
+        with pytest.raises(SourceFailed, match=r"the server did not answer within 0\.3 seconds, 4 times in a row"):
+            download(f"http://127.0.0.1:{server.getsockname()[1]}/a", target)
+
+
+def test_a_pipe_in_the_place_of_what_was_brought(site: Site, target: Path) -> None:
+    target.parent.mkdir()
+    os.mkfifo(target.with_name("a.zip.part"))
+    with pytest.raises(OSError, match="not a regular file"):
+        download(f"{site.url}/a.zip", target, checksum=MD5)

@@ -176,7 +176,7 @@ def test_arrays_are_never_unpickled(tmp_path: Path, harness: Callable[..., Done]
 def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(ValueError, match="regular file"):
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
             read_json(path)
 
 
@@ -294,7 +294,7 @@ def test_a_packed_bomb_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     from harness.packed import unpacked
 
-    monkeypatch.setattr("harness.packed.LEAST", 1 << 20)
+    monkeypatch.setattr("harness.bounded.LEAST", 1 << 20)
     bomb = tmp_path / "corpus.jsonl.gz"
     with gzip.open(bomb, "wb", compresslevel=9) as stream:
         for _ in range(20):

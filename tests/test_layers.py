@@ -11,20 +11,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED: dict[str, set[str]] = {
+    "leftovers": set(),
+    "regular": set(),
     "spec": {"errors"},
     "hookspecs": {"spec"},
     "bounded": {"spec"},
     "atomic": {"spec"},
-    "columns": {"atomic", "bounded", "spec"},
     "run": {"atomic", "bounded", "columns", "spec"},
-    "qrels": {"columns", "spec"},
     "sealed": {"atomic", "bounded"},
     "log": set(),
     "intact": {"atomic", "bounded", "sealed", "spec"},
     "judged": {"run", "spec"},
     "measure": {"judged", "run", "spec"},
     "kilt": {"bounded", "measure", "spec"},
-    "blas": {"manifest"},
     "correlation": {"blas", "significance"},
     "moments": {"blas", "manifest", "spec"},
     "geometry": {"blas", "moments", "vectors"},
@@ -43,13 +42,12 @@ ALLOWED: dict[str, set[str]] = {
     "candidates": {"tile"},
     "product": {"manifest", "tile"},
     "index": {"candidates", "manifest", "product", "spec", "tile", "vectors"},
-    "repeats": {"records", "spec"},
     "corpus": {"atomic", "bounded", "records", "repeats", "sealed", "spec"},
     "records": {"bounded", "columns", "run", "spec"},
-    "packed": {"atomic", "records", "sealed", "spec"},
+    "packed": {"atomic", "bounded", "records", "sealed", "spec"},
     "dataset": {"atomic", "bounded", "corpus", "packed", "qrels", "records", "repeats", "run", "spec"},
     "doctor": {"corpus", "dataset", "spec"},
-    "weights": {"atomic", "sealed", "spec"},
+    "weights": {"atomic", "bounded", "sealed", "spec"},
     "fetch": {"atomic", "download", "spec", "weights"},
     "composite": {"spec"},
     "expression": {"spec", "values"},
@@ -69,12 +67,13 @@ ALLOWED: dict[str, set[str]] = {
     "catalog": {"atomic", "bounded", "errors", "spec"},
     "download": {"atomic", "bounded", "spec"},
     "archive": {"atomic", "download", "spec"},
-    "hub": {"atomic", "bounded", "columns", "download", "qrels", "spec"},
+    "parquet": {"bounded"},
+    "hub": {"atomic", "bounded", "columns", "download", "parquet", "qrels", "spec"},
     "delivery": {"archive", "atomic", "catalog", "download", "hub", "intact", "qrels", "run", "spec"},
     "named": {"catalog", "dataset", "delivery", "expression", "intact", "registry", "spec"},
     "manifest": set(),
     "processor": {"manifest"},
-    "store": {"atomic", "bounded", "measure", "sealed", "spec"},
+    "store": {"atomic", "bounded", "measure", "parquet", "sealed", "spec"},
     "transform": {"atomic", "blas", "chunks", "composite", "errors", "moments", "spec", "vectors"},
     "adapters": {
         "atomic",
@@ -115,7 +114,7 @@ ALLOWED: dict[str, set[str]] = {
         "vectors",
         "weights",
     },
-    "trial": {"atomic", "log", "manifest", "modelref", "sealed", "spec"},
+    "trial": {"atomic", "bounded", "log", "manifest", "modelref", "sealed", "spec"},
     "lexical": {"atomic", "corpus", "errors", "parcel", "prepared", "replica", "spec"},
     "clock": set(),
     "device": {"bounded", "catalog", "spec"},
@@ -215,13 +214,19 @@ ALLOWED: dict[str, set[str]] = {
     },
     "verified": {"atomic", "store"},
     "export": {"approximate", "atomic", "dataset", "prepared", "recipe", "spec"},
+    "columns": {"atomic", "bounded", "spec"},
+    "qrels": {"columns", "spec"},
+    "blas": {"manifest"},
+    "repeats": {"records", "spec"},
     "errors": set(),
     "values": {"bounded", "spec"},
     "descriptors": {"spec"},
     "depth": {"spec"},
-    "identity": {"values", "catalog", "dataset", "spec", "store"},
+    "identity": {"catalog", "dataset", "spec", "store", "values"},
 }
-"""Module of harness/ -> the modules of harness/ it may import (its package's front page apart)."""
+"""Module of harness/ -> the modules of harness/ it may import (its package's front page and `EVERYWHERE` apart)."""
+EVERYWHERE = {"leftovers", "regular"}
+"""What every module may import: they open and remove files."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")
 
 
@@ -240,7 +245,7 @@ def imports(file: Path) -> set[str]:
 def test_modules_import_only_what_lies_below_them(module: str) -> None:
     names = {name.split(".")[1] for name in imports(ROOT / "harness" / f"{module}.py") if name.startswith("harness.")}
     ours = {name for name in names if (ROOT / "harness" / f"{name}.py").exists()}
-    assert ours <= ALLOWED[module], f"harness/{module}.py imports {sorted(ours - ALLOWED[module])}"
+    assert ours <= ALLOWED[module] | EVERYWHERE, f"harness/{module}.py imports {sorted(ours - ALLOWED[module])}"
 
 
 def test_only_the_command_line_and_a_distributed_benchmark_import_the_pipeline() -> None:

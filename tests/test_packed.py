@@ -79,7 +79,7 @@ def test_what_is_no_whole_gzip_file_is_refused(
 ) -> None:
     pack(toy, change)
     with pytest.raises(
-        UserError, match=rf"toy/queries\.jsonl\.gz is no whole gzip file \({words}.*bring it here again"
+        UserError, match=rf"toy/queries\.jsonl\.gz is not a whole gzip file \({words}.*copy it here again"
     ):
         open_dataset(toy, cache=tmp_path / "cache")
     assert copies(tmp_path / "cache") == []

@@ -26,6 +26,7 @@ from harness.download import SourceFailed, download
 from harness.registry import load_registry
 from harness.store import ResultStore
 from plugins.checkpoint_folder import folder_of, module_folders
+from reports.rows import _plain
 from tests.conftest import ROOT, Done, write_dataset
 
 ROOMS = ("harness", "plugins", "reports", "training", "benchmarks", ".ci")
@@ -252,8 +253,7 @@ def test_names_are_text_in_every_report(form: str, tmp_path: Path, harness: Call
     done = harness("report", "--results", hostile_results(tmp_path / "results"), "--format", form)
     assert done.code == 1  # one cell cannot be read, which is said
     assert "\x1b" not in done.err
-    if form in ("markdown", "latex", "html", "json"):
-        assert "\x1b" not in done.out
+    assert not OBEYED.search(done.out.replace("\r\n", "\n"))
     if form == "markdown":
         assert "<script" not in done.out.replace("\\<", "")
         assert "[a](" not in done.out.replace("\\[", "").replace("\\]", "")
@@ -266,9 +266,56 @@ def test_names_are_text_in_every_report(form: str, tmp_path: Path, harness: Call
         import io
 
         models = [row["model"] for row in csv.DictReader(io.StringIO(done.out, newline=""))]
-        assert {model[0] for model in models} <= {"'", "\x1b"}
+        assert {model[0] for model in models} == {"'", "\ufffd"}
     if form == "json":
         assert json.loads(done.out)
+
+
+@pytest.mark.parametrize(
+    ("text", "formula"),
+    [
+        *((text, True) for text in ("=1+1", "+1", "-1+1", "@SUM(1)", "\t=1", "\tx", "\r=1", " =1", "\n=1", "\x0b=1")),
+        *(
+            (text, True)
+            for text in ("\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(1)", "\ufe661", "\ufe631", "\u207a1")
+        ),
+        *(
+            (text, True)
+            for text in ("\ufeff=1", "\u200b=1", "\u00a0=1", "\u2028=1", "\x1b=1", "\u202e=1", "\ufeff \t＝1")
+        ),
+        *((text, False) for text in ("bm25", "1+1", "a=1", "", " ", "\ufeff", "é", "(=1)", "\u2212x", "'=1")),
+    ],
+    ids=ascii,
+)
+def test_no_cell_of_a_spreadsheet_is_a_formula(text: str, formula: bool) -> None:
+    """OWASP's list, in every width, behind blanks and marks that a spreadsheet drops."""
+    shown = _plain(text)
+    assert shown.startswith("'") is (formula or text.startswith("'"))
+    assert shown.removeprefix("'" * formula) == OBEYED.sub("\ufffd", text)
+    assert not OBEYED.search(shown)
+    assert _plain(-1.5) == -1.5
+
+
+def test_what_is_printed_is_text_in_a_pipe_too(tmp_path: Path, harness: Callable[..., Done]) -> None:
+    """Of a table U+FFFD stands in a control character's place; JSON has every character, as an escape."""
+    query = "q\x1b]0;owned\x07\x9b31m\u202e"
+    (tmp_path / "run").write_text(f"{query} Q0 d 1 1 t\n")
+    (tmp_path / "qrels").write_text(f"{query} 0 d 1\n")
+    words = (
+        "evaluate",
+        "--run",
+        tmp_path / "run",
+        "--qrels",
+        tmp_path / "qrels",
+        "--per-query",
+        "--measures",
+        "nDCG@10",
+    )
+    table, told = harness(*words), harness(*words, "--json")
+    assert (table.code, told.code) == (0, 0)
+    assert not OBEYED.search(table.out + told.out)
+    assert "q\ufffd]0;owned\ufffd\ufffd31m\ufffd" in table.out
+    assert list(json.loads(told.out)["per_query"]) == [query]
 
 
 def test_a_terminal_is_shown_text(tmp_path: Path) -> None:

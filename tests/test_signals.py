@@ -100,6 +100,62 @@ def test_the_second_signal_ends_it_at_once(toy: Path, tmp_path: Path, number: si
     assert "Traceback" not in err
 
 
+IMPORTING = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == WHERE:
+            sys.stdout.write("importing ")
+            sys.stdout.flush()
+            os.kill(os.getpid(), NUMBER)
+
+signal.signal(NUMBER, BEFORE)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["harness", "models"]
+runpy.run_module("harness", run_name="__main__")
+"""
+"""The command, sent a signal by itself at the moment when it imports a module."""
+
+
+@pytest.mark.parametrize(
+    ("number", "before", "status"),
+    [
+        (signal.SIGINT, "signal.default_int_handler", 130),
+        (signal.SIGTERM, "signal.SIG_DFL", 143),
+        (signal.SIGHUP, "signal.SIG_DFL", 129),
+        (signal.SIGHUP, "signal.SIG_IGN", 0),
+    ],
+)
+@pytest.mark.parametrize("where", ["harness.cli.main", "click", "harness.spec", "numpy", "pluggy"])
+def test_a_signal_ends_it_cleanly_while_it_imports(
+    where: str, number: signal.Signals, before: str, status: int, tmp_path: Path
+) -> None:
+    program = IMPORTING.replace("WHERE", repr(where)).replace("NUMBER", str(int(number))).replace("BEFORE", before)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HARNESS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        **{"capture_output": True, "text": True, "check": False},
+    )
+    assert done.stdout.startswith("importing ")
+    assert done.returncode == status, done.stderr
+    if status:
+        told = "harness: Interrupted; what was finished is kept, and the same command goes on from there."
+        assert (done.stdout, done.stderr.strip()) == ("importing ", told)
+
+
+def test_the_package_imports_nothing_by_itself() -> None:
+    """So that signals are handled before anything is imported that takes time; its names are there nevertheless."""
+    program = (
+        "import sys; import harness; heavy = {'numpy', 'click', 'pluggy', 'harness.spec'} & {*sys.modules}\n"
+        "assert not heavy, heavy\n"
+        "for name in harness.__all__: getattr(harness, name)\n"
+        "from harness import *\n"
+        "assert sorted({*harness.LAZY, '__version__'}) == sorted(harness.__all__)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
 def test_what_nohup_switched_off_stays_off(toy: Path, tmp_path: Path) -> None:
     process = start(toy, tmp_path, 0, prefix="trap '' HUP;")
     process.send_signal(signal.SIGHUP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import atomic
 from harness.measure import Scores
 from harness.sealed import opened
 from harness.spec import Query
 from harness.store import SCHEMA, ResultStore, Unreadable, read_result, slug, write_per_query
+from tests.conftest import Done
 
 
 def result(key: str = "k", status: str = "ok", score: float = 0.5, **fields: Any) -> dict[str, Any]:
@@ -240,3 +243,26 @@ def test_the_table_per_query_holds_text_judgements_and_full_precision(tmp_path: 
     assert table["query"].tolist() == ["first ü", "second", ""]
     assert table["relevant"].tolist() == [1, 2, 1]
     np.testing.assert_array_equal(table[["nDCG@10", "R@100"]].to_numpy(), values)
+
+
+def test_what_killed_commands_left_is_removed_by_the_next(
+    harness: Callable[..., Done], toy: Path, tmp_path: Path
+) -> None:
+    """Also where that command writes nothing: in the results, in the home, and in a folder that is exported to."""
+    words = ("benchmark", "-m", "bm25", "-d", toy)
+    assert harness(*words).code == 0
+    export = ("export", "--format", "mteb", "-o", tmp_path / "shared")
+    assert harness(*export).code == 0
+    (card,) = (tmp_path / "shared").rglob("model_meta.json")
+    left = [
+        *(tmp_path / "results" / name for name in (".x.0123abcd.tmp", "bm25/.toy.0123abcd.tmp", "bm25/.b.lock")),
+        *(tmp_path / "home" / name for name in (".x.0123abcd.tmp", "indexes/.b.0123abcd.tmp", "locks/.b.lock")),
+        card.with_name(".model_meta.json.0123abcd.tmp"),
+    ]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    atomic._SWEPT.clear()  # as a process of its own begins
+    assert "cached" in harness(*words).out
+    assert harness(*export).code == 0
+    assert not [path for path in left if path.exists()]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.atomic import sweep
 from harness.chunks import Chunk
+from harness.leftovers import sweep
 from harness.tokens import TokenStore
 
 CHUNK = Chunk("c" * 64, ["one", "", "three"])

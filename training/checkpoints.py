@@ -7,12 +7,12 @@ agrees. What a kill or a full disk left half-written is passed over, and dropped
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.atomic import write_json
 from harness.bounded import read_json
+from harness.leftovers import remove
 
 MARK = "whole.json"
 KEPT = 2
@@ -59,4 +59,4 @@ def rotate(steps: Path, best: Iterable[int]) -> None:
     kept = {*whole[-KEPT:], *(path for path in whole if step_of(path) in set(best))}
     for path in all_in(steps):
         if path not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)

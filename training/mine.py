@@ -9,7 +9,6 @@ A row with fewer candidates left than negatives wanted is left out and counted, 
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any, Literal
 from harness.atomic import alone, content_key, sha256_file, write_file, write_json
 from harness.bounded import read_json
 from harness.dataset import Dataset
+from harness.leftovers import remove
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
 from harness.spec import Progress, Query, UserError
@@ -77,7 +77,7 @@ def mine(
             content = {"name": folder.resolve().name, **job.record, "counts": counts, "request": request}
             rows = (row for _, row in open_table(files).rows())
             found = write(folder, islice(rows, counts["rows"]), settings.negatives, lambda _: content)
-            shutil.rmtree(work, ignore_errors=True)
+            remove(work)
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from harness import hub
 from harness.atomic import alone, content_key, sha256_file
 from harness.download import SourceFailed
+from harness.leftovers import remove
 from harness.spec import Progress, UserError
 from training.tables import Row, open_table
 from training.triplets import TrainingSet, fault, made, refuse_occupied, write
@@ -119,5 +119,5 @@ def from_hub(
         fingerprint = {"hub": HUB, "files": {file.name: sha256_file(file) for file in files}}
         origin = Origin(lambda: (row for _, row in table.rows()), table.negatives, fingerprint)
         found = sample(origin, folder, rows, seed, home, request, progress)
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove(scratch)
     return found

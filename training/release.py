@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.atomic import sha256_file, whole_folder, write_file, write_json
 from harness.manifest import versions
+from harness.regular import open_regular
 from harness.spec import Progress, UserError
 from plugins.checkpoint_folder import files_of, incomplete
 from plugins.folder_modules import modules
@@ -105,7 +106,7 @@ def safe_files(checkpoint: Path) -> list[str]:
 
 
 def _begins_as_a_pickle(path: Path) -> bool:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(4)
     return path.suffix != ".safetensors" and start.startswith(PICKLES)
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.download import brief
+from harness.parquet import open_parquet
 from harness.spec import UserError
 from training.settings import Settings
 from training.triplets import TrainingSet
@@ -57,9 +59,12 @@ class Split:
 def read_rows(data: TrainingSet) -> Rows:
     """The whole training set."""
     import pyarrow
-    import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(data.file, columns=data.columns)
+    try:
+        with open_parquet(data.file) as opened:
+            table = opened.read(data.columns)
+    except (pyarrow.ArrowException, OSError, LookupError, MemoryError) as error:
+        raise UserError(f"{data.file} cannot be read ({brief(str(error))}); make the training set again.") from error
     chunks = [chunk for name in data.columns for chunk in table[name].chunks]
     coded = pyarrow.chunked_array(chunks).combine_chunks().dictionary_encode()
     ids = coded.indices.to_numpy().astype(np.int64).reshape(len(data.columns), table.num_rows)

@@ -6,7 +6,6 @@ is in place. A run that is started again goes on, is found finished, or is refus
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from harness.atomic import alone, content_key, recover, write_json
 from harness.bounded import read_json
+from harness.leftovers import remove
 from harness.manifest import machine, versions
 from harness.spec import Progress, UserError
 from training.experiments import Plan
@@ -63,7 +63,7 @@ class Run:
 
     def drop(self) -> None:
         """Removes everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
         self.record = {}
 
     def check(self, identity: Mapping[str, Any]) -> None:

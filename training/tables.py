@@ -6,22 +6,21 @@ streamed.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from harness import bounded
-from harness.bounded import parse_json
+from harness.bounded import open_gzip, parse_json
 from harness.download import brief
+from harness.parquet import is_text, open_parquet
+from harness.regular import open_regular
 from harness.spec import UserError
 
 Row = tuple[str, ...]
 """query, positive, negative_1 ... negative_m."""
-BATCH = 10_000
 WANTED = "query (or anchor), positive, and negative or negative_1 ... negative_m"
 
 
@@ -68,41 +67,34 @@ def _columns(file: Path, names: list[str]) -> list[str]:
 
 def _parquet_names(file: Path) -> list[str]:
     import pyarrow
-    import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            return list(table.schema_arrow.names)
+        with open_parquet(file) as table:
+            return table.names
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _unreadable(file, error) from error
 
 
 def _parquet(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
     import pyarrow
-    import pyarrow.parquet
 
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            if lacking := [name for name in columns if name not in table.schema_arrow.names]:
+        with open_parquet(file) as table:
+            if lacking := [name for name in columns if name not in table.names]:
                 raise UserError(
                     f"{file} lacks the column {lacking[0]}, which the files beside it have; mend or drop it."
                 )
-            for batch in table.iter_batches(BATCH, columns=columns):
-                texts = [_text_column(file, name, batch.column(name)) for name in columns]
+            for name in columns:
+                if not is_text(kind := table.type(name)):
+                    raise UserError(f"{file}: the column {name} holds {kind}, not text; convert it to text.")
+            for batch in table.batches(columns):
+                texts = [batch.column(name).to_pylist() for name in columns]
                 for row in zip(*texts, strict=True):
                     number += 1
                     yield f"{file} row {number}", tuple(text or "" for text in row)
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _unreadable(file, error) from error
-
-
-def _text_column(file: Path, name: str, column: Any) -> list[str | None]:
-    import pyarrow
-
-    if not (pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)):
-        raise UserError(f"{file}: the column {name} holds {column.type}, not text; convert it to text.")
-    return cast("list[str | None]", column.to_pylist())
 
 
 def _json_names(file: Path) -> list[str]:
@@ -163,13 +155,13 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
                     yield number, text
     except UnicodeDecodeError:
         raise UserError(f"{file} line {number} is not UTF-8 text; save the file as UTF-8.") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise _unreadable(file, error) from error
 
 
 def open_packed(file: Path) -> IO[bytes]:
     """The file's bytes, unpacked where its name ends in .gz."""
-    return cast("IO[bytes]", gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+    return open_gzip(file) if file.suffix == ".gz" else open_regular(file)
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:

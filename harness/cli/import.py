@@ -112,7 +112,7 @@ def _mteb(folder: Path, label: str | None, store: ResultStore, typed: str, as_js
     if done.others:
         click.echo(f"left out: {len(done.others)} scores without nDCG@10, which are no retrieval", err=True)
     for one in done.skipped:
-        click.echo(f"skipped: {one.path}: {one.reason}", err=True)
+        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
     if done.skipped:
         sys.exit(1)
 

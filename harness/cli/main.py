@@ -16,7 +16,7 @@ import click
 
 from harness.cli.flags import COMMON, note, show_trace, with_common
 from harness.cli.signals import stopping
-from harness.cli.terminal import plain_terminals, printable
+from harness.cli.terminal import plain_output, printable
 from harness.errors import trace
 from harness.spec import PluginError, UserError
 from harness.values import command_line
@@ -58,6 +58,7 @@ class State:
     commands: Mapping[str, click.Command] | None = None
     """Those of the plug-ins, once asked for."""
     _registry: Registry | None = None
+    _swept: bool = False
 
     @property
     def home(self) -> Path:
@@ -69,8 +70,16 @@ class State:
 
     @property
     def made_home(self) -> Path:
-        """`home`, made if need be; UserError where that cannot be."""
-        return made(self.home, "choose another folder with HARNESS_HOME")
+        """`home`, made if need be and rid of what killed processes left; UserError where that cannot be."""
+        for what, folder in (("The folder {} of HARNESS_HOME", self.home), ("The current folder {}", Path.cwd())):
+            require_utf8(what, str(folder))
+        home = made(self.home, "choose another folder with HARNESS_HOME")
+        if not self._swept:
+            from harness.leftovers import sweep_tree
+
+            sweep_tree(home)
+            self._swept = True
+        return home
 
     def registry(self, files: Iterable[Path] = ()) -> Registry:
         """Every plug-in, those of ``--plugin`` included."""
@@ -122,6 +131,18 @@ class Group(click.Group):
             formatter.write_dl(sorted(rows.items()))
 
 
+def require_utf8(what: str, text: str) -> None:
+    """UserError for bytes that are not UTF-8, which Python keeps as halves of surrogate pairs; ``what`` names it.
+
+    Labels, keys and records are made of such names, and all of them are UTF-8.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(
+            f"{what.format(ascii(text))} is not UTF-8 text; rename that file or folder, or set PYTHONUTF8=1 where the "
+            f"locale is what is not UTF-8."
+        )
+
+
 def made(folder: Path, advice: str) -> Path:
     """The folder, made if need be; UserError, ending with the advice, where that cannot be."""
     try:
@@ -161,7 +182,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _main(words: list[str]) -> None:
     state = State(command=command_line(["harness", *words]))
     try:
-        with plain_terminals():
+        for word in words:
+            require_utf8("The word {}", word)
+        for name, value in os.environ.items():
+            if name.startswith("HARNESS_"):
+                require_utf8(f"{name} is {{}}, which", value)
+        with plain_output():
             code = cli.main(args=words, prog_name="harness", standalone_mode=False, obj=state)
         sys.exit(code if isinstance(code, int) else 0)
     except BrokenPipeError:  # the reader of our output left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from harness.atomic import dump_json
 from harness.cli.flags import is_set, show_trace
 from harness.cli.folding import shown
 from harness.cli.main import State, one_line
@@ -191,7 +191,7 @@ suites_option = click.option(
 
 def print_json(content: Any) -> None:
     """Results as JSON on stdout."""
-    click.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+    click.echo(dump_json(content), nl=False)
 
 
 def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:

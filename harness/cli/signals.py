@@ -20,6 +20,21 @@ class Stopped(KeyboardInterrupt):
         self.status = 128 + number
 
 
+def ending_at_once() -> None:
+    """Lets each of `ENDING` end the process in one sentence: while nothing is under way, before a command and after it.
+
+    One that is ignored (nohup, a job in the background) stays ignored.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"harness: Interrupted; what was finished is kept, and the same command goes on from there.\n")
+        os._exit(128 + number)
+
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
 @contextmanager
 def stopping() -> Iterator[None]:
     """The first of `ENDING` raises `Stopped`, the second ends the process at once.

@@ -1,5 +1,6 @@
-"""What a terminal shows is text alone: names, ids and texts of other people's files cannot move its cursor, hide lines,
-set its title or turn the direction of what follows. A pipe or a file gets every character as it is."""
+"""What is printed is text alone: names, ids and texts of other people's files cannot move a terminal's cursor, hide
+lines, set its title or turn the direction of what follows. Nor can they through a pipe or a file, which somebody may
+look at later. JSON keeps such characters, as escapes."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def printable(text: str) -> str:
 
 
 class Plain:
-    """A terminal's stream that writes U+FFFD in place of what is `OBEYED`."""
+    """A stream that writes U+FFFD in place of what is `OBEYED`."""
 
     def __init__(self, bare: TextIO) -> None:
         self.bare = bare
@@ -33,10 +34,10 @@ class Plain:
 
 
 @contextmanager
-def plain_terminals() -> Iterator[None]:
-    """Makes stdout and stderr `Plain` where they are terminals."""
+def plain_output() -> Iterator[None]:
+    """Makes stdout and stderr `Plain`."""
     kept = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, Plain(each)) if each and each.isatty() else each for each in kept)
+    sys.stdout, sys.stderr = (cast(TextIO, Plain(each)) if each else each for each in kept)
     try:
         yield
     finally:

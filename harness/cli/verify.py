@@ -89,7 +89,7 @@ def command(
         for done in (each for each in verified if each.differs):
             click.echo(f"{done.model} on {done.dataset} differs in {'; '.join(done.differs)}")
     for one in unreadable:
-        click.echo(f"skipped: {one.path}: {one.reason}", err=True)
+        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
     for sentence in lost:
         click.echo(f"harness: {sentence}", err=True)
     if unreadable or any(each.verdict == "FAIL" for each in verified):

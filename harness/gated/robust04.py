@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.gated.source import Source, collapsed, damaged, unpacked
+from harness.gated.source import Source, collapsed, damaged, marked, unpacked
 from harness.gated.target import About, Counts, Report, corpus, finish
 from harness.qrels import read_qrels
 from harness.spec import Document, Progress, Query, UserError
@@ -27,17 +27,14 @@ ABOUT = About(
 PARTS = {"FBIS": ("fb", 5), "FR94": ("fr", 4), "FT": ("ft", 4), "LATIMES": ("la", 5)}
 """Folder -> how its files of documents begin (others are notes), and the disk it is on."""
 CONTENT = ("TEXT", "HEADLINE", "TITLE", "HL", "HEAD", "TTL", "DD", "DATE", "LP", "LEADPARA")
-DOCUMENT = re.compile(r"<DOC>(.*?)</DOC>", re.DOTALL | re.IGNORECASE)
-DOCNO = re.compile(r"<DOCNO>\s*(\S+?)\s*</DOCNO>", re.IGNORECASE)
+DOCNO = re.compile(r"<DOCNO>\s*+(\S{1,100}?)\s*+</DOCNO>", re.IGNORECASE)
 ELEMENT = re.compile(rf"<({'|'.join(CONTENT)})>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 """One that is not closed ends with its document."""
-COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 ENTITY = re.compile(r"&(#\d+|#x[0-9a-f]+|\w+);", re.IGNORECASE)
 OWN_ENTITIES = {"&blank;": " ", "&hyph;": "-"}
 """Of the Federal Register's DTD, not HTML's."""
-TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
-NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*(\d+)", re.IGNORECASE)
+NUMBER = re.compile(r"<num>\s*+(?:Number:\s*+)?(\d+)", re.IGNORECASE)
 DESCRIPTION = re.compile(
     r"<desc>\s*(?:Description:)?(.*?)(?=</?(?:desc|narr|title|num)>|\Z)", re.DOTALL | re.IGNORECASE
 )
@@ -86,22 +83,30 @@ def read(path: Path) -> Iterator[Document]:
     """The documents of one file, Latin-1, compressed or not; UserError with the offset where one is broken off."""
     with unpacked(path) as (stream, _):
         content = stream.read().decode("latin-1")
-    end = 0
-    for match in DOCUMENT.finditer(content):
-        number = DOCNO.search(match[1])
+    last = 0
+    for start, end, markup in marked(content, "DOC"):
+        number = DOCNO.search(markup)
         if number is None:
-            raise damaged(path, f"has a document without <DOCNO> at byte {match.start()}")
-        yield Document(number[1], "", _text(match[1]))
-        end = match.end()
-    if "<doc>" in content[end:].lower():
-        raise damaged(path, f"breaks off within a document after byte {end}")
-    if not end:
+            raise damaged(path, f"has a document without <DOCNO> at byte {start}")
+        yield Document(number[1], "", _text(markup))
+        last = end
+    if "<doc>" in content[last:].lower():
+        raise damaged(path, f"breaks off within a document after byte {last}")
+    if not last:
         raise damaged(path, "holds no <DOC>")
 
 
 def _text(markup: str) -> str:
-    elements = " ".join(match[2] for match in ELEMENT.finditer(COMMENT.sub(" ", markup)))
+    elements = " ".join(match[2] for match in ELEMENT.finditer(_without_comments(markup)))
     return collapsed(ENTITY.sub(_character, TAG.sub(" ", elements)))
+
+
+def _without_comments(markup: str) -> str:
+    pieces, place = [], 0
+    while (begin := markup.find("<!--", place)) >= 0 and (end := markup.find("-->", begin + 4)) >= 0:
+        pieces += [markup[place:begin], " "]
+        place = end + 3
+    return "".join([*pieces, markup[place:]])
 
 
 def _character(entity: re.Match[str]) -> str:
@@ -113,10 +118,10 @@ def topics(path: Path) -> list[Query]:
     with unpacked(path) as (stream, _):
         content = stream.read().decode("latin-1")
     found = []
-    for match in TOPIC.finditer(content):
-        number, description = NUMBER.search(match[1]), DESCRIPTION.search(match[1])
+    for start, _, markup in marked(content, "top"):
+        number, description = NUMBER.search(markup), DESCRIPTION.search(markup)
         if number is None or description is None:
-            raise damaged(path, f"has a topic without <num> or <desc> at byte {match.start()}")
+            raise damaged(path, f"has a topic without <num> or <desc> at byte {start}")
         lines = description[1].strip().replace("\r\n", "\n")
         found.append(Query(number[1], lines.replace("\n", " ")))
     if not found:

@@ -6,15 +6,15 @@ import bz2
 import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from harness import bounded
 from harness.bounded import parse_json
 from harness.gated import lzw
+from harness.regular import open_regular
 from harness.spec import Progress, UserError
 
 BOM = b"\xef\xbb\xbf"
@@ -74,7 +74,7 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """The file's content (gzip, bzip2 and compress undone, told by the first bytes) and the file itself, to see how
     far reading is. UserError where it cannot be opened, or later unpacked."""
     try:
-        raw = path.open("rb")
+        raw = open_regular(path)
     except OSError as error:
         raise damaged(path, f"cannot be read ({error.strerror})") from error
     with raw:
@@ -82,18 +82,16 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         raw.seek(0)
         try:
             if magic[:2] == b"\x1f\x8b":
-                yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)), raw
+                yield bounded.limited(gzip.GzipFile(fileobj=raw), raw), raw
             elif magic == b"BZh":
-                yield cast(IO[bytes], bz2.BZ2File(raw)), raw
+                yield bounded.limited(bz2.BZ2File(raw), raw), raw
             elif magic[:2] == lzw.MAGIC:
                 yield io.BytesIO(lzw.unpack(raw.read())), raw
             elif magic[:2] == b"PK":
                 raise UserError(f"{path} is a zip archive; unpack it there and run the same command again.")
             else:
                 yield raw, raw
-        except (OSError, zlib.error, EOFError, lzw.Damaged) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's; gzip's and bzip2's have none
-                raise
+        except (bounded.Corrupt, lzw.Damaged) as error:
             raise damaged(path, f"cannot be unpacked to its end ({error})") from error
 
 
@@ -126,6 +124,18 @@ def decoded(content: bytes) -> str:
         return content.decode()
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def marked(text: str, name: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and content of every ``<name> ... </name>``, upper and lower case alike.
+
+    Linear in the text: a regular expression from tag to tag looks to the end behind every one that is not closed.
+    """
+    begins, ends = (re.compile(tag, re.IGNORECASE) for tag in (f"<{name}>", f"</{name}>"))
+    place = 0
+    while (begin := begins.search(text, place)) and (end := ends.search(text, begin.end())):
+        yield begin.start(), end.end(), text[begin.end() : end.start()]
+        place = end.end()
 
 
 def collapsed(text: str) -> str:

@@ -17,7 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from harness.gated.source import Source, collapsed, damaged, decoded, lines, parse_object, unpacked
+from harness.gated.source import Source, collapsed, damaged, decoded, lines, marked, parse_object, unpacked
 from harness.gated.target import About, Counts, Report, corpus, finish
 from harness.qrels import read_qrels
 from harness.spec import Document, Progress, Qrels, Query, UserError
@@ -30,9 +30,10 @@ ABOUT = About(
 )
 GRADES = {0: 0, 2: 1, 4: 2, 8: 3, 16: 4}
 """NIST's grade -> BEIR's."""
-TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
-NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*(\d+)", re.IGNORECASE)
-ARTICLE = re.compile(r"<docid>\s*([^\s<]+)", re.IGNORECASE)
+NUMBER = re.compile(r"<num>\s*+(?:Number:\s*+)?(\d+)", re.IGNORECASE)
+ARTICLE = re.compile(r"<docid>\s*+([^\s<]+)", re.IGNORECASE)
+UNFINISHED = 100
+"""Tags of a paragraph that may lack their end: for each, Python's parser looks through all the rest."""
 BREAKS = {"br", "p", "div", "li", "tr", "td", "h1", "h2", "h3", "h4", "blockquote"}
 """Tags that part words; others (``b``, ``a``, ``em`` ...) may stand within one."""
 
@@ -86,7 +87,10 @@ def read(path: Path, progress: Progress) -> Iterator[Document]:
         article = parse_object(line, path, number)
         if not isinstance(article.get("id"), str) or not isinstance(article.get("contents"), list):
             raise damaged(path, f"line {number} is no article with 'id' and 'contents'")
-        paragraphs = (text for content in article["contents"] if (text := _paragraph(content)))
+        try:
+            paragraphs = [text for content in article["contents"] if (text := _paragraph(content))]
+        except (AssertionError, ValueError) as error:
+            raise damaged(path, f"line {number} holds HTML that cannot be read ({error})") from None
         yield Document(article["id"], collapsed(article.get("title") or ""), " ".join(paragraphs))
 
 
@@ -114,6 +118,33 @@ class _Text(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.pieces: list[str] = []
         self._hidden = 0
+        self._unfinished = 0
+
+    def _counted(self, end: int) -> int:
+        self._unfinished += end < 0
+        if self._unfinished > UNFINISHED:
+            raise ValueError(f"a paragraph with more than {UNFINISHED} tags that do not end")
+        return end
+
+    def parse_starttag(self, i: int) -> int:
+        """As HTMLParser's; -1 where there is no end, which is counted."""
+        return self._counted(super().parse_starttag(i))
+
+    def parse_endtag(self, i: int) -> int:
+        """Likewise."""
+        return self._counted(super().parse_endtag(i))
+
+    def parse_html_declaration(self, i: int) -> int:
+        """Likewise."""
+        return self._counted(super().parse_html_declaration(i))
+
+    def parse_pi(self, i: int) -> int:
+        """Likewise."""
+        return self._counted(super().parse_pi(i))
+
+    def parse_comment(self, i: int, report: bool = True) -> int:
+        """Likewise."""
+        return self._counted(super().parse_comment(i, report))
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         self._hidden += tag in ("script", "style")
@@ -135,10 +166,10 @@ def topics(path: Path) -> dict[str, str]:
     with unpacked(path) as (stream, _):
         content = decoded(stream.read())
     found = {}
-    for match in TOPIC.finditer(content):
-        number, article = NUMBER.search(match[1]), ARTICLE.search(match[1])
+    for start, _, markup in marked(content, "top"):
+        number, article = NUMBER.search(markup), ARTICLE.search(markup)
         if number is None or article is None:
-            raise damaged(path, f"has a topic without <num> or <docid> at character {match.start()}")
+            raise damaged(path, f"has a topic without <num> or <docid> at character {start}")
         found[number[1]] = article[1]
     if not found:
         raise damaged(path, "holds no <top>, so it is no TREC topics file")

@@ -7,6 +7,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import pytest
 
 from harness.catalog import catalogue, place, status
 from harness.dataset import STATED
-from harness.gated import CONVERTERS, convert
-from harness.spec import resolve
+from harness.gated import CONVERTERS, convert, robust04, trec_news
+from harness.spec import UserError, resolve
 from tests.conftest import Done
 from tests.gated.test_trec_news import ARTICLES, source, write
 from tests.test_layers import imports
@@ -69,7 +70,7 @@ def test_files_named_as_the_instructions_name_them_are_found(name: str, tmp_path
 def test_the_room_knows_no_other_than_those_below_it() -> None:
     for file in ROOM.glob("*.py"):
         ours = {name.split(".")[1] for name in imports(file) if name.startswith("harness.")}
-        assert ours <= {"bounded", "gated", "spec", "atomic", "qrels"}, file
+        assert ours <= {"bounded", "gated", "spec", "atomic", "qrels", "regular"}, file
 
 
 def test_the_same_files_are_converted_once(source: Path, tmp_path: Path) -> None:
@@ -138,3 +139,30 @@ def test_instructions_are_printed_and_nothing_is_made(harness: Callable[..., Don
         assert (done.code, json.loads(done.out)) == (2, {name: None})
         assert done.err.startswith(text)
     assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize("piece", ["<DOC>", "<TEXT>", "<!--", "<DOCNO>", "<DOCNO> ", "<num>", "&amp", "<P "])
+def test_markup_that_never_ends_takes_no_quadratic_time(piece: str, tmp_path: Path) -> None:
+    """A million characters: a second where each is looked at once, hours where every tag looks to the end."""
+    markup = piece * (1_000_000 // len(piece))
+    for text in (f"<DOC><DOCNO> D1 </DOCNO>\n<TEXT>a {markup}</TEXT></DOC>", f"<DOC>{markup}</DOC>", markup):
+        (tmp_path / "fb0").write_text(text)
+        with suppress(UserError):
+            assert [document.id for document in robust04.read(tmp_path / "fb0")] in (["D1"], [])
+    for text in (f"<top>{markup}</top>", f"<top><num> {' ' * 100_000}x{markup}</top>", "<top>" * 200_000):
+        (tmp_path / "topics").write_text(text)
+        for topics in (robust04.topics, trec_news.topics):
+            with pytest.raises(UserError, match=r"damaged|without <num>|holds no <top>"):
+                topics(tmp_path / "topics")
+
+
+@pytest.mark.parametrize("piece", ["<a ", "<!--", "</a", "<?x", "<!d", "<![", "<a x='"])
+def test_html_that_never_ends_is_refused(piece: str, tmp_path: Path) -> None:
+    content = {"subtype": "paragraph", "content": piece * 20_000}
+    (tmp_path / "articles.jl").write_text(json.dumps({"id": "a", "title": "t", "contents": [content]}) + "\n")
+    with pytest.raises(UserError, match=r"line 1 holds HTML that cannot be read"):
+        list(trec_news.read(tmp_path / "articles.jl", lambda *_: None))
+    few = {**content, "content": f"one &lt; two<br>three{piece * 3}"}
+    (tmp_path / "articles.jl").write_text(json.dumps({"id": "a", "title": "t", "contents": [few]}) + "\n")
+    with suppress(UserError):  # some of these Python's parser refuses at once
+        assert next(trec_news.read(tmp_path / "articles.jl", lambda *_: None)).text.startswith("one < two three")

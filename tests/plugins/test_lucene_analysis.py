@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from plugins import word_break
 from plugins.lucene_analysis import analyse, term
 from plugins.porter import stem
 from plugins.word_break import words
@@ -67,3 +70,69 @@ def test_terms() -> None:
         "οδοσ",
         "istanbul",
     ]  # letter by letter: no final sigma, no dotted i in two parts
+
+
+HARD = (
+    *("\u200d", "\u203f", "\u202f", "_", "\u0301", "\ufe0f", "\ufe0e", "\u20e3", "#", "*", "\u2764", "\U0001f469"),
+    *("\U0001f3fb", "\U0001f1e9", "\u05d0", '"', "'", ".", ",", ":", "a", "1", "\u30a2", "\u3042", "\u6771", "\u0e01"),
+    *("\ud55c", "\u00ad", "\u0600", "\u19da", "\U00010400", "\U0001f600", "\u2388", "\U00030000", " ", "\n", "\u0661"),
+)
+"""Letters that join, extend, begin and end words, and some that look as if they did."""
+
+
+def by_definition(text: str) -> list[str]:
+    """At every place the longest word within `LONGEST` units, else the next place; quadratic, but plain."""
+    text = word_break._UNCLASSED.sub(" ", text)
+    found, position, rule = [], 0, word_break._word(anywhere=True)
+    while position < len(text):
+        match = rule.match(text, position, word_break._reach(text, position))
+        found += [match[0]] if match else []
+        position = match.end() if match else position + 1
+    return found
+
+
+@pytest.mark.parametrize(("longest", "texts"), [(4, 4000), (5, 4000), (255, 150)])
+def test_words_are_those_of_the_definition(longest: int, texts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_break, "LONGEST", longest)
+    word_break._long_run.cache_clear()
+    chance = random.Random(longest)
+    lengths = [
+        1,
+        1,
+        2,
+        3,
+        longest - 1,
+        longest,
+        longest + 1,
+        2 * longest,
+        2 * longest + 1,
+        2 * longest + 2,
+        3 * longest,
+    ]
+    for _ in range(texts):
+        letters = chance.sample(HARD, chance.choice([2, 3, 4, 8, len(HARD)]))
+        runs = [
+            chance.choice(letters) * chance.choice([1, chance.choice(lengths)]) for _ in range(chance.randint(1, 12))
+        ]
+        text = "".join(runs)
+        assert list(words(text)) == list(word_break._cut(text)) == by_definition(text), ascii(text)
+    word_break._long_run.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *"\u200d\u203f\u202f_\u0301\ufe0f#\U0001f3fb\U0001f1e9",
+        "_\u0301",
+        "\u200d\u0301",
+        "\ufe0f\u200d",
+        "#\u0301",
+        '\u05d0"',
+    ],
+    ids=ascii,
+)
+def test_no_text_takes_quadratic_time(piece: str) -> None:
+    """A million letters: half a minute where every place is looked at once, days where each looks to the end."""
+    text = "\u00e9 " + piece * (1_000_000 // len(piece))
+    assert words(text)[0] == "\u00e9"
+    assert words(text + "b")[0] == "\u00e9"

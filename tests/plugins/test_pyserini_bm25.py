@@ -81,6 +81,14 @@ def test_terms_around_the_longest_word(lucene: Analyse) -> None:
         assert analyse(text) == lucene(text), ascii(text)
 
 
+@pytest.mark.parametrize(("lines", "marks"), [(240, 0), (254, 99), (255, 242), (300, 253), (506, 242), (513, 1)])
+def test_terms_behind_long_runs_of_joiners(lucene: Analyse, lines: int, marks: int) -> None:
+    for joiner in ("_", "\u203f", "\u200d", "_\u200d"):
+        behind = f"{(joiner * lines)[:lines]}\U0001f3fb{marks * chr(0xAD)}1"
+        for text in ("\u03b1" + behind, 300 * "\u03b1" + ":" + behind):
+            assert analyse(text) == lucene(text), ascii(text)
+
+
 def test_stems_of_whole_vocabularies(shared: Path) -> None:
     split = re.compile(r"[a-z]+|[^\W\d_]+")
     words: set[str] = set()
