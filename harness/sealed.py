@@ -49,6 +49,12 @@ def opened(content: Any) -> Any:
     return rest
 
 
+def read_record(path: Path) -> Any:
+    """As `read_sealed`, for records that were not sealed once and may end with a hash of their own."""
+    content = read_json(path)
+    return opened(content) if isinstance(content, dict) and SEAL in content else content
+
+
 def read_sealed(path: Path) -> Any:
     """What a file of JSON holds, `opened`. Raises OSError and ValueError."""
     return opened(read_json(path))

@@ -51,7 +51,7 @@ def harness_models() -> Iterable[ModelSpec]:
         name="checkpoint",
         kind="dense",
         load="plugins.checkpoint:load",
-        fingerprint="plugins.checkpoint:fingerprint",
+        fingerprint="plugins.trained:fingerprint",
         trial="plugins.checkpoint:trial",
         tokenizer="plugins.checkpoint_folder:tokenizer",
         figures="plugins.checkpoint_folder:figures",

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from harness import ModelSpec, Option, UserError, Weights, hookimpl
 from harness.atomic import content_key
 from harness.bounded import read_json
+from harness.sealed import read_record
 from harness.spec import Options
 from plugins import checkpoint, minilm, mpnet
 from plugins.checkpoint import OPTIONS
@@ -27,7 +28,7 @@ EXPERIMENTS = ("baseline", "isotropy", "frozen")
 FORMAT = 1
 """Of run.json."""
 SHAPE: Mapping[str, type] = {
-    **dict.fromkeys(("identity", "settings", "dev", "base"), dict),
+    **dict.fromkeys(("identity", "settings", "dev", "base", "checkpoint_files"), dict),
     **dict.fromkeys(("trained_on", "curves"), list),
     **dict.fromkeys(("experiment", "run", "status", "reason", "checkpoint_key", "started", "finished"), str),
 }
@@ -97,7 +98,7 @@ class Run(NamedTuple):
 def read_run(folder: Path) -> Run:
     """The run in a folder, examined: its record, and its checkpoint file by file."""
     try:
-        record = read_json(folder / "run.json")
+        record = read_record(folder / "run.json")
         if record["format"] != FORMAT:
             return Run(folder, {}, f"has a run.json of format {record['format']}, and this version reads {FORMAT}")
         if odd := [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind | None)]:
@@ -161,13 +162,19 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def check_weights(folder: Path, files: Mapping[str, str]) -> None:
-    """UserError when a run's checkpoint has other weights (``files``: name -> SHA-256) than its run.json states."""
+    """UserError when a run's checkpoint has other files (name -> SHA-256) than its run.json states."""
     run = run_at(folder)
-    stated = run and run.record.get("checkpoint_key")
+    record = run.record if run else {}
+    stated, listed = record.get("checkpoint_key"), record.get("checkpoint_files")
     if stated and stated != content_key({k: v for k, v in files.items() if k.endswith(".safetensors")}):
         raise UserError(
             f"The weights in {folder} are not those that the run.json beside it was written for; "
             "train that run again, or put them into a folder of their own and type its path."
+        )
+    if listed and (odd := sorted(name for name, digest in listed.items() if files.get(name) != digest)):
+        raise UserError(
+            f"{folder / odd[0]} is missing, damaged or was changed since the run was finished; "
+            "train that run again, or put the files into a folder of their own and type its path."
         )
 
 
@@ -179,7 +186,7 @@ def training(options: Options) -> dict[str, Any]:
     """
     folder = Path(str(options["path"])).expanduser()
     if (run := run_at(folder)) and run.record:
-        record = {key: value for key, value in run.record.items() if key != "curves"}
+        record = {key: value for key, value in run.record.items() if key not in ("curves", "checkpoint_files")}
         if isinstance(base := record.get("base"), dict) and "path" in base:
             record["base"] = {**base, "path": Path(str(base["path"])).name}
         return {

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bounded import read_json
 from harness.geometry import DEFINITIONS
+from harness.sealed import read_record
 from harness.spec import UserError
 from reports.leaderboard import MEASURE, Leaderboard
 from reports.rows import content
@@ -176,7 +176,7 @@ def curves(runs: Path) -> list[dict[str, Any]]:
     found = []
     for file in sorted(runs.glob("*/*/run.json")):
         try:
-            record = read_json(file)
+            record = read_record(file)
             points = [{k: v for k, v in p.items() if _finite(v)} for p in record["curves"] if _finite(p.get("step"))]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue

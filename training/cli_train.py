@@ -222,11 +222,12 @@ def _report(records: list[dict[str, Any]], root: Path, as_json: bool) -> None:
             {
                 "run": f"{record['experiment']}/{record['run']}",
                 "status": record["status"],
-                "best step": f"{record['best_step']} of {record['steps']}",
+                "best step": f"{record['best_step']} of {record['steps']}" if record["best_step"] else "-",
                 "dev nDCG@10": f"{dev['nDCG@10']:.4f}" if dev else "-",
                 "isotropy": f"{dev['isotropy']:.3f}" if "isotropy" in dev else "-",
                 "rows/s": f"{record.get('samples_per_second') or 0:.1f}",
             }
         )
     print_table(rows, disable_numparse=True)
-    click.echo(f"\nEvaluate one with: harness benchmark -m {root}/EXPERIMENT/RUN/checkpoint", err=True)
+    if any(record["status"] == "finished" for record in records):
+        click.echo(f"\nEvaluate one with: harness benchmark -m {root}/EXPERIMENT/RUN/checkpoint", err=True)

@@ -20,8 +20,8 @@ from harness.encode import encode_collection
 from harness.prepared import Prepared
 from harness.spec import Progress, Role, UserError
 from harness.vectors import Vectors, VectorStore
-from plugins.checkpoint import fingerprint
 from plugins.encoder import IMPLEMENTATIONS, TokenEncoder
+from plugins.trained import fingerprint
 from training.head import load_base
 from training.settings import Settings
 

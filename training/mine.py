@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.atomic import alone, content_key, sha256_file, write_file, write_json
-from harness.bounded import read_json
+from harness.bounded import fields
 from harness.dataset import Dataset
 from harness.leftovers import remove
 from harness.modelref import ModelRef
 from harness.prepared import Prepared
+from harness.sealed import read_sealed, seal
 from harness.spec import Progress, Query, UserError
 from training.filters import CrossEncoding, PositiveAware
 from training.miners import open_miner
@@ -104,9 +105,10 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
 def _finished(file: Path) -> list[dict[str, int]] | None:
     """The counts of a part, query by query, if it is whole."""
     try:
-        stated = read_json(file.with_suffix(".json"))
-        return list(stated["counts"]) if sha256_file(file) == stated["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        stated = fields(read_sealed(file.with_suffix(".json")), sha256=str, counts=list)
+        counts = [fields(entry, **dict.fromkeys(entry, int)) for entry in stated["counts"]]
+        return counts if sha256_file(file) == stated["sha256"] else None
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -176,7 +178,7 @@ class _Job:
                 self._progress(f"mining {self.dataset.label} (queries)", number, len(self.dataset.queries))
 
         write_file(file, lambda stream: write_rows(stream, columns_of(self.settings.negatives), rows()))
-        write_json(file.with_suffix(".json"), {"sha256": sha256_file(file), "counts": counts})
+        write_json(file.with_suffix(".json"), seal({"sha256": sha256_file(file), "counts": counts}))
         return counts
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.atomic import alone, content_key, recover, write_json
-from harness.bounded import read_json
+from harness.bounded import fields
 from harness.leftovers import remove
 from harness.manifest import machine, versions
+from harness.sealed import read_record, seal
 from harness.spec import Progress, UserError
 from training.experiments import Plan
 
@@ -59,7 +60,7 @@ class Run:
     def save(self, status: Status, **news: Any) -> None:
         """Writes run.json with these fields renewed."""
         self.record |= {"status": status, "reason": "", **news}
-        write_json(self.folder / "run.json", self.record)
+        write_json(self.folder / "run.json", seal(self.record))
 
     def drop(self) -> None:
         """Removes everything."""
@@ -116,20 +117,20 @@ def now() -> str:
 
 
 def read_run(root: Path, plan: Plan) -> Run:
-    """The run as it stands; an empty record where there is none. UserError where run.json is none of ours."""
+    """The run as it stands; an empty record where there is none. UserError where run.json is not ours, or damaged."""
     run = Run(root / plan.experiment / plan.run, plan)
     file = run.folder / "run.json"
     try:
-        run.record = read_json(file)
-        if run.record["format"] != FORMAT or not isinstance(run.record["status"], str):
+        run.record = fields(read_record(file), format=int, status=str)
+        optional = {"identity": dict, "settings": dict, "seconds": float, "curves": list, "dev": dict}
+        fields(run.record, **{name: kind for name, kind in optional.items() if run.record.get(name) is not None})
+        if run.record["format"] != FORMAT:
             raise ValueError(f"format {run.record['format']}")
-        if not all(isinstance(run.record.get(key) or {}, dict) for key in ("identity", "settings")):
-            raise ValueError("its settings are no table")
     except FileNotFoundError:
         run.record = {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{file} is no record of a run ({error}); remove {run.folder}, or start over with --fresh."
+            f"{file} is not a run's record, or is damaged ({error}); remove {run.folder}, or start over with --fresh."
         ) from None
     return run
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.executor import Answer, Call, Crew, Foreman, Task
 from harness.spec import UserError
+from training.checkpoints import newest
 from training.experiments import Plan
 from training.run import read_run
 from training.train import Job, train
@@ -29,8 +30,10 @@ def train_all(plans: Sequence[Plan], job: Job, tell: Callable[[str], object]) ->
         try:
             records.append(train(plan, job))
         except Diverged as error:
-            tell(f"{plan.experiment}/{plan.run} failed: {error}; the last good checkpoint is kept.")
-            records.append(read_run(job.root, plan).record)
+            run = read_run(job.root, plan)
+            kept = f"{found} is kept" if (found := newest(run.steps)) else "no checkpoint was saved before"
+            tell(f"{plan.experiment}/{plan.run} failed: {error}; {kept}.")
+            records.append(run.record)
     return records
 
 

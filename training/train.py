@@ -15,8 +15,9 @@ import torch
 from harness.atomic import content_key, sha256_file
 from harness.manifest import peak_memory
 from harness.spec import Progress, UserError
+from plugins.checkpoint_folder import files_of
 from training import dev as dev_sets
-from training.checkpoints import newest
+from training.checkpoints import damage, newest
 from training.dev import DevSet, Encode
 from training.embeddings import Base, BaseEmbeddings
 from training.experiments import Plan
@@ -130,7 +131,8 @@ def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict
     settings = run.plan.settings
     parts = _start(settings, job, parted, dev)
     trainer = _trainer(run, job, parts, parted.train, dev, leader)
-    resumed = newest(run.steps)
+    with _processes().main_process_first():  # which removes what is damaged
+        resumed = newest(run.steps, job.progress)
     trainer.args.eval_on_start = resumed is None
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
@@ -245,7 +247,13 @@ _LEFT_OUT = ("epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per
 def _finish(run: Run, job: Job, parts: _Parts, trainer: Trainer) -> None:
     """The best weights as a checkpoint that stands alone, then run.json, then the trainer's own ones go."""
     figures = _figures(trainer, run)
-    trainer.load_weights(run.steps / f"checkpoint-{figures['best_step']}")
+    best = run.steps / f"checkpoint-{figures['best_step']}"
+    if fault := damage(best):
+        raise UserError(
+            f"{best / fault} is damaged or missing, and that checkpoint is the best; run the same command again, which "
+            f"resumes before it."
+        )
+    trainer.load_weights(best)
     model = trainer.model
     if run.plan.settings.freeze_base:
         base = load_base(job.base.folder, "cpu", run.plan.settings.max_seq_length)
@@ -253,6 +261,7 @@ def _finish(run: Run, job: Job, parts: _Parts, trainer: Trainer) -> None:
     save_model(model, run.checkpoint)
     weights = sorted(run.checkpoint.rglob("*.safetensors"))
     key = content_key({file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in weights})
-    run.save("finished", **figures, checkpoint_key=key, finished=now())
+    files = {file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in files_of(run.checkpoint)}
+    run.save("finished", **figures, checkpoint_key=key, checkpoint_files=files, finished=now())
     with suppress(OSError):
         shutil.rmtree(run.steps)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.atomic import content_key, recover, sha256_file, whole_folder, write_json
-from harness.bounded import read_json
+from harness.bounded import fields
+from harness.sealed import read_record, seal
 from harness.spec import Progress, UserError
 from training.tables import Row, Table, open_table
 
@@ -95,7 +96,7 @@ def write(folder: Path, rows: Iterable[Row], negatives: int, record: Callable[[i
             raise UserError(f"No triplet is left for {folder}; see the counts, and use weaker filters or more depth.")
         counted = {"format": FORMAT, "rows": count, "columns": columns}
         keys = {"key": content_key([columns, count, digest]), "sha256": sha256_file(made / TRIPLETS)}
-        write_json(made / RECORD, {**counted, **record(count), **keys})
+        write_json(made / RECORD, seal({**counted, **record(count), **keys}))
     return TrainingSet(folder, _record(folder))
 
 
@@ -199,12 +200,18 @@ def _open(folder: Path) -> TrainingSet:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = read_json(folder / RECORD)
-        if record["format"] == FORMAT and {"name", "rows", "columns", "sources", "key", "sha256"} <= record.keys():
-            return record
-        reason = f"of format {record['format']}, or incomplete"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        record = fields(read_record(folder / RECORD), format=int, rows=int, columns=list, sources=list)
+        fields(record, **dict.fromkeys(("name", "key", "sha256"), str))
+        if record["format"] != FORMAT:
+            raise ValueError(f"format {record['format']}")
+        if record["columns"] != columns_of(len(record["columns"]) - 2):
+            raise ValueError("its columns are not those of triplets")
+        for source in record["sources"]:
+            fields(source, name=str)
+        return record
+    except (OSError, ValueError) as error:
+        reason = str(error)
     raise UserError(
-        f"{folder / RECORD} is no record of a training set ({reason}); remove the folder and make it again."
+        f"{folder / RECORD} is not a record of a training set, or is damaged ({reason}); remove the folder and make it "
+        f"again."
     )
