@@ -27,7 +27,7 @@ from harness.spec import (
 if TYPE_CHECKING:
     from harness.adapters import beir_model, mteb_model
     from harness.results import load_results
-    from harness.trial import Otherwise
+    from harness.trial import Otherwise, Refused
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Otherwise",
     "PluginError",
     "Query",
+    "Refused",
     "Reranker",
     "Role",
     "Scored",
@@ -59,6 +60,7 @@ __all__ = [
 ]
 LAZY = {
     "Otherwise": "harness.trial",
+    "Refused": "harness.trial",
     "beir_model": "harness.adapters",
     "load_results": "harness.results",
     "mteb_model": "harness.adapters",
