@@ -39,6 +39,30 @@ TARGETS: dict[str, Target] = {
     "zip": Target(read.archive, (seed.zipped(), seed.zipped(("t/corpus.jsonl", "../x", "/etc/x")))),
     "modules.json": Target(read.checkpoint("modules.json"), (seed.dumped(seed.MODULES),)),
     "config.json": Target(read.checkpoint("config.json"), (b'{"model_type": "bert", "hidden_size": 2}',)),
+    "settings": Target(
+        read.checkpoint("config_sentence_transformers.json"),
+        (b'{"model_type": "SentenceTransformer", "truncate_dim": 8, "prompts": {"query": "q: "}}',),
+    ),
+    "transformer": Target(
+        read.checkpoint("sentence_bert_config.json"),
+        (
+            b'{"transformer_task": "feature-extraction", "modality_config": {"text": {"method": "forward"}}, '
+            b'"model_kwargs": {"dtype": "float32"}, "tokenizer_name_or_path": null}',
+        ),
+    ),
+    "tokenizer_config.json": Target(
+        read.checkpoint("tokenizer_config.json"), (b'{"tokenizer_class": "BertTokenizer", "model_max_length": 512}',)
+    ),
+    "adapter_config.json": Target(
+        read.checkpoint("adapter_config.json"), (b'{"base_model_name_or_path": "/", "peft_type": "LORA", "r": 4}',)
+    ),
+    "index.json": Target(
+        read.checkpoint("model.safetensors.index.json"), (b'{"weight_map": {"a": "model.safetensors"}}',)
+    ),
+    "router_config.json": Target(
+        read.checkpoint("router_config.json"),
+        (b'{"types": {"a": "sentence_transformers.models.Dense"}, "structure": {"query": ["a"]}}',),
+    ),
     "safetensors": Target(read.checkpoint("model.safetensors"), (seed.safetensors(),)),
     "run.json": Target(read.file("runs/e/r/run.json", read.run_record), (seed.dumped(seed.RUN_RECORD),)),
     "hub": Target(read.hub, (seed.dumped(seed.TREE), b'{"sha": "' + b"a" * 40 + b'"}', seed.parquet())),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UserError,
         Weights,
     )
-    from harness.trial import Otherwise
+    from harness.trial import Otherwise, Refused
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Otherwise",
     "PluginError",
     "Query",
+    "Refused",
     "Reranker",
     "Role",
     "Scored",
@@ -64,6 +65,7 @@ LAZY = {
     **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.composite"),
     **dict.fromkeys(_SPEC, "harness.spec"),
     "Otherwise": "harness.trial",
+    "Refused": "harness.trial",
     "beir_model": "harness.adapters",
     "hookimpl": "harness.hookspecs",
     "load_results": "harness.results",

@@ -20,7 +20,7 @@ from plugins.finite import finite
 from plugins.folder_kind import require_cross_encoder
 from plugins.folder_modules import Module, modules
 from plugins.folder_sound import require_sound
-from plugins.opened import opened, spoilt
+from plugins.opened import opened, require_words, spoilt
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +111,7 @@ def _load(folder: Path, options: Options) -> _CrossEncoder:
     device, length = resolve_device(str(options["device"])), int(options["max_length"] or 0)
     # The activation is given, so that none that the folder names is made: the scores are logits anyway.
     model = opened(CrossEncoder, folder, device, activation_fn=torch.nn.Identity())
+    require_words(model, folder)
     if model.default_prompt_name:
         raise UserError(f"{folder} puts a prompt before its texts, which is not done here; choose another reranker.")
     most = int(model.max_seq_length or 512)

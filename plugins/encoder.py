@@ -19,7 +19,7 @@ from plugins import int8
 from plugins.agreement import AGREEMENT
 from plugins.checkpoint_folder import UNSTATED
 from plugins.conveyor import Conveyor, conveyor
-from plugins.finite import finite
+from plugins.finite import affordable, finite, limit_of
 from plugins.packed import FAMILIES, Packed
 from plugins.ranges import TEXTS
 from plugins.sinks import border
@@ -37,8 +37,6 @@ IMPLEMENTATIONS = {
 """Part of the fingerprint: vectors made by one forward pass must never be mistaken for the other's."""
 
 _SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
-BOUNDLESS = 10**9
-"""Tokens beyond which a tokenizer's limit is none: transformers writes 10^30 where nothing is stated."""
 FLEXED_ON = ("cuda",)
 """Devices on which the packed pass is `plugins.flexed`."""
 _PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
@@ -152,11 +150,10 @@ class TokenEncoder(Encoder):
 
     def tokenize(self, texts: Sequence[str], *, role: Role) -> list[list[int]]:
         """Token ids per text."""
-        limit = self.model.max_seq_length
         ids = self.model.tokenizer(
             [self.prompts[role] + text for text in texts],
             truncation=True,
-            max_length=None if limit is None or limit > BOUNDLESS else limit,
+            max_length=limit_of(self.model.max_seq_length),
             return_attention_mask=False,
             return_token_type_ids=False,
         )["input_ids"]
@@ -186,7 +183,7 @@ class TokenEncoder(Encoder):
         """float32 [n, dim] from one padded batch."""
         import torch
 
-        width, device = max(map(len, tokens)), self.model.device
+        width, device = affordable(max(map(len, tokens)), self.model.max_seq_length), self.model.device
         ids = np.full((len(tokens), width), self.model.tokenizer.pad_token_id or 0, np.int64)
         mask = np.zeros((len(tokens), width), np.int64)
         for row, text in enumerate(tokens):

@@ -24,7 +24,7 @@ from sentence_transformers.sentence_transformer.modules import BoW, Pooling, Sta
 
 from harness.encode import encode_texts
 from harness.registry import ModelRef, load_registry
-from harness.spec import TokenModel
+from harness.spec import PluginError, TokenModel
 from tests.tiny import DIM, LONGEST, tokenizer, transformer
 
 TEXTS = [
@@ -452,6 +452,8 @@ def test_a_tokenizer_without_a_limit_cuts_nothing_as_sentence_transformers_does(
     assert isinstance(loaded, TokenModel)
     assert len(loaded.tokenize(["word " * 900], role="query")[0]) == 902
     np.testing.assert_allclose(ours(tmp_path / "model", "query"), theirs(model, "query"), atol=1e-5)
+    with pytest.raises(PluginError, match=r"a text of 12,002 tokens is not cut.*type a limit, such as max_seq_length"):
+        loaded.encode(["word " * 12_000], role="document")
     cut = ref(tmp_path / "model", "dtype=float32,max_seq_length=9").load()
     assert len(cut.tokenize(["word " * 900], role="query")[0]) == 9
 
