@@ -58,8 +58,8 @@ __all__ = [
     "mteb_model",
 ]
 _SPEC = (
-    *("CountedModel", "DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
-    *("PluginError", "Query", "Role", "TokenModel", "UserError", "Weights"),
+    *("DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
+    *("ModelError", "PluginError", "Query", "Role", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {
     **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.composite"),
