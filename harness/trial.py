@@ -47,14 +47,12 @@ class Verdict(NamedTuple):
     options: dict[str, OptionValue]
     """Other ones, with which the model can be had; none: it is as it was asked for."""
     reason: str = ""
-    """Why; without other options, it cannot be had."""
 
 
 def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Progress) -> ModelRef:
     """The model as it can be had. ``load`` loads it as it is; called the first time only.
 
-    A model that cannot be loaded at all stays as it is: whoever needs it will be told. UserError for one that is
-    `Refused`.
+    A model that cannot be loaded stays as it is: whoever needs it will be told. `Refused` is raised at once.
     """
     if not ref.on_trial:
         return ref
@@ -65,12 +63,12 @@ def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Prog
     if verdict is None:
         try:
             verdict = _tried(load)
+        except Refused:
+            raise
         except (UserError, PluginError):
             return ref
         with suppress(UserError):  # a read-only home costs time, not correctness
             write_json(file, seal({"of": key, **verdict._asdict()}))
-    if verdict.reason and not verdict.options:
-        raise ModelError(verdict.reason)
     if not verdict.options:
         return ref
     found = ref.instead(f"taken with {typed(verdict.options)}, because {verdict.reason}", verdict.options)
@@ -89,8 +87,6 @@ def _tried(load: Callable[[], object]) -> Verdict:
         load()
     except Otherwise as other:
         return Verdict(other.options, other.reason)
-    except Refused as refused:
-        return Verdict({}, str(refused))
     return Verdict({})
 
 

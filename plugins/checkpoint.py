@@ -182,7 +182,7 @@ def _samples(encoder: Encoder, folder: Path) -> dict[Role, NDArray[np.float32]]:
     try:
         return samples(encoder)
     except Exception as error:  # modules that do not fit together raise anything
-        raise UserError(
+        raise Refused(
             f"{folder} cannot be run by sentence-transformers itself: encode() raises {type(error).__name__}: {error}; "
             f"its modules do not fit together."
         ) from error

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from harness import ModelError, UserError
 from harness.processor import physical_cores
 from harness.regular import special_file
+from harness.trial import Refused
 
 M = TypeVar("M")
 
@@ -65,7 +66,7 @@ def opened(kind: Callable[..., M], folder: Path, device: str, *, unused: str = "
 
 @contextmanager
 def complete(folder: Path, unused: str) -> Iterator[None]:
-    """UserError where transformers, asked for a model meanwhile, gives random values to weights that it did not find.
+    """Refused where transformers, asked for a model meanwhile, gives random values to weights that it did not find.
 
     It says so in its log alone.
 
@@ -92,20 +93,20 @@ def complete(folder: Path, unused: str) -> Iterator[None]:
         for place, report in zip(places, told, strict=True):
             place.log_state_dict_report = report
     if missing:
-        raise ModelError(
+        raise Refused(
             f"{folder} lacks {len(missing)} of its model's weights ({min(missing)} and others), which would get random "
             f"values; its config.json is of another model, or files are missing: save or download it again."
         )
 
 
 def require_words(model: Any, folder: Path) -> None:
-    """UserError where a tokenizer has no token but its special ones: transformers makes one of the wrong files."""
+    """Refused where a tokenizer has no token but its special ones: transformers makes one of the wrong files."""
     from sentence_transformers.base.modules import Transformer
 
     for module in model.modules():
         tokenizer = module.tokenizer if isinstance(module, Transformer) else None
         if tokenizer is not None and not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
-            raise ModelError(
+            raise Refused(
                 f"The tokenizer of {folder}, a {type(tokenizer).__name__}, knows no word: its vocabulary is not among "
                 f"the files there; copy those of the model that it was trained from into it."
             )
@@ -119,7 +120,7 @@ def require_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         cause = str(error).partition("\n")[0]
-        raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or leave it away.") from None
+        raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or omit it.") from None
 
 
 def limit_threads() -> None:

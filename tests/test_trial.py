@@ -209,3 +209,16 @@ def test_a_home_that_cannot_be_written_costs_time_alone(
 
 def test_the_sentence_is_whole() -> None:
     assert str(Otherwise("it is blue", a=1, b="x")) == "It is blue; type a=1,b=x, as in -m 'NAME:a=1,b=x'."
+
+
+def test_a_model_that_is_refused_is_refused_where_results_are_stored(
+    harness, toy: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("benchmark", "--plugin", plugin, "-m", "letters", "-d", toy)
+    assert harness(*words).code == 0
+    text = plugin.read_text().replace('raise Otherwise("its letters are too many", way="slow")', 'raise Refused("No.")')
+    plugin.write_text(text.replace("hookimpl\n", "Refused, hookimpl\n", 1))
+    monkeypatch.setattr("harness.modelref.ModelRef.own_key", "0" * 64)  # as if its source were no part of the key
+    for _ in range(2):
+        done = harness(*words)
+        assert (done.code, done.err.splitlines()[-1]) == (2, "harness: No.")
