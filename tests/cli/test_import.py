@@ -204,3 +204,16 @@ def test_revisions_and_faults_of_mtebs_results(harness: Any, tmp_path: Path) -> 
         ("FiQA2018.json", "its nDCG@10 is 50.0, no share from 0 to 1"),
     ):
         assert [line for line in told if name in line and reason in line], reason
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-9], lambda data: data[:30], lambda data: b"\x1f\x8b" + data[9:]]
+)
+def test_a_run_that_cannot_be_read_to_its_end_leaves_nothing(
+    change: Any, harness: Any, toy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs.run.gz").write_bytes(change(gzip.compress(RUN.encode(), mtime=0)))
+    done = harness("import", "--run", tmp_path / "theirs.run.gz", "--model", "theirs", "-d", toy)
+    assert done.code == 2
+    assert "cannot be read to its end" in done.err
+    assert not (tmp_path / "results").exists()
