@@ -361,3 +361,16 @@ def test_the_mean_over_datasets_whose_names_hold_a_slash(harness: Any, tmp_path:
     assert harness("import", "--mteb", tmp_path).code == 0
     [average] = json.loads(harness("report", "--format", "json").out)["averages"]
     assert (average["datasets"], average["value"]) == (["Other", "Other/de"], pytest.approx(0.3))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-9], lambda data: data[:30], lambda data: b"\x1f\x8b" + data[9:]]
+)
+def test_a_run_that_cannot_be_read_to_its_end_leaves_nothing(
+    change: Any, harness: Any, toy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs.run.gz").write_bytes(change(gzip.compress(RUN.encode(), mtime=0)))
+    done = harness("import", "--run", tmp_path / "theirs.run.gz", "--model", "theirs", "-d", toy)
+    assert done.code == 2
+    assert "cannot be read to its end" in done.err
+    assert not (tmp_path / "results").exists()

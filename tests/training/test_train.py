@@ -25,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 
 from harness.prepared import Prepared
 from harness.registry import load_registry
+from harness.sealed import read_sealed
 from harness.spec import UserError
 from tests.conftest import ROOT
 from tests.training.models import write_base, write_pairs
@@ -86,7 +87,7 @@ def test_each_experiment_learns_and_leaves_a_stock_checkpoint(world: World, tmp_
     plan, job = world.plan(experiment, epochs=4), world.job(tmp_path)
     record = train(plan, job)
     folder = tmp_path / experiment / plan.run
-    assert json.loads((folder / "run.json").read_bytes()) == record
+    assert read_sealed(folder / "run.json") == record
     measured = [entry for entry in record["curves"] if "nDCG@10" in entry]
     assert [entry["step"] for entry in measured] == [0, 8, 16, 24, 32, 40, 44]
     assert record["dev"]["nDCG@10"] == max(entry["nDCG@10"] for entry in measured[1:]) > measured[0]["nDCG@10"] + 0.1
@@ -334,3 +335,16 @@ def test_two_processes_train_one_run(world: World, tmp_path: Path) -> None:
     assert len(measured) == 4
     assert record["dev"]["nDCG@10"] > measured[0] + 0.05
     assert record["steps"] == 22
+
+
+def test_a_run_that_diverges_at_once_names_no_checkpoint(world: World, tmp_path: Path, harness: Any) -> None:
+    settings = {**TINY, "head_learning_rate": 1e30, "epochs": 1}
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    words += ["--data", str(world.folder / "pairs.jsonl"), "--base", str(world.folder / "base"), "--report-to", "none"]
+    done = harness("train", "baseline", *words)
+    assert done.code == 1
+    assert "no checkpoint was saved before" in done.err
+    assert "Evaluate one" not in done.err
+    assert "None" not in done.out
+    (failed,) = (line for line in done.out.splitlines() if "failed" in line)
+    assert [cell.strip() for cell in failed.split("|")][2:4] == ["failed", "-"]

@@ -61,7 +61,7 @@ def test_a_changed_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was changed"):
         read(tmp_path / "set", tmp_path)
     (tmp_path / "set" / "training-set.json").write_text("{")
-    with pytest.raises(UserError, match="no record of a training set"):
+    with pytest.raises(UserError, match="is not a record of a training set"):
         read(tmp_path / "set", tmp_path)
 
 
