@@ -50,6 +50,8 @@ def harness_models() -> Iterable[ModelSpec]:
 def folder_of(options: Options) -> Path:
     """The cross-encoder's folder; UserError when it is none."""
     folder = Path(str(options["model"])).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give model= the folder of a cross-encoder.")
     try:
         config = read_json(folder / "config.json")
         kinds, labels = list(config.get("architectures") or ()), len(config.get("id2label") or "..")
