@@ -43,6 +43,7 @@ def benchmark(
 
     Raises PluginError when no worker is left. A task over which worker after worker dies fails its cell.
     """
+    settings = replace(settings, sole=len(models) == 1)
     ready = prepare(models, datasets, settings)
     for model in ready:
         if isinstance(model, Prepared):

@@ -14,7 +14,8 @@ class UserError(Exception):
 
 
 class ModelError(UserError):
-    """A model that exists but cannot be used. Fails its cells in a benchmark; ends a command about this model alone."""
+    """A model that exists but cannot be loaded. Fails its cells in a benchmark of several models; ends a command about
+    this model alone."""
 
 
 class PluginError(Exception):
@@ -36,8 +37,7 @@ def plugin_code(what: str, module: str = "", passing: tuple[type[Exception], ...
         passing: what is raised on as it is.
 
     Raises:
-        ModelError: with the words of a UserError, which is about this one model.
-        PluginError: naming what was raised, and file and line of the plug-in.
+        PluginError: naming what was raised, and file and line of the plug-in; of a UserError its own words alone.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def plugin_code(what: str, module: str = "", passing: tuple[type[Exception], ...
     except passing:
         raise
     except UserError as error:
-        raise ModelError(str(error)) from error
+        raise PluginError(str(error)) from error
     except BaseException as error:
         raise PluginError(f"{what} {described(error, module)}") from error
 

@@ -58,6 +58,8 @@ class Settings:
     """The store behind the one at home; None for none."""
     command: str = ""
     progress: Progress = lambda *_: None
+    sole: bool = False
+    """Whether there is one model alone, so that nothing is left to do where it cannot be loaded."""
 
 
 @dataclass(slots=True)
@@ -95,10 +97,11 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     """Evaluates every model on every dataset, yielding each cell as it ends.
 
     A user's mistake (UserError) ends it before any work starts where it can be known then; a model that cannot be
-    loaded and a fault in a plug-in fail their cells and the others go on. Finished cells whose keys match are reused
-    unless ``force``.
+    loaded and a fault in a plug-in fail their cells and the others go on. A single model that cannot be loaded ends it
+    (ModelError). Finished cells whose keys match are reused unless ``force``.
     """
     sweep(settings.home / "locks")
+    settings = replace(settings, sole=len(models) == 1)
     ready = prepare(models, datasets, settings)
     usable = [model for model in ready if isinstance(model, Prepared)]
     with TokenStore(settings.home) as tokens:
@@ -251,6 +254,8 @@ def _made(work: _Work) -> Cell:
         note("ended", model=label, dataset=dataset, seconds=result["seconds"])
         return Cell(label, dataset, status, result, replaced=work.replaced)
     except ModelError as error:
+        if settings.sole:
+            raise
         return _failed(work, str(error), error)
     except (UserError, KeyboardInterrupt) as error:
         note("stopped", model=label, dataset=dataset, seconds=work.clock.seconds, reason=str(error) or "interrupted")

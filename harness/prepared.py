@@ -23,7 +23,7 @@ from harness.encode import Tally, encode_collection
 from harness.errors import plugin_code
 from harness.modelref import ModelRef
 from harness.shared import Shared
-from harness.spec import DenseModel, Hits, LexicalModel, PluginError, Progress, Role, Similarity, UserError
+from harness.spec import DenseModel, Hits, LexicalModel, ModelError, PluginError, Progress, Role, Similarity, UserError
 from harness.tokens import TokenStore
 from harness.transform import fit, moments, transformed
 from harness.trial import settle
@@ -93,8 +93,10 @@ class Prepared:
             try:
                 return self.ref.load()
             finally:
-                with plugin_code(f"the weights of {self.label} could not be checked:"):
+                try:
                     check.result()
+                except UserError as error:
+                    raise ModelError(str(error)) from error
 
     def unload(self) -> None:
         """Lets go of whatever is loaded and opened, when its turn is over or the work is left to other processes."""

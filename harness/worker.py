@@ -26,7 +26,7 @@ from harness.prepared import Prepared
 from harness.registry import load_registry
 from harness.regular import regular
 from harness.searched import Searched
-from harness.spec import PluginError, Role, Similarity, UserError
+from harness.spec import ModelError, PluginError, Role, Similarity, UserError
 from harness.vectors import Shard, Vectors
 
 
@@ -148,9 +148,14 @@ class Worker:
 
     def perform(self, task: Encode | Search | Finish) -> Any:
         """Does it."""
-        if isinstance(task, Encode):
-            return self._encode(task)
-        return self._search(task) if isinstance(task, Search) else self._finish(task)
+        try:
+            if isinstance(task, Encode):
+                return self._encode(task)
+            return self._search(task) if isinstance(task, Search) else self._finish(task)
+        except ModelError as error:
+            if self._settings.sole:  # as in one process
+                raise UserError(str(error)) from error
+            raise
 
     def _open_model(self, number: int) -> Prepared:
         model = Prepared(

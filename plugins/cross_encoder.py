@@ -54,6 +54,8 @@ def harness_models() -> Iterable[ModelSpec]:
 def folder_of(options: Options) -> Path:
     """The cross-encoder's folder; UserError when it is not one that can be run here. Only JSON files are read."""
     folder = Path(str(options["model"])).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give model= the folder of a cross-encoder.")
     require_cross_encoder(folder)
     parts = parts_of(folder)
     try:

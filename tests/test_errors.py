@@ -295,8 +295,10 @@ def test_a_checkpoint_that_cannot_be_loaded_fails_its_cells_and_the_others_go_on
     table = harness("benchmark", *models, "-d", toy, *executor)
     assert table.code == 1
     assert len(table.out.splitlines()) == 2 + 4
-    alone = harness("benchmark", "-m", "./empty", "-d", toy)
-    assert (alone.code, alone.out) == (2, "")
+    for name, sentence in (("empty", "is not a sentence-transformers folder"), ("spoilt", "could not be loaded")):
+        alone = harness("benchmark", "-m", f"./{name}", "-d", toy, *executor)
+        assert (alone.code, alone.out) == (2, "")
+        assert f"{name} {sentence}" in alone.err.splitlines()[-1]
 
 
 def test_a_mistake_in_what_is_typed_ends_the_command_before_any_work(harness: Callable[..., Done], toy: Path) -> None:
@@ -365,7 +367,7 @@ class Mute(Exception):
     [
         (ModelError("A."), ModelError, "A."),
         (PluginError("B."), PluginError, "B."),
-        (UserError("C."), ModelError, "C."),
+        (UserError("C."), PluginError, "C."),
         (SystemExit(None), PluginError, "It raised SystemExit"),
         (Mute(), PluginError, "It raised Mute"),
         (KeyboardInterrupt(), KeyboardInterrupt, ""),

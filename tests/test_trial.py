@@ -171,7 +171,7 @@ def test_a_recorded_cell_is_verified_as_it_was_taken(harness, toy: Path, plugin:
 
 def test_who_asks_for_it_by_name_is_refused(harness, toy: Path, plugin: Path) -> None:
     done = harness("benchmark", "--plugin", plugin, "-m", "letters:way=fast", "-d", toy)
-    assert done.code == 1
+    assert done.code == 2
     assert "Its letters are too many; type way=slow, as in -m 'NAME:way=slow'." in done.err
     model = load_registry([plugin]).model("letters")
     with pytest.raises(UserError, match="type way=slow"):

@@ -218,7 +218,7 @@ def test_packed_by_name_needs_a_model_whose_texts_can_be_tokenised_apart(tmp_pat
 def test_modules_that_do_not_fit_together_are_told_in_one_sentence(harness, tmp_path: Path, toy: Path) -> None:
     folder = write_bi_encoder(tmp_path / "model", between=[LSTM(DIM, 16)], width=32)
     done = harness("benchmark", "-m", folder, "-d", toy)
-    assert done.code == 1
+    assert done.code == 2
     assert "cannot be run by sentence-transformers itself: encode() raises KeyError: 'sentence_lengths'" in done.err
     assert "Traceback" not in done.err
 
@@ -251,6 +251,6 @@ def test_a_model_whose_weights_are_not_all_there_is_refused(folders, tmp_path: P
     kept = {name: tensor for name, tensor in pooled.items() if "encoder.layer.1.output" not in name}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     done = harness("benchmark", "-m", folder, "-d", toy)
-    assert done.code == 1
+    assert done.code == 2
     assert f"{folder} lacks 4 of its model's weights (encoder.layer.1.output.LayerNorm.bias and others)" in done.err
     assert "random values" in done.err

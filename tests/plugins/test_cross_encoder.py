@@ -81,7 +81,6 @@ def test_narrow_products_keep_the_order_and_make_no_ties(made: tuple[Path, Path]
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("absent", "has no config.json"),
         ("two scores", "gives 2 scores, not one"),
         ("encoder", "holds a BertModel, not a sequence classifier"),
         ("pickled", "no .safetensors weights"),
@@ -93,8 +92,7 @@ def test_what_is_no_cross_encoder_is_told_before_any_work(
     harness, made: tuple[Path, Path], tmp_path: Path, fault: str, sentence: str
 ) -> None:
     folder = tmp_path / "cross"
-    if fault != "absent":
-        write_cross_encoder(folder, {"heart"}, labels=2 if fault == "two scores" else 1)
+    write_cross_encoder(folder, {"heart"}, labels=2 if fault == "two scores" else 1)
     config = folder / "config.json"
     if fault == "encoder":
         config.write_text(config.read_text().replace("BertForSequenceClassification", "BertModel"))
@@ -105,11 +103,23 @@ def test_what_is_no_cross_encoder_is_told_before_any_work(
         (folder / "modules.json").write_text(json.dumps(modules * 2))
     elif fault == "garbled":
         config.write_text("[")
-    done = harness("benchmark", "-m", "bm25", "-m", f"rerank(bm25):model={folder}", "-d", made[0])
-    assert done.code == 1
+    done = harness("benchmark", "-m", f"rerank(bm25):model={folder}", "-d", made[0])
+    assert done.code == 2
     assert sentence in done.err.splitlines()[-1]
     assert "Traceback" not in done.err
-    assert [path.parts[1] for path in Path().glob("results/*/*")] == ["bm25"]
+    assert not list(Path().glob("results/*/*"))
+    both = harness("benchmark", "-m", "bm25", "-m", f"rerank(bm25):model={folder}", "-d", made[0], "--json")
+    assert both.code == 1
+    assert [cell["cell"] for cell in json.loads(both.out)] == ["ok", "failed"]
+    assert sentence in both.err.splitlines()[-1]
+
+
+def test_a_cross_encoder_that_is_not_there_ends_the_command(harness, made: tuple[Path, Path]) -> None:
+    done = harness("benchmark", "-m", "bm25", "-m", "rerank(bm25):model=absent", "-d", made[0])
+    assert (done.code, done.out) == (2, "")
+    assert "There is no folder" in done.err
+    assert "absent; give model= the folder of a cross-encoder." in done.err
+    assert not list(Path().glob("results/*/*"))
 
 
 def test_a_length_beyond_the_models_is_told(made: tuple[Path, Path]) -> None:
