@@ -254,3 +254,10 @@ def test_a_model_whose_weights_are_not_all_there_is_refused(folders, tmp_path: P
     assert done.code == 2
     assert f"{folder} lacks 4 of its model's weights (encoder.layer.1.output.LayerNorm.bias and others)" in done.err
     assert "random values" in done.err
+
+
+def test_int8_has_no_slower_pass_to_fall_back_to(folders) -> None:
+    with pytest.raises(
+        UserError, match=r"cannot be run with dtype=int8: its vectors by forward=packed .*omit the dtype"
+    ):
+        ref(folders("layers"), ",dtype=int8").load()
