@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -119,11 +120,19 @@ def visible_gpus() -> list[str]:
 
 
 def _serve(pipe: Connection, call: Call) -> None:
-    """A worker's life: it ends when the pipe does, so that none is left when its master is killed."""
+    """A worker's life: it ends with its master, however that ends, also in the middle of a task that never does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the master decides
+    threading.Thread(target=_end_with_master, daemon=True).start()
     sys.stdout = sys.stderr  # results come from the master alone
     station = Station(call)
     with suppress(EOFError, OSError):
         pipe.send(os.getpid())
         while True:
             pipe.send(station.perform(pipe.recv()))
+
+
+def _end_with_master() -> None:
+    master = multiprocessing.parent_process()
+    assert master is not None
+    wait([master.sentinel])
+    os._exit(1)

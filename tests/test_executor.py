@@ -172,6 +172,60 @@ def test_ctrl_c_ends_workers_too_and_one_process_goes_on_from_there(
     assert content(tmp_path) == alone
 
 
+HANGS = """
+import time
+from pathlib import Path
+
+from harness import ModelSpec, hookimpl
+
+
+class Hangs:
+    dim = 4
+
+    def encode(self, texts, *, role):
+        Path(__file__).with_name("hanging").touch()
+        time.sleep(10_000)
+
+
+@hookimpl
+def harness_models():
+    yield ModelSpec("hangs", "dense", f"{__name__}:load", "never comes back")
+
+
+def load(options):
+    return Hangs()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
+def test_a_worker_that_hangs_ends_with_the_command(number: signal.Signals, toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "hangs_model.py").write_text(HANGS)
+    words = [
+        "benchmark",
+        "--plugin",
+        tmp_path / "hangs_model.py",
+        "-m",
+        "hangs",
+        "-d",
+        toy,
+        "--results",
+        tmp_path / "r",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *map(str, words), *PROCESSES],
+        env={**threads(1), "HARNESS_HOME": str(tmp_path / "home")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not (tmp_path / "hanging").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)  # to the command alone
+    assert process.wait(60) == (-9 if number == signal.SIGKILL else 143)
+    await_end(process.pid)
+
+
 def await_end(group: int) -> None:
     """Returns when no process of a group is left."""
     end = time.monotonic() + 20

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from harness.atomic import whole_folder
+from harness.download import brief
 from harness.spec import UserError
 from plugins.checkpoint_folder import folder_of
 from plugins.opened import complete, spoilt
@@ -176,6 +178,15 @@ def _head_names(model: SentenceTransformer) -> list[str]:
 
 
 def save_model(model: SentenceTransformer, folder: Path) -> None:
-    """Writes a checkpoint, whole or not at all, that plain `SentenceTransformer(folder)` loads."""
-    with whole_folder(folder) as temporary:
-        model.save_pretrained(str(temporary), create_model_card=False)
+    """Writes a checkpoint, whole or not at all, that plain `SentenceTransformer(folder)` loads.
+
+    UserError where the disk has no room for it: safetensors tells of that in an error of its own.
+    """
+    try:
+        with whole_folder(folder) as temporary:
+            model.save_pretrained(str(temporary), create_model_card=False)
+    except SafetensorError as error:
+        raise UserError(
+            f"The model could not be written to {folder} ({brief(str(error)).rstrip('.')}); free some space and run the "
+            f"same command again, which goes on from the last checkpoint."
+        ) from error

@@ -20,6 +20,7 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
 pytest.importorskip("datasets", reason="training needs datasets (the train extra)")
 
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -348,3 +349,19 @@ def test_a_run_that_diverges_at_once_names_no_checkpoint(world: World, tmp_path:
     assert "None" not in done.out
     (failed,) = (line for line in done.out.splitlines() if "failed" in line)
     assert [cell.strip() for cell in failed.split("|")][2:4] == ["failed", "-"]
+
+
+def test_a_disk_that_is_full_at_the_end_is_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the finished model is written: safetensors' own error, not the operating system's."""
+    plan, job = world.plan("frozen", epochs=1), world.job(tmp_path)
+
+    def full(model: Any, folder: str, **_: Any) -> None:
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SentenceTransformer, "save_pretrained", full)
+        with pytest.raises(UserError, match=r"could not be written to .*No space left.*run the same command again"):
+            train(plan, job)
+    assert not (tmp_path / "frozen" / plan.run / "checkpoint").exists()
+    assert train(plan, job)["status"] == "finished"
