@@ -43,7 +43,7 @@ LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\
 
 def read_json(path: Path, most: int = JSON_BYTES, *, nan: bool = False) -> Any:
     """The value in a UTF-8 file of at most so many bytes; ``nan`` lets NaN and infinities in, which are no JSON."""
-    return parse_json(read_bytes(path, most), nan=nan)
+    return parse_json(content_of(path, most), nan=nan)
 
 
 def fields(content: Any, **shape: type) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def read_text(path: Path, most: int = TOML_BYTES) -> str:
     """The text of a UTF-8 file of at most so many bytes, a byte order mark apart, its line ends as they are."""
-    return read_bytes(path, most).decode("utf-8-sig")
+    return content_of(path, most).decode("utf-8-sig")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class _Limited(io.RawIOBase):
         super().close()
 
 
-def read_bytes(path: Path, most: int) -> bytes:
+def content_of(path: Path, most: int) -> bytes:
     """Of a regular file, a link followed; ValueError where it holds more bytes."""
     with open_regular(path) as stream:
         data = stream.read(most + 1)

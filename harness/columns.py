@@ -114,7 +114,7 @@ def regular_file(path: Path) -> Iterator[Path]:
 
     Files are read twice, which a pipe does not allow. Messages of the block name the original.
     """
-    if str(path) != "-" and (path.is_file() or path.is_dir() or not path.exists()):
+    if str(path) != "-" and not path.is_fifo():
         yield path
         return
     name = "standard input" if str(path) == "-" else str(path)

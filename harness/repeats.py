@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import parse_record
+from harness.regular import open_regular
 from harness.spec import Document, UserError
 
 SHOWN = 3
@@ -24,7 +25,7 @@ def repeated_rows(path: Path, offsets: NDArray[np.int64], rows: NDArray[np.integ
     first: dict[str, int] = {}
     repeated: set[int] = set()
     different: dict[str, tuple[int, int]] = {}
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
 
         def document(row: int) -> Document:
             stream.seek(int(offsets[row]))
@@ -57,7 +58,7 @@ def ids_twice(path: Path, places: Sequence[tuple[str, int, int]]) -> UserError:
 def _line_numbers(path: Path, offsets: list[tuple[int, int]]) -> list[list[int]]:
     """The lines that the first of each pair of offsets are on, and those of the second."""
     ends, at = [np.empty(0, np.int64)], 0
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 20):
             ends.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + at)
             at += len(block)

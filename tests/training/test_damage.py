@@ -167,7 +167,9 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
         flip(copy / name)
         harness.weights._hashed.cache_clear()
         for model in (f"isotropy:path={copy}", str(copy / "checkpoint")):
-            with pytest.raises(UserError, match=r"damaged or was changed|are not those|is damaged"):
+            with pytest.raises(
+                UserError, match=r"damaged or was changed|are not those|is damaged|which is not allowed"
+            ):
                 _ = load_registry().model(model).fingerprint
         shutil.rmtree(copy)
 
