@@ -97,7 +97,8 @@ def search(
     directed = np.asarray(queries.any(axis=1) | (similarity != "cosine"))
     for start in range(0, len(queries), shares.group):
         group = slice(start, start + shares.group)
-        found = _group(queries[group][directed[group]], documents, centre, wanted, similarity, shares, limits)
+        asked = queries[group] if directed[group].all() else queries[group][directed[group]]
+        found = _group(asked, documents, centre, wanted, similarity, shares, limits)
         for has_direction in directed[group].tolist():
             yield next(found) if has_direction else _all_tie(len(documents) if wanted else 0)
 
@@ -119,14 +120,20 @@ def _group(
     """`search` for the queries of one group, none of which is zero under cosine."""
     middle = centre.astype(np.float32)  # any point will do, if both sides are moved by the same
     some = documents.gather(np.arange(min(len(documents), SOME)))
-    scale = _scale(max(float(np.abs(each).max(initial=0)) for each in (queries, some, middle)))
+    scale = _scale(max(map(_largest, (queries, some, middle))))
+    del some
     try:
         found = _propose(queries, documents, middle, k, similarity, shares, limits, scale)
     except OverflowError:
-        longest = max(float(np.abs(block).max(initial=0)) for block in documents.blocks(shares.rows))
-        scale = _scale(max(longest, float(np.abs(queries).max())), at_most=LARGE)
+        longest = max(map(_largest, documents.blocks(shares.rows)))
+        scale = _scale(max(longest, _largest(queries)), at_most=LARGE)
         found = _propose(queries, documents, middle, k, similarity, shares, limits, scale)
     return _dispose(queries, documents, found, k, similarity, shares)
+
+
+def _largest(values: Floats) -> float:
+    """The largest absolute value, without a copy."""
+    return max(float(values.max(initial=0)), -float(values.min(initial=0)))
 
 
 def _scale(largest: float, *, at_most: int = 0) -> float:
