@@ -201,7 +201,8 @@ def _propose(
     dot, factor = similarity == "dot", np.float32(scale)
     centre = middle * factor
     # Inner products are ranked by q.(x - middle) = q.x - a constant of the query: only documents are moved.
-    asked = queries * factor if dot else queries * factor - centre
+    asked = queries if scale == 1 else queries * factor
+    asked = asked if dot else asked - centre
     step = max(1, min(TILE_ROWS, shares.tile // max(len(queries), 1)))
     sizes = {"step": step, "documents": len(documents), "memory": limits.memory}
     zero = -centre if similarity == "cosine" else None
