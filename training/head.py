@@ -182,6 +182,6 @@ def save_model(model: SentenceTransformer, folder: Path) -> None:
             model.save_pretrained(str(temporary), create_model_card=False)
     except SafetensorError as error:
         raise UserError(
-            f"The model could not be written to {folder} ({brief(str(error)).rstrip('.')}); free some space and run the "
-            f"same command again, which goes on from the last checkpoint."
+            f"The model could not be written to {folder} ({brief(str(error)).rstrip('.')}); free some space and run "
+            f"the same command again, which goes on from the last checkpoint."
         ) from error
