@@ -109,6 +109,26 @@ def parquet() -> bytes:
     return stream.getvalue()
 
 
+def parquet_bomb(random: Random | None = None) -> bytes:
+    """Some kilobytes that stand for gigabytes: a text or a number in millions of rows, a large text in thousands."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows, size = (random or Random(0)).choice([(20_000_000, 1), (20_000, 1 << 20), (200, 20 << 20)])
+    one = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(rows, np.int32)), pyarrow.array(["q" * size]))
+    columns = {"query_id": one, "query": one, "relevant": np.ones(rows, np.int64), "nDCG@10": np.full(rows, 0.5)}
+    columns |= dict.fromkeys(("_id", "title", "text", "positive", "negative"), columns["query"])
+    stream = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), stream, compression="zstd", store_schema=False)
+    return stream.getvalue()
+
+
+def gzip_bomb(content: bytes = b"a" * 4096) -> bytes:
+    """Some 300 kilobytes that unpack to 300 MB: the same member over and over, which is gzip too."""
+    member = gzip.compress(content * ((1 << 20) // len(content)), mtime=0)
+    return member * 300
+
+
 def packed(content: bytes) -> bytes:
     """As gzip has it."""
     return gzip.compress(content, mtime=0)
@@ -123,7 +143,7 @@ def spoilt(data: bytes, random: Random) -> bytes:
             pass
         else:
             for _ in range(random.randint(1, 3)):
-                value = _changed(value, random)
+                value = changed(value, random)
             return dumped(value)
     for _ in range(random.randint(1, 3)):
         at = random.randrange(len(data) + 1)
@@ -134,17 +154,17 @@ def spoilt(data: bytes, random: Random) -> bytes:
     return data
 
 
-def _changed(value: Any, random: Random) -> Any:
+def changed(value: Any, random: Random) -> Any:
     """A copy in which one value, at any depth, is a nasty one, is gone or has another key."""
     if not isinstance(value, dict | list) or not value or random.random() < 0.1:
         return copy.deepcopy(random.choice(NASTY))
-    changed = value.copy()
+    made = value.copy()
     key: Any = random.choice(list(value)) if isinstance(value, dict) else random.randrange(len(value))
     chance = random.random()
     if chance < 0.1:
-        del changed[key]
-    elif chance < 0.15 and isinstance(changed, dict):
-        changed[random.choice(["", "\0", "../x", "<b>", "a" * 300])] = changed.pop(key)
+        del made[key]
+    elif chance < 0.15 and isinstance(made, dict):
+        made[random.choice(["", "\0", "../x", "<b>", "a" * 300])] = made.pop(key)
     else:
-        changed[key] = _changed(value[key], random)
-    return changed
+        made[key] = changed(value[key], random)
+    return made

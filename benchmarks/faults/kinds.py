@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults import damage, ray_kinds, shim, swaps
+from benchmarks.faults import damage, odd_kinds, ray_kinds, shim, swaps, training_kinds
 from benchmarks.faults.suite import Skipped, Suite, Verdict, one_sentence
 
 Work = Callable[[Suite, random.Random, Path], Verdict]
@@ -272,3 +272,4 @@ KINDS: dict[str, Kind] = {
     "ray head killed": Kind(ray_kinds.ray_head_killed, 10),
     "link cut": Kind(ray_kinds.link_cut, 30),
 }
+KINDS |= {kind: Kind(*entry) for kind, entry in (odd_kinds.WORK | training_kinds.WORK).items()}
