@@ -167,7 +167,7 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
         flip(copy / name)
         harness.weights._hashed.cache_clear()
         for model in (f"isotropy:path={copy}", str(copy / "checkpoint")):
-            with pytest.raises(UserError, match="checkpoint|run.json"):
+            with pytest.raises(UserError, match=r"checkpoint|run\.json"):
                 _ = load_registry().model(model).fingerprint
         shutil.rmtree(copy)
 
