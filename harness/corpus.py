@@ -208,7 +208,7 @@ def _settle(facts: dict[str, Any]) -> None:
 
 
 def _confirmed(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index | None:
-    """The index in ``folder`` where the file's content, hashed now, is the indexed one; its state is recorded anew."""
+    """The index in ``folder`` where the file's content, hashed now, is the indexed one; its state is recorded again."""
     facts = _facts(stream, path)
     try:
         stated = read_sealed(folder / "index.json")

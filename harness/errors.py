@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake its user can mend. One sentence: what, why, what to type next. Exit code 2, no traceback."""
+    """A mistake that the user can fix. One sentence: what, why, what to type next. Exit code 2, no traceback."""
 
 
 class ModelError(UserError):
@@ -52,7 +52,7 @@ def plugin_code(what: str, module: str = "", passing: tuple[type[Exception], ...
 
 
 def described(error: BaseException, module: str = "") -> str:
-    """An exception in words: its type, its message, and the file and line of the plug-in's frame that raised it."""
+    """Describes an exception: its type, its message, and the file and line of the plug-in's frame that raised it."""
     text, place = type(error).__name__, _place(error, module)
     with suppress(Exception):  # its __str__ is the plug-in's code too
         text += f": {error}" if str(error) else ""
