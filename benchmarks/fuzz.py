@@ -30,6 +30,7 @@ from tabulate import tabulate
 from benchmarks.fuzz_seeds import spoilt
 from benchmarks.fuzz_targets import GOOD, TARGETS
 
+PACKAGES = ("harness", "harness_plugins", "harness_reports", "harness_training")
 MEMORY = 4 << 30
 """Bytes of address space beyond what the imports took."""
 LIMIT = 20
@@ -55,11 +56,7 @@ def examine(name: str, data: bytes) -> str:
         if isinstance(error, OSError) and error.filename is not None:
             return ""  # which the command line tells in a sentence
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "/benchmarks/" not in f.filename]
-        own = [
-            f
-            for f in frames
-            if any(f"/{room}/" in f.filename for room in ("harness", "plugins", "training", "reports"))
-        ]
+        own = [f for f in frames if any(f"/{package}/" in f.filename for package in PACKAGES)]
         at = own[-1] if own else frames[-1] if frames else None
         return f"{type(error).__name__} at {Path(at.filename).name}:{at.name}" if at else type(error).__name__
     finally:
@@ -130,7 +127,7 @@ def _child(name: str, seconds: float, folder: Path) -> None:
     with contextlib.suppress(ImportError):
         import atheris
 
-        with atheris.instrument_imports(include=["harness", "plugins", "reports", "training", "tomllib", "zipfile"]):
+        with atheris.instrument_imports(include=[*PACKAGES, "tomllib", "zipfile"]):
             examine(name, TARGETS[name].seeds[0])
     examine(name, TARGETS[name].seeds[0])  # imports what it needs
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -78,7 +78,7 @@ def qrels(path: Path) -> object:
 
 
 def claims(path: Path) -> object:
-    from reports.claims_file import Known, read_claims
+    from harness_reports.claims_file import Known, read_claims
 
     return read_claims(path, Known(("m", "n"), ("d",), ("geometry.documents.isotropy",)))
 
@@ -89,17 +89,17 @@ def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object
     from harness.recorded import read_recorded
     from harness.results import load_results
     from harness.store import ResultStore, Unreadable
-    from reports.association import associations
-    from reports.compare import compare
-    from reports.difficulty import difficulties
-    from reports.evidence import Evidence
-    from reports.exchange_hub import on_the_hub, write_hub
-    from reports.exchange_mteb import write_mteb
-    from reports.html_tables import html_tables
-    from reports.leaderboard import read_leaderboard
-    from reports.page_data import embedded
-    from reports.plugin import render
-    from reports.sections import report
+    from harness_reports.association import associations
+    from harness_reports.compare import compare
+    from harness_reports.difficulty import difficulties
+    from harness_reports.evidence import Evidence
+    from harness_reports.exchange_hub import on_the_hub, write_hub
+    from harness_reports.exchange_mteb import write_mteb
+    from harness_reports.html_tables import html_tables
+    from harness_reports.leaderboard import read_leaderboard
+    from harness_reports.page_data import embedded
+    from harness_reports.plugin import render
+    from harness_reports.sections import report
 
     root = folder / "results"
     sound = seed.parquet()
@@ -176,11 +176,11 @@ def archive(folder: Path, data: bytes) -> object:
 
 def checkpoint(name: str) -> Parser:
     def read(path: Path) -> object:
-        from plugins.checkpoint import fingerprint
-        from plugins.checkpoint_folder import figures, incomplete
-        from plugins.cross_encoder import folder_of
-        from plugins.packed import applies
-        from plugins.trained import training
+        from harness_plugins.checkpoint import fingerprint
+        from harness_plugins.checkpoint_folder import figures, incomplete
+        from harness_plugins.cross_encoder import folder_of
+        from harness_plugins.packed import applies
+        from harness_plugins.trained import training
 
         folder = path.parent
         sound = {"modules.json": seed.dumped(seed.MODULES), "model.safetensors": seed.safetensors()}
@@ -202,11 +202,11 @@ def checkpoint(name: str) -> Parser:
 
 
 def run_record(path: Path) -> object:
-    from plugins.trained import known_base, locate, run_at, training
-    from reports.page_data import curves
-    from training.experiments import Plan
-    from training.run import read_run
-    from training.settings import Settings
+    from harness_plugins.trained import known_base, locate, run_at, training
+    from harness_reports.page_data import curves
+    from harness_training.experiments import Plan
+    from harness_training.run import read_run
+    from harness_training.settings import Settings
 
     known_base(training({"path": str(path.parent)}))
     run_at(path.parent)
@@ -284,13 +284,13 @@ def gated(path: Path) -> object:
 
 
 def triplets(path: Path) -> object:
-    from training.triplets import read
+    from harness_training.triplets import read
 
     return read(path, path.parent / "home").record
 
 
 def experiment(path: Path) -> object:
-    from training.experiments import plans
+    from harness_training.experiments import plans
 
     return plans(str(path), (), (), 1)
 

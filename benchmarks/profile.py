@@ -27,8 +27,8 @@ from harness.prepared import Prepared
 from harness.registry import load_registry
 from harness.spec import PluginError
 from harness.vectors import VectorStore
-from plugins import packed
-from plugins.encoder import PackedEncoder
+from harness_plugins import packed
+from harness_plugins.encoder import PackedEncoder
 
 SAMPLE = 256
 PARTS: dict[str, tuple[Any, str]] = {

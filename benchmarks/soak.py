@@ -37,7 +37,7 @@ from harness.pipeline import Settings, benchmark
 from harness.recipe import parse_recipe
 from harness.registry import load_registry
 from harness.store import ResultStore
-from plugins.lucene_analysis import term
+from harness_plugins.lucene_analysis import term
 
 MODELS = ("toy", "bm25", "rrf(toy,bm25)", "whiten(toy)", "toy:fault=raises", "toy:fault=nan")
 FORMS = ("markdown", "latex", "html", "json", "csv")

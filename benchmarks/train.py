@@ -58,9 +58,9 @@ class Ours(Resettable):
     def __init__(self, texts: str, weights: str, batch: int, loss: str, isotropy: float) -> None:
         import pyarrow
 
-        from training import rows as numbered
-        from training.head import load_base
-        from training.packed import pack
+        from harness_training import rows as numbered
+        from harness_training.head import load_base
+        from harness_training.packed import pack
 
         rows = Rows(texts)
         super().__init__(load_base(weights, "cpu"), rows)
@@ -74,8 +74,8 @@ class Ours(Resettable):
         """Every row once."""
         from datasets import Dataset
 
-        from training.objective import Objective
-        from training.trainer import Collator, Trainer
+        from harness_training.objective import Objective
+        from harness_training.trainer import Collator, Trainer
 
         with tempfile.TemporaryDirectory() as place:
             Trainer(

@@ -26,7 +26,7 @@ from harness.moments import Moments
 from harness.significance import difference_interval, randomisation_test
 from harness.spec import PluginError
 from harness.transform import Affine, fit, multiplied
-from plugins.transforms import load_whiten
+from harness_plugins.transforms import load_whiten
 
 rng = np.random.default_rng(0)
 x = (rng.normal(size=(6000, 300)) * np.linspace(0.1, 3, 300) + 1).astype(np.float32)

@@ -27,7 +27,7 @@ from harness.qrels import read_qrels
 from harness.registry import load_registry
 from harness.run import read_run
 from harness.store import slug
-from plugins.checkpoint_folder import figures, incomplete, module_folders
+from harness_plugins.checkpoint_folder import figures, incomplete, module_folders
 from tests.conftest import ROOT, Done
 
 SLOW = {"result.json": 6, "per_query": 4}

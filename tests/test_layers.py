@@ -257,9 +257,9 @@ def test_only_the_command_line_and_a_distributed_benchmark_import_the_pipeline()
 @pytest.mark.parametrize(
     ("room", "forbidden"),
     [
-        ("harness", ("plugins", "training", "reports")),
-        ("plugins", ("training", "reports", "benchmarks")),
-        ("reports", ("plugins", "training", "benchmarks")),
+        ("harness", ("harness_plugins", "harness_training", "harness_reports")),
+        ("plugins", ("harness_training", "harness_reports", "benchmarks")),
+        ("reports", ("harness_plugins", "harness_training", "benchmarks")),
         ("training", ("benchmarks",)),
     ],
 )

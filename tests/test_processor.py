@@ -56,7 +56,7 @@ def test_models_get_as_many_threads_unless_somebody_has_decided(
     asked: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="dense models need torch (the dense extra)")
-    from plugins import opened
+    from harness_plugins import opened
 
     set_to = [5]
     monkeypatch.setattr(torch, "get_num_threads", lambda: set_to[-1])

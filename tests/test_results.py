@@ -11,7 +11,7 @@ import pytest
 
 import harness as api
 from harness.spec import UserError
-from reports.rows import rows
+from harness_reports.rows import rows
 from tests.reports.factory import PANEL, Results
 
 

@@ -25,8 +25,8 @@ from harness.cli.terminal import OBEYED
 from harness.download import SourceFailed, download
 from harness.registry import load_registry
 from harness.store import ResultStore
-from plugins.checkpoint_folder import folder_of, module_folders
-from reports.rows import _plain
+from harness_plugins.checkpoint_folder import folder_of, module_folders
+from harness_reports.rows import _plain
 from tests.conftest import ROOT, Done, write_dataset
 
 ROOMS = ("harness", "plugins", "reports", "training", "benchmarks", ".ci")
@@ -119,7 +119,7 @@ def test_foreign_modules_are_refused_unimported(kind: str, tmp_path: Path) -> No
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
-    from plugins.checkpoint import OPTIONS, load
+    from harness_plugins.checkpoint import OPTIONS, load
     from tests.tiny import transformer
 
     folder, marker = tmp_path / "model", tmp_path / "ran"

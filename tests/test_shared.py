@@ -755,7 +755,7 @@ def test_two_homes_and_one_store_index_once(
     for name in ("one", "two"):
         monkeypatch.setenv("HARNESS_HOME", str(tmp_path / name))
         if name == "two":
-            monkeypatch.setattr("plugins.lucene_bm25.LuceneBM25.build", None)
+            monkeypatch.setattr("harness_plugins.lucene_bm25.LuceneBM25.build", None)
         done = harness(
             "benchmark", "-m", "bm25", "-d", toy, "--store", "memory://bucket/p", "--results", name, "--json"
         )

@@ -28,7 +28,7 @@ PATIENCE = 60.0
 """Seconds after which a command counts as hanging."""
 NEEDED = (
     *("faiss", "pandas", "pyarrow.parquet", "bm25s", "ir_measures", "pytrec_eval", "rich.progress", "tabulate"),
-    *("regex", "harness.cli.benchmark", "harness.pipeline", "platformdirs", "plugins.lucene_bm25"),
+    *("regex", "harness.cli.benchmark", "harness.pipeline", "platformdirs", "harness_plugins.lucene_bm25"),
 )
 """What the command imports: once, here."""
 PRIVATE = {"logs", "hashes.json"}

@@ -44,7 +44,7 @@ def test_a_profile_of_encoding_accounts_for_the_whole(tmp_path: Path) -> None:
     from benchmarks.profile import PARTS, run
     from harness.prepared import Prepared
     from harness.registry import load_registry
-    from plugins.packed import Packed
+    from harness_plugins.packed import Packed
     from tests.tiny import DIM, transformer
 
     modules = [transformer(tmp_path / "base", "mpnet"), Pooling(DIM, "mean")]

@@ -19,7 +19,7 @@ import pytest
 import pytrec_eval
 
 from harness import atomic
-from plugins.minilm import WEIGHTS as MINILM
+from harness_plugins.minilm import WEIGHTS as MINILM
 from tests.cli.test_benchmark import cells
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")

@@ -19,7 +19,7 @@ from harness.catalog import catalogue
 from harness.mteb_tasks import TRANSLATED, members, tasks
 from harness.sealed import unsealed
 from harness.store import ResultStore
-from reports.leaderboard import read_leaderboard
+from harness_reports.leaderboard import read_leaderboard
 
 RUN = """q1 Q0 moon 1 9.5 them
 q1 Q0 heart 2 8.5 them

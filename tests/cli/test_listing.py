@@ -18,7 +18,7 @@ import pytest
 from harness.catalog import catalogue
 from harness.cli.main import COMMANDS, State, cli
 from harness.registry import load_registry
-from plugins.minilm import WEIGHTS as MINILM
+from harness_plugins.minilm import WEIGHTS as MINILM
 from tests.conftest import BYTE_COUNTS
 
 TINY = """

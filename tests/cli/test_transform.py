@@ -10,7 +10,7 @@ import pytest
 
 from harness.significance import difference_interval, holm, randomisation_test
 from harness.store import ResultStore, read_per_query
-from reports.leaderboard import read_leaderboard
+from harness_reports.leaderboard import read_leaderboard
 from tests.plugins.test_transforms import Case
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from harness.spec import Document, Hits, LexicalModel, ModelSpec, OptionValue, Query, UserError
-from plugins import bm25, pyserini_bm25
-from plugins.lucene_bm25 import stored_lengths
+from harness_plugins import bm25, pyserini_bm25
+from harness_plugins.lucene_bm25 import stored_lengths
 
 (SPEC,) = bm25.harness_models()
 
@@ -204,7 +204,7 @@ def test_hits_do_not_depend_on_which_queries_are_searched_together(
     ]
     asked = [" ".join(chance.choices(["zork", "quib", "flan", "absent", "the"], k=n % 5)) for n in range(30)]
     together = search(tmp_path / "a", documents, asked, 5, fields=fields)
-    monkeypatch.setattr("plugins.lucene_bm25.TOGETHER", 0)
+    monkeypatch.setattr("harness_plugins.lucene_bm25.TOGETHER", 0)
     apart = search(tmp_path / "b", documents, asked, 5, fields=fields)
     for one, other in zip(together, apart, strict=True):
         assert one.rows.tolist() == other.rows.tolist()

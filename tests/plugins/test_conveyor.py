@@ -13,10 +13,10 @@ pytest.importorskip("sentence_transformers", reason="encoders need sentence-tran
 import torch
 
 from harness.spec import UserError
-from plugins import conveyor, encoder
-from plugins.flexed import BLOCK, Flexed
-from plugins.packed import Packed
-from plugins.sinks import Border
+from harness_plugins import conveyor, encoder
+from harness_plugins.flexed import BLOCK, Flexed
+from harness_plugins.packed import Packed
+from harness_plugins.sinks import Border
 from tests.plugins.test_flexed import BREAKERS, ROWS, broken, fresh  # noqa: F401
 from tests.plugins.test_packed import FAMILIES, loaded, saved
 from tests.plugins.test_packed import encoder as random_encoder
@@ -62,7 +62,7 @@ def test_undecided_texts_have_the_float32_vectors(family: str, tmp_path: Path, m
     with torch.inference_mode():
         narrow._conveyor._forward(ids, spreads)
     largest = torch.stack([text.max() for text in torch.split(spreads[0], [len(text) for text in ids])])
-    monkeypatch.setattr("plugins.sinks.BETWEEN", (float(largest.median()), float("inf")))
+    monkeypatch.setattr("harness_plugins.sinks.BETWEEN", (float(largest.median()), float("inf")))
     narrow._conveyor._border = Border(0, 1.0)
     after = narrow.encode(TEXTS, role="query")
     again = (largest > largest.median()).numpy()

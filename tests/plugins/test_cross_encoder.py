@@ -57,7 +57,7 @@ PAIRS = [("heart", "river stone"), ("lung", ""), ("", "moss"), ("violin " * 30, 
 
 @pytest.mark.parametrize("length", [0, 9])
 def test_scores_are_those_of_predict_before_the_activation(made: tuple[Path, Path], length: int) -> None:
-    from plugins.cross_encoder import load
+    from harness_plugins.cross_encoder import load
 
     scored = load({**OPTIONS, "model": str(made[1]), "max_length": length}).score(PAIRS)
     expected = predicted(made[1], PAIRS, **({"max_length": length} if length else {}))
@@ -68,7 +68,7 @@ def test_scores_are_those_of_predict_before_the_activation(made: tuple[Path, Pat
 
 
 def test_narrow_products_keep_the_order_and_make_no_ties(made: tuple[Path, Path]) -> None:
-    from plugins.cross_encoder import load
+    from harness_plugins.cross_encoder import load
 
     pairs = [("heart river", f"{'comet ' * (n % 7)}{'stone ' * (n // 7)}moss") for n in range(49)]
     exact = load({**OPTIONS, "model": str(made[1])}).score(pairs).scores
@@ -123,7 +123,7 @@ def test_a_cross_encoder_that_is_not_there_ends_the_command(harness, made: tuple
 
 
 def test_a_length_beyond_the_models_is_told(made: tuple[Path, Path]) -> None:
-    from plugins.cross_encoder import load
+    from harness_plugins.cross_encoder import load
 
     with pytest.raises(UserError, match="24 tokens at most"):
         load({**OPTIONS, "model": str(made[1]), "max_length": 25})

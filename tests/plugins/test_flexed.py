@@ -15,9 +15,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 
-from plugins import conveyor, flexed
-from plugins.flexed import BLOCK, ROOM, Flexed, Sheet
-from plugins.packed import Packed
+from harness_plugins import conveyor, flexed
+from harness_plugins.flexed import BLOCK, ROOM, Flexed, Sheet
+from harness_plugins.packed import Packed
 from tests.plugins.test_packed import FAMILIES, Module, tokens
 from tests.plugins.test_packed import encoder as random_encoder
 

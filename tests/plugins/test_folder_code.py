@@ -19,11 +19,11 @@ import torch
 from sentence_transformers.base.modules import Dense
 
 from harness.spec import UserError
-from plugins import opened
-from plugins.checkpoint_folder import folder_of
-from plugins.cross_encoder import folder_of as cross_folder_of
-from plugins.folder_code import ACTIVATIONS
-from plugins.folder_modules import CLASSES, TYPE
+from harness_plugins import opened
+from harness_plugins.checkpoint_folder import folder_of
+from harness_plugins.cross_encoder import folder_of as cross_folder_of
+from harness_plugins.folder_code import ACTIVATIONS
+from harness_plugins.folder_modules import CLASSES, TYPE
 from tests.conftest import write_dataset
 from tests.folders import change, write_bi_encoder, write_cross
 from tests.runs import write_run
@@ -101,10 +101,10 @@ def test_every_place_of_a_cross_encoders_activation(cross: Path, file: str, keys
 
 
 def test_nor_is_an_activation_made_that_got_past(cross: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugins.cross_encoder import load
+    from harness_plugins.cross_encoder import load
 
     change(cross / "config.json", sentence_transformers={"activation_fn": "torch.cuda.is_available"})
-    monkeypatch.setattr("plugins.cross_encoder.require_sound", lambda *_: None)
+    monkeypatch.setattr("harness_plugins.cross_encoder.require_sound", lambda *_: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("it was called"))
     load({"model": str(cross), "depth": 5, "dtype": "float32", "device": "cpu", "max_length": 0})
 
@@ -234,9 +234,9 @@ def test_a_tokenizer_class_of_word_embeddings(folder: Path) -> None:
 
 def entry_points(folder: Path, toy: Path) -> dict[str, Callable[[], object]]:
     """Whatever opens a model's folder, but the commands."""
-    from training.filters import CrossEncoding
-    from training.head import load_base
-    from training.release import checkpoint_of
+    from harness_training.filters import CrossEncoding
+    from harness_training.head import load_base
+    from harness_training.release import checkpoint_of
 
     return {
         "training": lambda: load_base(folder),

@@ -195,7 +195,7 @@ def test_a_cross_encoders_files_are_those_of_its_module(folders: dict[str, Path]
 
 
 def test_a_release_holds_all_that_it_needs(folders: dict[str, Path], tmp_path: Path) -> None:
-    from training.release import safe_files
+    from harness_training.release import safe_files
 
     folder = adapter(folders, tmp_path / "adapter", base=str(folders["bi"]))
     with pytest.raises(UserError, match=r"reads .*bi as well \(base_model_name_or_path\); merge it"):

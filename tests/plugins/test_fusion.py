@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.run import rank, read_run
 from harness.spec import Hits, UserError
-from plugins.fusion import TIE, Sum, load_linear, load_rrf
+from harness_plugins.fusion import TIE, Sum, load_linear, load_rrf
 from tests.conftest import write_dataset
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("faiss", reason="these models need the dense extra")
 from harness import snapshot
 from harness.registry import load_registry
 from harness.spec import UserError
-from plugins import hub, minilm, mpnet
+from harness_plugins import hub, minilm, mpnet
 from tests.interchange import write_encoder
 from tests.server import Site
 
@@ -171,7 +171,7 @@ def test_known_weights_keep_what_they_were_trained_on(tmp_path: Path, monkeypatc
     options = load_registry().models["st"].options
     assert hub.training({**options, "path": str(tmp_path)}) == {}
     digest = minilm.WEIGHTS.sha256["model.safetensors"]
-    monkeypatch.setattr("plugins.hub.sha256_file", lambda file: digest)
+    monkeypatch.setattr("harness_plugins.hub.sha256_file", lambda file: digest)
     assert hub.training({**options, "path": str(tmp_path)}) == {"trained_on": list(mpnet.TRAINED_ON)}
 
 

@@ -18,10 +18,10 @@ from torch.nn.functional import gelu
 from harness.manifest import features
 from harness.registry import load_registry
 from harness.spec import UserError
-from plugins import encoder, int8
-from plugins.int8 import Int8FeedForward, Quantised
-from plugins.packed import FeedForward, Packed, Product
-from plugins.ranges import Ranges, ranges
+from harness_plugins import encoder, int8
+from harness_plugins.int8 import Int8FeedForward, Quantised
+from harness_plugins.packed import FeedForward, Packed, Product
+from harness_plugins.ranges import Ranges, ranges
 from tests.plugins.test_packed import encoder as network
 from tests.tiny import DIM, transformer
 

@@ -11,7 +11,7 @@ import pytest
 from harness.cli.main import State
 from harness.spec import resolve
 from harness.weights import locate
-from plugins import minilm, mpnet
+from harness_plugins import minilm, mpnet
 
 MODELS = [(mpnet, "mpnet", 384, 768), (minilm, "minilm", 256, 384)]
 

@@ -20,7 +20,7 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from mteb.types import PromptType
 
 from harness.spec import UserError
-from plugins import mteb_registry
+from harness_plugins import mteb_registry
 from tests.interchange import write_encoder
 from tests.plugins.test_hub import COMMIT, LATER, WORDS, publish
 from tests.server import Site

@@ -22,8 +22,8 @@ from harness.prepared import Prepared, dataset_vectors
 from harness.registry import load_registry
 from harness.spec import DenseModel, UserError
 from harness.trial import Otherwise
-from plugins import packed
-from plugins.packed import Packed, applies
+from harness_plugins import packed
+from harness_plugins.packed import Packed, applies
 from tests.tiny import DIM, transformer
 
 FAMILIES = ("bert", "mpnet")

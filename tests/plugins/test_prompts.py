@@ -70,7 +70,7 @@ def test_a_prompt_that_cannot_be_named_ends_the_command(
 
 
 def test_a_folder_that_stores_no_prompts_is_said_to_have_none(folder: Path, tmp_path: Path) -> None:
-    from plugins.prompts import chosen
+    from harness_plugins.prompts import chosen
 
     for content in (None, "{}", '{"prompts": null}', "[", '{"prompts": {"a": 7}}'):
         if content is not None:

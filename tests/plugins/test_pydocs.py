@@ -14,8 +14,8 @@ import pytest
 
 from harness.dataset import Dataset, open_dataset
 from harness.doctor import examine
-from plugins import docstrings, pydocs
-from plugins.docstrings import Docstring
+from harness_plugins import docstrings, pydocs
+from harness_plugins.docstrings import Docstring
 
 FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "dataset.toml")
 
@@ -79,7 +79,7 @@ def hook(event, arguments):
         raise SystemExit(f"{event} {arguments}")
 sys.addaudithook(hook)
 from pathlib import Path
-from plugins import pydocs
+from harness_plugins import pydocs
 pydocs.build(Path(sys.argv[1]))
 """
 

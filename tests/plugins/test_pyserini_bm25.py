@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from harness.spec import Document, Hits, Query
-from plugins.lucene_analysis import analyse
-from plugins.lucene_bm25 import LuceneBM25, stored_lengths
-from plugins.porter import stem
-from plugins.pyserini_bm25 import PyseriniBM25, analyser, java
+from harness_plugins.lucene_analysis import analyse
+from harness_plugins.lucene_bm25 import LuceneBM25, stored_lengths
+from harness_plugins.porter import stem
+from harness_plugins.pyserini_bm25 import PyseriniBM25, analyser, java
 from tests.plugins.test_bm25 import collection
 
 pytestmark = pytest.mark.skipif(

@@ -17,8 +17,8 @@ from sentence_transformers import SentenceTransformer
 from harness.atomic import content_key
 from harness.registry import load_registry
 from harness.spec import UserError
-from plugins import mpnet
-from plugins.trained import EXPERIMENTS, known_base, seen_by_base
+from harness_plugins import mpnet
+from harness_plugins.trained import EXPERIMENTS, known_base, seen_by_base
 from tests.conftest import write_dataset
 from tests.runs import write_checkpoint, write_run
 

@@ -17,7 +17,7 @@ from harness.run import read_run
 from harness.spec import PluginError, UserError
 from harness.transform import fit, moments, transformed
 from harness.vectors import Vectors, VectorStore
-from plugins.transforms import Center, Components, Whiten
+from harness_plugins.transforms import Center, Components, Whiten
 from tests.conftest import write_dataset
 
 D = 12

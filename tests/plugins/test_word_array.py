@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from plugins.word_array import word_array
-from plugins.word_break import words
+from harness_plugins.word_array import word_array
+from harness_plugins.word_break import words
 
 pytest.importorskip("regex", reason="bm25 needs the bm25 extra")
 

@@ -13,7 +13,7 @@ from harness.measure import Scores
 from harness.run import rank, write_run
 from harness.spec import Query
 from harness.store import SCHEMA, ResultStore, write_per_query
-from reports.leaderboard import Leaderboard, read_leaderboard
+from harness_reports.leaderboard import Leaderboard, read_leaderboard
 
 PANEL = {
     "n": 7302, "d": 384, "isotropy": -0.71284, "isotropy_ceiling": 0.770663, "isotropy_debiased": -0.68951,

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 
-import reports.markdown
-from reports.leaderboard import Leaderboard
-from reports.sections import report
+import harness_reports.markdown
+from harness_reports.leaderboard import Leaderboard
+from harness_reports.sections import report
 
 
 def markdown(board: Leaderboard) -> str:
     """A leaderboard's report."""
-    return reports.markdown.markdown(report(board))
+    return harness_reports.markdown.markdown(report(board))
 
 
 @dataclass

@@ -22,10 +22,10 @@ from harness.cli.main import State, cli
 from harness.registry import load_registry
 from harness.significance import difference_interval, mean_interval
 from harness.spec import UserError
-from reports import criterion
-from reports.claims import SHIPPED, find_claims
-from reports.cli_claims import command
-from reports.verdict import holds
+from harness_reports import criterion
+from harness_reports.claims import SHIPPED, find_claims
+from harness_reports.cli_claims import command
+from harness_reports.verdict import holds
 from tests.reports.factory import PANEL, Results
 from tests.reports.test_plugin import PROBE
 

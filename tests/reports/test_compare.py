@@ -16,10 +16,10 @@ from scipy import stats
 
 from harness.corpus import open_corpus
 from harness.spec import UserError
-from reports import compare as compare_module
-from reports.cli_compare import command
-from reports.contrast import family, overall
-from reports.evidence import Evidence
+from harness_reports import compare as compare_module
+from harness_reports.cli_compare import command
+from harness_reports.contrast import family, overall
+from harness_reports.evidence import Evidence
 from tests.reports.factory import Results
 from tests.reports.rendering import rendered
 from tests.reports.test_plugin import PROBE

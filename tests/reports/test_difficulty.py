@@ -12,9 +12,9 @@ from scipy import stats
 from harness.run import read_run, write_run
 from harness.significance import holm
 from harness.spec import UserError
-from reports.difficulty import NORM, Difficulty, difficulties, run_scores
-from reports.evidence import Evidence
-from reports.leaderboard import read_leaderboard
+from harness_reports.difficulty import NORM, Difficulty, difficulties, run_scores
+from harness_reports.evidence import Evidence
+from harness_reports.leaderboard import read_leaderboard
 from tests.plugins.test_transforms import Case
 
 

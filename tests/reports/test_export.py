@@ -13,8 +13,8 @@ from harness.catalog import catalogue
 from harness.cli.main import cli
 from harness.mteb_tasks import TRANSLATED, members
 from harness.spec import UserError
-from reports.export import export
-from reports.leaderboard import read_leaderboard
+from harness_reports.export import export
+from harness_reports.leaderboard import read_leaderboard
 from tests.reports.factory import Results
 
 MEASURES = {"nDCG@10": 0.612345, "R@100": 0.75, "AP@1000": 0.25, "RR@10": 0.5, "nDCG@20": 0.65, "SetP": 0.1}

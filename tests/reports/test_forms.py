@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from reports.evidence import Evidence
-from reports.html_tables import html_tables
-from reports.latex import PACKAGES, latex
-from reports.markdown import markdown
-from reports.plugin import render
-from reports.plugin import report as command
-from reports.sections import report
-from reports.table import SIGNS
+from harness_reports.evidence import Evidence
+from harness_reports.html_tables import html_tables
+from harness_reports.latex import PACKAGES, latex
+from harness_reports.markdown import markdown
+from harness_reports.plugin import render
+from harness_reports.plugin import report as command
+from harness_reports.sections import report
+from harness_reports.table import SIGNS
 from tests.reports.factory import Results
 from tests.reports.forms import read_html, read_latex
 from tests.reports.rendering import rendered

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from harness.catalog import catalogue
 from harness.spec import UserError
-from reports.plugin import report
-from reports.rows import content, csv_text
+from harness_reports.plugin import report
+from harness_reports.rows import content, csv_text
 from tests.reports.factory import PANEL, Results
 from tests.reports.rendering import markdown, rendered
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import reports
+import harness_reports
 from harness.geometry import DEFINITIONS
-from reports.geometry import GEOMETRY
-from reports.markdown import escape
-from reports.plugin import report
-from reports.rows import content
-from reports.table import SIGNS
+from harness_reports.geometry import GEOMETRY
+from harness_reports.markdown import escape
+from harness_reports.plugin import report
+from harness_reports.rows import content
+from harness_reports.table import SIGNS
 from tests.reports.factory import HUBNESS, PANEL, Results
 from tests.reports.rendering import markdown, rendered
 
@@ -228,7 +228,7 @@ def test_for_whom_the_own_document_is_left_out(results: Results) -> None:
 
 
 def test_the_page_knows_every_mark() -> None:
-    script = (Path(reports.__file__).parent / "page_tables.js").read_text()
+    script = (Path(harness_reports.__file__).parent / "page_tables.js").read_text()
     for name, sign in SIGNS.items():
         assert re.search(rf'"?{name}"?: "{re.escape(sign)}"', script), name
         assert re.search(rf'"?{name}"?: "{re.escape(sign)} ', script) or name in ("in-domain",), name

@@ -19,13 +19,13 @@ from click.testing import CliRunner
 from harness.measure import Scores
 from harness.spec import Query, UserError
 from harness.store import write_per_query
-from reports import page_data
-from reports.evidence import Evidence
-from reports.leaderboard import Leaderboard
-from reports.page import page
-from reports.plugin import report
-from reports.rows import content, rows
-from reports.table import Column, Figure, Report, Table
+from harness_reports import page_data
+from harness_reports.evidence import Evidence
+from harness_reports.leaderboard import Leaderboard
+from harness_reports.page import page
+from harness_reports.plugin import report
+from harness_reports.rows import content, rows
+from harness_reports.table import Column, Figure, Report, Table
 from tests.browser import CHROMIUM, Browser, browser
 from tests.reports.factory import Results
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.spec import UserError
-from reports.tomlfile import Positions, TomlFile
+from harness_reports.tomlfile import Positions, TomlFile
 
 TEXT = '''# a comment
 title = "x"   # = "y"

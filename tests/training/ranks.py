@@ -17,10 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from harness_training.losses import make_loss
+from harness_training.objective import Objective
+from harness_training.regulariser import make_regulariser
 from tests.training.models import columns_of
-from training.losses import make_loss
-from training.objective import Objective
-from training.regulariser import make_regulariser
 
 ROWS, WIDTH, DIM = 12, 6, 5
 EVEN, UNEVEN = (6, 12), (5, 12)

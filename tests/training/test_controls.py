@@ -10,8 +10,8 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 import torch
 
 from harness.spec import UserError
-from training.controls import mean_removal, spread_out, uniformity, vicreg
-from training.regulariser import REGULARISERS, make_regulariser
+from harness_training.controls import mean_removal, spread_out, uniformity, vicreg
+from harness_training.regulariser import REGULARISERS, make_regulariser
 
 BATCH = np.random.default_rng(0).standard_normal((7, 5)) * [3, 1, 0.5, 0.2, 0.1] + 0.4
 

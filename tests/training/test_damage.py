@@ -21,14 +21,14 @@ pytest.importorskip("datasets", reason="training needs datasets (the train extra
 import harness.weights
 from harness.registry import load_registry
 from harness.spec import UserError
-from plugins.trained import run_at
+from harness_plugins.trained import run_at
+from harness_training.checkpoints import MARK, STATE, all_in, damage, is_whole, mark_whole, newest, rotate
+from harness_training.run import read_run
+from harness_training.train import train
+from harness_training.triplets import RECORD, read
 from tests.conftest import ROOT
 from tests.training.models import write_base, write_pairs
 from tests.training.test_train import World, assert_identical, weights
-from training.checkpoints import MARK, STATE, all_in, damage, is_whole, mark_whole, newest, rotate
-from training.run import read_run
-from training.train import train
-from training.triplets import RECORD, read
 
 SHAPES: tuple[Any, ...] = (None, 7, "x", [], [[1, 2]], {}, {"format": None}, {"a": None}, {"a": [1]}, {"a": {"b": 1}})
 """What a state file may hold and still be JSON."""
@@ -102,7 +102,7 @@ import os, signal, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from tests.training.test_damage import SETTINGS, World
-from training.train import train
+from harness_training.train import train
 from dataclasses import replace
 
 def progress(what, done, total):

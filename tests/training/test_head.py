@@ -17,9 +17,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from harness.spec import UserError
+from harness_training.head import build_model, freeze_base, head, head_pattern, projection, save_model
 from tests.tiny import DIM, transformer
 from tests.training.models import texts, write_base
-from training.head import build_model, freeze_base, head, head_pattern, projection, save_model
 
 SAMPLE = texts(300)
 

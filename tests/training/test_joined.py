@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.spec import UserError
-from training.joined import join
-from training.triplets import TrainingSet, write
+from harness_training.joined import join
+from harness_training.triplets import TrainingSet, write
 
 
 def made(folder: Path, name: str, count: int, negatives: int = 1) -> TrainingSet:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import UserError
-from training.losses import LARGEST_SCALE, InfoNCE, TripletMargin, make_loss, squared_distances
+from harness_training.losses import LARGEST_SCALE, InfoNCE, TripletMargin, make_loss, squared_distances
 
 B, M, D = 5, 3, 8
 

@@ -15,11 +15,11 @@ import pytest
 from harness.dataset import Dataset, open_dataset
 from harness.registry import Registry, load_registry
 from harness.spec import UserError
+from harness_training import mine as mining
+from harness_training.mine import Settings, mine
+from harness_training.miners import interleave
+from harness_training.triplets import TrainingSet, read
 from tests.conftest import ROOT, Done, write_dataset
-from training import mine as mining
-from training.mine import Settings, mine
-from training.miners import interleave
-from training.triplets import TrainingSet, read
 
 pytest.importorskip("bm25s", reason="BM25 needs the bm25 extra")
 WORDS = [f"{a}o{b}" for a in "bdfgklmp" for b in "bdgkmp"]
@@ -349,7 +349,7 @@ def test_a_cross_encoder_drops_what_it_finds_relevant(
 
 
 def command(harness: Callable[..., Done], *words: object) -> Done:
-    return harness("--plugin", ROOT / "training" / "plugin.py", "mine", *words)
+    return harness("--plugin", ROOT / "training" / "harness_training" / "plugin.py", "mine", *words)
 
 
 def test_the_command_reports_what_was_removed(harness: Callable[..., Done], tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_help_of_the_training_commands_imports_nothing_heavy() -> None:
     import sys
 
     program = (
-        "import sys, click\nfrom training.plugin import harness_commands\n"
+        "import sys, click\nfrom harness_training.plugin import harness_commands\n"
         "harness_commands(group=click.Group('harness'))\n"
         "assert not {'torch', 'pyarrow', 'faiss', 'datasets', 'bm25s'} & sys.modules.keys()\n"
     )

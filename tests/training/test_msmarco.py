@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from harness.spec import UserError
+from harness_training import msmarco
+from harness_training.msmarco import HUB, from_hub
+from harness_training.triplets import read
 from tests.conftest import ROOT, Done, write_dataset
 from tests.server import Site
 from tests.standin import parquet, serve_repository
-from training import msmarco
-from training.msmarco import HUB, from_hub
-from training.triplets import read
 
 ROWS = [{"query": f"q {n}", "positive": f"p {n}", "negative": f"n {n}"} for n in range(200)]
 FAULTY = [{"query": "q", "positive": "same", "negative": "same"}, {"query": "q", "positive": "", "negative": "n"}]
 
 
 def command(harness: Callable[..., Done], *words: object) -> Done:
-    return harness("--plugin", ROOT / "training" / "plugin.py", "data", "msmarco", *words)
+    return harness("--plugin", ROOT / "training" / "harness_training" / "plugin.py", "data", "msmarco", *words)
 
 
 def publish(site: Site) -> None:

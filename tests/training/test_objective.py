@@ -16,11 +16,11 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from harness.spec import UserError
+from harness_training.head import build_model
+from harness_training.losses import InfoNCE
+from harness_training.objective import Objective
+from harness_training.sigreg import SIGReg, exact_sigreg
 from tests.training.models import columns_of, texts, write_base
-from training.head import build_model
-from training.losses import InfoNCE
-from training.objective import Objective
-from training.sigreg import SIGReg, exact_sigreg
 
 ROWS = slice(0, 11)
 EXACT: dict[str, Any] = {"regulariser": "sigreg-exact", "isotropy_weight": 0.7}

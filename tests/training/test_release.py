@@ -16,15 +16,15 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 from sentence_transformers import SentenceTransformer
 
 from harness.atomic import sha256_file
+from harness_training import clean
+from harness_training.card import MSMARCO
+from harness_training.card import card as card_of
+from harness_training.card import yaml as lines_of
+from harness_training.clean import Loaded
+from harness_training.measured import measured
+from harness_training.release import without_paths
 from tests.conftest import write_dataset
 from tests.runs import write_checkpoint, write_run
-from training import clean
-from training.card import MSMARCO
-from training.card import card as card_of
-from training.card import yaml as lines_of
-from training.clean import Loaded
-from training.measured import measured
-from training.release import without_paths
 
 yaml = pytest.importorskip("yaml", reason="the card's head is read with PyYAML")
 LOADED = Loaded(24, 48, "euclidean", {}, 1000, 0.0)
@@ -177,7 +177,7 @@ UNSAFE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def own_code(folder: Path) -> None:
     modules = json.loads((folder / "modules.json").read_text())
-    modules[2]["type"] = "training.head.Head"  # ours, which nobody else has
+    modules[2]["type"] = "harness_training.head.Head"  # ours, which nobody else has
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
@@ -200,7 +200,7 @@ def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, 
 def test_a_copy_that_differs_is_refused(harness, home, checkpoint: Path, monkeypatch) -> None:
     """A file that decides the vectors and is not copied: the vectors tell."""
     monkeypatch.setattr(
-        "training.release.files_of",
+        "harness_training.release.files_of",
         lambda folder: [
             file for file in sorted(folder.rglob("*.*")) if file.is_file() and "config_sentence" not in file.name
         ],
@@ -216,7 +216,7 @@ def test_the_check_sees_nothing_of_ours_and_no_network(checkpoint: Path, monkeyp
 import importlib, json, os, sys
 sys.modules.update(dict.fromkeys(json.loads(sys.argv[2])))
 blocked = []
-for name in ("harness", "plugins", "reports", "training"):
+for name in ("harness", "harness_plugins", "harness_reports", "harness_training"):
     try:
         importlib.import_module(name)
     except ImportError:

@@ -13,9 +13,9 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 
 from harness.executor import Answer, Call, Event, Station, Task
 from harness.spec import UserError
-from training.experiments import Plan
-from training.settings import Settings
-from training.sweep import Starter, train_by
+from harness_training.experiments import Plan
+from harness_training.settings import Settings
+from harness_training.sweep import Starter, train_by
 
 
 class Here:

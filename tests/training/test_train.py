@@ -28,19 +28,19 @@ from harness.prepared import Prepared
 from harness.registry import load_registry
 from harness.sealed import read_sealed
 from harness.spec import UserError
+from harness_training import checkpoints, dev
+from harness_training import train as training_run
+from harness_training import trainer as training_trainer
+from harness_training.embeddings import open_base
+from harness_training.experiments import plans
+from harness_training.packed import pack
+from harness_training.rows import split
+from harness_training.sweep import train_all
+from harness_training.train import Job, train
+from harness_training.trainer import Diverged
+from harness_training.triplets import read
 from tests.conftest import ROOT
 from tests.training.models import write_base, write_pairs
-from training import checkpoints, dev
-from training import train as training_run
-from training import trainer as training_trainer
-from training.embeddings import open_base
-from training.experiments import plans
-from training.packed import pack
-from training.rows import split
-from training.sweep import train_all
-from training.train import Job, train
-from training.trainer import Diverged
-from training.triplets import read
 
 TINY = {"dim": 16, "epochs": 2, "learning_rate": 1e-3, "head_learning_rate": 5e-3, "eval_steps": 8, "slices": 64}
 
@@ -166,7 +166,7 @@ import os, signal, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from tests.training.test_train import World, RESUMED
-from training.train import train
+from harness_training.train import train
 from dataclasses import replace
 
 def progress(what, done, total):

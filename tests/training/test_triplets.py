@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from harness.spec import UserError
-from training.triplets import GROUP, read, write
+from harness_training.triplets import GROUP, read, write
 
 ROWS = [("how", "so", "thus", "then"), ("why", "because", "since", "for"), ("qué", "ça", "ß", "\N{SNOWMAN}")]
 RECORD = {"name": "mine", "seed": 1, "sources": [{"name": "toy", "split": "train", "fingerprint": {}}]}

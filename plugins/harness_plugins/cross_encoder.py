@@ -1,0 +1,165 @@
+"""A cross-encoder over another model's best: any sequence-classification folder with one score, read locally."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
+from harness.bounded import read_json
+from harness.encode import batches
+from harness.spec import ModelError, Options
+from harness_plugins.checkpoint import OPTIONS, resolve_device, resolve_dtype
+from harness_plugins.checkpoint_folder import files_of, hashes_of, root_files
+from harness_plugins.finite import finite
+from harness_plugins.folder_kind import require_cross_encoder
+from harness_plugins.folder_modules import Module, modules
+from harness_plugins.folder_sound import require_sound
+from harness_plugins.opened import opened, require_words, spoilt
+
+if TYPE_CHECKING:
+    import torch
+
+IMPLEMENTATION = "logits of padded batches, bf16/fp16 linear layers below the head; 1"
+"""Part of the fingerprint: scores made by another forward pass must never be mistaken for these."""
+
+
+@hookimpl
+def harness_models() -> Iterable[ModelSpec]:
+    """The reranker that stands for any folder."""
+    yield ModelSpec(
+        name="rerank",
+        kind="reranker",
+        load="harness_plugins.cross_encoder:load",
+        fingerprint="harness_plugins.cross_encoder:fingerprint",
+        summary="a cross-encoder over another model's best: rerank(bm25):model=path/to/folder",
+        options={
+            "model": Option(None, "a local folder that CrossEncoder.save_pretrained() wrote"),
+            "depth": Option(100, "how many of the member's hits are scored", minimum=1),
+            "dtype": replace(OPTIONS["dtype"], choices=("auto", "float32", "bfloat16", "float16")),
+            "device": OPTIONS["device"],
+            "max_length": Option(0, "tokens kept of query and document together; 0: what the folder says", minimum=0),
+        },
+        requires=("torch", "sentence_transformers"),
+        extra="dense",
+        path_option="model",
+    )
+
+
+def folder_of(options: Options) -> Path:
+    """The cross-encoder's folder; UserError when it is not one that can be run here. Only JSON files are read."""
+    folder = Path(str(options["model"])).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give model= the folder of a cross-encoder.")
+    require_cross_encoder(folder)
+    parts = parts_of(folder)
+    try:
+        config = read_json(parts[0].place / "config.json")
+        kinds, labels = list(config.get("architectures") or ()), len(config.get("id2label") or "..")
+    except (OSError, ValueError, AttributeError, TypeError):
+        kinds, labels = [], 0
+    lacks = (
+        "has no config.json of a model" if not kinds
+        else f"holds a {kinds[0]}, not a sequence classifier" if not str(kinds[0]).endswith("ForSequenceClassification")
+        else f"gives {labels} scores, not one" if labels != 1
+        else "has modules after the classifier" if len(parts) != 1
+        else f"has a {parts[0].name} for a classifier" if parts[0].name != "Transformer"
+        else ""
+    )  # fmt: skip
+    if lacks:
+        raise ModelError(
+            f"{folder} is not a cross-encoder that can be run here (it {lacks}); "
+            f"give model= a folder that CrossEncoder(...).save_pretrained() wrote."
+        )
+    require_sound(folder, parts)
+    return folder
+
+
+def parts_of(folder: Path) -> list[Module]:
+    """The modules; the folder alone where sentence-transformers did not write it."""
+    return modules(folder) if (folder / "modules.json").is_file() else [Module(folder, "Transformer")]
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """Everything that determines the scores; reads and hashes files, loads nothing."""
+    folder = folder_of(options)
+    parts = parts_of(folder)
+    files = root_files(folder) if parts[0].place == folder else files_of(folder)
+    return {
+        "files": hashes_of(folder, parts, files),
+        "implementation": IMPLEMENTATION,
+        "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
+        "max_length": options["max_length"],
+        "depth": options["depth"],
+    }
+
+
+def load(options: Options) -> Reranker:
+    """The folder's model."""
+    folder = folder_of(options)
+    with spoilt(folder):
+        return _load(folder, options)
+
+
+def _load(folder: Path, options: Options) -> _CrossEncoder:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    device, length = resolve_device(str(options["device"])), int(options["max_length"] or 0)
+    # The activation is given, so that none that the folder names is made: the scores are logits anyway.
+    model = opened(CrossEncoder, folder, device, activation_fn=torch.nn.Identity())
+    require_words(model, folder)
+    if model.default_prompt_name:
+        raise UserError(f"{folder} puts a prompt before its texts, which is not done here; choose another reranker.")
+    most = int(model.max_seq_length or 512)
+    if length > most:
+        raise UserError(f"{folder} reads {most} tokens at most; give a max_length up to that, or omit it.")
+    dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
+    return _CrossEncoder(model, int(options["depth"] or 0), length or most, getattr(torch, dtype))
+
+
+class _CrossEncoder:
+    """`Reranker` whose scores are the classifier's logits: the sigmoid that often follows orders them alike, but ends
+    in 1.0 for all that are sure."""
+
+    def __init__(self, model: Any, depth: int, length: int, dtype: torch.dtype) -> None:
+        import torch
+
+        self.depth, self.length, self.dtype = depth, length, dtype
+        self.tokenizer, self.classifier = model.tokenizer, model.model
+        # The head stays float32: in bfloat16 its logits would be one of a few hundred values, and documents would tie.
+        for name, module in self.classifier.base_model.named_modules() if dtype != torch.float32 else ():
+            if isinstance(module, torch.nn.Linear) and "pooler" not in name:
+                module.to(dtype)
+                module.register_forward_pre_hook(lambda module, given: (given[0].to(dtype), *given[1:]))
+                module.register_forward_hook(lambda module, given, made: made.float())
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
+        return 2048 if self.classifier.device.type == "cpu" else 65_536
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> Scored:
+        """Batches of similar length, longest first."""
+        queries, documents = [query for query, _ in pairs], [document for _, document in pairs]
+        read = self.tokenizer(
+            queries, documents, truncation="longest_first", max_length=self.length, return_attention_mask=False
+        )
+        lengths = [len(ids) for ids in read["input_ids"]]
+        scores = np.empty(len(pairs), np.float32)
+        for batch in batches(lengths, self.token_budget, 1 << 30):
+            scores[batch] = self._logits([{name: read[name][row] for name in read} for row in batch])
+        return Scored(finite(scores, self.dtype, "scores"), sum(lengths))
+
+    def _logits(self, batch: list[dict[str, list[int]]]) -> NDArray[np.float32]:
+        import torch
+
+        features = self.tokenizer.pad(batch, return_tensors="pt").to(self.classifier.device)
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self.classifier(**features).logits[:, 0].float().cpu().numpy()
+        return logits

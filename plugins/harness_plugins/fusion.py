@@ -1,0 +1,110 @@
+"""Fusion of several models' rankings, by their ranks or by their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import Fusion, Hits, ModelSpec, Option, UserError, hookimpl
+from harness.spec import Options
+
+DEPTH = Option(1000, "how many of each member's hits take part", minimum=1)
+TIE = 1e-14
+"""A document ties with the best one whose sum is at most this much greater: 1/70 + 1/105 is 1/84 + 1/84, and floating
+point must not tell them apart. Sums of two members' shares that differ do so by 8e-13 or more at the usual depth."""
+IMPLEMENTATION = 2
+"""Raised where a member's ranking or the arithmetic here changes: zero vectors under cosine, chains of ties."""
+
+
+@hookimpl
+def harness_models() -> Iterable[ModelSpec]:
+    """Two ways to fuse."""
+    yield ModelSpec(
+        name="rrf",
+        kind="fusion",
+        load="harness_plugins.fusion:load_rrf",
+        fingerprint="harness_plugins.fusion:fingerprint",
+        summary="reciprocal rank fusion of other models: rrf(bm25,minilm)",
+        options={"k": Option(60.0, "added to every rank; larger: top ranks count less", minimum=0), "depth": DEPTH},
+    )
+    yield ModelSpec(
+        name="linear",
+        kind="fusion",
+        load="harness_plugins.fusion:load_linear",
+        fingerprint="harness_plugins.fusion:fingerprint",
+        summary="weighted sum of other models' scores, each scaled to 0..1: linear(bm25,minilm):weights=0.3/0.7",
+        options={"weights": Option(None, "one number per member, slashes between; unset: equal"), "depth": DEPTH},
+    )
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """The options, and a number that changes when the arithmetic here does."""
+    return {"implementation": IMPLEMENTATION, "options": dict(options)}
+
+
+def load_rrf(options: Options) -> Fusion:
+    """Sum over members of 1 / (k + rank), ranks from 1; k = 60 (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+    k = float(options["k"] or 0)
+    return Sum(int(options["depth"] or 0), lambda member, hits: 1 / (k + np.arange(1, len(hits.rows) + 1)))
+
+
+def load_linear(options: Options) -> Fusion:
+    """Sum over members of weight x (score - least) / (greatest - least) of the member's hits for the query.
+
+    A document that a member did not find has 0 of it, as its last hit has; hits that all score alike have 1.
+    """
+    try:
+        given = [float(text) for text in str(options["weights"]).split("/")] if options["weights"] else []
+    except ValueError:
+        given = [-1.0]
+    if given and not (np.isfinite(given).all() and min(given) >= 0 and sum(given) > 0):
+        raise UserError(
+            f"The weights {options['weights']!r} are not numbers from 0 up; write them as in weights=0.3/0.7."
+        )
+
+    def share(member: int, hits: Hits) -> NDArray[np.float64]:
+        low, high = hits.scores.min(initial=np.inf), hits.scores.max(initial=-np.inf)
+        scaled = (hits.scores - low) / (high - low) if high > low else np.ones(len(hits.scores))
+        return (given[member] if given else 1.0) * scaled
+
+    return Sum(int(options["depth"] or 0), share, len(given))
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Adds up what each member's hits give a document."""
+
+    depth: int
+    share: Callable[[int, Hits], NDArray[np.float64]]
+    """Of (place of the member, its hits): float64, one per hit."""
+    weights: int = 0
+    """How many were given; 0: none."""
+
+    def fuse(self, lists: Sequence[Hits]) -> Hits:
+        """Every document that any member found, best first."""
+        if self.weights not in (0, len(lists)):
+            raise UserError(f"linear has {self.weights} weights for {len(lists)} models; give one for each.")
+        rows, place = np.unique(np.concatenate([hits.rows for hits in lists]), return_inverse=True)
+        shares = np.zeros((len(rows), len(lists)))
+        ends = np.cumsum([len(hits.rows) for hits in lists])
+        for member, (hits, where) in enumerate(zip(lists, np.split(place, ends[:-1]), strict=True)):
+            shares[where, member] = self.share(member, hits)
+        sums = shares.sum(axis=1)
+        order = np.argsort(-sums, kind="stable")
+        return Hits(rows[order], _tied(sums[order]))
+
+
+def _tied(falling: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each sum, or the greatest one of its tie. Ties do not chain: all of one are within `TIE` of its greatest."""
+    leads = np.diff(falling, prepend=np.inf) < -TIE
+    edges = np.append(np.flatnonzero(leads), len(falling))
+    chains = np.flatnonzero(falling[edges[:-1]] - falling[edges[1:] - 1] > TIE)
+    for start, end in zip(edges[chains].tolist(), edges[chains + 1].tolist(), strict=True):
+        while falling[start] - falling[end - 1] > TIE:
+            start += int(np.searchsorted(falling[start] - falling[start:end], TIE, side="right"))
+            leads[start] = True
+    return np.asarray(falling[leads][np.cumsum(leads) - 1])

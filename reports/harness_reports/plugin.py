@@ -1,0 +1,133 @@
+"""The commands of the reports; ``harness report``: leaderboards from stored results alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness import hookimpl
+from harness.cli.flags import examples, note
+from harness.cli.folding import shown
+from harness.cli.options import completing, plugin_option, results_option
+from harness_reports.cli_claims import command as claims
+from harness_reports.cli_compare import command as compare
+from harness_reports.cli_correlate import command as correlate
+from harness_reports.cli_difficulty import command as difficulty
+
+if TYPE_CHECKING:
+    from harness_reports.evidence import Evidence
+    from harness_reports.leaderboard import Leaderboard
+
+FORMS = ("markdown", "latex", "html", "json", "csv")
+
+
+@click.command(
+    "report",
+    **examples(
+        "harness report --suite demo --baseline bm25",
+        "harness report --format html > page.html",
+    ),
+)
+@results_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default="markdown",
+    show_default=True,
+    help="How the tables are printed; csv: the flat rows alone; json: rows, averages and tables; html: a page.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the screen.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), help="With html: the folder of training runs whose curves it shows."
+)
+@click.option(
+    "--suite", shell_complete=completing("suites"), help="Only this suite's datasets, all of them, with its average."
+)
+@click.option(
+    "--baseline",
+    metavar="MODEL",
+    shell_complete=completing("results"),
+    help="Mark what differs from this model beyond chance.",
+)
+@click.option("--seeds", is_flag=True, help="Training runs that differ in their seed alone as one row, their mean.")
+@plugin_option
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.pass_context
+def report(
+    ctx: click.Context,
+    results: Path,
+    form: str,
+    output: Path | None,
+    runs: Path | None,
+    suite: str | None,
+    baseline: str | None,
+    seeds: bool,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Tables of nDCG@10, geometry and cost from stored results.
+
+    Results that cannot be read, or that contradict another one, are named on stderr; the exit code is then 1.
+    """
+    from harness.atomic import write_file
+    from harness.cli.main import State
+    from harness_reports.evidence import Evidence
+    from harness_reports.leaderboard import read_leaderboard
+
+    if plugins:
+        ctx.ensure_object(State).registry(plugins)
+    board = read_leaderboard(results, suite, seeds=seeds)
+    evidence = Evidence(board)
+    if form == "html" and not as_json:
+        from harness_reports.page import page
+        from harness_reports.sections import report as sections
+
+        text = page(board, evidence, report=sections(board, evidence, baseline), runs=runs, suite=suite or "")
+    else:
+        text = render(board, "json" if as_json else form, evidence, baseline)
+    if output:
+        write_file(output, lambda stream: stream.write(text.encode()))
+    else:
+        click.echo(shown(text) if form == "markdown" and not as_json else text, nl=False)
+    if evidence.lacking:
+        note(evidence.lacking)
+    for warning in board.warnings():
+        click.echo(f"warning: {warning}", err=True)
+    skipped = [f"skipped: {one.place}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]
+    faults = [*skipped, *dict.fromkeys(f"disagree: {words}" for words in board.disputed.values())]
+    for fault in faults:
+        click.echo(fault, err=True)
+    if faults:
+        sys.exit(1)
+
+
+def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | None = None) -> str:
+    """The board in one of `FORMS`; UserError where there is no such baseline."""
+    from harness.atomic import dump_json
+    from harness_reports.latex import latex
+    from harness_reports.markdown import markdown
+    from harness_reports.rows import content, csv_text
+    from harness_reports.sections import report as sections
+
+    if form == "csv":
+        return csv_text(board)
+    told = sections(board, evidence, baseline)
+    if form == "json":
+        return dump_json({**content(board), **told.content()}).decode()
+    printed: Callable[..., str] = {"markdown": markdown, "latex": latex}[form]
+    return printed(told)
+
+
+@hookimpl
+def harness_commands(group: click.Group) -> None:
+    """Adds ``harness claims``, ``compare``, ``correlate``, ``difficulty`` and ``report``."""
+    group.add_command(claims)
+    group.add_command(compare)
+    group.add_command(correlate)
+    group.add_command(difficulty)
+    group.add_command(report)

@@ -1,0 +1,19 @@
+"""The commands of the training wing."""
+
+from __future__ import annotations
+
+import click
+
+from harness import hookimpl
+
+
+@hookimpl
+def harness_commands(group: click.Group) -> None:
+    """``harness data``, ``harness mine``, ``harness train`` and ``harness release``."""
+    from harness_training.cli_data import data
+    from harness_training.cli_mine import command as mine
+    from harness_training.cli_release import command as release
+    from harness_training.cli_train import command as train
+
+    for command in (data, mine, train, release):
+        group.add_command(command)
