@@ -15,10 +15,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks.contest import ROOT, Plan
-from benchmarks.rounds import compete
-from benchmarks.table import heading, render
-from harness.atomic import write_file
+from benchmarks.runner.contest import ROOT, Plan
+from benchmarks.runner.rounds import compete
+from benchmarks.runner.table import heading, render
+from harness.storage.atomic import write_file
 
 CONTESTS = {
     "encode": "encoding SciFact with MPNet",
@@ -87,7 +87,7 @@ def run(name: str, plan: Plan, rounds: int, page: Path, only: tuple[str, ...] = 
     def news(text: str) -> None:
         click.echo(f"{name}: {text}", err=True)
 
-    for contest in importlib.import_module(f"benchmarks.{name}").contests(plan):
+    for contest in importlib.import_module(f"benchmarks.contests.{name}").contests(plan):
         contest = contest.among(only)
         sections.append("")
         with tempfile.TemporaryDirectory(dir=plan.work, prefix=f"{name}-") as folder:

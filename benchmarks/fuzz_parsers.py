@@ -17,9 +17,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from benchmarks import fuzz_seeds as seed
-from harness.download import SourceFailed
-from harness.measure import measure
-from harness.spec import PluginError, UserError
+from harness.download.http import SourceFailed
+from harness.metrics.measures import measure
+from harness.types import PluginError, UserError
 
 GOOD = (UserError, SourceFailed)
 Parser = Callable[[Path, bytes], object]
@@ -36,8 +36,8 @@ def file(name: str, read: Callable[[Path], object]) -> Parser:
 
 
 def corpus(path: Path) -> object:
-    from harness.corpus import open_corpus
-    from harness.packed import unpacked
+    from harness.datasets.corpus import open_corpus
+    from harness.datasets.unpacked import unpacked
 
     os.utime(path, (1e9, 1e9))  # a file of this very moment is waited for
     with unpacked(path, path.parent / "cache") as plain, open_corpus(plain, path.parent / "cache") as corpus:
@@ -46,7 +46,7 @@ def corpus(path: Path) -> object:
 
 def dataset(name: str) -> Parser:
     def read(path: Path) -> object:
-        from harness.dataset import open_dataset
+        from harness.datasets.beir import open_dataset
 
         folder = path.parent.parent if path.parent.name == "qrels" else path.parent
         queries = b'{"_id": "q1", "text": "a"}\n'
@@ -63,43 +63,43 @@ def dataset(name: str) -> Parser:
 
 
 def run(path: Path) -> object:
-    from harness.run import read_run, write_run
+    from harness.metrics.ranking import read_run, write_run
 
     write_run(path.parent / "again.trec", read_run(path), "t")
     return measure({"q1": {"d1": 1}}, read_run(path), ("nDCG@10", "AP@1000", "Judged@10"))
 
 
 def qrels(path: Path) -> object:
-    from harness.qrels import read_qrels
-    from harness.run import read_run
+    from harness.metrics.qrels import read_qrels
+    from harness.metrics.ranking import read_run
 
     (path.parent / "run").write_bytes(seed.RUN)
     return measure(read_qrels(path), read_run(path.parent / "run"), ("nDCG@10", "nDCG", "AP@10"))
 
 
 def claims(path: Path) -> object:
-    from harness_reports.claims_file import Known, read_claims
+    from harness_reports.claims.parser import Known, read_claims
 
     return read_claims(path, Known(("m", "n"), ("d",), ("geometry.documents.isotropy",)))
 
 
 def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object:
     """Everything that reads a results folder, beside a sound cell: reports in every form, exports, comparisons."""
-    from harness.identity import command_folders
-    from harness.recorded import read_recorded
-    from harness.results import load_results
-    from harness.store import ResultStore, Unreadable
-    from harness_reports.association import associations
-    from harness_reports.compare import compare
-    from harness_reports.difficulty import difficulties
-    from harness_reports.evidence import Evidence
-    from harness_reports.exchange_hub import on_the_hub, write_hub
-    from harness_reports.exchange_mteb import write_mteb
-    from harness_reports.html_tables import html_tables
-    from harness_reports.leaderboard import read_leaderboard
-    from harness_reports.page_data import embedded
+    from harness.evaluation.recorded import read_recorded
+    from harness.results.dataset_identity import command_folders
+    from harness.results.frame import load_results
+    from harness.results.store import ResultStore, Unreadable
+    from harness_reports.analysis.isotropy_vs_ndcg import associations
+    from harness_reports.analysis.query_difficulty import difficulties
+    from harness_reports.compare.compare import compare
+    from harness_reports.data.leaderboard import read_leaderboard
+    from harness_reports.data.per_query import Evidence
+    from harness_reports.export.hub import on_the_hub, write_hub
+    from harness_reports.export.mteb import write_mteb
+    from harness_reports.html.page_data import embedded
+    from harness_reports.html.tables import html_tables
     from harness_reports.plugin import render
-    from harness_reports.sections import report
+    from harness_reports.tables.sections import report
 
     root = folder / "results"
     sound = seed.parquet()
@@ -131,7 +131,7 @@ def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object
 
 
 def per_query(folder: Path, data: bytes) -> object:
-    from harness.store import read_per_query
+    from harness.results.store import read_per_query
 
     (folder / "per_query.parquet").write_bytes(data)
     with contextlib.suppress(UserError):
@@ -141,7 +141,7 @@ def per_query(folder: Path, data: bytes) -> object:
 
 def shard(folder: Path, data: bytes) -> object:
     """The bytes as an array beside a record that fits them, and as the record and the list beside a sound array."""
-    from harness.vectors import Vectors, VectorStore
+    from harness.embeddings.store import Vectors, VectorStore
 
     for array, record in ((data, None), (seed.npy(), data)):
         store = VectorStore(folder, "k", "document")
@@ -159,14 +159,14 @@ def shard(folder: Path, data: bytes) -> object:
 
 def npy(path: Path) -> object:
     from harness.cli.isotropy import _load
-    from harness.geometry import panel_of
+    from harness.metrics.geometry import panel_of
 
     vectors = _load(path)
     return panel_of(vectors) if vectors.dim < 50 else None
 
 
 def archive(folder: Path, data: bytes) -> object:
-    from harness.archive import unpack
+    from harness.download.archive import unpack
 
     (folder / "a.zip").write_bytes(data)
     (folder / "out").mkdir()
@@ -176,11 +176,11 @@ def archive(folder: Path, data: bytes) -> object:
 
 def checkpoint(name: str) -> Parser:
     def read(path: Path) -> object:
-        from harness_plugins.checkpoint import fingerprint
-        from harness_plugins.checkpoint_folder import figures, incomplete
         from harness_plugins.cross_encoder import folder_of
-        from harness_plugins.packed import applies
-        from harness_plugins.trained import training
+        from harness_plugins.forward.unpadded import applies
+        from harness_plugins.model_folder.files import figures, incomplete
+        from harness_plugins.sentence_transformers.checkpoint import fingerprint
+        from harness_plugins.sentence_transformers.trained import training
 
         folder = path.parent
         sound = {"modules.json": seed.dumped(seed.MODULES), "model.safetensors": seed.safetensors()}
@@ -202,11 +202,11 @@ def checkpoint(name: str) -> Parser:
 
 
 def run_record(path: Path) -> object:
-    from harness_plugins.trained import known_base, locate, run_at, training
-    from harness_reports.page_data import curves
-    from harness_training.experiments import Plan
-    from harness_training.run import read_run
-    from harness_training.settings import Settings
+    from harness_plugins.sentence_transformers.trained import known_base, locate, run_at, training
+    from harness_reports.html.page_data import curves
+    from harness_training.experiment.plans import Plan
+    from harness_training.experiment.run_record import read_run
+    from harness_training.experiment.settings import Settings
 
     known_base(training({"path": str(path.parent)}))
     run_at(path.parent)
@@ -218,7 +218,7 @@ def run_record(path: Path) -> object:
 
 def hub(folder: Path, data: bytes) -> object:
     """The bytes as the hub's list of files, as its word on a commit, and as a Parquet file it sends."""
-    from harness import hub
+    from harness.download import hub
 
     def answer(url: str, target: Path, **_: object) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -246,15 +246,15 @@ def _made(path: Path, data: bytes) -> Path:
 
 
 def mteb(path: Path) -> object:
-    from harness.imported_mteb import import_mteb
-    from harness.store import ResultStore
+    from harness.results.import_mteb import import_mteb
+    from harness.results.store import ResultStore
 
     (path.parent / "model_meta.json").write_bytes(b'{"name": "a/b", "training_datasets": ["SciFact"]}')
     return import_mteb(path.parents[2], ResultStore(path.parents[3] / "results"))
 
 
 def kilt(path: Path) -> object:
-    from harness.kilt import evaluate_kilt
+    from harness.metrics.kilt import evaluate_kilt
 
     (path.parent / "gold").write_bytes(seed.dumped(seed.KILT))
     for one, other in ((path, path.parent / "gold"), (path.parent / "gold", path)):
@@ -267,7 +267,7 @@ _REGISTRY = SimpleNamespace(made=None)
 
 
 def expression(folder: Path, data: bytes) -> object:
-    from harness.registry import load_registry
+    from harness.registry.manager import load_registry
 
     _REGISTRY.made = _REGISTRY.made or load_registry()
     text = data.replace(b"\0", b"").decode(errors="surrogateescape")  # as a command line has it
@@ -278,24 +278,24 @@ def expression(folder: Path, data: bytes) -> object:
 
 
 def gated(path: Path) -> object:
-    from harness.gated.source import lines, parse_object
+    from harness.datasets.converters.source import lines, parse_object
 
     return [parse_object(line, path, number) for number, line in lines(path, lambda *_: None)]
 
 
 def triplets(path: Path) -> object:
-    from harness_training.triplets import read
+    from harness_training.data.triplets import read
 
     return read(path, path.parent / "home").record
 
 
 def experiment(path: Path) -> object:
-    from harness_training.experiments import plans
+    from harness_training.experiment.plans import plans
 
     return plans(str(path), (), (), 1)
 
 
 def suite(path: Path) -> object:
-    from harness import catalog
+    from harness.datasets import catalog
 
     return [catalog.labels(entry) for entry in catalog.suite(str(path)).datasets]

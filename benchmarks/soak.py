@@ -32,12 +32,12 @@ from tabulate import tabulate
 
 from benchmarks.toy import SYLLABLES, write_dataset, write_plugin
 from harness.cli.main import cli
-from harness.dataset import open_dataset
-from harness.pipeline import Settings, benchmark
-from harness.recipe import parse_recipe
-from harness.registry import load_registry
-from harness.store import ResultStore
-from harness_plugins.lucene_analysis import term
+from harness.datasets.beir import open_dataset
+from harness.evaluation.pipeline import Settings, benchmark
+from harness.registry.manager import load_registry
+from harness.results.store import ResultStore
+from harness.search.index_config import parse_recipe
+from harness_plugins.bm25.analysis import term
 
 MODELS = ("toy", "bm25", "rrf(toy,bm25)", "whiten(toy)", "toy:fault=raises", "toy:fault=nan")
 FORMS = ("markdown", "latex", "html", "json", "csv")

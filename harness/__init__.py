@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.adapters import beir_model, mteb_model
-    from harness.composite import Affine, Fusion, Reranker, Scored, Transform
-    from harness.hookspecs import hookimpl
-    from harness.results import load_results
-    from harness.spec import (
+    from harness.registry.hookspecs import hookimpl
+    from harness.registry.load_fallback import Otherwise, Refused
+    from harness.registry.protocols import Affine, Fusion, Reranker, Scored, Transform
+    from harness.results.frame import load_results
+    from harness.types import (
         DatasetSpec,
         DenseModel,
         Document,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         UserError,
         Weights,
     )
-    from harness.trial import Otherwise, Refused
 
 __version__ = "0.1.0"
 __all__ = [
@@ -62,13 +62,13 @@ _SPEC = (
     *("ModelError", "PluginError", "Query", "Role", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {
-    **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.composite"),
-    **dict.fromkeys(_SPEC, "harness.spec"),
-    "Otherwise": "harness.trial",
-    "Refused": "harness.trial",
+    **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),
+    **dict.fromkeys(_SPEC, "harness.types"),
+    "Otherwise": "harness.registry.load_fallback",
+    "Refused": "harness.registry.load_fallback",
     "beir_model": "harness.adapters",
-    "hookimpl": "harness.hookspecs",
-    "load_results": "harness.results",
+    "hookimpl": "harness.registry.hookspecs",
+    "load_results": "harness.results.frame",
     "mteb_model": "harness.adapters",
 }
 """Name -> the module it is taken from when it is first asked for. This page itself imports nothing: the command line

@@ -1,5 +1,5 @@
 """``python -m harness``."""
 
-from harness.start import main
+from harness.cli.start import main
 
 main()

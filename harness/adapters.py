@@ -21,22 +21,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.atomic import content_key, write_file
 from harness.cli.main import State
-from harness.clock import Clock
-from harness.columns import BLANK
-from harness.corpus import open_corpus
-from harness.dataset import Dataset
-from harness.encode import encode_texts
-from harness.index import Limits
-from harness.modelref import missing_extra
-from harness.mteb_tasks import tasks
-from harness.prepared import Prepared
-from harness.records import whole
-from harness.retrieve import retrieve
-from harness.run import rank
-from harness.spec import Document, Query, Role, UserError
-from harness.store import slug
+from harness.datasets.beir import Dataset
+from harness.datasets.corpus import open_corpus
+from harness.datasets.jsonl import whole
+from harness.embeddings.encode import encode_texts
+from harness.metrics.ranking import rank
+from harness.models.runner import Prepared
+from harness.registry.model_ref import missing_extra
+from harness.results.mteb_tasks import tasks
+from harness.results.store import slug
+from harness.search.exact import Limits
+from harness.search.retrieve import retrieve
+from harness.storage.atomic import content_key, write_file
+from harness.storage.columns import BLANK
+from harness.system.timer import Clock
+from harness.types import Document, Query, Role, UserError
 
 Found = dict[str, dict[str, float]]
 """query id -> document id -> score; greater is better, equal where documents tie."""

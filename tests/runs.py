@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from harness.atomic import content_key, sha256_file
+from harness.storage.atomic import content_key, sha256_file
 from tests.tiny import DIM, transformer
 
 

@@ -9,8 +9,8 @@ from collections import defaultdict
 from dataclasses import replace
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from harness.catalog import Catalogue, catalogue
-from harness.spec import Counts, DatasetSpec, Source
+from harness.datasets.catalog import Catalogue, catalogue
+from harness.types import Counts, DatasetSpec, Source
 from tests.server import Site
 
 WORDS = ["heart", "lung", "river", "stone", "bread", "violin", "comet", "ledger"]

@@ -15,7 +15,7 @@ pytest.importorskip("sentence_transformers", reason="these models need the dense
 pytest.importorskip("faiss", reason="these models need the dense extra")
 
 import harness as api
-from harness.spec import UserError
+from harness.types import UserError
 from tests.interchange import DIM, Texts, scifact_slice, write_encoder
 from tests.test_docs import USERS_HOME
 

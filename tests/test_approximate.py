@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.approximate import INDEX, Built, build, contents, load, search
-from harness.approximate import hits as hits_of
-from harness.indexed import costs, recall
-from harness.recipe import Recipe, parse_recipe
-from harness.spec import Hits, Similarity, UserError
-from harness.vectors import Vectors
+from harness.embeddings.store import Vectors
+from harness.search.ann_eval import costs, recall
+from harness.search.faiss_index import INDEX, Built, build, contents, load, search
+from harness.search.faiss_index import hits as hits_of
+from harness.search.index_config import Recipe, parse_recipe
+from harness.types import Hits, Similarity, UserError
 
 faiss = pytest.importorskip("faiss", reason="approximate indexes need faiss (the dense extra)")
 
@@ -113,7 +113,7 @@ def test_no_digit_of_a_search_depends_on_the_number_of_threads(factory: str, tmp
     try:
         for threads in (1, 2, 3):
             faiss.omp_set_num_threads(threads)
-            monkeypatch.setattr("harness.approximate.cores", lambda threads=threads: threads)
+            monkeypatch.setattr("harness.search.faiss_index.cores", lambda threads=threads: threads)
             answers.append([array.tobytes() for block in search(index, asked, 20) for array in block])
             assert faiss.omp_get_max_threads() == threads
     finally:
@@ -134,8 +134,8 @@ def test_the_same_vectors_give_the_same_file(factory: str, tmp_path: Path) -> No
 
 
 def test_the_sample_is_drawn_as_stated(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("harness.approximate.TRAIN_ROWS", 500)
-    monkeypatch.setattr("harness.approximate.ROWS_PER_LIST", 20)
+    monkeypatch.setattr("harness.search.faiss_index.TRAIN_ROWS", 500)
+    monkeypatch.setattr("harness.search.faiss_index.ROWS_PER_LIST", 20)
     asked = []
     monkeypatch.setattr(VECTORS, "gather", lambda rows: asked.append(rows) or DOCUMENTS[rows], raising=False)
     assert made(parse_recipe("SQ8"), tmp_path).record.train_rows == 500

@@ -12,8 +12,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import pytest
 
 from harness import UserError
-from harness.archive import unpack
-from harness.download import SourceFailed
+from harness.download.archive import unpack
+from harness.download.http import SourceFailed
 
 GOOD = {
     "tiny/corpus.jsonl": b'{"_id": "d", "text": "x"}\n',

@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from harness.atomic import (
+from harness.storage.atomic import (
     alone,
     content_key,
     disk_errors,
@@ -25,13 +25,13 @@ from harness.atomic import (
     write_file,
     write_json,
 )
-from harness.leftovers import sweep, sweep_tree
-from harness.spec import UserError
+from harness.storage.temporary_files import sweep, sweep_tree
+from harness.types import UserError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from harness.atomic import whole_folder, write_file
+from harness.storage.atomic import whole_folder, write_file
 
 def hold(*_):
     print("held", flush=True)
@@ -129,7 +129,7 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
 ALONE = """
 import sys, time
 from pathlib import Path
-from harness.atomic import alone
+from harness.storage.atomic import alone
 
 with alone(Path(sys.argv[1]), lambda *_: None):
     print("held", flush=True)
@@ -227,7 +227,7 @@ def test_a_folder_that_another_process_removed_is_made_again(tmp_path: Path) -> 
 COUNT = """
 import sys
 from pathlib import Path
-from harness.atomic import alone
+from harness.storage.atomic import alone
 
 target = Path(sys.argv[1])
 for _ in range(150):
@@ -260,7 +260,7 @@ def test_without_locks_on_the_disk_nobody_waits(tmp_path: Path, monkeypatch: pyt
 RACE = """
 import sys, time
 from pathlib import Path
-from harness.atomic import recover, whole_folder
+from harness.storage.atomic import recover, whole_folder
 
 path, me = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)

@@ -9,23 +9,23 @@ from threading import Thread
 
 import pytest
 
-from harness import blas
-from harness.blas import single_threaded, thread_pool
-from harness.manifest import features
+from harness.system import blas
+from harness.system.blas import single_threaded, thread_pool
+from harness.system.environment import features
 
 KERNELS = {"": "", "Nehalem": "", "Haswell": "avx2", "Zen": "avx2", "SkylakeX": "avx512f"}
 """OpenBLAS's name of a set of kernels -> the processor's feature that it needs; the empty name is its own choice."""
 PROGRAM = """
 import json, numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
-import harness.blas, harness.moments
-from harness.bootstrap import resample
-from harness.correlation import profile_test, stratified
-from harness.geometry import measure_geometry
-from harness.moments import Moments
-from harness.significance import difference_interval, randomisation_test
-from harness.spec import PluginError
-from harness.transform import Affine, fit, multiplied
+import harness.system.blas, harness.metrics.moments
+from harness.metrics.bootstrap import resample
+from harness.metrics.correlation import profile_test, stratified
+from harness.metrics.geometry import measure_geometry
+from harness.metrics.moments import Moments
+from harness.metrics.significance import difference_interval, randomisation_test
+from harness.types import PluginError
+from harness.embeddings.transform import Affine, fit, multiplied
 from harness_plugins.transforms import load_whiten
 
 rng = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def everything():
     yield randomisation_test(scores[0] - scores[1], samples=200)
 
 def run(threads):
-    harness.moments.cores = harness.blas.cores = lambda: threads
+    harness.metrics.moments.cores = harness.system.blas.cores = lambda: threads
     with threadpool_limits(threads, user_api="blas"):
         return list(everything())
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import UserError, catalog
-from harness.catalog import catalogue, labels, place, status, suite
-from harness.qrels import read_qrels
-from harness.registry import load_registry
+from harness import UserError
+from harness.datasets import catalog
+from harness.datasets.catalog import catalogue, labels, place, status, suite
+from harness.metrics.qrels import read_qrels
+from harness.registry.manager import load_registry
 
 FORUMS = [
     "android",

@@ -336,7 +336,7 @@ def test_every_text_survives_being_written_and_read_again(check, default: str) -
 
 
 def test_a_value_that_is_read_as_another_is_told(check, monkeypatch) -> None:
-    monkeypatch.setattr("harness.values.written", str)  # as if nothing were quoted
+    monkeypatch.setattr("harness.registry.option_values.written", str)  # as if nothing were quoted
     code, faults = check("Model", more="options={'prompt': Option('@x', 'put before texts')}")
     assert "@x" in faults["options survive being written and read again"]
     assert code == 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness.clock import Clock
+from harness.system.timer import Clock
 
 
 def test_a_phase_inside_another_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import corpus as corpus_module
-from harness.corpus import Corpus, open_corpus
-from harness.spec import Document, UserError
+from harness.datasets import corpus as corpus_module
+from harness.datasets.corpus import Corpus, open_corpus
+from harness.types import Document, UserError
 
 
 def written(path: Path, records: list[dict[str, object]]) -> Path:
@@ -266,7 +266,7 @@ def test_threads_share_a_corpus(tmp_path: Path) -> None:
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from harness.corpus import open_corpus
+from harness.datasets.corpus import open_corpus
 with open_corpus(Path(sys.argv[1]), Path(sys.argv[2])) as corpus:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert sum(len(corpus[row].text) for row in range(len(corpus))) == sum(len(each.text) for each in corpus.iter())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.correlation import (
+from harness.metrics.correlation import (
     bootstrap_interval,
     interval,
     kendall,

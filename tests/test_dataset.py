@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.dataset import Dataset, open_dataset
-from harness.spec import Query, UserError
+from harness.datasets.beir import Dataset, open_dataset
+from harness.types import Query, UserError
 
 QRELS = "query-id\tcorpus-id\tscore\nq2\td1\t2\nq2\td3\t-1\nq1\td0\t1\n"
 QUERIES = [("q1", "first"), ("unjudged", "?"), ("q2", "")]

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import UserError, hub
-from harness.catalog import Catalogue, catalogue, place
-from harness.dataset import open_dataset
-from harness.delivery import obtain
-from harness.download import SourceFailed
-from harness.qrels import read_qrels
-from harness.spec import DatasetSpec, Source
+from harness import UserError
+from harness.datasets.acquire import obtain
+from harness.datasets.beir import open_dataset
+from harness.datasets.catalog import Catalogue, catalogue, place
+from harness.download import hub
+from harness.download.http import SourceFailed
+from harness.metrics.qrels import read_qrels
+from harness.types import DatasetSpec, Source
 from tests import standin
 from tests.server import Site
 

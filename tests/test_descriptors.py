@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.descriptors import check_dataset, check_model
-from harness.registry import load_registry
-from harness.spec import Counts, DatasetSpec, ModelSpec, Option, PluginError, Source, UserError, Weights
+from harness.registry.manager import load_registry
+from harness.registry.validation import check_dataset, check_model
+from harness.types import Counts, DatasetSpec, ModelSpec, Option, PluginError, Source, UserError, Weights
 from tests.conftest import Done
 
 ANY: dict = {"name": "mine", "kind": "dense", "load": "mine:load", "summary": "mine"}

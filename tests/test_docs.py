@@ -19,13 +19,13 @@ import platformdirs
 import pytest
 
 import harness as api
-from harness import hookspecs
-from harness.catalog import catalogue, suite
 from harness.cli.main import State, cli
-from harness.expression import parse
-from harness.registry import load_registry
-from harness.spec import UserError, Weights
-from harness.weights import present
+from harness.datasets.catalog import catalogue, suite
+from harness.download.weights import present
+from harness.registry import hookspecs
+from harness.registry.manager import load_registry
+from harness.registry.parser import parse
+from harness.types import UserError, Weights
 from tests.conftest import ROOT
 from tests.cross_encoders import write_cross_encoder
 from tests.runs import write_checkpoint, write_run

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.dataset import open_dataset
-from harness.doctor import Report, examine
+from harness.datasets.beir import open_dataset
+from harness.datasets.doctor import Report, examine
 
 
 def examined(

@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness import ModelSpec, vectors
-from harness import chunks as cutting
-from harness.chunks import chunks
-from harness.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts, wrong
-from harness.modelref import ModelRef
-from harness.prepared import Prepared
-from harness.spec import DenseModel, PluginError, Role, TokenModel, UserError
-from harness.vectors import Vectors, VectorStore
+from harness import ModelSpec
+from harness.embeddings import sharding as cutting
+from harness.embeddings import store as vector_store
+from harness.embeddings.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts, wrong
+from harness.embeddings.sharding import chunks
+from harness.embeddings.store import Vectors, VectorStore
+from harness.models.runner import Prepared
+from harness.registry.model_ref import ModelRef
+from harness.types import DenseModel, PluginError, Role, TokenModel, UserError
 from tests.conftest import write_dataset
 
 DIM = 5
@@ -272,14 +273,14 @@ def test_a_disk_that_refuses_the_second_shard_stops_the_work(
 ) -> None:
     texts, model = words(0, 80), Plain()
     keys = [chunk.key for chunk in chunks(texts)]
-    write = vectors.write_file
+    write = vector_store.write_file
 
     def refuse(path: Path, fill) -> None:
         if keys[1] in path.name:
             raise UserError("The disk is full")
         write(path, fill)
 
-    monkeypatch.setattr(vectors, "write_file", refuse)
+    monkeypatch.setattr(vector_store, "write_file", refuse)
     with pytest.raises(UserError, match="The disk is full"):
         encoded(model, texts, store)
     assert len(model.texts) <= 12

@@ -313,7 +313,9 @@ def test_packages_are_looked_for_before_a_dataset_is_made(
 ) -> None:
     harness("benchmark", "-m", "bm25", "-d", toy)
     result = json.loads(Path("results/bm25/toy/result.json").read_text())
-    monkeypatch.setattr("harness.modelref._installed", lambda module: module not in ("bm25s", "faiss", "jnius"))
+    monkeypatch.setattr(
+        "harness.registry.model_ref._installed", lambda module: module not in ("bm25s", "faiss", "jnius")
+    )
     bm25, dense = ('type: pip install "retrieval-harness[' + extra + ']"' for extra in ("bm25", "dense"))
     commands = {
         ("benchmark", "-m", "bm25", "-d", "pydocs"): f"bm25 needs bm25s, which is not installed; {bm25}",

@@ -20,14 +20,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from benchmarks.cluster import CellCost, Costs, simulate
-from harness.executor import RESTARTS, TRIES, Answer, Call, Event, Foreman, Station, Task
-from harness.index import search
-from harness.moments import joined, parts
-from harness.schedule import PART_ROWS
-from harness.searched import Searched
-from harness.spec import ModelError, PluginError, UserError
-from harness.vectors import Vectors
+from benchmarks.studies.cluster import CellCost, Costs, simulate
+from harness.distributed.executor import RESTARTS, TRIES, Answer, Call, Event, Foreman, Station, Task
+from harness.distributed.scheduler import PART_ROWS
+from harness.embeddings.store import Vectors
+from harness.metrics.moments import joined, parts
+from harness.search.exact import search
+from harness.search.partial_results import Searched
+from harness.types import ModelError, PluginError, UserError
 from tests.conftest import Done
 from tests.crews import Place, content, make_place, threads
 
@@ -455,8 +455,8 @@ def test_parts_of_a_search_put_together_are_the_search_bit_for_bit(
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of cells, and of the sums of geometry in this process: workers are given parts of these very rows."""
-    monkeypatch.setattr("harness.schedule.PART_ROWS", 20)
-    monkeypatch.setattr("harness.moments.PART", 20)
+    monkeypatch.setattr("harness.distributed.scheduler.PART_ROWS", 20)
+    monkeypatch.setattr("harness.metrics.moments.PART", 20)
 
 
 def test_a_large_cell_is_searched_in_parts_with_the_same_bytes(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import ray_crew
+from harness.distributed import ray_pool
 from tests.conftest import Done
 from tests.crews import Place, content, make_place, threads
 from tests.test_executor import FAULTS, failed_alone
@@ -126,11 +126,11 @@ def test_a_head_or_own_node_that_is_lost_ends_the_command_in_one_sentence_and_no
     answers = iter([True, True])
     with pytest.MonkeyPatch.context() as patch:
         if lost == "head":
-            patch.setattr(ray_crew, "_answers", lambda address: next(answers, False))
+            patch.setattr(ray_pool, "_answers", lambda address: next(answers, False))
         else:
             patch.setattr("ray.nodes", lambda: [{**node, "Alive": next(answers, False)} for node in known()])
-        patch.setattr(ray_crew, "KNOCK_SECONDS", 0.2)
-        patch.setattr(ray_crew, "HEAD_SECONDS", 0.5)
+        patch.setattr(ray_pool, "KNOCK_SECONDS", 0.2)
+        patch.setattr(ray_pool, "HEAD_SECONDS", 0.5)
         done = harness(*words, "--executor", "ray", "--address", cluster.address)
     assert done.code == 1
     assert f"The head of the Ray cluster ({cluster.address}), or this machine's node" in done.err.splitlines()[-1]

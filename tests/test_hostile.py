@@ -20,14 +20,14 @@ from benchmarks import fuzz
 from benchmarks.fuzz_seeds import KILT, MODULES, RESULT, RUN_RECORD, dumped, npy, safetensors, spoilt
 from benchmarks.fuzz_targets import TARGETS
 from harness import UserError
-from harness.bounded import parse_array, parse_json, parse_toml, read_json
-from harness.expression import parse
-from harness.hub import PATH
-from harness.qrels import read_qrels
-from harness.registry import load_registry
-from harness.run import read_run
-from harness.store import slug
-from harness_plugins.checkpoint_folder import figures, incomplete, module_folders
+from harness.download.hub import PATH
+from harness.metrics.qrels import read_qrels
+from harness.metrics.ranking import read_run
+from harness.registry.manager import load_registry
+from harness.registry.parser import parse
+from harness.results.store import slug
+from harness.storage.safe_load import parse_array, parse_json, parse_toml, read_json
+from harness_plugins.model_folder.files import figures, incomplete, module_folders
 from tests.conftest import ROOT, Done
 
 SLOW = {"result.json": 6, "per_query": 4}
@@ -292,9 +292,9 @@ def test_a_file_of_a_gigabyte_without_a_line_end(kind: str, tmp_path: Path) -> N
 def test_a_packed_bomb_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
-    from harness.packed import unpacked
+    from harness.datasets.unpacked import unpacked
 
-    monkeypatch.setattr("harness.bounded.LEAST", 1 << 20)
+    monkeypatch.setattr("harness.storage.safe_load.LEAST", 1 << 20)
     bomb = tmp_path / "corpus.jsonl.gz"
     with gzip.open(bomb, "wb", compresslevel=9) as stream:
         for _ in range(20):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness import product
-from harness.index import MEMORY, Limits, search
-from harness.spec import Similarity, UserError
-from harness.tile import CoarseTile
-from harness.vectors import Vectors
+from harness.embeddings.store import Vectors
+from harness.search import matmul
+from harness.search.exact import MEMORY, Limits, search
+from harness.search.tiles import CoarseTile
+from harness.types import Similarity, UserError
 
 DEVICES = ("cpu", "cuda")
 
@@ -47,9 +47,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of the processor, whatever it is best at and however little there is to do."""
     if request.param == "bfloat16":
         pytest.importorskip("torch", reason="torch multiplies bfloat16")
-    monkeypatch.setattr(product, "WORTH", 0 if request.param == "bfloat16" else float("inf"))
-    monkeypatch.setattr(product, "multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(product, "FEWEST", 1)
+    monkeypatch.setattr(matmul, "WORTH", 0 if request.param == "bfloat16" else float("inf"))
+    monkeypatch.setattr(matmul, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(matmul, "FEWEST", 1)
     return str(request.param)
 
 
@@ -127,8 +127,8 @@ def test_the_bounds_hold_and_say_something(n: int, d: int, scale: float, dot: bo
     true = -asked @ wide.T if dot else np.square(wide).sum(axis=1) - 2 * asked @ wide.T
     everything = np.full(20, np.inf, np.float32)
     for one, precise in (
-        (product._Host(queries, n, dot=dot, zero=None), 1e-4),
-        (product._Coarse(queries, n, dot=dot, zero=None), 0.02),
+        (matmul._Host(queries, n, dot=dot, zero=None), 1e-4),
+        (matmul._Coarse(queries, n, dot=dot, zero=None), 0.02),
     ):
         tile, error = one(vectors)
         found = tile.near(everything, true.size)
@@ -182,11 +182,11 @@ HARD_LIMIT = """
 import importlib, resource, sys
 import numpy as np
 for name in sys.argv[3:]: importlib.import_module(name)
-from harness import product
+from harness.search import matmul as product
 product.WORTH = 10 ** 8 if sys.argv[3:] else float("inf")
 product.multiplies_bfloat16 = lambda: True
-from harness.index import Limits, search
-from harness.vectors import Vectors
+from harness.search.exact import Limits, search
+from harness.embeddings.store import Vectors
 memory, path = int(sys.argv[1]), sys.argv[2]
 documents, queries = np.load(path, mmap_mode="r"), np.load(path, mmap_mode="r")[:1000].astype(np.float32)
 centre = np.zeros(documents.shape[1])
@@ -203,7 +203,8 @@ print(sum(int(found.rows[0]) == place for place, found in enumerate(hits)))
 def test_memory_is_kept_to_under_a_hard_limit(library: list[str], tmp_path: Path) -> None:
     """1,000 queries on vectors of 120 MB in float16 (240 MB in float32), with 64 MB allowed.
 
-    All threads share one arena of malloc: with one each, the memory that they hold back depends on how they are scheduled.
+    All threads share one arena of malloc: with one each, the memory that they hold back depends on how they are
+    scheduled.
     """
     generator = np.random.default_rng(14)
     np.save(tmp_path / "v.npy", generator.standard_normal((150_000, 400), np.float32).astype(np.float16))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.intact import RECORD, check, record
-from harness.spec import UserError, Weights
-from harness.weights import find_fault, still
+from harness.datasets.checksums import RECORD, check, record
+from harness.download.weights import find_fault, still
+from harness.types import UserError, Weights
 from tests.conftest import Done, write_dataset
 
 PLUGIN = """
@@ -67,7 +67,7 @@ def test_every_file_of_a_recorded_folder_is_compared(tmp_path: Path, file: str) 
 
 def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a bad disk leaves every time stamp as it was, which no program can do to the ctime
-    monkeypatch.setattr("harness.weights.file_state", lambda status: {"size": status.st_size})
+    monkeypatch.setattr("harness.download.weights.file_state", lambda status: {"size": status.st_size})
     folder = tmp_path / "models" / "m"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(100))

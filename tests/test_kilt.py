@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.kilt import MEASURES, evaluate_kilt, points, r_precision
-from harness.spec import UserError
+from harness.metrics.kilt import MEASURES, evaluate_kilt, points, r_precision
+from harness.types import UserError
 
 ALL = ("Rprec", "precision@1", "precision@3", "precision@5", "recall@3", "recall@5", "success_rate@5", "recall@20")
 

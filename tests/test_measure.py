@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import harness.measure as module
-from harness.judged import Places
-from harness.measure import CHUNK, MEASURES, measure, measure_names
-from harness.run import Ranking, rank
-from harness.spec import Qrels, UserError
+import harness.metrics.measures as module
+from harness.metrics.fast_measures import Places
+from harness.metrics.measures import CHUNK, MEASURES, measure, measure_names
+from harness.metrics.ranking import Ranking, rank
+from harness.types import Qrels, UserError
 
 TREC = {
     "nDCG@10": "ndcg_cut_10",
@@ -122,7 +122,7 @@ def test_our_own_measures_are_those_of_ir_measures(seed: int, monkeypatch: pytes
     mixed = rankings(run)
     np.random.default_rng(seed).shuffle(mixed)  # type: ignore[arg-type]
     ours = measure(qrels, mixed, [*names, "Success@3"])
-    monkeypatch.setattr("harness.measure.computes", lambda one: False)
+    monkeypatch.setattr("harness.metrics.measures.computes", lambda one: False)
     theirs = measure(qrels, mixed, [*names, "Success@3"])
     np.testing.assert_array_equal(ours.values, theirs.values)
     assert (ours.query_ids, ours.missing, ours.unjudged) == (theirs.query_ids, theirs.missing, theirs.unjudged)
@@ -374,7 +374,7 @@ def test_unknown_measures(typed: str, said: str) -> None:
 
 
 def test_importing_is_cheap() -> None:
-    code = "import sys, harness.measure; print({'ir_measures', 'pandas', 'pytrec_eval'} & set(sys.modules))"
+    code = "import sys, harness.metrics.measures; print({'ir_measures', 'pandas', 'pytrec_eval'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

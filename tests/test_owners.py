@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.sealed import SEAL, seal
+from harness.storage.records import SEAL, seal
 from tests.conftest import BYTE_COUNTS, Done, write_dataset
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import packed
-from harness.dataset import open_dataset
-from harness.spec import UserError
+from harness.datasets import unpacked
+from harness.datasets.beir import open_dataset
+from harness.types import UserError
 
 PARTS = ("corpus.jsonl", "queries.jsonl")
 
@@ -38,7 +38,7 @@ def test_gzipped_parts_give_the_same_dataset(toy: Path, tmp_path: Path, monkeypa
         assert list(dataset.corpus.iter()) == documents
         assert dataset.corpus[7] == documents[7]
     assert copies(tmp_path / "cache") == [*PARTS]
-    monkeypatch.setattr(packed, "write_file", lambda *_: pytest.fail("unpacked a second time"))
+    monkeypatch.setattr(unpacked, "write_file", lambda *_: pytest.fail("unpacked a second time"))
     open_dataset(toy.rename(tmp_path / "moved"), cache=tmp_path / "cache").close()
 
 
@@ -57,8 +57,8 @@ def test_a_changed_archive_is_unpacked_again(toy: Path, tmp_path: Path) -> None:
 
 def test_whoever_opens_it_meanwhile_waits(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(toy)
-    written, real = [], packed.write_file
-    monkeypatch.setattr(packed, "write_file", lambda path, write: (written.append(path.name), real(path, write)))
+    written, real = [], unpacked.write_file
+    monkeypatch.setattr(unpacked, "write_file", lambda path, write: (written.append(path.name), real(path, write)))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: open_dataset(toy, cache=tmp_path / "cache").close(), range(4)))
     assert sorted(written) == [*PARTS]
@@ -144,7 +144,7 @@ def test_a_copy_of_another_file_or_without_a_record_is_unpacked_again(toy: Path,
     open_dataset(toy, cache=tmp_path / "cache").close()
     assert one.read_bytes() == wanted
     one.with_name(f"{one.name}.json").unlink()
-    packed._VERIFIED.clear()
+    unpacked._VERIFIED.clear()
     one.write_bytes(wanted.replace(b"bread", b"break"))
     open_dataset(toy, cache=tmp_path / "cache").close()
     assert one.read_bytes() == wanted
@@ -156,8 +156,8 @@ def test_a_copy_is_hashed_once_in_a_process_unless_asked(
     pack(toy)
     open_dataset(toy, cache=tmp_path / "cache").close()
     hashed: list[str] = []
-    digest = packed.sha256_file
-    monkeypatch.setattr(packed, "sha256_file", lambda path: (hashed.append(path.name), digest(path))[1])
+    digest = unpacked.sha256_file
+    monkeypatch.setattr(unpacked, "sha256_file", lambda path: (hashed.append(path.name), digest(path))[1])
     open_dataset(toy, cache=tmp_path / "cache").close()
     again = len(hashed)
     open_dataset(toy, cache=tmp_path / "cache").close()

@@ -12,12 +12,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness import UserError, bounded, parquet
-from harness.bounded import Corrupt
-from harness.download import SourceFailed
-from harness.hub import _records
-from harness.parquet import open_parquet
-from harness.store import read_columns, read_per_query
+from harness import UserError
+from harness.download.http import SourceFailed
+from harness.download.hub import _records
+from harness.results.store import read_columns, read_per_query
+from harness.storage import parquet, safe_load
+from harness.storage.parquet import open_parquet
+from harness.storage.safe_load import Corrupt
 
 WAYS: tuple[dict[str, Any], ...] = (
     {"compression": "snappy"},
@@ -85,7 +86,7 @@ BOMBS: dict[str, tuple[Any, dict[str, Any]]] = {
 def test_a_bomb_is_refused_before_it_fills_the_memory(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded, "LEAST", 1 << 20)
+    monkeypatch.setattr(safe_load, "LEAST", 1 << 20)
     monkeypatch.setattr(parquet, "BATCH_BYTES", 1 << 18)
     columns, way = BOMBS[name]
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", compression="zstd", **way)
@@ -98,7 +99,7 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(
             given.extend(sizes)
     assert max(given, default=0) <= (1 << 18) + 100_000
     assert sum(given) <= 1 << 20
-    monkeypatch.setattr(bounded, "LEAST", 1 << 28)  # a size that any file may have
+    monkeypatch.setattr(safe_load, "LEAST", 1 << 28)  # a size that any file may have
     with open_parquet(tmp_path / "a.parquet") as opened:
         assert opened.read(["text"]).num_rows == opened.rows
 
@@ -141,7 +142,7 @@ def test_columns_of_other_kinds_are_refused(values: list[Any], tmp_path: Path) -
 def test_the_hubs_bombs_fill_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
-    monkeypatch.setattr(bounded, "LEAST", 1 << 20)
+    monkeypatch.setattr(safe_load, "LEAST", 1 << 20)
     ids = [str(row) for row in range(300)]
     bomb = pyarrow.table({"_id": ids, "title": [""] * 300, "text": repeated("a" * 100_000, 300)})
     pyarrow.parquet.write_table(bomb, tmp_path / "a.parquet", compression="zstd", store_schema=False)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.device import device, devices
-from harness.pace import Pace
-from harness.plan import Conditions, compared, forecast, total
-from harness.registry import load_registry
-from harness.spec import UserError
-from harness.throughput import Encoding, Indexing, Scanning
-from harness.workload import QUERY_TOKENS, Workload, workloads
+from harness.planning.cost_model import Pace
+from harness.planning.devices import device, devices
+from harness.planning.forecast import Conditions, compared, forecast, total
+from harness.planning.speed import Encoding, Indexing, Scanning
+from harness.planning.workload import QUERY_TOKENS, Workload, workloads
+from harness.registry.manager import load_registry
+from harness.types import UserError
 
 WORK = Workload("d", 1000, 10, document_tokens=100_000, query_tokens=160, text_bytes=600_000, download_bytes=200_000)
 DENSE = Pace("m", "dense", Encoding(500, 100, "recorded"), None, Scanning(1e6, 0.01), 100, weights_bytes=10_000_000)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import processor
-from harness.processor import physical_cores, threads, watching
+from harness.system import processor
+from harness.system.processor import physical_cores, threads, watching
 
 
 def machine(root: Path, siblings: list[str], quotas: dict[str, str], group: str = "/") -> Path:
@@ -56,18 +56,18 @@ def test_models_get_as_many_threads_unless_somebody_has_decided(
     asked: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="dense models need torch (the dense extra)")
-    from harness_plugins import opened
+    from harness_plugins.model_folder import load
 
     set_to = [5]
     monkeypatch.setattr(torch, "get_num_threads", lambda: set_to[-1])
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    monkeypatch.setattr(opened, "physical_cores", lambda: 3)
+    monkeypatch.setattr(load, "physical_cores", lambda: 3)
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    opened.limit_threads()
+    load.limit_threads()
     assert set_to[-1] == threads
-    monkeypatch.setattr(opened, "physical_cores", lambda: 64)
-    opened.limit_threads()
+    monkeypatch.setattr(load, "physical_cores", lambda: 64)
+    load.limit_threads()
     assert set_to[-1] == threads  # never more
 
 

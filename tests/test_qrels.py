@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.qrels import HEADER, qrels_line, read_judgements, read_qrels
-from harness.spec import UserError
+from harness.metrics.qrels import HEADER, qrels_line, read_judgements, read_qrels
+from harness.types import UserError
 
 
 def write(folder: Path, content: str) -> Path:

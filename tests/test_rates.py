@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from harness import ModelSpec
-from harness.modelref import ModelRef
-from harness.prepared import Prepared
-from harness.rates import rates, sentence
-from harness.spec import Role
+from harness.evaluation.encode_rate import rates, sentence
+from harness.models.runner import Prepared
+from harness.registry.model_ref import ModelRef
+from harness.types import Role
 from tests.conftest import BYTE_COUNTS
 
 

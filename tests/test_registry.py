@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import values
-from harness.expression import split_options
-from harness.modelref import missing_extra
-from harness.registry import Registry, load_registry, parse_options
-from harness.spec import ModelSpec, Option, UserError
+from harness.registry import option_values
+from harness.registry.manager import Registry, load_registry, parse_options
+from harness.registry.model_ref import missing_extra
+from harness.registry.parser import split_options
+from harness.types import ModelSpec, Option, UserError
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +147,9 @@ def test_a_folder_whose_name_looks_like_options_is_named_by_its_path(
 )
 def test_blanks_of_text_are_kept_whatever_the_default(typed: str, value: str) -> None:
     spec = ModelSpec("mine", "dense", "x:y", "", options={"prompt": Option("query: ", "x"), "n": Option(3, "x")})
-    assert parse_options(spec, {"prompt": values.read(typed, "")})["prompt"] == value
+    assert parse_options(spec, {"prompt": option_values.read(typed, "")})["prompt"] == value
     assert parse_options(spec, {"n": " 7 "})["n"] == 7
-    assert parse_options(spec, {"n": values.read('"7"', "")})["n"] == 7
+    assert parse_options(spec, {"n": option_values.read('"7"', "")})["n"] == 7
 
 
 def test_a_colon_in_a_path_is_no_option() -> None:

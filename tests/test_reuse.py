@@ -17,16 +17,20 @@ from weakref import WeakSet
 import numpy as np
 import pytest
 
-from harness import corpus, distributed, retrieve, vectors, weights
-from harness.atomic import content_key
-from harness.dataset import Dataset, open_dataset
-from harness.executor import Call, Event, Station, Task
-from harness.modelref import ModelRef
-from harness.pipeline import Cell, Settings, benchmark
-from harness.registry import load_registry
-from harness.spec import Document, Hits, ModelSpec, Query
-from harness.store import ResultStore
-from harness.tokens import TokenStore
+from harness.datasets import corpus
+from harness.datasets.beir import Dataset, open_dataset
+from harness.distributed import benchmark as distributed
+from harness.distributed.executor import Call, Event, Station, Task
+from harness.download import weights
+from harness.embeddings import store
+from harness.embeddings.token_cache import TokenStore
+from harness.evaluation.pipeline import Cell, Settings, benchmark
+from harness.registry.manager import load_registry
+from harness.registry.model_ref import ModelRef
+from harness.results.store import ResultStore
+from harness.search import retrieve
+from harness.storage.atomic import content_key
+from harness.types import Document, Hits, ModelSpec, Query
 from tests.conftest import write_dataset
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
@@ -325,9 +329,9 @@ def test_vectors_of_one_corpus_are_verified_once(
 ) -> None:
     run(grid, tmp_path, model("one"))
     verified: list[str] = []
-    read = vectors.VectorStore.read_list
+    read = store.VectorStore.read_list
     monkeypatch.setattr(
-        vectors.VectorStore, "read_list", lambda store, name: (verified.append(name), read(store, name))[1]
+        store.VectorStore, "read_list", lambda store, name: (verified.append(name), read(store, name))[1]
     )
     run(grid, tmp_path, model("one"), results="elsewhere")
     assert len(verified) == len(set(verified)) == 2 + 3

@@ -14,8 +14,8 @@ import pytrec_eval
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.run import Ranking, RunNotes, rank, read_run, run_writer, strictly_ordered, write_run
-from harness.spec import UserError
+from harness.metrics.ranking import Ranking, RunNotes, rank, read_run, run_writer, strictly_ordered, write_run
+from harness.types import UserError
 
 ULP = 1 + 2.0**-24
 """Factor that separates two float64 scores which round to one float32."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.measure import measure
-from harness.run import Ranking, rank, read_run, write_run
+from harness.metrics.measures import measure
+from harness.metrics.ranking import Ranking, rank, read_run, write_run
 
 
 @pytest.fixture(params=["theirs.trec", "theirs.trec.gz"])

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from harness.atomic import dump_json
-from harness.sealed import Damaged, opened, seal
+from harness.storage.atomic import dump_json
+from harness.storage.records import Damaged, opened, seal
 
 CONTENT = {"key": "a", "figures": [0.25, 1e-07], "nested": {"text": "höhe", "none": None}}
 

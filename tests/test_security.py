@@ -22,11 +22,11 @@ import pytest
 from benchmarks.fuzz_seeds import MODULES, RESULT, dumped, parquet, safetensors
 from harness import UserError
 from harness.cli.terminal import OBEYED
-from harness.download import SourceFailed, download
-from harness.registry import load_registry
-from harness.store import ResultStore
-from harness_plugins.checkpoint_folder import folder_of, module_folders
-from harness_reports.rows import _plain
+from harness.download.http import SourceFailed, download
+from harness.registry.manager import load_registry
+from harness.results.store import ResultStore
+from harness_plugins.model_folder.files import folder_of, module_folders
+from harness_reports.data.rows import _plain
 from tests.conftest import ROOT, Done, write_dataset
 
 ROOMS = ("harness", "plugins", "reports", "training", "benchmarks", ".ci")
@@ -119,7 +119,7 @@ def test_foreign_modules_are_refused_unimported(kind: str, tmp_path: Path) -> No
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
-    from harness_plugins.checkpoint import OPTIONS, load
+    from harness_plugins.sentence_transformers.checkpoint import OPTIONS, load
     from tests.tiny import transformer
 
     folder, marker = tmp_path / "model", tmp_path / "ran"
@@ -208,7 +208,7 @@ def test_addresses_that_are_not_https_are_refused(url: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://localhost:9/x", "http://0/x"])
 def test_nor_is_where_a_server_leads(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr("harness.download.STARTS", ("https://", "http://127.0.0.1:"))
+    monkeypatch.setattr("harness.download.http.STARTS", ("https://", "http://127.0.0.1:"))
     with leading(to) as url, pytest.raises(SourceFailed, match=r"leads to|is not allowed"):
         download(url, tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -222,7 +222,7 @@ def test_a_plain_hub_is_refused(monkeypatch: pytest.MonkeyPatch, harness: Callab
 
 
 def test_every_address_of_the_catalogue_is_https_with_a_checksum() -> None:
-    from harness.catalog import catalogue
+    from harness.datasets.catalog import catalogue
 
     sources = [source for spec in catalogue().datasets.values() for source in spec.sources]
     zips = [source for source in sources if source.kind == "zip"]

@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from harness.atomic import content_key
-from harness.dataset import open_dataset
-from harness.lexical import index_owner, lexical_index
-from harness.parcel import LUCENE
-from harness.prepared import Prepared
-from harness.registry import load_registry
-from harness.shared import Record, Shared, _sealed, open_shared
-from harness.spec import UserError
-from harness.vectors import Shard, VectorStore
+from harness.datasets.beir import open_dataset
+from harness.embeddings.store import Shard, VectorStore
+from harness.models.runner import Prepared
+from harness.registry.manager import load_registry
+from harness.search.lexical import index_owner, lexical_index
+from harness.storage.atomic import content_key
+from harness.storage.bundles import LUCENE
+from harness.storage.remote import Record, Shared, _sealed, open_shared
+from harness.types import UserError
 from tests.conftest import ROOT
 
 fsspec = pytest.importorskip("fsspec", reason="URLs need fsspec (the store extra)")
@@ -65,7 +65,7 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
     """An empty bucket in the place of S3, and no patience."""
     monkeypatch.setitem(REGISTRY, "s3", Bucket)
-    monkeypatch.setattr("harness.shared.WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("harness.storage.remote.WAITS", (0.0, 0.0, 0.0))
     Bucket.before, Bucket.alter = staticmethod(lambda *_: None), staticmethod(lambda data: data)  # type: ignore[assignment]
     yield Bucket
     Bucket.store.clear()
@@ -252,7 +252,7 @@ def test_a_store_rests_and_is_asked_again(
     bucket: type[Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Home(tmp_path / "one", "s3://bucket/p").fill()
-    monkeypatch.setattr("harness.shared.REST", 0.0)
+    monkeypatch.setattr("harness.storage.remote.REST", 0.0)
     two = Home(tmp_path / "two", "s3://bucket/p")
     bucket.before = failing("read")
     assert two.store().get(KEYS[0]) is None
@@ -415,8 +415,8 @@ def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
 def test_two_writers_of_a_key_with_other_bytes_leave_a_whole_shard(tmp_path: Path) -> None:
     """Records may come in another order than data: whichever is last, it points at its own."""
     program = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.shared import open_shared\n"
-        "from harness.vectors import VectorStore\nhome, url, value, *keys = sys.argv[1:]\n"
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.storage.remote import open_shared\n"
+        "from harness.embeddings.store import VectorStore\nhome, url, value, *keys = sys.argv[1:]\n"
         "shared = open_shared(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
         "store = VectorStore(Path(home), 'model', 'document', shared=shared)\n"
         "for key in keys * 20:\n    store.put(key, np.full((5, 3), value, np.float32), 1.0, 1)\n"
@@ -563,7 +563,7 @@ class Indexes(Home):
 def test_a_second_home_builds_no_index(
     part: int, url: str, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.parcel.PART", part)
+    monkeypatch.setattr("harness.storage.bundles.PART", part)
     one, two = Indexes(tmp_path / "one", url, toy), Indexes(tmp_path / "two", url, toy)
     (_, seconds), hits = one.index(), one.hits()
     assert (two.index()[1], two.hits(), two.files()) == (seconds, hits, one.files())
@@ -755,7 +755,7 @@ def test_two_homes_and_one_store_index_once(
     for name in ("one", "two"):
         monkeypatch.setenv("HARNESS_HOME", str(tmp_path / name))
         if name == "two":
-            monkeypatch.setattr("harness_plugins.lucene_bm25.LuceneBM25.build", None)
+            monkeypatch.setattr("harness_plugins.bm25.scoring.LuceneBM25.build", None)
         done = harness(
             "benchmark", "-m", "bm25", "-d", toy, "--store", "memory://bucket/p", "--results", name, "--json"
         )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import journal
-from harness.log import note
+from harness.system import log_file
+from harness.system.log import note
 from tests.conftest import ROOT, Done
 
 STUBBORN = """
@@ -127,7 +127,7 @@ runpy.run_module("harness", run_name="__main__")
         (signal.SIGHUP, "signal.SIG_IGN", 0),
     ],
 )
-@pytest.mark.parametrize("where", ["harness.cli.main", "click", "harness.spec", "numpy", "pluggy"])
+@pytest.mark.parametrize("where", ["harness.cli.main", "click", "harness.types", "numpy", "pluggy"])
 def test_a_signal_ends_it_cleanly_while_it_imports(
     where: str, number: signal.Signals, before: str, status: int, tmp_path: Path
 ) -> None:
@@ -147,7 +147,7 @@ def test_a_signal_ends_it_cleanly_while_it_imports(
 def test_the_package_imports_nothing_by_itself() -> None:
     """So that signals are handled before anything is imported that takes time; its names are there nevertheless."""
     program = (
-        "import sys; import harness; heavy = {'numpy', 'click', 'pluggy', 'harness.spec'} & {*sys.modules}\n"
+        "import sys; import harness; heavy = {'numpy', 'click', 'pluggy', 'harness.types'} & {*sys.modules}\n"
         "assert not heavy, heavy\n"
         "for name in harness.__all__: getattr(harness, name)\n"
         "from harness import *\n"
@@ -190,12 +190,12 @@ def test_the_log_has_a_line_for_all_that_happens_to_a_cell(harness: Callable[...
 
 
 def test_the_log_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MOST_BYTES", 1000)
-    with journal.journal(tmp_path / "log.jsonl"):
+    monkeypatch.setattr(log_file, "MOST_BYTES", 1000)
+    with log_file.journal(tmp_path / "log.jsonl"):
         for number in range(200):
             note("ended", number=number)
     files = sorted(tmp_path.iterdir())
-    assert [file.name for file in files] == ["log.jsonl", *(f"log.jsonl.{n}" for n in range(1, journal.KEPT + 1))]
+    assert [file.name for file in files] == ["log.jsonl", *(f"log.jsonl.{n}" for n in range(1, log_file.KEPT + 1))]
     assert all(file.stat().st_size <= 1000 for file in files)
     assert json.loads(files[0].read_text().splitlines()[-1])["number"] == 199
     note("ended", number=200)  # to nobody

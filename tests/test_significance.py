@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.significance import (
+from harness.metrics.significance import (
     Values,
     as_one,
     difference_interval,

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import atomic
-from harness.measure import Scores
-from harness.sealed import opened
-from harness.spec import Query
-from harness.store import SCHEMA, ResultStore, Unreadable, read_result, slug, write_per_query
+from harness.metrics.measures import Scores
+from harness.results.store import SCHEMA, ResultStore, Unreadable, read_result, slug, write_per_query
+from harness.storage import atomic
+from harness.storage.records import opened
+from harness.types import Query
 from tests.conftest import Done
 
 

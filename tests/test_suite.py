@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.catalog import catalogue, place
-from harness.delivery import describe
+from harness.datasets.acquire import describe
+from harness.datasets.catalog import catalogue, place
 from tests import standin
 from tests.conftest import write_dataset
 from tests.test_resume import SLOW, content, texts

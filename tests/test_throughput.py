@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import throughput
-from harness.index import Limits
-from harness.prepared import Prepared
-from harness.processor import Watch
-from harness.registry import load_registry
-from harness.sealed import seal, unsealed
-from harness.throughput import encoding, indexing, recorded_encoding, sample_texts, scanning
-from harness.vectors import Vectors, VectorStore
+from harness.embeddings.store import Vectors, VectorStore
+from harness.models.runner import Prepared
+from harness.planning import speed
+from harness.planning.speed import encoding, indexing, recorded_encoding, sample_texts, scanning
+from harness.registry.manager import load_registry
+from harness.search.exact import Limits
+from harness.storage.records import seal, unsealed
+from harness.system.processor import Watch
 from tests.conftest import BYTE_COUNTS
 
 
@@ -49,7 +49,7 @@ def machine_state(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     def watching() -> Iterator[Watch]:
         yield Watch(state["busy"])
 
-    monkeypatch.setattr(throughput, "watching", watching)
+    monkeypatch.setattr(speed, "watching", watching)
     return state
 
 
@@ -69,12 +69,12 @@ def rewritten(file: Path, **changed: object) -> None:
 def test_a_measurement_is_made_once_and_gives_way_to_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool]
 ) -> None:
-    monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
+    monkeypatch.setattr(speed, "ENOUGH_ENCODING", 0.02)
     first = encoding(ours(tmp_path), tmp_path, lambda *_: None)
     assert first.tokens_per_second > 0
     assert (first.dim, first.origin, first.reliable) == (256, "measured", True)
     [file] = kept(tmp_path)
-    assert json.loads(file.read_text())["of"]["sample"] == throughput.SAMPLE
+    assert json.loads(file.read_text())["of"]["sample"] == speed.SAMPLE
     rewritten(file, figures={"tokens_per_second": 123.0, "dim": 256})
     fresh = ours(tmp_path)
     assert encoding(fresh, tmp_path, lambda *_: None).tokens_per_second == 123.0
@@ -87,17 +87,17 @@ def test_a_measurement_is_made_once_and_gives_way_to_the_record(
 def test_it_is_made_again_when_it_no_longer_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool], change: str
 ) -> None:
-    monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
+    monkeypatch.setattr(speed, "ENOUGH_ENCODING", 0.02)
     encoding(ours(tmp_path), tmp_path, lambda *_: None)
     [file] = kept(tmp_path)
     rewritten(file, figures={"tokens_per_second": 123.0, "dim": 256})
     stated = json.loads(file.read_text())
     if change == "machine":
-        monkeypatch.setattr(throughput, "machine", lambda: {"processor": "another"})
+        monkeypatch.setattr(speed, "machine", lambda: {"processor": "another"})
     elif change == "threads":
-        monkeypatch.setattr(throughput, "threads", lambda: 77)
+        monkeypatch.setattr(speed, "threads", lambda: 77)
     elif change == "days":
-        rewritten(file, time=stated["time"] - throughput.DAYS * 86_400 - 1)
+        rewritten(file, time=stated["time"] - speed.DAYS * 86_400 - 1)
     elif change == "future":
         rewritten(file, time=stated["time"] + 1e9)
     elif change == "another's":
@@ -110,7 +110,7 @@ def test_it_is_made_again_when_it_no_longer_holds(
 def test_what_was_measured_on_a_busy_machine_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool]
 ) -> None:
-    monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
+    monkeypatch.setattr(speed, "ENOUGH_ENCODING", 0.02)
     machine_state["busy"] = True
     assert not encoding(ours(tmp_path), tmp_path, lambda *_: None).reliable
     assert kept(tmp_path) == []
@@ -121,15 +121,15 @@ def test_what_was_measured_on_a_busy_machine_is_not_kept(
 
 def test_the_median_of_several_runs_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     spent = iter([9.0, 2.0])
-    monkeypatch.setattr(throughput, "_timed", lambda work: next(spent))
-    assert throughput._repeated(lambda: None, 1.0) == 2.0
+    monkeypatch.setattr(speed, "_timed", lambda work: next(spent))
+    assert speed._repeated(lambda: None, 1.0) == 2.0
 
 
 def test_indexing_takes_the_record_of_stored_indexes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_state: dict[str, bool]
 ) -> None:
     pytest.importorskip("bm25s")
-    monkeypatch.setattr(throughput, "ENOUGH_INDEXING", 0.01)
+    monkeypatch.setattr(speed, "ENOUGH_INDEXING", 0.01)
     model = Prepared(load_registry().model("bm25"), tmp_path)
     measured = indexing(model, tmp_path, lambda *_: None)
     assert measured.origin == "measured"
@@ -158,9 +158,9 @@ def test_what_a_query_costs_and_what_documents_add_come_apart(monkeypatch: pytes
         clock[0] += len(queries) * 0.002 + 2 * len(queries) * len(documents) * documents.dim / 4e9
         return []
 
-    monkeypatch.setattr("harness.index.search", search)
-    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
-    found = throughput._searching("cuda")
+    monkeypatch.setattr("harness.search.exact.search", search)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    found = speed._searching("cuda")
     assert (found["flops"], found["query_seconds"]) == (pytest.approx(4e9), pytest.approx(0.002))
     assert {*asked} == {"cuda"}
 
@@ -168,8 +168,8 @@ def test_what_a_query_costs_and_what_documents_add_come_apart(monkeypatch: pytes
 def test_the_processors_products_are_what_numpy_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock by which every look takes a second: a measurement of 1 s is 2 products."""
     clock = iter(range(100))
-    monkeypatch.setattr(throughput.time, "perf_counter", lambda: float(next(clock)))
-    assert throughput._multiplying() == 2.0 * 512 * 4096 * 768 * 2
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: float(next(clock)))
+    assert speed._multiplying() == 2.0 * 512 * 4096 * 768 * 2
 
 
 def test_search_is_measured_for_the_device_that_does_it(
@@ -177,7 +177,7 @@ def test_search_is_measured_for_the_device_that_does_it(
 ) -> None:
     speeds = {"cpu": 1e10, "cuda": 1e13}
     monkeypatch.setattr(
-        throughput, "_scan", lambda device: {"flops": speeds[device], "query_seconds": 0.0, "processor_flops": 1e10}
+        speed, "_scan", lambda device: {"flops": speeds[device], "query_seconds": 0.0, "processor_flops": 1e10}
     )
     for device in ("cpu", "cuda", "cpu"):
         assert scanning(tmp_path, lambda *_: None, device).flops == speeds[device]
@@ -191,8 +191,8 @@ def test_the_sample_is_always_the_same_and_spread_alike() -> None:
     assert min(lengths) >= 10
     assert max(lengths) <= 150
     assert len(set(lengths)) > 50
-    words = [throughput._word(rank) for rank in range(throughput.VOCABULARY)]
+    words = [speed._word(rank) for rank in range(speed.VOCABULARY)]
     assert len(set(words)) == len(words)
     counts = np.unique([word for text in texts for word in text.split()], return_counts=True)[1]
     assert all(a >= b for a, b in pairwise(sorted(counts, reverse=True)))
-    assert 0.25 < sum(word in throughput.COMMON for text in texts for word in text.split()) / sum(lengths) < 0.45
+    assert 0.25 < sum(word in speed.COMMON for text in texts for word in text.split()) / sum(lengths) < 0.45

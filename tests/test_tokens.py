@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.chunks import Chunk
-from harness.leftovers import sweep
-from harness.tokens import TokenStore
+from harness.embeddings.sharding import Chunk
+from harness.embeddings.token_cache import TokenStore
+from harness.storage.temporary_files import sweep
 
 CHUNK = Chunk("c" * 64, ["one", "", "three"])
 TOKENS = [[5, 0, 70_000], [], [255]]

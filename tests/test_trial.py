@@ -14,10 +14,10 @@ import pytest
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
-from harness.prepared import Prepared
-from harness.registry import load_registry
-from harness.spec import UserError
-from harness.trial import Otherwise
+from harness.models.runner import Prepared
+from harness.registry.load_fallback import Otherwise
+from harness.registry.manager import load_registry
+from harness.types import UserError
 
 PLUGIN = '''
 """Counts of letters, which cannot be had in the fast way."""
@@ -113,7 +113,10 @@ def test_what_is_remembered_is_tried_again_when_damaged_or_of_other_versions(
     words = ("benchmark", "--plugin", plugin, "-m", "letters", "-d", toy, "--json")
     assert harness(*words).code == 0
     [file] = (home / "trials").iterdir()
-    for change in (lambda: file.write_text("{"), lambda: monkeypatch.setattr("harness.trial.versions", dict)):
+    for change in (
+        lambda: file.write_text("{"),
+        lambda: monkeypatch.setattr("harness.registry.load_fallback.versions", dict),
+    ):
         loads(plugin)
         change()
         assert json.loads(harness(*words).out)[0]["cell"] == "cached"
@@ -198,7 +201,7 @@ def test_a_home_that_cannot_be_written_costs_time_alone(
     def full(*_: object) -> None:
         raise UserError("disk full")
 
-    monkeypatch.setattr("harness.trial.write_json", full)
+    monkeypatch.setattr("harness.registry.load_fallback.write_json", full)
     told: list[str] = []
     progress: Callable[[str, int, int], None] = lambda what, *_: told.append(what)  # noqa: E731
     model = Prepared(load_registry([plugin]).model("letters"), home, progress=progress)
@@ -218,7 +221,9 @@ def test_a_model_that_is_refused_is_refused_where_results_are_stored(
     assert harness(*words).code == 0
     text = plugin.read_text().replace('raise Otherwise("its letters are too many", way="slow")', 'raise Refused("No.")')
     plugin.write_text(text.replace("hookimpl\n", "Refused, hookimpl\n", 1))
-    monkeypatch.setattr("harness.modelref.ModelRef.own_key", "0" * 64)  # as if its source were no part of the key
+    monkeypatch.setattr(
+        "harness.registry.model_ref.ModelRef.own_key", "0" * 64
+    )  # as if its source were no part of the key
     for _ in range(2):
         done = harness(*words)
         assert (done.code, done.err.splitlines()[-1]) == (2, "harness: No.")

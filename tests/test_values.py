@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.expression import canonical, parse, split_options, typed
-from harness.spec import UserError
-from harness.values import command_line, command_words, read, written
+from harness.registry.option_values import command_line, command_words, read, written
+from harness.registry.parser import canonical, parse, split_options, typed
+from harness.types import UserError
 
 PROSE = st.text(st.characters(codec="utf-8") | st.sampled_from(' ,:="()\\@\n\t\u200b\u2028\u202e'), max_size=30)
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import chunks as cutting
-from harness.chunks import ENDS, SHARD_LEAST, Chunk, chunks
-from harness.spec import UserError
-from harness.vectors import Shard, Vectors, VectorStore
+from harness.embeddings import sharding as cutting
+from harness.embeddings.sharding import ENDS, SHARD_LEAST, Chunk, chunks
+from harness.embeddings.store import Shard, Vectors, VectorStore
+from harness.types import UserError
 
 TEXTS = st.lists(st.text(max_size=12), max_size=40)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import harness.weights
+import harness.download.weights
 from harness import UserError, Weights
-from harness.weights import locate, verify
+from harness.download.weights import locate, verify
 
 FILES = {"model.safetensors": b"numbers", "1_Pooling/config.json": b"{}"}
 WEIGHTS = Weights(
@@ -39,8 +39,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
-    real = harness.weights.sha256_file
-    monkeypatch.setattr(harness.weights, "sha256_file", lambda file: [names.append(file.name), real(file)][1])
+    real = harness.download.weights.sha256_file
+    monkeypatch.setattr(harness.download.weights, "sha256_file", lambda file: [names.append(file.name), real(file)][1])
     return names
 
 

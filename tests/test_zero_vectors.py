@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.run import read_run
-from harness.sealed import seal, unsealed
-from harness.store import slug
+from harness.metrics.ranking import read_run
+from harness.results.store import slug
+from harness.storage.records import seal, unsealed
 from tests.conftest import Done, write_dataset
 
 faiss = pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")

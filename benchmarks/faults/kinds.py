@@ -144,7 +144,8 @@ def crowd(suite: Suite, chance: random.Random, place: Path) -> Verdict:
 
 def another_version() -> None:
     """For `Suite.start`: this program as another version of itself, with results and numbers of another kind."""
-    from harness import pipeline, store
+    from harness.evaluation import pipeline
+    from harness.results import store
 
     pipeline.REVISION += 1
     store.SCHEMA += 1
@@ -212,7 +213,7 @@ OLDER_COMMIT = "4af2b97"
 
 def workers_killed(suite: Suite, chance: random.Random, place: Path) -> Verdict:
     """``--executor processes``: workers are killed while their parent works, now and then the parent too."""
-    if importlib.util.find_spec("harness.executor") is None:
+    if importlib.util.find_spec("harness.distributed.executor") is None:
         raise Skipped("this version has no --executor")
     words = ("--executor", "processes", "--workers", "2")
     process, kills = suite.start(place, *words), 0

@@ -76,7 +76,7 @@ def something_else(suite: Suite, chance: random.Random, place: Path) -> Verdict:
 
 def another_shape(suite: Suite, chance: random.Random, place: Path) -> Verdict:
     """A stored JSON file that is JSON still, but not what it should be; half of them with a right checksum."""
-    from harness.sealed import seal
+    from harness.storage.records import seal
 
     shutil.copytree(suite.clean, place)
     path = chance.choice([path for path in sorted(place.rglob("*.json")) if path.is_file()])

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.toy import write_dataset, write_plugin, write_weights
-from harness.registry import load_registry
+from harness.registry.manager import load_registry
 
 MODELS = ("toy", "bm25", "rrf(toy,bm25)")
 PATIENCE = 60.0
 """Seconds after which a command counts as hanging."""
 NEEDED = (
     *("faiss", "pandas", "pyarrow.parquet", "bm25s", "ir_measures", "pytrec_eval", "rich.progress", "tabulate"),
-    *("regex", "harness.cli.benchmark", "harness.pipeline", "platformdirs", "harness_plugins.lucene_bm25"),
+    *("regex", "harness.cli.benchmark", "harness.evaluation.pipeline", "platformdirs", "harness_plugins.bm25.scoring"),
 )
 """What the command imports: once, here."""
 PRIVATE = {"logs", "hashes.json"}
@@ -221,7 +221,8 @@ def _packed(root: Path) -> Path:
 
 
 def _in_shards(folder: Path) -> Path:
-    """Alters every 70th document so that it ends its shard (`harness.chunks.ENDS`): small corpora have several."""
+    """Alters every 70th document so that it ends its shard (`harness.embeddings.sharding.ENDS`): small corpora have
+    several."""
     lines = []
     for number, line in enumerate((folder / "corpus.jsonl").read_text().splitlines()):
         record = json.loads(line)

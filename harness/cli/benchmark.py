@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.executor import Executor, executor_options
+from harness.cli.executor_options import Executor, executor_options
 from harness.cli.flags import examples, note
 from harness.cli.main import State, made
 from harness.cli.options import (
@@ -31,14 +31,14 @@ from harness.cli.options import (
     suites_option,
     tell_failed,
 )
-from harness.spec import Storage, UserError
+from harness.types import Storage, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from harness.dataset import Dataset
-    from harness.pipeline import Cell
-    from harness.recipe import Recipe
+    from harness.datasets.beir import Dataset
+    from harness.evaluation.pipeline import Cell
+    from harness.search.index_config import Recipe
 
 
 @click.command(
@@ -140,12 +140,12 @@ def command(
     Finished cells are reused when nothing they depend on has changed; an interrupted run resumes. Further measures are
     computed from the stored runs and added to the results.
     """
-    from harness.journal import journal
-    from harness.named import open_all
-    from harness.pipeline import Settings
-    from harness.shared import open_shared
-    from harness.store import ResultStore
-    from harness.weights import forget
+    from harness.download.weights import forget
+    from harness.evaluation.open_datasets import open_all
+    from harness.evaluation.pipeline import Settings
+    from harness.results.store import ResultStore
+    from harness.storage.remote import open_shared
+    from harness.system.log_file import journal
 
     registry = state.registry(plugins)
     if force:
@@ -211,7 +211,7 @@ def command(
 
 def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: int) -> Iterator[str]:
     """What to know of the datasets, and of metrics that have no cutoff."""
-    from harness.depth import depth_notes
+    from harness.metrics.depth import depth_notes
 
     for dataset in datasets:
         yield from (f"{dataset.label}: {sentence}" for sentence in dataset.notes)
@@ -220,9 +220,9 @@ def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: 
 
 def _tell(cell: Cell) -> None:
     """How a cell ended, on stderr and in the log."""
-    from harness.log import note as log_event
-    from harness.rates import sentence as rate_sentence
-    from harness.results import unanswered
+    from harness.evaluation.encode_rate import sentence as rate_sentence
+    from harness.results.frame import unanswered
+    from harness.system.log import note as log_event
 
     for rate in cell.result["manifest"]["run"]["encoding"] if cell.result and cell.status == "ok" else ():
         note(f"{cell.dataset}: {rate_sentence(rate)}")
@@ -242,14 +242,14 @@ def replaced(cell: Cell) -> str:
 
 def chosen_measures(text: str | None, depth: int) -> tuple[str, ...]:
     """Those that ``--measures`` names, else the usual ones that runs of that depth give."""
-    from harness.depth import fits
-    from harness.measure import MEASURES, measure_names
+    from harness.metrics.depth import fits
+    from harness.metrics.measures import MEASURES, measure_names
 
     return measure_names(text) if text else tuple(name for name in MEASURES if fits(name, depth, depth + 1))
 
 
 def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:
-    from harness.recipe import parse_recipe
+    from harness.search.index_config import parse_recipe
 
     if len(searches) not in (0, 1, len(factories)):
         raise UserError(

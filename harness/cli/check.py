@@ -37,8 +37,8 @@ def command(state: State, /, model: str, offline: bool, plugins: tuple[Path, ...
 
     Exit code 1 when a check fails.
     """
-    from harness.check import check
-    from harness.prepared import Prepared
+    from harness.evaluation.conformance import check
+    from harness.models.runner import Prepared
 
     with progress_bar() as progress:
         prepared = Prepared(state.registry(plugins).model(model), state.made_home, offline=offline, progress=progress)

@@ -11,7 +11,7 @@ import click
 from harness.cli.flags import examples, show_trace
 from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
-from harness.spec import DatasetSpec, PluginError
+from harness.types import DatasetSpec, PluginError
 
 
 @click.command(
@@ -47,7 +47,7 @@ def command(state: State, /, plugins: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _status(spec: DatasetSpec, home: Path) -> str:
-    from harness.catalog import status
+    from harness.datasets.catalog import status
 
     try:
         return status(spec, home)

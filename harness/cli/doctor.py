@@ -45,8 +45,8 @@ def command(
 
     Exit code 1 when there is a problem (what bends the figures); a note is worth knowing and no more.
     """
-    from harness.doctor import examine
-    from harness.named import open_named
+    from harness.datasets.doctor import examine
+    from harness.evaluation.open_datasets import open_named
 
     with progress_bar() as progress:
         registry, home = state.registry(plugins), state.made_home

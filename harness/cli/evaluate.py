@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 
-from harness.atomic import dump_json
-from harness.catalog import unknown
 from harness.cli.flags import examples
 from harness.cli.main import State
 from harness.cli.options import completing, offline_option, pass_state, plugin_option, progress_bar
-from harness.columns import numbered_lines, regular_file
-from harness.kilt import KEYS, evaluate_kilt
-from harness.kilt import MEASURES as KILT
-from harness.measure import MEASURES, Scores, measure, measure_names
-from harness.qrels import Judgements, read_judgements
-from harness.run import RunNotes, read_run
-from harness.spec import Qrels, UserError
+from harness.datasets.catalog import unknown
+from harness.metrics.kilt import KEYS, evaluate_kilt
+from harness.metrics.kilt import MEASURES as KILT
+from harness.metrics.measures import MEASURES, Scores, measure, measure_names
+from harness.metrics.qrels import Judgements, read_judgements
+from harness.metrics.ranking import RunNotes, read_run
+from harness.storage.atomic import dump_json
+from harness.storage.columns import numbered_lines, regular_file
+from harness.types import Qrels, UserError
 
 COLUMNS = 6
 """Of a TREC run."""
@@ -107,7 +107,7 @@ def _judgements(state: State, text: str, split: str | None, offline: bool, plugi
             raise UserError(f"--split is for a dataset, and {text} is a file; name the file of that split.")
         with regular_file(path) as file:
             return read_judgements(file)
-    from harness.named import open_named
+    from harness.evaluation.open_datasets import open_named
 
     registry = state.registry(plugins)
     if not path.is_dir() and text not in {*registry.datasets, *registry.groups}:

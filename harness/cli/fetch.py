@@ -18,10 +18,10 @@ from harness.cli.options import (
     print_json,
     progress_bar,
 )
-from harness.spec import UserError
+from harness.types import UserError
 
 if TYPE_CHECKING:
-    from harness.registry import Registry
+    from harness.registry.manager import Registry
 
 
 @click.command(
@@ -60,10 +60,10 @@ def command(
     """
     if source is not None:
         return _print(_converted(state, names, suites, source), as_json)
-    from harness.catalog import status
-    from harness.delivery import obtain as dataset
-    from harness.fetch import obtain as model
-    from harness.snapshot import obtain as snapshot
+    from harness.datasets.acquire import obtain as dataset
+    from harness.datasets.catalog import status
+    from harness.download.hub_models import obtain as snapshot
+    from harness.download.pinned_weights import obtain as model
 
     registry = state.registry(plugins)
     wanted = _wanted(names, suites, registry)
@@ -95,8 +95,8 @@ def command(
 
 def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry) -> list[str]:
     """Models and datasets, groups taken apart; folders among a suite's entries are here already."""
-    from harness.catalog import looks_like_path, suite, unknown
-    from harness.named import expand
+    from harness.datasets.catalog import looks_like_path, suite, unknown
+    from harness.evaluation.open_datasets import expand
 
     known = {*registry.models, *registry.datasets, *registry.groups}
     listed = [entry for text in suites for entry in suite(text).datasets]
@@ -110,7 +110,7 @@ def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry)
 
 
 def _converted(state: State, names: tuple[str, ...], suites: tuple[str, ...], source: Path) -> dict[str, Path | None]:
-    from harness.gated import CONVERTERS, convert
+    from harness.datasets.converters import CONVERTERS, convert
 
     if len(names) != 1 or suites or names[0] not in CONVERTERS:
         raise UserError(
@@ -121,7 +121,7 @@ def _converted(state: State, names: tuple[str, ...], suites: tuple[str, ...], so
 
 
 def _print(folders: dict[str, Path | None], as_json: bool) -> None:
-    from harness.gated import CONVERTERS, account
+    from harness.datasets.converters import CONVERTERS, account
 
     if as_json:
         return print_json({name: folder and str(folder) for name, folder in folders.items()})

@@ -20,7 +20,7 @@ from harness.cli.options import (
     print_table,
     progress_bar,
 )
-from harness.spec import UserError
+from harness.types import UserError
 
 
 @click.group("index")
@@ -70,10 +70,10 @@ def export_command(
     ask.
     The index is built in memory, whole; Flat takes 4 bytes for every dimension of every document.
     """
-    from harness.export import export, refuse_existing
-    from harness.named import open_named
-    from harness.prepared import Prepared
-    from harness.recipe import parse_recipe
+    from harness.evaluation.open_datasets import open_named
+    from harness.models.runner import Prepared
+    from harness.search.index_config import parse_recipe
+    from harness.search.index_export import export, refuse_existing
 
     registry = state.registry(plugins)
     ref = registry.model(model)

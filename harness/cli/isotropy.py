@@ -20,7 +20,7 @@ from harness.cli.options import (
     print_table,
     progress_bar,
 )
-from harness.spec import UserError
+from harness.types import UserError
 
 
 @click.command(
@@ -54,15 +54,15 @@ def command(
     **choice: Any,
 ) -> None:
     """The geometry panel of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row)."""
-    from harness.geometry import panel_of
+    from harness.metrics.geometry import panel_of
 
     if (file is None) == (model is None and dataset is None) or (file is None and not (model and dataset)):
         raise UserError("Give either a .npy file, or both -m MODEL and -d DATASET.")
     if file is not None:
         panels = {"vectors": panel_of(_load(file))}
     else:
-        from harness.named import open_named
-        from harness.prepared import Prepared, dataset_vectors
+        from harness.evaluation.open_datasets import open_named
+        from harness.models.runner import Prepared, dataset_vectors
 
         registry = state.registry(plugins)
         ref = registry.model(str(model))
@@ -89,8 +89,8 @@ def _shown(value: float | int | None) -> str:
 def _load(file: Path) -> Any:
     import numpy as np
 
-    from harness.bounded import map_array
-    from harness.vectors import Vectors
+    from harness.embeddings.store import Vectors
+    from harness.storage.safe_load import map_array
 
     try:
         array = map_array(file)

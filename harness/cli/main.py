@@ -18,11 +18,11 @@ from harness.cli.flags import COMMON, note, show_trace, with_common
 from harness.cli.signals import stopping
 from harness.cli.terminal import plain_output, printable
 from harness.errors import trace
-from harness.spec import PluginError, UserError
-from harness.values import command_line
+from harness.registry.option_values import command_line
+from harness.types import PluginError, UserError
 
 if TYPE_CHECKING:
-    from harness.registry import Registry
+    from harness.registry.manager import Registry
 
 COMMANDS = {
     "benchmark": "Evaluate models on datasets: nDCG@10 and isotropy of every pair.",
@@ -41,6 +41,8 @@ COMMANDS = {
     "verify": "Run recorded results again: OK, OKish or FAIL for each.",
 }
 """Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
+MODULES = {"import": "import_"}
+"""Command -> its module, where the command is a reserved word of Python."""
 SUMMARY_WIDTH = 65
 """Characters of a plug-in's command that the list of commands shows: what fits into 80 columns."""
 
@@ -75,7 +77,7 @@ class State:
             require_utf8(what, str(folder))
         home = made(self.home, "choose another folder with HARNESS_HOME")
         if not self._swept:
-            from harness.leftovers import sweep_tree
+            from harness.storage.temporary_files import sweep_tree
 
             sweep_tree(home)
             self._swept = True
@@ -83,7 +85,7 @@ class State:
 
     def registry(self, files: Iterable[Path] = ()) -> Registry:
         """Every plug-in, those of ``--plugin`` included."""
-        from harness.registry import load_registry
+        from harness.registry.manager import load_registry
 
         if self._registry is None or files:
             self._registry = load_registry(dict.fromkeys([*self.plugins, *files]))
@@ -100,7 +102,7 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command, imported now."""
         if cmd_name in COMMANDS:
-            return with_common(importlib.import_module(f"harness.cli.{cmd_name}").command)
+            return with_common(importlib.import_module(f"harness.cli.{MODULES.get(cmd_name, cmd_name)}").command)
         command = self._from_plugins(ctx).get(cmd_name)
         return command and with_common(command)
 
@@ -118,7 +120,7 @@ class Group(click.Group):
         """As click's, with the nearest names when there is no such command."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            from harness.catalog import unknown
+            from harness.datasets.catalog import unknown
 
             raise UserError(unknown("command", name, self.list_commands(ctx)))
         return super().resolve_command(ctx, args)

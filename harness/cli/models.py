@@ -10,7 +10,7 @@ import click
 from harness.cli.flags import examples, show_trace
 from harness.cli.main import State, one_line
 from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
-from harness.spec import PluginError, UserError
+from harness.types import PluginError, UserError
 
 
 @click.command(
@@ -59,7 +59,7 @@ def _row(name: str, kind: str, status: str, summary: str, **more: Any) -> dict[s
 
 
 def _status(ref: Any, home: Path) -> str:
-    from harness.weights import present
+    from harness.download.weights import present
 
     try:
         if ref.missing():

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from harness.atomic import dump_json
 from harness.cli.flags import is_set, show_trace
 from harness.cli.folding import shown
 from harness.cli.main import State, one_line
 from harness.cli.quantity import Bytes, size
 from harness.cli.terminal import bare, printable
-from harness.log import NOTE
-from harness.spec import Progress, Storage, UserError
-from harness.values import printed
+from harness.registry.option_values import printed
+from harness.storage.atomic import dump_json
+from harness.system.log import NOTE
+from harness.types import Progress, Storage, UserError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from harness.index import Limits
-    from harness.modelref import ModelRef
-    from harness.pipeline import Cell
-    from harness.registry import Registry
+    from harness.evaluation.pipeline import Cell
+    from harness.registry.manager import Registry
+    from harness.registry.model_ref import ModelRef
+    from harness.search.exact import Limits
 
 BYTES = " (bytes)"
 """A `Progress` description that ends so counts bytes."""
@@ -132,14 +132,14 @@ def tell_failed(cells: Iterable[Cell]) -> None:
 
 def search_limits(memory: int, search_device: str) -> Limits:
     """What those options mean on this machine."""
-    from harness.index import Limits
+    from harness.search.exact import Limits
 
     return Limits(memory, _gpu() if search_device == "auto" else search_device)
 
 
 def _gpu() -> str:
     """``cuda`` where torch can use one; told from the driver first, because asking torch takes seconds."""
-    from harness.manifest import machine
+    from harness.system.environment import machine
 
     if not machine()["gpus"]:
         return "cpu"
@@ -168,11 +168,11 @@ def completing(*kinds: Kind) -> Callable[..., list[CompletionItem]]:
 
 def _names(ctx: click.Context, kind: Kind) -> Iterable[str]:
     if kind == "suites":
-        from harness.catalog import catalogue
+        from harness.datasets.catalog import catalogue
 
         return catalogue().suites
     if kind == "results":
-        from harness.store import ResultStore, Unreadable
+        from harness.results.store import ResultStore, Unreadable
 
         stored = ResultStore(Path(ctx.params.get("results") or "results")).scan()
         return [str(result["model"]) for result in stored if not isinstance(result, Unreadable)]

@@ -15,15 +15,15 @@ from harness.cli.benchmark import command as benchmark
 from harness.cli.flags import examples
 from harness.cli.main import State
 from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar, search_limits
-from harness.spec import Role, Storage
+from harness.types import Role, Storage
 
 if TYPE_CHECKING:
-    from harness.device import Device
-    from harness.pace import Pace
-    from harness.plan import Forecast
-    from harness.prepared import Prepared
-    from harness.throughput import Encoding, Indexing, Scanning
-    from harness.workload import Workload
+    from harness.models.runner import Prepared
+    from harness.planning.cost_model import Pace
+    from harness.planning.devices import Device
+    from harness.planning.forecast import Forecast
+    from harness.planning.speed import Encoding, Indexing, Scanning
+    from harness.planning.workload import Workload
 
 
 UNUSED = (
@@ -71,11 +71,11 @@ def command(
     Documents, tokens, bytes, peak memory, hours and cost of every model on every dataset. Nothing is fetched; a model
     is loaded only where its speed is neither on record nor known. Finished cells show what they really took.
     """
-    from harness import device as known
-    from harness.depth import check_depth
-    from harness.pace import pace, prepared
-    from harness.plan import STORAGE, Conditions, total
-    from harness.workload import workloads
+    from harness.metrics.depth import check_depth
+    from harness.planning import devices as known
+    from harness.planning.cost_model import pace, prepared
+    from harness.planning.forecast import STORAGE, Conditions, total
+    from harness.planning.workload import workloads
 
     target = known.device(device) if device else None
     searcher = "cpu" if target else search_limits(memory, search_device).device
@@ -116,8 +116,8 @@ def command(
 
 def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
     """What of vectors and indexes need not be made again, where the datasets are here."""
-    from harness.lexical import index_folder, index_owner
-    from harness.parcel import belongs
+    from harness.search.lexical import index_folder, index_owner
+    from harness.storage.bundles import belongs
 
     found = {}
     for each in work:
@@ -147,10 +147,10 @@ def _cell(
     """The forecast; beside what it really took where `harness benchmark` would find the cell finished."""
     from dataclasses import replace
 
-    from harness.manifest import machine
-    from harness.pipeline import Settings, finished
-    from harness.plan import compared, forecast
-    from harness.store import ResultStore
+    from harness.evaluation.pipeline import Settings, finished
+    from harness.planning.forecast import compared, forecast
+    from harness.results.store import ResultStore
+    from harness.system.environment import machine
 
     if not isinstance(model, str) and work.dataset is not None and not force:
         settings = Settings(state.home, ResultStore(results), k=conditions.depth)

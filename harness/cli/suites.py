@@ -18,7 +18,7 @@ from harness.cli.options import json_option, print_json, print_table
 @json_option
 def command(as_json: bool) -> None:
     """List the suites: named choices of datasets with one average each."""
-    from harness import catalog
+    from harness.datasets import catalog
 
     rows = [
         {"name": name, "size": len(members), "datasets": list(members)}

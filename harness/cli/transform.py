@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.catalog import unknown
 from harness.cli.benchmark import replaced
 from harness.cli.flags import examples, note
 from harness.cli.main import State, made
@@ -31,15 +30,16 @@ from harness.cli.options import (
     suites_option,
     tell_failed,
 )
-from harness.spec import Storage, UserError
+from harness.datasets.catalog import unknown
+from harness.types import Storage, UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harness.modelref import ModelRef
-    from harness.pipeline import Cell
-    from harness.store import ResultStore
+    from harness.evaluation.pipeline import Cell
+    from harness.registry.model_ref import ModelRef
+    from harness.results.store import ResultStore
 
 USUAL = ("center", *(f"whiten:exponent={exponent}" for exponent in ("0.25", "0.5", "0.75", "1")))
 MEASURE = "nDCG@10"
@@ -101,9 +101,9 @@ def command(
     Each row is a model like any other, "whiten(minilm):exponent=0.5" say, computed from the stored vectors, fitted on
     the dataset's documents (not on queries or judgements), and held against the model itself, query by query.
     """
-    from harness.named import open_all
-    from harness.pipeline import Settings, benchmark
-    from harness.store import ResultStore
+    from harness.evaluation.open_datasets import open_all
+    from harness.evaluation.pipeline import Settings, benchmark
+    from harness.results.store import ResultStore
 
     registry = state.registry(plugins)
     texts = registry.texts(models)
@@ -160,8 +160,8 @@ def _expression(model: str, steps: str, known: Sequence[str]) -> str:
 
 def _rows(cells: Sequence[Cell], origin: Mapping[str, str], store: ResultStore) -> list[dict[str, Any]]:
     """Dataset by dataset, each model followed by its transforms, with the paired difference from it."""
-    from harness.significance import difference_interval, holm, randomisation_test
-    from harness.store import read_per_query
+    from harness.metrics.significance import difference_interval, holm, randomisation_test
+    from harness.results.store import read_per_query
 
     plain: dict[tuple[str, str], NDArray[np.float64]] = {}
     rows: list[dict[str, Any]] = []

@@ -23,12 +23,12 @@ from harness.cli.options import (
     progress_bar,
     search_limits,
 )
-from harness.spec import Progress, UserError
+from harness.types import Progress, UserError
 
 if TYPE_CHECKING:
-    from harness.recorded import Recorded
-    from harness.registry import Registry
-    from harness.verified import Verification
+    from harness.evaluation.recorded import Recorded
+    from harness.evaluation.reproduce import Verification
+    from harness.registry.manager import Registry
 
 
 @click.command(
@@ -67,7 +67,7 @@ def command(
     fingerprints, and no measure off by more than 0.0005 (0.002 where anything is computed or kept in 16 bits). FAIL:
     anything else. Exit code 1 if a cell fails, 2 if a model or dataset cannot be found.
     """
-    from harness.recorded import read_recorded
+    from harness.evaluation.recorded import read_recorded
 
     found, unreadable = read_recorded(paths)
     registry = state.registry(plugins)
@@ -101,11 +101,11 @@ def command(
 def _runner(
     state: State, registry: Registry, given: tuple[str, ...], *, reuse: bool, offline: bool, progress: Progress
 ) -> Callable[[Recorded], Verification]:
-    from harness.pipeline import Settings, benchmark
-    from harness.recipe import parse_recipe
-    from harness.recorded import find_dataset, find_model
-    from harness.store import ResultStore
-    from harness.verified import failed, verify
+    from harness.evaluation.pipeline import Settings, benchmark
+    from harness.evaluation.recorded import find_dataset, find_model
+    from harness.evaluation.reproduce import failed, verify
+    from harness.results.store import ResultStore
+    from harness.search.index_config import parse_recipe
 
     def again(recorded: Recorded) -> Verification:
         old, manifest = recorded.result, recorded.result["manifest"]

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
-from harness.bounded import read_json
-from harness.encode import batches
-from harness.spec import ModelError, Options
-from harness_plugins.checkpoint import OPTIONS, resolve_device, resolve_dtype
-from harness_plugins.checkpoint_folder import files_of, hashes_of, root_files
-from harness_plugins.finite import finite
-from harness_plugins.folder_kind import require_cross_encoder
-from harness_plugins.folder_modules import Module, modules
-from harness_plugins.folder_sound import require_sound
-from harness_plugins.opened import opened, require_words, spoilt
+from harness.embeddings.encode import batches
+from harness.storage.safe_load import read_json
+from harness.types import ModelError, Options
+from harness_plugins.model_folder.files import files_of, hashes_of, root_files
+from harness_plugins.model_folder.kind import require_cross_encoder
+from harness_plugins.model_folder.load import opened, require_words, spoilt
+from harness_plugins.model_folder.modules import Module, modules
+from harness_plugins.model_folder.verify import require_sound
+from harness_plugins.sentence_transformers.checkpoint import OPTIONS, resolve_device, resolve_dtype
+from harness_plugins.sentence_transformers.limits import finite
 
 if TYPE_CHECKING:
     import torch

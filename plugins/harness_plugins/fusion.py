@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import Fusion, Hits, ModelSpec, Option, UserError, hookimpl
-from harness.spec import Options
+from harness.types import Options
 
 DEPTH = Option(1000, "how many of each member's hits take part", minimum=1)
 TIE = 1e-14

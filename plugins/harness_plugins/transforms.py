@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import Affine, ModelSpec, Option, PluginError, Transform, UserError, hookimpl
-from harness.spec import Options, Similarity
+from harness.types import Options, Similarity
 
 Floats = NDArray[np.float64]
 IMPLEMENTATION = 1

@@ -13,14 +13,14 @@ from harness import hookimpl
 from harness.cli.flags import examples, note
 from harness.cli.folding import shown
 from harness.cli.options import completing, plugin_option, results_option
-from harness_reports.cli_claims import command as claims
-from harness_reports.cli_compare import command as compare
-from harness_reports.cli_correlate import command as correlate
-from harness_reports.cli_difficulty import command as difficulty
+from harness_reports.cli.claims import command as claims
+from harness_reports.cli.compare import command as compare
+from harness_reports.cli.correlate import command as correlate
+from harness_reports.cli.difficulty import command as difficulty
 
 if TYPE_CHECKING:
-    from harness_reports.evidence import Evidence
-    from harness_reports.leaderboard import Leaderboard
+    from harness_reports.data.leaderboard import Leaderboard
+    from harness_reports.data.per_query import Evidence
 
 FORMS = ("markdown", "latex", "html", "json", "csv")
 
@@ -74,18 +74,18 @@ def report(
 
     Results that cannot be read, or that contradict another one, are named on stderr; the exit code is then 1.
     """
-    from harness.atomic import write_file
     from harness.cli.main import State
-    from harness_reports.evidence import Evidence
-    from harness_reports.leaderboard import read_leaderboard
+    from harness.storage.atomic import write_file
+    from harness_reports.data.leaderboard import read_leaderboard
+    from harness_reports.data.per_query import Evidence
 
     if plugins:
         ctx.ensure_object(State).registry(plugins)
     board = read_leaderboard(results, suite, seeds=seeds)
     evidence = Evidence(board)
     if form == "html" and not as_json:
-        from harness_reports.page import page
-        from harness_reports.sections import report as sections
+        from harness_reports.html.page import page
+        from harness_reports.tables.sections import report as sections
 
         text = page(board, evidence, report=sections(board, evidence, baseline), runs=runs, suite=suite or "")
     else:
@@ -108,11 +108,11 @@ def report(
 
 def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | None = None) -> str:
     """The board in one of `FORMS`; UserError where there is no such baseline."""
-    from harness.atomic import dump_json
-    from harness_reports.latex import latex
-    from harness_reports.markdown import markdown
-    from harness_reports.rows import content, csv_text
-    from harness_reports.sections import report as sections
+    from harness.storage.atomic import dump_json
+    from harness_reports.data.rows import content, csv_text
+    from harness_reports.render.latex import latex
+    from harness_reports.render.markdown import markdown
+    from harness_reports.tables.sections import report as sections
 
     if form == "csv":
         return csv_text(board)

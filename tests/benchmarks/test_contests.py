@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as program
-from benchmarks import bm25, encode, measures, moments, search
-from benchmarks.command import Command
-from benchmarks.contest import ROOT, Plan
-from benchmarks.madeup import judged_runs, vectors
+from benchmarks.contests import bm25, encode, measures, moments, search
 from benchmarks.peers import measures as peers
-from benchmarks.texts import Texts
-from harness.spec import Document, Query
+from benchmarks.runner.command import Command
+from benchmarks.runner.contest import ROOT, Plan
+from benchmarks.runner.synthetic import judged_runs, vectors
+from benchmarks.runner.texts import Texts
+from harness.types import Document, Query
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:
 
 def test_a_commands_memory_is_its_own_not_that_of_the_largest_before() -> None:
     program = (  # in a process of its own, as contestants are: what is forked begins with the memory of who forks
-        "from benchmarks.command import Command\n"
+        "from benchmarks.runner.command import Command\n"
         "large, small = (['{python}', '-c', f'bytearray({size} << 20)'] for size in (150, 1))\n"
         "command = Command(small, warm=large)\n"
         "command.warm(); print(command.peak >> 20); command.work(); print(command.peak >> 20)"

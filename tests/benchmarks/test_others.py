@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.__main__ import OTHERS
-from benchmarks.contest import ROOT
+from benchmarks.runner.contest import ROOT
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contest import Answer, Contest, Contestant, Plan, Quality, no_quality
-from benchmarks.driver import Process, Unable
-from benchmarks.rounds import Standing, compete
-from benchmarks.table import heading, render
+from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, no_quality
+from benchmarks.runner.driver import Process, Unable
+from benchmarks.runner.rounds import Standing, compete
+from benchmarks.runner.table import heading, render
 
 TASKS = "tests.benchmarks.tasks"
 MIB = 1 << 20
@@ -71,7 +71,9 @@ def test_who_waits_does_nothing(tmp_path: Path) -> None:
 def test_nothing_survives_the_driver(tmp_path: Path) -> None:
     script = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     settings = {"words": ["{python}", "-c", script], "first": True}
-    with Process(Contestant("a", "benchmarks.command:Command", settings), Plan(tmp_path), tmp_path / "log") as one:
+    with Process(
+        Contestant("a", "benchmarks.runner.command:Command", settings), Plan(tmp_path), tmp_path / "log"
+    ) as one:
         with pytest.raises(Unable, match="no answer within"):
             one.load(3)
         child = int((tmp_path / "pid").read_text())

@@ -16,7 +16,11 @@ pytest.importorskip("faiss", reason="the peer")
 def test_large_corpora_on_a_small_scale(tmp_path: Path) -> None:
     words = ["--documents", "900,5000", "--queries", "7", "--folder", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", *words], cwd=ROOT, capture_output=True, text=True, timeout=250
+        [sys.executable, "-m", "benchmarks.studies.scale", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in done.stdout.splitlines() if "|" in line][2:]
@@ -28,7 +32,11 @@ def test_large_corpora_on_a_small_scale(tmp_path: Path) -> None:
 def test_reports_on_a_small_scale(tmp_path: Path) -> None:
     words = ["2", "31", "20", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.report", *words], cwd=ROOT, capture_output=True, text=True, timeout=250
+        [sys.executable, "-m", "benchmarks.studies.report", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2 models, 31 datasets, 20 queries each")
@@ -41,10 +49,10 @@ def test_a_profile_of_encoding_accounts_for_the_whole(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    from benchmarks.profile import PARTS, run
-    from harness.prepared import Prepared
-    from harness.registry import load_registry
-    from harness_plugins.packed import Packed
+    from benchmarks.studies.profile import PARTS, run
+    from harness.models.runner import Prepared
+    from harness.registry.manager import load_registry
+    from harness_plugins.forward.unpadded import Packed
     from tests.tiny import DIM, transformer
 
     modules = [transformer(tmp_path / "base", "mpnet"), Pooling(DIM, "mean")]

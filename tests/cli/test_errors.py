@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from harness import atomic
-from harness_plugins.minilm import WEIGHTS as MINILM
+from harness.storage import atomic
+from harness_plugins.sentence_transformers.minilm import WEIGHTS as MINILM
 from tests.cli.test_benchmark import cells
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
@@ -94,7 +94,7 @@ def unreadable(patch: pytest.MonkeyPatch) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return real(path, *more)
 
-    patch.setattr("harness.regular.os.open", refuse)
+    patch.setattr("harness.storage.regular_files.os.open", refuse)
 
 
 class Bomb:

@@ -14,7 +14,7 @@ import pytrec_eval
 from click.testing import CliRunner, Result
 
 from harness.cli.evaluate import command as evaluate
-from harness.spec import UserError
+from harness.types import UserError
 from tests.conftest import Done
 
 QRELS = "q1 0 a 1\nq1 0 b 0\nq2 0 c 2\nq3 0 a 1\n"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import catalog
-from harness.catalog import Catalogue, place
-from harness.delivery import check_counts, describe
-from harness.store import ResultStore
+from harness.datasets import catalog
+from harness.datasets.acquire import check_counts, describe
+from harness.datasets.catalog import Catalogue, place
+from harness.results.store import ResultStore
 from tests import standin
 from tests.server import Site
 

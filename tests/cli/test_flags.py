@@ -72,7 +72,7 @@ def test_a_traceback_is_had_of_any_error(
     done = harness(*(["--debug", *words] if place == "before" else [*words, "--debug"] if place == "after" else words))
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("Traceback (most recent call last):\n")
-    assert "harness/registry.py" in done.err
+    assert "harness/registry/manager.py" in done.err
     assert done.err.endswith(f"UserError: {plain.err.removeprefix('harness: ')}{plain.err}")
 
 
@@ -96,7 +96,7 @@ def test_an_interrupt_is_told_as_ever_with_and_without_a_traceback(
     def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.named.open_all", interrupted)
+    monkeypatch.setattr("harness.evaluation.open_datasets.open_all", interrupted)
     done = harness("benchmark", "-m", "bm25", "-d", toy)
     assert (done.code, done.out) == (130, "")
     assert done.err.splitlines()[-1] == (

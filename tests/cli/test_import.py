@@ -14,12 +14,12 @@ import pandas
 import pytest
 
 import harness as api
-from harness.atomic import sha256_file
-from harness.catalog import catalogue
-from harness.mteb_tasks import TRANSLATED, members, tasks
-from harness.sealed import unsealed
-from harness.store import ResultStore
-from harness_reports.leaderboard import read_leaderboard
+from harness.datasets.catalog import catalogue
+from harness.results.mteb_tasks import TRANSLATED, members, tasks
+from harness.results.store import ResultStore
+from harness.storage.atomic import sha256_file
+from harness.storage.records import unsealed
+from harness_reports.data.leaderboard import read_leaderboard
 
 RUN = """q1 Q0 moon 1 9.5 them
 q1 Q0 heart 2 8.5 them

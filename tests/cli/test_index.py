@@ -154,7 +154,7 @@ def test_the_documented_lines_serve_documents_with_unusual_ids(harness, toy, mon
     header, *rows = (line.split("\t") for line in (toy / "qrels" / "test.tsv").read_text().splitlines())
     judged = [header, *([q, named[d].replace('"k"', '"""k"""'), grade] for q, d, grade in rows)]
     (toy / "qrels" / "test.tsv").write_text("".join("\t".join(row) + "\n" for row in judged), encoding="utf-8")
-    monkeypatch.setattr("harness.export.ID_ROWS", 5)  # written in three goes
+    monkeypatch.setattr("harness.search.index_export.ID_ROWS", 5)  # written in three goes
     done = harness("index", "export", *BYTES, "-d", toy, "-o", "served")
     assert done.code == 0, done.err
     page = (ROOT / "docs" / "indexes.md").read_text()
@@ -177,7 +177,7 @@ def test_an_export_overwrites_nothing_and_comes_whole(harness, toy, monkeypatch)
     assert [p.name for p in Path("out").iterdir()] == ["mine.txt"]
     (Path("out") / "mine.txt").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("harness.export._write_ids", lambda dataset, path: path.write_text("heart") / 0)
+        patch.setattr("harness.search.index_export._write_ids", lambda dataset, path: path.write_text("heart") / 0)
         with pytest.raises(ZeroDivisionError):
             main([str(word) for word in words])
     assert not list(Path("out").iterdir())

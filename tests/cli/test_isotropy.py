@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.geometry import DEFINITIONS, measure_geometry
+from harness.metrics.geometry import DEFINITIONS, measure_geometry
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 

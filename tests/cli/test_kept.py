@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.sealed import SEAL, seal
-from harness.store import read_result
+from harness.results.store import read_result
+from harness.storage.records import SEAL, seal
 from tests.conftest import BYTE_COUNTS, Done, write_dataset
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
@@ -214,11 +214,11 @@ def test_nothing_is_added_to_a_damaged_result(harness: Run, toy: Path, file: str
 
 def test_results_of_earlier_versions_are_found(harness: Run, toy: Path) -> None:
     """Their key holds the list of metrics."""
-    from harness.dataset import open_dataset
-    from harness.pipeline import Settings, cell_key
-    from harness.prepared import Prepared
-    from harness.registry import load_registry
-    from harness.store import ResultStore
+    from harness.datasets.beir import open_dataset
+    from harness.evaluation.pipeline import Settings, cell_key
+    from harness.models.runner import Prepared
+    from harness.registry.manager import load_registry
+    from harness.results.store import ResultStore
 
     assert statuses(harness, "-m", "bm25", "-d", toy) == ["ok"]
     with open_dataset(toy, cache=Path("cache")) as dataset:

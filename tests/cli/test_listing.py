@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 import pytest
 
-from harness.catalog import catalogue
 from harness.cli.main import COMMANDS, State, cli
-from harness.registry import load_registry
-from harness_plugins.minilm import WEIGHTS as MINILM
+from harness.datasets.catalog import catalogue
+from harness.registry.manager import load_registry
+from harness_plugins.sentence_transformers.minilm import WEIGHTS as MINILM
 from tests.conftest import BYTE_COUNTS
 
 TINY = """

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import throughput
 from harness.cli.benchmark import command as benchmark
 from harness.cli.plan import command as plan
-from harness.registry import load_registry
-from harness.vectors import VectorStore
+from harness.embeddings.store import VectorStore
+from harness.planning import speed
+from harness.registry.manager import load_registry
 from tests.conftest import BYTE_COUNTS
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
@@ -38,10 +38,10 @@ except SystemExit as end:
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Measurements that take no time, and no weights but those under home."""
-    monkeypatch.setattr(throughput, "ENOUGH_ENCODING", 0.02)
-    monkeypatch.setattr(throughput, "ENOUGH_INDEXING", 0.02)
+    monkeypatch.setattr(speed, "ENOUGH_ENCODING", 0.02)
+    monkeypatch.setattr(speed, "ENOUGH_INDEXING", 0.02)
     scanned = {"flops": 1e9, "query_seconds": 1e-3, "processor_flops": 1e9}
-    monkeypatch.setattr(throughput, "_scan", lambda device: scanned)
+    monkeypatch.setattr(speed, "_scan", lambda device: scanned)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.significance import difference_interval, holm, randomisation_test
-from harness.store import ResultStore, read_per_query
-from harness_reports.leaderboard import read_leaderboard
+from harness.metrics.significance import difference_interval, holm, randomisation_test
+from harness.results.store import ResultStore, read_per_query
+from harness_reports.data.leaderboard import read_leaderboard
 from tests.plugins.test_transforms import Case
 
 

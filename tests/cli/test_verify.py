@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.atomic import sha256_file
-from harness.verified import FLOOR, FLOOR_16_BIT, verify
+from harness.evaluation.reproduce import FLOOR, FLOOR_16_BIT, verify
+from harness.storage.atomic import sha256_file
 from tests.conftest import BYTE_COUNTS, Done, write_dataset
 from tests.runs import write_checkpoint
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.gated import account, convert
-from harness.gated.bioasq import ABOUT, Seen, baseline
-from harness.spec import UserError
+from harness.datasets.converters import account, convert
+from harness.datasets.converters.bioasq import ABOUT, Seen, baseline
+from harness.types import UserError
 from tests.conftest import Done
 
 QUESTIONS = {

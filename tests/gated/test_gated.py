@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.catalog import catalogue, place, status
-from harness.dataset import STATED
-from harness.gated import CONVERTERS, convert, robust04, trec_news
-from harness.spec import UserError, resolve
+from harness.datasets.beir import STATED
+from harness.datasets.catalog import catalogue, place, status
+from harness.datasets.converters import CONVERTERS, convert, robust04, trec_news
+from harness.types import UserError, resolve
 from tests.conftest import Done
 from tests.gated.test_trec_news import ARTICLES, source, write
 from tests.test_layers import imports

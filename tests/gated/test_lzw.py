@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness.gated.lzw import Damaged, unpack
+from harness.datasets.converters.lzw import Damaged, unpack
 from tests.gated.lzw_packer import pack
 
 CHANCE = random.Random(4)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.gated import account, convert
-from harness.gated.robust04 import ABOUT, read, topics
-from harness.spec import UserError
+from harness.datasets.converters import account, convert
+from harness.datasets.converters.robust04 import ABOUT, read, topics
+from harness.types import UserError
 from tests.conftest import Done
 from tests.gated.lzw_packer import pack
 

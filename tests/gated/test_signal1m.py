@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.gated import account, convert
-from harness.gated.signal1m import ABOUT, cleaned
-from harness.spec import UserError
+from harness.datasets.converters import account, convert
+from harness.datasets.converters.signal1m import ABOUT, cleaned
+from harness.types import UserError
 from tests.conftest import Done
 
 FIRST, SECOND, THIRD = "0429b914-907a-4d79", "04373281-0764-483e", "07db84bd-ac51-4821"

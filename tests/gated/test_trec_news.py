@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness.gated import account, convert
-from harness.gated.trec_news import ABOUT, plain, topics
-from harness.spec import UserError
+from harness.datasets.converters import account, convert
+from harness.datasets.converters.trec_news import ABOUT, plain, topics
+from harness.types import UserError
 from tests.conftest import Done
 
 PUBLIC_TOPICS = """<top>

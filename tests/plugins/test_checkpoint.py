@@ -22,9 +22,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router
 from sentence_transformers.sentence_transformer.modules import BoW, Pooling, StaticEmbedding
 
-from harness.encode import encode_texts
-from harness.registry import ModelRef, load_registry
-from harness.spec import PluginError, TokenModel
+from harness.embeddings.encode import encode_texts
+from harness.registry.manager import ModelRef, load_registry
+from harness.types import PluginError, TokenModel
 from tests.tiny import DIM, LONGEST, tokenizer, transformer
 
 TEXTS = [

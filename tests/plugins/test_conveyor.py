@@ -12,11 +12,12 @@ pytest.importorskip("sentence_transformers", reason="encoders need sentence-tran
 
 import torch
 
-from harness.spec import UserError
-from harness_plugins import conveyor, encoder
-from harness_plugins.flexed import BLOCK, Flexed
-from harness_plugins.packed import Packed
-from harness_plugins.sinks import Border
+from harness.types import UserError
+from harness_plugins.forward import double_buffer
+from harness_plugins.forward.flex_attention import BLOCK, Flexed
+from harness_plugins.forward.outlier_tokens import Border
+from harness_plugins.forward.unpadded import Packed
+from harness_plugins.sentence_transformers import encoder
 from tests.plugins.test_flexed import BREAKERS, ROWS, broken, fresh  # noqa: F401
 from tests.plugins.test_packed import FAMILIES, loaded, saved
 from tests.plugins.test_packed import encoder as random_encoder
@@ -26,8 +27,8 @@ from tests.plugins.test_packed import encoder as random_encoder
 def on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor is taken for a GPU."""
     monkeypatch.setattr(encoder, "FLEXED_ON", ("cpu",))
-    monkeypatch.setattr(conveyor, "ROWS", BLOCK)
-    monkeypatch.setattr(conveyor, "BACKEND", "eager")
+    monkeypatch.setattr(double_buffer, "ROWS", BLOCK)
+    monkeypatch.setattr(double_buffer, "BACKEND", "eager")
 
 
 TEXTS = ["", "moon", "the red planet pumps blood", "query " * 60, *(f"word {'heart ' * n}" for n in range(30))]
@@ -62,7 +63,7 @@ def test_undecided_texts_have_the_float32_vectors(family: str, tmp_path: Path, m
     with torch.inference_mode():
         narrow._conveyor._forward(ids, spreads)
     largest = torch.stack([text.max() for text in torch.split(spreads[0], [len(text) for text in ids])])
-    monkeypatch.setattr("harness_plugins.sinks.BETWEEN", (float(largest.median()), float("inf")))
+    monkeypatch.setattr("harness_plugins.forward.outlier_tokens.BETWEEN", (float(largest.median()), float("inf")))
     narrow._conveyor._border = Border(0, 1.0)
     after = narrow.encode(TEXTS, role="query")
     again = (largest > largest.median()).numpy()
@@ -74,11 +75,11 @@ def test_undecided_texts_have_the_float32_vectors(family: str, tmp_path: Path, m
 def test_the_next_batch_starts_before_the_last_one_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     diary: list[str] = []
     for name in ("start", "collect"):
-        own = getattr(conveyor.Station, name)
+        own = getattr(double_buffer.Station, name)
         noted = lambda self, *given, own=own, name=name: (diary.append(name), own(self, *given))[1]  # noqa: E731
-        monkeypatch.setattr(conveyor.Station, name, noted)
+        monkeypatch.setattr(double_buffer.Station, name, noted)
     ours = Flexed(random_encoder("bert", 8), torch.float32, rows=ROWS, backend="eager")
-    through = conveyor.Conveyor(ours, lambda features: features["token_embeddings"].sum(1), None)
+    through = double_buffer.Conveyor(ours, lambda features: features["token_embeddings"].sum(1), None)
     texts = [[number + 2] * 300 for number in range(8)]  # two fill the rows
     vectors, again = through(texts)
     assert diary == ["start", "start", *["collect", "start"] * 2, "collect", "collect"]
@@ -103,6 +104,6 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(tmp_path: Path, monkeypat
         raise OSError("no compiler\nfor this device")
 
     saved(tmp_path, "bert")
-    monkeypatch.setattr(conveyor, "BACKEND", fails)
+    monkeypatch.setattr(double_buffer, "BACKEND", fails)
     with pytest.raises(UserError, match=r"for GPUs could not be compiled here \(.*no compiler for this.*forward=stock"):
         loaded(tmp_path / "model", "dtype=bfloat16,forward=packed")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.corpus import open_corpus
-from harness.run import read_run
-from harness.spec import UserError
+from harness.datasets.corpus import open_corpus
+from harness.metrics.ranking import read_run
+from harness.types import UserError
 from tests.conftest import write_dataset
 from tests.cross_encoders import write_cross_encoder
 
@@ -206,7 +206,7 @@ def test_an_interrupted_rerank_goes_on_where_it_was(
     harness, home: Path, made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (plugin := tmp_path / "slow_reranker.py").write_text(SLOW)
-    monkeypatch.setattr("harness.rerank.PAIRS", 8)  # parts of two queries
+    monkeypatch.setattr("harness.search.rerank.PAIRS", 8)  # parts of two queries
     monkeypatch.setenv("SCORE_FAILS", "3")
     words = ["benchmark", "-m", "slow(bm25)", "--plugin", plugin, "-d", made[0], "--json"]
     assert harness(*words).code == 130

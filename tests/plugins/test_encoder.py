@@ -14,7 +14,7 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from harness.registry import ModelRef, load_registry
+from harness.registry.manager import ModelRef, load_registry
 from tests.tiny import DIM, transformer
 
 ROLES = ("query", "document")

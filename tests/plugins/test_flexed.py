@@ -15,9 +15,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 
-from harness_plugins import conveyor, flexed
-from harness_plugins.flexed import BLOCK, ROOM, Flexed, Sheet
-from harness_plugins.packed import Packed
+from harness_plugins.forward import double_buffer, flex_attention
+from harness_plugins.forward.flex_attention import BLOCK, ROOM, Flexed, Sheet
+from harness_plugins.forward.unpadded import Packed
 from tests.plugins.test_packed import FAMILIES, Module, tokens
 from tests.plugins.test_packed import encoder as random_encoder
 
@@ -166,7 +166,7 @@ def test_what_breaks_it_is_noticed(family: str, what: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_batches_and_layers_are_one_compilation(family: str) -> None:
     ours = Flexed(random_encoder(family, 6), torch.float32, rows=ROWS, backend="eager")
-    through = conveyor.Conveyor(ours, lambda features: features["token_embeddings"].sum(1), None)
+    through = double_buffer.Conveyor(ours, lambda features: features["token_embeddings"].sum(1), None)
     with torch.inference_mode(), torch._dynamo.config.patch(error_on_recompile=True):
         for batch in mixes(6, 6):
             ours(batch)
@@ -226,5 +226,5 @@ def test_on_a_gpu(family: str, tmp_path: Path) -> None:
     texts = tokens(0)
     with torch.inference_mode():
         exact = Packed(model, torch.float32)(texts)
-        found = Flexed(model.to("cuda"), torch.bfloat16, rows=flexed.ROWS)(texts).cpu()
+        found = Flexed(model.to("cuda"), torch.bfloat16, rows=flex_attention.ROWS)(texts).cpu()
     assert torch.cosine_similarity(found, exact).mean() > 0.999

@@ -18,12 +18,12 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 import torch
 from sentence_transformers.base.modules import Dense
 
-from harness.spec import UserError
-from harness_plugins import opened
-from harness_plugins.checkpoint_folder import folder_of
+from harness.types import UserError
 from harness_plugins.cross_encoder import folder_of as cross_folder_of
-from harness_plugins.folder_code import ACTIVATIONS
-from harness_plugins.folder_modules import CLASSES, TYPE
+from harness_plugins.model_folder import load
+from harness_plugins.model_folder.code import ACTIVATIONS
+from harness_plugins.model_folder.files import folder_of
+from harness_plugins.model_folder.modules import CLASSES, TYPE
 from tests.conftest import write_dataset
 from tests.folders import change, write_bi_encoder, write_cross
 from tests.runs import write_run
@@ -171,7 +171,7 @@ def test_what_names_code_or_files_elsewhere_is_refused(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, fields, words = EVIL[name]
-    monkeypatch.setattr(opened, "opened", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr(load, "opened", lambda *_, **__: pytest.fail("it was opened"))
     change(folder / file, **fields)
     if file == "adapter_config.json":
         (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
@@ -234,9 +234,9 @@ def test_a_tokenizer_class_of_word_embeddings(folder: Path) -> None:
 
 def entry_points(folder: Path, toy: Path) -> dict[str, Callable[[], object]]:
     """Whatever opens a model's folder, but the commands."""
-    from harness_training.filters import CrossEncoding
-    from harness_training.head import load_base
-    from harness_training.release import checkpoint_of
+    from harness_training.data.filters import CrossEncoding
+    from harness_training.model.head import load_base
+    from harness_training.release.release import checkpoint_of
 
     return {
         "training": lambda: load_base(folder),

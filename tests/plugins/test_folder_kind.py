@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("sentence_transformers", reason="checkpoints need sentence-transformers (the dense extra)")
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
-from harness_plugins.folder_kind import kind_of
+from harness_plugins.model_folder.kind import kind_of
 from tests.folders import (
     change,
     without,

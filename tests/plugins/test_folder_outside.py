@@ -15,9 +15,9 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 from sentence_transformers import SentenceTransformer
 
-from harness.encode import encode_texts
-from harness.registry import ModelRef, load_registry
-from harness.spec import UserError
+from harness.embeddings.encode import encode_texts
+from harness.registry.manager import ModelRef, load_registry
+from harness.types import UserError
 from tests.folders import change, write_bi_encoder, write_cross
 
 TEXTS = ["the heart", "moon", "bread and blood"]
@@ -195,7 +195,7 @@ def test_a_cross_encoders_files_are_those_of_its_module(folders: dict[str, Path]
 
 
 def test_a_release_holds_all_that_it_needs(folders: dict[str, Path], tmp_path: Path) -> None:
-    from harness_training.release import safe_files
+    from harness_training.release.release import safe_files
 
     folder = adapter(folders, tmp_path / "adapter", base=str(folders["bi"]))
     with pytest.raises(UserError, match=r"reads .*bi as well \(base_model_name_or_path\); merge it"):

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.run import rank, read_run
-from harness.spec import Hits, UserError
+from harness.metrics.ranking import rank, read_run
+from harness.types import Hits, UserError
 from harness_plugins.fusion import TIE, Sum, load_linear, load_rrf
 from tests.conftest import write_dataset
 

@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("sentence_transformers", reason="these models need the dense extra")
 pytest.importorskip("faiss", reason="these models need the dense extra")
 
-from harness import snapshot
-from harness.registry import load_registry
-from harness.spec import UserError
-from harness_plugins import hub, minilm, mpnet
+from harness.download import hub_models
+from harness.registry.manager import load_registry
+from harness.types import UserError
+from harness_plugins.sentence_transformers import hub, minilm, mpnet
 from tests.interchange import write_encoder
 from tests.server import Site
 
@@ -93,13 +93,13 @@ def test_a_name_stays_at_its_commit_until_it_is_fetched_again(
     harness, home: Path, site: Site, worded: Path, tmp_path: Path
 ) -> None:
     publish(site, worded)
-    first = snapshot.obtain("someone/words", home)
+    first = hub_models.obtain("someone/words", home)
     publish(site, write_encoder(tmp_path / "newer", WORDS, seed=1), commit=LATER)
-    assert snapshot.obtain("someone/words", home) == first
+    assert hub_models.obtain("someone/words", home) == first
     done = harness("fetch", "st:someone/words", "--json")
     assert json.loads(done.out) == {"st:someone/words": str(first.with_name(LATER))}
-    assert snapshot.find("someone/words", home) == first.with_name(LATER)
-    assert snapshot.find(f"someone/words@{COMMIT}", home) == first
+    assert hub_models.find("someone/words", home) == first.with_name(LATER)
+    assert hub_models.find(f"someone/words@{COMMIT}", home) == first
 
 
 def test_the_hubs_own_cache_is_used_where_it_lies(home: Path, worded: Path, tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_the_hubs_own_cache_is_used_where_it_lies(home: Path, worded: Path, tmp_
     (kept / "snapshots").mkdir()
     (kept / "snapshots" / COMMIT).symlink_to(worded)
     for name in ("someone/words", f"someone/words@{COMMIT}"):
-        assert snapshot.obtain(name, home, offline=True) == kept / "snapshots" / COMMIT
+        assert hub_models.obtain(name, home, offline=True) == kept / "snapshots" / COMMIT
     with pytest.raises(UserError, match="not on this machine and the network is switched off"):
-        snapshot.obtain(f"someone/words@{LATER}", home, offline=True)
+        hub_models.obtain(f"someone/words@{LATER}", home, offline=True)
 
 
 @pytest.mark.parametrize("name", ["words", "../words", "a/b/c", "a/../b", "a/b@../c", "someone/words@"])
@@ -152,7 +152,7 @@ def test_faults_of_a_repository_are_told_in_a_sentence(
 
 def test_paths_that_climb_out_are_not_taken(home: Path, site: Site, worded: Path) -> None:
     publish(site, worded, **{"../../escaped.json": b"{}", "/tmp/escaped.json": b"{}"})
-    snapshot.obtain("someone/words", home)
+    hub_models.obtain("someone/words", home)
     assert not list(home.rglob("escaped.json"))
 
 
@@ -171,7 +171,7 @@ def test_known_weights_keep_what_they_were_trained_on(tmp_path: Path, monkeypatc
     options = load_registry().models["st"].options
     assert hub.training({**options, "path": str(tmp_path)}) == {}
     digest = minilm.WEIGHTS.sha256["model.safetensors"]
-    monkeypatch.setattr("harness_plugins.hub.sha256_file", lambda file: digest)
+    monkeypatch.setattr("harness_plugins.sentence_transformers.hub.sha256_file", lambda file: digest)
     assert hub.training({**options, "path": str(tmp_path)}) == {"trained_on": list(mpnet.TRAINED_ON)}
 
 

@@ -15,13 +15,14 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch.nn.functional import gelu
 
-from harness.manifest import features
-from harness.registry import load_registry
-from harness.spec import UserError
-from harness_plugins import encoder, int8
-from harness_plugins.int8 import Int8FeedForward, Quantised
-from harness_plugins.packed import FeedForward, Packed, Product
-from harness_plugins.ranges import Ranges, ranges
+from harness.registry.manager import load_registry
+from harness.system.environment import features
+from harness.types import UserError
+from harness_plugins.forward import int8
+from harness_plugins.forward.calibration import Ranges, ranges
+from harness_plugins.forward.int8 import Int8FeedForward, Quantised
+from harness_plugins.forward.unpadded import FeedForward, Packed, Product
+from harness_plugins.sentence_transformers import encoder
 from tests.plugins.test_packed import encoder as network
 from tests.tiny import DIM, transformer
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from harness_plugins import word_break
-from harness_plugins.lucene_analysis import analyse, term
-from harness_plugins.porter import stem
-from harness_plugins.word_break import words
+from harness_plugins.bm25 import word_break
+from harness_plugins.bm25.analysis import analyse, term
+from harness_plugins.bm25.stemmer import stem
+from harness_plugins.bm25.word_break import words
 
 
 # The examples of Porter's paper (section 2), step by step, as the whole algorithm leaves them.

@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 
 from harness.cli.main import State
-from harness.spec import resolve
-from harness.weights import locate
-from harness_plugins import minilm, mpnet
+from harness.download.weights import locate
+from harness.types import resolve
+from harness_plugins.sentence_transformers import minilm, mpnet
 
 MODELS = [(mpnet, "mpnet", 384, 768), (minilm, "minilm", 256, 384)]
 

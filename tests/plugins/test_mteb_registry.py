@@ -19,8 +19,8 @@ from mteb.models.model_implementations import MODEL_REGISTRY
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper, _resolve_prompt
 from mteb.types import PromptType
 
-from harness.spec import UserError
-from harness_plugins import mteb_registry
+from harness.types import UserError
+from harness_plugins.sentence_transformers import mteb_registry
 from tests.interchange import write_encoder
 from tests.plugins.test_hub import COMMIT, LATER, WORDS, publish
 from tests.server import Site

@@ -17,13 +17,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
-from harness.dataset import open_dataset
-from harness.prepared import Prepared, dataset_vectors
-from harness.registry import load_registry
-from harness.spec import DenseModel, UserError
-from harness.trial import Otherwise
-from harness_plugins import packed
-from harness_plugins.packed import Packed, applies
+from harness.datasets.beir import open_dataset
+from harness.models.runner import Prepared, dataset_vectors
+from harness.registry.load_fallback import Otherwise
+from harness.registry.manager import load_registry
+from harness.types import DenseModel, UserError
+from harness_plugins.forward import unpadded
+from harness_plugins.forward.unpadded import Packed, applies
 from tests.tiny import DIM, transformer
 
 FAMILIES = ("bert", "mpnet")
@@ -204,7 +204,7 @@ def test_only_plain_encoders_of_these_families(changes: dict[str, Any], fits: bo
 
 
 def test_a_folder_without_a_config_is_not_of_a_family(tmp_path: Path) -> None:
-    assert not packed.applies(tmp_path)
+    assert not unpadded.applies(tmp_path)
 
 
 @pytest.mark.parametrize("gelu", [False, True])
@@ -217,9 +217,9 @@ def test_products_laid_out_once_are_as_right_as_plain_ones(
     given = torch.randn(rows, 48, generator=generator).bfloat16()
     exact = given.double() @ weight.bfloat16().double().T + bias.bfloat16().double()
     exact = torch.nn.functional.gelu(exact) if gelu else exact
-    laid_out = packed.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
-    monkeypatch.setattr(packed, "_lays_out", lambda device: False)
-    plain = packed.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
+    laid_out = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
+    monkeypatch.setattr(unpadded, "_lays_out", lambda device: False)
+    plain = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
     for found in (laid_out, plain):
         assert (found.double() - exact).abs().max() <= 2**-7 * exact.abs().max()
     assert (laid_out.double() - exact).abs().max() <= (plain.double() - exact).abs().max() * 1.01
@@ -231,9 +231,9 @@ def test_bfloat16_stays_near_float32_with_either_product(family: str, monkeypatc
     with torch.inference_mode():
         exact = Packed(model, torch.float32)(texts)
         near = Packed(model, torch.bfloat16)(texts)
-        monkeypatch.setattr(packed, "_lays_out", lambda device: False)
+        monkeypatch.setattr(unpadded, "_lays_out", lambda device: False)
         plain = Packed(model, torch.bfloat16)(texts)
-        monkeypatch.setattr(packed, "LONG", 1 << 20)
+        monkeypatch.setattr(unpadded, "LONG", 1 << 20)
         together = Packed(model, torch.bfloat16)(texts)
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(near, exact).mean() > 0.999

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness_plugins.postings import Builder, InvertedFile
+from harness_plugins.bm25.inverted_index import Builder, InvertedFile
 
 
 def split(texts: list[str]) -> tuple[list[str], NDArray[np.int32], NDArray[np.int32]]:
-    """The words of texts that spaces part, as `harness_plugins.word_array` would give them."""
+    """The words of texts that spaces part, as `harness_plugins.bm25.word_break_batch` would give them."""
     found = [(word, row) for row, text in enumerate(texts) for word in text.split()]
     distinct = list(dict.fromkeys(word for word, _ in found))
     which = [distinct.index(word) for word, _ in found]
@@ -57,7 +57,7 @@ def test_files_are_the_same_however_often_it_spilled(tmp_path: Path) -> None:
 
 
 def test_remembered_words_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness_plugins.postings._SEEN", 2)
+    monkeypatch.setattr("harness_plugins.bm25.inverted_index._SEEN", 2)
     file = build(tmp_path / "index", ["a b c d a b", "d c b a"], 10**6)
     assert {word: file[word].counts.tolist() for word in "abcd"} == {  # type: ignore[union-attr]
         "a": [2, 1], "b": [2, 1], "c": [1, 1], "d": [1, 1]

@@ -16,9 +16,9 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from harness.registry import load_registry
-from harness.spec import UserError
-from harness.values import command_words
+from harness.registry.manager import load_registry
+from harness.registry.option_values import command_words
+from harness.types import UserError
 from tests.conftest import Done
 from tests.tiny import DIM, transformer
 
@@ -70,7 +70,7 @@ def test_a_prompt_that_cannot_be_named_ends_the_command(
 
 
 def test_a_folder_that_stores_no_prompts_is_said_to_have_none(folder: Path, tmp_path: Path) -> None:
-    from harness_plugins.prompts import chosen
+    from harness_plugins.sentence_transformers.prompts import chosen
 
     for content in (None, "{}", '{"prompts": null}', "[", '{"prompts": {"a": 7}}'):
         if content is not None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dataset import Dataset, open_dataset
-from harness.doctor import examine
-from harness_plugins import docstrings, pydocs
-from harness_plugins.docstrings import Docstring
+from harness.datasets.beir import Dataset, open_dataset
+from harness.datasets.doctor import examine
+from harness_plugins.pydocs import dataset as pydocs
+from harness_plugins.pydocs import docstrings
+from harness_plugins.pydocs.docstrings import Docstring
 
 FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "dataset.toml")
 
@@ -79,7 +80,7 @@ def hook(event, arguments):
         raise SystemExit(f"{event} {arguments}")
 sys.addaudithook(hook)
 from pathlib import Path
-from harness_plugins import pydocs
+from harness_plugins.pydocs import dataset as pydocs
 pydocs.build(Path(sys.argv[1]))
 """
 
@@ -97,7 +98,7 @@ def test_byte_identical_elsewhere_without_a_network_and_without_importing_what_i
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", STRANGER, str(tmp_path / "again")],
-        env={**os.environ, **surroundings, "PYTHONPATH": str(Path(pydocs.__file__).parents[1])},
+        env={**os.environ, **surroundings, "PYTHONPATH": str(Path(pydocs.__file__).parents[2])},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.spec import Document, Hits, Query
-from harness_plugins.lucene_analysis import analyse
-from harness_plugins.lucene_bm25 import LuceneBM25, stored_lengths
-from harness_plugins.porter import stem
-from harness_plugins.pyserini_bm25 import PyseriniBM25, analyser, java
+from harness.types import Document, Hits, Query
+from harness_plugins.bm25.analysis import analyse
+from harness_plugins.bm25.pyserini_engine import PyseriniBM25, analyser, java
+from harness_plugins.bm25.scoring import LuceneBM25, stored_lengths
+from harness_plugins.bm25.stemmer import stem
 from tests.plugins.test_bm25 import collection
 
 pytestmark = pytest.mark.skipif(

@@ -13,9 +13,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from harness_plugins.checkpoint import OPTIONS, load
-from harness_plugins.packed import Packed
-from harness_plugins.sinks import BETWEEN, Border, border
+from harness_plugins.forward.outlier_tokens import BETWEEN, Border, border
+from harness_plugins.forward.unpadded import Packed
+from harness_plugins.sentence_transformers.checkpoint import OPTIONS, load
 from tests.plugins.test_packed import encoder
 from tests.tiny import DIM, transformer
 

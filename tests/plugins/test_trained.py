@@ -14,11 +14,11 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 from sentence_transformers import SentenceTransformer
 
-from harness.atomic import content_key
-from harness.registry import load_registry
-from harness.spec import UserError
-from harness_plugins import mpnet
-from harness_plugins.trained import EXPERIMENTS, known_base, seen_by_base
+from harness.registry.manager import load_registry
+from harness.storage.atomic import content_key
+from harness.types import UserError
+from harness_plugins.sentence_transformers import mpnet
+from harness_plugins.sentence_transformers.trained import EXPERIMENTS, known_base, seen_by_base
 from tests.conftest import write_dataset
 from tests.runs import write_checkpoint, write_run
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.dataset import open_dataset
-from harness.geometry import measure_geometry
-from harness.modelref import ModelRef
-from harness.prepared import Prepared, dataset_vectors
-from harness.registry import load_registry
-from harness.run import read_run
-from harness.spec import PluginError, UserError
-from harness.transform import fit, moments, transformed
-from harness.vectors import Vectors, VectorStore
+from harness.datasets.beir import open_dataset
+from harness.embeddings.store import Vectors, VectorStore
+from harness.embeddings.transform import fit, moments, transformed
+from harness.metrics.geometry import measure_geometry
+from harness.metrics.ranking import read_run
+from harness.models.runner import Prepared, dataset_vectors
+from harness.registry.manager import load_registry
+from harness.registry.model_ref import ModelRef
+from harness.types import PluginError, UserError
 from harness_plugins.transforms import Center, Components, Whiten
 from tests.conftest import write_dataset
 
@@ -79,7 +79,7 @@ class Case:
         return json.loads(done.out)
 
     def ranking(self, model: str) -> dict[str, list[str]]:
-        from harness.store import slug
+        from harness.results.store import slug
 
         runs = read_run(Path("results") / slug(model) / "table" / "run.trec.gz")
         return {ranking.query_id: ranking.doc_ids for ranking in runs}
@@ -246,7 +246,7 @@ def test_directions_without_variance_are_left_out_not_blown_up(step: object) -> 
 
 
 def test_blocks_and_interruptions_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.transform.SHARD_ROWS", 64)
+    monkeypatch.setattr("harness.embeddings.transform.SHARD_ROWS", 64)
     rows = spread(300, 8, 4)
     source = Vectors.of(rows[:123], rows[123:])
     affine = fit([Named(Whiten(None, 0.5))], *moments(source))

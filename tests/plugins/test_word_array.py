@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness_plugins.word_array import word_array
-from harness_plugins.word_break import words
+from harness_plugins.bm25.word_break import words
+from harness_plugins.bm25.word_break_batch import word_array
 
 pytest.importorskip("regex", reason="bm25 needs the bm25 extra")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.catalog import catalogue
+from harness.datasets.catalog import catalogue
 from tests.reports.factory import Results
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.measure import Scores
-from harness.run import rank, write_run
-from harness.spec import Query
-from harness.store import SCHEMA, ResultStore, write_per_query
-from harness_reports.leaderboard import Leaderboard, read_leaderboard
+from harness.metrics.measures import Scores
+from harness.metrics.ranking import rank, write_run
+from harness.results.store import SCHEMA, ResultStore, write_per_query
+from harness.types import Query
+from harness_reports.data.leaderboard import Leaderboard, read_leaderboard
 
 PANEL = {
     "n": 7302, "d": 384, "isotropy": -0.71284, "isotropy_ceiling": 0.770663, "isotropy_debiased": -0.68951,

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 
-import harness_reports.markdown
-from harness_reports.leaderboard import Leaderboard
-from harness_reports.sections import report
+import harness_reports.render.markdown
+from harness_reports.data.leaderboard import Leaderboard
+from harness_reports.tables.sections import report
 
 
 def markdown(board: Leaderboard) -> str:
     """A leaderboard's report."""
-    return harness_reports.markdown.markdown(report(board))
+    return harness_reports.render.markdown.markdown(report(board))
 
 
 @dataclass

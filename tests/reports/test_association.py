@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness_reports.association import FIGURES, Association, associations, section, sentence
+from harness_reports.analysis.isotropy_vs_ndcg import FIGURES, Association, associations, section, sentence
 from tests.reports.factory import HUBNESS, PANEL, Results
 
 LABELS = ["model", "center", "whiten:exponent=0.5", "whiten:exponent=0.75", "whiten", "pca:dim=64"]

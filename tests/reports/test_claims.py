@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.catalog import catalogue
 from harness.cli.main import State, cli
-from harness.registry import load_registry
-from harness.significance import difference_interval, mean_interval
-from harness.spec import UserError
-from harness_reports import criterion
-from harness_reports.claims import SHIPPED, find_claims
-from harness_reports.cli_claims import command
-from harness_reports.verdict import holds
+from harness.datasets.catalog import catalogue
+from harness.metrics.significance import difference_interval, mean_interval
+from harness.registry.manager import load_registry
+from harness.types import UserError
+from harness_reports.claims import criteria
+from harness_reports.claims.evaluate import holds
+from harness_reports.claims.model import SHIPPED, find_claims
+from harness_reports.cli.claims import command
 from tests.reports.factory import PANEL, Results
 from tests.reports.test_plugin import PROBE
 
@@ -414,7 +414,7 @@ def test_the_file_that_is_documented_is_one(claims: Claims, results: Results) ->
     [grammar] = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     for line in grammar.splitlines():
         rule = re.sub(r"\b(MEASURE|MODEL|PLACE)\b", "NAME", " ".join(line.split()))
-        assert rule in " ".join((criterion.__doc__ or "").split()), line
+        assert rule in " ".join((criteria.__doc__ or "").split()), line
     results.add("mpnet", "scifact", 0.5)
     found = json.loads(claims(shown, "--json").stdout)
     assert [claim["verdict"] for claim in found["claims"]] == [

@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 from scipy import stats
 
-from harness.corpus import open_corpus
-from harness.spec import UserError
-from harness_reports import compare as compare_module
-from harness_reports.cli_compare import command
-from harness_reports.contrast import family, overall
-from harness_reports.evidence import Evidence
+from harness.datasets.corpus import open_corpus
+from harness.types import UserError
+from harness_reports.cli.compare import command
+from harness_reports.compare import compare as compare_module
+from harness_reports.data.paired import family, overall
+from harness_reports.data.per_query import Evidence
 from tests.reports.factory import Results
 from tests.reports.rendering import rendered
 from tests.reports.test_plugin import PROBE
@@ -91,7 +91,7 @@ def test_the_family_is_all_pairs_on_all_datasets(three: Results) -> None:
 
 def test_a_group_counts_once(results: Results) -> None:
     rng = np.random.default_rng(1)
-    from harness.catalog import catalogue
+    from harness.datasets.catalog import catalogue
 
     members = catalogue().groups["cqadupstack"]
     scores = {name: {"a": rng.uniform(0, 1, 20), "b": rng.uniform(0, 1, 20)} for name in (*members, "scifact")}

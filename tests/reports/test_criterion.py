@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness_reports.criterion import Comparison, Coverage, SyntaxFault, parse_criterion
+from harness_reports.claims.criteria import Comparison, Coverage, SyntaxFault, parse_criterion
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.run import read_run, write_run
-from harness.significance import holm
-from harness.spec import UserError
-from harness_reports.difficulty import NORM, Difficulty, difficulties, run_scores
-from harness_reports.evidence import Evidence
-from harness_reports.leaderboard import read_leaderboard
+from harness.metrics.ranking import read_run, write_run
+from harness.metrics.significance import holm
+from harness.types import UserError
+from harness_reports.analysis.query_difficulty import NORM, Difficulty, difficulties, run_scores
+from harness_reports.data.leaderboard import read_leaderboard
+from harness_reports.data.per_query import Evidence
 from tests.plugins.test_transforms import Case
 
 

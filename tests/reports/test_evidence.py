@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness_reports.evidence import Evidence
+from harness_reports.data.per_query import Evidence
 from tests.reports.factory import Results
 
 ABC = {"a": 0.25, "b": 0.5, "c": 1.0}

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.catalog import catalogue
 from harness.cli.main import cli
-from harness.mteb_tasks import TRANSLATED, members
-from harness.spec import UserError
-from harness_reports.export import export
-from harness_reports.leaderboard import read_leaderboard
+from harness.datasets.catalog import catalogue
+from harness.results.mteb_tasks import TRANSLATED, members
+from harness.types import UserError
+from harness_reports.cli.export import export
+from harness_reports.data.leaderboard import read_leaderboard
 from tests.reports.factory import Results
 
 MEASURES = {"nDCG@10": 0.612345, "R@100": 0.75, "AP@1000": 0.25, "RR@10": 0.5, "nDCG@20": 0.65, "SetP": 0.1}
@@ -87,7 +87,7 @@ def test_mteb_loads_it(filled: Results, tmp_path: Path) -> None:
 
 def test_mtebs_names_of_datasets_are_mtebs() -> None:
     mteb = pytest.importorskip("mteb", reason="mteb is not installed: pip install mteb")
-    from harness.mteb_tasks import tasks, usual_split
+    from harness.results.mteb_tasks import tasks, usual_split
 
     for name, task in tasks().items():
         metadata = mteb.get_task(task.name).metadata

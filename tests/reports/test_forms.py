@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from harness_reports.evidence import Evidence
-from harness_reports.html_tables import html_tables
-from harness_reports.latex import PACKAGES, latex
-from harness_reports.markdown import markdown
+from harness_reports.data.per_query import Evidence
+from harness_reports.html.tables import html_tables
 from harness_reports.plugin import render
 from harness_reports.plugin import report as command
-from harness_reports.sections import report
-from harness_reports.table import SIGNS
+from harness_reports.render.latex import PACKAGES, latex
+from harness_reports.render.markdown import markdown
+from harness_reports.tables.model import SIGNS
+from harness_reports.tables.sections import report
 from tests.reports.factory import Results
 from tests.reports.forms import read_html, read_latex
 from tests.reports.rendering import rendered

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.catalog import catalogue
-from harness.spec import UserError
+from harness.datasets.catalog import catalogue
+from harness.types import UserError
+from harness_reports.data.rows import content, csv_text
 from harness_reports.plugin import report
-from harness_reports.rows import content, csv_text
 from tests.reports.factory import PANEL, Results
 from tests.reports.rendering import markdown, rendered
 

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 import harness_reports
-from harness.geometry import DEFINITIONS
-from harness_reports.geometry import GEOMETRY
-from harness_reports.markdown import escape
+from harness.metrics.geometry import DEFINITIONS
+from harness_reports.data.rows import content
 from harness_reports.plugin import report
-from harness_reports.rows import content
-from harness_reports.table import SIGNS
+from harness_reports.render.markdown import escape
+from harness_reports.tables.geometry import GEOMETRY
+from harness_reports.tables.model import SIGNS
 from tests.reports.factory import HUBNESS, PANEL, Results
 from tests.reports.rendering import markdown, rendered
 

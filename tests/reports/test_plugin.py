@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.spec import UserError
+from harness.types import UserError
 from harness_reports.plugin import report
 from tests.reports.factory import Results
 from tests.reports.rendering import rendered

@@ -7,7 +7,7 @@ import io
 
 import pandas
 
-from harness_reports.rows import content, csv_text
+from harness_reports.data.rows import content, csv_text
 from tests.reports.factory import HUBNESS, PANEL, Results
 
 

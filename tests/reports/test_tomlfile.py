@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.spec import UserError
-from harness_reports.tomlfile import Positions, TomlFile
+from harness.types import UserError
+from harness_reports.claims.toml_positions import Positions, TomlFile
 
 TEXT = '''# a comment
 title = "x"   # = "y"

@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-import harness_reports.markdown
-from harness.catalog import catalogue
-from harness.significance import mean_interval, rank_intervals
-from harness.spec import UserError
-from harness_reports.association import points
-from harness_reports.evidence import Evidence
+import harness_reports.render.markdown
+from harness.datasets.catalog import catalogue
+from harness.metrics.significance import mean_interval, rank_intervals
+from harness.types import UserError
+from harness_reports.analysis.isotropy_vs_ndcg import points
+from harness_reports.data.per_query import Evidence
+from harness_reports.data.rows import content
+from harness_reports.data.uncertainty import Uncertainty
 from harness_reports.plugin import render
-from harness_reports.rows import content
-from harness_reports.sections import report
-from harness_reports.uncertainty import Uncertainty
+from harness_reports.tables.sections import report
 from tests.reports.factory import Results
 from tests.reports.rendering import Table, rendered
 
@@ -31,7 +31,9 @@ def values(mean: float, seed: int, n: int = 80, spread: float = 0.1) -> NDArray[
 
 def told(results: Results, baseline: str | None = None, **choice: Any) -> tuple[Table, str]:
     """The table of scores and the notes, as Markdown shows them."""
-    tables, words = rendered(harness_reports.markdown.markdown(report(results.read(**choice), baseline=baseline)))
+    tables, words = rendered(
+        harness_reports.render.markdown.markdown(report(results.read(**choice), baseline=baseline))
+    )
     return tables["nDCG@10"], words
 
 
@@ -237,7 +239,7 @@ def test_seeds_as_one_row(results: Results) -> None:
     kept = content(board)
     assert len([one for one in kept["rows"] if one["model"].startswith("isotropy:run=1")]) == 6
     assert kept["seeds"][row] == [f"isotropy:run=1+seed{seed}" for seed in range(3)]
-    geometry = rendered(harness_reports.markdown.markdown(report(board)))[0]["Geometry"]
+    geometry = rendered(harness_reports.render.markdown.markdown(report(board)))[0]["Geometry"]
     assert len(geometry.rows) == 9
     assert {point.unit for point in points(board)} <= {*board.models}, "a seed is no model beside its mean"
 
@@ -255,7 +257,7 @@ def test_energy_and_price_where_they_are_known(results: Results, tmp_path: Path)
     gpu = {"machine": {"processor": "Xeon", "gpus": ["NVIDIA H100 80GB HBM3"]}}
     results.add("m", "a", 0.5, manifest={"run": {**gpu, "energy_kwh": 0.125}})
     results.add("n", "a", 0.4)
-    tables, _ = rendered(harness_reports.markdown.markdown(report(results.read())))
+    tables, _ = rendered(harness_reports.render.markdown.markdown(report(results.read())))
     seconds = 14.5 + 0.256 + 1.5 + 0.75
     assert (tables["Cost"]["m", "kWh"], tables["Cost"]["m", "USD"]) == ("0.1250", f"{seconds / 3600 * 3:.4f}")
     assert (tables["Cost"]["n", "kWh"], tables["Cost"]["n", "USD"]) == ("-", "-")

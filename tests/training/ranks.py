@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness_training.losses import make_loss
-from harness_training.objective import Objective
-from harness_training.regulariser import make_regulariser
+from harness_training.losses.objective import Objective
+from harness_training.losses.regularisers import make_regulariser
+from harness_training.losses.retrieval import make_loss
 from tests.training.models import columns_of
 
 ROWS, WIDTH, DIM = 12, 6, 5

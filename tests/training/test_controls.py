@@ -9,9 +9,9 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 
 import torch
 
-from harness.spec import UserError
-from harness_training.controls import mean_removal, spread_out, uniformity, vicreg
-from harness_training.regulariser import REGULARISERS, make_regulariser
+from harness.types import UserError
+from harness_training.losses.controls import mean_removal, spread_out, uniformity, vicreg
+from harness_training.losses.regularisers import REGULARISERS, make_regulariser
 
 BATCH = np.random.default_rng(0).standard_normal((7, 5)) * [3, 1, 0.5, 0.2, 0.1] + 0.4
 

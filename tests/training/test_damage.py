@@ -18,14 +18,14 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
 pytest.importorskip("datasets", reason="training needs datasets (the train extra)")
 
-import harness.weights
-from harness.registry import load_registry
-from harness.spec import UserError
-from harness_plugins.trained import run_at
-from harness_training.checkpoints import MARK, STATE, all_in, damage, is_whole, mark_whole, newest, rotate
-from harness_training.run import read_run
-from harness_training.train import train
-from harness_training.triplets import RECORD, read
+import harness.download.weights
+from harness.registry.manager import load_registry
+from harness.types import UserError
+from harness_plugins.sentence_transformers.trained import run_at
+from harness_training.data.triplets import RECORD, read
+from harness_training.experiment.checkpoints import MARK, STATE, all_in, damage, is_whole, mark_whole, newest, rotate
+from harness_training.experiment.run_record import read_run
+from harness_training.experiment.train import train
 from tests.conftest import ROOT
 from tests.training.models import write_base, write_pairs
 from tests.training.test_train import World, assert_identical, weights
@@ -102,7 +102,7 @@ import os, signal, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from tests.training.test_damage import SETTINGS, World
-from harness_training.train import train
+from harness_training.experiment.train import train
 from dataclasses import replace
 
 def progress(what, done, total):
@@ -161,11 +161,11 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
     for name in files:
         copy = tmp_path / "run"
         shutil.copytree(run, copy)
-        harness.weights._hashed.cache_clear()  # as a process of its own begins
+        harness.download.weights._hashed.cache_clear()  # as a process of its own begins
         found = load_registry().model(f"isotropy:path={copy}")
         assert found.fingerprint
         flip(copy / name)
-        harness.weights._hashed.cache_clear()
+        harness.download.weights._hashed.cache_clear()
         for model in (f"isotropy:path={copy}", str(copy / "checkpoint")):
             with pytest.raises(UserError, match=r"checkpoint|run\.json"):
                 _ = load_registry().model(model).fingerprint

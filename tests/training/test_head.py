@@ -16,8 +16,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from harness.spec import UserError
-from harness_training.head import build_model, freeze_base, head, head_pattern, projection, save_model
+from harness.types import UserError
+from harness_training.model.head import build_model, freeze_base, head, head_pattern, projection, save_model
 from tests.tiny import DIM, transformer
 from tests.training.models import texts, write_base
 
@@ -83,7 +83,7 @@ def test_a_checkpoint_loads_in_plain_sentence_transformers(base: Path, tmp_path:
 
 def test_the_harness_evaluates_a_checkpoint(base: Path, tmp_path: Path) -> None:
     pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
-    from harness.registry import load_registry
+    from harness.registry.manager import load_registry
 
     model = build_model(base, SAMPLE, dim=16)
     save_model(model, tmp_path / "checkpoint")

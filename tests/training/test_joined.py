@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.spec import UserError
-from harness_training.joined import join
-from harness_training.triplets import TrainingSet, write
+from harness.types import UserError
+from harness_training.data.mixture import join
+from harness_training.data.triplets import TrainingSet, write
 
 
 def made(folder: Path, name: str, count: int, negatives: int = 1) -> TrainingSet:

@@ -12,8 +12,8 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 import torch
 from torch import Tensor
 
-from harness.spec import UserError
-from harness_training.losses import LARGEST_SCALE, InfoNCE, TripletMargin, make_loss, squared_distances
+from harness.types import UserError
+from harness_training.losses.retrieval import LARGEST_SCALE, InfoNCE, TripletMargin, make_loss, squared_distances
 
 B, M, D = 5, 3, 8
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from harness.dataset import Dataset, open_dataset
-from harness.registry import Registry, load_registry
-from harness.spec import UserError
-from harness_training import mine as mining
-from harness_training.mine import Settings, mine
-from harness_training.miners import interleave
-from harness_training.triplets import TrainingSet, read
+from harness.datasets.beir import Dataset, open_dataset
+from harness.registry.manager import Registry, load_registry
+from harness.types import UserError
+from harness_training.data import mining
+from harness_training.data.miners import interleave
+from harness_training.data.mining import Settings, mine
+from harness_training.data.triplets import TrainingSet, read
 from tests.conftest import ROOT, Done, write_dataset
 
 pytest.importorskip("bm25s", reason="BM25 needs the bm25 extra")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from harness.spec import UserError
-from harness_training import msmarco
-from harness_training.msmarco import HUB, from_hub
-from harness_training.triplets import read
+from harness.types import UserError
+from harness_training.data import msmarco
+from harness_training.data.msmarco import HUB, from_hub
+from harness_training.data.triplets import read
 from tests.conftest import ROOT, Done, write_dataset
 from tests.server import Site
 from tests.standin import parquet, serve_repository

@@ -15,11 +15,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from harness.spec import UserError
-from harness_training.head import build_model
-from harness_training.losses import InfoNCE
-from harness_training.objective import Objective
-from harness_training.sigreg import SIGReg, exact_sigreg
+from harness.types import UserError
+from harness_training.losses.objective import Objective
+from harness_training.losses.retrieval import InfoNCE
+from harness_training.losses.sigreg import SIGReg, exact_sigreg
+from harness_training.model.head import build_model
 from tests.training.models import columns_of, texts, write_base
 
 ROWS = slice(0, 11)

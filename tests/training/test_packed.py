@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="training needs transformers (the tra
 import torch
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
-from harness_training.packed import pack
+from harness_training.model.unpadded import pack
 
 SIZES = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 

@@ -15,8 +15,8 @@ pytest.importorskip("sentence_transformers", reason="training needs sentence-tra
 
 import torch
 
-from harness_training.head import build_model, save_model
-from harness_training.parallel import gather_rows, rank, row_counts, sum_over_ranks, world_size
+from harness_training.losses.collectives import gather_rows, rank, row_counts, sum_over_ranks, world_size
+from harness_training.model.head import build_model, save_model
 from tests.training import ranks
 from tests.training.models import texts, write_base
 

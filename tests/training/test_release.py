@@ -15,14 +15,14 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 from sentence_transformers import SentenceTransformer
 
-from harness.atomic import sha256_file
-from harness_training import clean
-from harness_training.card import MSMARCO
-from harness_training.card import card as card_of
-from harness_training.card import yaml as lines_of
-from harness_training.clean import Loaded
-from harness_training.measured import measured
-from harness_training.release import without_paths
+from harness.storage.atomic import sha256_file
+from harness_training.release import verify
+from harness_training.release.model_card import MSMARCO
+from harness_training.release.model_card import card as card_of
+from harness_training.release.model_card import yaml as lines_of
+from harness_training.release.release import without_paths
+from harness_training.release.stored_scores import measured
+from harness_training.release.verify import Loaded
 from tests.conftest import write_dataset
 from tests.runs import write_checkpoint, write_run
 
@@ -177,7 +177,7 @@ UNSAFE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def own_code(folder: Path) -> None:
     modules = json.loads((folder / "modules.json").read_text())
-    modules[2]["type"] = "harness_training.head.Head"  # ours, which nobody else has
+    modules[2]["type"] = "harness_training.model.head.Head"  # ours, which nobody else has
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
@@ -200,7 +200,7 @@ def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, 
 def test_a_copy_that_differs_is_refused(harness, home, checkpoint: Path, monkeypatch) -> None:
     """A file that decides the vectors and is not copied: the vectors tell."""
     monkeypatch.setattr(
-        "harness_training.release.files_of",
+        "harness_training.release.release.files_of",
         lambda folder: [
             file for file in sorted(folder.rglob("*.*")) if file.is_file() and "config_sentence" not in file.name
         ],
@@ -223,10 +223,10 @@ for name in ("harness", "harness_plugins", "harness_reports", "harness_training"
         blocked.append(name)
 print(json.dumps([blocked, sys.flags.isolated, os.environ["HF_HUB_OFFLINE"], "HARNESS_HOME" in os.environ]))
 """
-    assert "sys.modules.update(dict.fromkeys(ours))" in clean.PROGRAM
-    monkeypatch.setattr(clean, "PROGRAM", probe)
+    assert "sys.modules.update(dict.fromkeys(ours))" in verify.PROGRAM
+    monkeypatch.setattr(verify, "PROGRAM", probe)
     monkeypatch.setenv("HARNESS_HOME", "x")
-    assert clean._run(checkpoint) == [list(clean.OURS), 1, "1", False]
+    assert verify._run(checkpoint) == [list(verify.OURS), 1, "1", False]
 
 
 @pytest.mark.parametrize(

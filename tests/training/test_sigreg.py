@@ -13,9 +13,17 @@ import torch
 from scipy.special import hyp1f1
 from torch import Tensor
 
-from harness_training import sigreg
-from harness_training.sigreg import PAPER, REPOSITORY, Quadrature, SIGReg, exact_sigreg, sliced_sigreg, unit_slices
-from harness_training.sphere import gaussian_kernel
+from harness_training.losses import sigreg
+from harness_training.losses.sigreg import (
+    PAPER,
+    REPOSITORY,
+    Quadrature,
+    SIGReg,
+    exact_sigreg,
+    sliced_sigreg,
+    unit_slices,
+)
+from harness_training.losses.sphere import gaussian_kernel
 
 ROOT = math.sqrt(2 * math.pi)
 SAMPLE = (-1.5, -0.5, 0.0, 0.25, 1.0, 2.0)

@@ -11,11 +11,11 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs torch (the train extra)")
 
-from harness.executor import Answer, Call, Event, Station, Task
-from harness.spec import UserError
-from harness_training.experiments import Plan
-from harness_training.settings import Settings
-from harness_training.sweep import Starter, train_by
+from harness.distributed.executor import Answer, Call, Event, Station, Task
+from harness.types import UserError
+from harness_training.experiment.plans import Plan
+from harness_training.experiment.settings import Settings
+from harness_training.experiment.sweep import Starter, train_by
 
 
 class Here:

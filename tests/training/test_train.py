@@ -24,21 +24,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
-from harness.prepared import Prepared
-from harness.registry import load_registry
-from harness.sealed import read_sealed
-from harness.spec import UserError
-from harness_training import checkpoints, dev
-from harness_training import train as training_run
-from harness_training import trainer as training_trainer
-from harness_training.embeddings import open_base
-from harness_training.experiments import plans
-from harness_training.packed import pack
-from harness_training.rows import split
-from harness_training.sweep import train_all
-from harness_training.train import Job, train
-from harness_training.trainer import Diverged
-from harness_training.triplets import read
+from harness.models.runner import Prepared
+from harness.registry.manager import load_registry
+from harness.storage.records import read_sealed
+from harness.types import UserError
+from harness_training.data.memory import split
+from harness_training.data.triplets import read
+from harness_training.experiment import checkpoints, dev_set
+from harness_training.experiment import train as training_run
+from harness_training.experiment import trainer as training_trainer
+from harness_training.experiment.plans import plans
+from harness_training.experiment.sweep import train_all
+from harness_training.experiment.train import Job, train
+from harness_training.experiment.trainer import Diverged
+from harness_training.model.base_embeddings import open_base
+from harness_training.model.unpadded import pack
 from tests.conftest import ROOT
 from tests.training.models import write_base, write_pairs
 
@@ -102,7 +102,7 @@ def test_each_experiment_learns_and_leaves_a_stock_checkpoint(world: World, tmp_
 
     loaded = SentenceTransformer(str(folder / "checkpoint"), device="cpu", trust_remote_code=False)
     assert loaded.similarity_fn_name == "euclidean"
-    held = dev.held_out(split(job.rows, plan.settings), plan.settings)
+    held = dev_set.held_out(split(job.rows, plan.settings), plan.settings)
     again = held.measure(lambda texts, role: loaded.encode(texts, show_progress_bar=False))
     assert again["nDCG@10"] == pytest.approx(record["dev"]["nDCG@10"], abs=1e-6)
     assert again["isotropy"] == pytest.approx(record["dev"]["isotropy"], abs=1e-3)
@@ -166,7 +166,7 @@ import os, signal, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from tests.training.test_train import World, RESUMED
-from harness_training.train import train
+from harness_training.experiment.train import train
 from dataclasses import replace
 
 def progress(what, done, total):

@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness.spec import UserError
-from harness_training.triplets import GROUP, read, write
+from harness.types import UserError
+from harness_training.data.triplets import GROUP, read, write
 
 ROWS = [("how", "so", "thus", "then"), ("why", "because", "since", "for"), ("qué", "ça", "ß", "\N{SNOWMAN}")]
 RECORD = {"name": "mine", "seed": 1, "sources": [{"name": "toy", "split": "train", "fingerprint": {}}]}

@@ -1,0 +1,1 @@
+"""The contests, one module each."""

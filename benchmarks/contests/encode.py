@@ -1,0 +1,243 @@
+"""Encoding SciFact's documents with MPNet: the harness against sentence-transformers and its faster backends.
+
+Where there is a GPU, also texts that reach the limit of 384 tokens, on it, in bfloat16. No such page has been made yet.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, figure, unit
+from benchmarks.runner.texts import Texts, scifact, weights
+from harness.distributed.process_pool import visible_gpus
+
+MODEL = "mpnet"
+PEER = "sentence-transformers, float32"
+STACK = ("torch", "transformers", "sentence-transformers")
+WARM = 4
+"""Texts of the round that does not count."""
+GPU_PEER = "sentence-transformers, bfloat16, GPU"
+GPU_WARM = 512
+"""As many on a GPU, where kernels are compiled and buffers got ready."""
+LONG = 3000
+"""Characters from which on a text has 384 tokens."""
+
+
+def contests(plan: Plan) -> list[Contest]:
+    """The documents drawn, or all of them; and on a GPU, where there is one, texts that reach the limit."""
+    first = _documents(plan)
+    return [first, _on_gpu(plan)] if visible_gpus() else [first]
+
+
+def _documents(plan: Plan) -> Contest:
+    texts, notes = scifact(plan)
+    whole = plan.size == "whole" and plan.sample is None
+    drawn = texts.sample(len(texts.documents) if whole else plan.sample or plan.pick(6, 96, 0))
+    file = plan.work / "encode.json"
+    queries = [query.text for query in texts.queries] if whole else []
+    file.write_text(json.dumps({"texts": drawn, "queries": queries}))
+    tokens = _tokens(weights(MODEL), drawn)
+    title = f"{texts.name} with {MODEL}: {len(drawn):,} documents of {tokens / len(drawn):.0f} tokens on average"
+    drawn_how = "all of them" if whole else "drawn with seed 0; `--whole` takes all"
+    absent = [] if visible_gpus() else ["there is no GPU here, so encoding on one was not measured"]
+    return Contest(
+        title=f"Encoding {title}",
+        contestants=_contestants(plan, file),
+        quality=partial(_quality, texts if whole else None),
+        rate=("documents", len(drawn)),
+        notes=[
+            *notes,
+            *absent,
+            f"{tokens:,} tokens after truncation; the documents are {drawn_how}; the round that does not count "
+            f"encodes {WARM} of them",
+            f"cosines are with {PEER}, over every document encoded; batches of the other peers are the quickest of "
+            f"1, 8 and 32 texts, found in the round that does not count",
+        ],
+    )
+
+
+def _on_gpu(plan: Plan) -> Contest:
+    """Documents joined until they reach the limit, as many as keep a GPU busy for seconds."""
+    texts, notes = scifact(plan)
+    drawn = joined([document.content for document in texts.documents], plan.pick(256, 16_384, 131_072))
+    file = plan.work / "encode-gpu.json"
+    file.write_text(json.dumps({"texts": drawn, "queries": []}))
+    tokens = _tokens(weights(MODEL), drawn)
+    given = {"texts": str(file), "weights": str(weights(MODEL)), "threads": plan.threads, "exported": ""}
+    peer = {**given, "device": "cuda", "dtype": "bfloat16", "batch": 0}
+    model = f"{MODEL}:device=cuda,dtype=bfloat16,forward="
+    return Contest(
+        title=f"Encoding on a GPU: {len(drawn):,} texts of {tokens / len(drawn):.0f} tokens with {MODEL}, bfloat16",
+        contestants=[
+            *(
+                Contestant(
+                    f"harness, forward={forward}",
+                    "benchmarks.contests.encode:Encoder",
+                    {"texts": str(file), "model": model + forward, "warm": GPU_WARM},
+                )
+                for forward in ("packed", "stock")
+            ),
+            Contestant(GPU_PEER, "benchmarks.peers.encoders:Encoder", peer, packages=STACK),
+        ],
+        quality=_gpu_quality,
+        rate=("texts", len(drawn)),
+        notes=[
+            *notes,
+            f"{tokens:,} tokens after truncation, of {texts.name}'s documents joined to {LONG:,} characters at least",
+            f"the share is of bfloat16's speed in torch's product of two large matrices on the same GPU, for the "
+            f"operations of the forward pass, in the first round; cosines are with {GPU_PEER}, whose batch is the "
+            f"quickest of five, found in the round that does not count",
+        ],
+    )
+
+
+def joined(documents: list[str], count: int) -> list[str]:
+    """So many texts of `LONG` characters and more, each of documents drawn with seed 0."""
+    chance, found = random.Random(0), list[str]()
+    while len(found) < count:
+        text = ""
+        while len(text) < LONG:
+            text += chance.choice(documents) + " "
+        found.append(text)
+    return found
+
+
+def _contestants(plan: Plan, file: Path) -> list[Contestant]:
+    ours = [
+        Contestant(
+            f"harness, {name}", "benchmarks.contests.encode:Encoder", {"texts": str(file), "model": f"{MODEL}:{option}"}
+        )
+        for name, option in (("bfloat16", "dtype=bfloat16"), ("int8", "dtype=int8"), ("float32", "dtype=float32"))
+    ]
+    given = {"texts": str(file), "weights": str(weights(MODEL)), "threads": plan.threads}
+    given["exported"] = str(plan.work / "exported")
+    target = "benchmarks.peers.encoders:Encoder"
+    backends = ("backends", (*STACK, "optimum", "onnxruntime", "openvino"))
+    return [
+        *ours,
+        Contestant(PEER, target, given, packages=STACK),
+        Contestant(
+            "sentence-transformers, bfloat16", target, {**given, "dtype": "bfloat16", "batch": 0}, packages=STACK
+        ),
+        Contestant("sentence-transformers, ONNX", target, {**given, "backend": "onnx", "batch": 0}, *backends),
+        Contestant("sentence-transformers, OpenVINO", target, {**given, "backend": "openvino", "batch": 0}, *backends),
+    ]
+
+
+class Encoder:
+    """The harness's, by way of its registry."""
+
+    def __init__(self, texts: str, model: str, warm: int = WARM) -> None:
+        from harness.cli.main import State
+        from harness.models.runner import Prepared
+        from harness.registry.manager import load_registry
+
+        given = json.loads(Path(texts).read_text())
+        self.texts, self.queries, self._warm = given["texts"], given["queries"], warm
+        self.prepared = Prepared(load_registry().model(model), State().made_home, offline=True)
+        assert self.prepared.dense.dim
+
+    def _encode(self, texts: list[str], role: Any) -> NDArray[np.float32]:
+        from harness.embeddings.encode import encode_texts
+
+        return encode_texts(self.prepared.dense, self.prepared.label, texts, role)
+
+    def warm(self) -> None:
+        """A few texts."""
+        self._encode(self.texts[: self._warm], "document")
+
+    def work(self) -> None:
+        """Every text."""
+        start = time.perf_counter()
+        self.vectors = self._encode(self.texts, "document")
+        self.seconds = time.perf_counter() - start
+
+    def answer(self) -> dict[str, Any]:
+        """The vectors, and those of the queries where some are to be encoded; on a GPU, what it did and could do."""
+        found: dict[str, Any] = {"vectors": self.vectors, "seconds": self.seconds}
+        model: Any = self.prepared.dense
+        if model.products[1] != "cpu":
+            lengths = [len(text) for text in model.tokenize(self.texts, role="document")]
+            found |= {"flops": model.flops(lengths), "most": _products(*model.products)}
+        return {**found, "queries": self._encode(self.queries, "query")} if self.queries else found
+
+
+ENOUGH, LARGEST = 0.05, 1 << 14
+"""Seconds that a matrix product must take to be believed, and its rows at most."""
+
+
+def _products(dtype: str, device: str) -> float:
+    """Operations a second of torch's product of two large matrices: the median of nine."""
+    import torch
+
+    size, seconds, multiply = 512, 0.0, torch._int_mm if dtype == "int8" else torch.mm
+    while seconds < ENOUGH and size < LARGEST:
+        size *= 2
+        one, spent = torch.ones(size, size, dtype=getattr(torch, dtype), device=device), []
+        for _ in range(9):
+            start = time.perf_counter()
+            float(multiply(one, one)[0, 0])
+            spent.append(time.perf_counter() - start)
+        seconds = float(np.median(spent))
+    return 2.0 * size**3 / seconds
+
+
+def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:
+    """Cosines with the peer's vectors; where a whole collection was encoded, its nDCG@10 and what differs."""
+    if PEER not in answers:
+        return {}
+    reference = unit(answers[PEER]["vectors"])
+    found: dict[str, dict[str, str]] = {}
+    for name, answer in answers.items():
+        cosines = np.einsum("ij,ij->i", unit(answer["vectors"]), reference)
+        batch = f"{int(answer['batch'])} texts" if "batch" in answer else "by tokens"
+        found[name] = {"batches": batch, "least cosine": f"{cosines.min():.5f}", "mean cosine": f"{cosines.mean():.6f}"}
+    if texts is not None:
+        ndcg = {name: texts.ndcg(_nearest(answer)) for name, answer in answers.items()}
+        for name, value in ndcg.items():
+            found[name] |= {"nDCG@10": f"{value:.5f}", "difference": figure(value - ndcg[PEER], 5)}
+    return found
+
+
+def _gpu_quality(answers: Mapping[str, Answer]) -> Quality:
+    """Cosines with the peer's vectors, and the share that the operations done are of those that matrix products do."""
+    ours = next((answer for answer in answers.values() if "most" in answer), None)
+    if GPU_PEER not in answers or ours is None:
+        return {}
+    reference, whole = unit(answers[GPU_PEER]["vectors"]), float(ours["flops"] / ours["most"])
+    found: dict[str, dict[str, str]] = {}
+    for name, answer in answers.items():
+        cosines = np.einsum("ij,ij->i", unit(answer["vectors"]), reference)
+        found[name] = {
+            "batches": f"{int(answer['batch'])} texts" if "batch" in answer else "by tokens",
+            "least cosine": f"{cosines.min():.5f}",
+            "share of the products' speed": f"{whole / float(answer['seconds']):.1%}",
+        }
+    return found
+
+
+def _nearest(answer: Answer) -> dict[str, NDArray[Any]]:
+    """The 100 nearest documents of every query by cosine, brute force."""
+    scores = unit(answer["queries"]) @ unit(answer["vectors"]).T
+    rows = np.argpartition(-scores, min(100, scores.shape[1] - 1), axis=1)[:, :100]
+    return {"rows": rows, "scores": np.take_along_axis(scores, rows, axis=1)}
+
+
+def _tokens(folder: Path, texts: list[str]) -> int:
+    """How many the model reads of them."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    most = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+    tokenizer.enable_truncation(most)
+    tokenizer.no_padding()
+    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts))

@@ -1,0 +1,1 @@
+"""Runs contests: alternating rounds, each competitor in its own process."""

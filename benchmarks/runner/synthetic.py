@@ -1,0 +1,62 @@
+"""Made-up vectors and judged runs, the same for every contestant: drawn by a seed, written once, removed in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.runner.contest import Plan
+
+ROWS = 1 << 14
+
+
+def vectors(plan: Plan, count: int, dim: int, seed: int = 0) -> Path:
+    """A .npy file of float32 [count, dim]: normal around a common mean, as real vectors are after a fashion."""
+    path = _folder(plan) / f"vectors-{count}-{dim}-{seed}.npy"
+    if not path.exists():
+        generator, partial = np.random.default_rng(seed), path.with_suffix(".partial.npy")
+        out = np.lib.format.open_memmap(partial, "w+", np.float32, (count, dim))
+        for start in range(0, count, ROWS):
+            rows = min(ROWS, count - start)
+            out[start : start + rows] = generator.standard_normal((rows, dim), np.float32) + np.float32(0.5)
+        out.flush()
+        del out
+        partial.rename(path)
+    return path
+
+
+def judged_runs(plan: Plan, queries: int, documents: int, seed: int = 0) -> Path:
+    """A .npz file: ``documents`` and ``scores`` [queries, documents], ``judged`` and ``grades`` [queries, 20].
+
+    Documents are numbers below 50,000, each once per query, in no order. In a third of the queries scores have two
+    decimals, so that many tie. Judged are 20 documents a query, of which 14 are in its ranking, above the others by
+    one and a half standard deviations.
+    """
+    path = _folder(plan) / f"runs-{queries}-{documents}-{seed}.npz"
+    if not path.exists():
+        generator = np.random.default_rng(seed)
+        found = np.stack([generator.choice(50_000, documents, replace=False) for _ in range(queries)])
+        judged = np.stack([_judged(generator, row) for row in found])
+        better = np.stack([np.isin(row, some) for row, some in zip(found, judged, strict=True)])
+        scores = (generator.normal(0.5, 0.1, (queries, documents)) + 0.15 * better).astype(np.float32)
+        scores[::3] = scores[::3].round(2)
+        grades = generator.choice([0, 0, 1, 1, 2], judged.shape)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, documents=found, scores=scores, judged=judged, grades=grades)
+        partial.rename(path)
+    return path
+
+
+def _judged(generator: np.random.Generator, found: NDArray[np.int64]) -> NDArray[np.int64]:
+    inside = generator.choice(found, 14, replace=False)
+    outside = np.setdiff1d(generator.choice(50_000, 40, replace=False), found)
+    filled: NDArray[np.int64] = np.concatenate([inside, outside])[:20]
+    return filled
+
+
+def _folder(plan: Plan) -> Path:
+    folder = plan.work / "made-up"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

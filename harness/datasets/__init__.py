@@ -1,0 +1,1 @@
+"""Datasets in BEIR format: the catalog, readers, downloads and checks."""

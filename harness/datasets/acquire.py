@@ -1,0 +1,205 @@
+"""Named datasets brought to this machine: built, or fetched from the first source that can deliver a whole copy.
+
+A copy is whole when its documents, judged queries and judgements are as many as the catalogue says. Until then it has
+no name that anybody looks for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.datasets.catalog import call, place
+from harness.datasets.checksums import record
+from harness.download import archive, hub
+from harness.download.http import SourceFailed, brief, download
+from harness.metrics.qrels import HEADER, qrels_line, read_qrels
+from harness.storage.atomic import alone, recover, whole_folder
+from harness.storage.regular_files import open_regular
+from harness.storage.temporary_files import remove
+from harness.types import Counts, DatasetSpec, Progress, Source, UserError
+
+UNPACKED = 10
+"""An archive may unpack to this many times its own size: text shrinks to a third or a quarter."""
+BYTES_PER_TOKEN, BYTES_PER_DOCUMENT = 6, 150
+"""What a document takes on disk, rather too much than too little, for the check before the download."""
+UNKNOWN_SIZE = 1 << 38
+"""The bound where the catalogue knows no size."""
+
+
+def obtain(
+    spec: DatasetSpec,
+    home: Path,
+    *,
+    offline: bool = False,
+    known: Iterable[DatasetSpec] = (),
+    progress: Progress = lambda *_: None,
+) -> Path:
+    """The dataset's folder: the one that is here, else made now. ``offline`` opens no connection.
+
+    ``known`` are the datasets that may share an archive with it; all that do are unpacked, as it is downloaded once.
+    Any number of processes may ask at once: one fetches, the others wait. UserError where it cannot be had.
+    """
+    folder = place(spec, home)
+    recover(folder)
+    if folder.is_dir():
+        return folder
+    if spec.build:
+        progress(f"building {spec.name}", 0, 0)
+        with whole_folder(folder, keep=folder.is_dir) as temporary:
+            call(spec, spec.build, temporary)
+            record(temporary)
+        return folder
+    if not spec.sources:
+        raise UserError(
+            f"{spec.name} needs a licence of its own, so it cannot be fetched; `harness fetch {spec.name}` says who "
+            f"grants it, and where to put what they give you."
+        )
+    if offline:
+        raise UserError(absent([spec.name]))
+    family = [
+        each for each in known if each.sources and each.sources[0].place == spec.sources[0].place and each != spec
+    ]
+    with alone(home / "datasets" / spec.name.partition("/")[0], progress):
+        return folder if folder.is_dir() else _fetch(spec, family, home, progress)
+
+
+def absent(names: list[str]) -> str:
+    """The sentence for datasets that are not here while no connection may be opened."""
+    verb = "is" if len(names) == 1 else "are"
+    listed = " ".join(names)
+    return (
+        f"{', '.join(names)} {verb} not on this machine and the network is switched off; type, without --offline: "
+        + (f"harness fetch {listed}")
+    )
+
+
+def _fetch(spec: DatasetSpec, family: list[DatasetSpec], home: Path, progress: Progress) -> Path:
+    reasons = []
+    for source in spec.sources:
+        try:
+            if source.kind == "zip":
+                _from_zip(spec, source, family, home, progress)
+            else:
+                _from_repository(spec, source, home, progress)
+            return place(spec, home)
+        except SourceFailed as error:
+            reasons.append(f"{NAMES[source.kind]} ({error})")
+    raise UserError(
+        f"{spec.name} could not be had from {' nor from '.join(reasons)}; mend one of these and type: "
+        f"harness fetch {spec.name}"
+    )
+
+
+NAMES = {"zip": "BEIR's archive", "hub": "the Hugging Face hub", "ir_datasets": "ir_datasets"}
+
+
+def _from_zip(spec: DatasetSpec, source: Source, family: list[DatasetSpec], home: Path, progress: Progress) -> None:
+    """Downloads the archive, installs the dataset and its family from it, and drops it."""
+    target = home / "downloads" / source.place.rpartition("/")[2]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        part = target.with_name(f"{target.name}.part")
+        missing = source.bytes - (part.stat().st_size if part.exists() else 0)
+        _require_room(spec, target.parent, missing + sum(expected_bytes(each) for each in [spec, *family]))
+        checksum = ("md5", source.md5) if source.md5 else None
+        limit = source.bytes * 2 or UNKNOWN_SIZE
+        download(source.place, target, checksum=checksum, limit=limit, progress=progress)
+    bound = source.bytes * UNPACKED or UNKNOWN_SIZE
+    try:
+        for each in [spec, *(member for member in family if not place(member, home).is_dir())]:
+            own = next(s for s in each.sources if s.place == source.place)
+            with whole_folder(place(each, home)) as folder:
+                archive.unpack(target, own.root, folder, limit=bound, progress=progress)
+                _finish(each, own, folder, progress)
+    except SourceFailed:
+        target.unlink(missing_ok=True)  # the next attempt begins anew
+        raise
+    target.unlink(missing_ok=True)
+
+
+def _from_repository(spec: DatasetSpec, source: Source, home: Path, progress: Progress) -> None:
+    scratch = home / "downloads" / spec.name
+    scratch.mkdir(parents=True, exist_ok=True)
+    with whole_folder(place(spec, home)) as folder:
+        if source.kind == "hub":
+            hub.deliver(source, spec.split, folder, scratch, progress)
+        else:
+            _from_ir_datasets(source.place, spec.split, folder, progress)
+        _finish(spec, source, folder, progress)
+    remove(scratch)
+
+
+def _from_ir_datasets(identifier: str, split: str, folder: Path, progress: Progress) -> None:
+    """Copies a dataset out of the package ir_datasets, where that is installed; it downloads in its own way."""
+    try:
+        import ir_datasets
+    except ImportError as error:
+        raise SourceFailed("the Python package ir_datasets is not installed") from error
+    progress(f"{identifier} from ir_datasets", 0, 0)
+    try:
+        found = ir_datasets.load(identifier)
+        (folder / "qrels").mkdir()
+        with (folder / "corpus.jsonl").open("w", encoding="utf-8") as stream:
+            for document in found.docs_iter():
+                record = {"_id": document.doc_id, "title": getattr(document, "title", ""), "text": document.text}
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with (folder / "queries.jsonl").open("w", encoding="utf-8") as stream:
+            for query in found.queries_iter():
+                stream.write(json.dumps({"_id": query.query_id, "text": query.text}, ensure_ascii=False) + "\n")
+        with (folder / "qrels" / f"{split}.tsv").open("w", encoding="utf-8") as stream:
+            stream.write(f"{HEADER}\n")
+            stream.writelines(qrels_line(one.query_id, one.doc_id, one.relevance) for one in found.qrels_iter())
+    except Exception as error:  # another package's own code: whatever it raises, the source has failed
+        raise SourceFailed(brief(f"{type(error).__name__}: {error}")) from error
+
+
+def _finish(spec: DatasetSpec, source: Source, folder: Path, progress: Progress) -> None:
+    progress(f"counting {spec.name}", 0, 0)
+    if spec.counts is not None:
+        check_counts(folder, spec.split, spec.counts)
+    describe(spec, folder, {"source": source.place, **({"md5": source.md5} if source.md5 else {})})
+    record(folder)
+
+
+def check_counts(folder: Path, split: str, expected: Counts) -> None:
+    """Raises SourceFailed unless the folder holds exactly what is expected."""
+    judgements = folder / "qrels" / f"{split}.tsv"
+    if not judgements.is_file():
+        raise SourceFailed(f"it has no judgements of the split {split}")
+    try:
+        qrels = read_qrels(judgements)
+    except UserError as error:
+        raise SourceFailed(brief(str(error))) from error
+    with open_regular(folder / "corpus.jsonl") as stream:
+        documents = sum(1 for line in stream if not line.isspace())
+    found = Counts(documents, len(qrels), sum(map(len, qrels.values())))
+    for what in ("documents", "queries", "judgements"):
+        held, wanted = getattr(found, what), getattr(expected, what)
+        if held != wanted:
+            raise SourceFailed(f"it holds {held:,} {what}, not {wanted:,}")
+
+
+def describe(spec: DatasetSpec, folder: Path, origin: dict[str, str]) -> None:
+    """Writes dataset.toml: what the format cannot state, and where the copy is from."""
+    stated = {"name": spec.name, "split": spec.split, "exclude_self": spec.exclude_self}
+    stated |= {"citation": spec.citation, "licence": spec.licence}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in stated.items()]
+    lines += ["", "[versions]", *(f"{key} = {json.dumps(text)}" for key, text in origin.items())]
+    (folder / "dataset.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def expected_bytes(spec: DatasetSpec) -> int:
+    """What a named dataset takes on disk; 0: not known."""
+    return spec.counts.documents * (BYTES_PER_TOKEN * spec.tokens + BYTES_PER_DOCUMENT) if spec.counts else 0
+
+
+def _require_room(spec: DatasetSpec, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"Fetching {spec.name} needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB is free at {folder}; free "
+            f"some space, or set HARNESS_HOME to a larger disk, and type: harness fetch {spec.name}"
+        )

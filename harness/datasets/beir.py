@@ -1,0 +1,280 @@
+"""A dataset: a folder in BEIR format, opened and checked. ``dataset.toml`` in it states what the format cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets.corpus import Corpus, open_corpus
+from harness.datasets.duplicates import ids_twice
+from harness.datasets.jsonl import open_to_read, read_records
+from harness.datasets.unpacked import part, unpacked
+from harness.metrics.qrels import read_judgements
+from harness.storage.atomic import content_key
+from harness.storage.safe_load import read_toml
+from harness.types import Progress, Qrels, Query, UserError
+
+STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}
+"""Keys of dataset.toml and their types; ``versions`` is for those who build a dataset: what it states under ``missing``
+becomes part of the fingerprint."""
+SHOWN = 5
+"""How many ids a sentence names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A corpus, its judged queries and their judgements. Close it, or use ``with``, to release the corpus."""
+
+    name: str
+    folder: Path
+    split: str
+    exclude_self: bool
+    """Whether a query's own id is left out of its ranking before the cut at k."""
+    citation: str
+    corpus: Corpus
+    queries: list[Query]
+    """Judged ones only, in the order of queries.jsonl."""
+    qrels: Qrels
+    """Judgements of these queries. Documents that the corpus lacks stay in: they count in the ideal ranking."""
+    fingerprint: dict[str, Any]
+    """What the figures depend on: hashes of corpus, queries (order included) and judgements, and exclude_self; then
+    what the source of a converted dataset lacked, where it lacked anything."""
+    notes: list[str]
+    """Sentences about what was tolerated."""
+    limit: int | None = None
+    """How many judged queries were kept, the first ones; None means all."""
+    usual_split: str = "test"
+    """The split that the dataset's name alone means."""
+    usual_exclude_self: bool | None = None
+    """What the dataset itself says of ``exclude_self``; None: nothing else is usual."""
+    source: str = ""
+    """Which dataset it is, whatever it holds at the moment: the name of a registered one, else the folder's path."""
+    judged: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
+    """The corpus's row of every judged document [judgements], in the order of the judgements; -1 where it lacks it."""
+
+    @property
+    def label(self) -> str:
+        """Name, then whatever makes this another test than the usual: ``scifact:split=train,limit=50``."""
+        unusual = self.exclude_self if self.unusual else None
+        return label(self.name, "" if self.split == self.usual_split else self.split, self.limit, unusual)
+
+    @property
+    def unusual(self) -> bool:
+        """Whether ``exclude_self`` is not what the dataset itself says."""
+        return self.usual_exclude_self not in (None, self.exclude_self)
+
+    def described(self) -> dict[str, Any]:
+        """What a result's manifest says of it."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "exclude_self": self.exclude_self,
+            **({"unusual": ["exclude_self"]} if self.unusual else {}),
+            "limit": self.limit,
+            "citation": self.citation,
+            "fingerprint": self.fingerprint,
+            "notes": self.notes,
+        }
+
+    def close(self) -> None:
+        """Releases the corpus."""
+        self.corpus.close()
+
+    def __enter__(self) -> Dataset:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def label(name: str, unusual_split: str | None, limit: int | None, exclude_self: bool | None = None) -> str:
+    """How results name a test: `Dataset.label`, for a dataset that may not be here. What is usual is None."""
+    own = None if exclude_self is None else str(exclude_self).lower()
+    stated = (("split", unusual_split), ("exclude_self", own), ("limit", limit))
+    options = ",".join(f"{key}={value}" for key, value in stated if value)
+    return f"{name}:{options}" if options else name
+
+
+def open_dataset(
+    folder: Path,
+    *,
+    cache: Path,
+    name: str | None = None,
+    usual_split: str | None = None,
+    split: str | None = None,
+    exclude_self: bool | None = None,
+    usual_exclude_self: bool | None = None,
+    limit: int | None = None,
+    source: str = "",
+    rehash: bool = False,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Opens a folder in BEIR format; arguments win over its dataset.toml.
+
+    Args:
+        folder: holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
+        cache: keeps corpus indexes, and the unpacked copy of a corpus.jsonl.gz or queries.jsonl.gz (which count where
+            the plain file is not there).
+        name: of the dataset.
+        usual_split: taken where ``split`` names none; needs no mention in the label.
+        split: which judgements.
+        exclude_self: whether a query's own document is left out of its ranking.
+        usual_exclude_self: taken where ``exclude_self`` is None; needs no mention in the label.
+        limit: keeps only so many judged queries.
+        source: as in `Dataset.source`; empty: the folder's path.
+        rehash: hashes the corpus even if its index says that the file is unchanged.
+        progress: told of long work.
+
+    Raises UserError for a folder that lacks a part, malformed lines and judged queries that are nowhere.
+    """
+    corpus_file, queries_file = _parts(folder)
+    stated = _stated(folder / "dataset.toml")
+    name = name or stated.get("name") or folder.resolve().name
+    usual_split = usual_split or stated.get("split") or "test"
+    split = split or usual_split
+    usual = stated.get("exclude_self", False) if usual_exclude_self is None else usual_exclude_self
+    exclude_self = usual if exclude_self is None else exclude_self
+    notes: list[str] = []
+    qrels = _judgements(folder, split, notes)
+    with unpacked(queries_file, cache, rehash=rehash) as plain:
+        queries = _judged_queries(plain, qrels, split, notes)
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f"A limit of {limit} queries leaves nothing to measure; give 1 or more.")
+        if limit < len(queries):
+            notes.append(f"of {len(queries)} judged queries only the first {limit} are measured")
+        queries = queries[:limit]
+        qrels = {query.id: qrels[query.id] for query in queries}
+    with unpacked(corpus_file, cache, progress or (lambda *_: None), rehash=rehash) as plain:
+        packed = corpus_file if plain != corpus_file else None
+        corpus = open_corpus(plain, cache, progress, rehash=rehash, packed=packed)
+        judged = corpus.rows([doc_id for judgements in qrels.values() for doc_id in judgements])
+        if (count := corpus.repeated) > 0:
+            notes.append(f"{count} lines of {plain.name} repeat an earlier document word for word; they count once")
+        _note_dangling(corpus, qrels, judged, split, notes)
+    fingerprint = {
+        "corpus": corpus.sha256,
+        "queries": content_key([list(query) for query in queries]),
+        "qrels": content_key(qrels),
+        "exclude_self": exclude_self,
+    }
+    if missing := stated.get("versions", {}).get("missing"):
+        fingerprint["missing"] = missing
+    citation = stated.get("citation", "")
+    content = (corpus, queries, qrels, fingerprint, notes)
+    usually = (usual_split, usual, source or str(folder.resolve()))
+    return Dataset(name, folder, split, exclude_self, citation, *content, limit, *usually, judged)
+
+
+def splits(folder: Path) -> list[str]:
+    """Names of the splits that a folder has judgements for, sorted."""
+    return sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
+
+
+def dangling(qrels: Qrels, rows: NDArray[np.int64]) -> list[str]:
+    """Judged documents that the corpus lacks, each once; ``rows`` as in `Dataset.judged`."""
+    judged = (doc_id for judgements in qrels.values() for doc_id in judgements)
+    return list(dict.fromkeys(compress(judged, (rows < 0).tolist())))
+
+
+def some(ids: list[str]) -> str:
+    """The first few of them, for a sentence."""
+    return ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
+
+
+def _parts(folder: Path) -> tuple[Path, Path]:
+    """Corpus and queries, plain or gzipped; UserError where a part is not there."""
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder {folder}; give a folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, "
+            f"or one of the names that `harness datasets` lists."
+        )
+    corpus, queries = (part(folder, name) for name in ("corpus.jsonl", "queries.jsonl"))
+    found = {"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels/SPLIT.tsv": splits(folder)}
+    lacking = [name for name, held in found.items() if not held]
+    if lacking or not corpus or not queries:
+        raise UserError(
+            f"{folder} is no dataset in BEIR format: it lacks {' and '.join(lacking)}; add what is missing, or give "
+            f"one of the names that `harness datasets` lists."
+        )
+    return corpus, queries
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        stated = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not TOML ({error}); mend it, or remove it to have the usual settings.") from error
+    for key, value in stated.items():
+        if key not in STATED:
+            raise UserError(f"{path} has a key {key!r} that means nothing; the keys are {', '.join(STATED)}.")
+        if not isinstance(value, STATED[key]):
+            wanted = {str: 'text ("...")', bool: "true or false", dict: "a table"}[STATED[key]]
+            raise UserError(f"{path}: {key} is {value!r}, but it must be {wanted}; mend that line.")
+    return stated
+
+
+def _judgements(folder: Path, split: str, notes: list[str]) -> Qrels:
+    path = folder / "qrels" / f"{split}.tsv"
+    if split not in splits(folder) or not path.is_file():
+        raise UserError(
+            f"{folder} has no judgements for the split {split!r}; it has {', '.join(splits(folder))}: "
+            f"name one of them with --split."
+        )
+    found = read_judgements(path, header=True)
+    notes += found.notes
+    return found.qrels
+
+
+def _judged_queries(path: Path, qrels: Qrels, split: str, notes: list[str]) -> list[Query]:
+    found: dict[str, tuple[int, str]] = {}
+    repeated, different = 0, dict[str, tuple[int, int]]()
+    with open_to_read(path) as stream:
+        for number, _, record in read_records(stream, path):
+            earlier, text = found.setdefault(record.id, (number, record.text))
+            if text != record.text:
+                different.setdefault(record.id, (earlier, number))
+            repeated += earlier != number and text == record.text
+    if different:
+        raise ids_twice(path, [(each, *lines) for each, lines in different.items()])
+    if repeated:
+        notes.append(f"{repeated} lines of {path.name} repeat an earlier query word for word; they count once")
+    if missing := [query_id for query_id in qrels if query_id not in found]:
+        quoted = [f'"{each}"' for each in missing if f'"{each}"' in found]
+        raise UserError(
+            f"{path} lacks {len(missing)} of the {len(qrels)} queries that qrels/{split}.tsv judges ({some(missing)}); "
+            + (_quotes(split, quoted) if quoted else "add them, or remove their judgements.")
+        )
+    return [Query(each, text) for each, (_, text) in found.items() if each in qrels]
+
+
+def _note_dangling(corpus: Corpus, qrels: Qrels, judged: NDArray[np.int64], split: str, notes: list[str]) -> None:
+    lost, count = dangling(qrels, judged), int((judged < 0).sum())
+    if not count:
+        return
+    quoted = [f'"{each}"' for each in lost]
+    if found := [each for each, row in zip(quoted, corpus.rows(quoted).tolist(), strict=True) if row >= 0]:
+        raise UserError(f"{corpus.path} lacks {len(found)} judged documents; {_quotes(split, found)}")
+    if count == len(judged):
+        raise UserError(
+            f"None of the {len(lost)} judged documents ({some(lost)}) is in {corpus.path}, whose ids look like "
+            f"{some(corpus.ids(slice(0, 2)))}; bring together a corpus and judgements that belong together."
+        )
+    names = "judgements name documents" if count > 1 else "judgement names a document"
+    notes.append(f"{count} {names} not in the corpus ({some(lost)}); measured as never retrieved, as trec_eval does")
+
+
+def _quotes(split: str, ids: list[str]) -> str:
+    """What to do about ids that hold the quotes that qrels are read without."""
+    doubled = '"' + ids[0].replace('"', '""') + '"'
+    return (
+        f"ids in double quotes are read without them from qrels, as BEIR does, but here the quotes belong to the id "
+        f"({some(ids)}): write {doubled} in qrels/{split}.tsv, and all others likewise."
+    )

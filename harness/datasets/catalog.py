@@ -1,0 +1,187 @@
+"""Datasets, groups and suites by name, as ``catalog.toml`` and a user's own suite file state them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from harness.errors import described
+from harness.storage.atomic import content_key
+from harness.storage.safe_load import parse_toml, read_toml
+from harness.types import Counts, DatasetSpec, PluginError, Source, UserError, resolve
+
+FILE = Path(__file__).with_name("catalog.toml")
+NAMED = 20
+"""How many known names a sentence lists."""
+Status = Literal["ready", "built on first use", "needs fetch", "needs licence"]
+
+
+class Suite(NamedTuple):
+    """A named choice of datasets with one average."""
+
+    name: str
+    datasets: tuple[str, ...]
+    """Names of datasets and groups; in a user's suite also paths of folders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What the harness knows by name without any plug-in."""
+
+    datasets: dict[str, DatasetSpec]
+    """Those of groups (``cqadupstack/android``) included."""
+    groups: dict[str, tuple[str, ...]]
+    """Group -> its datasets; it counts as one dataset, the unweighted mean of them."""
+    suites: dict[str, tuple[str, ...]]
+    """Suite -> names of datasets and groups."""
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The catalogue that comes with the harness."""
+    return parse(FILE.read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> Catalogue:
+    """A catalogue from TOML; KeyError or TypeError where it is not of the form that ``catalog.toml`` explains."""
+    content = parse_toml(text)
+    datasets = {name: _spec(name, entry) for name, entry in content["datasets"].items()}
+    groups: dict[str, tuple[str, ...]] = {}
+    for group, entry in content.get("groups", {}).items():
+        members = {f"{group}/{name}": entry | figures for name, figures in entry.pop("members").items()}
+        for member in members.values():
+            member["summary"] = f"one of {len(members)} in {group}: {entry['summary']}"
+        datasets |= {name: _spec(name, member) for name, member in members.items()}
+        groups[group] = tuple(members)
+    suites = {name: tuple(members) for name, members in content["suites"].items()}
+    return Catalogue(datasets, groups, suites)
+
+
+def _spec(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
+    sources = []
+    if "zip" in entry:
+        sources.append(Source("zip", entry["zip"], md5=entry.get("md5", ""), bytes=entry.get("bytes", 0), root=name))
+    if "hub" in entry:
+        sources.append(Source("hub", entry["hub"], judgements=entry.get("judgements_hub", "")))
+    if "ir_datasets" in entry:
+        _, _, member = name.partition("/")
+        sources.append(Source("ir_datasets", f"{entry['ir_datasets']}/{member}".rstrip("/")))
+    same = ("summary", "split", "exclude_self", "citation", "licence", "tokens", "corpus", "instructions")
+    return DatasetSpec(
+        name=name,
+        sources=tuple(sources),
+        counts=Counts(entry["documents"], entry["queries"], entry["judgements"]),
+        **{key: entry[key] for key in same if key in entry},
+    )
+
+
+def suite(text: str) -> Suite:
+    """A suite by name or from a file of a user's own; UserError with the nearest names."""
+    suites = catalogue().suites
+    if text in suites:
+        return Suite(text, suites[text])
+    if text.endswith(".toml") or looks_like_path(text):
+        return _read_suite(as_path(text))
+    raise UserError(unknown("suite", text, suites) + " A suite of your own is a file: --suite path/to/suite.toml.")
+
+
+def _read_suite(path: Path) -> Suite:
+    """``name`` and ``datasets`` of a TOML file; folders among the latter are relative to the file."""
+    wanted = 'it needs two lines such as name = "mine" and datasets = ["scifact", "./folder"]'
+    try:
+        content = read_toml(path)
+    except OSError as error:
+        raise UserError(f"The suite {path} cannot be read ({error.strerror}); {wanted}.") from error
+    except ValueError as error:
+        raise UserError(f"The suite {path} is not TOML ({error}); {wanted}.") from error
+    name, members = content.pop("name", path.stem), content.pop("datasets", None)
+    named = isinstance(name, str) and bool(name.strip())
+    listed = isinstance(members, list) and bool(members) and all(isinstance(each, str) for each in members)
+    if not named or not listed or content:
+        raise UserError(f"The suite {path} is not one ({_oddity(content)}); {wanted}.")
+    known = {*catalogue().datasets, *catalogue().groups}
+    found = [m if m in known or not looks_like_path(m) else str(path.parent / as_path(m)) for m in members]
+    return Suite(name, tuple(dict.fromkeys(found)))
+
+
+def _oddity(rest: Mapping[str, Any]) -> str:
+    return f"{next(iter(rest))!r} means nothing" if rest else "its name or its list of datasets is missing or wrong"
+
+
+def labels(entry: str) -> tuple[str, ...]:
+    """The datasets that an entry of a suite stands for, as results name them: a group's members, a folder's name."""
+    if entry in catalogue().groups:
+        return catalogue().groups[entry]
+    if entry in catalogue().datasets or not looks_like_path(entry):
+        return (entry,)
+    folder = Path(entry)
+    try:
+        stated = read_toml(folder / "dataset.toml").get("name")
+    except (OSError, ValueError):  # opening the dataset says what is wrong
+        stated = None
+    return (stated if isinstance(stated, str) and stated else folder.resolve().name,)
+
+
+def as_path(text: str) -> Path:
+    """The path that a user typed; UserError where its ~ is of nobody's."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"The path {text[:80]!r} cannot be found ({error}); type it without the ~.") from None
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a user who typed this means a file or folder, unless it is a name that is known."""
+    return "/" in text or os.sep in text or text.startswith((".", "~"))
+
+
+def place(spec: DatasetSpec, home: Path) -> Path:
+    """Where a named dataset lies once it is here: its name and everything its content depends on.
+
+    One under licence depends on the original files alone: the conversion finished last is the one.
+    """
+    if spec.key:
+        return home / "datasets" / f"{spec.name}-{call(spec, spec.key)}"
+    if not spec.sources:
+        stated = (home / "datasets").glob(f"{spec.name}-{'[0-9a-f]' * 12}/dataset.toml")
+        last = max(stated, key=lambda file: file.stat().st_mtime_ns, default=None)
+        return last.parent if last else home / "datasets" / spec.name
+    counts = asdict(spec.counts) if spec.counts else {}
+    first = spec.sources[0]
+    key = content_key([counts, spec.split, spec.exclude_self, first.place, first.md5])[:12]
+    return home / "datasets" / f"{spec.name}-{key}"
+
+
+def status(spec: DatasetSpec, home: Path) -> Status:
+    """What a named dataset still needs."""
+    if place(spec, home).is_dir():
+        return "ready"
+    if spec.build:
+        return "built on first use"
+    return "needs fetch" if spec.sources else "needs licence"
+
+
+def call(spec: DatasetSpec, target: str, *given: Path) -> Any:
+    """What a dataset's own code returns; PluginError, naming the dataset, for whatever it raises."""
+    try:
+        return resolve(target)(*given)
+    except (UserError, PluginError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+        told = described(error, target.partition(":")[0])
+        raise PluginError(f"dataset {spec.name}: {target} failed: {told}") from error
+
+
+def unknown(what: str, name: str, known: Iterable[str], note: str = "") -> str:
+    """The sentence for a name nobody knows, with the nearest ones."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:NAMED]) or 'none'}{rest}."
+    return f"There is no {what} {name!r}{note}; {hint}"

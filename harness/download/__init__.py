@@ -1,0 +1,1 @@
+"""Downloads over HTTP and from the Hugging Face hub, resumed and verified; model weights."""

@@ -1,0 +1,154 @@
+"""Texts to vectors: shards in order, batches of equal length inside a shard, the next shard tokenised and the last one
+written while this one is computed. What is stored already is not computed again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.embeddings.sharding import Chunk, chunks
+from harness.embeddings.store import Shard, VectorStore
+from harness.errors import plugin_code
+from harness.types import DenseModel, PluginError, Progress, Role, TokenModel
+
+TOKEN_BUDGET = 2048
+"""Tokens of a batch, padding included: on CPUs larger batches leave the cache and are slower. A model's own
+``token_budget`` attribute overrides it."""
+CHARACTER_BUDGET, TEXT_BUDGET = 1 << 16, 256
+"""Batch bounds for models that do not tokenise apart."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was encoded, as against found stored."""
+
+    texts: int = 0
+    tokens: int = 0
+    """0 where the model does not tokenise apart."""
+    seconds: float = 0.0
+
+
+def encode_collection(
+    model: DenseModel,
+    name: str,
+    texts: Iterable[str],
+    total: int,
+    store: VectorStore,
+    role: Role,
+    progress: Progress,
+    tally: Tally | None = None,
+    tokenizer: Callable[[Chunk], list[list[int]]] | None = None,
+) -> list[Shard]:
+    """Brings every text's vector into the store; returns the shards in order. ``tally`` gets what that took.
+    ``tokenizer`` stands for the model's own ``tokenize``.
+
+    Raises PluginError naming model and batch when the model returns anything but finite float32 [n, dim].
+    """
+    store.sweep()
+    shards: list[Shard | Future[Shard]] = []
+    done = 0
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        pending: dict[str, Future[Shard]] = {}
+        try:
+            for chunk, tokens in _ahead(reader, model, chunks(texts), store, role, tokenizer):
+                stored = pending.get(chunk.key) or store.get(chunk.key)
+                if stored is not None:
+                    shards.append(stored)
+                else:
+                    start = time.perf_counter()
+                    with plugin_code(f"{name}: tokenize() raised", type(model).__module__):
+                        ids = tokens.result() if tokens is not None else None
+                    vectors = encode_texts(model, name, chunk.texts, role, ids)
+                    seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
+                    if tally is not None:
+                        tally.texts, tally.tokens = tally.texts + len(chunk.texts), tally.tokens + count
+                        tally.seconds += seconds
+                    while pending:  # one shard in flight: memory stays bounded and a full disk is noticed at once
+                        pending.popitem()[1].result()
+                    pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
+                    shards.append(pending[chunk.key])
+                done += len(chunk.texts)
+                progress(f"encoding {role} texts with {name}", done, total)
+        finally:
+            for write in pending.values():
+                write.result()
+    return [s.result() if isinstance(s, Future) else s for s in shards]
+
+
+def _ahead(
+    reader: ThreadPoolExecutor,
+    model: DenseModel,
+    stream: Iterator[Chunk],
+    store: VectorStore,
+    role: Role,
+    tokenizer: Callable[[Chunk], list[list[int]]] | None,
+) -> Iterator[tuple[Chunk, Future[list[list[int]]] | None]]:
+    """Chunks with their tokens under way, one chunk ahead of the consumer."""
+    previous = None
+    for chunk in stream:
+        tokens = None
+        if isinstance(model, TokenModel) and store.get(chunk.key) is None:
+            own = partial(model.tokenize, chunk.texts, role=role)
+            tokens = reader.submit(partial(tokenizer, chunk) if tokenizer else own)
+        if previous is not None:
+            yield previous
+        previous = (chunk, tokens)
+    if previous is not None:
+        yield previous
+
+
+def encode_texts(
+    model: DenseModel, name: str, texts: Sequence[str], role: Role, tokens: Sequence[Sequence[int]] | None = None
+) -> NDArray[np.float32]:
+    """float32 [len(texts), dim]: batches of similar length, longest first, put back in order."""
+    module = type(model).__module__
+    if isinstance(model, TokenModel):
+        with plugin_code(f"{name}: tokenize() raised", module):
+            tokens = model.tokenize(texts, role=role) if tokens is None else tokens
+        if len(tokens) != len(texts):
+            raise PluginError(f"{name}: tokenize() gave {len(tokens)} lists for {len(texts)} texts.")
+        lengths, budget, most = [len(t) for t in tokens], int(getattr(model, "token_budget", TOKEN_BUDGET)), 1 << 30
+    else:
+        lengths, budget, most = [len(t) for t in texts], CHARACTER_BUDGET, TEXT_BUDGET
+    out = np.empty((len(texts), model.dim), np.float32)
+    for number, batch in enumerate(batches(lengths, budget, most)):
+        where = f"{name}: batch {number + 1} of {role} texts (first text: {texts[batch[0]][:60]!r})"
+        with plugin_code(f"{where}: it raised", module):
+            if isinstance(model, TokenModel) and tokens is not None:
+                vectors = model.encode_tokens([tokens[i] for i in batch], role=role)
+            else:
+                vectors = model.encode([texts[i] for i in batch], role=role)
+        if fault := wrong(vectors, len(batch), model.dim):
+            raise PluginError(f"{where}: {fault}")
+        out[batch] = vectors
+    return out
+
+
+def batches(lengths: Sequence[int], budget: int, most: int) -> Iterator[list[int]]:
+    """Index batches, longest texts first: longest x count stays within the budget (one text always fits)."""
+    batch: list[int] = []
+    for index in np.argsort(-np.asarray(lengths, np.int64), kind="stable").tolist():
+        if batch and (lengths[batch[0]] * (len(batch) + 1) > budget or len(batch) == most):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def wrong(vectors: object, count: int, dim: int) -> str:
+    """What is wrong with a model's answer, in words; empty when it is sound."""
+    if not isinstance(vectors, np.ndarray):
+        return f"encode() returned a {type(vectors).__name__}, not a numpy array; return np.asarray(..., np.float32)."
+    if vectors.shape != (count, dim):
+        return f"encode() returned shape {vectors.shape} for {count} texts of dimension {dim}; return one row per text."
+    if vectors.dtype != np.float32:
+        return f"encode() returned {vectors.dtype}; return float32 (vectors.astype(np.float32))."
+    bad = ~np.isfinite(vectors).all(axis=1)
+    return f"{int(bad.sum())} of {count} vectors hold NaN or infinity; mend the encoder." if bad.any() else ""

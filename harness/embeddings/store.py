@@ -1,0 +1,304 @@
+"""Vectors on disk: shards keyed by the content of their texts, whole or absent, checked when read.
+
+$HARNESS_HOME/vectors/MODELKEY/ROLE/ holds KEY.npy and KEY.json per shard (the JSON is written last, so a shard without
+one does not exist), and list-COLLECTION.json, the shards of one collection in order. Because a shard's key is the hash
+of its texts, two collections that share a stretch of texts share the shard, and nothing is ever stale. Where a shard
+ends is decided by the texts around its end, so that a document inserted or dropped changes one shard, not all after it
+(FEVER and Climate-FEVER share 5.4 million passages but not all of them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.storage.atomic import write_file, write_json
+from harness.storage.mirror import Replica
+from harness.storage.records import read_sealed, seal
+from harness.storage.regular_files import open_regular
+from harness.storage.remote import Shared
+from harness.storage.safe_load import fields, map_array, parse_array
+from harness.storage.temporary_files import sweep
+from harness.types import Role, Similarity, Storage, UserError
+
+BLOCK_ROWS = 16_384
+"""Few enough that fresh memory for two blocks costs little; many enough for whole matrix products."""
+TORCH_ALONE = 32_767
+"""Numbers that torch converts in the calling thread; for more it wakes others, which a busy machine waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What is recorded of one shard. ``seconds`` and ``tokens`` are what it cost whoever computed it."""
+
+    key: str
+    rows: int
+    dim: int
+    sha256: str
+    seconds: float
+    tokens: int
+    owner: str = ""
+    """MODELKEY/ROLE of the store it belongs to; empty: an earlier version wrote it, which did not say."""
+
+
+def _shard(path: Path) -> Shard:
+    """A shard's record. Raises OSError, ValueError and TypeError."""
+    shape = {"key": str, "rows": int, "dim": int, "sha256": str, "seconds": float, "tokens": int}
+    return Shard(**fields(read_sealed(path), **shape))
+
+
+class VectorStore:
+    """The shards of one model and role. Those in float16 are made from float32 ones where these are stored."""
+
+    def __init__(
+        self, home: Path, model_key: str, role: Role, storage: Storage = "float32", shared: Shared | None = None
+    ) -> None:
+        self.folder = home / "vectors" / model_key[:32] / (role if storage == "float32" else f"{role}-{storage}")
+        self.storage = storage
+        self.shared = shared
+        self._owner = f"{model_key}/{role}"
+        self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
+        self._intact: dict[str, Shard] = {}
+
+    def get(self, key: str) -> Shard | None:
+        """The shard's record if its file is whole and matches its checksum; a damaged shard is as good as absent.
+
+        One that is not here is taken over from the shared store, if there is one and has it.
+        """
+        found = self._stored(key)
+        if found is not None:
+            self._replica.offer(key)
+        found = found or self._taken_over(key)
+        if found is None and self._wider is not None and (wide := self._wider.get(key)) is not None:
+            array = map_array(self._wider.folder / f"{key}.npy")
+            found = self.put(key, array, wide.seconds, wide.tokens)
+        return found
+
+    def _stored(self, key: str) -> Shard | None:
+        if key not in self._intact:
+            try:
+                shard = _shard(self.folder / f"{key}.json")
+                with open_regular(self.folder / f"{key}.npy") as stream:
+                    data = stream.read()
+            except (OSError, ValueError, TypeError):
+                return None
+            if not self._sound(key, shard, data):
+                return None
+            self._intact[key] = shard
+        return self._intact[key]
+
+    def _sound(self, key: str, shard: Shard, data: bytes) -> bool:
+        """Whether these bytes are the vectors that the record speaks of, and they belong here."""
+        if hashlib.sha256(data).hexdigest() != shard.sha256 or shard.owner not in ("", self._owner):
+            return False
+        try:
+            array = parse_array(data)
+        except (OSError, ValueError, TypeError):
+            return False
+        return (key, *array.shape, array.dtype) == (shard.key, shard.rows, shard.dim, self.storage)
+
+    def _taken_over(self, key: str) -> Shard | None:
+        """The shard from the shared store, examined like one that was made here, and kept here from now on."""
+
+        def examined(content: dict[str, Any], data: bytes) -> Shard | None:
+            shard = Shard(**content)
+            whole = self._sound(key, shard, data) and np.isfinite(parse_array(data)).all()
+            return shard if whole else None
+
+        found = self._replica.shard(key, examined)
+        return self._keep(*found) if found is not None else None
+
+    @property
+    def _replica(self) -> Replica:
+        return Replica(self.shared, self.folder)
+
+    def _keep(self, shard: Shard, data: bytes) -> Shard:
+        write_file(self.folder / f"{shard.key}.npy", lambda stream: stream.write(data))
+        write_json(self.folder / f"{shard.key}.json", seal(asdict(shard)))
+        self._intact[shard.key] = shard
+        return shard
+
+    def records(self) -> Iterator[Shard]:
+        """The record of every shard there is, its vectors neither read nor checked."""
+        for path in sorted(self.folder.glob("[0-9a-f]*.json")):
+            with suppress(OSError, ValueError, TypeError):
+                shard = _shard(path)
+                if shard.owner in ("", self._owner):
+                    yield shard
+
+    def sweep(self) -> None:
+        """Drops what killed processes left half-written."""
+        sweep(self.folder)
+
+    def put(self, key: str, vectors: NDArray[np.float32], seconds: float, tokens: int) -> Shard:
+        """Writes one shard: the array, then its record. UserError when a value is too large for float16."""
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(vectors, self.storage)
+        if self.storage == "float16" and not np.isfinite(kept).all():
+            raise UserError(
+                f"A vector holds {np.abs(vectors).max():.3g}, which float16 cannot (65,504 at most); "
+                f"leave --storage away to keep float32."
+            )
+        buffer = io.BytesIO()
+        np.save(buffer, kept, allow_pickle=False)
+        data = buffer.getvalue()
+        digest, spent = hashlib.sha256(data).hexdigest(), round(seconds, 6)
+        shard = Shard(key, len(vectors), vectors.shape[1], digest, spent, tokens, self._owner)
+        with self._replica.publishing(key):
+            return self._keep(shard, data)
+
+    def write_list(self, collection: str, shards: Sequence[Shard], similarity: Similarity) -> None:
+        """Records which shards make up a collection, so that neither its texts nor the model are needed to know."""
+        listed = {
+            "of": self._of(collection),
+            "similarity": similarity,
+            "shards": [[s.key, s.rows] for s in shards],
+        }
+        name = f"list-{collection}"
+        with self._replica.publishing(name):
+            write_json(self.folder / f"{name}.json", seal(listed))
+
+    def lists(self, collection: str) -> bool:
+        """Whether it is recorded which shards make up a collection, be they intact or not."""
+        return self._replica.listed(f"list-{collection}", self._of(collection)) is not None
+
+    def _of(self, collection: str) -> list[str]:
+        """Whose list it is."""
+        return [self._owner, collection]
+
+    def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
+        """The shards of a collection and how they are compared; None unless every shard is there and intact."""
+        listed = self._replica.listed(f"list-{collection}", self._of(collection))
+        if listed is None:
+            return None
+        keys, similarity = listed
+        shards = list(self._replica.each(self.get, keys))
+        whole = [s for s in shards if s is not None]
+        return (whole, similarity) if len(whole) == len(shards) else None
+
+
+class Vectors:
+    """The vectors of one collection: float32 [n, dim] spread over shards on disk, of unit length if asked for."""
+
+    def __init__(
+        self,
+        array: Callable[[int], NDArray[np.floating[Any]]],
+        rows: Sequence[int],
+        dim: int,
+        *,
+        normalise: bool = False,
+    ) -> None:
+        """``array(i)`` gives the i-th shard's vectors (float32 or float16), ``rows[i]`` their number."""
+        self._array = array
+        self.dim = dim
+        self.normalise = normalise
+        self.starts = np.cumsum([0, *rows])
+
+    @classmethod
+    def open(cls, store: VectorStore, shards: Sequence[Shard], *, normalise: bool = False) -> Vectors:
+        """Vectors of these shards; a file is mapped only while it is read."""
+
+        def array(shard: int) -> NDArray[np.floating[Any]]:
+            return map_array(store.folder / f"{shards[shard].key}.npy", "c")
+
+        return cls(array, [s.rows for s in shards], shards[0].dim if shards else 0, normalise=normalise)
+
+    @classmethod
+    def of(cls, *arrays: NDArray[np.floating[Any]], normalise: bool = False) -> Vectors:
+        """Vectors that are in memory (or mapped) already, as one array or several."""
+        return cls(arrays.__getitem__, [len(a) for a in arrays], arrays[0].shape[1], normalise=normalise)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def part(self, start: int, stop: int) -> Vectors:
+        """Those of rows ``start`` to ``stop``, of which there must be some."""
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        edges = np.clip(self.starts[first : int(np.searchsorted(self.starts, stop)) + 1], start, stop)
+
+        def array(shard: int) -> NDArray[np.floating[Any]]:
+            before = int(self.starts[first + shard])
+            return self._array(first + shard)[edges[shard] - before : edges[shard + 1] - before]
+
+        return Vectors(array, np.diff(edges).tolist(), self.dim, normalise=self.normalise)
+
+    def _scale(self, block: NDArray[np.float32]) -> None:
+        """Brings the rows to unit length, in place, if that is asked for."""
+        for start in range(0, len(block) if self.normalise else 0, 1024):  # small pieces: their copies are float64
+            piece = block[start : start + 1024]
+            norms = np.sqrt(np.square(piece, dtype=np.float64).sum(axis=1, keepdims=True))
+            piece[:] = piece / np.where(norms > 0, norms, 1.0)  # a zero vector stays zero
+
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
+        """float32 [<= rows, dim] blocks in order, the next one read while one is in use.
+
+        A block is valid until the next is asked for: its memory is used again. Two blocks are in memory at most.
+        """
+        n = len(self)
+        buffers = [np.empty((min(rows, n), self.dim), np.float32) for _ in range(1 if n <= rows else 2)]
+        spans = [(start, min(start + rows, n)) for start in range(0, n, rows)]
+        with ThreadPoolExecutor(1, "read-vectors") as reader:
+            ahead = [reader.submit(self._fill, buffers[0], *span) for span in spans[:1]]
+            for number in range(len(spans)):
+                block = ahead.pop().result()
+                if number + 1 < len(spans):
+                    ahead.append(reader.submit(self._fill, buffers[(number + 1) % 2], *spans[number + 1]))
+                yield block
+
+    def _fill(self, buffer: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
+        shard = int(np.searchsorted(self.starts, start, side="right")) - 1
+        at = start
+        while at < stop:
+            first, end = int(self.starts[shard]), min(int(self.starts[shard + 1]), stop)
+            if end > at:
+                _widen(self._array(shard)[at - first : end - first], buffer[at - start : end - start])
+            at, shard = end, shard + 1
+        block = buffer[: stop - start]
+        self._scale(block)
+        return block
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [len(rows), dim], in the order asked for."""
+        out = np.empty((len(rows), self.dim), np.float32)
+        for places, vectors in self.pieces(rows):
+            out[places] = vectors
+        return out
+
+    def pieces(
+        self, rows: NDArray[np.int64], most: int = 1 << 12
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The rows asked for, in whatever order reads each shard once: places in ``rows``, float32 [<= most, dim]."""
+        order = np.argsort(rows, kind="stable")
+        rising = rows[order]
+        edges = np.searchsorted(rising, self.starts)
+        for shard in np.flatnonzero(np.diff(edges)).tolist():
+            array = self._array(shard)
+            for start in range(int(edges[shard]), int(edges[shard + 1]), most):
+                stop = min(start + most, int(edges[shard + 1]))
+                block = np.empty((stop - start, self.dim), np.float32)
+                _widen(array[rising[start:stop] - self.starts[shard]], block)
+                self._scale(block)
+                yield order[start:stop], block
+
+
+def _widen(values: NDArray[np.floating[Any]], out: NDArray[np.float32]) -> None:
+    """Writes the values as float32; torch, where it is loaded, widens float16 ten times as fast as numpy."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or values.dtype != np.float16 or not values.flags.writeable:  # which torch warns of
+        out[:] = values
+    else:
+        step = max(1, TORCH_ALONE // max(out.shape[1], 1))
+        for start in range(0, len(out), step):
+            torch.from_numpy(out[start : start + step]).copy_(
+                torch.from_numpy(np.asarray(values[start : start + step]))
+            )

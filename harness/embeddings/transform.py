@@ -1,0 +1,112 @@
+"""Stored vectors mapped to new ones: affine maps fitted on a dataset's documents, without its judgements.
+
+A chain of transforms is one map: each step is fitted on what the steps before it make of the documents' mean and
+covariance, so one pass over the vectors serves them all, and only the last step's vectors are rounded and stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.embeddings.sharding import SHARD_ROWS
+from harness.embeddings.store import Shard, Vectors, VectorStore
+from harness.errors import plugin_code
+from harness.metrics.moments import Moments
+from harness.registry.protocols import Affine, Transform
+from harness.storage.atomic import content_key
+from harness.system.blas import single_threaded, thread_pool
+from harness.types import PluginError, Similarity, UserError
+
+Floats = NDArray[np.float64]
+ROWS = 1024
+"""Of a product, which one thread computes."""
+
+
+class Step(Protocol):
+    """One transform of a chain, and what to call it."""
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def transform(self) -> Transform:
+        """The transform."""
+        ...
+
+
+def moments(documents: Vectors) -> tuple[Floats, Floats]:
+    """Mean [d] and covariance [d, d] (divided by n - 1; 0 for one document), in one pass."""
+    found = Moments(documents.dim)
+    for block in documents.blocks(SHARD_ROWS):
+        found.update(block)
+    return found.mean, found.scatter / max(found.n - 1, 1)
+
+
+@single_threaded()
+def fit(steps: Sequence[Step], mean: Floats, covariance: Floats) -> Affine:
+    """The map of the whole chain. PluginError where a step gives anything but a finite map of its vectors, UserError
+    where its options do not fit them."""
+    whole = Affine(np.eye(len(mean)), np.zeros(len(mean)))
+    for step in steps:
+        with plugin_code(f"{step.label}: fit() raised", type(step.transform).__module__, passing=(UserError,)):
+            matrix, offset = own = step.transform.fit(mean, covariance)
+        if matrix.ndim != 2 or matrix.shape != (len(mean), len(offset)) or not np.isfinite(matrix).all():
+            raise PluginError(f"{step.label}: fit() gave no finite matrix [{len(mean)}, d] with an offset [d].")
+        whole = _then(whole, own)
+        mean, covariance = mean @ matrix + offset, matrix.T @ covariance @ matrix
+    return whole
+
+
+def _then(first: Affine, second: Affine) -> Affine:
+    return Affine(first.matrix @ second.matrix, first.offset @ second.matrix + second.offset)
+
+
+def transformed(
+    source: Vectors,
+    affine: Callable[[], Affine],
+    store: VectorStore,
+    collection: str,
+    similarity: Similarity,
+    progress: Callable[[int, int], None],
+) -> list[Shard]:
+    """The shards of a collection's new vectors, from the store or computed now, block by block in float64.
+
+    ``affine`` is asked for when the first vector is computed. ``collection`` names the source by its content.
+    """
+    found = store.read_list(collection)
+    if found is not None and sum(shard.rows for shard in found[0]) == len(source):
+        return found[0]
+    store.sweep()
+    shards: list[Shard] = []
+    for number, block in enumerate(source.blocks(SHARD_ROWS)):
+        key = content_key([collection, number])
+        shards.append(store.get(key) or _put(store, key, block, affine()))
+        progress(sum(shard.rows for shard in shards), len(source))
+    store.write_list(collection, shards, similarity)
+    return shards
+
+
+def _put(store: VectorStore, key: str, block: NDArray[np.float32], affine: Affine) -> Shard:
+    start = time.perf_counter()
+    vectors = multiplied(block, affine)
+    return store.put(key, vectors, time.perf_counter() - start, 0)
+
+
+def multiplied(block: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
+    """float32 [n, d'] for a block [n, d], computed in float64."""
+    vectors = np.empty((len(block), len(affine.offset)), np.float32)
+
+    def multiply(start: int) -> None:
+        rows = slice(start, start + ROWS)
+        vectors[rows] = block[rows].astype(np.float64) @ affine.matrix + affine.offset
+
+    with thread_pool() as pool:
+        list(pool.map(multiply, range(0, len(block), ROWS)))
+    return vectors

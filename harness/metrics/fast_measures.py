@@ -1,0 +1,275 @@
+"""Measures by array operations over the places of judged documents, equal to those of trec_eval 10.0 to the last digit.
+
+A measure looks at nothing but where in a ranking the judged documents stand, some few per query. Their places are
+collected query by query; every sum then runs over all queries at once, in the order of places in which trec_eval adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.ranking import Ranking
+from harness.types import Qrels, UserError
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Marks(NamedTuple):
+    """Judged documents of several queries, by query and place."""
+
+    row: Ints
+    """Of the query."""
+    place: Ints
+    """From 0."""
+    grade: Ints
+
+    def upto(self, cutoff: int, least: int) -> Marks:
+        """Those in the first ``cutoff`` places, of this grade at least."""
+        kept = (self.place < cutoff) & (self.grade >= least)
+        return Marks(self.row[kept], self.place[kept], self.grade[kept])
+
+
+class Asked(NamedTuple):
+    """What a measure is asked for."""
+
+    cutoff: int
+    rel: int
+    """The grade from which a document is relevant."""
+    params: Mapping[str, Any]
+    """As ir_measures has them."""
+
+
+class Places:
+    """Where the judged documents of rankings stand."""
+
+    def __init__(self, qrels: Qrels, rows: Mapping[str, int], judged: Ints | None = None) -> None:
+        """``rows`` says which row of the values a query has; ``judged`` as in `harness.metrics.measures.measure`."""
+        self._qrels, self.count, self._judged = qrels, len(rows), judged
+        self._rows: list[int] = []
+        self._places: list[Ints] = []
+        self._grades: list[Ints] = []
+        sizes = [len(qrels[query]) for query in rows]
+        self._edges = [0, *accumulate(sizes)]
+        self._grade = np.array([grade for query in rows for grade in qrels[query].values()], np.int64)
+        self._place_of = np.zeros(0, np.int32)
+        """By row in the corpus: the document's place in the last ranking that had it."""
+        owners = np.repeat(np.array(list(rows.values()), np.int64), sizes)
+        order = np.lexsort((-self._grade, owners))
+        first = np.searchsorted(owners[order], owners[order])
+        self._ideal = Marks(owners[order], np.arange(len(order)) - first, self._grade[order])
+
+    def add(self, row: int, ranking: Ranking) -> None:
+        """A ranking of one document or more, of the query with this row. ValueError where it has a document twice."""
+        if self._judged is None or ranking.rows is None:
+            places, grades = self._by_name(ranking)
+        else:
+            places, grades = self._by_number(row, ranking.query_id, ranking.rows)
+        self._rows.append(row)
+        self._places.append(places)
+        self._grades.append(grades)
+
+    def _by_name(self, ranking: Ranking) -> tuple[Ints, Ints]:
+        judged, place_of = self._qrels[ranking.query_id], {doc_id: at for at, doc_id in enumerate(ranking.doc_ids)}
+        if len(place_of) < len(ranking.doc_ids):
+            raise _twice(ranking.query_id)
+        found = judged.keys() & place_of.keys()
+        places, grades = (np.fromiter(map(of.__getitem__, found), np.int64, len(found)) for of in (place_of, judged))
+        return places, grades
+
+    def _by_number(self, row: int, query: str, ranked: Ints) -> tuple[Ints, Ints]:
+        assert self._judged is not None
+        if (most := int(ranked.max())) >= len(self._place_of):
+            self._place_of = np.zeros(2 * most + 1, np.int32)
+        numbers = np.arange(len(ranked), dtype=np.int32)
+        self._place_of[ranked] = numbers
+        if (self._place_of[ranked] != numbers).any():
+            raise _twice(query)
+        own = slice(self._edges[row], self._edges[row + 1])
+        judged = self._judged[own]
+        # What this ranking has not may hold a place in an earlier one, or none: another document stands there now.
+        places = self._place_of[np.minimum(judged, len(self._place_of) - 1)].clip(max=len(ranked) - 1)
+        found = ranked[places] == judged
+        return places[found].astype(np.int64), self._grade[own][found]
+
+    def _found(self) -> Marks:
+        rows = np.repeat(np.array(self._rows, np.int64), list(map(len, self._places)))
+        nothing = np.empty(0, np.int64)
+        places, grades = (np.concatenate([nothing, *parts]) for parts in (self._places, self._grades))
+        order = np.lexsort((places, rows))
+        return Marks(rows[order], places[order], grades[order])
+
+    def values(self, measures: Sequence[Any]) -> Doubles:
+        """[rows, measures] of measures of ir_measures that this module `computes`."""
+        found, values = self._found(), np.zeros((self.count, len(measures)))
+        for column, one in enumerate(measures):
+            asked = Asked(int(one.params.get("cutoff", ALL)), int(one.params.get("rel", 1)), one.params)
+            values[:, column] = FORMULAE[one.NAME](self, found, asked)
+        return values
+
+    @property
+    def greatest(self) -> int:
+        """The greatest grade of all judgements."""
+        return int(self._grade.max(initial=0))
+
+    def relevant(self, least: int) -> Doubles:
+        """How many documents are judged so high, [rows]."""
+        return self.sums(self._ideal.upto(ALL, least))
+
+    def ideal(self, cutoff: int, *, exponential: bool = False) -> Doubles:
+        """DCG of the best ranking there can be, [rows]."""
+        return self.gain(self._ideal, cutoff, exponential=exponential)
+
+    def gain(self, marks: Marks, cutoff: int, *, exponential: bool = False) -> Doubles:
+        """DCG: grades over log2(2 + place), [rows] (K. Jarvelin and J. Kekalainen, 2002, as trec_eval has it).
+
+        ``exponential``: of 2^grade - 1 (C. Burges et al., 2005, as gdeval has it).
+        """
+        kept = marks.upto(cutoff, 1)
+        # The C library's logarithm, which trec_eval takes; numpy's may differ in the last digit.
+        logarithms = np.array([math.log2(2 + place) for place in range(int(kept.place.max(initial=-1)) + 1)])
+        gains = np.exp2(kept.grade) - 1 if exponential else kept.grade
+        return self.sums(kept, gains / logarithms[kept.place])
+
+    def sums(self, marks: Marks, weights: Doubles | None = None) -> Doubles:
+        """Of the weights (1 each) per query [rows], added in the order of places."""
+        return np.bincount(marks.row, weights, self.count).astype(np.float64)
+
+
+def computes(measure: Any) -> bool:
+    """Whether the measure, and each parameter that it is given, is known here."""
+    return (
+        measure.NAME in FORMULAE
+        and measure.params.keys() <= PARAMETERS.get(measure.NAME, {"cutoff", "rel"})
+        and ("rel" in measure.params or measure.NAME != "RBP")
+    )
+
+
+def _twice(query: str) -> ValueError:
+    return ValueError(f"query {query} has a document twice")
+
+
+def _ratio(part: Doubles, whole: Doubles) -> Doubles:
+    """0 where there is nothing to be found."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _nth(marks: Marks) -> Ints:
+    """How many of the marks of its query each is at, from 1 [marks]."""
+    return np.arange(1, len(marks.row) + 1) - np.searchsorted(marks.row, marks.row)
+
+
+def _ndcg(places: Places, found: Marks, asked: Asked) -> Doubles:
+    if exponential := asked.params.get("dcg") == "exp-log2":
+        _refuse_beyond(EXPONENT, places, "nDCG with exponential gains")
+    gained = places.gain(found, asked.cutoff, exponential=exponential)
+    return _ratio(gained, places.ideal(asked.cutoff, exponential=exponential))
+
+
+def _recall(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return _ratio(places.sums(found.upto(asked.cutoff, asked.rel)), places.relevant(asked.rel))
+
+
+def _precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return places.sums(found.upto(asked.cutoff, asked.rel)) / asked.cutoff
+
+
+def _average_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    kept = found.upto(asked.cutoff, asked.rel)
+    return _ratio(places.sums(kept, _nth(kept) / (kept.place + 1)), places.relevant(asked.rel))
+
+
+def _reciprocal_rank(places: Places, found: Marks, asked: Asked) -> Doubles:
+    kept = found.upto(asked.cutoff, asked.rel)
+    rows, first = np.unique(kept.row, return_index=True)
+    values = np.zeros_like(places.relevant(asked.rel))
+    values[rows] = 1 / (kept.place[first] + 1)
+    return values
+
+
+def _interpolated_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    """The greatest precision at or below the place where that share of the relevant documents is found.
+
+    trec_eval 10.0 rounds the share to whole documents, halves up; trec_eval 9 and pytrec_eval add 0.9 and cut.
+    """
+    if asked.params.get("judged_only"):
+        found = found.upto(ALL, 0)
+        found = found._replace(place=_nth(found) - 1)
+    relevant = places.relevant(asked.rel)
+    share = float(asked.params["recall"]) * relevant
+    wanted = np.floor(share) + (share - np.floor(share) >= 0.5)
+    kept = found.upto(ALL, asked.rel)
+    enough = _nth(kept) >= wanted[kept.row]
+    values = np.zeros_like(relevant)
+    np.maximum.at(values, kept.row[enough], (_nth(kept) / (kept.place + 1))[enough])
+    return values
+
+
+def _rank_biased_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+    """A. Moffat and J. Zobel, 2008, of relevant and other documents."""
+    kept, p = found.upto(asked.cutoff, asked.rel), float(asked.params.get("p", 0.8))
+    return (1 - p) * places.sums(kept, np.power(p, kept.place.astype(np.float64)))
+
+
+def _expected_reciprocal_rank(places: Places, found: Marks, asked: Asked) -> Doubles:
+    """O. Chapelle et al., 2009; a reader stops at a document with probability (2^grade - 1) / 16, as in gdeval."""
+    _refuse_beyond(GDEVAL_GRADE, places, "ERR, which is defined as in gdeval,")
+    kept = found.upto(asked.cutoff, 1)
+    stop = (np.exp2(kept.grade) - 1) / 2**GDEVAL_GRADE
+    values, reached = [0.0] * places.count, [1.0] * places.count
+    for row, place, chance in zip(kept.row.tolist(), kept.place.tolist(), stop.tolist(), strict=True):
+        values[row] += reached[row] * chance / (place + 1)
+        reached[row] *= 1 - chance
+    return np.array(values)
+
+
+def _refuse_beyond(most: int, places: Places, what: str) -> None:
+    if places.greatest > most:
+        raise UserError(
+            f"{what} takes grades up to {most}, but the qrels have the grade {places.greatest}; leave that measure out."
+        )
+
+
+def _relevant(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return places.relevant(asked.rel)
+
+
+def _one(places: Places, found: Marks, asked: Asked) -> Doubles:
+    return np.ones(places.count)
+
+
+ALL = 1 << 60
+"""A cutoff that cuts nothing."""
+GDEVAL_GRADE = 4
+EXPONENT = 500
+"""Powers of 2 of which many can be added."""
+FORMULAE: Mapping[str, Callable[[Places, Marks, Asked], Doubles]] = {
+    "nDCG": _ndcg,
+    "R": _recall,
+    "P": _precision,
+    "AP": _average_precision,
+    "RR": _reciprocal_rank,
+    "IPrec": _interpolated_precision,
+    "RBP": _rank_biased_precision,
+    "ERR": _expected_reciprocal_rank,
+    "NumRel": _relevant,
+    "NumQ": _one,
+}
+"""ir_measures' name -> its value, by the definition of trec_eval 10.0, or of gdeval where that has none.
+
+`NumRel` and `NumQ` do not depend on the run, and so have their values for queries that it lacks, too."""
+PARAMETERS: Mapping[str, set[str]] = {
+    "nDCG": {"cutoff", "dcg"},
+    "IPrec": {"recall", "rel", "judged_only"},
+    "RBP": {"cutoff", "rel", "p"},
+    "ERR": {"cutoff"},
+    "NumRel": {"rel"},
+    "NumQ": set(),
+}
+"""Those of a measure, where they are others than cutoff and rel."""

@@ -1,0 +1,215 @@
+"""Measures of rankings, by the rules of trec_eval 10.0.
+
+The usual ones, and those that trec_eval 10.0 changed, are computed by `harness.metrics.fast_measures`, the rest by
+ir_measures. A `Ranking` is in order already, so what that gets for scores is the count of places from the bottom: no
+provider can break a tie in its own way, and all measures see one order. (ir_measures sends RR@k to another program than
+the rest, one that breaks ties by ascending id: a constant scorer's RR@10 would contradict its nDCG@10.) Only the
+providers that need nothing but judgements and an order are used: pytrec_eval (trec_eval 9, which agrees with 10.0 on
+what is left to it), and those of RR@k, Judged and Compat.
+
+Importing ir_measures takes about 25 ms and no pandas; the functions do it, so that start-up stays quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.fast_measures import Places, computes
+from harness.metrics.ranking import Ranking
+from harness.types import Qrels, UserError
+
+MEASURES = ("nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10")
+PROVIDERS = ("pytrec_eval", "msmarco", "judged", "compat")
+TREC_NAMES = {
+    "ndcg_cut": "nDCG",
+    "ndcg": "nDCG",
+    "recall": "R",
+    "map_cut": "AP",
+    "map": "AP",
+    "recip_rank": "RR",
+    "P": "P",
+}
+"""trec_eval's own names, for the did-you-mean."""
+SUBTOPICS = "it needs judgements of subtopics, and qrels have one relevance for each document"
+ELSEWHERE = "only the package cwl_eval computes it, which is not used here"
+REASONS = {
+    **dict.fromkeys(("alpha_DCG", "alpha_nDCG", "AP_IA", "P_IA", "ERR_IA", "nERR_IA", "NRBP", "nNRBP"), SUBTOPICS),
+    "StRecall": SUBTOPICS,
+    **dict.fromkeys(("BPM", "SDCG", "NERR8", "NERR9", "NERR10", "NERR11", "INST", "INSQ"), ELSEWHERE),
+    "Accuracy": "ir_measures, which alone computes it, fails where every document found is relevant",
+    "RBP": "it needs the grade from which a document is relevant",
+}
+"""Why a measure of ir_measures is not computed (with these parameters)."""
+CHUNK = 256
+"""Queries evaluated at a time; with 1,000 documents each, some 30 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Values of every measure on every judged query."""
+
+    query_ids: list[str]
+    """The judged queries, in the order of the qrels."""
+    measures: tuple[str, ...]
+    """Canonical names, as ir_measures prints them."""
+    values: NDArray[np.float64]
+    """[n_queries, n_measures]; a query without documents in the run has 0."""
+    missing: int
+    """Judged queries for which the run has no document."""
+    unjudged: int
+    """Queries of the run without judgements; they count for nothing."""
+    dropped: int
+    """Queries whose entry in the qrels is empty; they count as unjudged."""
+
+    @property
+    def judged(self) -> int:
+        """How many queries the means are over."""
+        return len(self.query_ids)
+
+    def mean(self) -> dict[str, float]:
+        """Arithmetic mean over the judged queries, per measure (of counts such as NumRet, too)."""
+        return dict(zip(self.measures, self.values.mean(axis=0).tolist(), strict=True))
+
+
+def measure(
+    qrels: Qrels,
+    rankings: Iterable[Ranking],
+    measures: Sequence[str] = MEASURES,
+    judged: NDArray[np.int64] | None = None,
+) -> Scores:
+    """Evaluates the rankings in bounded memory, `CHUNK` queries at a time.
+
+    ``judged`` [judgements] are the corpus's rows of the judged documents, in the order of the qrels, -1 where it lacks
+    one: with it, rankings that have rows are looked up by number and not by name.
+
+    A query whose judgements are all 0 or below is judged and has 0, as in trec_eval. UserError for an unknown measure
+    and for qrels without any judgement, ValueError for a query ranked twice and a document twice in a judged ranking.
+    """
+    parsed = _parse(measures)
+    names = tuple(map(str, parsed))
+    rows = {query_id: row for row, query_id in enumerate(query_id for query_id in qrels if qrels[query_id])}
+    if not rows:
+        raise UserError("The qrels judge no document at all; name a qrels file with judgements.")
+    values = np.zeros((len(rows), len(names)))
+    own, others = [m for m in parsed if computes(m)], [m for m in parsed if not computes(m)]
+    places = Places(qrels, rows, judged)
+    seen: set[str] = set()
+    missing, unjudged = len(rows), 0
+    chunks = iter(rankings)
+    while chunk := list(islice(chunks, CHUNK)):
+        run: dict[str, dict[str, float]] = {}
+        for ranking in chunk:
+            query_id, doc_ids = ranking[:2]
+            if query_id in seen:
+                raise ValueError(f"query {query_id} is ranked twice")
+            seen.add(query_id)
+            unjudged += query_id not in rows
+            if query_id in rows and doc_ids:
+                missing -= 1
+                places.add(rows[query_id], ranking)
+                if others:
+                    run[query_id] = {doc_id: float(len(doc_ids) - place) for place, doc_id in enumerate(doc_ids)}
+        for metric in _evaluate(others, {query_id: _readable(qrels[query_id]) for query_id in run}, run):
+            values[rows[metric.query_id], names.index(str(metric.measure))] = metric.value
+    values[:, [names.index(str(one)) for one in own]] = places.values(own)
+    return Scores(list(rows), names, values, missing, unjudged, len(qrels) - len(rows))
+
+
+def _readable(judgements: dict[str, int]) -> dict[str, int]:
+    """trec_eval reads foreign memory (wrong values, or a crash) where all judgements are negative; 0 means the same."""
+    return judgements if max(judgements.values()) >= 0 else dict.fromkeys(judgements, 0)
+
+
+def measure_names(text: str) -> tuple[str, ...]:
+    """Canonical names from what a user typed, as in ``"nDCG@20 P(rel=2)@5, RR@10"``; UserError for an unknown one."""
+    names = re.findall(r"(?:[^\s,(]|\([^)]*\)?)+", text)
+    if not names:
+        raise UserError(f"No measure is named; type some, as in --measures {' '.join(MEASURES[:2])!r}.")
+    return tuple(map(str, _parse(names)))
+
+
+def _parse(names: Sequence[str]) -> list[Any]:
+    """ir_measures' measure objects, in order, repetitions dropped."""
+    return list({str(one): one for one in map(_parsed, names)}.values())
+
+
+@lru_cache(256)  # pytrec_eval keeps some 200 bytes of every evaluator that it makes
+def _parsed(name: str) -> Any:
+    """One measure, which has been computed once on a toy example."""
+    import ir_measures
+
+    try:
+        one = ir_measures.parse_measure(name)
+        one.validate_params()  # type: ignore[no-untyped-call]
+        # trec_eval ends the whole process on a cutoff of 0
+        if one.params.get("cutoff", 1) < 1:
+            raise ValueError("the cutoff must be 1 or more")
+        if not computes(one) or _provider(one):
+            list(_evaluate([one], {"q": {"d": 1}}, {"q": {"d": 1.0}}))
+    except NameError:
+        raise UserError(f"There is no measure {name!r}; {_suggestion(name)}") from None
+    except (ValueError, AssertionError, KeyError, TypeError) as error:
+        reason = re.sub("<object.*>", "nothing", str(error).strip("'\"")) or "wrong parameters"
+        raise UserError(f"The measure {name!r} cannot be computed ({reason}); {_correction(name, reason)}") from error
+    return one
+
+
+def _correction(name: str, reason: str) -> str:
+    """What to type instead: a fraction where ir_measures takes no whole number, else an example."""
+    import ir_measures
+
+    if wrong := re.fullmatch(r"invalid param (\w+)=(-?\d+)", reason):
+        typed = re.sub(rf"(@|\b{wrong[1]}=){wrong[2]}\b", rf"\g<1>{wrong[2]}.0", name)
+        with contextlib.suppress(Exception):
+            ir_measures.parse_measure(typed).validate_params()  # type: ignore[no-untyped-call]
+            return f"type {typed}."
+    if name.startswith("RBP"):
+        return "type RBP(rel=1), or with the persistence of trec_eval RBP(rel=1,p=0.9)."
+    return "leave it out." if reason in REASONS.values() else "type it as in nDCG@10 or P(rel=2)@5."
+
+
+def _provider(one: Any) -> str | None:
+    import ir_measures
+
+    registry = ir_measures.providers.registry
+    return next((name for name in PROVIDERS if registry[name].supports(one)), None)
+
+
+def _evaluate(measures: Sequence[Any], qrels: Qrels, run: dict[str, dict[str, float]]) -> Iterator[Any]:
+    """ir_measures' metrics.
+
+    A measure with parameters goes alone: in one call with others, its gains or judged_only reach them too (0.4.3).
+    """
+    import ir_measures
+
+    registry = ir_measures.providers.registry
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for one in measures:
+        if (provider := _provider(one)) is None:
+            raise ValueError(REASONS.get(one.NAME, "ir_measures does not compute it with these parameters"))
+        groups.setdefault((provider, str(one) if one.params.keys() - {"cutoff"} else ""), []).append(one)
+    for (provider, _), group in groups.items():
+        yield from registry[provider].evaluator(group, qrels).iter_calc(run)
+
+
+def _suggestion(name: str) -> str:
+    import ir_measures
+
+    stem, _, cutoff = name.partition("@")
+    if trec := re.fullmatch(f"({'|'.join(TREC_NAMES)})_?([0-9]*)", stem):
+        stem, cutoff = TREC_NAMES[trec[1]], trec[2] or cutoff
+    known = {alias.lower(): str(one.NAME) for alias, one in ir_measures.measures.registry.items()}
+    close = difflib.get_close_matches(stem.lower(), known, 1)
+    if not close:
+        return "type names as in nDCG@10, R@100, AP@1000, RR@10 or P@5."
+    return f"did you mean {known[close[0]]}{'@' if cutoff else ''}{cutoff}?"

@@ -1,0 +1,291 @@
+"""TREC runs: the one order of documents, and the files that carry it.
+
+The order is that of trec_eval 10.0: score descending, compared as doubles, then document id descending (by code point,
+which is UTF-8's byte order). Search, cut and measures all take it from `rank`.
+
+Trade-off accepted: trec_eval 9 and pytrec_eval compare float32 scores, our searches give float64. Where two different
+scores would round to one float32 (and be reordered by id), `rank` moves the later one down by as few float32 steps as
+it takes. Such scores are off by some ulps; in return every reader of a file written here sees exactly the order that
+the search found. Other people's runs are read as doubles; `RunNotes` counts where float32 would give another order.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.storage.atomic import write_file
+from harness.storage.columns import BLANK, decoded, is_number, line_blocks, numbered_lines, numbers
+from harness.types import UserError
+
+INFINITY_KEY = 0x7F800000
+"""Bit pattern of float32 infinity, the largest key in `strictly_ordered`."""
+WANTED = 6
+"""Columns of a run: query Q0 document rank score tag. What follows them on a line is ignored, as by trec_eval."""
+
+
+class Ranking(NamedTuple):
+    """One query's documents, best first. Sorting by (score, id), both descending, gives the same order back."""
+
+    query_id: str
+    doc_ids: list[str]
+    scores: NDArray[np.float32]
+    rows: NDArray[np.int64] | None = None
+    """Of the documents in the corpus, where that is known: `harness.metrics.measures` counts faster with them."""
+
+
+def rank(
+    query_id: str,
+    doc_ids: Sequence[str],
+    scores: NDArray[Any],
+    k: int,
+    *,
+    exclude: str | None = None,
+    rows: NDArray[np.int64] | None = None,
+) -> Ranking:
+    """The k best of n distinct documents; ``scores`` [n] in any order, bigger is better; ``rows`` [n] in the corpus.
+
+    ``exclude`` (the query's own document) is left out before the cut, so k others remain. ValueError on NaN.
+    """
+    order = best(query_id, doc_ids, scores, k, exclude=exclude)
+    falling = strictly_ordered(np.asarray(scores, np.float64)[order])
+    ids = list(map(doc_ids.__getitem__, order.tolist()))
+    return Ranking(query_id, ids, falling, None if rows is None else rows[order])
+
+
+def best(
+    query_id: str, doc_ids: Sequence[str], scores: NDArray[Any], k: int, *, exclude: str | None = None
+) -> NDArray[np.int64]:
+    """Where among the n documents of `rank` the k best are, best first."""
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (len(doc_ids),) or k < 1:
+        raise ValueError(f"query {query_id}: {len(doc_ids)} documents, scores of shape {values.shape}, k={k}")
+    if np.isnan(values).any():
+        raise ValueError(f"query {query_id}: a score is NaN")
+    order = np.argsort(-values)  # not stable, and several times as fast: ties are put in order below
+    if exclude is not None:
+        order = order[[doc_ids[row] != exclude for row in order.tolist()]]
+    falling = values[order]
+    if len(falling) > k:  # everything that ties with the k-th takes part until the ids have decided
+        falling = falling[: np.searchsorted(-falling, -falling[k - 1], side="right")]
+    edges = np.concatenate([[0], np.flatnonzero(falling[1:] != falling[:-1]) + 1, [len(falling)]])
+    for tie in np.flatnonzero(np.diff(edges) > 1).tolist():
+        tied = slice(edges[tie], edges[tie + 1])
+        order[tied] = sorted(order[tied].tolist(), key=doc_ids.__getitem__, reverse=True)
+    return order[: min(k, len(falling))]
+
+
+def strictly_ordered(falling: NDArray[np.float64]) -> NDArray[np.float32]:
+    """float32 scores [n] that compare exactly as the float64 scores [n], which must not rise and hold no NaN.
+
+    Mostly the nearest ones do. Else this works on the integers whose order is that of the float32 numbers (adjacent
+    numbers, adjacent integers; both zeros are 0). Adding to each the count of distinct scores before it turns "strictly
+    falling" into "not rising", which a running minimum enforces; a floor keeps what was pushed below -inf in range.
+    """
+    if not len(falling):
+        return np.empty(0, dtype=np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        nearest = falling.astype(np.float32) + np.float32(0)  # no minus zero
+    apart = falling[1:] != falling[:-1]
+    if np.array_equal(nearest[1:] != nearest[:-1], apart):
+        return nearest
+    bits = nearest.view(np.int32).astype(np.int64)
+    keys = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    steps = np.concatenate([[0], np.cumsum(apart)])
+    keys = np.minimum.accumulate(keys + steps) - steps
+    keys = np.maximum(keys, steps[-1] - steps - INFINITY_KEY)
+    ordered: NDArray[np.float32] = np.where(keys < 0, 0x80000000 - keys, keys).astype(np.uint32).view(np.float32)
+    return ordered
+
+
+def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
+    """Writes a TREC run, gzipped when the path ends in .gz; equal rankings give equal bytes. Streams."""
+
+    def write(stream: IO[bytes]) -> None:
+        with _writer(stream, tag, packed=path.suffix == ".gz") as add:
+            for ranking in rankings:
+                add(ranking)
+
+    write_file(path, write)
+
+
+@contextmanager
+def run_writer(path: Path, tag: str) -> Iterator[Callable[[Ranking], object]]:
+    """`write_run` for rankings that come by call, into a file of a `whole_folder` (which is what makes it whole)."""
+    with path.open("wb") as stream, _writer(stream, tag, packed=path.suffix == ".gz") as add:
+        yield add
+
+
+@contextmanager
+def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[Ranking], object]]:
+    if not tag or BLANK.search(tag):
+        raise UserError(
+            f"The run tag {tag!r} is empty or holds whitespace, which a TREC run cannot carry; use a-z, 0-9, -."
+        )
+    if not packed:
+        yield lambda ranking: stream.write(_format(ranking, tag))
+        return
+    with (
+        gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=stream, mtime=0) as out,
+        ThreadPoolExecutor(1, "compress") as crew,
+    ):
+        ahead = [crew.submit(int)]
+
+        def add(ranking: Ranking) -> None:
+            text = _format(ranking, tag)
+            ahead.pop().result()  # one ranking is compressed while the next is made
+            ahead.append(crew.submit(out.write, text))
+
+        yield add
+        ahead.pop().result()
+
+
+def _format(ranking: Ranking, tag: str) -> bytes:
+    query_id, doc_ids, scores, _ = ranking
+    for kind, ids in (("Query", [query_id]), ("Document", doc_ids)):
+        if not all(ids) or BLANK.search("".join(ids)):
+            bad = next(text for text in ids if not text or BLANK.search(text))
+            raise UserError(
+                f"{kind} id {bad!r} is empty or holds whitespace, which a TREC run cannot carry; "
+                f"rename it in the corpus, the queries and the qrels (an underscore will do)."
+            )
+    texts = scores.astype(np.float32).astype(str).tolist()  # the shortest decimals that give the float32 back
+    numbered = enumerate(zip(doc_ids, texts, strict=True), 1)
+    return "".join(f"{query_id} Q0 {doc_id} {place} {score} {tag}\n" for place, (doc_id, score) in numbered).encode()
+
+
+@dataclass(slots=True)
+class RunNotes:
+    """What `read_run` met in a run that its user should know."""
+
+    comments: int = 0
+    """Lines that begin with "#" and would be lines of a run without it."""
+    reordered: int = 0
+    """Queries whose order would be another if scores were rounded to float32 before they are compared."""
+
+    def sentences(self, name: str) -> list[str]:
+        """About the file of this name: one for each of them that is not 0."""
+        found = []
+        if self.comments:
+            found.append(f"{name}: {self.comments} of its lines begin with # and are comments, as for trec_eval 10.0")
+        if self.reordered:
+            found.append(
+                f"{name}: in {self.reordered} of its queries the order depends on digits that float32 drops; scores "
+                f"are compared as doubles, as by trec_eval 10.0, while trec_eval 9 and pytrec_eval round to float32"
+            )
+        return found
+
+
+def read_run(
+    path: Path, *, known: Collection[str] = (), only: Collection[str] | None = None, notes: RunNotes | None = None
+) -> Iterator[Ranking]:
+    """Rankings of a TREC run (plain or gzipped), each sorted by the rule; the rank column is not looked at.
+
+    A file whose queries stand together is streamed (a first pass finds out), any other is sorted by query id in memory.
+
+    Args:
+        path: a regular file.
+        known: ids of queries. A line that begins with "#" is a comment unless its query is one of them.
+        only: ids of the queries to read; all others are skipped unchecked.
+        notes: counts what the user should be told.
+
+    Raises:
+        UserError: with the line number, for less than 6 columns, a score that is not a number, and a document listed
+            twice for one query.
+    """
+    notes = RunNotes() if notes is None else notes
+    marked = {query.encode() for query in known if query.startswith("#")}
+    streamed = only is None and _grouped(path, marked)
+    gathered: dict[bytes, dict[bytes, bytes]] = {}
+    query, scores = b"", dict[bytes, bytes]()
+    for start, block in line_blocks(path) if only is None else _of_queries(path, only):
+        for place, line in enumerate(block, start):
+            columns = line.split(None, WANTED)
+            if not columns:
+                continue
+            if columns[0] != query:
+                if columns[0].startswith(b"#") and columns[0] not in marked:
+                    notes.comments += len(columns) >= WANTED and is_number(columns[4])
+                    continue
+                if streamed and query:
+                    yield _ranking(path, query, gathered.pop(query), notes)
+                query = columns[0]
+                scores = gathered.setdefault(query, {})
+            if len(columns) < WANTED:
+                raise UserError(
+                    f"Line {place} of {path} has {len(columns)} columns, but a TREC run has 6 "
+                    f"(query Q0 document rank score tag); fix or remove that line."
+                )
+            if columns[2] in scores:
+                raise UserError(
+                    f"Line {place} of {path} lists document {decoded(columns[2], path, place)} a second time for query "
+                    f"{decoded(query, path, place)}; keep one of the two lines."
+                )
+            scores[columns[2]] = columns[4]
+    for query in sorted(gathered):
+        yield _ranking(path, query, gathered[query], notes)
+
+
+def _of_queries(path: Path, only: Collection[str]) -> Iterator[tuple[int, list[bytes]]]:
+    """The lines of these queries, each with its number."""
+    wanted = {query.encode() for query in only}
+    for start, block in line_blocks(path):
+        for place, line in enumerate(block, start):
+            words = line.split(None, 1)
+            if words and words[0] in wanted:
+                yield place, [line]
+
+
+def _ranking(path: Path, query: bytes, scores: dict[bytes, bytes], notes: RunNotes) -> Ranking:
+    try:
+        values = numbers(scores.values())
+        query_id, ids = query.decode(), list(map(bytes.decode, scores))
+    except ValueError:  # UnicodeDecodeError included
+        raise _fault(path, query) from None
+    order = best(query_id, ids, values, len(ids))
+    falling, ids = values[order], list(map(ids.__getitem__, order.tolist()))
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = falling.astype(np.float32)
+    if ((rounded[1:] == rounded[:-1]) & (falling[1:] != falling[:-1])).any():
+        notes.reordered += rank(query_id, ids, rounded, len(ids)).doc_ids != ids
+    return Ranking(query_id, ids, strictly_ordered(falling))
+
+
+def _fault(path: Path, query: bytes) -> UserError:
+    """The error about the first line of a query that holds something else than UTF-8 and a number."""
+    for place, line in numbered_lines(path):
+        columns = line.split(None, WANTED)
+        if columns[0] != query:
+            continue
+        decoded(columns[0], path, place)
+        decoded(columns[2], path, place)
+        if not is_number(columns[4]):
+            score = columns[4][:40].decode(errors="replace")
+            return UserError(
+                f"Line {place} of {path}: the score {score!r} (column 5) is not a number; fix or remove that line."
+            )
+    return UserError(f"{path} changed while it was read; run the same command again.")
+
+
+def _grouped(path: Path, marked: Collection[bytes]) -> bool:
+    """Whether the lines of every query stand together."""
+    seen: set[bytes] = set()
+    query = b""
+    for _, block in line_blocks(path):
+        for line in block:
+            first = line.split(None, 1)[:1]
+            if not first or first[0] == query or (first[0].startswith(b"#") and first[0] not in marked):
+                continue
+            if first[0] in seen:
+                return False
+            query = first[0]
+            seen.add(query)
+    return True

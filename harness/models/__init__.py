@@ -1,0 +1,1 @@
+"""Models at work: weights ready, loaded on demand, unloaded afterwards."""

@@ -1,0 +1,290 @@
+"""A model made ready for work: weights found and verified at once, loaded only when something is computed."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache, cached_property, partial
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+
+from harness.datasets.beir import Dataset
+from harness.download import hub_models, pinned_weights, weights
+from harness.embeddings.encode import Tally, encode_collection
+from harness.embeddings.store import Vectors, VectorStore
+from harness.embeddings.token_cache import TokenStore
+from harness.embeddings.transform import fit, moments, transformed
+from harness.errors import plugin_code
+from harness.registry.load_fallback import settle
+from harness.registry.model_ref import ModelRef
+from harness.registry.protocols import Affine, Fusion, Reranker, Transform
+from harness.storage.atomic import content_key
+from harness.storage.remote import Shared
+from harness.types import DenseModel, Hits, LexicalModel, ModelError, PluginError, Progress, Role, Similarity, UserError
+
+
+class Cost(NamedTuple):
+    """What vectors cost whoever computed them, now or in an earlier run."""
+
+    seconds: float
+    tokens: int
+
+
+class Prepared:
+    """One model of a benchmark, its members likewise. UserError when an extra or its weights are missing or altered."""
+
+    def __init__(
+        self,
+        ref: ModelRef,
+        home: Path,
+        *,
+        offline: bool = False,
+        progress: Progress = lambda *_: None,
+        shared: Shared | None = None,
+        tries: bool = True,
+    ) -> None:
+        """``tries``: whether a model of which only loading tells how it can be had is loaded to know (see `settle`)."""
+        ref.require()
+        if ref.spec.weights is not None:
+            given = ref.options.get("path")
+            if given:
+                weights.verify(ref.spec.weights, Path(str(given)), home)
+            else:
+                found = pinned_weights.obtain(ref.spec.weights, home, offline=offline, progress=progress)
+                ref = ref.replace(path=str(found))
+        if ref.spec.repository and not ref.options.get("path"):
+            ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
+        self.members = [Prepared(each, home, offline=offline, progress=progress, shared=shared) for each in ref.members]
+        self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
+        self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
+        self._similarity: Similarity | None = None
+        self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
+        self.tallies: dict[Role, Tally] = {}
+        """What it encoded, until somebody takes them."""
+        self.tokens: TokenStore | None = None
+        self.heirs: Sequence[tuple[Prepared, Callable[[], bool]]] = ()
+        """Models after it in a benchmark, and whether they have work left."""
+        seen: set[str] = set()
+        while tries and self.ref.on_trial and self.ref.own_key not in seen:  # what it falls back to may fall back, too
+            seen.add(self.ref.own_key)
+            self.ref = settle(self.ref, home, lambda: self._loaded, progress)
+        if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
+            nothing = [Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members)
+            with plugin_code(f"{self.label}: fuse() raised", type(self.fusion).__module__, passing=(UserError,)):
+                self.fusion.fuse(nothing)
+        if ref.spec.kind == "transform" and (dim := int(self.chain[0].ref.figures.get("dim", 0))):  # likewise
+            fit(self.chain[1], np.zeros(dim), np.eye(dim))
+
+    @cached_property
+    def _loaded(self) -> Any:
+        self.progress(f"loading {self.label}", 0, 0)
+        spec, folder = self.ref.spec, Path(str(self.ref.options.get("path")))
+        if spec.weights is None:
+            return self.ref.load()
+        with ThreadPoolExecutor(1) as checker:  # meanwhile: a disk that loses a bit does not note the time
+            check = checker.submit(weights.still, spec.weights, folder)
+            try:
+                return self.ref.load()
+            finally:
+                try:
+                    check.result()
+                except UserError as error:
+                    raise ModelError(str(error)) from error
+
+    def unload(self) -> None:
+        """Lets go of whatever is loaded and opened, when its turn is over or the work is left to other processes."""
+        loaded = vars(self).pop("_loaded", None) is not None
+        self._vectors.clear()
+        for member in self.members:
+            member.unload()
+        if loaded:
+            gc.collect()  # modules refer to themselves
+            _give_back()
+
+    @property
+    def dense(self) -> DenseModel:
+        """The loaded model; PluginError when it is no dense model."""
+        if not isinstance(self._loaded, DenseModel):
+            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
+        return self._loaded
+
+    @property
+    def lexical(self) -> LexicalModel:
+        """The loaded model; PluginError when it is no lexical model."""
+        if not isinstance(self._loaded, LexicalModel):
+            raise PluginError(
+                f"{self.label}: its load() gave no model with build(documents, directory) "
+                f"and search(directory, queries, k)."
+            )
+        return self._loaded
+
+    @property
+    def fusion(self) -> Fusion:
+        """The loaded model; PluginError when it is no fusion."""
+        if not isinstance(self._loaded, Fusion):
+            raise PluginError(f"{self.label}: its load() gave no model with depth and fuse(lists).")
+        return self._loaded
+
+    @property
+    def reranker(self) -> Reranker:
+        """The loaded model; PluginError when it is no reranker."""
+        if not isinstance(self._loaded, Reranker):
+            raise PluginError(f"{self.label}: its load() gave no model with depth and score(pairs).")
+        return self._loaded
+
+    @property
+    def transform(self) -> Transform:
+        """The loaded model; PluginError when it is no transform."""
+        if not isinstance(self._loaded, Transform):
+            raise PluginError(f"{self.label}: its load() gave no model with fit(mean, covariance).")
+        return self._loaded
+
+    @property
+    def bases(self) -> list[Prepared]:
+        """The dense models that it is made of, itself included; those whose vectors somebody has to compute."""
+        if self.ref.spec.kind == "dense":
+            return [self]
+        return [base for member in self.members for base in member.bases]
+
+    @cached_property
+    def chain(self) -> tuple[Prepared, list[Prepared]]:
+        """The dense model that transforms start from, and the transforms, the first applied first."""
+        if self.ref.spec.kind != "transform":
+            return self, []
+        base, before = self.members[0].chain
+        return base, [*before, self]
+
+    @property
+    def similarity(self) -> Similarity:
+        """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor (for a
+        transform, its member).
+
+        PluginError when that is no way of comparing.
+        """
+        if self._similarity is None:
+            changed = self.ref.spec.kind == "transform"
+            stated = getattr(self.transform if changed else self.dense, "similarity", None)
+            stated = stated or (self.members[0].similarity if changed else self.ref.spec.similarity)
+            if stated not in get_args(Similarity):
+                known = ", ".join(get_args(Similarity))
+                raise PluginError(f"{self.label}: its similarity is {stated!r}, which is none of {known}.")
+            self._similarity = stated
+        return self._similarity
+
+    def _sound(self) -> Similarity:
+        """How the vectors will be compared; PluginError, before a text is encoded, where that or ``dim`` is wrong."""
+        self._positive("dim", self.dense.dim)
+        return self.similarity
+
+    @property
+    def depth(self) -> int:
+        """How many hits of each member a fusion or a reranker reads; PluginError when that is no positive integer."""
+        return self._positive("depth", (self.fusion if self.ref.spec.kind == "fusion" else self.reranker).depth)
+
+    def _positive(self, what: str, value: Any) -> int:
+        if not isinstance(value, Integral) or value < 1:
+            raise PluginError(f"{self.label}: its {what} is {value!r}; it must be a positive integer.")
+        return int(value)
+
+    def store(self, role: Role) -> VectorStore:
+        """Where its vectors are kept."""
+        storage = self.ref.storage if role == "document" else "float32"
+        return VectorStore(self.home, self.ref.own_key, role, storage, self.shared)
+
+    def vectors(
+        self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
+    ) -> tuple[Vectors, Cost]:
+        """Vectors of a collection (named by its content): the stored ones if they are whole, else computed now. Asked
+        for once more, they are the same object, and not read again."""
+        if (known := self._vectors.get((collection, role))) is not None:
+            return known
+        store = self.store(role)
+        found = store.read_list(collection)
+        if found is None or sum(shard.rows for shard in found[0]) != total:
+            similarity = self._sound()
+            tally, tokenizer = self.tallies.setdefault(role, Tally()), None
+            if self.tokens is not None:
+                tokenizer = self.tokens.tokenizer(self.dense, role, keep=self._awaited(collection, role))
+            told = self.label, texts(), total, store, role, self.progress, tally, tokenizer
+            shards = encode_collection(self.dense, *told)
+            store.write_list(collection, shards, similarity)
+        else:
+            shards, self._similarity = found
+        cost = Cost(sum(s.seconds for s in shards), sum(s.tokens for s in shards))
+        opened = Vectors.open(store, shards, normalise=self.similarity == "cosine"), cost
+        self._vectors[collection, role] = opened
+        return opened
+
+    def _awaited(self, collection: str, role: Role) -> bool:
+        """Whether a model that is still to come will probably make the same tokens of a collection."""
+        return any(
+            heir.ref.own_key != self.ref.own_key
+            and not heir.store(role).lists(collection)
+            and bool(mine := self.ref.tokenizer.get(role))
+            and mine == heir._tokenizer(role)
+            and works()
+            for heir, works in self.heirs
+        )
+
+    def _tokenizer(self, role: Role) -> str | None:
+        with suppress(PluginError, UserError):  # whatever is wrong with it comes up in its own turn
+            return self.ref.tokenizer.get(role)
+        return None
+
+
+def _give_back() -> None:
+    """Returns to the system what glibc keeps of freed memory: pieces of up to 32 MiB, a layer's weights among them."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def hand_on(models: Sequence[Prepared], tokens: TokenStore, works: Callable[[Prepared], bool]) -> None:
+    """Has the models of a benchmark, in their order, leave tokens to those after them that have work left."""
+    turns = [(base, partial(works, model)) for model in models for base in model.bases]
+    for number, (base, _) in enumerate(turns, 1):
+        base.tokens, base.heirs = tokens, turns[number:]
+
+
+def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:
+    """A dataset's document and query vectors, from the store or computed now."""
+    if model.ref.spec.kind == "transform":
+        return _transformed_vectors(model, dataset)
+    corpus, queries = dataset.corpus, dataset.queries
+    documents = model.vectors(corpus.sha256, lambda: (d.content for d in corpus.iter()), len(corpus), "document")
+    asked = model.vectors(dataset.fingerprint["queries"], lambda: (q.text for q in queries), len(queries), "query")
+    return {"document": documents, "query": asked}
+
+
+def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:
+    """Those of the member it starts from, as they are compared (of unit length for cosine), mapped.
+
+    The map is fitted on this dataset's documents: queries and judgements play no part, but another corpus gives
+    another map, so the corpus is part of the vectors' key.
+    """
+    base, steps = model.chain
+    both = dataset_vectors(base, dataset)
+    documents, similarity = both["document"][0], model.similarity
+    parts = {"steps": [step.ref.own_key for step in steps], "of": base.ref.key, "fitted_on": dataset.corpus.sha256}
+    key = content_key({**parts, "normalised": documents.normalise})
+
+    def fitted() -> Affine:
+        with plugin_code(f"{model.label} raised"):
+            return fit(steps, *moments(documents))
+
+    affine = cache(fitted)
+    found: dict[Role, tuple[Vectors, Cost]] = {}
+    collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
+    for role, (source, cost) in both.items():
+        store = VectorStore(model.home, key, role, shared=model.shared)
+        report = partial(model.progress, f"transforming {role} vectors with {model.label}")
+        shards = transformed(source, affine, store, collections[role], similarity, report)
+        vectors = Vectors.open(store, shards, normalise=similarity == "cosine")
+        found[role] = vectors, Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)
+    return found

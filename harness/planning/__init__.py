@@ -1,0 +1,1 @@
+"""Forecasts of time, memory, bytes and cost."""

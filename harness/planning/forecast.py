@@ -1,0 +1,182 @@
+"""What a benchmark will take, cell by cell: documents, tokens, bytes, memory, hours and cost; arithmetic alone.
+
+Seconds are tokens / throughput for encoding; for exact search 2 x documents x queries x dim operations over the
+operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are float64,
+which takes twice as long) over those of the processor; for lexical models bytes / throughput and queries x (a + b x
+documents). Measuring and writing runs, about 2 ms a query, is left out, and so are downloads, whose speed nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.planning.cost_model import Pace
+from harness.planning.workload import Workload
+from harness.search.exact import MEMORY, most_memory
+
+STORAGE = {"float32": 4, "float16": 2}
+"""Bytes of a stored number."""
+PROCESS, WEIGHTS = 1.0e9, 4
+"""Memory of a dense model: the libraries with one shard of vectors and texts, and this many times its weights (the
+file, the copy in use, one batch): measured peaks are 1.1 to 1.4 GB for MiniLM, 2.4 to 3.4 GB for MPNet."""
+LEXICAL, LEXICAL_DOCUMENT = 0.4e9, 24
+"""Memory of a lexical model, and what each document adds while a query is scored."""
+SCAN_DOCUMENT = 24
+"""Memory that a document takes while its corpus is first read: its place and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One cell, or the total of several. None: not known; ``note`` says why."""
+
+    model: str
+    dataset: str
+    status: str = "planned"
+    """``planned``; ``finished`` (nothing is left to do: what it took is beside what is predicted); ``total``."""
+    documents: int | None = None
+    tokens: int | None = None
+    download_bytes: int | None = None
+    text_bytes: int | None = None
+    """What the dataset adds to the disk."""
+    stored_bytes: int | None = None
+    """What vectors or index add to it."""
+    memory_bytes: int | None = None
+    seconds: Mapping[str, float] | None = None
+    """Phase -> seconds: encode, geometry and search, or index and search."""
+    cost: float | None = None
+    """USD."""
+    measured: Mapping[str, float] | None = None
+    """What a finished cell really took, by the same phases."""
+    ratio: float | None = None
+    """Measured / predicted; None where it was measured on another machine than the one planned for."""
+    note: str = ""
+    cells: int = 1
+    known: int = 0
+    """In a total: of how many cells, and of how many of them the seconds are known."""
+
+    @property
+    def total_seconds(self) -> float | None:
+        """Of all phases."""
+        return None if self.seconds is None else sum(self.seconds.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What all cells of a plan share."""
+
+    price: float | None = None
+    """USD an hour."""
+    number_bytes: int = 4
+    """Of document vectors as they are stored; those of queries take 4."""
+    search_bytes: int = MEMORY
+    """The limit of exact search."""
+    depth: int = 1000
+    """Of every run."""
+    stored: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    """(model, dataset) -> what is there already of vectors ("document", "query") or as an "index"."""
+
+
+def forecast(pace: Pace, work: Workload, conditions: Conditions) -> Forecast:
+    """One cell, as far as what is known of model and dataset goes."""
+    predict = {"dense": _dense, "lexical": _lexical}.get(pace.kind)
+    sized = Forecast(
+        pace.label,
+        work.label,
+        documents=work.documents,
+        tokens=None if work.document_tokens is None else work.document_tokens + (work.query_tokens or 0),
+        download_bytes=work.download_bytes,
+        text_bytes=0 if work.dataset is not None else work.text_bytes or None,
+        note="; ".join(filter(None, (work.note, pace.note))),
+    )
+    if predict is None:
+        return replace(sized, note="; ".join(filter(None, (sized.note, f"not planned: models of kind {pace.kind}"))))
+    if work.documents is None:
+        return sized
+    found = predict(pace, work, conditions)
+    seconds, price = found.get("seconds"), conditions.price
+    cost = sum(seconds.values()) / 3600 * price if seconds is not None and price is not None else None
+    return replace(sized, **found, cost=cost)
+
+
+def _dense(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, Any]:
+    here = conditions.stored.get((pace.label, work.label), frozenset())
+    documents, queries = work.documents or 0, work.queries or 0
+    memory = PROCESS + WEIGHTS * pace.weights_bytes
+    found: dict[str, Any] = {}
+    if pace.dim:
+        missing = documents * ("document" not in here) * conditions.number_bytes + queries * ("query" not in here) * 4
+        found["stored_bytes"] = missing * pace.dim
+        search = min(conditions.search_bytes, most_memory(documents, queries, pace.dim, conditions.depth))
+        peak = max(memory + search, SCAN_DOCUMENT * documents)
+        found["memory_bytes"] = round(peak) if pace.weights_bytes else None
+    if pace.encoding is None or pace.scanning is None or work.document_tokens is None or work.query_tokens is None:
+        return found
+    tokens = work.document_tokens * ("document" not in here) + work.query_tokens * ("query" not in here)
+    dim, flops = pace.dim, pace.scanning.flops
+    found["seconds"] = {
+        "encode": tokens / pace.encoding.tokens_per_second,
+        "geometry": 4 * documents * dim**2 / (pace.scanning.processor_flops or flops),
+        "search": 2 * documents * queries * dim / flops + queries * pace.scanning.query_seconds,
+    }
+    return found
+
+
+def _lexical(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, Any]:
+    built = "index" in conditions.stored.get((pace.label, work.label), frozenset())
+    documents = work.documents or 0
+    found: dict[str, Any] = {
+        "memory_bytes": round(max(LEXICAL + LEXICAL_DOCUMENT * documents, SCAN_DOCUMENT * documents))
+    }
+    speed = pace.indexing
+    if speed is None or not work.text_bytes:
+        return found
+    found["stored_bytes"] = 0 if built else round(work.text_bytes * speed.index_share)
+    if work.queries is not None:
+        each = speed.query_seconds + speed.query_document_seconds * documents
+        index = 0.0 if built else work.text_bytes / speed.bytes_per_second
+        found["seconds"] = {"index": index, "search": work.queries * each}
+    return found
+
+
+def compared(cell: Forecast, seconds: Mapping[str, float], *, comparable: bool) -> Forecast:
+    """A finished cell: what it took (a result's seconds) beside the prediction, and nothing left to be done."""
+    phases = {"encode_documents": "encode", "encode_queries": "encode"}
+    measured: dict[str, float] = {}
+    for phase, spent in seconds.items():
+        name = phases.get(phase, phase)
+        if name in ("encode", "geometry", "index", "search"):
+            measured[name] = measured.get(name, 0.0) + spent
+    planned = cell.total_seconds
+    ratio = sum(measured.values()) / planned if planned and comparable else None
+    left = {"download_bytes": 0, "text_bytes": 0, "stored_bytes": 0, "cost": None}
+    return replace(cell, status="finished", measured=measured, ratio=ratio, **left)  # type: ignore[arg-type]
+
+
+def total(model: str, cells: Sequence[Forecast], weights: Iterable[Pace] = ()) -> Forecast:
+    """What is left to be done of these cells together: finished ones are apart, what a dataset needs counts once."""
+    left = [cell for cell in cells if cell.status != "finished"]
+    each = {cell.dataset: cell for cell in reversed(left)}
+    known = [cell for cell in left if cell.seconds is not None]
+    seconds: dict[str, float] = {}
+    for cell in known:
+        for phase, spent in (cell.seconds or {}).items():
+            seconds[phase] = seconds.get(phase, 0.0) + spent
+    costs = [cell.cost for cell in known if cell.cost is not None]
+    return Forecast(
+        model,
+        "total",
+        "total",
+        documents=sum(cell.documents or 0 for cell in left),
+        tokens=sum(cell.tokens or 0 for cell in left),
+        download_bytes=sum(c.download_bytes or 0 for c in each.values()) + sum(p.download_bytes for p in weights),
+        text_bytes=sum(cell.text_bytes or 0 for cell in each.values()),
+        stored_bytes=sum(cell.stored_bytes or 0 for cell in left),
+        memory_bytes=max((cell.memory_bytes for cell in left if cell.memory_bytes), default=None),
+        seconds=seconds if known or not left else None,
+        cost=sum(costs) if costs else None,
+        note=f"{len(cells) - len(left)} finished, apart" if len(left) < len(cells) else "",
+        cells=len(left),
+        known=len(known),
+    )

@@ -1,0 +1,1 @@
+"""Plug-ins: hooks, descriptors' checks, and models as the command line names them."""

@@ -1,0 +1,220 @@
+"""A model as it was asked for: its descriptor with options settled, its label, its key, and how it is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.errors import described
+from harness.registry.option_values import printed, written
+from harness.storage.atomic import content_key, sha256_file
+from harness.types import ModelError, ModelSpec, Options, OptionValue, PluginError, Storage, UserError, resolve
+
+DISTRIBUTION = "retrieval-harness"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model with its options settled: what a cell is made of."""
+
+    spec: ModelSpec
+    options: Mapping[str, OptionValue]
+    passed: Mapping[str, OptionValue]
+    plugin: str = ""
+    members: tuple[ModelRef, ...] = ()
+    """What a fusion, a reranker or a transform is made of."""
+    storage: Storage = "float32"
+    """How a dense model's document vectors are kept."""
+    named: str = ""
+    """Its label where that is not of its own making: the one it was asked for by before it got other options."""
+    because: str = ""
+    """What those are, and why."""
+
+    @property
+    def label(self) -> str:
+        """Row name and folder name: the model, its members and every option that was passed; for a checkpoint, its
+        folder's name and six digits of its key, so that another one in a folder of the same name is another row."""
+        if self.named:
+            return self.named
+        passed = dict(self.passed) | ({"storage": self.storage} if self.storage != "float32" else {})
+        name, path = self.spec.name, self.spec.path_option
+        if path and passed.get(path):
+            passed[path] = self._folder(str(passed[path]))
+            name = name if self.members else str(passed.pop(path))
+        if passed.get(self.spec.argument):
+            name += f":{passed.pop(self.spec.argument)}"
+        name += f"({','.join(member.label for member in self.members)})" if self.members else ""
+        extras = ",".join(f"{key}={written(value)}" for key, value in sorted(passed.items()))
+        return f"{name}:{extras}" if extras else name
+
+    def _folder(self, path: str) -> str:
+        """A folder's name with six digits of the key; the path alone where its files cannot be read."""
+        with suppress(ModelError, PluginError):
+            return f"{printed(Path(path).expanduser().resolve().name)}@{self.own_key[:6]}"
+        return printed(path)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether it is searched by vectors: its own, or those of a model that it transforms."""
+        return self.spec.kind in ("dense", "transform")
+
+    def replace(self, **options: OptionValue) -> ModelRef:
+        """The same model with some options changed silently (not part of its label)."""
+        return replace(self, options={**self.options, **options})
+
+    def instead(self, because: str, options: Options) -> ModelRef:
+        """The same model under the same label, with options that it can be had with."""
+        return replace(self, options={**self.options, **options}, named=self.label, because=because)
+
+    @property
+    def fallbacks(self) -> dict[str, str]:
+        """Label -> why, of itself and its members where they are not as they were asked for."""
+        members = {label: why for member in self.members for label, why in member.fallbacks.items()}
+        return members | ({self.label: self.because} if self.because else {})
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether only loading tells if it can be had with these options."""
+        return bool(self.spec.trial and _call(self.plugin, self.spec.trial, self.options))
+
+    def passing(self, **options: OptionValue) -> ModelRef:
+        """The same model as if the user had passed those of these options that it has (one already passed stays), and
+        each of its members likewise."""
+        known = {key: value for key, value in options.items() if key in self.spec.options}
+        added = {**known, **self.passed}
+        members = tuple(member.passing(**options) for member in self.members)
+        return replace(self, options={**self.options, **added}, passed=added, members=members)
+
+    def stored(self, storage: Storage) -> ModelRef:
+        """The same model, its document vectors (or those of its members) kept so."""
+        members = tuple(member.stored(storage) for member in self.members)
+        return replace(self, members=members, storage=storage if self.spec.kind == "dense" else self.storage)
+
+    def located(self) -> ModelRef:
+        """The same model with its folder settled, where it is one to be found; UserError when there is none."""
+        return self.replace(path=_call(self.plugin, self.spec.locate, self.options)) if self.spec.locate else self
+
+    @property
+    def repository(self) -> str:
+        """The repository of the hub that holds its files, with the commit where one is asked for; empty: none."""
+        return str(_call(self.plugin, self.spec.repository, self.options)) if self.spec.repository else ""
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """How it was trained, as far as that is on record."""
+        return dict(_call(self.plugin, self.spec.training, self.options)) if self.spec.training else {}
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of the datasets whose judgements the model or any member saw."""
+        members = (name for member in self.members for name in member.trained_on)
+        return tuple(dict.fromkeys([*self.spec.trained_on, *self.training.get("trained_on", ()), *members]))
+
+    @cached_property
+    def own_fingerprint(self) -> dict[str, Any]:
+        """What determines the model's output, members and storage apart; never its name alone. Known unloaded."""
+        if self.spec.fingerprint:
+            own = dict(_call(self.plugin, self.spec.fingerprint, self.options))
+        else:
+            options = {key: self.options[key] for key in sorted(self.options)}
+            own = {"source": sha256_file(_source(self.spec)), "options": options}
+        return {"model": self.spec.name if not self.spec.path_option else "", "kind": self.spec.kind, **own}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the model's output, its members' keys and how its vectors are kept included."""
+        members = {"members": [member.key for member in self.members]} if self.members else {}
+        return {**self.own_fingerprint, **members, **({"storage": "float16"} if self.storage == "float16" else {})}
+
+    @property
+    def own_key(self) -> str:
+        """Hex SHA-256 of the fingerprint without members and storage: that of the vectors as computed."""
+        return content_key(self.own_fingerprint)
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 of the fingerprint."""
+        return content_key(self.fingerprint)
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """``dim`` and ``flops_per_token``, as far as they are stated; known without loading the model."""
+        stated = {"dim": self.spec.dim, "flops_per_token": self.spec.flops_per_token}
+        read = _call(self.plugin, self.spec.figures, self.options) if self.spec.figures else {}
+        return {name: float(value) for name, value in (stated | dict(read)).items() if value}
+
+    @cached_property
+    def tokenizer(self) -> dict[str, str]:
+        """Role -> hash of what decides its tokens, as far as that is stated; known without loading the model."""
+        stated = _call(self.plugin, self.spec.tokenizer, self.options) if self.spec.tokenizer else {}
+        return {role: content_key(parts) for role, parts in dict(stated).items()}
+
+    @cached_property
+    def _required(self) -> tuple[tuple[str, ...], str]:
+        """The modules it needs with these options, and the extra that installs them."""
+        if not self.spec.requirements:
+            return self.spec.requires, self.spec.extra
+        modules, extra = _call(self.plugin, self.spec.requirements, self.options)
+        return tuple(modules), str(extra)
+
+    def missing(self) -> list[str]:
+        """Modules the model needs and this environment lacks."""
+        return [name for name in self._required[0] if not _installed(name)]
+
+    def require(self) -> None:
+        """UserError where it or a member needs a package that is not installed."""
+        if lacking := self.missing():
+            raise UserError(missing_extra(self.spec.name, lacking, self._required[1]))
+        for member in self.members:
+            member.require()
+
+    def load(self) -> Any:
+        """The model itself; UserError when a package is missing, ModelError when the plug-in cannot load the model,
+        PluginError when its code fails."""
+        self.require()
+        try:
+            return _call(self.plugin, self.spec.load, self.options)
+        except ModelError:
+            raise
+        except UserError as error:
+            raise ModelError(str(error)) from error
+
+
+def missing_extra(what: str, lacking: Sequence[str], extra: str) -> str:
+    """The sentence for packages that are not installed, with the pip line to type."""
+    line = f'"{DISTRIBUTION}[{extra}]"' if extra else " ".join(lacking)
+    listed = " and ".join(filter(None, [", ".join(lacking[:-1]), lacking[-1]]))
+    return (
+        f"{what} needs {listed}, which {'is' if len(lacking) == 1 else 'are'} not installed; type: pip install {line}"
+    )
+
+
+def _installed(module: str) -> bool:
+    with suppress(ImportError):  # of the package that the module is in
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
+def _source(spec: ModelSpec) -> Path:
+    module = spec.load.partition(":")[0]
+    found = sys.modules.get(module)
+    file = getattr(found, "__file__", None) or getattr(importlib.util.find_spec(module), "origin", None)
+    if not file:
+        raise PluginError(f"{spec.name}: {spec.load!r} names no source file; give the model a fingerprint.")
+    return Path(file)
+
+
+def _call(plugin: str, target: str, options: Options) -> Any:
+    try:
+        return resolve(target)(options)
+    except (UserError, PluginError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+        told = described(error, target.partition(":")[0])
+        raise PluginError(f"plug-in {plugin or target}: {target} failed: {told}") from error

@@ -1,0 +1,229 @@
+"""Results on disk: RESULTS/MODEL/DATASET/ holds result.json, per_query.parquet and run.trec.gz, or nothing at all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.measures import Scores
+from harness.storage.atomic import recover, sha256_file, whole_folder, write_json
+from harness.storage.parquet import open_parquet
+from harness.storage.records import Damaged, opened, seal, unsealed
+from harness.storage.safe_load import Corrupt, read_json
+from harness.storage.temporary_files import sweep_tree
+from harness.types import Qrels, Query, UserError
+
+SCHEMA = 1
+"""Version of result.json; a file of another version is named and skipped, never guessed at."""
+REQUIRED = (
+    "schema",
+    "model",
+    "dataset",
+    "split",
+    "status",
+    "command",
+    "measures",
+    "geometry",
+    "seconds",
+    "counts",
+    "manifest",
+)
+RUN, PER_QUERY = "run.trec.gz", "per_query.parquet"
+"""Files beside result.json."""
+FEW_ROWS, ROWS_PER_BYTE = 100_000, 2
+"""So many queries any file of scores may have, and a larger one so many for each of its bytes."""
+LONGEST = 200
+"""Bytes of a label in a folder's name, which most file systems end at 255."""
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A result that is there but cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+    @property
+    def place(self) -> str:
+        """The path as text."""
+        return as_text(self.path)
+
+
+def as_text(path: Path | str) -> str:
+    """A path that can be written anywhere: what is not UTF-8 in it is spelt out, as in ``caf\\udce9``."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def slug(label: str) -> str:
+    """A label as a folder name: ``:`` becomes ``+``; one with anything unusual, or long, is told apart by a hash."""
+    safe = re.sub(r"^\.|[^\w.,=@:-]", "_", label).encode()[:LONGEST].decode(errors="ignore")
+    name = safe.replace(":", "+")
+    return (
+        name
+        if safe == label and label
+        else f"{name}-{hashlib.sha256(label.encode(errors='surrogatepass')).hexdigest()[:6]}"
+    )
+
+
+class ResultStore:
+    """The results folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._swept = False
+
+    def folder(self, model: str, dataset: str) -> Path:
+        """Where one cell lives."""
+        return self.root / slug(model) / slug(dataset)
+
+    def finished(
+        self, model: str, dataset: str, key: str, older: Callable[[Result], str] = lambda _: ""
+    ) -> Result | None:
+        """The cell's result if it is finished, was made under this very key, and its files are undamaged.
+
+        ``older`` gives the key under which an earlier version would have stored a result.
+        """
+        if not self._swept:  # also what a killed process left of cells that are not run now
+            sweep_tree(self.root, depth=1)
+            self._swept = True
+        folder = self.folder(model, dataset)
+        recover(folder)
+        found = read_result(folder)
+        if isinstance(found, Unreadable) or found["status"] != "ok":
+            return None
+        if (stated := found["manifest"].get("key")) != key and (not stated or stated != older(found)):
+            return None
+        files = found["manifest"].get("files") or {}
+        intact = all((folder / f).is_file() and sha256_file(folder / f) == digest for f, digest in files.items())
+        return found if intact else None
+
+    def write(self, model: str, dataset: str, fill: Callable[[Path], Result]) -> Result:
+        """Lets ``fill`` write the cell's files and say its result; adds checksums; puts the whole folder in place."""
+        target = self.folder(model, dataset)
+        if not target.resolve().is_relative_to(self.root.resolve()):
+            raise UserError(f"{target} leads out of {self.root} by a link; remove the link, or name other results.")
+        with whole_folder(target) as folder:
+            result = fill(folder)
+            result["manifest"]["files"] = {p.name: sha256_file(p) for p in sorted(folder.iterdir())}
+            write_json(folder / "result.json", seal(result))
+        return result
+
+    def write_failure(self, result: Result) -> None:
+        """Records a failed cell where nothing stands but another failure: it never replaces a finished result."""
+        folder = self.folder(result["model"], result["dataset"])
+        recover(folder)
+        found = read_result(folder)
+        if not (folder / "result.json").exists() or (isinstance(found, dict) and found["status"] != "ok"):
+            self.write(result["model"], result["dataset"], lambda folder: result)
+
+    def scan(self) -> Iterator[Result | Unreadable]:
+        """Every result below the root, in name order."""
+        return map(read_result, self.folders())
+
+    def folders(self) -> Iterator[Path]:
+        """Where there is a result, in name order."""
+        for aside in self.root.glob("*/.*.old"):
+            recover(aside.with_name(aside.name.removeprefix(".").removesuffix(".old")))
+        for file in sorted(self.root.glob("*/*/result.json")):
+            if not file.parent.name.startswith(".") and not file.parent.parent.name.startswith("."):
+                yield file.parent
+
+
+def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
+    """One cell's result.json, or why it cannot be used; ``edited`` takes it for what it says, whatever its checksum."""
+    path = folder / "result.json"
+    try:
+        content = read_json(path)
+        content = unsealed(content) if edited else opened(content)
+    except FileNotFoundError:
+        return Unreadable(path, "there is no result")
+    except (OSError, ValueError) as error:
+        fault = "is damaged, or was edited" if isinstance(error, Damaged) else "is not readable JSON"
+        return Unreadable(path, f"it {fault} ({error})")
+    if not isinstance(content, dict) or (lacking := [k for k in REQUIRED if k not in content]):
+        return Unreadable(
+            path, f"it lacks {', '.join(lacking)}" if isinstance(content, dict) else "it is no JSON object"
+        )
+    if content["schema"] != SCHEMA:
+        return Unreadable(path, f"it has schema {content['schema']}, this version reads {SCHEMA}")
+    for field in ("measures", "geometry", "seconds", "counts", "manifest"):
+        if not isinstance(content[field], dict):
+            return Unreadable(path, f"its {field} should be a JSON object")
+    return content
+
+
+def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:
+    """One row per judged query: query_id, query (text), relevant (judgements above 0), every measure (float64)."""
+    import pyarrow
+    import pyarrow.parquet
+
+    texts = {query.id: query.text for query in queries}
+    relevant = [sum(grade > 0 for grade in qrels[query].values()) for query in scores.query_ids]
+    columns: dict[str, Any] = {
+        "query_id": _strings(scores.query_ids),
+        "query": _strings([texts.get(query, "") for query in scores.query_ids]),
+        "relevant": _numbers(np.array(relevant, np.int64)),
+    }
+    columns |= {name: _numbers(scores.values[:, place]) for place, name in enumerate(scores.measures)}
+    # Plain encoding and no writer version in the file: equal scores give equal bytes.
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)
+
+
+# pyarrow.array would do for both, but imports pandas to see whether it was given some.
+def _strings(texts: Sequence[str]) -> Any:
+    import pyarrow
+
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    return pyarrow.StringArray.from_buffers(len(texts), pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded)))
+
+
+def _numbers(values: NDArray[Any]) -> Any:
+    import pyarrow
+
+    buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(values))]
+    return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def extend_per_query(source: Path, path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:
+    """Writes what another cell's file holds, with further measures; the file is known to be undamaged.
+
+    ValueError where it is of other queries than the scores.
+    """
+    with open_parquet(source) as file:
+        table = file.read(file.names)
+    if table["query_id"].to_pylist() != scores.query_ids:
+        raise ValueError(f"{source} is of other queries")
+    held = [name for name in table.column_names if name not in ("query_id", "query", "relevant", *scores.measures)]
+    columns = [np.from_dlpack(table[name].combine_chunks()) for name in held]
+    values = np.column_stack([*columns, scores.values])
+    write_per_query(path, queries, qrels, replace(scores, measures=(*held, *scores.measures), values=values))
+
+
+def read_columns(path: Path, names: Sequence[str]) -> Any:
+    """Columns of a per_query.parquet as a table of Arrow. Raises what pyarrow raises, and OSError."""
+    with open_parquet(path) as table:
+        if table.rows > max(FEW_ROWS, ROWS_PER_BYTE * table.size):  # ids that differ take at least half a byte each
+            raise Corrupt(f"{table.rows:,} rows in {table.size:,} bytes cannot be the scores of as many queries")
+        return table.read(names)
+
+
+def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:
+    """One measure of one finished cell, [judged queries], in the order of the judgements."""
+    import pyarrow
+
+    path = folder / "per_query.parquet"
+    try:
+        return read_columns(path, [measure])[measure].to_numpy().astype(np.float64)  # type: ignore[no-any-return]
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be read ({why}); make it again with harness benchmark --force.") from None

@@ -1,0 +1,1 @@
+"""Retrieval: exact search, FAISS indexes, lexical indexes, fusions and rerankers."""

@@ -1,0 +1,96 @@
+"""How an approximate index is built and searched, as users type it: FAISS's own strings, refused in one sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from harness.registry.model_ref import missing_extra
+from harness.types import UserError
+
+ADVISED_PER_LIST = 39
+"""Rows per centroid below which FAISS warns."""
+PROBE_DIM = 720
+"""Dimension at which a factory string is tried before the model's is known."""
+EXAMPLE = (
+    'as in --index IVF64,Flat --index-search nprobe=8, or --index HNSW32, or --index SQ8, or --index "OPQ48,PQ48np"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to build an index and how to search it, as the user typed it."""
+
+    factory: str
+    """FAISS's index_factory string."""
+    search: str = ""
+    """FAISS's ParameterSpace string, as in ``nprobe=16``; empty: the index's defaults."""
+    lists: int = 0
+    """Inverted lists it has; 0: none, or not known before the dimension is."""
+
+    def label(self, model: str) -> str:
+        """The row's name. Before the model's options, whose values may hold anything, bars included."""
+        name, colon, options = model.partition(":")
+        return "|".join(filter(None, (name, self.factory, self.search))) + colon + options
+
+    def check(self, documents: int, where: str) -> None:
+        """UserError when there are fewer documents than inverted lists."""
+        if self.lists > documents:
+            fewer = max(1, documents // ADVISED_PER_LIST)
+            raise UserError(
+                f"{self.factory} has {self.lists} inverted lists, but {where} has {documents} vectors to train them "
+                f"on; name at most {documents} lists (well trained: {fewer}), as in --index IVF{fewer},Flat."
+            )
+
+
+def parse_recipe(factory: str, search: str = "") -> Recipe:
+    """A recipe, checked as far as it can be before the dimension is known; UserError names what FAISS says of it."""
+    if importlib.util.find_spec("faiss") is None:
+        raise UserError(missing_extra("--index", ["faiss"], "dense"))
+    import faiss
+
+    factory, search = factory.strip(), search.strip()
+    if not re.fullmatch(r"[\w,()+.-]+", factory) or re.search(r"\d{8}", factory):
+        raise UserError(f"{factory!r} is not a FAISS factory string; type one {EXAMPLE}.")
+    if search and not re.fullmatch(r"\w+=\d+(\.\d+)?(,\w+=\d+(\.\d+)?)*", search):
+        raise UserError(f"{search!r} is not what FAISS calls search parameters; type some {EXAMPLE}.")
+    try:
+        index = faiss.index_factory(PROBE_DIM, factory)
+    except RuntimeError as error:
+        if re.search("could not parse|unbalanced|stoi", str(error)):
+            raise refused(factory, error) from error
+        return Recipe(factory, search)  # what else it lacks may be the dimension's fault
+    inverted = faiss.try_extract_index_ivf(index)
+    set_parameters(index, search, factory)
+    return Recipe(factory, search, inverted.nlist if inverted else 0)
+
+
+def set_parameters(index: Any, search: str, factory: str) -> None:
+    """Sets FAISS search parameters on an index; UserError where it has none of that name."""
+    import faiss
+
+    try:
+        faiss.ParameterSpace().set_index_parameters(index, search)  # type: ignore[arg-type]  # as overloads are stubbed
+    except RuntimeError as error:
+        said = reason(error).removeprefix("ParameterSpace::set_index_parameter:")
+        raise UserError(f"FAISS cannot search {factory} with {search!r} ({said}); type some {EXAMPLE}.") from error
+
+
+def reason(error: RuntimeError) -> str:
+    """What FAISS says, without where in its source it says so."""
+    text = re.sub(r"^Error in .* at \S+:\d+: ", "", str(error).strip(), flags=re.DOTALL)
+    return re.sub(r"^Error: '.*?' failed:? ?", "", text) or str(error)
+
+
+def refused(factory: str, error: RuntimeError, dim: int = 0, documents: int = 0) -> UserError:
+    """FAISS's refusal of a factory string, as a sentence."""
+    few = re.search(r"as large as number of clusters \((\d+)\)", str(error))
+    if few:
+        return UserError(
+            f"{factory} learns {few[1]} centroids, but there are only {documents} vectors to train them on; "
+            f"name an index with fewer (PQ48x4 has 16 a part), or one without training, as in --index HNSW32 or SQ8."
+        )
+    at = f" of {dim} dimensions" if dim else ""
+    return UserError(f"FAISS makes no index {factory!r}{at} ({reason(error)}); type one {EXAMPLE}.")

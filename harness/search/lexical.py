@@ -1,0 +1,99 @@
+"""Indexes of lexical models on disk, keyed by content, checked when reused, shared where there is a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from harness.datasets.corpus import Corpus
+from harness.errors import plugin_code
+from harness.models.runner import Prepared
+from harness.storage.atomic import whole_folder
+from harness.storage.bundles import Owner, finish, intact
+from harness.storage.mirror import Replica
+from harness.types import Document, Hits, ModelError, PluginError, Query
+
+
+class _Absent(Exception):
+    """The store has no such index, or none that is sound."""
+
+
+def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
+    """Where the model's index of the corpus lies, or will."""
+    return home / "indexes" / model.ref.key[:32] / corpus.sha256[:32]
+
+
+def index_owner(model: Prepared, corpus: Corpus) -> Owner:
+    """What the index's record says that it belongs to."""
+    return [model.ref.key, corpus.sha256]
+
+
+def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tuple[Path, float]:
+    """The folder that holds the model's index of the corpus, and the seconds that building it took whoever built it.
+    ``name`` is the dataset's, for the progress.
+
+    Where it is not there intact, it is brought from the model's shared store, or built and published.
+    """
+    folder, of = index_folder(model, corpus, home), index_owner(model, corpus)
+    replica = Replica(model.shared, folder.parent)
+    if (seconds := intact(folder, of)) is not None:
+        replica.offer(folder.name)
+    else:
+        seconds = _brought(replica, folder, of)
+    if seconds is None:
+        model.progress(f"indexing {name} with {model.label}", 0, 0)
+        start = time.perf_counter()
+        with (
+            replica.publishing(folder.name),
+            whole_folder(folder, keep=lambda: intact(folder, of) is not None) as directory,
+        ):
+            _build(model, corpus, directory)
+            seconds = round(time.perf_counter() - start, 4)
+            finish(directory, seconds, of)
+    return folder, seconds
+
+
+def _build(model: Prepared, corpus: Corpus, directory: Path) -> None:
+    """Errors of the disk and of reading the corpus are not the plug-in's."""
+    unread: list[BaseException] = []
+
+    def documents() -> Iterator[Document]:
+        try:
+            yield from corpus.iter()
+        except Exception as error:
+            unread.append(error)
+            raise
+
+    try:
+        with plugin_code(f"{model.label}: build() raised", type(model.lexical).__module__, passing=(OSError,)):
+            model.lexical.build(documents(), directory)
+    except (ModelError, PluginError):
+        if unread:
+            raise unread[0] from None
+        raise
+
+
+def lexical_hits(model: Prepared, folder: Path, queries: Sequence[Query], k: int) -> Iterator[Hits]:
+    """What the model finds in its index, query by query; PluginError where its code fails or gives anything else."""
+    what, module = f"{model.label}: search() raised", type(model.lexical).__module__
+    with plugin_code(what, module):
+        found = iter(model.lexical.search(folder, queries, k))
+    while True:
+        with plugin_code(what, module):
+            hits = next(found, None)
+        if hits is None:
+            return
+        if not isinstance(hits, tuple) or len(hits) != 2:
+            raise PluginError(f"{model.label}: search() gave a {type(hits).__name__}; yield Hits(rows, scores).")
+        yield hits
+
+
+def _brought(replica: Replica, folder: Path, of: Owner) -> float | None:
+    if replica.shared is not None:
+        with suppress(_Absent), whole_folder(folder, keep=lambda: intact(folder, of) is not None) as directory:
+            if (seconds := replica.files(folder.name, directory, of)) is None:
+                raise _Absent
+            return seconds
+    return None

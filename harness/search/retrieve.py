@@ -1,0 +1,131 @@
+"""One model's candidates for every query of one dataset, with what finding them cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets.beir import Dataset
+from harness.embeddings.store import Vectors
+from harness.errors import plugin_code
+from harness.metrics.geometry import Figures, panel
+from harness.metrics.moments import aligned, collect
+from harness.metrics.ranking import best
+from harness.models.runner import Prepared, dataset_vectors
+from harness.search.exact import Limits, search
+from harness.search.lexical import lexical_hits, lexical_index
+from harness.search.partial_results import Searched
+from harness.search.rerank import rerank
+from harness.system.timer import Clock
+from harness.types import Hits, Similarity
+
+
+@dataclass(slots=True)
+class Retrieval:
+    """The hits of one model on one dataset. Everything but ``hits`` is settled before the first is taken."""
+
+    hits: Iterator[Hits] = field(default_factory=lambda: iter(()))
+    """One per query, in order, at least as deep as asked for; searched as they are taken."""
+    counts: dict[str, int] = field(default_factory=dict)
+    geometry: dict[str, Any] = field(default_factory=dict)
+    similarity: Similarity | None = None
+    members: dict[str, Retrieval] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
+    """Of an approximate index: its figures, and what the manifest says of it."""
+
+    def cost(self) -> dict[str, int]:
+        """The counts with the members' added, and each member's own as ``member/count``; whole when the hits are taken.
+
+        As `Clock` does with seconds."""
+        whole = dict(self.counts)
+        for label, member in self.members.items():
+            for name, count in member.cost().items():
+                whole[f"{label}/{name}"] = count
+                if "/" not in name:
+                    whole[name] = whole.get(name, 0) + count
+        return whole
+
+
+def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
+    """Searches a dataset with a model of any kind.
+
+    Args:
+        model: whose vectors or index are made first if they are not stored.
+        dataset: every query of it is searched.
+        k: depth of the ranking; one more is found where a query's own document will be left out.
+        clock: gets the seconds of each phase, the search's as hits are taken.
+        limits: of exact search.
+    """
+    if model.members and not model.ref.has_vectors:
+        return _composite(model, dataset, k, clock, limits)
+    depth = k + dataset.exclude_self
+    dense = model.ref.has_vectors
+    found = _dense(model, dataset, depth, clock, limits) if dense else _lexical(model, dataset, depth, clock)
+    found.hits = clock.timed_each("search", found.hits)
+    return found
+
+
+def _composite(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
+    """Its members' rankings, fused or reranked. The geometry of their vectors is told in their own cells alone."""
+    fuses = model.ref.spec.kind == "fusion"
+    depth = model.depth if fuses else max(k, model.depth)
+    members = {m.label: retrieve(m, dataset, depth, clock.part(m.label), limits) for m in model.members}
+    found = Retrieval(members=members)
+    lists = [_ranked(member.hits, dataset, depth) for member in members.values()]
+    hits = _fused(model, lists) if fuses else rerank(model, dataset, lists[0], found.counts, clock)
+    found.hits = clock.timed_each("fuse" if fuses else "rerank", hits)
+    return found
+
+
+def _fused(model: Prepared, members: list[Iterator[Hits]]) -> Iterator[Hits]:
+    for lists in zip(*members, strict=True):
+        with plugin_code(f"{model.label}: fuse() raised", type(model.fusion).__module__):
+            hits = model.fusion.fuse(lists)
+        yield hits
+
+
+def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hits]:
+    """Hits as the harness's one rule orders and cuts them; a query's own document takes no place."""
+    for query, (rows, scores) in zip(dataset.queries, found, strict=True):
+        exclude = query.id if dataset.exclude_self else None
+        order = best(query.id, dataset.corpus.ids(rows), scores, depth, exclude=exclude)
+        yield Hits(rows[order], np.asarray(scores, np.float64)[order])
+
+
+def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
+    both = dataset_vectors(model, dataset)
+    (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
+    clock.add("encode_documents", document_cost.seconds)
+    clock.add("encode_queries", query_cost.seconds)
+    found = Retrieval(counts={"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens})
+    searched = Searched(model, dataset, depth)
+    with clock.timed("geometry"):
+        model.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
+        if (known := searched.geometry()) is not None:
+            mean, figures = known[0].mean, panel(*known)
+        else:
+            mean, figures = _of_documents(documents, limits.rows(documents.dim))
+        found.geometry["documents"] = dict(figures)
+        found.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
+    found.similarity = model.similarity
+    asked = queries.gather(np.arange(len(queries)))
+    found.hits = searched.merged() or search(asked, documents, mean, depth, found.similarity, limits=limits)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _of_documents(documents: Vectors, rows: int) -> tuple[NDArray[np.float64], Figures]:
+    """Mean and geometry of document vectors, read so many rows at a time; kept for the corpus's next queries."""
+    moments, sample = collect(documents.blocks(aligned(rows)), len(documents))
+    return moments.mean, panel(moments, sample)
+
+
+def _lexical(model: Prepared, dataset: Dataset, depth: int, clock: Clock) -> Retrieval:
+    folder, seconds = lexical_index(model, dataset.corpus, model.home, dataset.label)
+    clock.add("index", seconds)
+    return Retrieval(lexical_hits(model, folder, dataset.queries, depth))

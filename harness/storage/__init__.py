@@ -1,0 +1,1 @@
+"""Files on disk and in the remote cache: atomic writes, locks, checksummed records, bounded and safe readers."""

@@ -1,0 +1,43 @@
+"""Linear algebra whose digits do not depend on the number of threads.
+
+BLAS and LAPACK divide a product among their threads, and where they divide it decides the order of its sums. Inside
+`single_threaded` they use one thread; in `thread_pool` work is parallel over blocks of fixed size instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
+from threading import RLock
+from typing import Any
+
+import numpy  # noqa: F401 (loads the libraries that the controller finds)
+
+from harness.system.environment import cores
+
+_lock = RLock()
+"""Held inside the blocks: the limit is the whole process's, and threadpoolctl ignores a second thread that sets it."""
+
+
+@cache
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")  # cached: finding the loaded libraries takes 3 ms
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """NumPy's BLAS and LAPACK use one thread in this block, or in the function that it decorates."""
+    with _lock, _controller().limit(limits=1):
+        yield
+
+
+@contextmanager
+def thread_pool() -> Iterator[ThreadPoolExecutor]:
+    """A thread for each core, in each of which BLAS uses one thread."""
+    limit = partial(_controller().limit, limits=1)  # BLAS built on OpenMP has a limit for each thread
+    with single_threaded(), ThreadPoolExecutor(cores(), "blas", initializer=limit) as pool:
+        yield pool

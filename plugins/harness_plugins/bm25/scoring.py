@@ -1,0 +1,168 @@
+"""Lucene's BM25 without a JVM: its document lengths, its float32 arithmetic, its query weights; sums by bm25s.
+
+Source of the formulas: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009, in the form of Lucene 8
+and later (no factor k1 + 1), with lengths kept in one byte. Term scores are float32, their sum float64, the total
+float32 again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.types import Document, Hits, Query
+from harness_plugins.bm25.analysis import TRIMMED, analyse, term
+from harness_plugins.bm25.inverted_index import Builder, InvertedFile, Postings
+from harness_plugins.bm25.word_break_batch import word_array
+
+Float32 = NDArray[np.float32]
+
+TOGETHER = 2_000_000
+"""Postings, with their scores, held for queries searched together: 50 MB."""
+NOTHING = Hits(np.zeros(0, np.int64), np.zeros(0))
+
+FIELDS: dict[str, dict[str, Callable[[Document], str]]] = {
+    "flat": {"contents": lambda document: document.content},
+    "multifield": {
+        "contents": lambda document: document.text,
+        # Anserini leaves a document with an empty text out altogether, its title with it
+        "title": lambda document: document.title if document.text.strip(TRIMMED) else "",
+    },
+}
+
+
+def stored_lengths() -> NDArray[np.int64]:
+    """The 256 lengths that Lucene's one-byte norm can hold, ascending [256].
+
+    Exact up to 40; from there three binary digits follow the leading one (SmallFloat.intToByte4).
+    """
+    steps = [mantissa << shift for shift in range(28) for mantissa in range(8, 16)]
+    return np.array([*range(24), *(24 + length for length in [*range(8), *steps][: 256 - 24])])
+
+
+class LuceneBM25:
+    """`harness.types.LexicalModel` on an inverted file per field."""
+
+    def __init__(self, k1: float, b: float, fields: str) -> None:
+        self._k1, self._b, self._fields = np.float32(k1), np.float32(b), FIELDS[fields]
+
+    def build(self, documents: Iterable[Document], directory: Path) -> None:
+        """Writes one inverted file per field, in folders named after the fields."""
+        builders = [(Builder(directory / name, word_array, term), text) for name, text in self._fields.items()]
+        for document in documents:
+            for builder, text in builders:
+                builder.add(text(document))
+        for builder, _ in builders:
+            builder.finish()
+
+    def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterator[Hits]:
+        """The k best documents of each query, and those that tie with the k-th."""
+        fields = [_Field(directory / name, self._k1, self._b) for name in self._fields]
+        waiting = _Batch(fields)
+        for query in queries:
+            waiting.add(query.text)
+            if waiting.postings > TOGETHER:
+                yield from waiting.search(k)
+                waiting = _Batch(fields)
+        yield from waiting.search(k)
+
+
+class _Field:
+    """One field's postings and what its statistics make of k1 and b."""
+
+    def __init__(self, directory: Path, k1: np.float32, b: np.float32) -> None:
+        self._file = InvertedFile(directory)
+        lengths = self._file.lengths
+        self.documents = len(lengths)
+        self._filled = int(np.count_nonzero(lengths))
+        average = np.float32(lengths.sum(dtype=np.int64) / max(self._filled, 1))
+        table = stored_lengths()
+        with np.errstate(divide="ignore", invalid="ignore"):  # k1 = 0, or documents without a term, never scored
+            norms = np.float32(1) / (k1 * ((np.float32(1) - b) + b * table.astype(np.float32) / average))
+        self._norms: Float32 = norms[np.searchsorted(table, lengths, side="right") - 1]
+
+    def column(self, name: str, times: int) -> tuple[NDArray[np.int32], Float32] | None:
+        """Rows and scores [postings] of a term that a query holds so often; None where no document does."""
+        return (found.rows, self._score(found, times)) if (found := self._file[name]) else None
+
+    def _score(self, postings: Postings, times: int) -> Float32:
+        frequency = len(postings.rows)
+        idf = np.float32(np.log(1 + (self._filled - frequency + 0.5) / (frequency + 0.5)))
+        weight = np.float32(times) * idf
+        saturated = np.float32(1) + postings.counts.astype(np.float32) * self._norms[postings.rows]
+        return weight - weight / saturated
+
+
+class _Batch:
+    """Queries that are searched together: what a term scores is computed once for all that hold it as often."""
+
+    def __init__(self, fields: Sequence[_Field]) -> None:
+        self._fields = fields
+        self._numbers: dict[tuple[int, str, int], int] = {}
+        """Field, term and how often a query holds it -> its column; -1: no document does."""
+        self._columns: list[tuple[NDArray[np.int32], Float32]] = []
+        self._vanishing: set[int] = set()
+        """Columns with a score of 0, to which a vast k1 brings it in float32; its document is a hit all the same."""
+        self._asked: list[list[int]] = []
+        self.postings = 0
+        """Of all columns."""
+
+    def add(self, text: str) -> None:
+        """Takes one more query."""
+        asked = Counter(analyse(text)).items()
+        numbers = (self._number((place, *entry)) for place in range(len(self._fields)) for entry in asked)
+        self._asked.append([number for number in numbers if number >= 0])
+
+    def _number(self, key: tuple[int, str, int]) -> int:
+        if (number := self._numbers.get(key)) is None:
+            found = self._fields[key[0]].column(*key[1:])
+            number = self._numbers[key] = len(self._columns) if found else -1
+            if found:
+                self._columns.append(found)
+                self.postings += len(found[0])
+                if not found[1].all():
+                    self._vanishing.add(number)
+        return number
+
+    def search(self, k: int) -> Iterator[Hits]:
+        """The hits of each query, in order; the sums are those of bm25s's accumulator."""
+        if not self._columns:
+            yield from (NOTHING for _ in self._asked)
+            return
+        from bm25s import BM25
+
+        scores: Any = {
+            "data": np.concatenate([data for _, data in self._columns], dtype=np.float64),
+            "indices": np.concatenate([rows for rows, _ in self._columns]),
+            "indptr": np.cumsum([0, *(len(rows) for rows, _ in self._columns)]),
+            "num_docs": self._fields[0].documents,
+        }
+        index = BM25(dtype="float64", int_dtype="int32")
+        index.scores, index.nonoccurrence_array = scores, None
+        for asked in self._asked:
+            if self._vanishing.isdisjoint(asked):
+                yield _best(index.get_scores_from_ids(asked), k) if asked else NOTHING
+            else:
+                rows = np.unique(np.concatenate([self._columns[number][0] for number in asked]))
+                hits = _best(index.get_scores_from_ids(asked)[rows], k, positive=False)
+                yield Hits(rows[hits.rows].astype(np.int64), hits.scores)
+
+
+def _best(totals: NDArray[np.float64], k: int, *, positive: bool = True) -> Hits:
+    """The k documents with the highest totals [documents], with all that tie with the k-th, best first.
+
+    Those with a total of 0 are left out where ``positive`` scores are asked for.
+    """
+    scores = totals.astype(np.float32)
+    least = np.sort(scores)[-k] if len(scores) > k else np.float32(0)  # in vector instructions: np.partition is slower
+    rows = np.flatnonzero(scores >= least if least > 0 or not positive else scores > 0)
+    # Scores are not negative, so their bits rise as they do: one sort of integers orders by score, then by row.
+    keys = (~scores[rows].view(np.int32)).astype(np.int64) << 32 | rows
+    keys.sort()
+    rows = keys & 0xFFFFFFFF
+    return Hits(rows, scores[rows].astype(np.float64))

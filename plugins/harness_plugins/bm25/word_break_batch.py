@@ -1,0 +1,119 @@
+"""The words of many texts at once, as arrays: `harness_plugins.bm25.word_break` for a whole batch of documents.
+
+Which bytes of ASCII text belong to a word is told from each byte's class and, for the few marks that can join, from its
+two neighbours: no loop over words. Only the pieces between spaces that hold other letters, or a very long word, go
+through the grammar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness_plugins.bm25.word_break import LONGEST, words
+
+Bytes = NDArray[np.uint8]
+Flags = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+
+_LETTER, _DIGIT, _LINE, _JOINS = 1, 2, 4, 3
+"""Classes of bytes; the class that a mark joins is shifted by `_JOINS`."""
+_IN_WORD = _LETTER | _DIGIT | _LINE
+
+
+def _classes() -> Bytes:
+    """What each byte can be in a word of ASCII text [256]."""
+    table = np.zeros(256, np.uint8)
+    letters = b"abcdefghijklmnopqrstuvwxyz"
+    for members, kind in (
+        (letters + letters.upper(), _LETTER),
+        (b"0123456789", _DIGIT),
+        (b"_", _LINE),
+        (b".':", _LETTER << _JOINS),
+        (b".',;", _DIGIT << _JOINS),
+    ):
+        table[list(members)] |= kind
+    return table
+
+
+_CLASSES = _classes()
+
+
+class WordArray(NamedTuple):
+    """The words of a batch of texts, text by text but not in their order within one."""
+
+    distinct: list[str]
+    """Every spelling; those of ASCII text in lower case."""
+    which: NDArray[np.int32]
+    """Of each word, its place in ``distinct`` [words]."""
+    rows: NDArray[np.int32]
+    """Of each word, its text [words]."""
+
+
+def word_array(texts: Sequence[str]) -> WordArray:
+    """What `harness_plugins.bm25.word_break.words` finds in each of the texts."""
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    text_ends = np.cumsum(sizes + 1)  # no word reaches across the spaces put around every text
+    whole = b" %b " % b" ".join(encoded)
+    data = np.frombuffer(whole, np.uint8)
+    inside = _inside(data)
+    others: list[tuple[int, str]] = [] if whole.isascii() else _others(whole, inside, np.flatnonzero(data >= 0x80))
+    edges = _edges(inside)
+    if (long := edges[::2][np.diff(edges)[::2] > LONGEST // 2]).size:
+        others += _others(whole, inside, long)
+        edges = _edges(inside)
+    distinct, which = _encoded(np.frombuffer(whole.lower(), np.uint8)[inside], edges)
+    rows = np.searchsorted(text_ends, edges[::2])
+    if b"_" in whole:
+        real = np.array([word.strip("_") != "" for word in distinct], bool)[which]
+        which, rows = which[real], rows[real]
+    if others:
+        numbers = {word: number for number, word in enumerate(distinct)}
+        which = np.concatenate([which, [numbers.setdefault(word, len(numbers)) for _, word in others]])
+        rows = np.concatenate([rows, np.searchsorted(text_ends, [start for start, _ in others])])
+        distinct = list(numbers)
+    return WordArray(distinct, which.astype(np.int32, copy=False), rows.astype(np.int32, copy=False))
+
+
+def _inside(data: Bytes) -> Flags:
+    """Whether each byte belongs to a word, as far as ASCII text goes [bytes]; the ends must be spaces."""
+    kinds = _CLASSES[data]
+    inside: Flags = (kinds & _IN_WORD) != 0
+    marks = np.flatnonzero(kinds > _IN_WORD)
+    joined = kinds[marks - 1] & kinds[marks + 1] & (kinds[marks] >> _JOINS)
+    inside[marks[joined != 0]] = True
+    return inside
+
+
+def _edges(inside: Flags) -> Positions:
+    """Where words start and stop in turn [2 x words]."""
+    return np.flatnonzero(inside[1:] != inside[:-1]) + 1
+
+
+def _others(whole: bytes, inside: Flags, positions: Positions) -> list[tuple[int, str]]:
+    """The words, each with where its piece starts, of the pieces between spaces that hold these positions.
+
+    Takes the pieces out of ``inside``.
+    """
+    spaces = np.flatnonzero(np.frombuffer(whole, np.uint8) == ord(" "))
+    after = np.unique(np.searchsorted(spaces, positions))
+    found = []
+    for start, stop in zip((spaces[after - 1] + 1).tolist(), spaces[after].tolist(), strict=True):
+        inside[start:stop] = False
+        found += [(start, word) for word in words(whole[start:stop].decode("utf-8", "surrogatepass"))]
+    return found
+
+
+def _encoded(letters: Bytes, edges: Positions) -> tuple[list[str], NDArray[np.int32]]:
+    """Distinct words, and the place of each word among them, from the words' letters end to end."""
+    import pyarrow
+
+    ends = np.concatenate([[0], np.cumsum(edges[1::2] - edges[::2])])
+    buffers = pyarrow.py_buffer(ends), pyarrow.py_buffer(letters)
+    found = pyarrow.LargeStringArray.from_buffers(len(ends) - 1, *buffers).dictionary_encode()
+    which = np.frombuffer(found.indices.buffers()[1], np.int32, len(ends) - 1)  # to_numpy() would import pandas
+    return found.dictionary.to_pylist(), which

@@ -1,0 +1,268 @@
+"""The forward pass of BERT and MPNet encoders on texts laid end to end: no padding, and fused attention.
+
+Everything but attention works on one matrix of all tokens. Attention takes texts of equal length together, in torch's
+fused kernel: they need no mask, and MPNet's relative position bias, which depends on the distance of two tokens alone,
+is one [heads, length, length] corner of a table made once. transformers pads, adds a mask, and writes MPNet's bias out
+for every text of a batch.
+
+Matrix products are in the chosen dtype; LayerNorm, softmax and the residual stream in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.storage.safe_load import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import LayerNorm
+
+FAMILIES = {"bert": "BertModel", "mpnet": "MPNetModel"}
+"""model_type of config.json -> transformers' class, whose arithmetic `Packed` repeats."""
+_EXPECTED = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "chunk_size_feed_forward": 0,
+}
+"""What config.json must say, where it says anything."""
+LONG = 96
+"""Tokens of a text from which on its attention is computed by itself."""
+
+
+def applies(folder: Path) -> bool:
+    """Whether the transformer in a folder is of a family, and in a form, that this module repeats. Reads one file."""
+    try:
+        plain = repeats(read_json(folder / "config.json"))
+        return plain and not (folder / "adapter_config.json").exists()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def repeats(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a family and a form whose arithmetic is repeated here."""
+    return config["model_type"] in FAMILIES and all(config.get(key, value) == value for key, value in _EXPECTED.items())
+
+
+class Product:
+    """x W' + b, and GELU of it if asked for; weights in one dtype, for oneDNN laid out once and not at each call."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False, lay_out: bool = True
+    ) -> None:
+        import torch
+
+        self.weight, self.bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
+        self._dtype = dtype
+        self._laid_out = lay_out and dtype == torch.bfloat16 and _lays_out(weight.device.type)
+        if self._laid_out:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, LAID_OUT_FOR)
+
+    def __call__(self, given: Tensor) -> Tensor:
+        """[n, in] of any dtype -> [n, out] of this one."""
+        import torch
+        from torch.nn.functional import gelu, linear
+
+        given = given.to(self._dtype)
+        if self._laid_out:
+            after, how = ("gelu", "none") if self._gelu else ("none", "")
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, after, [], how)
+            return found
+        found = linear(given, self.weight, self.bias)
+        return gelu(found) if self._gelu else found
+
+
+LAID_OUT_FOR = 2048
+"""Rows that oneDNN lays weights out for; others are as right, and nearly as fast."""
+
+
+def _lays_out(device: str) -> bool:
+    """Whether this torch has the operations (private ones, so none is taken for granted) and the processor the type."""
+    import torch
+
+    names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
+    known = all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return device == "cpu" and known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@dataclass(frozen=True, slots=True)
+class FeedForward:
+    """The half of a layer that is no attention: [n, hidden] -> [n, hidden]."""
+
+    widened: Product
+    narrowed: Product
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Of any dtype -> of the products'."""
+        return self.narrowed(self.widened(state))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    attention: Product
+    """Query, key and value as one: weight [3 hidden, hidden], bias."""
+    mixed: Product
+    after_attention: LayerNorm
+    after: LayerNorm
+
+
+class Packed:
+    """Last hidden states of an encoder of transformers, which shares its weights but those fused here."""
+
+    _lay_out = True
+    """Whether weights may be laid out for oneDNN."""
+
+    def __init__(
+        self, model: Any, dtype: torch.dtype, feeds: Sequence[Callable[[Tensor], Tensor]] | None = None
+    ) -> None:
+        """``model`` is a `FAMILIES` member in eval mode; ``dtype`` is that of the matrix products.
+
+        ``feeds`` may stand in for the layers' `FeedForward`.
+        """
+        self._embeddings, self.dtype = model.embeddings, dtype
+        self._bert = model.config.model_type == "bert"
+        self._heads = int(model.config.num_attention_heads)
+        self._layers = [self._layer(layer) for layer in model.encoder.layer]
+        self.feeds: list[Callable[[Tensor], Tensor]] = list(feeds or map(self._feed, model.encoder.layer))
+        self._encoder = model.encoder
+        self._bias: Tensor | None = None
+
+    def _layer(self, layer: Any) -> _Layer:
+        own = layer.attention.self if self._bert else layer.attention.attn
+        three = (own.query, own.key, own.value) if self._bert else (own.q, own.k, own.v)
+        mixed, norm = (
+            (layer.attention.output.dense, layer.attention.output.LayerNorm)
+            if self._bert
+            else (own.o, layer.attention.LayerNorm)
+        )
+        import torch
+
+        weight, bias = (torch.cat([getattr(one, part).detach() for one in three]) for part in ("weight", "bias"))
+        return _Layer(
+            self._product(weight, bias), self._product(mixed.weight, mixed.bias), norm, layer.output.LayerNorm
+        )
+
+    def _feed(self, layer: Any) -> FeedForward:
+        wide, narrow = layer.intermediate.dense, layer.output.dense
+        return FeedForward(self._product(wide.weight, wide.bias, gelu=True), self._product(narrow.weight, narrow.bias))
+
+    def _product(self, weight: Tensor, bias: Tensor, *, gelu: bool = False) -> Product:
+        return Product(weight, bias, self.dtype, gelu=gelu, lay_out=self._lay_out)
+
+    def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
+        """float32 [all tokens, hidden], texts in the order given; texts of equal length should stand together.
+
+        ``spreads`` gets each layer's standard deviations of every token's state before the last LayerNorm.
+        """
+        import torch
+
+        lengths = [len(text) for text in tokens]
+        runs = [(length, len(list(run))) for length, run in groupby(lengths)]
+        state = self._embedded(tokens)
+        found = torch.empty_like(state, dtype=self.dtype)
+        for layer, feed in zip(self._layers, self.feeds, strict=True):
+            given, start = layer.attention(state), 0
+            for length, count in runs:
+                stop = start + length * count
+                self._attend(given[start:stop], found[start:stop], length)
+                start = stop
+            state, _ = _added(state, layer.mixed(found), layer.after_attention)
+            state, spread = _added(state, feed(state), layer.after)
+            if spreads is not None:
+                spreads.append(spread)
+        return state
+
+    def distance(self, module: Any, tokens: Sequence[Sequence[int]]) -> float:
+        """The largest difference of a hidden state from what sentence-transformers' module gives, text by text."""
+        import torch
+
+        device, found = self._embeddings.word_embeddings.weight.device, 0.0
+        with torch.inference_mode():
+            ours = torch.split(self(tokens), [len(text) for text in tokens])
+            for text, own in zip(tokens, ours, strict=True):
+                ids = torch.tensor([text], device=device)
+                theirs = module({"input_ids": ids, "attention_mask": torch.ones_like(ids)})["token_embeddings"]
+                found = max(found, float((theirs[0] - own).abs().max()))
+        return found
+
+    def _embedded(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        import torch
+
+        parts, device = self._embeddings, self._embeddings.word_embeddings.weight.device
+        ids = np.concatenate([np.asarray(text, np.int64) for text in tokens])
+        places = torch.from_numpy(np.concatenate([self._positions(text) for text in tokens])).to(device)
+        state = parts.word_embeddings(torch.from_numpy(ids).to(device))
+        if self._bert:
+            state = state + parts.token_type_embeddings.weight[0]
+        embedded: Tensor = parts.LayerNorm(state + parts.position_embeddings(places))
+        return embedded
+
+    def _positions(self, text: Sequence[int]) -> NDArray[np.int64]:
+        """From 0 in BERT; in MPNet from padding + 1, and where a text holds the padding token, that has no position."""
+        if self._bert:
+            return np.arange(len(text))
+        padding = self._embeddings.padding_idx
+        counted = (np.asarray(text) != padding).astype(np.int64)
+        return np.asarray(np.cumsum(counted) * counted + padding)
+
+    def _attend(self, given: Tensor, found: Tensor, length: int) -> None:
+        """Attention of texts of one length: [texts x length, 3 hidden] -> [texts x length, hidden]."""
+        import torch
+        from torch.nn.functional import scaled_dot_product_attention
+
+        heads = self._heads
+        size = found.shape[1] // heads
+        query, key, value = given.view(-1, length, 3, heads, size).permute(2, 0, 3, 1, 4)
+        out = found.view(-1, length, heads, size)
+        if self.dtype == torch.float32:
+            bias = None if self._bert else self._bias_of(length).expand(len(query), -1, -1, -1)
+            out.copy_(scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2))
+            return
+        # On processors the fused kernel reaches half of the speed of these products in bfloat16. Long texts one by one,
+        # so that what a product made is in the cache still when it is used.
+        together = 1 if length >= LONG else len(query)
+        for start in range(0, len(query), together):
+            part = slice(start, start + together)
+            out[part].copy_(self._weighted(query[part], key[part], value[part]).transpose(1, 2))
+
+    def _weighted(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[texts, heads, length, size] three times -> the values weighted, [texts, heads, length, size]."""
+        import torch
+
+        count, length, size = len(query), *query.shape[2:]
+        flat = [part.reshape(-1, length, size) for part in (query, key, value)]
+        if self._bert:
+            scores = torch.baddbmm(flat[0].new_empty(1), flat[0], flat[1].mT, beta=0, alpha=size**-0.5)
+        else:
+            bias = self._bias_of(length).expand(count, -1, -1, -1).reshape(-1, length, length)
+            scores = torch.baddbmm(bias, flat[0], flat[1].mT, alpha=size**-0.5)
+        return torch.bmm(torch.softmax(scores, -1, out=scores), flat[2]).view(query.shape)
+
+    def _bias_of(self, length: int) -> Tensor:
+        """MPNet's relative position bias [1, heads, length, length], a corner of the largest so far."""
+        import torch
+
+        if self._bias is None or self._bias.shape[-1] < length:
+            room = torch.empty(1, length, 0, device=self._embeddings.word_embeddings.weight.device)
+            self._bias = self._encoder.compute_position_bias(room).to(self.dtype)
+        bias: Tensor = self._bias[:, :, :length, :length]
+        return bias
+
+
+def _added(state: Tensor, news: Tensor, norm: LayerNorm) -> tuple[Tensor, Tensor]:
+    """The LayerNorm of a sum, and the standard deviation that it divided each row by."""
+    import torch
+
+    total = state + news.float()
+    normed, _, inverse = torch.native_layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return normed, inverse[:, 0].reciprocal()

@@ -1,0 +1,241 @@
+"""A sentence-transformers folder on disk: whether it can be run as a model, and which files decide the vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.download.weights import hashes
+from harness.storage.regular_files import open_regular
+from harness.storage.safe_load import parse_json, read_json
+from harness.types import ModelError, Options, UserError
+from harness_plugins.model_folder.kind import require_bi_encoder
+from harness_plugins.model_folder.modules import Module, configurations, modules
+from harness_plugins.model_folder.outside_files import BASE, outside
+from harness_plugins.model_folder.verify import require_sound
+from harness_plugins.sentence_transformers import prompts
+
+_ROOT_FILES = (
+    "modules.json",
+    "config.json",
+    "config.*.json",
+    "config_sentence_transformers.json",
+    "adapter_config.json",
+    "router_config.json",
+    "sentence_*_config.json",
+    "cnn_config.json",
+    "lstm_config.json",
+    "wordembedding_config.json",
+    "*token*.json",
+    "vocab.*",
+    "*vocab*.json",
+    "merges.txt",
+    "bpe.codes",
+    "dict.txt",
+    "normalizer.json",
+    "byte_maps.json",
+    "word_*.json",
+    "emoji.json",
+    "tekken.json",
+    "*.tokenizer",
+    "*.tiktoken",
+    "*.spm",
+    "*.model",
+    "tokenizer.model.*",
+    "*.safetensors*",
+    "chat_template*",
+    "additional_chat_templates/*.jinja",
+    "*processor_config.json",
+)
+"""What sentence-transformers and transformers read of a module that lies in the folder itself."""
+_NEEDED = {
+    "Transformer": ("config.json", "*.safetensors"),
+    "Pooling": ("config.json",),
+    "Dense": ("config.json", "*.safetensors"),
+}
+"""Module of sentence-transformers -> what its folder cannot do without."""
+HEADER_BYTES = 100_000_000
+"""Of a safetensors file; the library refuses longer ones."""
+
+
+def folder_of(options: Options) -> Path:
+    """The model's folder; UserError when it does not hold a bi-encoder of sentence-transformers that can be run here.
+
+    Only JSON files and the names of others are read.
+    """
+    folder = Path(str(options["path"]))
+    require_bi_encoder(folder)
+    if not (folder / "modules.json").is_file():
+        raise ModelError(
+            f"{folder} is not a sentence-transformers folder (it has no modules.json); "
+            "give -m a folder that SentenceTransformer.save() wrote."
+        )
+    require_sound(folder, modules(folder))
+    if truncated(folder) == 0:
+        raise ModelError(
+            f"{folder / 'config_sentence_transformers.json'} sets truncate_dim to something else than a positive "
+            f"integer; remove that key."
+        )
+    return folder
+
+
+def truncated(folder: Path) -> int | None:
+    """The dimension that the folder states for its vectors (truncate_dim): None for none, 0 for what is not one."""
+    with suppress(OSError, ValueError):
+        for content in configurations(folder, "config_sentence_transformers.json"):
+            stated = content.get("truncate_dim")
+            sound = isinstance(stated, int) and not isinstance(stated, bool) and stated > 0
+            return None if stated is None else int(stated) if sound else 0
+    return None
+
+
+def module_folders(folder: Path) -> list[Path]:
+    """Where the modules lie, those that a router leads to included; UserError as `modules` has it."""
+    return [module.place for module in modules(folder)]
+
+
+def root_files(folder: Path) -> list[Path]:
+    """What decides the outputs of the model that lies in the folder itself, in name order."""
+    return sorted({p for pattern in _ROOT_FILES for p in folder.glob(pattern) if p.is_file()})
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files inside that sentence-transformers reads, in name order; not the cards, logs and exports beside them."""
+    places = [place for place in module_folders(folder) if place != folder]
+    inside = [p for place in places for p in (*place.rglob("*"), *place.glob("additional_chat_templates/*.jinja"))]
+    root = root_files(folder)
+    return sorted({p for p in [*inside, *root] if p.is_file() and p.name != "desktop.ini"})
+
+
+def hashes_of(folder: Path, parts: list[Module], files: list[Path]) -> dict[str, str]:
+    """Name -> hex SHA-256 of a model's ``files``, and of those outside its folder that its modules have read."""
+    found = hashes(folder, files)
+    for prefix, place in outside(parts, folder).items():
+        there = [file for file in root_files(place) if BASE in prefix or ".safetensors" not in file.name]
+        found |= {f"{prefix}/{name}": digest for name, digest in hashes(place, there).items()}
+    return found
+
+
+def incomplete(folder: Path) -> str:
+    """What a checkpoint lacks, in words; nothing where each of its modules is whole. Only headers are read."""
+    try:
+        folder_of({"path": str(folder)})
+        for module in modules(folder):
+            for pattern in _NEEDED.get(module.name, ()):
+                if not any(file.stat().st_size for file in module.place.glob(pattern)):
+                    return f"{module.place / pattern} is missing or empty"
+    except UserError as error:
+        return str(error).partition(";")[0]
+    except OSError as error:
+        return f"{folder} cannot be read ({error})"
+    for file in files_of(folder):
+        if file.suffix == ".safetensors" and not _whole(file):
+            return f"{file} is cut short"
+    return ""
+
+
+def _whole(file: Path) -> bool:
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        length, header = _header(file)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        return bool(file.stat().st_size == 8 + length + max(ends, default=0))
+    return False
+
+
+def _header(file: Path) -> tuple[int, dict[str, Any]]:
+    """The length in bytes of a safetensors file's header, and what it says of each tensor; ValueError for none."""
+    with open_regular(file) as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > HEADER_BYTES:
+            raise ValueError(f"a header of {length:,} bytes")
+        header = parse_json(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no JSON object")
+    return length, {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def figures(options: Options) -> dict[str, float]:
+    """``dim`` and ``flops_per_token`` as the folder's files state them; what they do not state is left out.
+
+    A token's forward pass costs two operations per parameter of every matrix of the first module, embeddings and the
+    pooler (which sentence-transformers does not use) apart. Only headers are read.
+    """
+    folder = folder_of(options)
+    folders = module_folders(folder)
+    shapes = [shape for file in folders[0].glob("*.safetensors") for shape in _matrices(file)]
+    stated = {"flops_per_token": 2.0 * sum(rows * columns for rows, columns in shapes)}
+    for module in folders:
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            config = read_json(module / "config.json")
+            for key in ("hidden_size", "embedding_dimension", "word_embedding_dimension", "out_features"):
+                stated["dim"] = int(config.get(key, stated.get("dim", 0)))  # the last module has the last word
+            if isinstance(modes := config.get("pooling_mode"), list):
+                stated["dim"] *= len(modes)
+    if stated.get("dim") and (most := truncated(folder)):
+        stated["dim"] = min(stated["dim"], most)
+    return {name: value for name, value in stated.items() if value}
+
+
+UNSTATED = ("truncation", "padding")
+"""What tokenizer.json says of the last call before it was saved; every call states them anew."""
+
+
+def tokenizer(options: Options) -> dict[str, Any]:
+    """Role -> what decides its tokens, as far as files and options tell; {} where there is no tokenizer.json.
+
+    A checkpoint's tokenizer.json differs in bytes from its base's, not in what it does. Prompts that the folder states
+    are left out: the loaded model knows which of them counts.
+    """
+    folder, stated = module_folders(folder_of(options))[0], prompts.chosen(options, folder_of(options))
+    length = options["max_seq_length"]
+    try:
+        plain = {key: part for key, part in read_json(folder / "tokenizer.json").items() if key not in UNSTATED}
+        configs = [*sorted(folder.glob("sentence_*_config.json")), folder / "tokenizer_config.json"]
+        for config in (read_json(file) for file in configs if file.is_file()):
+            length = length or config.get("max_seq_length") or config.get("model_max_length")
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {role: [plain, length, prompt] for role, prompt in stated.items()}
+
+
+def gives_token_types(place: Path) -> bool:
+    """Whether the tokenizer in a transformer's folder may mark tokens as of another segment than the first."""
+    try:
+        processing = read_json(place / "tokenizer.json")["post_processor"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
+    return any(number != 0 for number in _values(processing, "type_id", skip="pair"))
+
+
+def pools(folder: Path) -> bool:
+    """Whether a transformer's own pooler gives the vectors, and not a module of sentence-transformers."""
+    with suppress(OSError, ValueError, UserError):
+        contents = [configurations(place, "sentence_*_config.json") for place in module_folders(folder)]
+        return any("pooler" in str(name) for name in _values(contents, "method_output_name"))
+    return False
+
+
+def _values(content: object, key: str, skip: str = "") -> Iterator[object]:
+    """What stands under a key in a JSON value, at any depth but below the key ``skip``."""
+    if isinstance(content, list):
+        for each in content:
+            yield from _values(each, key, skip)
+    elif isinstance(content, dict):
+        for name, each in content.items():
+            if name == key:
+                yield each
+            elif name != skip:
+                yield from _values(each, key, skip)
+
+
+def _matrices(file: Path) -> list[tuple[int, int]]:
+    """Shapes of the matrices in a safetensors file that every token is multiplied by."""
+    apart = ("embed", "pooler", "bias", "lm_head")
+    try:
+        named = {name: entry["shape"] for name, entry in _header(file)[1].items()}
+        shapes = [s for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]
+        return [(int(rows), int(columns)) for rows, columns in shapes]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{file} is no safetensors file ({error}); save the model again.") from None

@@ -1,0 +1,133 @@
+"""Model folders opened by sentence-transformers: without a network, pickles, code of theirs, or random weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness import ModelError, UserError
+from harness.registry.load_fallback import Refused
+from harness.storage.regular_files import special_file
+from harness.system.processor import physical_cores
+
+M = TypeVar("M")
+
+
+@contextmanager
+def spoilt(folder: Path) -> Iterator[None]:
+    """Turns whatever the libraries raise for a folder, which has no common class, into a ModelError of one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        if "trust_remote_code" in cause:
+            raise ModelError(
+                f"{folder} needs code of its own (auto_map in its JSON files), and the code that a model's folder "
+                f"names is never run."
+            ) from error
+        missing = isinstance(error, ImportError)
+        cure = "install what is named there" if missing else "check that its files are complete, or save it again"
+        raise ModelError(
+            f"{folder} could not be loaded by sentence-transformers ({type(error).__name__}: {cause[:400]}); {cure}."
+        ) from error
+
+
+def opened(kind: Callable[..., M], folder: Path, device: str, *, unused: str = "", **settings: Any) -> M:
+    """The folder as a model of one of sentence-transformers' classes: local files, safetensors, and no code of its own.
+
+    UserError where the device cannot be used, or where weights are missing that `complete` does not call ``unused``.
+    """
+    import torch
+    from transformers.utils import logging
+
+    if special := special_file(folder):
+        raise ModelError(f"{special} is not a regular file, and reading it may never end; remove it.")
+    require_device(device)
+    limit_threads()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    with complete(folder, unused):
+        # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config. So is the
+        # whole path: a relative one can be taken for the name of a model on the hub.
+        model: Any = kind(
+            str(folder.absolute()),
+            device=device,
+            model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            local_files_only=True,
+            trust_remote_code=False,
+            **settings,
+        )
+    return model.eval()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def complete(folder: Path, unused: str) -> Iterator[None]:
+    """Refused where transformers, asked for a model meanwhile, gives random values to weights that it did not find.
+
+    It says so in its log alone.
+
+    Args:
+        folder: Of the model.
+        unused: What the names of weights contain that may be missing, since nothing is computed with them.
+    """
+    from transformers import modeling_utils
+    from transformers.integrations import peft
+
+    places: list[Any] = [place for place in (modeling_utils, peft) if hasattr(place, "log_state_dict_report")]
+    told, missing = [place.log_state_dict_report for place in places], set[str]()
+
+    def noted(*arguments: Any, **named: Any) -> None:
+        found = named["loading_info"].missing_keys
+        missing.update(key for key in found if not unused or unused not in key)
+        told[0](*arguments, **named)
+
+    for place in places:
+        place.log_state_dict_report = noted
+    try:
+        yield
+    finally:
+        for place, report in zip(places, told, strict=True):
+            place.log_state_dict_report = report
+    if missing:
+        raise Refused(
+            f"{folder} lacks {len(missing)} of its model's weights ({min(missing)} and others), which would get random "
+            f"values; its config.json is of another model, or files are missing: save or download it again."
+        )
+
+
+def require_words(model: Any, folder: Path) -> None:
+    """Refused where a tokenizer has no token but its special ones: transformers makes one of the wrong files."""
+    from sentence_transformers.base.modules import Transformer
+
+    for module in model.modules():
+        tokenizer = module.tokenizer if isinstance(module, Transformer) else None
+        if tokenizer is not None and not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+            raise Refused(
+                f"The tokenizer of {folder}, a {type(tokenizer).__name__}, knows no word: its vocabulary is not among "
+                f"the files there; copy those of the model that it was trained from into it."
+            )
+
+
+def require_device(device: str) -> None:
+    """UserError where torch cannot use the device."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).partition("\n")[0]
+        raise UserError(f"The device {device} cannot be used ({cause}); type device=cpu, or omit it.") from None
+
+
+def limit_threads() -> None:
+    """One thread for each core that this process may use, where torch would take more: it knows of no quota of a
+    container's. Nothing is changed where OMP_NUM_THREADS or MKL_NUM_THREADS decides."""
+    import torch
+
+    decided = os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS")
+    if not decided and (cores := physical_cores()) < torch.get_num_threads():
+        torch.set_num_threads(cores)

@@ -1,0 +1,94 @@
+"""The modules of a sentence-transformers folder, as its modules.json and its routers list them. Loads nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from harness import ModelError
+from harness.storage.safe_load import read_json
+
+MOST = 100
+"""Modules of one model."""
+CLASSES = (
+    *("Transformer", "CLIPModel", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "Router", "Asym"),
+    *("CNN", "LSTM", "BoW", "WordEmbeddings", "WordWeights", "WeightedLayerPooling", "StaticEmbedding"),
+)
+"""The module classes of sentence-transformers' bi-encoders. No other class is ever imported for a folder."""
+TYPE = re.compile(
+    rf"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.(?:models|modules))(?:\.\w+)?"
+    rf"\.(?:{'|'.join(CLASSES)})"
+)
+"""Of a module in modules.json or router_config.json, as any release of sentence-transformers writes it."""
+
+
+ROUTERS = ("Router", "Asym")
+
+
+class Module(NamedTuple):
+    """One module."""
+
+    place: Path
+    """Its folder."""
+    type: str
+    """Dotted name of its class."""
+
+    @property
+    def name(self) -> str:
+        """Of the class alone."""
+        return self.type.rpartition(".")[2]
+
+
+def listed(folder: Path) -> list[Module]:
+    """Every module in order, those of routers included; ModelError when modules.json cannot be read."""
+    try:
+        found = [_inside(folder, entry["path"], entry["type"]) for entry in read_json(folder / "modules.json")]
+        for module in found:  # grows meanwhile
+            if len(found) > MOST:
+                raise ValueError(f"it leads to more than {MOST} modules")
+            found += [_inside(module.place, name, kind) for name, kind in _routed(module).items()]
+        if not found:
+            raise ValueError("it is empty")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{folder / 'modules.json'} is not a list of modules ({type(error).__name__}: {error}); "
+            f"save the model again."
+        ) from None
+    return found
+
+
+def modules(folder: Path) -> list[Module]:
+    """As `listed`; ModelError for a class that is not among `CLASSES`."""
+    found = listed(folder)
+    for module in found:
+        if not TYPE.fullmatch(module.type):
+            raise ModelError(
+                f"{folder} has a module of the class {module.type!r}, which is not one of sentence-transformers' own; "
+                f"the code that a model's folder names is never run."
+            )
+    return found
+
+
+def configurations(place: Path, *patterns: str) -> list[dict[str, Any]]:
+    """The JSON objects in the files of a module that these patterns match. ValueError where one cannot be read."""
+    files = sorted({file for pattern in patterns for file in place.glob(pattern) if file.is_file()})
+    return [content for content in map(read_json, files) if isinstance(content, dict)]
+
+
+def _routed(module: Module) -> dict[str, Any]:
+    """Folder -> class of what a router leads to; {} for a module of another kind."""
+    files = ("router_config.json", "config.json") if module.name in ROUTERS else ("router_config.json",)
+    found: dict[str, Any] = {}
+    for content in configurations(module.place, *files):
+        found |= content.get("types") or {}
+    return found
+
+
+def _inside(folder: Path, name: str, kind: Any) -> Module:
+    """ValueError for a module elsewhere."""
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
+        raise ValueError(f"{name!r} leads out of the folder")
+    if not isinstance(kind, str):
+        raise ValueError(f"{kind!r} is not the name of a class")
+    return Module(folder / name, kind)

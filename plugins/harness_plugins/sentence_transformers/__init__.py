@@ -1,0 +1,1 @@
+"""Dense models in sentence-transformers' format, local and from the hub."""

@@ -1,0 +1,297 @@
+"""A sentence-transformers model as the harness's dense model: texts, or tokens, to vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import Role, UserError
+from harness.embeddings.encode import batches
+from harness.registry.load_fallback import Otherwise
+from harness.storage.atomic import content_key
+from harness.types import Similarity
+from harness_plugins.forward import int8
+from harness_plugins.forward.calibration import TEXTS
+from harness_plugins.forward.double_buffer import Conveyor, conveyor
+from harness_plugins.forward.outlier_tokens import border
+from harness_plugins.forward.unpadded import FAMILIES, Packed
+from harness_plugins.model_folder.files import UNSTATED
+from harness_plugins.sentence_transformers.agreement import AGREEMENT
+from harness_plugins.sentence_transformers.limits import affordable, finite, limit_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import Tensor
+
+IMPLEMENTATIONS = {
+    "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
+    "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
+    "int8": "as packed, feed-forward layers in int8 but for one neuron in 24, ranges of fixed texts; 1",
+    "encode": "SentenceTransformer.encode of 8 texts, bf16/fp16 linear layers under autocast; 1",
+}
+"""Part of the fingerprint: vectors made by one forward pass must never be mistaken for the other's."""
+
+_SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
+FLEXED_ON = ("cuda",)
+"""Devices on which the packed pass is `harness_plugins.forward.flex_attention`."""
+_PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
+
+
+class Encoder:
+    """`DenseModel` through SentenceTransformer.encode, for folders of any modules."""
+
+    def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
+        import torch
+
+        self.model = model
+        if model.similarity_fn_name not in _SIMILARITIES:
+            raise UserError(
+                f"This checkpoint compares vectors by {model.similarity_fn_name}, which exact search here does not do; "
+                f"set similarity_fn_name to one of {', '.join(_SIMILARITIES)} and save it again."
+            )
+        self.similarity: Similarity = _SIMILARITIES[model.similarity_fn_name]
+        self.prompts = {role: self._prompt(role, prompts.get(role)) for role in ("query", "document")}
+        self.dtype, self._wanted = torch.float32, getattr(torch, dtype)  # see `narrow`
+
+    def narrow(self) -> None:
+        """Has matrix products in the dtype that was asked for; the model can make no float32 vectors afterwards."""
+        import torch
+
+        self.dtype = self._wanted
+        if self.dtype != torch.float32:
+            # Linear weights are cast once; LayerNorm, softmax, the residual stream and pooling stay float32
+            # (smallest cosine to float32 over SciFact 0.9999; casting everything: 0.9998).
+            for module in self.model[0].modules():
+                if isinstance(module, torch.nn.Linear):
+                    module.to(self.dtype)
+
+    def _prompt(self, role: str, given: Any) -> str:
+        """As encode_query and encode_document choose: an empty prompt of the role's name hides the default prompt."""
+        names = ("query",) if role == "query" else ("document", "passage", "corpus")
+        name = next((name for name in names if name in self.model.prompts), self.model.default_prompt_name)
+        return str(given if given is not None else self.model.prompts.get(name or "") or "")
+
+    @property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return int(self.model.get_embedding_dimension() or 0)
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim]."""
+        encode = self.model.encode_query if role == "query" else self.model.encode_document
+        with self._precision():
+            vectors = encode(list(texts), prompt=self.prompts[role], batch_size=8, show_progress_bar=False)
+        return finite(np.asarray(vectors, np.float32), self.dtype, "vectors")
+
+    def _precision(self) -> Any:
+        import torch
+
+        return torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+class TokenEncoder(Encoder):
+    """`TokenModel`: tokens first, then padded batches of the lengths that the harness groups."""
+
+    NAME, FALLBACK = "stock", "encode"
+    """This forward pass, and the one to take where it gives other vectors."""
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
+        return 1024 if self.model.device.type == "cpu" else 32_768
+
+    @property
+    def products(self) -> tuple[str, str]:
+        """dtype and device of the matrix products."""
+        return str(self.dtype).removeprefix("torch."), str(self.model.device)
+
+    def flops(self, lengths: Sequence[int]) -> float:
+        """Two operations per parameter of every linear layer but the pooler's, which no text passes, and token; in
+        attention four per token, token attended to, dimension and layer. 0 for families that may attend to fewer."""
+        import torch
+
+        transformer: Any = self.model[0].model
+        config = transformer.config
+        if config.model_type not in FAMILIES:
+            return 0.0
+        linear: int = sum(
+            module.weight.numel()
+            for name, module in transformer.named_modules()
+            if isinstance(module, torch.nn.Linear) and "pooler" not in name
+        )
+        counts = np.asarray(lengths, np.float64)
+        attended: float = 4.0 * config.hidden_size * config.num_hidden_layers * float((counts**2).sum())
+        return 2.0 * linear * float(counts.sum()) + attended
+
+    def agrees(self) -> bool:
+        """Whether tokenising apart gives what the folder's own preprocessing gives (plain text transformers only)."""
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+        first = self.model[0]
+        pooled = [m for m in self.model if isinstance(m, Pooling)]
+        if type(first) is not Transformer or getattr(first.tokenizer, "padding_side", "") != "right":
+            return False
+        if len(pooled) != 1 or not (pooled[0].include_prompt or not any(self.prompts.values())):
+            return False
+        roles: tuple[Role, ...] = ("query", "document")
+        for role in roles:
+            for probe in _PROBES:
+                features = self.model.preprocess([probe], prompt=self.prompts[role] or None, task=role)
+                if set(features) - {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_length"}:
+                    return False
+                if features["input_ids"][0].tolist() != self.tokenize([probe], role=role)[0]:
+                    return False
+        return True
+
+    def tokenize(self, texts: Sequence[str], *, role: Role) -> list[list[int]]:
+        """Token ids per text."""
+        ids = self.model.tokenizer(
+            [self.prompts[role] + text for text in texts],
+            truncation=True,
+            max_length=limit_of(self.model.max_seq_length),
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        return ids  # type: ignore[no-any-return]
+
+    @cached_property
+    def _tokenizer_key(self) -> str:
+        """Of everything that the tokenizer does but cut and pad, which `tokenize` states; empty for a slow one."""
+        tokenizer = self.model.tokenizer
+        if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
+            return ""
+        plain = {key: part for key, part in json.loads(backend.to_str()).items() if key not in UNSTATED}
+        around = type(tokenizer).__qualname__, tokenizer.truncation_side, tokenizer.split_special_tokens
+        return content_key([plain, *around])
+
+    def tokens_key(self, role: Role) -> str:
+        """Encoders that agree in it make the same tokens of the same texts; empty where that cannot be told."""
+        if not self._tokenizer_key:
+            return ""
+        return content_key([self._tokenizer_key, self.prompts[role], self.model.max_seq_length])
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim] as one batch."""
+        return self.encode_tokens(self.tokenize(texts, role=role), role=role)
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim] from one padded batch."""
+        import torch
+
+        width, device = affordable(max(map(len, tokens)), self.model.max_seq_length), self.model.device
+        ids = np.full((len(tokens), width), self.model.tokenizer.pad_token_id or 0, np.int64)
+        mask = np.zeros((len(tokens), width), np.int64)
+        for row, text in enumerate(tokens):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        features: dict[str, Any] = {
+            "input_ids": torch.from_numpy(ids).to(device),
+            "attention_mask": torch.from_numpy(mask).to(device),
+        }
+        with torch.inference_mode():
+            with self._precision():
+                features = self.model[0](features)
+            return self._pooled({**features, "token_embeddings": features["token_embeddings"].float()})
+
+    def _pooled(self, features: dict[str, Any]) -> NDArray[np.float32]:
+        return finite(self._vectors(features).cpu().numpy(), self.dtype, "vectors")
+
+    def _vectors(self, features: dict[str, Any]) -> Tensor:
+        """Of the modules after the first, still on the device."""
+        for module in list(self.model)[1:]:
+            features = module(features)
+        vectors: Tensor = features["sentence_embedding"].float()
+        return vectors[..., : self.model.truncate_dim]
+
+
+class PackedEncoder(TokenEncoder):
+    """`TokenEncoder` with our own forward pass in place of the transformer's; what follows it is the folder's."""
+
+    NAME, FALLBACK = "packed", "stock"
+
+    def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
+        import torch
+
+        super().__init__(model, dtype, prompts)
+        self._conveyor: Conveyor | None = None
+        self._ids = [model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
+        try:
+            plain = Packed(model[0].model, torch.float32)
+            apart = plain.distance(model[0], self._ids)
+        except (AttributeError, TypeError) as error:  # a version of transformers that has other parts, or other names
+            raise Otherwise(f"the packed forward pass does not fit its parts ({error})", forward="stock") from error
+        if not apart <= AGREEMENT:
+            raise Otherwise(
+                f"this model's own forward pass differs from the packed one by {apart:.2g}, so it is not the plain "
+                f"encoder that its config.json says",
+                forward="stock",
+            )
+        self._plain = self._forward = plain
+        self._border = border(plain, self._ids)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch: products of more rows are faster, until they leave a CPU's cache. A GPU's conveyor makes
+        batches of its own, and is given many at a time."""
+        if self._conveyor is not None:
+            return 1 << 20
+        return 2048 if self.model.device.type == "cpu" else 32_768
+
+    def narrow(self) -> None:
+        """Has matrix products in the dtype that was asked for, or on a GPU; the float32 pass stays beside them."""
+        import torch
+
+        self.dtype = self._wanted
+        encoder = self.model[0].model
+        if self.model.device.type in FLEXED_ON:
+            undecided = self._border if self.dtype != torch.float32 else None
+            self._conveyor = conveyor(encoder, self.dtype, self._plain, self._ids, self._vectors, undecided)
+        elif self.dtype != torch.float32:
+            self._forward = self._narrowed(encoder)
+
+    def _narrowed(self, encoder: Any) -> Packed:
+        import torch
+
+        if self.dtype != torch.int8:
+            return Packed(encoder, self.dtype)
+        seen = [self.model.tokenizer(text, truncation=True, max_length=self.model.max_seq_length) for text in TEXTS]
+        return Packed(encoder, torch.bfloat16, int8.feeds(self._plain, [text["input_ids"] for text in seen]))
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
+        """float32 [n, dim] from one batch, texts of equal length side by side."""
+        if self._conveyor is None:
+            return self._from_states(tokens)
+        vectors, again = self._conveyor(tokens)
+        for part in batches([len(tokens[row]) for row in again], self._conveyor.rows, 1 << 30):
+            rows = [again[at] for at in part]
+            vectors[rows] = self._from_states([tokens[row] for row in rows])
+        return finite(vectors, self.dtype, "vectors")
+
+    def _from_states(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        lengths = [len(text) for text in tokens]
+        with torch.inference_mode():
+            mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            state = pad_sequence(self._states(tokens, lengths), batch_first=True)
+            return self._pooled({"token_embeddings": state, "attention_mask": mask.long().to(state.device)})
+
+    def _states(self, tokens: Sequence[Sequence[int]], lengths: list[int]) -> list[Tensor]:
+        """Each text's hidden states; those of undecided texts from the float32 pass."""
+        import torch
+
+        spreads: list[Tensor] = []
+        states = [*torch.split(self._forward(tokens, spreads), lengths)]
+        if self._forward is not self._plain and self._border is not None:
+            again = [row for row, text in enumerate(self._border.undecided(spreads, lengths)) if text]
+            if again:
+                chosen = self._plain([tokens[row] for row in again])
+                for row, state in zip(again, torch.split(chosen, [lengths[row] for row in again]), strict=True):
+                    states[row] = state
+        return states

@@ -1,0 +1,60 @@
+"""Any sentence-transformers model of the Hugging Face hub: ``-m st:organisation/name``, ``@commit`` to pin it.
+
+The harness brings its files (`harness.download.hub_models`), which are opened as any local folder is: safetensors, and
+no code of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness import ModelSpec, Option, hookimpl
+from harness.storage.atomic import sha256_file
+from harness.types import Options
+from harness_plugins.sentence_transformers.checkpoint import OPTIONS
+from harness_plugins.sentence_transformers.trained import BASES
+
+NAME = Option(None, "its name on the hub, organisation/name, with @commit to pin it; stands after st:")
+
+
+@hookimpl
+def harness_models() -> Iterable[ModelSpec]:
+    """The model that stands for any of the hub's."""
+    yield ModelSpec(
+        name="st",
+        kind="dense",
+        load="harness_plugins.sentence_transformers.checkpoint:load",
+        fingerprint="harness_plugins.sentence_transformers.checkpoint:fingerprint",
+        trial="harness_plugins.sentence_transformers.checkpoint:trial",
+        tokenizer="harness_plugins.model_folder.files:tokenizer",
+        figures="harness_plugins.sentence_transformers.hub:figures",
+        training="harness_plugins.sentence_transformers.hub:training",
+        repository="harness_plugins.sentence_transformers.hub:repository",
+        argument="name",
+        summary="any sentence-transformers model of the hub: -m st:organisation/name",
+        options={**OPTIONS, "name": NAME, "path": Option(None, "a local copy of it, used instead")},
+        requires=("torch", "sentence_transformers", "faiss"),
+        extra="dense",
+    )
+
+
+def repository(options: Options) -> str:
+    """What stands after ``st:``."""
+    return str(options["name"])
+
+
+def figures(options: Options) -> dict[str, float]:
+    """As of any checkpoint, once it is here."""
+    from harness_plugins.model_folder.files import figures as of_folder
+
+    return of_folder(options) if options["path"] else {}
+
+
+def training(options: Options) -> dict[str, Any]:
+    """What the models that are known by their weights were trained on; {} for any other: the hub does not tell."""
+    file = Path(str(options["path"])) / "model.safetensors"
+    digest = sha256_file(file) if options["path"] and file.is_file() else ""
+    known = (seen for weights, seen in BASES.values() if weights.sha256["model.safetensors"] == digest)
+    return next(({"trained_on": list(seen)} for seen in known), {})

@@ -1,0 +1,92 @@
+"""Models as MTEB's registry describes them: ``-m mteb:organisation/name``, with its revision and its prompts.
+
+Only those that MTEB itself hands to sentence-transformers unchanged: their files are brought by the harness and opened
+as any folder is. The rest of the registry is code of MTEB's that opens connections, pickles or a repository's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness import ModelSpec, Option, UserError, hookimpl
+from harness.datasets.catalog import unknown
+from harness.types import Options, OptionValue
+from harness_plugins.sentence_transformers import checkpoint
+from harness_plugins.sentence_transformers.checkpoint import OPTIONS
+
+LOADER = "SentenceTransformerEncoderWrapper"
+ROLES = {"query": "query_prompt", "document": "document_prompt"}
+
+
+@hookimpl
+def harness_models() -> Iterable[ModelSpec]:
+    """The model that stands for any of the registry's."""
+    yield ModelSpec(
+        name="mteb",
+        kind="dense",
+        load="harness_plugins.sentence_transformers.mteb_registry:load",
+        fingerprint="harness_plugins.sentence_transformers.mteb_registry:fingerprint",
+        trial="harness_plugins.sentence_transformers.checkpoint:trial",
+        figures="harness_plugins.sentence_transformers.hub:figures",
+        training="harness_plugins.sentence_transformers.hub:training",
+        repository="harness_plugins.sentence_transformers.mteb_registry:repository",
+        argument="name",
+        summary="a sentence-transformers model of MTEB's registry: -m mteb:organisation/name",
+        options={
+            **OPTIONS,
+            "name": Option(None, "its name in MTEB's registry; stands after mteb:"),
+            "task": Option(None, "the MTEB task whose prompts are taken where the model has some of its own for it"),
+            "path": Option(None, "a local copy of it, used instead"),
+        },
+        requires=("mteb", "torch", "sentence_transformers", "faiss"),
+        extra="mteb",
+    )
+
+
+def repository(options: Options) -> str:
+    """``organisation/name@commit`` as the registry has it."""
+    meta = _meta(str(options["name"]))
+    return f"{meta.name}@{meta.revision}" if meta.revision else str(meta.name)
+
+
+def load(options: Options) -> Any:
+    """As of any checkpoint, with the registry's prompts."""
+    return checkpoint.load(_prompted(options))
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """As of any checkpoint with these prompts: the same files and prompts are the same vectors."""
+    return checkpoint.fingerprint(_prompted(options))
+
+
+def prompt(prompts: Mapping[str, str], task: str, role: str) -> str | None:
+    """The one of a model's prompts that MTEB takes for a retrieval task: most special first; None where none is."""
+    names = (f"{task}-{role}", task, f"Retrieval-{role}", "Retrieval", role)
+    return next((prompts[name] for name in names if name in prompts), None)
+
+
+def _prompted(options: Options) -> dict[str, OptionValue]:
+    """The options with the registry's prompts where none is given."""
+    prompts = _meta(str(options["name"])).loader_kwargs.get("model_prompts") or {}
+    found = {key: prompt(prompts, str(options["task"] or ""), role) for role, key in ROLES.items()}
+    free = [key for key in found if options[key] is None and options.get(f"{key}_name") is None]
+    return {**options, **{key: found[key] for key in free if found[key] is not None}}
+
+
+def _meta(name: str) -> Any:
+    """The registry's entry; UserError where there is none, and for what MTEB loads with code of its own."""
+    from mteb.models.model_implementations import MODEL_REGISTRY
+
+    meta = MODEL_REGISTRY.get(name)
+    if meta is None:
+        raise UserError(unknown("model of MTEB's registry", name, MODEL_REGISTRY))
+    loader = getattr(getattr(meta.loader, "func", meta.loader), "__name__", "no loader")
+    settings = {key: value for key, value in meta.loader_kwargs.items() if key != "model_prompts" and value}
+    if loader != LOADER or settings:
+        how = f"by {loader}" if loader != LOADER else f"with {', '.join(settings)}"
+        raise UserError(
+            f"MTEB loads {name} {how}, not as a plain sentence-transformers model, and that is not run here; "
+            f"have mteb.evaluate run it, then type: harness import --mteb FOLDER"
+        )
+    return meta

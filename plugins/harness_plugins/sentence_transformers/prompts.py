@@ -1,0 +1,40 @@
+"""The prompts that options state or name: ``query_prompt=...`` as text, ``query_prompt_name=...`` by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.storage.safe_load import read_json
+from harness.types import Options, UserError
+
+FILE = "config_sentence_transformers.json"
+"""Where a sentence-transformers folder keeps its prompts."""
+
+
+def chosen(options: Options, folder: Path) -> dict[str, str | None]:
+    """Role -> the prompt that the options give; None: what the folder says.
+
+    UserError where both text and name are given, and for a name that the folder does not have.
+    """
+    return {role: _chosen(role, options, folder) for role in ("query", "document")}
+
+
+def _chosen(role: str, options: Options, folder: Path) -> str | None:
+    text, name = options.get(f"{role}_prompt"), options.get(f"{role}_prompt_name")
+    if name is None:
+        return None if text is None else str(text)
+    if text is not None:
+        raise UserError(f"Both {role}_prompt and {role}_prompt_name are given; give one of them.")
+    stored = _stored(folder)
+    if name not in stored:
+        known = f"it has {', '.join(sorted(stored))}" if stored else f"its {FILE} has none"
+        raise UserError(f"{folder} stores no prompt of the name {name!r}: {known}; or give {role}_prompt=TEXT.")
+    return stored[str(name)]
+
+
+def _stored(folder: Path) -> dict[str, str]:
+    try:
+        prompts = read_json(folder / FILE)["prompts"]
+        return {str(name): text for name, text in prompts.items() if isinstance(text, str)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}

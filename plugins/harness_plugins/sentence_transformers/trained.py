@@ -1,0 +1,222 @@
+"""What ``harness train`` made, as models: ``-m isotropy`` is the newest finished run of the experiment isotropy.
+
+A run is a folder RUNS/EXPERIMENT/RUN with run.json and, once it is finished, checkpoint/: a sentence-transformers
+folder, opened as any other is. RUNS is $HARNESS_RUNS, else ./runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import ModelSpec, Option, UserError, Weights, hookimpl
+from harness.storage.atomic import content_key
+from harness.storage.records import read_record
+from harness.storage.safe_load import read_json
+from harness.types import Options
+from harness_plugins.model_folder.files import incomplete
+from harness_plugins.sentence_transformers import checkpoint, minilm, mpnet
+from harness_plugins.sentence_transformers.checkpoint import OPTIONS
+
+EXPERIMENTS = ("baseline", "isotropy", "frozen")
+FORMAT = 1
+"""Of run.json."""
+SHAPE: Mapping[str, type] = {
+    **dict.fromkeys(("identity", "settings", "dev", "base", "checkpoint_files"), dict),
+    **dict.fromkeys(("trained_on", "curves"), list),
+    **dict.fromkeys(("experiment", "run", "status", "reason", "checkpoint_key", "started", "finished"), str),
+}
+"""What run.json holds where it holds it."""
+BASES: Mapping[str, tuple[Weights, tuple[str, ...]]] = {
+    "all-mpnet-base-v2": (mpnet.WEIGHTS, mpnet.TRAINED_ON),
+    "all-MiniLM-L6-v2": (minilm.WEIGHTS, mpnet.TRAINED_ON),  # both were trained on the same data
+}
+"""Bases whose own training data is known: their weights, and the datasets whose judgements they saw."""
+
+
+@hookimpl
+def harness_models() -> Iterable[ModelSpec]:
+    """One model for each experiment; there is something to run once it was trained."""
+    for name in EXPERIMENTS:
+        yield ModelSpec(
+            name=name,
+            kind="dense",
+            load="harness_plugins.sentence_transformers.checkpoint:load",
+            fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
+            trial="harness_plugins.sentence_transformers.checkpoint:trial",
+            tokenizer="harness_plugins.model_folder.files:tokenizer",
+            figures="harness_plugins.model_folder.files:figures",
+            locate="harness_plugins.sentence_transformers.trained:locate",
+            training="harness_plugins.sentence_transformers.trained:training",
+            summary=f"your newest finished run of the experiment {name}",
+            options={
+                **OPTIONS,
+                "path": Option(None, "a folder of a run, or a checkpoint, instead of the newest run"),
+                "run": Option(None, "name of a run instead of the newest; write + where the name has a comma"),
+                "experiment": Option(name, "whose runs are looked through: an experiment of your own"),
+            },
+            requires=("torch", "sentence_transformers", "faiss"),
+            extra="dense",
+        )
+
+
+class Run(NamedTuple):
+    """A run on disk, finished or not."""
+
+    folder: Path
+    record: dict[str, Any]
+    """run.json; empty when it cannot be read."""
+    flaw: str = ""
+    """Why it cannot be used, as what follows its name; empty when it is finished and whole."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its best checkpoint is, if it is finished."""
+        return self.folder / "checkpoint"
+
+    @property
+    def finished(self) -> datetime | None:
+        """When it was finished; None for one that is not."""
+        if self.record.get("status") != "finished":
+            return None
+        when = datetime.fromisoformat(self.record["finished"])
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+    def usable(self) -> Run:
+        """Itself; UserError when it is flawed."""
+        if self.flaw:
+            raise UserError(f"broken: the run {self.folder} {self.flaw}; name another one, or train it again.")
+        return self
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder, examined: its record, and its checkpoint file by file."""
+    try:
+        record = read_record(folder / "run.json")
+        if record["format"] != FORMAT:
+            return Run(folder, {}, f"has a run.json of format {record['format']}, and this version reads {FORMAT}")
+        if odd := [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind | None)]:
+            return Run(folder, {}, f"has a run.json in which {odd[0]} is not what it should be")
+        if not all(isinstance(name, str) for name in record.get("trained_on") or ()):
+            return Run(folder, {}, "has a run.json in which trained_on is not what it should be")
+        run = Run(folder, record)
+        if run.finished:
+            lacks = incomplete(run.checkpoint)
+            return run._replace(flaw=f"is damaged: {lacks}" if lacks else "")
+        reason = f" ({record['reason']})" if record.get("reason") else ""
+        states = {"running": "is still running, or was interrupted", "failed": f"failed{reason}"}
+        return run._replace(flaw=states.get(record["status"], f"has the status {record['status']!r}"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return Run(folder, {}, f"has no run.json that can be read ({type(error).__name__}: {error})")
+
+
+def run_at(folder: Path) -> Run | None:
+    """The run that a folder is, or whose checkpoint it is; None for any other folder."""
+    above = folder.resolve().parent if folder.resolve().name == "checkpoint" else folder
+    return next((read_run(place) for place in (folder, above) if (place / "run.json").is_file()), None)
+
+
+def checkpoint_at(folder: Path) -> Path:
+    """The checkpoint that a folder means: a run's, or itself. UserError when the run is not finished, or damaged."""
+    run = run_at(folder)
+    return run.usable().checkpoint if run else folder
+
+
+def locate(options: Options) -> str:
+    """The checkpoint's folder: of the option ``path``, of the named run, or of the newest finished one.
+
+    A damaged run that would be the newest is named, never passed over. UserError when there is no run to take.
+    """
+    if given := options["path"]:
+        return str(checkpoint_at(Path(str(given)).expanduser()))
+    experiment = str(options["experiment"])
+    root = Path(os.environ.get("HARNESS_RUNS") or "runs").expanduser() / experiment
+    runs = [read_run(file.parent) for file in sorted(root.glob("*/run.json")) if not file.parent.name.startswith(".")]
+    if options["run"]:
+        return str(_named(str(options["run"]), runs, root).usable().checkpoint)
+    if finished := [run for run in runs if run.finished]:
+        return str(max(finished, key=lambda run: (run.finished, run.folder.name)).usable().checkpoint)
+    unfinished = "; ".join(f"{run.folder.name} {run.flaw}" for run in runs)
+    raise UserError(f"not trained yet{unfinished and f' ({unfinished})'}: harness train {experiment}")
+
+
+def _named(name: str, runs: list[Run], root: Path) -> Run:
+    plain = {run.folder.name.replace(",", "+"): run for run in runs}
+    if found := plain.get(name.replace(",", "+")):
+        return found
+    there = f"there are {', '.join(sorted(plain))}" if plain else f"there is none: harness train {root.name}"
+    raise UserError(f"no run is called {name} in {root}; {there}")
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """As of any checkpoint; UserError when its weights are not those that the run's record is about."""
+    found = checkpoint.fingerprint(options)
+    check_weights(Path(str(options["path"])), found["files"])
+    return found
+
+
+def check_weights(folder: Path, files: Mapping[str, str]) -> None:
+    """UserError when a run's checkpoint has other files (name -> SHA-256) than its run.json states."""
+    run = run_at(folder)
+    record = run.record if run else {}
+    stated, listed = record.get("checkpoint_key"), record.get("checkpoint_files")
+    if stated and stated != content_key({k: v for k, v in files.items() if k.endswith(".safetensors")}):
+        raise UserError(
+            f"The weights in {folder} are not those that the run.json beside it was written for; "
+            "train that run again, or put them into a folder of their own and type its path."
+        )
+    if listed and (odd := sorted(name for name, digest in listed.items() if files.get(name) != digest)):
+        raise UserError(
+            f"{folder / odd[0]} is missing, damaged or was changed since the run was finished; "
+            "train that run again, or put the files into a folder of their own and type its path."
+        )
+
+
+def training(options: Options) -> dict[str, Any]:
+    """How the checkpoint in ``path`` was trained: run.json beside it, or what a released folder says of it.
+
+    Without the curves, and of where the base lay the last name alone, since results are shown to others; under
+    ``trained_on`` also what the base was trained on. {} for a checkpoint from elsewhere.
+    """
+    folder = Path(str(options["path"])).expanduser()
+    if (run := run_at(folder)) and run.record:
+        record = {key: value for key, value in run.record.items() if key not in ("curves", "checkpoint_files")}
+        if isinstance(base := record.get("base"), dict) and "path" in base:
+            record["base"] = {**base, "path": Path(str(base["path"])).name}
+        return {
+            **record,
+            "trained_on": list(dict.fromkeys([*(record.get("trained_on") or ()), *seen_by_base(run.record)])),
+        }
+    try:
+        released = read_json(folder / "manifest.json")["training"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    named = released.get("trained_on", ()) if isinstance(released, dict) else None
+    return released if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named) else {}
+
+
+def known_base(record: Mapping[str, Any]) -> str:
+    """Name in `BASES` of what a run started from, by the hash of its files or its name; empty for any other."""
+    base = record.get("base") or {}
+    names = {re.split("[@:]", str(base.get("name")))[0], Path(str(base.get("path"))).name}
+    for name, (weights, _) in BASES.items():
+        hashes = {content_key(dict(weights.sha256)), weights.sha256["model.safetensors"]}
+        if names & {name, weights.hub.partition("@")[0], weights.name} or any(h in json.dumps(base) for h in hashes):
+            return name
+    return ""
+
+
+def seen_by_base(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Datasets whose judgements the base of a run saw, as far as that is known."""
+    if name := known_base(record):
+        return BASES[name][1]
+    path = (record.get("base") or {}).get("path")
+    with suppress(OSError, ValueError, RuntimeError, RecursionError):  # a path that is none, or leads back here
+        return tuple(training({"path": path}).get("trained_on", ())) if path else ()
+    return ()

@@ -1,0 +1,1 @@
+"""Analyses over stored results: isotropy and quality, difficulty of queries."""

@@ -1,0 +1,69 @@
+"""``harness compare``: models against each other, query by query, from stored results alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.flags import examples, note
+from harness.cli.folding import shown
+from harness.cli.options import completing, results_option
+from harness_reports.data.leaderboard import MEASURE
+
+
+@click.command(
+    "compare",
+    **examples(
+        "harness compare bm25 minilm",
+        "harness compare bm25 bm25:fields=multifield -d pydocs --queries 10",
+    ),
+)
+@click.argument("models", nargs=-1, metavar="MODEL MODEL ...", shell_complete=completing("results"))
+@results_option
+@click.option("-d", "--dataset", "datasets", multiple=True, help="Only this dataset; may be repeated.")
+@click.option("--measure", default=MEASURE, show_default=True, help="One of the measures that the results hold.")
+@click.option(
+    "--queries",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="How many queries that moved most to show per dataset.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    models: tuple[str, ...],
+    results: Path,
+    datasets: tuple[str, ...],
+    measure: str,
+    queries: int,
+    as_json: bool,
+) -> None:
+    """Which differences between models are real, query by query.
+
+    The first model is the baseline. Names are those of `harness report`. Files that cannot be read are named on stderr
+    and left out; the exit code is then 1.
+    """
+    from harness.cli.main import State
+    from harness.storage.atomic import dump_json
+    from harness_reports.compare.compare import compare, with_documents
+    from harness_reports.compare.render import content, markdown
+    from harness_reports.data.leaderboard import read_leaderboard
+    from harness_reports.data.per_query import Evidence
+
+    evidence = Evidence(read_leaderboard(results))
+    found = compare(evidence, models, datasets, measure=measure, moves=queries)
+    found = with_documents(found, evidence, ctx.ensure_object(State).home / "corpora")
+    click.echo(dump_json(content(found)).decode() if as_json else shown(markdown(found)), nl=False)
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if evidence.lacking:
+        note(evidence.lacking)
+    skipped = [*evidence.board.skipped, *evidence.skipped.values()]
+    for one in skipped:
+        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
+    if skipped:
+        sys.exit(1)

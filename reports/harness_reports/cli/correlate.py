@@ -1,0 +1,47 @@
+"""``harness correlate``: does isotropy go with nDCG@10 in the stored results?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.flags import examples
+from harness.cli.folding import shown
+from harness.cli.options import completing, results_option
+
+
+@click.command(
+    "correlate",
+    **examples(
+        "harness correlate",
+        "harness correlate --suite beir14 --json",
+    ),
+)
+@results_option
+@click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(results: Path, suite: str | None, as_json: bool) -> None:
+    """Rank correlation of isotropy with nDCG@10, with interval.
+
+    Across models, and across the post-hoc transforms of each model that `harness transform` left. Results that cannot
+    be read are named on stderr and left out; the exit code is then 1.
+    """
+    from dataclasses import asdict
+
+    from harness.storage.atomic import dump_json
+    from harness_reports.analysis.isotropy_vs_ndcg import associations, section, sentence
+    from harness_reports.data.leaderboard import read_leaderboard
+
+    board = read_leaderboard(results, suite)
+    found = associations(board)
+    if as_json:
+        content = [{**asdict(one), "interval": one.interval.ends} for one in found]
+        click.echo(dump_json({"associations": content, "sentence": sentence(found)}), nl=False)
+    else:
+        click.echo(shown(section(found)), nl=False)
+    for skipped in board.skipped:
+        click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
+    if board.skipped:
+        sys.exit(1)

@@ -1,0 +1,77 @@
+"""``harness export``: stored results in the formats of others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness import UserError, hookimpl
+from harness.cli.flags import examples
+from harness.cli.options import completing, results_option
+
+
+@click.command(
+    "export",
+    **examples(
+        "harness export --format mteb -o exported",
+        "harness export --format eval-results -o exported -m minilm",
+    ),
+)
+@results_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mteb", "eval-results"]),
+    required=True,
+    help="A folder for mteb.ResultCache, or .eval_results files for the hub.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write into.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    shell_complete=completing("results"),
+    help="Only this row (default: all).",
+)
+@click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
+def export(results: Path, form: str, output: Path, models: tuple[str, ...], suite: str | None) -> None:
+    """Write stored results as MTEB or the hub keep them.
+
+    Failed cells and those over some of the queries are left out. Results that cannot be read are named on stderr; the
+    exit code is then 1.
+    """
+    from harness.datasets.catalog import unknown
+    from harness_reports.data.leaderboard import read_leaderboard
+    from harness_reports.export.hub import on_the_hub, write_hub
+    from harness_reports.export.mteb import write_mteb
+
+    board = read_leaderboard(results, suite)
+    for name in models:
+        if name not in board.models:
+            raise UserError(unknown("row", name, board.models))
+    rows = [cell for cell in board.rows() if not models or cell.model in models]
+    cells = [cell for cell in rows if cell.score is not None and not cell.apart]
+    if form == "eval-results":
+        foreign = sorted({cell.dataset for cell in cells if not on_the_hub(cell)})
+        cells = [cell for cell in cells if on_the_hub(cell)]
+        if foreign:
+            click.echo(f"left out: {', '.join(foreign)}: no benchmark on the hub", err=True)
+    if odd := [f"{cell.model} on {cell.dataset}" for cell in rows if cell.score is None or cell.apart]:
+        click.echo(f"left out: {', '.join(odd)}: failed, partial, of an unusual setting or without nDCG@10", err=True)
+    if not cells:
+        raise UserError(f"None of the results in {results} can be exported as {form}; measure a dataset of beir18.")
+    for path in (write_mteb if form == "mteb" else write_hub)(cells, output):
+        click.echo(path)
+    for skipped in board.skipped:
+        click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
+    if board.skipped:
+        sys.exit(1)
+
+
+@hookimpl
+def harness_commands(group: click.Group) -> None:
+    """Adds ``harness export``."""
+    group.add_command(export)

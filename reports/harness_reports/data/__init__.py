@@ -1,0 +1,1 @@
+"""Stored results as a leaderboard: cells, averages, seeds, intervals."""

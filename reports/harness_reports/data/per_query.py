@@ -1,0 +1,170 @@
+"""What lies behind a leaderboard's figures: every query's score, read from the cells' ``per_query.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.results.store import ResultStore, Unreadable, read_columns
+from harness.storage.atomic import sha256_file
+from harness_reports.data.leaderboard import MEASURE, Cell, Leaderboard
+
+FILE = "per_query.parquet"
+TOLERANCE = 1e-6
+"""How far the mean over the queries may lie from the cell's figure."""
+
+
+class QueryScores(NamedTuple):
+    """One measure of one cell."""
+
+    ids: list[str]
+    """Judged queries; cells with the same queries share one list."""
+    values: NDArray[np.float64]
+    """[queries]"""
+
+
+class Evidence:
+    """Per-query scores of a leaderboard's cells. Files are read when asked for, only the columns needed, and once."""
+
+    def __init__(self, board: Leaderboard) -> None:
+        self.board = board
+        self.skipped: dict[Path, Unreadable] = {}
+        """Files that could not be used, so far, by path."""
+        self.missing: dict[Path, None] = {}
+        """Files that their results name and that are not there, so far."""
+        self._store = ResultStore(board.root)
+        self._intact: dict[Path, bool] = {}
+        self._scores: dict[tuple[str, str, str], QueryScores | None] = {}
+        self._ids: dict[str, list[list[str]]] = {}
+
+    @property
+    def lacking(self) -> str:
+        """One sentence for all that is missing; empty where nothing is."""
+        if not self.missing:
+            return ""
+        count, first = len(self.missing), next(iter(self.missing)).parent
+        whose = f"{count} results lack" if count > 1 else "1 result lacks"
+        return (
+            f"{whose} {FILE} ({first}{' and others' if count > 1 else ''}); intervals, ranks and tests need the "
+            f"queries' scores in it, means do not"
+        )
+
+    def cell(self, model: str, dataset: str) -> Cell | None:
+        """The cell, whole or partial."""
+        return self.board.cells.get((model, dataset)) or self.board.partial_cells.get((model, dataset))
+
+    def file(self, model: str, dataset: str, name: str = FILE) -> Path:
+        """Where a file of the cell lies."""
+        cell = self.cell(model, dataset)
+        return (cell.folder if cell and cell.folder else self._store.folder(model, dataset)) / name
+
+    def intact(self, model: str, dataset: str, name: str = FILE) -> bool:
+        """Whether a file of the cell is as it was written, as far as the cell says; if not, that is noted."""
+        path, cell = self.file(model, dataset, name), self.cell(model, dataset)
+        if path not in self._intact:
+            stated = (cell.get("manifest", "files", name) if cell else None) or ""
+            self._intact[path] = not stated or not path.is_file() or sha256_file(path) == stated
+        if not self._intact[path]:
+            reason = "its checksum is not that of the result: it is damaged, or was edited"
+            self.skipped.setdefault(path, Unreadable(path, reason))
+        return self._intact[path]
+
+    def scores(self, model: str, dataset: str, measure: str = MEASURE) -> QueryScores | None:
+        """Every judged query's value; None where the cell is missing, failed, without that measure or without the file.
+
+        A file that is damaged, or whose mean is not the cell's figure, is None too and noted in `skipped`.
+        """
+        key = (model, dataset, measure)
+        if key not in self._scores:
+            cell = self.cell(model, dataset)
+            figure = cell.get("measures", measure) if cell and cell.ok else None
+            self._scores[key] = None if figure is None else self._read(model, dataset, measure, figure)
+        return self._scores[key]
+
+    def paired(
+        self, models: Sequence[str], dataset: str, measure: str = MEASURE
+    ) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        """The queries that all of the models have, in the first one's order, and each model's values on them.
+
+        Models without scores there are left out. The values of different models are in the same order.
+        """
+        known = {model: scores for model in models if (scores := self.scores(model, dataset, measure))}
+        if not known:
+            return [], {}
+        if all(scores.ids is next(iter(known.values())).ids for scores in known.values()):
+            return next(iter(known.values())).ids, {model: scores.values for model, scores in known.items()}
+        common = reduce(set[str].intersection, [set(scores.ids) for scores in known.values()])
+        ids = [query for query in next(iter(known.values())).ids if query in common]
+        return ids, {model: _in_order(scores, ids) for model, scores in known.items()}
+
+    def texts(self, dataset: str) -> dict[str, str]:
+        """Query id -> its text, of every query that any model was judged on; empty where no file says."""
+        texts: dict[str, str] = {}
+        seen: set[int] = set()
+        for model in self.board.models:
+            scores = self.scores(model, dataset)
+            if scores and id(scores.ids) not in seen:
+                seen.add(id(scores.ids))
+                columns = self._columns(model, dataset, ["query_id", "query"])
+                if columns:
+                    texts |= dict(zip(columns["query_id"], columns["query"], strict=True))
+        return texts
+
+    def _read(self, model: str, dataset: str, measure: str, figure: float) -> QueryScores | None:
+        columns = self._columns(model, dataset, ["query_id", measure])
+        if columns is None:
+            return None
+        ids, values = columns["query_id"], np.asarray(columns[measure], dtype=np.float64)
+        fault = ""
+        if not ids or len({*ids}) < len(ids) or not np.isfinite(values).all():
+            fault = "it has no query, one twice, or a value that is no finite number"
+        elif abs(float(values.mean()) - figure) > TOLERANCE * max(1.0, abs(figure)):
+            fault = f"its {measure} has a mean of {values.mean():.6f}, but the result says {figure:.6f}"
+        if fault:
+            self._skip(model, dataset, fault)
+            return None
+        return QueryScores(self._shared(dataset, ids), values)
+
+    def _columns(self, model: str, dataset: str, names: list[str]) -> Mapping[str, Any] | None:
+        import pyarrow
+
+        path, cell = self.file(model, dataset), self.cell(model, dataset)
+        if not self.intact(model, dataset):
+            return None
+        try:
+            table = read_columns(path, names)
+            columns = {name: table[name].combine_chunks() for name in names}
+            return {
+                name: column.to_pylist() if column.type == pyarrow.string() else np.from_dlpack(column)
+                for name, column in columns.items()
+            }
+        except FileNotFoundError:
+            if cell and FILE in (cell.get("manifest", "files") or ()):
+                self.missing[self.file(model, dataset)] = None
+        except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, BufferError, MemoryError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            self._skip(model, dataset, f"it cannot be read ({' '.join(why.split())})")
+        return None
+
+    def _skip(self, model: str, dataset: str, reason: str) -> None:
+        path = self.file(model, dataset)
+        self.skipped.setdefault(path, Unreadable(path, reason))
+
+    def _shared(self, dataset: str, ids: list[str]) -> list[str]:
+        """The same list for the same queries: a list per cell would take most of the memory."""
+        lists = self._ids.setdefault(dataset, [])
+        for known in lists:
+            if known == ids:
+                return known
+        lists.append(ids)
+        return ids
+
+
+def _in_order(scores: QueryScores, ids: Sequence[str]) -> NDArray[np.float64]:
+    places = {query: place for place, query in enumerate(scores.ids)}
+    return scores.values[[places[query] for query in ids]]

@@ -1,0 +1,106 @@
+"""The results below a folder: what can be used, what cannot, and where two of them contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from math import isfinite
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.results.mteb_tasks import dataset_of
+from harness.results.store import Result, ResultStore, Unreadable, as_text, read_result
+from harness_reports.data.cells import MEASURE, Cell
+
+
+class Stored(NamedTuple):
+    """Everything below a results folder."""
+
+    cells: dict[tuple[str, str], Cell]
+    """(model, dataset) -> cell. A result that contradicts another of the same cell has a row of its own, named after
+    its folder."""
+    skipped: list[Unreadable]
+    disputed: dict[tuple[str, str], str]
+    """Both keys of results of one cell that disagree -> what is said of them."""
+
+
+def read_cells(root: Path) -> Stored:
+    """Every result. Of several for one cell the one in the store's own folder stands for it; copies that say the same
+    are skipped."""
+    store = ResultStore(root)
+    stored = Stored({}, [], {})
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for folder, result in _usable(store, stored.skipped):
+        if result.get("imported") == "mteb" and result["dataset"] in dataset_of():  # of before a group had a task
+            result["dataset"] = dataset_of()[result["dataset"]]
+        found.setdefault((str(result["model"]), str(result["dataset"])), []).append(Cell(result, folder))
+    for key, (first, *others) in found.items():
+        own = next((cell for cell in others if cell.folder == store.folder(*key)), first)
+        stored.cells[key] = own
+        for other in (cell for cell in (first, *others) if cell is not own):
+            _add_rival(stored, key, other, store)
+    return stored
+
+
+def _usable(store: ResultStore, skipped: list[Unreadable]) -> Iterator[tuple[Path, Result]]:
+    for folder in store.folders():
+        result = read_result(folder)
+        if isinstance(result, Unreadable):
+            skipped.append(result)
+        elif fault := _fault(result):
+            skipped.append(Unreadable(folder / "result.json", fault))
+        else:
+            yield folder, result
+
+
+def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, store: ResultStore) -> None:
+    assert cell.folder is not None
+    own, root, (model, dataset) = stored.cells[key], store.root, key
+    if _agree(own, cell):
+        reason = f"a copy of {_place(own, root)}, which says the same; move it elsewhere"
+        stored.skipped.append(Unreadable(cell.folder / "result.json", reason))
+        return
+    row = f"{model} (in {as_text(cell.folder.parent.name)})"
+    if (row, dataset) in stored.cells or cell.folder.parent == store.folder(*key).parent:
+        row = f"{model} (in {_place(cell, root)})"
+    stored.cells[row, dataset] = Cell(cell.result, cell.folder, row)
+    both = " and ".join(f"{_shown(each)} in {_place(each, root)}" for each in (own, cell))
+    told = f"{model} on {dataset}: two results disagree ({both}); both are shown, the second as {row}"
+    stored.disputed[key] = "; ".join(filter(None, [stored.disputed.get(key), told]))
+    stored.disputed[row, dataset] = told
+
+
+def _agree(own: Cell, cell: Cell) -> bool:
+    """Whether both say the same of the metrics that both hold."""
+    first, second = own.get("measures"), cell.get("measures")
+    both = first.keys() & second.keys()
+    same = all(first[name] == second[name] for name in both) and (both or not second)
+    return bool(own.get("status") == cell.get("status") and same)
+
+
+def _shown(cell: Cell) -> str:
+    score = cell.score
+    return f"{MEASURE} {100 * score:.4f}" if score is not None else str(cell.get("status"))
+
+
+def _place(cell: Cell, root: Path) -> str:
+    return as_text(cell.folder.relative_to(root)) if cell.folder else cell.model
+
+
+def _fault(result: Result) -> str:
+    """What makes a result unusable here, in words; empty when nothing does."""
+    sections = ("measures", "seconds", "counts", "geometry", "manifest")
+    if odd := [name for name in sections if not isinstance(result[name], dict)]:
+        return f"its {' and '.join(odd)} should be a JSON object"
+    for name in sections[:3]:
+        for key, value in result[name].items():
+            if not isinstance(value, int | float) or not isfinite(value):
+                return f"its {name} hold {value!r} for {key}, which is not a finite number"
+    run = result["manifest"].get("run")
+    finished = run.get("finished") if isinstance(run, dict) else None
+    try:
+        if finished is not None:
+            datetime.fromisoformat(finished).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return f"its manifest says that it was finished at {finished!r}, which is no time"
+    return ""

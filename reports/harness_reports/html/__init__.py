@@ -1,0 +1,1 @@
+"""Reports as HTML: tables to embed, and one page to explore."""

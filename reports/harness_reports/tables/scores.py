@@ -1,0 +1,192 @@
+"""The tables of scores: models by datasets, with their averages and what those can bear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harness.datasets import catalog
+from harness_reports.data.averages import Average, Mean
+from harness_reports.data.leaderboard import MEASURE, Cells, Leaderboard
+from harness_reports.data.uncertainty import Entry, Uncertainty
+from harness_reports.tables.model import NONE, Column, Figure, Mark, Table, with_best
+from harness_reports.tables.provenance import sources
+
+UNANSWERED = 0.1
+"""Share of the judged queries that a run may have no document for; a larger one is marked."""
+ISOTROPY = ("geometry", "documents", "isotropy")
+Filled = tuple[Column, list[Figure]]
+
+
+def scores(board: Leaderboard, uncertainty: Uncertainty) -> list[Table]:
+    """Whole datasets with their averages, and apart from them what was run on some queries only, or with another
+    setting than the dataset's."""
+    caption = [f"{MEASURE} x 100, the mean over the judged queries of a dataset; in bold the best of a column."]
+    averaged = [f"{average.name}: the unweighted mean of {', '.join(average.datasets)}." for average in board.averages]
+    title, apart = _apart(board)
+    whole, some = _Scores(board, uncertainty), _Scores(board, None)
+    tables = [
+        whole.build("scores", MEASURE, [*caption, *averaged]),
+        some.build("partial", title, [*caption, *apart]),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _apart(board: Leaderboard) -> tuple[str, list[str]]:
+    """Title of the table of what stands apart, and why it does."""
+    cells = board.partial_cells.values()
+    title, told = f"{MEASURE} on some queries only", list[str]()
+    if any(cell.partial for cell in cells):
+        told.append("These are runs with --limit: comparable with no other run, and in no average.")
+    if any(cell.unusual for cell in cells):
+        title += ", or with another setting than the dataset's"
+        told.append("exclude_self=... is not what the dataset itself says: such a result is in no average.")
+    return title, told
+
+
+class _Scores:
+    """One table under way; without ``uncertainty`` that of the partial cells."""
+
+    def __init__(self, board: Leaderboard, uncertainty: Uncertainty | None) -> None:
+        self.board, self.uncertainty = board, uncertainty
+        self.cells: Cells = board.cells if uncertainty else board.partial_cells
+        datasets = board.datasets if uncertainty else board.partial_datasets
+        self.models = [model for model in board.models if any((model, dataset) in self.cells for dataset in datasets)]
+        averages = board.averages if uncertainty else ()
+        self.measured = _folded(datasets, averages)
+        self.averages = [average for average in averages if average not in self.measured]
+
+    def build(self, key: str, title: str, caption: list[str]) -> Table:
+        columns: list[Filled] = [(Column("model"), [Figure(model, model) for model in self.models])]
+        if self.uncertainty and self.models:
+            marks = self.uncertainty.marks(self.measured)
+            columns += [self._column(entry, marks) for entry in self.measured]
+            for average in self.averages or self._alone():
+                columns += [self._column(average, {})] if average in self.averages else []
+                columns += self._bearing(self.uncertainty, average)
+            isotropy = self._isotropy()
+            if _known(isotropy):
+                columns.append(isotropy)
+                told = "Isotropy is that of the document vectors; it depends on their number and dimension, see below."
+                caption = [*caption, told]
+        else:
+            columns += [self._column(entry, {}) for entry in self.measured]
+        rows = list(zip(*(figures for _, figures in columns), strict=True))
+        return Table(key, title, caption, [column for column, _ in columns], rows)
+
+    def _alone(self) -> list[Average]:
+        """The only dataset as its own average, where there is no other."""
+        if len(self.board.datasets) != 1:
+            return []
+        [dataset] = self.board.datasets
+        cells = {model: self.cells[model, dataset] for model in self.models if (model, dataset) in self.cells}
+        means = {m: Mean(cells[m].score if m in cells else None, 1, False) for m in self.board.models}
+        return [Average(dataset, (dataset,), means)]
+
+    def _column(self, entry: Entry, marks: Mapping[tuple[str, str], Mark]) -> Filled:
+        """A dataset's or an average's; nothing is best where the models saw different versions of a dataset."""
+        name, labels = (entry, (entry,)) if isinstance(entry, str) else (entry.name, entry.labels)
+        column = Column(name, ".2f", 100)
+        figures = [
+            self._score(column, model, entry) if isinstance(entry, str) else self._mean(column, entry, model)
+            for model in self.models
+        ]
+        marked = [
+            replace(figure, marks=(*figure.marks, marks[model, name])) if (model, name) in marks else figure
+            for model, figure in zip(self.models, figures, strict=True)
+        ]
+        return column, marked if self.board.mixed & {*labels} else with_best(marked)
+
+    def _score(self, column: Column, model: str, dataset: str) -> Figure:
+        cell = self.cells.get((model, dataset))
+        if cell is None:
+            return self._absent(model, dataset)
+        origin = sources(cell)
+        if not cell.ok:
+            status = str(cell.get("status"))
+            return Figure(
+                status, absence="incomplete" if cell.members or model in self.board.seeds else "failed", sources=origin
+            )
+        marks: list[Mark] = ["in-domain"] if cell.in_domain else []
+        marks += ["imported"] if cell.imported else []
+        marks += ["disputed"] if (model, dataset) in self.board.disputed else []
+        marks += ["unanswered"] if cell.unanswered > UNANSWERED else []
+        marks += ["versions"] if dataset in self.board.mixed and cell.imported != "mteb" else []
+        if cell.score is None:
+            return Figure("not measured", absence="missing", sources=origin)
+        return column.figure(cell.score, marks, origin)
+
+    def _mean(self, column: Column, average: Average, model: str) -> Figure:
+        mean = average.means[model]
+        if mean.value is None:
+            return Figure(f"{mean.measured} of {len(average.datasets)}", absence="incomplete")
+        marks: list[Mark] = ["in-domain"] if mean.in_domain else []
+        own = [self.cells[model, label] for label in average.labels if (model, label) in self.cells]
+        marks += ["unanswered"] if any(cell.unanswered > UNANSWERED for cell in own) else []
+        marks += ["versions"] if self.board.mixed & {*average.labels} else []
+        return column.figure(mean.value, marks)
+
+    def _absent(self, model: str, dataset: str) -> Figure:
+        for (owner, label), cell in self.board.partial_cells.items():
+            names = (label, cell.get("manifest", "dataset", "name"))
+            if cell.partial and owner == model and dataset in names and self.uncertainty:
+                return Figure("partial", absence="partial", sources=sources(cell))
+        spec = catalog.catalogue().datasets.get(dataset)
+        if spec and not spec.sources and not spec.build:
+            return Figure("needs licence", absence="needs licence")
+        return Figure("missing", absence="missing")
+
+    def _bearing(self, uncertainty: Uncertainty, average: Average) -> list[Filled]:
+        """Interval, ranks and difference from the baseline, as far as any of them is known."""
+        first = average is (self.averages or [average])[0]
+        of = "" if first else f" of {average.name}"
+        spans = [uncertainty.interval(model, average) for model in self.models]
+        interval = Column(f"95% interval{of}", ".2f", 100)
+        filled = [(interval, [interval.figure(span.ends if span else None) for span in spans])]
+        if first and _known(filled[0]):
+            rank, ranks = Column("rank", "d"), uncertainty.ranks(average)
+            filled.append((rank, [rank.figure(ranks.get(model)) for model in self.models]))
+        if uncertainty.baseline and first:
+            gaps = [uncertainty.difference(model, average) for model in self.models]
+            minus, around = (
+                Column(f"minus {uncertainty.baseline}", "+.2f", 100),
+                Column("its 95% interval", "+.2f", 100),
+            )
+            own = [
+                Figure("baseline", absence="none")
+                if model == uncertainty.baseline
+                else minus.figure(gap.value if gap else None)
+                for model, gap in zip(self.models, gaps, strict=True)
+            ]
+            filled += [(minus, own), (around, [around.figure(gap.interval.ends if gap else None) for gap in gaps])]
+        return [each for each in filled if _known(each)]
+
+    def _isotropy(self) -> Filled:
+        n = len(self.measured)
+        column = Column("isotropy" if n == 1 else f"isotropy (mean of {n})", ".4f")
+        return column, [self._mean_isotropy(column, model) for model in self.models]
+
+    def _mean_isotropy(self, column: Column, model: str) -> Figure:
+        """The mean over the entries, of which a group's is the mean over its members."""
+        means = []
+        for labels in ([entry] if isinstance(entry, str) else entry.labels for entry in self.measured):
+            found = [self.cells[model, d].get(*ISOTROPY) if (model, d) in self.cells else None for d in labels]
+            known = [value for value in found if isinstance(value, int | float)]
+            if len(known) < len(found):
+                return NONE
+            means.append(sum(known) / len(known))
+        return column.figure(sum(means) / len(means)) if means else NONE
+
+
+def _known(filled: Filled) -> bool:
+    return any(not figure.absence for figure in filled[1])
+
+
+def _folded(datasets: Sequence[str], averages: Sequence[Average]) -> list[Entry]:
+    """The datasets, a group's mean in place of its members where there is anything beside them."""
+    means = {label: each for each in averages if each.group and {*each.labels} != {*datasets} for label in each.labels}
+    entries: list[Entry] = []
+    for entry in (means.get(dataset, dataset) for dataset in datasets):
+        if entry not in entries:
+            entries.append(entry)
+    return entries

@@ -1,0 +1,115 @@
+"""A leaderboard as a report: its tables, and the notes that say what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.metrics.geometry import DEFINITIONS
+from harness.results.frame import unanswered
+from harness_reports.analysis.isotropy_vs_ndcg import associations, sentence
+from harness_reports.data.leaderboard import Cell, Leaderboard, some
+from harness_reports.data.per_query import Evidence
+from harness_reports.data.uncertainty import ALPHA, Uncertainty
+from harness_reports.tables.cost import cost
+from harness_reports.tables.geometry import geometry
+from harness_reports.tables.model import Report, Table
+from harness_reports.tables.provenance import provenance
+from harness_reports.tables.scores import UNANSWERED, scores
+
+
+def report(board: Leaderboard, evidence: Evidence | None = None, baseline: str | None = None) -> Report:
+    """Scores, indexes, geometry, cost and provenance, with notes.
+
+    With a ``baseline`` (a model of the board) differences from it are marked; UserError where there is no such model.
+    """
+    evidence = evidence or Evidence(board)
+    uncertainty = Uncertainty(board, evidence, baseline)
+    tables = [*scores(board, uncertainty), *geometry(board), *cost(board), provenance(board)]
+    told = [*_marks(board, tables, uncertainty), *_notes(board), *_faults(board, evidence)]
+    return Report(tables, list(dict.fromkeys(told)))
+
+
+def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty) -> Iterable[str]:
+    """What the signs and the columns of uncertainty mean, as far as they are there."""
+    marks = {mark for table in tables for row in table.rows for figure in row for mark in figure.marks}
+    columns = {column.name for table in tables for column in table.columns}
+    if "in-domain" in marks:
+        yield "* in-domain: the model was trained on judgements of that dataset (of an average: of one in it)."
+    if "imported" in marks:
+        yield "° imported: measured elsewhere, by other code."
+    if "disputed" in marks:
+        yield "§ disputed: two results of this cell disagree; both are shown, and neither is averaged with the other's."
+    if "unanswered" in marks:
+        yield f"‖ the run has no document for more than {UNANSWERED:.0%} of the judged queries, which count as 0."
+    if "versions" in marks:
+        yield "¶ the models saw different versions of the dataset (of an average: of one in it)."
+    if uncertainty.baseline and uncertainty.tests:
+        how = (
+            f"{uncertainty.baseline} beyond chance: paired randomisation tests over queries, Holm's correction for all "
+            f"{uncertainty.tests} comparisons with it in the table, at {ALPHA:.0%}"
+        )
+        none = "" if marks & {"better", "worse"} else " (there is none)"
+        yield f"† better, ‡ worse than {how}{none}."
+    if "95% interval" in columns:
+        drawn = "datasets, their queries and seeds" if board.seeds else "datasets and their queries"
+        yield (
+            f"95% interval: where the mean would lie on datasets like these; bootstrap over {drawn} (over queries "
+            "alone where there is one dataset), 10,000 resamples."
+        )
+    if "rank" in columns:
+        yield (
+            "Rank: the places that a model may have, after the models that are surely better and before those surely "
+            "worse; all of them hold at once at 95%."
+        )
+    for row, models in board.seeds.items():
+        yield f"{row}: the mean of {', '.join(models)}."
+
+
+def _notes(board: Leaderboard) -> Iterable[str]:
+    cells = board.rows()
+    if any(cell.get("geometry", "documents") for cell in cells):
+        yield f"Isotropy: {DEFINITIONS['isotropy']}; l are the eigenvalues of the vectors' covariance."
+        yield f"Its ceiling: {DEFINITIONS['isotropy_ceiling']}."
+        found = associations(board, ["isotropy"], each_dataset=False)  # all that the sentence is about
+        if any(one.units > 1 for one in found):
+            yield sentence(found)
+    yield from (f"{warning}." for warning in board.warnings())
+    for ties in {cell.get("manifest", "ties"): None for cell in cells if cell.get("manifest", "ties")}:
+        yield f"Order of documents: {ties}."
+    for dataset in (*board.datasets, *board.partial_datasets):
+        own = [cell for cell in cells if cell.dataset == dataset]
+        yield from _own_documents(dataset, own)
+        yield from _unanswered(dataset, own)
+        for note in (note for cell in own for note in cell.get("manifest", "dataset", "notes") or ()):
+            yield f"{dataset}: {str(note).rstrip('.')}."
+    for cell in cells:
+        if not cell.ok:
+            yield f"failed: {cell.model} on {cell.dataset}: {cell.get('reason') or 'no reason was recorded'}"
+
+
+def _own_documents(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
+    """For whom a query's own document is left out of its ranking."""
+    left_out = {cell.model: bool(cell.get("manifest", "dataset", "exclude_self")) for cell in cells if cell.ok}
+    models = [model for model, out in left_out.items() if out]
+    if models:
+        of = "" if len(models) == len(left_out) else f", in the results of {some(models)} alone"
+        yield f"{dataset}: a query's own document is left out of its ranking{of}."
+
+
+def _unanswered(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
+    """Which runs lack judged queries."""
+    by_sentence: dict[str, list[str]] = {}
+    for cell in cells:
+        if sentence := unanswered(cell.result):
+            by_sentence.setdefault(sentence, []).append(cell.model)
+    for sentence, models in by_sentence.items():
+        yield f"{dataset}: {sentence} ({some(models)})."
+
+
+def _faults(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
+    for told in board.disputed.values():
+        yield f"disagree: {told}"
+    for skipped in (*board.skipped, *evidence.skipped.values()):
+        yield f"skipped: {skipped.place}: {skipped.reason}"
+    if evidence.lacking:
+        yield f"{evidence.lacking}."

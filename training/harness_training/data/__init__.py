@@ -1,0 +1,1 @@
+"""Training sets: formats, hard negatives, filters, mixtures."""

@@ -1,0 +1,87 @@
+"""Miners: models that propose negatives, best first, a block of queries at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets.beir import Dataset
+from harness.datasets.corpus import Corpus
+from harness.embeddings.store import Vectors
+from harness.metrics.ranking import rank
+from harness.models.runner import Prepared
+from harness.search.exact import search
+from harness.search.lexical import lexical_hits, lexical_index
+from harness.storage.atomic import content_key
+from harness.types import Hits, Query
+
+
+class Miner(Protocol):
+    """What proposes negatives."""
+
+    label: str
+
+    def candidates(self, queries: Sequence[Query]) -> Iterator[list[int]]:
+        """For each query in order, corpus rows of its nearest documents, best first."""
+        ...
+
+
+def open_miner(model: Prepared, dataset: Dataset, depth: int, home: Path) -> Miner:
+    """The model as a miner of its ``depth`` nearest documents; its index or vectors are made if they are not there."""
+    return (_Lexical if model.ref.spec.kind == "lexical" else _Dense)(model, dataset, depth, home)
+
+
+class _Lexical:
+    def __init__(self, model: Prepared, dataset: Dataset, depth: int, home: Path) -> None:
+        self.label, self._model, self._dataset, self._depth = model.label, model, dataset, depth
+        self._index, _ = lexical_index(model, dataset.corpus, home, dataset.label)
+
+    def candidates(self, queries: Sequence[Query]) -> Iterator[list[int]]:
+        hits = lexical_hits(self._model, self._index, queries, self._depth + self._dataset.exclude_self)
+        return _ranked(self._dataset, queries, hits, self._depth)
+
+
+class _Dense:
+    def __init__(self, model: Prepared, dataset: Dataset, depth: int, home: Path) -> None:
+        self.label, self._model, self._dataset, self._depth = model.label, model, dataset, depth
+        self._documents = document_vectors(model, dataset.corpus)
+        total = np.zeros(self._documents.dim)
+        for block in self._documents.blocks():
+            total += block.sum(axis=0, dtype=np.float64)
+        self._centre = total / len(self._documents)
+
+    def candidates(self, queries: Sequence[Query]) -> Iterator[list[int]]:
+        asked, depth = query_vectors(self._model, queries), self._depth + self._dataset.exclude_self
+        hits = search(asked, self._documents, self._centre, depth, self._model.similarity)
+        return _ranked(self._dataset, queries, hits, self._depth)
+
+
+def document_vectors(model: Prepared, corpus: Corpus) -> Vectors:
+    """The vectors of the whole corpus, stored or computed now."""
+    return model.vectors(corpus.sha256, lambda: (d.content for d in corpus.iter()), len(corpus), "document")[0]
+
+
+def query_vectors(model: Prepared, queries: Sequence[Query]) -> NDArray[np.float32]:
+    """float32 [len(queries), d], stored or computed now."""
+    collection = content_key([list(query) for query in queries])
+    vectors, _ = model.vectors(collection, lambda: (q.text for q in queries), len(queries), "query")
+    return vectors.gather(np.arange(len(queries)))
+
+
+def _ranked(dataset: Dataset, queries: Sequence[Query], hits: Iterator[Hits], depth: int) -> Iterator[list[int]]:
+    """Rows in the one order of rankings, cut at ``depth``, without a query's own document where that is excluded."""
+    for query, (rows, scores) in zip(queries, hits, strict=True):
+        ids = dataset.corpus.ids(rows)
+        row_of = dict(zip(ids, rows.tolist(), strict=True))
+        ranking = rank(query.id, ids, scores, depth, exclude=query.id if dataset.exclude_self else None)
+        yield [row_of[doc_id] for doc_id in ranking.doc_ids]
+
+
+def interleave(lists: Sequence[Sequence[int]]) -> list[int]:
+    """The first of every list, then the second of every list and so on, each row once."""
+    return list(dict.fromkeys(row for rank in zip_longest(*lists) for row in rank if row is not None))

@@ -1,0 +1,123 @@
+"""MS MARCO's training triplets: a sample, by seed, of the hub's set or of files that somebody has.
+
+Two passes over the rows: one draws a number for each sound row and keeps the places of the N smallest, the other picks
+them. Memory grows with N, not with the 40 or 400 million rows of MS MARCO's own files.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.download import hub
+from harness.download.http import SourceFailed
+from harness.storage.atomic import alone, content_key, sha256_file
+from harness.storage.temporary_files import remove
+from harness.types import Progress, UserError
+from harness_training.data.formats import Row, open_table
+from harness_training.data.triplets import TrainingSet, fault, made, refuse_occupied, write
+
+NAME, SPLIT = "msmarco", "train"
+TRIPLETS = 500_000
+HUB = "sentence-transformers/msmarco-bm25@d215805a20e56917e6763b25b059238b7cbfd864"
+"""Its card says of ``triplet``: 502,931 rows of query, positive and negative, 329 MB of Parquet. The card was read at
+this commit; the names of the files under triplet/ and the download are not verified."""
+PATTERNS = ("triplet/*.parquet",)
+STEP = 100_000
+BY_HAND = "harness data msmarco --from FOLDER (MS MARCO's own files, or BEIR's msmarco)"
+
+
+class Origin(NamedTuple):
+    """Rows that can be read as often as need be."""
+
+    rows: Callable[[], Iterator[Row]]
+    """Texts, or ids that ``texts`` knows."""
+    negatives: int
+    fingerprint: dict[str, Any]
+    """What the rows depend on."""
+    texts: Callable[[Row], Row] = lambda row: row
+
+
+def sample(
+    origin: Origin, folder: Path, rows: int, seed: int, home: Path, request: str, progress: Progress
+) -> TrainingSet:
+    """``rows`` of the origin's sound rows (all, where there are fewer), drawn by seed, in the origin's order.
+
+    ``request`` is the key under which the finished set is recognised. Unsound rows (an empty text, a negative that is
+    the positive) are left out and counted.
+    """
+    with alone(home / "mining" / request[:32], progress):
+        if (found := made(folder, request)) is not None:
+            return found
+        refuse_occupied(folder)
+        counts = {"read": 0, "faulty": 0}
+        places = _draw(origin, rows, seed, counts, progress)
+        source = {"name": NAME, "split": SPLIT, "fingerprint": origin.fingerprint}
+        record = {"name": folder.resolve().name, "seed": seed, "sources": [source], "miners": [], "filters": []}
+        return write(
+            folder,
+            _taken(origin, places, counts, progress),
+            origin.negatives,
+            lambda count: {**record, "counts": {**counts, "rows": count}, "request": request},
+        )
+
+
+def _draw(origin: Origin, rows: int, seed: int, counts: dict[str, int], progress: Progress) -> list[int]:
+    """Places of the rows that are taken, ascending."""
+    source = random.Random(seed)
+
+    def numbers() -> Iterator[tuple[float, int]]:
+        for place, row in enumerate(origin.rows()):
+            if place % STEP == 0:
+                progress("reading triplets", place, 0)
+            counts["read"], number = place + 1, source.random()
+            if fault(row):
+                counts["faulty"] += 1
+            else:
+                yield number, place
+
+    return sorted(place for _, place in heapq.nsmallest(rows, numbers()))
+
+
+def _taken(origin: Origin, places: list[int], counts: dict[str, int], progress: Progress) -> Iterator[Row]:
+    wanted = iter(places)
+    next_one, number = next(wanted, None), 0
+    for place, row in enumerate(origin.rows()):
+        if place == next_one:
+            row, next_one, number = origin.texts(row), next(wanted, None), number + 1
+            if number % 10_000 == 0:
+                progress("writing triplets", number, len(places))
+            if fault(row):  # of a row of ids this is known only now
+                counts["faulty"] += 1
+            else:
+                yield row
+        if next_one is None:
+            return
+
+
+def from_hub(
+    folder: Path, rows: int, seed: int, home: Path, *, offline: bool = False, progress: Progress = lambda *_: None
+) -> TrainingSet:
+    """Triplets of the hub's set with BM25 negatives; the download goes on where it was cut. UserError without it."""
+    request = content_key({"hub": HUB, "rows": rows, "seed": seed})
+    if (found := made(folder, request)) is not None:
+        return found
+    refuse_occupied(folder)
+    if offline:
+        raise UserError(f"MS MARCO's triplets are on the hub and the network is switched off; type {BY_HAND}.")
+    scratch = home / "downloads" / "msmarco-triplets"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with alone(scratch, progress):
+        try:
+            files = hub.bring(HUB, "triplets", PATTERNS, scratch, progress)
+        except SourceFailed as error:
+            raise UserError(f"MS MARCO's triplets could not be had ({error}); mend that, or type {BY_HAND}.") from error
+        table = open_table(files)
+        fingerprint = {"hub": HUB, "files": {file.name: sha256_file(file) for file in files}}
+        origin = Origin(lambda: (row for _, row in table.rows()), table.negatives, fingerprint)
+        found = sample(origin, folder, rows, seed, home, request, progress)
+        remove(scratch)
+    return found

@@ -1,0 +1,152 @@
+"""From one query's candidates to its rows: what is removed, counted, and the choice among what is left.
+
+All counts but ``queries`` and ``positives`` are over rows: a query with two relevant documents has its candidates
+counted twice, as each of its rows filters and chooses for itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from harness.datasets.beir import Dataset
+from harness.types import Query
+from harness_training.data.formats import Row
+from harness_training.data.miners import interleave
+
+COUNTS = {
+    "queries": "queries examined",
+    "positives": "relevant documents of theirs",
+    "no_positive": "of those, not in the corpus or without text",
+    "candidates": "candidates for the rows, each once",
+    "judged": "removed: judged relevant",
+    "duplicate": "removed: no text, or that of the query, a positive or a better candidate",
+    "positive_aware": "removed: too near the query beside the positive",
+    "cross_encoder": "removed: too relevant to the cross-encoder",
+    "left": "left to choose from",
+    "short": "rows left out: fewer candidates than negatives",
+    "rows": "rows",
+}
+"""What is counted, and what it means. ``candidates of MODEL`` stands beside them for each miner."""
+REMEMBERED = 1 << 16
+"""Documents' texts kept in memory."""
+
+
+class Choice(NamedTuple):
+    """How negatives are chosen among the candidates that are left."""
+
+    negatives: int
+    pick: Literal["random", "top"]
+    """By a draw, or the first ones."""
+    seed: int
+
+
+class Candidate(NamedTuple):
+    """A document that may be a negative."""
+
+    row: int
+    id: str
+    text: str
+
+
+class Filter(Protocol):
+    """Tells false negatives."""
+
+    name: str
+    """One of `COUNTS`."""
+
+    def begin(self, queries: Sequence[Query]) -> None:
+        """Takes the queries that follow."""
+        ...
+
+    def keep(self, query: Query, positive: Candidate, candidates: Sequence[Candidate]) -> list[bool]:
+        """Whether each candidate stays beside that positive."""
+        ...
+
+
+class Selection:
+    """Makes the rows of a dataset's queries."""
+
+    def __init__(self, dataset: Dataset, choice: Choice, filters: Sequence[Filter]) -> None:
+        self._dataset, self._choice, self._filters = dataset, choice, filters
+        self._text = lru_cache(REMEMBERED)(lambda row: dataset.corpus[row].content)
+        asked: dict[str, list[str]] = {}
+        for query in dataset.queries:
+            asked.setdefault(plain(query.text), []).append(query.id)
+        self._twins = {text: ids for text, ids in asked.items() if len(ids) > 1}
+
+    def rows(self, query: Query, found: Mapping[str, Sequence[int]]) -> tuple[list[Row], dict[str, int]]:
+        """The query's rows and counts, given what each miner found (corpus rows, best first)."""
+        relevant = self._relevant(query.id)
+        answers = dict.fromkeys(
+            [*relevant, *(doc_id for twin in self._twins.get(plain(query.text), ()) for doc_id in self._relevant(twin))]
+        )  # of a query asked twice under two ids, what is relevant to either
+        known = self._texts(list(answers))
+        positives = [one for one in known if one.id in relevant]
+        pool = interleave(list(found.values()))
+        candidates, judged = self._candidates(query, pool, set(answers), known)
+        times = len(positives)
+        counts = Counter(queries=1, positives=len(relevant), no_positive=len(relevant) - times)
+        counts.update(candidates=len(pool) * times, judged=judged * times)
+        counts["duplicate"] = (len(pool) - judged - len(candidates)) * times
+        counts.update({f"candidates of {name}": len(rows) * times for name, rows in found.items()})
+        made = [row for positive in positives if (row := self._row(query, positive, candidates, counts))]
+        counts["rows"] = len(made)
+        return made, dict(counts)
+
+    def _relevant(self, query_id: str) -> list[str]:
+        return [doc_id for doc_id, grade in self._dataset.qrels[query_id].items() if grade > 0]
+
+    def _texts(self, relevant: list[str]) -> list[Candidate]:
+        """Those that the corpus holds, with a text."""
+        rows = self._dataset.corpus.rows(relevant).tolist()
+        named = [
+            Candidate(row, doc_id, self._text(row)) for row, doc_id in zip(rows, relevant, strict=True) if row >= 0
+        ]
+        return [positive for positive in named if positive.text.strip()]
+
+    def _candidates(
+        self, query: Query, pool: list[int], relevant: set[str], positives: list[Candidate]
+    ) -> tuple[list[Candidate], int]:
+        """Those with a text of their own that nobody judged relevant, and how many were judged so."""
+        seen = {"", plain(query.text), *(plain(positive.text) for positive in positives)}
+        kept, judged = [], 0
+        for row, doc_id in zip(pool, self._dataset.corpus.ids(np.array(pool, np.int64)), strict=True):
+            if doc_id in relevant:
+                judged += 1
+            elif (text := plain(self._text(row))) not in seen:
+                seen.add(text)
+                kept.append(Candidate(row, doc_id, self._text(row)))
+        return kept, judged
+
+    def _row(self, query: Query, positive: Candidate, left: list[Candidate], counts: Counter[str]) -> Row | None:
+        for each in self._filters if left else ():
+            before = len(left)
+            left = [one for one, stays in zip(left, each.keep(query, positive, left), strict=True) if stays]
+            counts[each.name] += before - len(left)
+            if not left:
+                break
+        counts["left"] += len(left)
+        negatives, pick, seed = self._choice
+        if len(left) < negatives or not query.text.strip():
+            counts["short"] += 1
+            return None
+        if pick == "random":
+            left = sorted(left, key=lambda one: draw(seed, query.id, positive.id, one.id))
+        return (query.text, positive.text, *(one.text for one in left[:negatives]))
+
+
+def plain(text: str) -> str:
+    """The text with every stretch of white space as one space: what makes two texts the same."""
+    return " ".join(text.split())
+
+
+def draw(seed: int, *parts: str) -> bytes:
+    """A random number of the seed and some ids, the same in whatever order it is asked for."""
+    return hashlib.blake2b(json.dumps([seed, *parts]).encode(), digest_size=16).digest()

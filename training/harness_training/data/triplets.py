@@ -1,0 +1,218 @@
+"""A training set on disk: triplets.parquet and training-set.json in one folder, whole or not at all.
+
+The Parquet file has the columns query, positive, negative_1 ... negative_m (text, never empty), compressed with zstd in
+row groups of `GROUP` rows, so that it can be streamed. training-set.json says what the rows are made of: ``name``,
+``rows``, ``columns``, ``seed``, ``sources`` (name, split and fingerprint of every dataset whose judgements went in),
+``miners``, ``filters``, ``counts``, then ``request`` (hash of what was asked for), ``key`` (hash of the texts, order
+included) and ``sha256`` of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from harness.storage.atomic import content_key, recover, sha256_file, whole_folder, write_json
+from harness.storage.records import read_record, seal
+from harness.storage.safe_load import fields
+from harness.types import Progress, UserError
+from harness_training.data.formats import Row, Table, open_table
+
+RECORD = "training-set.json"
+TRIPLETS = "triplets.parquet"
+FORMAT = 1
+GROUP = 10_000
+"""Rows of a row group: about 10 MB of MS MARCO's passages."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """A whole training set."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    """training-set.json."""
+
+    @property
+    def file(self) -> Path:
+        """The Parquet file, for ``datasets.load_dataset("parquet", data_files=...)`` or pyarrow."""
+        return self.folder / TRIPLETS
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return str(self.record["name"])
+
+    @property
+    def rows(self) -> int:
+        """How many triplets."""
+        return int(self.record["rows"])
+
+    @property
+    def columns(self) -> list[str]:
+        """query, positive, negative_1 ... negative_m."""
+        return list(self.record["columns"])
+
+    @property
+    def negatives(self) -> int:
+        """How many negatives a row has."""
+        return len(self.record["columns"]) - 2
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 of the texts in order; another file with the same rows has the same key."""
+        return str(self.record["key"])
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """``name``, ``split`` and ``fingerprint`` of the datasets whose judgements the rows are made of."""
+        return list(self.record["sources"])
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of those datasets, for `harness.types.ModelSpec.trained_on`."""
+        return tuple(dict.fromkeys(source["name"] for source in self.sources))
+
+    def iter(self) -> Iterator[Row]:
+        """The rows, streamed."""
+        return (row for _, row in open_table([self.file]).rows())
+
+
+def write(folder: Path, rows: Iterable[Row], negatives: int, record: Callable[[int], Mapping[str, Any]]) -> TrainingSet:
+    """Streams rows into a new training set; ``record``, given their number in the end, is what training-set.json says
+    besides rows, columns and keys.
+
+    Replaces what was there (see `refuse_occupied`). UserError where there is no row.
+    """
+    columns = columns_of(negatives)
+    with whole_folder(folder) as made:
+        digest, count = write_rows(made / TRIPLETS, columns, rows)
+        if not count:
+            raise UserError(f"No triplet is left for {folder}; see the counts, and use weaker filters or more depth.")
+        counted = {"format": FORMAT, "rows": count, "columns": columns}
+        keys = {"key": content_key([columns, count, digest]), "sha256": sha256_file(made / TRIPLETS)}
+        write_json(made / RECORD, seal({**counted, **record(count), **keys}))
+    return TrainingSet(folder, _record(folder))
+
+
+def columns_of(negatives: int) -> list[str]:
+    """query, positive, negative_1 ... negative_m."""
+    return ["query", "positive", *(f"negative_{number}" for number in range(1, negatives + 1))]
+
+
+def write_rows(path: Path | IO[bytes], columns: list[str], rows: Iterable[Row]) -> tuple[str, int]:
+    """Writes a Parquet file; returns the hash of its texts and the number of rows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+    digest, count, stream = hashlib.sha256(), 0, iter(rows)
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while group := list(islice(stream, GROUP)):
+            for text in (text for row in group for text in row):
+                data = text.encode()
+                digest.update(len(data).to_bytes(8, "little") + data)
+            count += len(group)
+            arrays = [pyarrow.array(column, pyarrow.string()) for column in zip(*group, strict=True)]
+            writer.write_table(pyarrow.table(arrays, schema=schema))
+    return digest.hexdigest(), count
+
+
+def refuse_occupied(folder: Path) -> None:
+    """UserError where something is in the way of a new training set."""
+    recover(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        what = "holds another training set" if (folder / RECORD).exists() else "is there already"
+        raise UserError(f"{folder} {what}; give another folder with -o, or remove it first.")
+
+
+def made(folder: Path, request: str) -> TrainingSet | None:
+    """The training set in ``folder`` if it is whole and is what this request makes."""
+    with suppress(UserError):
+        found = _open(folder)
+        if found.record.get("request") == request:
+            return found
+    return None
+
+
+def read(path: Path, home: Path, progress: Progress = lambda *_: None) -> TrainingSet:
+    """Opens a training set, or a user's own triplets (see `harness_training.data.formats`), which become one under
+    ``home``.
+
+    UserError for a file that was changed or cannot be read, for missing columns, and, with its row, for an empty text
+    and for a positive that is among its negatives.
+    """
+    recover(path)
+    if (path / RECORD).is_file():
+        return _open(path)
+    table = open_table(_files(path))
+    hashes = {file.name: sha256_file(file) for file in table.files}
+    request = content_key({"format": FORMAT, "files": hashes})
+    folder = home / "triplets" / request[:32]
+    if (found := made(folder, request)) is None:
+        source = {"name": path.stem, "split": "", "fingerprint": {"files": hashes}}
+        record = {"name": path.stem, "seed": None, "sources": [source], "request": request}
+        found = write(folder, _checked(table, progress), table.negatives, lambda _: record)
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir() and not (parts := sorted(path.glob("*.parquet"))):
+        raise UserError(
+            f"{path} holds neither {RECORD} nor *.parquet; name a folder that `harness mine` made, or a file."
+        )
+    if not path.exists():
+        raise UserError(f"There is no training set {path}; `harness mine` and `harness data` make one.")
+    return parts if path.is_dir() else [path]
+
+
+def _checked(table: Table, progress: Progress) -> Iterator[Row]:
+    number = -1
+    for number, (place, row) in enumerate(table.rows()):
+        if wrong := fault(row):
+            raise UserError(f"{place} {wrong}; mend or drop that row and run the same command again.")
+        if number % GROUP == 0:
+            progress(f"reading {table.files[0].name}", number, 0)
+        yield row
+    if number < 0:
+        raise UserError(f"{table.files[0]} holds no triplets; name another file.")
+
+
+def fault(row: Row) -> str:
+    """What makes a row unfit for training, in words; empty when it is sound."""
+    for place, text in enumerate(row):
+        if not text or not text.strip():
+            return f"has no text for the {'query' if place == 0 else 'positive' if place == 1 else 'negative'}"
+    return "has a positive that is also its negative" if row[1] in row[2:] else ""
+
+
+def _open(folder: Path) -> TrainingSet:
+    record = _record(folder)
+    file = folder / TRIPLETS
+    if not file.is_file() or sha256_file(file) != record["sha256"]:
+        raise UserError(f"{file} is missing or was changed since it was made; remove {folder} and make it again.")
+    return TrainingSet(folder, record)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = fields(read_record(folder / RECORD), format=int, rows=int, columns=list, sources=list)
+        fields(record, **dict.fromkeys(("name", "key", "sha256"), str))
+        if record["format"] != FORMAT:
+            raise ValueError(f"format {record['format']}")
+        if record["columns"] != columns_of(len(record["columns"]) - 2):
+            raise ValueError("its columns are not those of triplets")
+        for source in record["sources"]:
+            fields(source, name=str)
+        return record
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise UserError(
+        f"{folder / RECORD} is not a record of a training set, or is damaged ({reason}); remove the folder and make it "
+        f"again."
+    )

@@ -1,0 +1,1 @@
+"""Experiments: plans, settings, runs and sweeps."""

@@ -1,0 +1,111 @@
+"""The dev set: what chooses the checkpoint and draws the curves. Held-out queries of the training set, or a folder in
+BEIR format with judgements of its split ``dev``; never one of BEIR's test sets.
+
+nDCG@10 by exact Euclidean search and trec_eval's rules, isotropy and its companions of the passages' vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets.beir import open_dataset
+from harness.datasets.catalog import catalogue
+from harness.embeddings.store import Vectors
+from harness.metrics.geometry import panel
+from harness.metrics.measures import measure
+from harness.metrics.moments import collect
+from harness.metrics.ranking import rank
+from harness.search.exact import search
+from harness.storage.atomic import content_key
+from harness.types import Progress, Qrels, Role, UserError
+from harness_training.data.memory import Split
+from harness_training.experiment.settings import Settings
+
+MEASURE = "nDCG@10"
+FIGURES = ("isotropy", "isotropy_debiased", "one_minus_mean_cosine", "effective_rank", "norm_mean")
+MOST = 200_000
+"""Passages of a dev folder, at most: they are encoded at every measurement."""
+
+Encode = Callable[[list[str], Role], NDArray[np.float32]]
+"""Texts and their role -> float32 [n, d]."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevSet:
+    """Queries, passages, and which answer which, by their places."""
+
+    name: str
+    queries: list[str]
+    documents: list[str]
+    qrels: Qrels
+    """Places as text: ``{"0": {"17": 1}}``."""
+
+    @property
+    def key(self) -> str:
+        """Hash of everything."""
+        return content_key([self.queries, self.documents, self.qrels])
+
+    def measure(self, encode: Encode) -> dict[str, float]:
+        """nDCG@10 and the geometry figures that are defined."""
+        documents = encode(self.documents, "document")
+        if not np.isfinite(documents).all():
+            return {MEASURE: 0.0}  # diverged: the trainer says so at its next step
+        moments, sample = collect(iter([documents]), len(documents))
+        hits = search(encode(self.queries, "query"), Vectors.of(documents), moments.mean, 10, "euclidean")
+        rankings = (
+            rank(str(number), [str(row) for row in found.rows.tolist()], found.scores, 10)
+            for number, found in enumerate(hits)
+        )
+        scores = measure(self.qrels, rankings, (MEASURE,)).mean()
+        figures = panel(moments, sample)
+        return scores | {name: float(figures[name]) for name in FIGURES if figures[name] is not None}
+
+
+def held_out(split: Split, settings: Settings) -> DevSet:
+    """The held-out queries against their own passages and, up to ``dev_documents``, others of the training set."""
+    ids = split.dev.ids
+    queries = np.unique(ids[:, 0])
+    own = np.unique(ids[:, 1:])
+    others = split.passages[~np.isin(split.passages, own)]
+    documents = np.concatenate([own, others[: max(0, settings.dev_documents - len(own))]])
+    place = {int(text): str(number) for number, text in enumerate(documents)}
+    number = {int(text): str(number) for number, text in enumerate(queries)}
+    qrels: Qrels = {}
+    for query, positive in ids[:, :2].tolist():
+        qrels.setdefault(number[query], {})[place[positive]] = 1
+    return DevSet("held-out", split.dev.text(queries.tolist()), split.dev.text(documents.tolist()), qrels)
+
+
+def from_folder(folder: Path, home: Path, progress: Progress = lambda *_: None) -> DevSet:
+    """The split ``dev`` of a folder in BEIR format. UserError for BEIR's test sets and for folders without it."""
+    known = catalogue()
+    forbidden = {*known.datasets, *known.groups}
+    if folder.resolve().name.lower() in forbidden:
+        raise UserError(
+            f"{folder} is one of BEIR's test sets, on which no checkpoint may be chosen; leave away --dev to hold out "
+            f"training queries, or name another folder."
+        )
+    with open_dataset(folder, cache=home / "corpora", split="dev", progress=progress) as dataset:
+        if dataset.name in forbidden or len(dataset.corpus) > MOST:
+            what = "is one of BEIR's test sets" if dataset.name in forbidden else f"has over {MOST:,} passages"
+            raise UserError(f"{folder} {what}, so no checkpoint is chosen on it; name another dev folder.")
+        place = {document.id: str(number) for number, document in enumerate(dataset.corpus.iter())}
+        documents = [document.content for document in dataset.corpus.iter()]
+        queries = list(dataset.queries)
+        qrels = {
+            str(number): {place[key]: grade for key, grade in dataset.qrels[query.id].items() if key in place}
+            for number, query in enumerate(queries)
+            if query.id in dataset.qrels
+        }
+        return DevSet(dataset.name, [query.text for query in queries], documents, qrels)
+
+
+def record(dev: DevSet) -> dict[str, Any]:
+    """What run.json says of it."""
+    return {"name": dev.name, "queries": len(dev.queries), "documents": len(dev.documents), "key": dev.key}

@@ -1,0 +1,101 @@
+"""The settings of a training run: what they are, which values they take, and what they are by default."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from harness.datasets.catalog import unknown
+from harness.types import Option, OptionValue, UserError
+
+
+def _setting(default: OptionValue, help: str, *, cosmetic: bool = False, **limits: Any) -> Any:
+    """A field with its description; ``cosmetic``: no weight depends on it, so it may change when a run is resumed."""
+    return field(default=default, metadata={"option": Option(default, help, **limits), "cosmetic": cosmetic})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an experiment may set; the defaults are the study's common settings."""
+
+    base: str = _setting("mpnet", "model that is trained: a name or a folder")
+    isotropy_weight: float = _setting(0.0, "of the isotropy term, added to the retrieval loss; 0: off", minimum=0)
+    freeze_base: bool = _setting(False, "train the head alone, on embeddings of the base that are computed once")
+    loss: str = _setting("infonce", "retrieval loss", choices=("infonce", "cosine", "triplet"))
+    tau: float = _setting(0.05, "temperature of infonce and cosine", minimum=1e-6)
+    learn_scale: bool = _setting(False, "learn 1/tau (infonce and cosine)")
+    margin: float = _setting(0.0, "of triplet; 0: 0.1 sqrt(2 dim)", minimum=0)
+    regulariser: str = _setting(
+        "sigreg",
+        "isotropy term",
+        choices=("sigreg", "sigreg-exact", "mean", "uniformity", "spread-out", "vicreg"),
+    )
+    slices: int = _setting(1024, "random directions per step of sigreg", minimum=1)
+    dim: int = _setting(512, "dimensions of the embeddings", minimum=1)
+    init: str = _setting("pca", "start of the head", choices=("pca", "pca-rotation", "random"))
+    init_texts: int = _setting(0, "passages the head is set from; 0: ten per dimension of the base", minimum=0)
+    max_seq_length: int = _setting(0, "tokens kept of a text; 0: what the base says", minimum=0)
+    epochs: int = _setting(3, "passes over the training set", minimum=1)
+    batch_size: int = _setting(16, "rows of a batch, of all processes together", minimum=2)
+    mini_batch_size: int = _setting(0, "texts in memory at once, by cached gradients; 0: the whole batch", minimum=0)
+    learning_rate: float = _setting(1e-5, "of the base", minimum=0)
+    head_learning_rate: float = _setting(5e-4, "of the head", minimum=0)
+    weight_decay: float = _setting(0.01, "not of biases, norms and the learnt scale", minimum=0)
+    warmup: float = _setting(0.1, "share of the steps in which learning rates rise", minimum=0, maximum=1)
+    schedule: str = _setting("linear", "of the learning rates after that", choices=("linear", "cosine", "constant"))
+    max_grad_norm: float = _setting(1.0, "gradients are clipped to this norm; 0: not", minimum=0)
+    precision: str = _setting(
+        "auto", "auto: bf16 on a GPU that has it, else fp32", choices=("auto", "bf16", "fp16", "fp32")
+    )
+    seed: int = _setting(42, "of the order of rows, dropout and the slices", minimum=0, maximum=2**31 - 1)
+    limit: int = _setting(0, "rows trained on; 0: all", minimum=0)
+    dev_queries: int = _setting(200, "queries held out of the training set for choosing the checkpoint", minimum=1)
+    dev_documents: int = _setting(2000, "passages that these are ranked against, at least", minimum=1)
+    eval_steps: int = _setting(0, "steps between measurements; 0: twenty over the run, at most one in 50", minimum=0)
+    save_steps: int = _setting(0, "steps between saves beside those; 0: none", minimum=0, cosmetic=True)
+    logging_steps: int = _setting(
+        0, "steps between entries of the loss; 0: two hundred over the run", minimum=0, cosmetic=True
+    )
+
+    def lasting(self) -> dict[str, OptionValue]:
+        """The settings that a weight may depend on; the base's name is not among them, its files decide."""
+        left = {"base", *(one.name for one in fields(self) if one.metadata["cosmetic"])}
+        return {name: value for name, value in asdict(self).items() if name not in left}
+
+    def differing(self, other: Settings) -> dict[str, OptionValue]:
+        """Name and value of each setting that is not as in ``other``."""
+        theirs = asdict(other)
+        return {name: value for name, value in asdict(self).items() if value != theirs[name]}
+
+
+OPTIONS: Mapping[str, Option] = {one.name: one.metadata["option"] for one in fields(Settings)}
+
+
+def changed(settings: Settings, values: Mapping[str, Any], where: str = "") -> Settings:
+    """The settings with some of them set, from a file's values or typed text; UserError for what cannot be."""
+    parsed: dict[str, Any] = {name: parse(name, value, where) for name, value in values.items()}
+    return replace(settings, **parsed)
+
+
+def parse(name: str, value: Any, where: str = "") -> OptionValue:
+    """One setting's value, checked; UserError, naming ``where`` it stands, for a name nobody knows or a bad value."""
+    place = f"{where}: " if where else ""
+    if name not in OPTIONS:
+        raise UserError(place + unknown("setting", name, OPTIONS))
+    try:
+        return OPTIONS[name].parse(value if isinstance(value, str) else json.dumps(value))
+    except ValueError as error:
+        raise UserError(f"{place}{name} cannot be set: {error}; it is {OPTIONS[name].help}.") from None
+
+
+def assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """``("a=1", "b=2")`` as a mapping; UserError where there is no ``=``."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"{option} {text} sets nothing; type it as in {option} isotropy_weight=0.05.")
+        found[name.strip()] = value.strip()
+    return found

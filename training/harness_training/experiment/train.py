@@ -1,0 +1,267 @@
+"""One run of an experiment: data, model, objective and trainer put together, resumed where it was, finished."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.storage.atomic import content_key, sha256_file
+from harness.system.environment import peak_memory
+from harness.types import Progress, UserError
+from harness_plugins.model_folder.files import files_of
+from harness_training.data.memory import Rows, Split, read_rows, split
+from harness_training.data.triplets import TrainingSet
+from harness_training.experiment import dev_set as dev_sets
+from harness_training.experiment.checkpoints import damage, newest
+from harness_training.experiment.dev_set import DevSet, Encode
+from harness_training.experiment.plans import Plan
+from harness_training.experiment.run_record import Run, held, now, read_run
+from harness_training.experiment.settings import Settings
+from harness_training.experiment.trainer import Collator, DevEvaluator, Diverged, Trainer, prompt_of
+from harness_training.experiment.trainer_args import make_arguments, make_objective, several_cpus
+from harness_training.model.base_embeddings import Base, BaseEmbeddings
+from harness_training.model.frozen_base import Embedded, embed_rows, head_encoder
+from harness_training.model.head import add_head, check_sizes, head, head_pattern, load_base, projection, save_model
+from harness_training.model.unpadded import pack
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+PER_DIMENSION = 10
+"""Passages that set the head, per dimension of the base."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is made of, beside its settings."""
+
+    data: TrainingSet
+    base: Base
+    home: Path
+    root: Path
+    dev_folder: Path | None = None
+    report_to: tuple[str, ...] = ("tensorboard",)
+    fresh: bool = False
+    progress: Progress = lambda *_: None
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The training set, read once for all runs of a sweep."""
+        return read_rows(self.data)
+
+
+@dataclass
+class _Parts:
+    """What is trained, and what its texts are embedded by."""
+
+    model: SentenceTransformer
+    encode: Encode
+    embedded: Embedded | None = None
+
+
+def train(plan: Plan, job: Job) -> dict[str, Any]:
+    """Trains one run, or goes on with it, or finds it finished; returns run.json.
+
+    UserError for settings that cannot be, `Diverged` (run.json then says ``failed``) where the loss is no number.
+    Processes that torchrun or accelerate started train it together.
+    """
+    leader = int(os.environ.get("RANK", "0")) == 0
+    plan = replace(plan, settings=_settled(plan.settings))
+    with held(job.root, plan, job.progress, leader=leader) as run:
+        if leader and job.fresh:
+            run.drop()
+        parted = split(job.rows, plan.settings, hold_out=job.dev_folder is None)
+        dev = (
+            dev_sets.held_out(parted, plan.settings)
+            if job.dev_folder is None
+            else dev_sets.from_folder(job.dev_folder, job.home, job.progress)
+        )
+        if leader:
+            run.record = read_run(job.root, plan).record
+            _begin(run, job, dev)
+        _processes().wait_for_everyone()
+        run.record = read_run(job.root, plan).record
+        return run.record if run.finished else _train(run, job, parted, dev, leader)
+
+
+def _begin(run: Run, job: Job, dev: DevSet) -> None:
+    identity = {
+        "settings": run.plan.settings.lasting(),
+        "training_set": job.data.key,
+        "base": content_key(job.base.files),
+        "dev": dev.key,
+    }
+    about = {
+        "training_set": dict(job.data.record),
+        "trained_on": list(dict.fromkeys([*job.data.trained_on, *job.base.trained_on])),
+        "base": job.base.record,
+        "dev_set": dev_sets.record(dev),
+    }
+    run.check(identity)
+    if not run.finished:
+        run.begin(identity, about)
+
+
+def _settled(settings: Settings) -> Settings:
+    """With what ``auto`` means on this machine."""
+    cuda = torch.cuda.is_available()
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "fp16" and not cuda:
+        raise UserError("fp16 trains on a GPU only, and there is none here; set precision to fp32 or bf16.")
+    return replace(settings, precision=precision)
+
+
+def _processes() -> Any:
+    """accelerate's view of the processes that train together; without a GPU it has to be told that CPUs are meant."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=several_cpus())
+
+
+def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict[str, Any]:
+    settings = run.plan.settings
+    parts = _start(settings, job, parted, dev)
+    trainer = _trainer(run, job, parts, parted.train, dev, leader)
+    with _processes().main_process_first():  # which removes what is damaged
+        resumed = newest(run.steps, job.progress)
+    trainer.args.eval_on_start = resumed is None
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    except Diverged as error:
+        if leader:
+            run.save("failed", reason=str(error), **_figures(trainer, run))
+        raise
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"The memory does not hold a batch of {settings.batch_size}; set mini_batch_size=8, which computes the "
+            f"same batch in pieces."
+        ) from error
+    if leader:
+        _finish(run, job, parts, trainer)
+    _processes().wait_for_everyone()
+    return read_run(job.root, run.plan).record
+
+
+def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Parts:
+    """The model as training starts it; one process computes base embeddings, the others then find them."""
+    state = _processes()
+    embeddings = BaseEmbeddings(job.base, settings, job.home, str(state.device), job.progress)
+    encoder = load_base(job.base.folder, str(state.device), settings.max_seq_length)
+    width = int(encoder.get_embedding_dimension() or 0)
+    sample = parted.passages[: settings.init_texts or PER_DIMENSION * width]
+    check_sizes(encoder, job.base.name, settings.dim, len(sample))
+    with state.main_process_first():
+        vectors = embeddings.of(parted.train.text(sample.tolist()), "document")
+        layers = head(*projection(torch.from_numpy(vectors), settings.dim, settings.init, settings.seed))  # type: ignore[arg-type]
+        if not settings.freeze_base:
+            model = add_head(encoder, layers)
+            pack(model)
+            return _Parts(model, _encode(model))
+        embedded = embed_rows(parted.train, embeddings)
+        alone = _head_alone(layers, str(state.device))
+        return _Parts(alone, head_encoder(alone, dev, embeddings), embedded)
+
+
+def _head_alone(layers: list[torch.nn.Module], device: str) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(modules=layers, device=device, similarity_fn_name="euclidean")
+
+
+def _encode(model: SentenceTransformer) -> Encode:
+    def encode(texts: list[str], role: str) -> Any:
+        return model.encode(texts, prompt=prompt_of(model, role), batch_size=64, show_progress_bar=False).astype(
+            "float32"
+        )
+
+    return encode
+
+
+def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader: bool) -> Trainer:
+    from datasets import Dataset
+
+    settings, processes = run.plan.settings, int(_processes().num_processes)
+    if settings.batch_size % processes:
+        raise UserError(f"A batch of {settings.batch_size} does not part into {processes} processes; choose another.")
+    objective = make_objective(settings, parts.model, processes)
+    rates = {head_pattern(parts.model): settings.head_learning_rate}
+    if any(True for _ in objective.task.parameters()):
+        rates[r"^task\."] = settings.head_learning_rate
+
+    def on_news(trainer: Trainer) -> None:
+        state = trainer.state
+        job.progress(f"training {run.plan.experiment}/{run.plan.run} (steps)", state.global_step, state.max_steps)
+        if leader and any("eval_nDCG@10" in entry for entry in state.log_history[-1:]):
+            run.save("running", **_figures(trainer, run))
+
+    try:
+        trainer = Trainer(
+            model=parts.model,
+            objective=objective,
+            on_news=on_news,
+            args=make_arguments(run, len(rows), rates, processes, job.report_to),
+            train_dataset=Dataset.from_dict({name: rows.ids[:, place] for place, name in enumerate(rows.columns)}),
+            evaluator=DevEvaluator(dev, parts.encode),
+            data_collator=Collator(parts.model, rows, parts.embedded),
+        )
+    except (ValueError, ImportError, RuntimeError) as error:  # of --report-to and precision, in the libraries' words
+        raise UserError(f"The training cannot be set up so: {' '.join(str(error).split())}") from error
+    trainer.earlier = float(run.record.get("seconds", 0.0))
+    return trainer
+
+
+def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
+    """What run.json says of how far it got."""
+    curves: dict[float, dict[str, Any]] = {}
+    for entry in trainer.state.log_history:
+        wanted = {name.removeprefix("eval_"): value for name, value in entry.items() if name not in _LEFT_OUT}
+        if "train_loss" not in entry:
+            curves.setdefault(entry["step"], {}).update(wanted)
+    best = trainer.state.best_global_step
+    pace = trainer.pace
+    return {
+        "steps": trainer.state.global_step,
+        "best_step": best,
+        "dev": {name: curves[best][name] for name in ("nDCG@10", "isotropy") if name in curves[best]} if best else {},
+        "curves": [curves[step] for step in sorted(curves)],
+        "seconds": round(trainer.earlier + pace.seconds, 3),
+        "samples_per_second": round(pace.steps * run.plan.settings.batch_size / pace.seconds, 3)
+        if pace.seconds
+        else None,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory(),
+    }
+
+
+_LEFT_OUT = ("epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+
+
+def _finish(run: Run, job: Job, parts: _Parts, trainer: Trainer) -> None:
+    """The best weights as a checkpoint that stands alone, then run.json, then the trainer's own ones go."""
+    figures = _figures(trainer, run)
+    best = run.steps / f"checkpoint-{figures['best_step']}"
+    if fault := damage(best):
+        raise UserError(
+            f"{best / fault} is damaged or missing, and that checkpoint is the best; run the same command again, which "
+            f"resumes before it."
+        )
+    trainer.load_weights(best)
+    model = trainer.model
+    if run.plan.settings.freeze_base:
+        base = load_base(job.base.folder, "cpu", run.plan.settings.max_seq_length)
+        model = add_head(base, [layer.cpu() for layer in trainer.model])
+    save_model(model, run.checkpoint)
+    weights = sorted(run.checkpoint.rglob("*.safetensors"))
+    key = content_key({file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in weights})
+    files = {file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in files_of(run.checkpoint)}
+    run.save("finished", **figures, checkpoint_key=key, checkpoint_files=files, finished=now())
+    with suppress(OSError):
+        shutil.rmtree(run.steps)

@@ -1,0 +1,83 @@
+"""A run's settings in the terms of the objective and of sentence-transformers' Trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+
+from harness_training.experiment.run_record import Run
+from harness_training.experiment.settings import Settings
+from harness_training.losses.objective import Objective
+
+EVALUATIONS, ENTRIES = 20, 200
+"""Measurements and entries of the loss over a run, where the settings leave that open."""
+APART = 50
+"""Steps between two measurements then, at least: on a CPU one can take longer than that."""
+
+
+def make_objective(settings: Settings, model: SentenceTransformer, processes: int) -> Objective:
+    """What is minimised; with several processes the batch of all of them is."""
+    options: dict[str, Any] = {}
+    if settings.loss != "triplet":
+        options = {"tau": settings.tau, "learn_scale": settings.learn_scale, "gather": processes > 1}
+    elif settings.margin:
+        options = {"margin": settings.margin}
+    sliced = {"slices": settings.slices, "seed": settings.seed} if settings.regulariser == "sigreg" else {}
+    return Objective(
+        model,
+        loss=settings.loss,
+        loss_options=options,
+        regulariser=settings.regulariser,
+        regulariser_options=sliced,
+        isotropy_weight=settings.isotropy_weight,
+        mini_batch_size=settings.mini_batch_size or None,
+    )
+
+
+def make_arguments(
+    run: Run, rows: int, rates: Mapping[str, float], processes: int, report_to: Sequence[str]
+) -> SentenceTransformerTrainingArguments:
+    """The trainer's, for so many rows; ``rates``: learning rates by the names of parameters."""
+    settings = run.plan.settings
+    total = rows // settings.batch_size * settings.epochs
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.logs)
+    schedules = {"constant": "constant_with_warmup"}
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(run.steps),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size // processes,
+        learning_rate=settings.learning_rate,
+        learning_rate_mapping=dict(rates),
+        weight_decay=settings.weight_decay,
+        warmup_steps=round(settings.warmup * total),
+        lr_scheduler_type=schedules.get(settings.schedule, settings.schedule),
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        seed=settings.seed,
+        use_cpu=several_cpus() or not torch.accelerator.is_available(),  # or bf16 is taken for a GPU's
+        batch_sampler="no_duplicates",
+        dataloader_drop_last=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        eval_strategy="steps",
+        eval_steps=settings.eval_steps or max(APART, total // EVALUATIONS),
+        save_strategy="steps",
+        save_steps=settings.save_steps or max(1, total),
+        logging_steps=settings.logging_steps or max(1, total // ENTRIES),
+        logging_nan_inf_filter=False,
+        metric_for_best_model="nDCG@10",
+        greater_is_better=True,
+        report_to=list(report_to) or "none",
+        run_name=f"{run.plan.experiment}/{run.plan.run}",
+        disable_tqdm=True,
+    )
+
+
+def several_cpus() -> bool:
+    """Whether processes train together on processors, which accelerate has to be told."""
+    return "LOCAL_RANK" in os.environ and not torch.cuda.is_available()

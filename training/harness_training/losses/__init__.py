@@ -1,0 +1,1 @@
+"""Retrieval losses, regularisers and the objective made of them."""

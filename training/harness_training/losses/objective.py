@@ -1,0 +1,137 @@
+"""What is minimised: a retrieval loss plus a weighted regulariser of each view, with or without cached gradients.
+
+    loss = task(q, p, n) + isotropy_weight * (R(queries) + mean over passage columns of R(column)) / 2
+
+The weight is *additive*: LeJEPA's lambda, in (1 - lambda) task + lambda SIGReg, is lambda/(1 - lambda) here (0.05 is
+0.0526), and a weight of 1 does not switch the task off. R sees one column of the batch at a time: a query and its
+passages are near duplicates of each other, which a statistic of independent samples must not be given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from sentence_transformers.base.losses.gradcache import CachedLossMixin
+from torch import Tensor, nn
+
+from harness.types import UserError
+from harness_training.losses.collectives import row_counts
+from harness_training.losses.regularisers import make_regulariser
+from harness_training.losses.retrieval import InfoNCE, make_loss
+
+Features = Iterable[dict[str, Tensor]]
+"""Tokenised columns, as the trainer's collator makes them."""
+
+
+class Objective(CachedLossMixin, nn.Module):
+    """A loss in sentence-transformers' convention; columns are anchor, positive and any number of negatives.
+
+    With ``mini_batch_size`` gradients are cached (Gao et al., arXiv 2101.06983): only that many texts are in memory
+    with their activations at once, while loss and regulariser see the whole batch; equal to the plain form, at the
+    price of one more forward pass.
+
+    For the trainer: ``parts`` holds the figures of the last step, detached: ``task``, ``isotropy`` (unweighted, and
+    measured at weight 0 too), ``isotropy_query``, ``isotropy_passage``, and ``scale`` when it is learnt. ``step`` seeds
+    the slices; it counts the training passes, so set it when training is resumed. Drop incomplete last batches.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: str = "infonce",
+        loss_options: Mapping[str, Any] | None = None,
+        regulariser: str = "sigreg",
+        regulariser_options: Mapping[str, Any] | None = None,
+        isotropy_weight: float = 0.0,
+        mini_batch_size: int | None = None,
+    ) -> None:
+        """UserError for unknown names and options, a negative or infinite weight and an empty mini-batch."""
+        super().__init__()
+        if not (isotropy_weight >= 0 and math.isfinite(isotropy_weight)):
+            raise UserError(
+                f"The isotropy weight is added to the loss and must be 0 (off) or more, not {isotropy_weight:g}."
+            )
+        if mini_batch_size is not None and mini_batch_size < 1:
+            raise UserError(f"A mini-batch holds at least 1 text, not {mini_batch_size}; leave it out for no caching.")
+        self.model = model
+        self.task = make_loss(loss, **(loss_options or {}))
+        self.regulariser = make_regulariser(regulariser, **(regulariser_options or {}))
+        self.isotropy_weight = isotropy_weight
+        self.uses_gradient_cache = mini_batch_size is not None
+        self.mini_batch_size = mini_batch_size or 0
+        self.step = 0
+        self.parts: dict[str, Tensor] = {}
+        self._named = {
+            "loss": loss,
+            "loss_options": dict(loss_options or {}),
+            "regulariser": regulariser,
+            "regulariser_options": dict(regulariser_options or {}),
+        }
+
+    def forward(self, sentence_features: Features, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Parts whose sum is the loss and carries its gradient: ``task_loss`` and, weighted, ``isotropy_loss``."""
+        if self.uses_gradient_cache:
+            total = self._with_own_gradients(self.forward_cached(sentence_features, labels))
+        else:
+            columns = [self.model(features)["sentence_embedding"] for features in sentence_features]
+            total = self.on_embeddings(columns)
+        self.step += torch.is_grad_enabled()
+        if not self.isotropy_weight:
+            return {"task_loss": total}
+        weighted = self.isotropy_weight * self.parts["isotropy"]
+        return {"task_loss": total - weighted, "isotropy_loss": weighted}
+
+    def on_embeddings(self, columns: list[Tensor]) -> Tensor:
+        """The loss of embedded columns (queries, positives, negatives...), each [B, d]; fills ``parts``."""
+        if len(columns) < 2:
+            raise UserError("Training needs two columns at least, a query and its positive passage; there is one.")
+        query, positive, *negatives = columns
+        task: Tensor = self.task(query, positive, torch.stack(negatives, dim=1) if negatives else None)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.isotropy_weight > 0):
+            queries = self._regularised(query)
+            passages = torch.stack([self._regularised(column) for column in columns[1:]]).mean()
+            isotropy = (queries + passages) / 2
+        parts = {"task": task, "isotropy": isotropy, "isotropy_query": queries, "isotropy_passage": passages}
+        if isinstance(self.task, InfoNCE) and self.task.log_scale is not None:
+            parts["scale"] = torch.as_tensor(self.task.scale())
+        self.parts = {name: value.detach() for name, value in parts.items()}
+        return task + self.isotropy_weight * isotropy if self.isotropy_weight else task
+
+    def _regularised(self, column: Tensor) -> Tensor:
+        """The regulariser of one view; 0 for a single row, which has neither pairs nor a covariance."""
+        return self.regulariser(column, self.step) if sum(row_counts(column)) > 1 else column.float().sum() * 0
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """The middle stage of gradient caching: loss of the whole batch, gradients left on the mini-batches."""
+        total = self.on_embeddings([torch.cat(column) for column in reps])
+        if with_backward:
+            leaves = [leaf for column in reps for leaf in column]
+            own = self._own_parameters()
+            gradients = torch.autograd.grad(total, [*leaves, *own])
+            for leaf, gradient in zip(leaves, gradients, strict=False):
+                leaf.grad = gradient
+            self._own_gradients = gradients[len(leaves) :]
+        return total.detach() if with_backward else total
+
+    def _own_parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.task.parameters() if parameter.requires_grad]
+
+    def _with_own_gradients(self, total: Tensor) -> Tensor:
+        """Adds a 0 that carries the gradients of the loss's own parameters, so that they too are scaled (fp16) and
+        divided (accumulation) by the backward pass that the trainer starts."""
+        if not total.requires_grad:
+            return total
+        for parameter, gradient in zip(self._own_parameters(), self._own_gradients, strict=True):
+            total = total + ((parameter - parameter.detach()) * gradient).sum()
+        return total
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What makes this objective, for the model card and the manifest."""
+        size = self.mini_batch_size if self.uses_gradient_cache else None
+        return {**self._named, "isotropy_weight": self.isotropy_weight, "mini_batch_size": size}

@@ -1,0 +1,1 @@
+"""The trained model: a base encoder and a projection head."""

@@ -1,0 +1,90 @@
+"""Embeddings of the untouched base, computed once: float32 shards under $HARNESS_HOME/vectors, keyed by content.
+
+They set the head at the start of every run, and are all that the frozen experiment reads of its texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.embeddings.encode import encode_collection
+from harness.embeddings.sharding import chunks
+from harness.embeddings.store import Vectors, VectorStore
+from harness.models.runner import Prepared
+from harness.storage.atomic import content_key
+from harness.types import Progress, Role, UserError
+from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, TokenEncoder
+from harness_plugins.sentence_transformers.trained import fingerprint
+from harness_training.experiment.settings import Settings
+from harness_training.model.head import load_base
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is trained, found and verified."""
+
+    name: str
+    folder: Path
+    trained_on: tuple[str, ...]
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of every file that decides its vectors."""
+        options = {"path": str(self.folder), "dtype": "float32", "device": "cpu", "forward": "stock"}
+        empty = dict.fromkeys(("max_seq_length", "query_prompt", "document_prompt"))
+        return dict(fingerprint({**options, **empty})["files"])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json says of it."""
+        return {"name": self.name, "path": str(self.folder), "fingerprint": content_key(self.files)}
+
+
+def open_base(prepared: Prepared) -> Base:
+    """The base behind a model of the registry; UserError where that is no sentence-transformers folder."""
+    folder = prepared.ref.options.get("path")
+    if prepared.ref.spec.kind != "dense" or not folder:
+        raise UserError(f"{prepared.label} has no weights to train; give --base mpnet, minilm or a model's folder.")
+    return Base(prepared.label, Path(str(folder)), prepared.ref.trained_on)
+
+
+class BaseEmbeddings:
+    """Mean-pooled embeddings [n, h] of texts by the base, not normalised, from the store or computed now."""
+
+    def __init__(self, base: Base, settings: Settings, home: Path, device: str, progress: Progress) -> None:
+        self._base, self._settings, self._home = base, settings, home
+        self._device, self._progress = device, progress
+        self._key = content_key(
+            {
+                "files": base.files,
+                "implementation": f"{IMPLEMENTATIONS['stock']}, before Normalize",
+                "dtype": settings.precision,
+                "max_seq_length": settings.max_seq_length,
+            }
+        )
+
+    @cached_property
+    def _encoder(self) -> TokenEncoder:
+        model = load_base(self._base.folder, self._device, self._settings.max_seq_length).eval()
+        model.similarity_fn_name = "euclidean"
+        encoder = TokenEncoder(model, DTYPES[self._settings.precision], {})
+        encoder.narrow()
+        return encoder
+
+    def of(self, texts: Sequence[str], role: Role) -> NDArray[np.float32]:
+        """float32 [len(texts), h]."""
+        store = VectorStore(self._home, self._key, role)
+        found = [store.get(chunk.key) for chunk in chunks(texts)]
+        shards = [shard for shard in found if shard is not None]
+        if len(shards) < len(found):
+            shards = encode_collection(self._encoder, self._base.name, texts, len(texts), store, role, self._progress)
+        return Vectors.open(store, shards).gather(np.arange(len(texts)))
