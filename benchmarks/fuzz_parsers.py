@@ -159,10 +159,10 @@ def shard(folder: Path, data: bytes) -> object:
 
 def npy(path: Path) -> object:
     from harness.cli.isotropy import _load
-    from harness.metrics.geometry import panel_of
+    from harness.metrics.geometry import measure_geometry
 
     vectors = _load(path)
-    return panel_of(vectors) if vectors.dim < 50 else None
+    return measure_geometry(vectors.blocks(), len(vectors)) if vectors.dim < 50 else None
 
 
 def archive(folder: Path, data: bytes) -> object:
@@ -218,6 +218,7 @@ def run_record(path: Path) -> object:
 
 def hub(folder: Path, data: bytes) -> object:
     """The bytes as the hub's list of files, as its word on a commit, and as a Parquet file it sends."""
+    from harness.datasets import hub_datasets
     from harness.download import hub
 
     def answer(url: str, target: Path, **_: object) -> Path:
@@ -231,7 +232,7 @@ def hub(folder: Path, data: bytes) -> object:
             lambda: hub.commit_of("a/b", "main", folder),
             lambda: hub.bring_model("a/b", folder / "model", folder / "scratch", lambda *_: None),
             lambda: hub.bring("a/b", "files", ("*",), folder / "scratch", lambda *_: None),
-            lambda: hub._records([_made(folder / "c.parquet", data)], folder / "corpus.jsonl"),
+            lambda: hub_datasets._records([_made(folder / "c.parquet", data)], folder / "corpus.jsonl"),
         ):
             with contextlib.suppress(GOOD):
                 work()

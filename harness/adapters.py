@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.cli.main import State
 from harness.datasets.beir import Dataset
 from harness.datasets.corpus import open_corpus
 from harness.datasets.jsonl import whole
 from harness.embeddings.encode import encode_texts
 from harness.metrics.ranking import rank
 from harness.models.runner import Prepared
+from harness.registry.manager import load_registry
 from harness.registry.model_ref import missing_extra
 from harness.results.mteb_tasks import tasks
 from harness.results.store import slug
@@ -35,6 +35,7 @@ from harness.search.exact import Limits
 from harness.search.retrieve import retrieve
 from harness.storage.atomic import content_key, write_file
 from harness.storage.columns import BLANK
+from harness.system.paths import made_home_folder
 from harness.system.timer import Clock
 from harness.types import Document, Query, Role, UserError
 
@@ -152,9 +153,8 @@ def _require_name(function: str, model: object) -> None:
 
 def _prepared(function: str, text: str, plugins: Iterable[Path]) -> Prepared:
     _require_name(function, text)
-    state = State()
     offline = any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE)
-    return Prepared(state.registry(list(plugins)).model(text), state.made_home, offline=offline)
+    return Prepared(load_registry(plugins).model(text), made_home_folder(), offline=offline)
 
 
 OFFLINE = ("HARNESS_OFFLINE", "HF_HUB_OFFLINE")

@@ -11,7 +11,7 @@ import click
 
 from harness.cli.executor_options import Executor, executor_options
 from harness.cli.flags import examples, note
-from harness.cli.main import State, made
+from harness.cli.main import State
 from harness.cli.options import (
     chosen_models,
     completing,
@@ -31,6 +31,7 @@ from harness.cli.options import (
     suites_option,
     tell_failed,
 )
+from harness.system.paths import made
 from harness.types import Storage, UserError
 
 if TYPE_CHECKING:

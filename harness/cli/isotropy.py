@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from harness.cli.options import (
     progress_bar,
 )
 from harness.types import UserError
+
+if TYPE_CHECKING:
+    from harness.embeddings.store import Vectors
 
 
 @click.command(
@@ -54,12 +57,10 @@ def command(
     **choice: Any,
 ) -> None:
     """The geometry panel of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row)."""
-    from harness.metrics.geometry import panel_of
-
     if (file is None) == (model is None and dataset is None) or (file is None and not (model and dataset)):
         raise UserError("Give either a .npy file, or both -m MODEL and -d DATASET.")
     if file is not None:
-        panels = {"vectors": panel_of(_load(file))}
+        panels = {"vectors": _panel(_load(file))}
     else:
         from harness.evaluation.open_datasets import open_named
         from harness.models.runner import Prepared, dataset_vectors
@@ -73,7 +74,7 @@ def command(
         with progress_bar() as progress:
             opened = open_named(str(dataset), registry, home, offline=offline, progress=progress, **choice)
             both = dataset_vectors(Prepared(ref, home, offline=offline, progress=progress), opened)
-            panels = {"documents": panel_of(both["document"][0]), "queries": panel_of(both["query"][0])}
+            panels = {"documents": _panel(both["document"][0]), "queries": _panel(both["query"][0])}
     if as_json:
         print_json(panels)
         return
@@ -86,7 +87,13 @@ def _shown(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _load(file: Path) -> Any:
+def _panel(vectors: Vectors) -> dict[str, Any]:
+    from harness.metrics.geometry import measure_geometry
+
+    return measure_geometry(vectors.blocks(), len(vectors))
+
+
+def _load(file: Path) -> Vectors:
     import numpy as np
 
     from harness.embeddings.store import Vectors

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from harness.cli.signals import stopping
 from harness.cli.terminal import plain_output, printable
 from harness.errors import trace
 from harness.registry.option_values import command_line
+from harness.system.paths import home_folder, made_home_folder, require_utf8
 from harness.types import PluginError, UserError
 
 if TYPE_CHECKING:
@@ -60,28 +62,16 @@ class State:
     commands: Mapping[str, click.Command] | None = None
     """Those of the plug-ins, once asked for."""
     _registry: Registry | None = None
-    _swept: bool = False
 
     @property
     def home(self) -> Path:
         """$HARNESS_HOME, or this platform's cache folder; it need not exist yet."""
-        import platformdirs
+        return home_folder()
 
-        given = os.environ.get("HARNESS_HOME")
-        return Path(given).expanduser().resolve() if given else platformdirs.user_cache_path("retrieval-harness")
-
-    @property
+    @cached_property
     def made_home(self) -> Path:
-        """`home`, made if need be and rid of what killed processes left; UserError where that cannot be."""
-        for what, folder in (("The folder {} of HARNESS_HOME", self.home), ("The current folder {}", Path.cwd())):
-            require_utf8(what, str(folder))
-        home = made(self.home, "choose another folder with HARNESS_HOME")
-        if not self._swept:
-            from harness.storage.temporary_files import sweep_tree
-
-            sweep_tree(home)
-            self._swept = True
-        return home
+        """`home`, created if it does not exist; UserError if it cannot be."""
+        return made_home_folder()
 
     def registry(self, files: Iterable[Path] = ()) -> Registry:
         """Every plug-in, those of ``--plugin`` included."""
@@ -131,28 +121,6 @@ class Group(click.Group):
         rows = {**{name: command.get_short_help_str(SUMMARY_WIDTH) for name, command in added}, **COMMANDS}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows.items()))
-
-
-def require_utf8(what: str, text: str) -> None:
-    """UserError for bytes that are not UTF-8, which Python keeps as halves of surrogate pairs; ``what`` names it.
-
-    Labels, keys and records are made of such names, and all of them are UTF-8.
-    """
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError(
-            f"{what.format(ascii(text))} is not UTF-8 text; rename that file or folder, or set PYTHONUTF8=1 where the "
-            f"locale is what is not UTF-8."
-        )
-
-
-def made(folder: Path, advice: str) -> Path:
-    """The folder, made if need be; UserError, ending with the advice, where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "a file is in its place" if isinstance(error, FileExistsError) else error.strerror
-        raise UserError(f"The folder {folder} cannot be made ({reason}); {advice}.") from error
-    return folder
 
 
 @click.group(

@@ -11,7 +11,7 @@ import click
 
 from harness.cli.benchmark import replaced
 from harness.cli.flags import examples, note
-from harness.cli.main import State, made
+from harness.cli.main import State
 from harness.cli.options import (
     chosen_models,
     completing,
@@ -31,6 +31,7 @@ from harness.cli.options import (
     tell_failed,
 )
 from harness.datasets.catalog import unknown
+from harness.system.paths import made
 from harness.types import Storage, UserError
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.datasets import hub_datasets
 from harness.datasets.catalog import call, place
 from harness.datasets.checksums import record
-from harness.download import archive, hub
+from harness.download import archive
 from harness.download.http import SourceFailed, brief, download
 from harness.metrics.qrels import HEADER, qrels_line, read_qrels
 from harness.storage.atomic import alone, recover, whole_folder
@@ -125,7 +126,7 @@ def _from_repository(spec: DatasetSpec, source: Source, home: Path, progress: Pr
     scratch.mkdir(parents=True, exist_ok=True)
     with whole_folder(place(spec, home)) as folder:
         if source.kind == "hub":
-            hub.deliver(source, spec.split, folder, scratch, progress)
+            hub_datasets.deliver(source, spec.split, folder, scratch, progress)
         else:
             _from_ir_datasets(source.place, spec.split, folder, progress)
         _finish(spec, source, folder, progress)

@@ -1,32 +1,20 @@
-"""Repositories of the Hugging Face hub: datasets, brought as the files they hold and written in BEIR format, and
-sentence-transformers models.
-
-Two layouts of datasets are known: BEIR's (corpus and queries as gzipped JSON lines or as Parquet, judgements as TSV in
-a repository of their own) and NanoBEIR's (all three as Parquet, judgements without a grade). No code of a repository is
-ever run.
-"""
+"""Repositories of the Hugging Face hub: their files, downloaded as they are. No code of a repository is ever run."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
-from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
-from harness.download.http import SourceFailed, brief, download, matches
-from harness.metrics.qrels import HEADER, qrels_line
+from harness.download.http import SourceFailed, download, matches
 from harness.storage.atomic import disk_errors
-from harness.storage.columns import BLANK, integer
-from harness.storage.parquet import open_parquet
-from harness.storage.regular_files import open_regular
-from harness.storage.safe_load import Corrupt, open_gzip, read_json
-from harness.types import Progress, Source, UserError
+from harness.storage.safe_load import read_json
+from harness.types import Progress, UserError
 
 ENDPOINT = "https://huggingface.co"
 """Overridden, as for the hub's own client, by the environment's HF_ENDPOINT."""
@@ -37,10 +25,6 @@ PATH = re.compile(r"(?!/)(?!(?:.*/)?\.{0,2}(?:/|$))[^\0-\x1f\\]{1,200}")
 """Of a file in a repository: it leads nowhere but below the folder it is put into, and is no folder itself."""
 PART = re.compile(r"-[0-9]{5}-of-[0-9]{5}$|^(?:part-?)?[0-9]+$")
 """What follows a split's name in the name of a Parquet file, where it is one of several; or its whole name."""
-RECORD = {"_id": ("_id", "id"), "title": ("title",), "text": ("text",)}
-"""Key of ours -> columns of Parquet that hold it, the first that is there."""
-JUDGEMENT = {"query-id": ("query-id",), "corpus-id": ("corpus-id",), "score": ("score",)}
-OPTIONAL = ("title", "score")
 SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
 LIST_LIMIT = 1 << 26
 
@@ -52,25 +36,10 @@ class _File(NamedTuple):
     """Of files kept in large-file storage, as the hub states it; else empty."""
 
 
-def deliver(source: Source, split: str, folder: Path, scratch: Path, progress: Progress) -> None:
-    """Writes the dataset into ``folder``; ``scratch`` keeps what is downloaded, so that a later attempt continues.
-
-    Raises SourceFailed where the hub cannot be reached or the repository is of another layout.
-    """
-    files = _Repository(source.place, scratch, progress)
-    for name in ("corpus", "queries"):
-        found = files.bring(name, (f"{name}.jsonl.gz", f"{name}.jsonl", f"{name}/*.parquet"), split)
-        _records(found, folder / f"{name}.jsonl")
-    if source.judgements:
-        files = _Repository(source.judgements, scratch, progress)
-    judged = files.bring("judgements", (f"{split}.tsv", f"qrels/{split}.tsv", "qrels/*.parquet"), split)
-    _judgements(judged, folder / "qrels" / f"{split}.tsv")
-
-
 def bring(place: str, what: str, patterns: tuple[str, ...], scratch: Path, progress: Progress) -> list[Path]:
     """Files of a dataset's repository (``organisation/name``, with ``@commit`` to pin it), in ``scratch``: those of the
     first pattern that matches any. Raises SourceFailed where none can be had; ``what`` they hold is for its message."""
-    return _Repository(place, scratch, progress).bring(what, patterns)
+    return Repository(place, scratch, progress).bring(what, patterns)
 
 
 def bring_model(place: str, folder: Path, scratch: Path, progress: Progress) -> None:
@@ -79,7 +48,7 @@ def bring_model(place: str, folder: Path, scratch: Path, progress: Progress) -> 
 
     Raises SourceFailed where it cannot be had, is no such model, or has a part whose weights are pickled only.
     """
-    files = _Repository(place, scratch, progress, "models")
+    files = Repository(place, scratch, progress, "models")
     wanted = {PurePosixPath(file.path): file for file in files.files if _of_model(PurePosixPath(file.path))}
     if PurePosixPath("modules.json") not in wanted:
         raise SourceFailed("it is no sentence-transformers model: it has no modules.json")
@@ -120,7 +89,9 @@ def _address() -> str:
     return (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
 
 
-class _Repository:
+class Repository:
+    """A repository's files, as the hub lists them, downloaded into ``scratch``."""
+
     def __init__(self, place: str, scratch: Path, progress: Progress, kind: str = "datasets") -> None:
         self.name, _, commit = place.partition("@")
         self.commit, self.progress = commit or "main", progress
@@ -187,68 +158,3 @@ class _Repository:
             target.unlink()
             raise SourceFailed(f"{url} is {size:,} bytes, not the {file.size:,} that the hub lists")
         return target
-
-
-def _records(files: list[Path], target: Path) -> None:
-    def lines() -> Iterator[str]:
-        for row in _rows(files, RECORD):
-            yield json.dumps({key: "" if row[key] is None else row[key] for key in row}, ensure_ascii=False) + "\n"
-
-    if files[0].suffix == ".parquet":
-        _write(target, (line.encode("utf-8", "replace") for line in lines()))
-    else:
-        _write(target, (block for file in files for block in _blocks(file)))
-
-
-def _judgements(files: list[Path], target: Path) -> None:
-    if files[0].suffix != ".parquet":
-        return _write(target, (block for file in files for block in _blocks(file)))
-    lines = (_judgement(row, number) for number, row in enumerate(_rows(files, JUDGEMENT), 1))
-    return _write(target, (line.encode() for line in chain([f"{HEADER}\n"], lines)))
-
-
-def _judgement(row: dict[str, Any], number: int) -> str:
-    """The line of a row; one without a grade is relevant."""
-    query, document, score = row["query-id"], row["corpus-id"], row.get("score", 1)
-    for name, value in (("query-id", query), ("corpus-id", document)):
-        if value is None or not str(value) or BLANK.search(str(value)):
-            raise SourceFailed(f"row {number} of its judgements has the {name} {value!r}, which is not an id")
-    try:
-        return qrels_line(str(query), str(document), integer(str(score).encode()))
-    except ValueError:
-        raise SourceFailed(f"row {number} of its judgements has the score {score!r}, which is not an integer") from None
-
-
-def _rows(files: list[Path], wanted: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
-    """Rows of Parquet files, some at a time, by our names; without the `OPTIONAL` ones that are not there."""
-    import pyarrow
-
-    try:
-        for file in files:
-            with open_parquet(file) as table:
-                columns = {}
-                for name, others in wanted.items():
-                    if there := [other for other in others if other in table.names]:
-                        columns[there[0]] = name
-                    elif name not in OPTIONAL:
-                        raise SourceFailed(f"{file.name} has no column {' or '.join(others)}")
-                for batch in table.batches([*columns]):
-                    yield from ({ours: row[theirs] for theirs, ours in columns.items()} for row in batch.to_pylist())
-    except (pyarrow.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
-        raise SourceFailed(f"{files[0].name} is no Parquet file of the form expected: {brief(str(error))}") from error
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
-    try:
-        with open_gzip(file) if file.suffix == ".gz" else open_regular(file) as stream:
-            while block := stream.read(1 << 20):
-                yield block
-    except Corrupt as error:
-        raise SourceFailed(f"{file.name} is damaged: {brief(str(error))}") from error
-
-
-def _write(target: Path, blocks: Iterable[bytes]) -> None:
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as stream:
-            stream.writelines(blocks)

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.moments import Floats, Moments, collect
 from harness.system.blas import single_threaded
-
-if TYPE_CHECKING:
-    from harness.embeddings.store import Vectors
 
 Figures = dict[str, Any]
 
@@ -50,11 +47,6 @@ DEFINITIONS = {
 def measure_geometry(blocks: Iterable[NDArray[np.float32]], n: int) -> Figures:
     """`panel` of n vectors that come in blocks [m, d], in one pass."""
     return panel(*collect(blocks, n))
-
-
-def panel_of(vectors: Vectors) -> Figures:
-    """`panel` of stored vectors."""
-    return measure_geometry(vectors.blocks(), len(vectors))
 
 
 @single_threaded()
