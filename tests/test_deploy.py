@@ -19,7 +19,7 @@ import pytest
 
 from harness.cli.main import State, cli
 from tests.conftest import ROOT
-from tests.crews import threads
+from tests.pools import threads
 
 DEPLOY = ROOT / "docs" / "deploy"
 STUBS = {

@@ -1,0 +1,499 @@
+"""Several workers in place of one process: the same bytes, whatever dies; and what is told when nothing helps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from benchmarks.studies.cluster import CellCost, Costs, simulate
+from harness.distributed.executor import RESTARTS, TRIES, Answer, Call, Event, Foreman, Station, Task
+from harness.distributed.scheduler import PART_ROWS
+from harness.embeddings.store import Vectors
+from harness.metrics.moments import joined, parts
+from harness.search.exact import search
+from harness.search.partial_results import Searched
+from harness.types import ModelError, PluginError, UserError
+from tests.conftest import Done
+from tests.pools import Place, content, make_place, threads
+
+MODELS = ("letters", "bm25", "rrf(letters,bm25)")
+PROCESSES = ("--executor", "processes", "--workers", "2")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
+    pytest.importorskip("bm25s", reason="bm25 needs its extra")
+    made = make_place(tmp_path_factory.mktemp("crews"))
+    made.died.touch()
+    return made
+
+
+def run(place: Place, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**threads(1), "HARNESS_HOME": str(home)}
+    return subprocess.run([sys.executable, "-m", "harness", *words], env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def alone(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a benchmark in one process leaves behind: results, shards, lists, indexes."""
+    root = tmp_path_factory.mktemp("alone")
+    words = place.words(*MODELS, "letters:fault=kills once")
+    words[words.index("--results") + 1] = str(root / "results")
+    done = run(place, root / "home", *words)
+    assert done.returncode == 0, done.stderr
+    return content(root)
+
+
+def by_processes(place: Place, root: Path, *models: str) -> subprocess.CompletedProcess[str]:
+    words = place.words(*models)
+    words[words.index("--results") + 1] = str(root / "results")
+    return run(place, root / "home", *words, *PROCESSES)
+
+
+def test_processes_leave_the_bytes_that_one_process_leaves(
+    place: Place, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    done = by_processes(place, tmp_path, *MODELS, "letters:fault=kills once")
+    assert done.returncode == 0, done.stderr
+    labels = [cell["model"] for cell in json.loads(done.stdout)]
+    assert labels == [*MODELS, "letters:fault=kills once"]  # in the order that was asked for
+    assert content(tmp_path) == alone
+
+
+def test_a_worker_that_is_killed_costs_the_shard_in_hand_and_nothing_else(
+    place: Place, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    place.died.unlink()
+    try:
+        done = by_processes(place, tmp_path, *MODELS, "letters:fault=kills once")
+        assert place.died.exists()
+    finally:
+        place.died.touch()
+    assert done.returncode == 0, done.stderr
+    log = tmp_path / "home" / "logs" / "benchmark.jsonl"
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    log.unlink()
+    assert next(line["reason"] for line in told if line["event"] == "worker lost").endswith("was killed by SIGKILL")
+    assert sum(line["event"] == "task done" and "encoding" in line["task"] for line in told) == 2 * 7  # two models
+    assert told[-1]["event"] == "benchmark done"
+    assert told[-1]["texts"] == 2 * 108
+    assert content(tmp_path) == alone
+
+
+def test_a_model_that_raises_or_kills_every_worker_fails_its_cell_and_the_others_go_on(
+    place: Place, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    done = by_processes(place, tmp_path, "letters:fault=raises", "letters:fault=kills", *MODELS)
+    assert done.returncode == 1
+    raised, killed, *others = json.loads(done.stdout)
+    assert "it raised ValueError: no marks, please" in raised["reason"]
+    assert raised["reason"].startswith("letters:fault=raises: batch ")
+    assert killed["cell"] == "failed"
+    assert f"{TRIES} workers died over it" in killed["reason"]
+    assert "SIGKILL" in killed["reason"]
+    assert "encoding document texts" in killed["reason"]
+    assert [cell["cell"] for cell in others] == ["ok"] * len(MODELS)
+    assert json.loads((tmp_path / "results/letters+fault=kills/large/result.json").read_text())["status"] == "failed"
+    kept = {name: data for name, data in content(tmp_path).items() if name.startswith("results/letters/")}
+    assert kept == {name: data for name, data in alone.items() if name.startswith("results/letters/")}
+
+
+FAULTS = {
+    "cannot load": r"These letters cannot be loaded; write them again\.",
+    "exits": r"letters:fault=exits: batch .*: it raised SystemExit: 0 \(.*letters\.py:\d+\)",
+    "interrupts": r"KeyboardInterrupt \(.*letters\.py:\d+\)",
+}
+"""Fault of a model -> why its cell fails."""
+
+
+def failed_alone(done: subprocess.CompletedProcess[str] | Done, results: Path) -> None:
+    """Asserts that the cells of `FAULTS` failed, each with its reason and a traceback, and that bm25's did not."""
+    out, err = (done.out, done.err) if isinstance(done, Done) else (done.stdout, done.stderr)
+    *failed, other = json.loads(out)
+    assert [cell["cell"] for cell in failed] == ["failed"] * len(FAULTS)
+    assert other["cell"] == "ok"
+    assert "Traceback" not in err
+    for (fault, words), cell in zip(FAULTS.items(), failed, strict=True):
+        assert re.fullmatch(words, cell["reason"]), cell["reason"]
+        [recorded] = [
+            r for file in results.glob("*/large/result.json") if fault in (r := json.loads(file.read_text()))["model"]
+        ]
+        assert recorded["reason"] == cell["reason"]
+        assert recorded["traceback"] == cell["traceback"]
+        assert "letters.py" in recorded["traceback"]
+
+
+def test_faults_of_one_model_fail_its_cells_and_no_worker_dies_of_them(place: Place, tmp_path: Path) -> None:
+    done = by_processes(place, tmp_path, *(f"letters:fault={fault}" for fault in FAULTS), "bm25")
+    assert done.returncode == 1
+    failed_alone(done, tmp_path / "results")
+    log = [json.loads(line) for line in (tmp_path / "home" / "logs" / "benchmark.jsonl").read_text().splitlines()]
+    assert not [line for line in log if line["event"] == "worker lost"]
+    assert any("SystemExit: 0" in line.get("traceback", "") for line in log)
+
+
+def test_ctrl_c_ends_workers_too_and_one_process_goes_on_from_there(
+    place: Place, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    words = place.words(*MODELS, "letters:fault=kills once")
+    words[words.index("--results") + 1] = str(tmp_path / "results")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *words, *PROCESSES],
+        env={**threads(1), "HARNESS_HOME": str(tmp_path / "home")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    place.await_shards(tmp_path / "home", 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    await_end(process.pid)
+    done = run(place, tmp_path / "home", *words)
+    assert done.returncode == 0, done.stderr
+    assert content(tmp_path) == alone
+
+
+HANGS = """
+import time
+from pathlib import Path
+
+from harness import ModelSpec, hookimpl
+
+
+class Hangs:
+    dim = 4
+
+    def encode(self, texts, *, role):
+        Path(__file__).with_name("hanging").touch()
+        time.sleep(10_000)
+
+
+@hookimpl
+def harness_models():
+    yield ModelSpec("hangs", "dense", f"{__name__}:load", "never comes back")
+
+
+def load(options):
+    return Hangs()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
+def test_a_worker_that_hangs_ends_with_the_command(number: signal.Signals, toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "hangs_model.py").write_text(HANGS)
+    words = [
+        "benchmark",
+        "--plugin",
+        tmp_path / "hangs_model.py",
+        "-m",
+        "hangs",
+        "-d",
+        toy,
+        "--results",
+        tmp_path / "r",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *map(str, words), *PROCESSES],
+        env={**threads(1), "HARNESS_HOME": str(tmp_path / "home")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not (tmp_path / "hanging").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)  # to the command alone
+    assert process.wait(60) == (-9 if number == signal.SIGKILL else 143)
+    await_end(process.pid)
+
+
+def await_end(group: int) -> None:
+    """Returns when no process of a group is left."""
+    end = time.monotonic() + 20
+    with suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+            time.sleep(0.05)
+        pytest.fail("a worker outlived the command")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--workers", "2"), "add --executor processes"),
+        (("--address", "auto"), "add --executor processes"),
+        (("--executor", "processes", "--address", "auto"), "processes run on this machine"),
+        (("--executor", "processes", "--gpus-per-task", "1"), "this machine has none"),
+        (("--executor", "processes", "--gpus-per-task", "0.5"), "a whole GPU or none"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(
+    harness: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, toy: Path, words: Sequence[str], sentence: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = harness("benchmark", "-m", "bm25", "-d", toy, *words)
+    assert done.code == 2
+    assert sentence in done.err.splitlines()[-1]
+
+
+def test_every_process_has_a_gpu_of_its_own(
+    place: Place, harness: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Made-up ones: what a process sees is all that divides real ones."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    words = place.words("letters:fault=tells,pause=0.1", results=str(tmp_path / "results"))
+    done = harness(*words, "--executor", "processes")
+    assert done.code == 0, done.err
+    assert place.devices() == ["3", "5"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+
+
+class Step(NamedTuple):
+    """A task of the tests."""
+
+    number: int
+
+    @property
+    def label(self) -> str:
+        return f"step {self.number}"
+
+
+class Steps:
+    """An agenda of equal tasks."""
+
+    def __init__(self, count: int) -> None:
+        self.todo, self.answers, self.count = list(map(Step, range(count))), dict[Task, Answer](), count
+
+    @property
+    def unfinished(self) -> bool:
+        return len(self.answers) < self.count
+
+    def next(self) -> Task | None:
+        return self.todo.pop(0) if self.todo else None
+
+    def ended(self, task: Task, answer: Answer) -> None:
+        assert task not in self.answers
+        self.answers[task] = answer
+
+
+class Fragile:
+    """A crew whose workers do what a script says of each step."""
+
+    def __init__(self, size: int, script: Callable[[Step, int], str]) -> None:
+        self.size, self.script, self.stopped = size, script, False
+        self.events: list[Event] = []
+        self.most = 0
+        self.starts = [1] * size
+
+    def start(self) -> None:
+        self.events = [Event("ready", worker) for worker in range(self.size)]
+
+    def send(self, worker: int, task: Task) -> None:
+        assert isinstance(task, Step)
+        fate = self.script(task, worker)
+        if fate == "done":
+            self.events.append(Event("done", worker, Answer(task.number)))
+        elif self.starts[worker] > RESTARTS:
+            self.events.append(Event("gone", worker, reason=fate))
+        else:
+            self.starts[worker] += 1
+            self.events += [Event("lost", worker, reason=fate), Event("ready", worker)]
+
+    def wait(self, seconds: float) -> list[Event]:
+        told, self.events = self.events, []
+        return told
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def test_a_task_is_given_out_again_until_so_many_workers_died_over_it() -> None:
+    crew, steps = Fragile(3, lambda step, worker: "gone astray" if step.number == 4 else "done"), Steps(20)
+    for _ in Foreman(crew).work(steps):
+        pass
+    assert crew.stopped
+    assert sum(crew.starts) == 3 + TRIES
+    bad = steps.answers.pop(Step(4))
+    assert bad.fault == f"{TRIES} workers died over it, one after the other (step 4; the last: gone astray)"
+    assert {task: answer.value for task, answer in steps.answers.items()} == {Step(n): n for n in range(20) if n != 4}
+
+
+def test_work_goes_on_while_one_worker_is_left_and_ends_in_a_sentence_when_none_is() -> None:
+    crew, steps = Fragile(2, lambda step, worker: "done" if worker else "dead"), Steps(30)
+    for _ in Foreman(crew).work(steps):
+        pass
+    assert len(steps.answers) == 30
+    crew = Fragile(2, lambda step, worker: "dead")
+    with pytest.raises(PluginError, match="All 2 workers died"):
+        list(Foreman(crew).work(Steps(30)))
+    assert crew.stopped
+
+
+def test_when_nobody_comes_the_work_is_given_up_in_the_end() -> None:
+    class Absent(Fragile):
+        def start(self) -> None:
+            pass
+
+    now = iter(range(0, 100_000, 100))
+    with pytest.raises(PluginError, match="no worker alive"):
+        list(Foreman(Absent(2, lambda *_: ""), clock=lambda: float(next(now))).work(Steps(1)))
+
+
+class Blunt:
+    """Performs tasks by raising them."""
+
+    def __init__(self, knowledge: object) -> None:
+        pass
+
+    def perform(self, task: object) -> object:
+        if isinstance(task, BaseException):
+            raise task
+        return task
+
+
+def test_what_a_worker_raises_becomes_words() -> None:
+    station = Station(Call(f"{__name__}:Blunt", None, 1))
+    perform: Callable[[object], Answer] = station.perform  # type: ignore[assignment]
+    assert perform(7) == Answer(7)
+    for raised, fault, mistake in (
+        (UserError("No."), r"No\.", True),
+        (ModelError("Not this one."), r"Not this one\.", False),
+        (PluginError("Broken."), r"Broken\.", False),
+        (KeyError("k"), r"KeyError: 'k' \(.*test_executor\.py:\d+\)", False),
+        (SystemExit(3), r"SystemExit: 3 \(.*test_executor\.py:\d+\)", False),
+        (KeyboardInterrupt(), r"KeyboardInterrupt \(.*test_executor\.py:\d+\)", False),
+    ):
+        answer = perform(raised)
+        assert answer == Answer(fault=answer.fault, mistake=mistake, trace=answer.trace)
+        assert re.fullmatch(fault, answer.fault)
+        assert answer.trace.startswith("Traceback")
+        assert type(raised).__name__ in answer.trace
+    missing = Station(Call("no.such:module", None, 1)).perform(Step(0))
+    assert "ModuleNotFoundError" in missing.fault
+    assert not missing.mistake
+
+
+class _Facts:
+    """What `Searched` asks of a model and a dataset."""
+
+    def __init__(self, home: Path, documents: int, queries: int) -> None:
+        self.ref, self.key, self.home, self.sha256 = self, "model", home, "corpus"
+        self.corpus, self.queries, self.fingerprint = self, [None] * queries, {"queries": "queries"}
+        self._documents = documents
+
+    def __len__(self) -> int:
+        return self._documents
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "dot"])
+@pytest.mark.parametrize("cuts", [[0, 600], [0, 1, 2, 600], [0, 37, 300, 599, 600], [*range(0, 601, 50)]])
+def test_parts_of_a_search_put_together_are_the_search_bit_for_bit(
+    tmp_path: Path, similarity: str, cuts: list[int]
+) -> None:
+    chance = np.random.default_rng(5)
+    documents = chance.normal(size=(600, 16)).astype(np.float32)
+    documents[400:] = documents[:200]  # ties across the cuts, some of them at the k-th place
+    queries = documents[::75] + (chance.normal(size=(8, 16)) * 0.01).astype(np.float32)
+    facts = _Facts(tmp_path, 600, 8)
+    searched = Searched(facts, facts, 25)  # type: ignore[arg-type]
+    assert searched.merged() is None
+    for start, stop in pairwise(cuts):
+        part = Vectors.of(documents[start:stop])
+        hits = search(queries, part, np.zeros(16), 25, similarity)  # type: ignore[arg-type]
+        searched.put(start, stop, hits, joined(parts([documents[start:stop]], 600, start)))
+    whole = list(search(queries, Vectors.of(documents), documents.mean(0, np.float64), 25, similarity))  # type: ignore[arg-type]
+    merged = list(searched.merged() or ())
+    assert [(h.rows.tobytes(), h.scores.tobytes()) for h in merged] == [
+        (h.rows.tobytes(), h.scores.tobytes()) for h in whole
+    ]
+    assert any(len(h.rows) > 25 for h in whole)
+    kept, exact = searched.geometry(), documents.astype(np.float64)
+    assert kept is not None
+    state, sample = kept
+    assert sample.tobytes() == documents.tobytes()
+    assert state.n == 600
+    np.testing.assert_allclose(state.mean, exact.mean(0), atol=1e-14)
+    np.testing.assert_allclose(state.scatter, 599 * np.cov(exact.T), rtol=1e-11, atol=1e-11)
+    first, second = (searched.folder / f"{start}-{stop}" for start, stop in [(cuts[0], cuts[1]), (cuts[-2], cuts[-1])])
+    if first != second:  # a part in another's place is not taken for it
+        for source, target in ((first, tmp_path / "aside"), (second, first), (tmp_path / "aside", second)):
+            source.rename(target)
+        assert not searched.has(cuts[0], cuts[1])
+        assert searched.merged() is None
+        for source, target in ((first, tmp_path / "aside"), (second, first), (tmp_path / "aside", second)):
+            source.rename(target)
+    assert searched.merged() is not None
+    victim = sorted(searched.folder.glob("*/scores.npy"))[0]
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.write_bytes(data)
+    assert searched.geometry() is None
+    assert searched.merged() is None  # a damaged part is as good as absent
+    searched.forget()
+    assert not searched.folder.exists()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of cells, and of the sums of geometry in this process: workers are given parts of these very rows."""
+    monkeypatch.setattr("harness.distributed.scheduler.PART_ROWS", 20)
+    monkeypatch.setattr("harness.metrics.moments.PART", 20)
+
+
+def test_a_large_cell_is_searched_in_parts_with_the_same_bytes(
+    place: Place, alone: dict[str, bytes], tmp_path: Path, small_parts: None, harness: Callable[..., Done], home: Path
+) -> None:
+    kept, halt = set[str](), threading.Event()
+
+    def watch() -> None:
+        while not halt.wait(0.002):
+            kept.update(folder.name for folder in (home / "searched").glob("*/[0-9]*-[0-9]*"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        done = harness(*place.words("letters", results=str(tmp_path / "parts")), *PROCESSES)
+    finally:
+        halt.set()
+        watcher.join()
+    assert done.code == 0, done.err
+    assert len(kept) > 1
+    assert not list((home / "searched").glob("*"))
+    found = content(tmp_path / "parts")
+    for name, data in found.items():
+        if not name.endswith("result.json"):  # whose geometry sums over other parts
+            assert data == alone[f"results/{name}"]
+    assert harness(*place.words("letters", results=str(tmp_path / "one"))).code == 0
+    assert found == content(tmp_path / "one")
+
+
+def test_the_simulated_suite_keeps_the_real_foreman_busy() -> None:
+    """In closed form: equal stretches over w workers, then search and geometry in parts, and one end."""
+    cells = [CellCost("only", documents=4 * PART_ROWS, queries=0, mib=1024.0, encode=1024.0, search=40.0, geometry=5.0)]
+    free = Costs(read_mib=0.0, task=0.0, load=0.0, query=0.0, merge=0.0)
+    for workers in (1, 2, 4):
+        seconds, busy, last = simulate(cells, workers, free)
+        assert busy == pytest.approx(1024 + 40 + 5)
+        assert seconds == pytest.approx((1024 + 40 + 5) / workers, rel=0.01)
+        assert last == "finish of only"
+    slow = replace(free, read_mib=2.0)  # then the master's reading is all that counts
+    assert simulate(cells, 4, slow)[0] == pytest.approx(2048 + 10 + 1, rel=0.02)

@@ -1,0 +1,138 @@
+"""A suite of many small datasets, by processes that are killed at random and by two at once: nothing of it shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from harness.datasets.acquire import describe
+from harness.datasets.catalog import catalogue, place
+from tests import standin
+from tests.conftest import write_dataset
+from tests.evaluation.test_resume import SLOW, content, texts
+
+pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
+pytest.importorskip("bm25s", reason="bm25 needs the bm25 extra")
+
+NAMES = [*catalogue().groups["cqadupstack"], "scifact", "arguana"]
+KILLS = 4
+
+
+class Suite(NamedTuple):
+    """A suite file of 12 forums and four datasets, and the plug-in that measures it beside bm25."""
+
+    file: Path
+    plugin: Path
+
+    def start(self, folder: Path) -> subprocess.Popen[str]:
+        """The benchmark, with its home (which has the named datasets) and its results below ``folder``."""
+        for spec in (catalogue().datasets[name] for name in NAMES):
+            if not (target := place(spec, folder / "home")).is_dir():
+                for path, data in standin.content(spec).items():
+                    (target / path).parent.mkdir(parents=True, exist_ok=True)
+                    (target / path).write_bytes(data)
+                describe(spec, target, {"source": "tests"})
+        words = ["benchmark", "-m", "bm25", "-m", "slow", "--plugin", self.plugin, "--suite", self.file, "--offline"]
+        with (folder / "out.json").open("w") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "harness", *map(str, words), "--results", str(folder / "results"), "--json"],
+                env={**os.environ, "HARNESS_HOME": str(folder / "home")},
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+    def finish(self, folder: Path) -> tuple[Counter[str], list[str]]:
+        """Runs it to its end: how many cells were computed and how many reused, and the lines about its progress."""
+        err = (process := self.start(folder)).communicate()[1]
+        assert process.returncode == 0, err
+        return Counter(cell["cell"] for cell in json.loads((folder / "out.json").read_text())), err.splitlines()
+
+    def killed(self, folder: Path, lines: int, seconds: float) -> bool:
+        """Kills it so many lines of progress and then so many seconds on; False where it ended before that."""
+        process = self.start(folder)
+        assert process.stderr
+        for _ in range(lines):
+            process.stderr.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return process.returncode == -signal.SIGKILL
+
+
+def outcome(folder: Path) -> dict[str, bytes]:
+    """Results, vectors and indexes; those of a corpus are named after where it lies."""
+    parts = ("results", "home/vectors", "home/indexes")
+    return {f"{part}/{name}": data for part in parts for name, data in content(folder / part).items()}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    folder = tmp_path_factory.mktemp("suite")
+    long = {f"d{number}": text for number, text in enumerate(texts(3, 40))}  # three shards
+    asked = {f"q{number}": long[f"d{number}"][:63] for number in range(5)}
+    write_dataset(folder / "long", long, asked, [(q, f"d{q[1:]}", 1) for q in asked])
+    write_dataset(folder / "one", {"d": "a single document"}, {"q": "document"}, [("q", "d", 1)])
+    (folder / "slow_model.py").write_text(SLOW)
+    (folder / "mine.toml").write_text('datasets = ["cqadupstack", "./long", "scifact", "./one", "arguana"]\n')
+    return Suite(folder / "mine.toml", folder / "slow_model.py")
+
+
+@pytest.fixture(scope="module")
+def clean(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], int]:
+    """What a run that nobody disturbs leaves behind, and of how many steps it tells."""
+    folder = tmp_path_factory.mktemp("clean")
+    cells, told = suite.finish(folder)
+    assert cells == {"ok": 2 * 16}
+    left = outcome(folder)
+    assert len([name for name in left if name.startswith("results/")]) == 2 * 16 * 3
+    assert len([name for name in left if "/vectors/" in name and name.endswith(".npy")]) > 16
+    return left, len(told)
+
+
+@pytest.mark.parametrize("trial", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 20))])
+def test_killed_again_and_again_a_suite_ends_where_an_undisturbed_run_ends(
+    suite: Suite, clean: tuple[dict[str, bytes], int], tmp_path: Path, trial: int
+) -> None:
+    expected, steps = clean
+    chance = random.Random(trial)
+    for _ in range(KILLS):
+        assert suite.killed(tmp_path, chance.randint(1, steps // (KILLS + 1)), chance.uniform(0, 0.05))
+    cells, _ = suite.finish(tmp_path)
+    assert cells.total() == 2 * 16
+    assert cells["ok"] > 0
+    assert outcome(tmp_path) == expected
+    assert suite.finish(tmp_path)[0] == {"cached": 2 * 16}
+
+
+def test_two_processes_share_a_suite_and_compute_no_cell_twice(
+    suite: Suite, clean: tuple[dict[str, bytes], int], tmp_path: Path
+) -> None:
+    first, second = suite.start(tmp_path), None
+    try:
+        out = tmp_path / "out.json"
+        out.rename(tmp_path / "first.json")  # the open file goes along
+        second = suite.start(tmp_path)
+        errors = [process.communicate()[1] for process in (first, second)]
+    finally:
+        first.kill()
+        if second:
+            second.kill()
+    assert [first.returncode, second.returncode] == [0, 0], errors
+    told = [cell for file in ("first", "out") for cell in json.loads((tmp_path / f"{file}.json").read_text())]
+    ways: dict[tuple[str, str], list[str]] = {}
+    for cell in told:
+        ways.setdefault((cell["model"], cell["dataset"]), []).append(cell["cell"])
+    assert len(ways) == 2 * 16
+    assert {tuple(sorted(way)) for way in ways.values()} == {("cached", "ok")}
+    assert outcome(tmp_path) == clean[0]

@@ -1,0 +1,205 @@
+"""Files that training reads back, damaged on the disk: treated as absent or refused, never believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch (the train extra)")
+pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
+pytest.importorskip("datasets", reason="training needs datasets (the train extra)")
+
+import harness.download.weights
+from harness.registry.manager import load_registry
+from harness.types import UserError
+from harness_plugins.sentence_transformers.trained import run_at
+from harness_training.data.triplets import RECORD, read
+from harness_training.experiment.checkpoints import MARK, STATE, all_in, damage, is_whole, mark_whole, newest, rotate
+from harness_training.experiment.run_record import read_run
+from harness_training.experiment.train import train
+from tests.conftest import ROOT
+from tests.training.experiment.test_train import World, assert_identical, weights
+from tests.training.models import write_base, write_pairs
+
+SHAPES: tuple[Any, ...] = (None, 7, "x", [], [[1, 2]], {}, {"format": None}, {"a": None}, {"a": [1]}, {"a": {"b": 1}})
+"""What a state file may hold and still be JSON."""
+
+
+def flip(path: Path, at: int | None = None) -> None:
+    """The lowest bit of one byte the other way; size and time stamp stay."""
+    data, status = bytearray(path.read_bytes()), path.stat()
+    data[len(data) // 2 if at is None else at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def checkpoint(steps: Path, step: int, best: int | None = None) -> Path:
+    folder = steps / f"checkpoint-{step}"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "weights").write_bytes(bytes(range(200)))
+    (folder / "deep" / "state").write_bytes(b"optimizer")
+    (folder / STATE).write_text(json.dumps({"global_step": step, "best_global_step": best}))
+    mark_whole(folder)
+    return folder
+
+
+@pytest.mark.parametrize("file", ["weights", "deep/state", STATE, MARK])
+def test_a_damaged_checkpoint_is_as_good_as_absent(file: str, tmp_path: Path) -> None:
+    told: list[str] = []
+    older, newer = checkpoint(tmp_path, 3), checkpoint(tmp_path, 6)
+    assert newest(tmp_path) == newer
+    flip(newer / file)
+    assert damage(newer)
+    assert newest(tmp_path, lambda what, *_: told.append(what)) == older
+    assert len(told) == 1
+    assert f"{newer}/" in told[0]
+    assert "is damaged or missing; the training resumes before checkpoint-6" in told[0]
+    assert all_in(tmp_path) == [older]
+    flip(older / file)
+    assert newest(tmp_path) is None
+
+
+@pytest.mark.parametrize("what", ["damaged", "gone"])
+def test_a_checkpoint_whose_best_is_lost_is_not_resumed(what: str, tmp_path: Path) -> None:
+    """The best one is what the run ends with; it is trained again."""
+    first, best, last = checkpoint(tmp_path, 3, 3), checkpoint(tmp_path, 6, 6), checkpoint(tmp_path, 9, 6)
+    assert newest(tmp_path) == last
+    flip(best / "weights") if what == "damaged" else shutil.rmtree(best)
+    assert newest(tmp_path) == first
+    assert not last.exists()
+
+
+def test_half_written_ones_are_passed_over_and_earlier_versions_read(tmp_path: Path) -> None:
+    old = checkpoint(tmp_path, 3)
+    sizes = {"weights": 200, "deep/state": 9, STATE: (old / STATE).stat().st_size}
+    (old / MARK).write_text(json.dumps(sizes))
+    (checkpoint(tmp_path, 6) / MARK).unlink()
+    assert newest(tmp_path, lambda *_: pytest.fail("nothing is damaged")) == old
+    rotate(tmp_path, [])
+    assert all_in(tmp_path) == [old]
+
+
+@pytest.mark.parametrize("content", SHAPES, ids=json.dumps)
+def test_a_mark_of_another_shape_is_damage(content: Any, tmp_path: Path) -> None:
+    older, newer = checkpoint(tmp_path, 3), checkpoint(tmp_path, 6)
+    (newer / MARK).write_text(json.dumps(content))
+    if content != {}:
+        assert not is_whole(newer)
+        assert newest(tmp_path) == older
+
+
+KILLED = """
+import os, signal, sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from tests.training.experiment.test_checkpoints import SETTINGS, World
+from harness_training.experiment.train import train
+from dataclasses import replace
+
+def progress(what, done, total):
+    if what.startswith("training") and done == 11:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+world = World(Path(sys.argv[1]))
+train(world.plan("isotropy", **SETTINGS), replace(world.job(Path(sys.argv[2])), progress=progress))
+"""
+SETTINGS = {"save_steps": 3, "eval_steps": 5, "logging_steps": 1}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run that was killed after its 11th step, the same run undisturbed, and their world."""
+
+    world: World
+    killed: Path
+    whole: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("world")
+    write_base(folder, calm=0.1)
+    write_pairs(folder / "pairs.jsonl")
+    found = Made(World(folder), folder / "killed", folder / "whole")
+    train(found.world.plan("isotropy", **SETTINGS), found.world.job(found.whole))
+    words = [sys.executable, "-c", KILLED, str(folder), str(found.killed)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(words, env=environment, capture_output=True).returncode == -signal.SIGKILL
+    return found
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "best weights.safetensors"])
+def test_a_run_resumed_over_damage_is_the_undisturbed_one(name: str, made: Made, tmp_path: Path) -> None:
+    plan = made.world.plan("isotropy", **SETTINGS)
+    shutil.copytree(made.killed, tmp_path / "runs")
+    steps = tmp_path / "runs" / "isotropy" / plan.run / "steps"
+    last = newest(steps)
+    assert last is not None
+    step = json.loads((last / STATE).read_bytes())["best_global_step"] if name.startswith("best") else last.name[11:]
+    flip(steps / f"checkpoint-{step}" / name.removeprefix("best "))
+    record = train(plan, made.world.job(tmp_path / "runs"))
+    finished = steps.with_name("checkpoint")
+    assert_identical(weights(finished), weights(made.whole / "isotropy" / plan.run / "checkpoint"))
+    assert record["curves"][-1] == read_run(made.whole, plan).record["curves"][-1]
+
+
+def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
+    """Every file that decides the vectors, not the weights alone."""
+    plan = made.world.plan("isotropy", **SETTINGS)
+    run = made.whole / "isotropy" / plan.run
+    files = [file.relative_to(run) for file in (run / "checkpoint").rglob("*") if file.is_file()]
+    assert len(files) > 6
+    for name in files:
+        copy = tmp_path / "run"
+        shutil.copytree(run, copy)
+        harness.download.weights._hashed.cache_clear()  # as a process of its own begins
+        found = load_registry().model(f"isotropy:path={copy}")
+        assert found.fingerprint
+        flip(copy / name)
+        harness.download.weights._hashed.cache_clear()
+        for model in (f"isotropy:path={copy}", str(copy / "checkpoint")):
+            with pytest.raises(UserError, match=r"checkpoint|run\.json"):
+                _ = load_registry().model(model).fingerprint
+        shutil.rmtree(copy)
+
+
+def test_records_that_were_damaged_are_refused(made: Made, tmp_path: Path) -> None:
+    """run.json and training-set.json that are JSON still, with one figure changed."""
+    plan = made.world.plan("isotropy", **SETTINGS)
+    shutil.copytree(made.whole, tmp_path / "runs")
+    file = tmp_path / "runs" / "isotropy" / plan.run / "run.json"
+    changed = file.read_text().replace('"seed": 42', '"seed": 43', 1)
+    assert json.loads(changed)
+    file.write_text(changed)
+    with pytest.raises(UserError, match="checksum"):
+        read_run(tmp_path / "runs", plan)
+    with pytest.raises(UserError, match="checksum"):
+        run_at(file.parent).usable()  # type: ignore[union-attr]
+    data = read(made.world.folder / "pairs.jsonl", tmp_path / "home")
+    record = data.folder / RECORD
+    record.write_text(record.read_text().replace('"name": "pairs"', '"name": "pears"', 1))
+    with pytest.raises(UserError, match="checksum"):
+        read(data.folder, tmp_path / "home")
+
+
+@pytest.mark.parametrize("content", SHAPES, ids=json.dumps)
+def test_records_of_another_shape_are_refused(content: Any, made: Made, tmp_path: Path) -> None:
+    plan = made.world.plan("isotropy", **SETTINGS)
+    file = tmp_path / "isotropy" / plan.run / "run.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"run\.json is not a run's record"):
+        read_run(tmp_path, plan)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / RECORD).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is not a record of a training set"):
+        read(tmp_path / "set", tmp_path / "home")

@@ -1,0 +1,67 @@
+"""Two processes on halves of a batch against one on the whole: losses and gradients."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch (the train extra)")
+pytest.importorskip("sentence_transformers", reason="training needs sentence-transformers (the train extra)")
+
+import torch
+
+from harness_training.losses.collectives import gather_rows, rank, row_counts, sum_over_ranks, world_size
+from harness_training.model.head import build_model, save_model
+from tests.training.losses import ranks
+from tests.training.models import texts, write_base
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    """Figures of one process and of two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    save_model(build_model(write_base(folder), texts(300), dim=16), folder / "model")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.losses.ranks", str(number), "2", str(folder)],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    ranks.main(0, 1, folder)
+    for program in programs:
+        _, errors = program.communicate(timeout=240)
+        assert program.returncode == 0, errors
+    return [dict(np.load(folder / f"{count}.npz")) for count in (1, 2)]
+
+
+def test_two_processes_equal_one(results: list[dict[str, np.ndarray]]) -> None:
+    one, two = results
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-6, atol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["objective None loss", "objective 4 loss", "infonce loss", "exact (5, 12) loss"])
+def test_there_was_something_to_compare(results: list[dict[str, np.ndarray]], name: str) -> None:
+    assert results[0][name] > 0.01
+    kind = name.removesuffix("loss")
+    assert np.abs(results[1][f"{kind}gradient 0"]).max() > 1e-6
+
+
+def test_one_process_alone_needs_no_group() -> None:
+    rows = torch.ones(3, 2)
+    assert (world_size(), rank(), row_counts(rows)) == (1, 0, [3])
+    assert gather_rows(rows) is rows
+    assert sum_over_ranks(rows) is rows
