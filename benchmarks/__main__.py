@@ -30,17 +30,14 @@ CONTESTS = {
     "train": "a training step",
     "start": "start-up and reuse",
 }
-"""Name -> what it is, in words; ``benchmarks/NAME.py`` has its ``contests``."""
+"""Name -> what it is, in words; ``benchmarks/contests/NAME.py`` has its ``contests``."""
 OTHERS = {
     "approximate": "what approximate indexes find, cost and take: [MODEL [DATASET ...]]",
     "cluster": "how a suite scales with workers, simulated: [MODEL [DEVICE [SUITE]]]",
-    "faults": "kills, full disks, spoilt files and more, each followed by a rerun: [--kills N] [--only KIND] ...",
-    "fuzz": "hostile files for every parser: [TARGET ...]",
     "profile": "where the time of encoding goes: [MODEL [FOLDER]]",
     "report": "how long reports of a large results folder take",
-    "soak": "one process at work for hours, its memory and files watched: [--hours N]",
 }
-"""Name -> what it is and takes; ``benchmarks/NAME.py`` has its ``main``."""
+"""Name -> what it is and takes; ``benchmarks/studies/NAME.py`` has its ``main``."""
 ROUNDS = 3
 
 
@@ -99,7 +96,7 @@ def run(name: str, plan: Plan, rounds: int, page: Path, only: tuple[str, ...] = 
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in OTHERS:
-        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(*sys.argv[2:])
+        importlib.import_module(f"benchmarks.studies.{sys.argv[1]}").main(*sys.argv[2:])
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestants are ended
         main()

@@ -21,7 +21,7 @@ RAY = ["ray workers killed", "ray nodes killed", "link cut"]
 
 def campaign(tmp_path: Path, *words: str) -> tuple[dict[str, list[str]], str]:
     """Kind -> its row: cases, faults, survived."""
-    command = [sys.executable, "-m", "benchmarks.faults", "--failures", str(tmp_path / "failures.jsonl"), *words]
+    command = [sys.executable, "-m", "tests.robustness.faults", "--failures", str(tmp_path / "failures.jsonl"), *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line][2:]
     assert done.returncode == 0, done.stdout + done.stderr
@@ -51,9 +51,9 @@ def test_what_is_lost_is_kept_with_the_command_that_repeats_it(tmp_path: Path) -
     careless = (
         "import sys, harness.results.store, harness.storage.records;"
         "harness.results.store.opened = harness.storage.records.unsealed;"  # as if results had no checksum
-        "from benchmarks.faults import damage; damage.FILES = {'result': damage.FILES['result']};"
+        "from tests.robustness.faults import damage; damage.FILES = {'result': damage.FILES['result']};"
         "damage.flip = lambda data, chance: data.replace(b'\"R@100\": ', b'\"R@100\": 1', 1);"
-        "from benchmarks.faults.__main__ import campaign; campaign(sys.argv[1:])"
+        "from tests.robustness.faults.__main__ import campaign; campaign(sys.argv[1:])"
     )
     failures = tmp_path / "failures.jsonl"
     words = ["--only", "flipped bit", "--seed", "3", "--case", "8", "--failures", str(failures)]
@@ -61,5 +61,13 @@ def test_what_is_lost_is_kept_with_the_command_that_repeats_it(tmp_path: Path) -
     assert done.returncode == 1, done.stderr
     assert "| 0 / 1 " in done.stdout
     (kept,) = map(json.loads, failures.read_text().splitlines())
-    assert kept["again"] == 'python -m benchmarks faults --seed 3 --only "flipped bit" --case 8'
+    assert kept["again"] == 'python -m tests.robustness.faults --seed 3 --only "flipped bit" --case 8'
     assert "the report says something else" in kept["wrong"]
+
+
+@pytest.mark.parametrize("name", ["faults", "fuzz", "soak"])
+def test_each_program_says_how_it_is_used(name: str) -> None:
+    words = [sys.executable, "-m", f"tests.robustness.{name}", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()

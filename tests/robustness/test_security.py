@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fuzz_seeds import MODULES, RESULT, dumped, parquet, safetensors
 from harness import UserError
 from harness.cli.terminal import OBEYED
 from harness.download.http import SourceFailed, download
@@ -28,6 +27,7 @@ from harness.results.store import ResultStore
 from harness_plugins.model_folder.files import folder_of, module_folders
 from harness_reports.data.rows import _plain
 from tests.conftest import ROOT, Done, write_dataset
+from tests.robustness.fuzz_seeds import MODULES, RESULT, dumped, parquet, safetensors
 
 ROOMS = ("harness", "plugins", "reports", "training", "benchmarks", ".ci")
 SOURCES = [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]

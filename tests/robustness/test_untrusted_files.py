@@ -16,9 +16,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz
-from benchmarks.fuzz_seeds import KILT, MODULES, RESULT, RUN_RECORD, dumped, npy, safetensors, spoilt
-from benchmarks.fuzz_targets import TARGETS
 from harness import UserError
 from harness.download.hub import PATH
 from harness.metrics.qrels import read_qrels
@@ -29,6 +26,9 @@ from harness.results.store import slug
 from harness.storage.safe_load import parse_array, parse_json, parse_toml, read_json
 from harness_plugins.model_folder.files import figures, incomplete, module_folders
 from tests.conftest import ROOT, Done
+from tests.robustness import fuzz
+from tests.robustness.fuzz_seeds import KILT, MODULES, RESULT, RUN_RECORD, dumped, npy, safetensors, spoilt
+from tests.robustness.fuzz_targets import TARGETS
 
 SLOW = {"result.json": 6, "per_query": 4}
 """Targets that read a whole results folder -> how many examples they get."""

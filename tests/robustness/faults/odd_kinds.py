@@ -1,5 +1,5 @@
 """What other people may put in a file's place: pipes, folders and devices, bombs, JSON of another shape, names that are
-not UTF-8. And ``--force`` that is killed. Each kind as in `benchmarks.faults.kinds`."""
+not UTF-8. And ``--force`` that is killed. Each kind as in `tests.robustness.faults.kinds`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.faults.suite import Ended, Suite, Verdict, one_sentence
-from benchmarks.fuzz_seeds import NASTY, changed, gzip_bomb, parquet_bomb
+from tests.robustness.faults.suite import Ended, Suite, Verdict, one_sentence
+from tests.robustness.fuzz_seeds import NASTY, changed, gzip_bomb, parquet_bomb
 
 ROOM = 3 << 30
 """Bytes of address space that a command may take beyond what its process has."""

@@ -4,8 +4,6 @@ A target writes its bytes into an empty folder, as the file that a user would ha
 command does. Whatever else than `GOOD` comes out of it is a finding.
 """
 
-# ruff: noqa: D103 -- each is named after the file it reads
-
 from __future__ import annotations
 
 import contextlib
@@ -16,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks import fuzz_seeds as seed
 from harness.download.http import SourceFailed
 from harness.metrics.measures import measure
 from harness.types import PluginError, UserError
+from tests.robustness import fuzz_seeds as seed
 
 GOOD = (UserError, SourceFailed)
 Parser = Callable[[Path, bytes], object]

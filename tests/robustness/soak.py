@@ -1,4 +1,5 @@
-"""``python -m benchmarks soak [--hours N]``: one process that evaluates, fails, is interrupted and reports for hours.
+"""``python -m tests.robustness.soak [--hours N]``: one process that evaluates, fails, is interrupted and reports for
+hours.
 
 Each round makes up a dataset and evaluates sound and broken models on it and on two datasets that stay (so that cells
 are made, reused and forced), is interrupted by SIGINT at some call of the progress, and reports. Every minute it notes
@@ -30,7 +31,6 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from benchmarks.toy import SYLLABLES, write_dataset, write_plugin
 from harness.cli.main import cli
 from harness.datasets.beir import open_dataset
 from harness.evaluation.pipeline import Settings, benchmark
@@ -38,6 +38,7 @@ from harness.registry.manager import load_registry
 from harness.results.store import ResultStore
 from harness.search.index_config import parse_recipe
 from harness_plugins.bm25.analysis import term
+from tests.robustness.toy import SYLLABLES, write_dataset, write_plugin
 
 MODELS = ("toy", "bm25", "rrf(toy,bm25)", "whiten(toy)", "toy:fault=raises", "toy:fault=nan")
 FORMS = ("markdown", "latex", "html", "json", "csv")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.faults.suite import Suite, one_sentence
+from tests.robustness.faults.suite import Suite, one_sentence
 
 FILES = {
     "result": "results/*/*/result.json",

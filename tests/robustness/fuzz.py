@@ -1,4 +1,4 @@
-"""``python -m benchmarks fuzz [TARGET ...] [--seconds N] [--folder DIR]``: hostile files for every parser.
+"""``python -m tests.robustness.fuzz [TARGET ...] [--seconds N] [--folder DIR]``: hostile files for every parser.
 
 With atheris (``pip install atheris``, Linux) the changes follow what code they reach; without it they are random. Each
 target runs in a process of its own, in bounded memory, each input in a bounded time. What is found (an exception that
@@ -27,8 +27,8 @@ from random import Random
 
 from tabulate import tabulate
 
-from benchmarks.fuzz_seeds import spoilt
-from benchmarks.fuzz_targets import GOOD, TARGETS
+from tests.robustness.fuzz_seeds import spoilt
+from tests.robustness.fuzz_targets import GOOD, TARGETS
 
 PACKAGES = ("harness", "harness_plugins", "harness_reports", "harness_training")
 MEMORY = 4 << 30
@@ -137,7 +137,7 @@ def _child(name: str, seconds: float, folder: Path) -> None:
 
 def main(*words: str) -> None:
     """Prints the table; exit code 1 where anything was found."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.robustness.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=float, default=60, help="for each target")
     parser.add_argument("--folder", type=Path, default=Path("fuzzed"), help="where findings are kept")
@@ -150,7 +150,7 @@ def main(*words: str) -> None:
         return _child(names[0], given.seconds, given.folder)
     rows, any_found = [], False
     for name in names:
-        command = [sys.executable, "-m", "benchmarks.fuzz", name, "--child"]
+        command = [sys.executable, "-m", "tests.robustness.fuzz", name, "--child"]
         command += ["--seconds", str(given.seconds), "--folder", str(given.folder)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=given.seconds * 3 + 300, check=False)
         told = given.folder / f"{name}.json"

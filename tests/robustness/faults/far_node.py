@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.faults.ray_cluster import LONGEST, ROOT, STORE, RayCluster, kill
-from benchmarks.faults.suite import Skipped
+from tests.robustness.faults.ray_cluster import LONGEST, ROOT, STORE, RayCluster, kill
+from tests.robustness.faults.suite import Skipped
 
 
 def _ip(*words: str) -> str:

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.suite import Skipped
+from tests.robustness.faults.suite import Skipped
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STORE = 80 << 20
 """Bytes of a node's object store: the least Ray allows, about."""
 NODE = {"num_cpus": 1, "object_store_memory": STORE}
@@ -40,7 +40,7 @@ class RayCluster:
         self.log = log
         with log.open("a") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.faults.ray_cluster", ip],
+                [sys.executable, "-m", "tests.robustness.faults.ray_cluster", ip],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -39,7 +39,7 @@ def preload(words: list[str]) -> None:
     source = Path(__file__).with_suffix(".c")
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
     environment = {**os.environ, VARIABLE: str(folder), "LD_PRELOAD": str(library)}
-    os.execve(sys.executable, [sys.executable, "-m", "benchmarks.faults", *words], environment)
+    os.execve(sys.executable, [sys.executable, "-m", "tests.robustness.faults", *words], environment)
 
 
 def present() -> bool:

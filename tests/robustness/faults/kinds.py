@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults import damage, odd_kinds, ray_kinds, shim, swaps, training_kinds
-from benchmarks.faults.suite import Skipped, Suite, Verdict, one_sentence
+from tests.robustness.faults import damage, odd_kinds, ray_kinds, shim, swaps, training_kinds
+from tests.robustness.faults.suite import Skipped, Suite, Verdict, one_sentence
 
 Work = Callable[[Suite, random.Random, Path], Verdict]
 
@@ -180,7 +180,7 @@ _OLDER: dict[Path, Path] = {}
 def older_program(suite: Suite, chance: random.Random, place: Path) -> Verdict:
     """The program as it was at another commit, before or beside this one, on one store."""
     if suite.root not in _OLDER:
-        root = Path(__file__).resolve().parents[2]
+        root = Path(__file__).resolve().parents[3]
         folder = suite.root / "older"
         folder.mkdir()
         archive = subprocess.run(["git", "-C", str(root), "archive", OLDER_COMMIT], capture_output=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.soak import Sample, summary
+from tests.robustness.soak import Sample, summary
 
 
 def samples(hourly: float, files: float = 0.0) -> list[Sample]:

@@ -1,6 +1,6 @@
 """A small suite that is made up: models without weights, and datasets of a few hundred short texts.
 
-For what is measured over and over: a soak (`benchmarks.soak`) and a fault campaign (`benchmarks.faults`).
+For what is measured over and over: a soak (`tests.robustness.soak`) and a fault campaign (`tests.robustness.faults`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def load_weighed(options):
 
 
 def build(folder):
-    from benchmarks.toy import write_dataset
+    from tests.robustness.toy import write_dataset
 
     write_dataset(folder, 3, 60)
 

@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.faults import damage
-from benchmarks.faults.suite import Suite, Verdict, content
+from tests.robustness.faults import damage
+from tests.robustness.faults.suite import Suite, Verdict, content
 
 KEPT = ("home/vectors/", "home/corpora/unpacked/")
 Pair = tuple[Path, Path]

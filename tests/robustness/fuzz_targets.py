@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks import fuzz_parsers as read
-from benchmarks import fuzz_seeds as seed
-from benchmarks.fuzz_parsers import GOOD, Parser
+from tests.robustness import fuzz_parsers as read
+from tests.robustness import fuzz_seeds as seed
+from tests.robustness.fuzz_parsers import GOOD, Parser
 
 __all__ = ["GOOD", "TARGETS", "Target"]
 

@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.toy import write_dataset, write_plugin, write_weights
 from harness.registry.manager import load_registry
+from tests.robustness.toy import write_dataset, write_plugin, write_weights
 
 MODELS = ("toy", "bm25", "rrf(toy,bm25)")
 PATIENCE = 60.0

@@ -18,9 +18,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.faults.far_node import FarNode, Link
-from benchmarks.faults.ray_cluster import RayCluster, kill, workers
-from benchmarks.faults.suite import MODELS, ORPHANS, Ended, Running, Skipped, Suite, Verdict, content, one_sentence
+from tests.robustness.faults.far_node import FarNode, Link
+from tests.robustness.faults.ray_cluster import RayCluster, kill, workers
+from tests.robustness.faults.suite import (
+    MODELS,
+    ORPHANS,
+    Ended,
+    Running,
+    Skipped,
+    Suite,
+    Verdict,
+    content,
+    one_sentence,
+)
 
 SLOW = "toy:pause=0.2"
 """A model that takes its time, without which there is hardly a moment in which to strike."""

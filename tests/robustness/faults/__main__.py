@@ -1,4 +1,4 @@
-"""``python -m benchmarks faults``: faults of every kind happen to a small suite, and nothing may be lost.
+"""``python -m tests.robustness.faults``: faults of every kind happen to a small suite, and nothing may be lost.
 
 Seeded: ``--seed``, a kind and the number of a case decide everything but the moment at which a process is when a signal
 reaches it. What fails is kept, one JSON object a line, with the command that repeats it.
@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from benchmarks.faults import shim
-from benchmarks.faults.kinds import KINDS
-from benchmarks.faults.suite import Skipped, Suite, Verdict
+from tests.robustness.faults import shim
+from tests.robustness.faults.kinds import KINDS
+from tests.robustness.faults.suite import Skipped, Suite, Verdict
 
 MEMORY = Path("/dev/shm")
 """A disk in memory, where there is one: what survives a kill does not depend on what has reached the platter."""
@@ -48,7 +48,7 @@ def run_kind(suite: Suite, kind: str, seed: int, numbers: range, failures: Path)
             verdict = run_case(suite, kind, seed, number)
             done, faults, lost = done + 1, faults + verdict.faults, lost + bool(verdict.wrong)
             if verdict.wrong:
-                again = f'python -m benchmarks faults --seed {seed} --only "{kind}" --case {number}'
+                again = f'python -m tests.robustness.faults --seed {seed} --only "{kind}" --case {number}'
                 with failures.open("a") as stream:
                     stream.write(
                         json.dumps({"kind": kind, "case": number, "wrong": verdict.wrong, "again": again}) + "\n"

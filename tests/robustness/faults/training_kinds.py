@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults import damage
-from benchmarks.faults.suite import Ended, Skipped, Suite, Verdict, one_sentence
+from tests.robustness.faults import damage
+from tests.robustness.faults.suite import Ended, Skipped, Suite, Verdict, one_sentence
 
 WRITE_BASE = """
 import string, sys, torch
