@@ -157,9 +157,6 @@ class ModelSpec:
     locate: str = ""
     """``"module:callable"`` from options to the folder that the option ``path`` is set to when the model is asked for;
     its UserError says why there is none and is the model's status in listings."""
-    tokenizer: str = ""
-    """``"module:callable"`` from options to what decides the tokens of each role, as far as files tell (JSON-able):
-    models that agree in it, and once loaded in their ``tokens_key(role)``, tokenise a text once in a benchmark."""
     training: str = ""
     """``"module:callable"`` from options to how the model was trained (JSON-able), for the record; the names under
     ``trained_on`` in it join those of the descriptor."""

@@ -4,10 +4,9 @@ written while this one is computed. What is stored already is not computed again
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +42,8 @@ def encode_collection(
     role: Role,
     progress: Progress,
     tally: Tally | None = None,
-    tokenizer: Callable[[Chunk], list[list[int]]] | None = None,
 ) -> list[Shard]:
     """Brings every text's vector into the store; returns the shards in order. ``tally`` gets what that took.
-    ``tokenizer`` stands for the model's own ``tokenize``.
 
     Raises PluginError naming model and batch when the model returns anything but finite float32 [n, dim].
     """
@@ -56,7 +53,7 @@ def encode_collection(
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         pending: dict[str, Future[Shard]] = {}
         try:
-            for chunk, tokens in _ahead(reader, model, chunks(texts), store, role, tokenizer):
+            for chunk, tokens in _ahead(reader, model, chunks(texts), store, role):
                 stored = pending.get(chunk.key) or store.get(chunk.key)
                 if stored is not None:
                     shards.append(stored)
@@ -82,20 +79,14 @@ def encode_collection(
 
 
 def _ahead(
-    reader: ThreadPoolExecutor,
-    model: DenseModel,
-    stream: Iterator[Chunk],
-    store: VectorStore,
-    role: Role,
-    tokenizer: Callable[[Chunk], list[list[int]]] | None,
+    reader: ThreadPoolExecutor, model: DenseModel, stream: Iterator[Chunk], store: VectorStore, role: Role
 ) -> Iterator[tuple[Chunk, Future[list[list[int]]] | None]]:
     """Chunks with their tokens under way, one chunk ahead of the consumer."""
     previous = None
     for chunk in stream:
         tokens = None
         if isinstance(model, TokenModel) and store.get(chunk.key) is None:
-            own = partial(model.tokenize, chunk.texts, role=role)
-            tokens = reader.submit(partial(tokenizer, chunk) if tokenizer else own)
+            tokens = reader.submit(model.tokenize, chunk.texts, role=role)
         if previous is not None:
             yield previous
         previous = (chunk, tokens)

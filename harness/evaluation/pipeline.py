@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.datasets.beir import Dataset
-from harness.embeddings.token_cache import TokenStore
 from harness.errors import described, trace, writable
 from harness.evaluation.encode_rate import rates
 from harness.metrics.depth import DEPTH, check_depth, depth_label, fits
 from harness.metrics.hubness import Hubness
 from harness.metrics.measures import MEASURES, measure
 from harness.metrics.ranking import Ranking, rank, read_run, run_writer
-from harness.models.runner import Prepared, hand_on
+from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
 from harness.results.dataset_identity import refuse_another
 from harness.results.store import PER_QUERY, RUN, SCHEMA, Result, ResultStore, extend_per_query, write_per_query
@@ -102,17 +101,13 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
     """
     sweep(settings.home / "locks")
     settings = replace(settings, sole=len(models) == 1)
-    ready = prepare(models, datasets, settings)
-    usable = [model for model in ready if isinstance(model, Prepared)]
-    with TokenStore(settings.home) as tokens:
-        hand_on(usable, tokens, lambda model: not all(searched(model, each, settings) for each in datasets))
-        for model in ready:
-            if isinstance(model, Unready):
-                yield from model.cells(datasets)
-                continue
-            for dataset in datasets:
-                yield from cells(model, dataset, settings)
-            model.unload()  # a suite of many models holds one at a time
+    for model in prepare(models, datasets, settings):
+        if isinstance(model, Unready):
+            yield from model.cells(datasets)
+            continue
+        for dataset in datasets:
+            yield from cells(model, dataset, settings)
+        model.unload()  # a suite of many models holds one at a time
 
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared | Unready]:

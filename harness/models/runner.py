@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, cached_property, partial
@@ -19,7 +19,6 @@ from harness.datasets.beir import Dataset
 from harness.download import hub_models, pinned_weights, weights
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.store import Vectors, VectorStore
-from harness.embeddings.token_cache import TokenStore
 from harness.embeddings.transform import fit, moments, transformed
 from harness.errors import plugin_code
 from harness.registry.load_fallback import settle
@@ -68,9 +67,6 @@ class Prepared:
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
         """What it encoded, until somebody takes them."""
-        self.tokens: TokenStore | None = None
-        self.heirs: Sequence[tuple[Prepared, Callable[[], bool]]] = ()
-        """Models after it in a benchmark, and whether they have work left."""
         seen: set[str] = set()
         while tries and self.ref.on_trial and self.ref.own_key not in seen:  # what it falls back to may fall back, too
             seen.add(self.ref.own_key)
@@ -209,11 +205,8 @@ class Prepared:
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
             similarity = self._sound()
-            tally, tokenizer = self.tallies.setdefault(role, Tally()), None
-            if self.tokens is not None:
-                tokenizer = self.tokens.tokenizer(self.dense, role, keep=self._awaited(collection, role))
-            told = self.label, texts(), total, store, role, self.progress, tally, tokenizer
-            shards = encode_collection(self.dense, *told)
+            tally = self.tallies.setdefault(role, Tally())
+            shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
             store.write_list(collection, shards, similarity)
         else:
             shards, self._similarity = found
@@ -222,34 +215,11 @@ class Prepared:
         self._vectors[collection, role] = opened
         return opened
 
-    def _awaited(self, collection: str, role: Role) -> bool:
-        """Whether a model that is still to come will probably make the same tokens of a collection."""
-        return any(
-            heir.ref.own_key != self.ref.own_key
-            and not heir.store(role).lists(collection)
-            and bool(mine := self.ref.tokenizer.get(role))
-            and mine == heir._tokenizer(role)
-            and works()
-            for heir, works in self.heirs
-        )
-
-    def _tokenizer(self, role: Role) -> str | None:
-        with suppress(PluginError, UserError):  # whatever is wrong with it comes up in its own turn
-            return self.ref.tokenizer.get(role)
-        return None
-
 
 def _give_back() -> None:
     """Returns to the system what glibc keeps of freed memory: pieces of up to 32 MiB, a layer's weights among them."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def hand_on(models: Sequence[Prepared], tokens: TokenStore, works: Callable[[Prepared], bool]) -> None:
-    """Has the models of a benchmark, in their order, leave tokens to those after them that have work left."""
-    turns = [(base, partial(works, model)) for model in models for base in model.bases]
-    for number, (base, _) in enumerate(turns, 1):
-        base.tokens, base.heirs = tokens, turns[number:]
 
 
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:

@@ -150,12 +150,6 @@ class ModelRef:
         return {name: float(value) for name, value in (stated | dict(read)).items() if value}
 
     @cached_property
-    def tokenizer(self) -> dict[str, str]:
-        """Role -> hash of what decides its tokens, as far as that is stated; known without loading the model."""
-        stated = _call(self.plugin, self.spec.tokenizer, self.options) if self.spec.tokenizer else {}
-        return {role: content_key(parts) for role, parts in dict(stated).items()}
-
-    @cached_property
     def _required(self) -> tuple[tuple[str, ...], str]:
         """The modules it needs with these options, and the extra that installs them."""
         if not self.spec.requirements:

@@ -25,7 +25,7 @@ NAME = re.compile(r"\w[\w.+-]*")
 TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 TARGETS = (
-    *("load", "fingerprint", "trial", "requirements", "repository", "figures", "locate", "tokenizer", "training"),
+    *("load", "fingerprint", "trial", "requirements", "repository", "figures", "locate", "training"),
     *("build", "key"),
 )
 """Fields that name code."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -19,17 +15,12 @@ import pytest
 
 from harness.datasets import corpus
 from harness.datasets.beir import Dataset, open_dataset
-from harness.distributed import benchmark as distributed
-from harness.distributed.executor import Call, Event, Station, Task
 from harness.download import weights
 from harness.embeddings import store
-from harness.embeddings.token_cache import TokenStore
 from harness.evaluation.pipeline import Cell, Settings, benchmark
-from harness.registry.manager import load_registry
 from harness.registry.model_ref import ModelRef
 from harness.results.store import ResultStore
 from harness.search import retrieve
-from harness.storage.atomic import content_key
 from harness.types import Document, Hits, ModelSpec, Query
 from tests.conftest import write_dataset
 
@@ -64,26 +55,6 @@ class Dense:
         raise AssertionError("the tokens are there")
 
 
-class Alike(Dense):
-    """Reads a prompt first and so many bytes at the most; what it makes of them depends on its weight."""
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.options = options
-
-    def tokenize(self, texts: Sequence[str], *, role: str) -> list[list[int]]:
-        whole = super().tokenize([self.options["prompt"] + text for text in texts], role=role)
-        return [tokens[: self.options["length"]] for tokens in whole]
-
-    def tokens_key(self, role: str) -> str:
-        return content_key(tokenizer(self.options)[role])
-
-    def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: str) -> Any:
-        if self.options["weight"] == FATAL:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().encode_tokens(tokens, role=role) * np.float32(self.options["weight"])
-
-
 class Lexical:
     """Finds nothing, but reads everything."""
 
@@ -101,11 +72,6 @@ def load_dense(options: Mapping[str, Any]) -> Dense:
     return Dense()
 
 
-def load_alike(options: Mapping[str, Any]) -> Alike:
-    COUNTS["loaded"] += 1
-    return Alike(options)
-
-
 def load_lexical(options: Mapping[str, Any]) -> Lexical:
     COUNTS["loaded"] += 1
     return Lexical()
@@ -114,25 +80,6 @@ def load_lexical(options: Mapping[str, Any]) -> Lexical:
 def model(name: str, kind: Any = "dense") -> ModelRef:
     spec = ModelSpec(name, kind, f"{__name__}:load_{kind}", "a stand-in", fingerprint=f"{__name__}:fingerprint_{name}")
     return ModelRef(spec, {}, {})
-
-
-FATAL = 7.0
-"""A weight that kills whoever uses it."""
-
-
-def alike(weight: float, prompt: str = "", length: int = 100) -> ModelRef:
-    names = {name: f"{__name__}:{name}" for name in ("fingerprint", "tokenizer")}
-    spec = ModelSpec(f"alike{weight:g}", "dense", f"{__name__}:load_alike", "a stand-in", **names)
-    options = {"weight": weight, "prompt": prompt, "length": length}
-    return ModelRef(spec, options, options)
-
-
-def fingerprint(options: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(options)
-
-
-def tokenizer(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {role: [options["prompt"], options["length"]] for role in ("query", "document")}
 
 
 def fingerprint_one(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,123 +141,6 @@ def test_every_text_is_read_tokenised_and_encoded_once_for_a_model(grid: list[Da
     assert COUNTS["tokenised document"] == COUNTS["encoded document"] == models * documents
     assert COUNTS["tokenised query"] == COUNTS["encoded query"] == models * queries
     assert COUNTS["geometries"] == models * (2 + 3)  # two corpora, three sets of queries
-
-
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where token files were written."""
-    made: list[Path] = []
-    keep = TokenStore._keep
-    monkeypatch.setattr(TokenStore, "_keep", lambda store, *given: (keep(store, *given), made.append(store._folder))[0])
-    return made
-
-
-def arrays(home: Path) -> dict[str, bytes]:
-    """Every file of vectors; which model's they are is part of its path."""
-    return {file.relative_to(home).as_posix(): file.read_bytes() for file in (home / "vectors").rglob("*.npy")}
-
-
-def test_models_with_one_tokenizer_tokenise_every_text_once(
-    grid: list[Dataset], tmp_path: Path, kept: list[Path]
-) -> None:
-    models = [alike(1), alike(2), alike(3)]
-    run(grid, tmp_path, *models)
-    assert (COUNTS["tokenised document"], COUNTS["tokenised query"]) == (12 + 5, 2 + 1 + 1)
-    assert (COUNTS["encoded document"], COUNTS["encoded query"]) == (3 * (12 + 5), 3 * (2 + 1 + 1))
-    assert kept
-    assert not any(folder.exists() for folder in kept)
-    assert not [*(tmp_path / "home").glob(".*")]
-    made = arrays(tmp_path / "home")
-    for single in models:
-        run(grid, tmp_path / "alone", single, results=single.label)
-    assert made == arrays(tmp_path / "alone" / "home")
-
-
-def test_members_of_one_model_share_their_tokens(grid: list[Dataset], tmp_path: Path) -> None:
-    fused = replace(load_registry().models["rrf"], members=(alike(1), alike(2)))
-    run(grid, tmp_path, fused)
-    assert (COUNTS["tokenised document"], COUNTS["encoded document"]) == (12 + 5, 2 * (12 + 5))
-
-
-@pytest.mark.parametrize("other", [{"prompt": "query: "}, {"length": 10}])
-def test_another_prompt_or_length_gives_other_tokens(
-    grid: list[Dataset], tmp_path: Path, kept: list[Path], other: dict[str, Any]
-) -> None:
-    run(grid, tmp_path, alike(1), alike(2, **other))
-    assert COUNTS["tokenised document"] == 2 * (12 + 5)
-    assert not kept
-
-
-def test_the_loaded_model_has_the_last_word(
-    grid: list[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Alike, "tokens_key", lambda model, role: str(model.options["weight"]))
-    run(grid, tmp_path, alike(1), alike(2))
-    assert COUNTS["tokenised document"] == 2 * (12 + 5)
-    assert not [*(tmp_path / "home").glob(".*")]
-
-
-def test_tokens_are_kept_only_for_models_that_lack_vectors_and_have_work(
-    grid: list[Dataset], tmp_path: Path, kept: list[Path]
-) -> None:
-    run(grid, tmp_path, alike(1))
-    run(grid, tmp_path, alike(2), alike(1))
-    run(grid, tmp_path, alike(3), model("one"), results="elsewhere")
-    assert not kept
-    shutil.rmtree(tmp_path / "home" / "vectors")
-    run(grid, tmp_path, alike(4), alike(1))  # whose cells are finished
-    assert not kept
-
-
-class OneWorker:
-    """A crew of one, in this very process."""
-
-    size = 1
-
-    def __init__(self, call: Call) -> None:
-        self.station, self.events = Station(call), [Event("ready", 0)]
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def send(self, worker: int, task: Task) -> None:
-        self.events.append(Event("done", worker, self.station.perform(task)))
-
-    def wait(self, seconds: float) -> list[Event]:
-        told, self.events = self.events, []
-        return told
-
-
-def test_workers_keep_no_tokens_and_make_the_same_vectors(
-    grid: list[Dataset], tmp_path: Path, kept: list[Path]
-) -> None:
-    models = alike(1), alike(2)
-    settings = Settings(home=tmp_path / "crew", results=ResultStore(tmp_path / "apart"))
-    cells = [*distributed.benchmark(models, grid, settings, OneWorker)]
-    assert {cell.status for cell in cells} == {"ok"}, cells
-    assert COUNTS["tokenised document"] == 2 * (12 + 5)
-    assert not kept
-    run(grid, tmp_path, *models)
-    assert kept
-    assert arrays(tmp_path / "crew") == arrays(tmp_path / "home")
-
-
-def test_a_kill_leaves_what_the_next_run_sweeps_away(grid: list[Dataset], tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from tests.evaluation.test_reuse import FATAL, alike, open_dataset, run;"
-        "first, cache, place = map(Path, sys.argv[1:]);"
-        "run([open_dataset(first, cache=cache)], place, alike(1), alike(FATAL))"
-    )
-    words = [str(tmp_path / name) for name in ("first", "cache", "")]
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", script, *words], env=environment, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    [left] = (tmp_path / "home").glob(".tokens.*.tmp")
-    assert [*left.iterdir()]
-    run(grid, tmp_path, alike(1), alike(2))
-    assert not left.exists()
-    assert not [*(tmp_path / "home").glob(".*")]
 
 
 def test_a_corpus_is_indexed_once_for_all_its_splits(grid: list[Dataset], tmp_path: Path) -> None:

@@ -35,7 +35,6 @@ MODELS = [
     ({"load": ""}, "load of the model"),
     ({"load": len}, "load of the model"),
     ({"fingerprint": "mine.fingerprint"}, "fingerprint of the model 'mine' is 'mine.fingerprint'"),
-    ({"tokenizer": "mine:"}, "tokenizer of the model"),
     ({"summary": None}, "summary of the model 'mine' is None; it must be a string"),
     ({"similarity": "cosin"}, "similarity of the model 'mine' is 'cosin'; it must be one of euclidean, cosine, dot"),
     ({"requires": "torch"}, "requires of the model 'mine' is 'torch'; it must be a tuple of strings"),

@@ -15,7 +15,6 @@ from harness_plugins.model_folder.kind import require_bi_encoder
 from harness_plugins.model_folder.modules import Module, configurations, modules
 from harness_plugins.model_folder.outside_files import BASE, outside
 from harness_plugins.model_folder.verify import require_sound
-from harness_plugins.sentence_transformers import prompts
 
 _ROOT_FILES = (
     "modules.json",
@@ -176,28 +175,6 @@ def figures(options: Options) -> dict[str, float]:
     if stated.get("dim") and (most := truncated(folder)):
         stated["dim"] = min(stated["dim"], most)
     return {name: value for name, value in stated.items() if value}
-
-
-UNSTATED = ("truncation", "padding")
-"""What tokenizer.json says of the last call before it was saved; every call states them anew."""
-
-
-def tokenizer(options: Options) -> dict[str, Any]:
-    """Role -> what decides its tokens, as far as files and options tell; {} where there is no tokenizer.json.
-
-    A checkpoint's tokenizer.json differs in bytes from its base's, not in what it does. Prompts that the folder states
-    are left out: the loaded model knows which of them counts.
-    """
-    folder, stated = module_folders(folder_of(options))[0], prompts.chosen(options, folder_of(options))
-    length = options["max_seq_length"]
-    try:
-        plain = {key: part for key, part in read_json(folder / "tokenizer.json").items() if key not in UNSTATED}
-        configs = [*sorted(folder.glob("sentence_*_config.json")), folder / "tokenizer_config.json"]
-        for config in (read_json(file) for file in configs if file.is_file()):
-            length = length or config.get("max_seq_length") or config.get("model_max_length")
-    except (OSError, ValueError, AttributeError):
-        return {}
-    return {role: [plain, length, prompt] for role, prompt in stated.items()}
 
 
 def gives_token_types(place: Path) -> bool:

@@ -54,7 +54,6 @@ def harness_models() -> Iterable[ModelSpec]:
         load="harness_plugins.sentence_transformers.checkpoint:load",
         fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
         trial="harness_plugins.sentence_transformers.checkpoint:trial",
-        tokenizer="harness_plugins.model_folder.files:tokenizer",
         figures="harness_plugins.model_folder.files:figures",
         training="harness_plugins.sentence_transformers.trained:training",
         summary="any local sentence-transformers folder: -m path/to/folder",

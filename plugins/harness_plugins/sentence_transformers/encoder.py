@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +11,12 @@ from numpy.typing import NDArray
 from harness import Role, UserError
 from harness.embeddings.encode import batches
 from harness.registry.load_fallback import Otherwise
-from harness.storage.atomic import content_key
 from harness.types import Similarity
 from harness_plugins.forward import int8
 from harness_plugins.forward.calibration import TEXTS
 from harness_plugins.forward.double_buffer import Conveyor, conveyor
 from harness_plugins.forward.outlier_tokens import border
 from harness_plugins.forward.unpadded import FAMILIES, Packed
-from harness_plugins.model_folder.files import UNSTATED
 from harness_plugins.sentence_transformers.agreement import AGREEMENT
 from harness_plugins.sentence_transformers.limits import affordable, finite, limit_of
 
@@ -158,22 +154,6 @@ class TokenEncoder(Encoder):
             return_token_type_ids=False,
         )["input_ids"]
         return ids  # type: ignore[no-any-return]
-
-    @cached_property
-    def _tokenizer_key(self) -> str:
-        """Of everything that the tokenizer does but cut and pad, which `tokenize` states; empty for a slow one."""
-        tokenizer = self.model.tokenizer
-        if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
-            return ""
-        plain = {key: part for key, part in json.loads(backend.to_str()).items() if key not in UNSTATED}
-        around = type(tokenizer).__qualname__, tokenizer.truncation_side, tokenizer.split_special_tokens
-        return content_key([plain, *around])
-
-    def tokens_key(self, role: Role) -> str:
-        """Encoders that agree in it make the same tokens of the same texts; empty where that cannot be told."""
-        if not self._tokenizer_key:
-            return ""
-        return content_key([self._tokenizer_key, self.prompts[role], self.model.max_seq_length])
 
     def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
         """float32 [n, dim] as one batch."""

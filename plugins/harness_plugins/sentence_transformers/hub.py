@@ -28,7 +28,6 @@ def harness_models() -> Iterable[ModelSpec]:
         load="harness_plugins.sentence_transformers.checkpoint:load",
         fingerprint="harness_plugins.sentence_transformers.checkpoint:fingerprint",
         trial="harness_plugins.sentence_transformers.checkpoint:trial",
-        tokenizer="harness_plugins.model_folder.files:tokenizer",
         figures="harness_plugins.sentence_transformers.hub:figures",
         training="harness_plugins.sentence_transformers.hub:training",
         repository="harness_plugins.sentence_transformers.hub:repository",

@@ -51,7 +51,6 @@ def harness_models() -> Iterable[ModelSpec]:
         load="harness_plugins.sentence_transformers.checkpoint:load",
         fingerprint="harness_plugins.sentence_transformers.checkpoint:fingerprint",
         trial="harness_plugins.sentence_transformers.checkpoint:trial",
-        tokenizer="harness_plugins.model_folder.files:tokenizer",
         summary="sentence-transformers/all-mpnet-base-v2, untouched",
         options={**OPTIONS, "path": Option(None, "a local copy of the model, used instead of the fetched one")},
         similarity="cosine",
