@@ -13,14 +13,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
 from harness.datasets.catalog import catalogue, labels
 from harness.metrics.measures import MEASURES, Scores
-from harness.results.store import SCHEMA, ResultStore, write_per_query
+from harness.results.schema import SCHEMA, Result
+from harness.results.store import ResultStore, write_per_query
 from harness.system.environment import environment
 from harness.types import Query
 
@@ -65,17 +65,12 @@ def write(root: Path, models: int, datasets: int, queries: int) -> None:
         for model in range(models):
             values = np.clip(ease[:, None] + rng.normal(model / 500, 0.15, (queries, len(MEASURES))), 0, 1)
             scores = Scores(ids, tuple(MEASURES), values, 0, 0, 0)
-
-            def fill(
-                folder: Path, scores: Scores = scores, model: int = model, dataset: str = dataset
-            ) -> dict[str, Any]:
-                write_per_query(folder / "per_query.parquet", asked, qrels, scores)
-                return _result(f"model {model}", dataset, scores, queries)
-
-            store.write(f"model {model}", dataset, fill)
+            with store.writing(f"model {model}", dataset) as new:
+                write_per_query(new.folder / "per_query.parquet", asked, qrels, scores)
+                new.finish(_result(f"model {model}", dataset, scores, queries))
 
 
-def _result(model: str, dataset: str, scores: Scores, queries: int) -> dict[str, Any]:
+def _result(model: str, dataset: str, scores: Scores, queries: int) -> Result:
     side = {"n": queries, "d": 768, **dict.fromkeys(PANEL, 0.25), "eigenvalues": [1 / (1 + n) for n in range(768)]}
     return {
         "schema": SCHEMA,

@@ -199,7 +199,7 @@ def command(
     if as_json:
         print_json(
             [
-                {**(c.result or {}), "model": c.model, "dataset": c.dataset, "cell": c.status, "reason": c.reason}
+                {**dict(c.result or {}), "model": c.model, "dataset": c.dataset, "cell": c.status, "reason": c.reason}
                 | ({"traceback": c.trace} if c.trace else {})
                 for c in cells
             ]

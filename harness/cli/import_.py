@@ -23,7 +23,8 @@ from harness.cli.options import (
     progress_bar,
     results_option,
 )
-from harness.results.store import Result, ResultStore
+from harness.results.schema import Result
+from harness.results.store import ResultStore
 from harness.types import UserError
 
 FILE = click.Path(path_type=Path)

@@ -167,7 +167,7 @@ def _rows(cells: Sequence[Cell], origin: Mapping[str, str], store: ResultStore) 
     plain: dict[tuple[str, str], NDArray[np.float64]] = {}
     rows: list[dict[str, Any]] = []
     for cell in sorted(cells, key=lambda cell: cell.dataset):  # stable: models stay in their order
-        result = cell.result or {}
+        result: Any = cell.result or {}
         panel = result.get("geometry", {}).get("documents", {})
         row: dict[str, Any] = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
         row |= {MEASURE: result.get("measures", {}).get(MEASURE)} | dict.fromkeys(("difference", "low", "high", "p"))

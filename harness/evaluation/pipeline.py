@@ -1,80 +1,47 @@
-"""The one story, and the only place that orders its steps:
-dataset -> model -> vectors -> index -> run -> measures -> results."""
+"""Runs the evaluation pipeline: dataset -> model -> embeddings -> search -> run -> metrics -> result.
+
+This is the only module that orders the steps.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 from harness.datasets.beir import Dataset
 from harness.errors import described, trace, writable
-from harness.evaluation.encode_rate import rates
-from harness.metrics.depth import DEPTH, check_depth, depth_label, fits
+from harness.evaluation.cells import (
+    Cell,
+    CellTask,
+    Settings,
+    cell_key,
+    finished,
+    row_label,
+    searched,
+    searches,
+    stored,
+    tasks,
+)
+from harness.evaluation.record import Computation, make_result, now
+from harness.metrics.depth import check_depth
 from harness.metrics.hubness import Hubness
-from harness.metrics.measures import MEASURES, measure
-from harness.metrics.ranking import Ranking, rank, read_run, run_writer
+from harness.metrics.measures import Evaluator, measure
+from harness.metrics.ranking import rank, read_run, run_writer
 from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
 from harness.results.dataset_identity import refuse_another
-from harness.results.store import PER_QUERY, RUN, SCHEMA, Result, ResultStore, extend_per_query, write_per_query
+from harness.results.schema import Result
+from harness.results.store import PER_QUERY, RUN, extend_per_query, write_per_query
 from harness.search.ann_eval import Indexed, costs
-from harness.search.exact import Limits
-from harness.search.index_config import Recipe
 from harness.search.retrieve import Retrieval, retrieve
-from harness.storage.atomic import alone, content_key
-from harness.storage.remote import Shared
+from harness.storage.atomic import alone
 from harness.storage.temporary_files import sweep
-from harness.system.environment import environment, peak_memory
 from harness.system.log import note
-from harness.system.timer import Clock
-from harness.types import ModelError, PluginError, Progress, UserError
+from harness.types import ModelError, PluginError, UserError
 
-ZERO_VECTORS = "cosine 0 with everything"
-REVISION = 2
-"""Part of every cell's key: raised when a change to the harness itself can change a number."""
-
-
-@dataclass(slots=True)
-class Settings:
-    """What a benchmark needs to know besides models and datasets."""
-
-    home: Path
-    results: ResultStore
-    measures: tuple[str, ...] = MEASURES
-    k: int = DEPTH
-    """Depth of the runs."""
-    limits: Limits = Limits()  # noqa: RUF009 (immutable)
-    indexes: tuple[Recipe, ...] = ()
-    """Each one a further row for every dense model, held against its exact one."""
-    force: bool = False
-    offline: bool = False
-    shared: Shared | None = None
-    """The store behind the one at home; None for none."""
-    command: str = ""
-    progress: Progress = lambda *_: None
-    sole: bool = False
-    """Whether there is one model alone, so that nothing is left to do where it cannot be loaded."""
-
-
-@dataclass(slots=True)
-class Cell:
-    """One model on one dataset: how it ended."""
-
-    model: str
-    dataset: str
-    status: str
-    """``ok``; ``cached``: nothing was left to do; ``measured``: metrics were added from the stored run; ``failed``."""
-    result: Result | None = None
-    reason: str = ""
-    trace: str = ""
-    """The traceback of one that failed."""
-    replaced: str = ""
-    """What has changed since the result was made that this one replaces; empty: none was replaced."""
+__all__ = ["Cell", "Settings", "Unready", "benchmark", "cell_key", "cells", "finished", "prepare", "searched", "stored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +53,30 @@ class Unready:
     error: ModelError | PluginError
 
     def cells(self, datasets: Sequence[Dataset]) -> Iterator[Cell]:
-        """Its failed cells. They are not recorded: nothing tells which model it would have been."""
+        """Its failed cells. They are not stored: which model it would have been is unknown."""
         for dataset in datasets:
             note("failed", model=self.label, dataset=dataset.label, reason=str(self.error), traceback=trace(self.error))
             yield Cell(self.label, dataset.label, "failed", None, str(self.error), trace(self.error))
 
 
-def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> Iterator[Cell]:
-    """Evaluates every model on every dataset, yielding each cell as it ends.
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """The exact search that an index is compared with."""
 
-    A user's mistake (UserError) ends it before any work starts where it can be known then; a model that cannot be
-    loaded and a fault in a plug-in fail their cells and the others go on. A single model that cannot be loaded ends it
-    (ModelError). Finished cells whose keys match are reused unless ``force``.
+    indexed: Indexed
+    exact: Result | None
+    """The exact cell's result; None if it failed."""
+
+
+def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> Iterator[Cell]:
+    """Evaluates every model on every dataset and yields each cell as it ends.
+
+    Finished cells with the same key are reused unless ``settings.force`` is set. A model that cannot be loaded and a
+    fault in a plug-in fail their cells; the other cells are computed.
+
+    Raises:
+        UserError: For a user's mistake, before any work starts where it can be known then.
+        ModelError: If the only model cannot be loaded.
     """
     sweep(settings.home / "locks")
     settings = replace(settings, sole=len(models) == 1)
@@ -107,34 +86,36 @@ def benchmark(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings:
             continue
         for dataset in datasets:
             yield from cells(model, dataset, settings)
-        model.unload()  # a suite of many models holds one at a time
+        model.unload()  # one model at a time is in memory
 
 
 def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: Settings) -> list[Prepared | Unready]:
-    """The models made ready, and checked with what else is asked for; UserError where that cannot work, and where a
-    result of another dataset would be replaced.
+    """Prepares the models and checks everything that can be checked before the work starts.
 
-    Models that cannot be used are `Unready`; where there is no other, the first one's error is raised.
+    Models that cannot be used are `Unready`; if all are, the first one's error is raised.
+
+    Raises:
+        UserError: If what is asked for cannot work, or if a result of another dataset would be replaced.
     """
     for dataset in datasets:
         check_depth(settings.measures, settings.k, len(dataset.corpus) - dataset.exclude_self, dataset.label)
         for ref in models:
             with suppress(ModelError, PluginError):  # it becomes `Unready` below
-                for recipe in _recipes(ref, settings):
-                    refuse_another(settings.results, _label(ref, recipe, settings), dataset)
+                for index in searches(ref, settings):
+                    refuse_another(settings.results, row_label(ref, index, settings), dataset)
     ready: list[Prepared | Unready] = []
     for ref in models:
         model = _prepared(ref, settings)
         if isinstance(model, Prepared) and any(isinstance(each, Prepared) for each in ready):
-            model.unload()  # whatever was loaded to know how it can be had is loaded again in its turn
+            model.unload()  # a model that was loaded to learn its fallbacks is loaded again when it runs
         ready.append(model)
-    faults = [model.error for model in ready if isinstance(model, Unready)]
-    if faults and len(faults) == len(ready):
-        raise faults[0]
+    errors = [model.error for model in ready if isinstance(model, Unready)]
+    if errors and len(errors) == len(ready):
+        raise errors[0]
     if any(model.ref.has_vectors for model in ready):
-        for recipe in settings.indexes:
+        for index in settings.indexes:
             for dataset in datasets:
-                recipe.check(len(dataset.corpus), dataset.label)
+                index.check(len(dataset.corpus), dataset.label)
     return ready
 
 
@@ -152,306 +133,157 @@ def _prepared(ref: ModelRef, settings: Settings) -> Prepared | Unready:
 def cells(model: Prepared, dataset: Dataset, settings: Settings, fault: str = "", trace: str = "") -> Iterator[Cell]:
     """One model on one dataset: the exact cell, then one for each index.
 
-    ``fault`` and ``trace``: why the exact one has failed, and the traceback.
+    Args:
+        model: The model.
+        dataset: The dataset.
+        settings: The settings.
+        fault: Why the exact cell has failed already.
+        trace: The traceback of that failure.
     """
     error = PluginError(fault) if fault else None
     if error:
         error.trace = trace
-    exact = _cell(model, dataset, settings, fault=error)
+    first, *others = tasks(model, dataset, settings)
+    exact = _cell(first, error=error)
     yield exact
-    if model.ref.has_vectors:
-        indexed = Indexed(model, dataset, settings.k, settings.limits)
-        for recipe in settings.indexes:
-            yield _cell(model, dataset, settings, _Way(recipe, indexed, exact.result))
+    indexed = Indexed(model, dataset, settings.k, settings.limits)
+    for task in others:
+        yield _cell(task, _Comparison(indexed, exact.result))
 
 
-def stored(model: Prepared, dataset: Dataset, settings: Settings) -> list[Cell] | None:
-    """What `cells` would give, where all of it is finished."""
-    found = [_work(model, dataset, settings, recipe).finished() for recipe in _recipes(model.ref, settings)]
-    whole = [cell for cell in found if cell]
-    return whole if len(whole) == len(found) else None
-
-
-def searched(model: Prepared, dataset: Dataset, settings: Settings) -> bool:
-    """Whether `cells` has nothing to encode and to search: all that may be missing are metrics of stored runs."""
-    return all(_work(model, dataset, settings, recipe).stored() for recipe in _recipes(model.ref, settings))
-
-
-def finished(model: Prepared, dataset: Dataset, settings: Settings) -> Result | None:
-    """The stored result of the exact cell, whatever metrics it holds."""
-    return _work(model, dataset, settings, None).stored()
-
-
-def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None = None, **more: Any) -> str:
-    """What a finished cell is recognised by. Metrics are not part of it: they are added to the cell.
-
-    ``more`` is ``measures``, a list, for the key under which earlier versions stored a cell with these.
-    """
-    parts = {"model": model.ref.key, "dataset": dataset.fingerprint, "limit": dataset.limit}
-    if model.ref.spec.kind == "reranker" and any(member.has_vectors for member in model.ref.members):
-        parts["zero_vectors"] = ZERO_VECTORS  # the first stage's geometry, which tells of them, is not in the cell
-    index = {"index": [recipe.factory, recipe.search]} if recipe else {}
-    return content_key({**parts, "revision": REVISION, "k": settings.k, **more, **index})
-
-
-def _recipes(ref: ModelRef, settings: Settings) -> tuple[Recipe | None, ...]:
-    """Of the cells of one model and dataset: None for exact search, then every index."""
-    return (None, *(settings.indexes if ref.has_vectors else ()))
-
-
-def _label(ref: ModelRef, recipe: Recipe | None, settings: Settings) -> str:
-    """The row's name."""
-    return depth_label(recipe.label(ref.label) if recipe else ref.label, settings.k)
-
-
-class _Way(NamedTuple):
-    """An approximate index to search with, and what it is held against."""
-
-    recipe: Recipe
-    indexed: Indexed
-    exact: Result | None
-    """The exact cell; None when it failed."""
-
-
-def _cell(
-    model: Prepared,
-    dataset: Dataset,
-    settings: Settings,
-    way: _Way | None = None,
-    fault: PluginError | None = None,
-) -> Cell:
-    """The finished cell, or else the one made now. Of several processes that want it, one makes it; the others wait."""
-    work = _work(model, dataset, settings, way.recipe if way else None)
-    work.way, work.fault = way, fault
-    if found := work.finished():
+def _cell(task: CellTask, against: _Comparison | None = None, error: PluginError | None = None) -> Cell:
+    """The stored cell, or the one computed now. If several processes need it, one computes it and the others wait."""
+    if found := task.finished():
         return found
-    deed = f"computes {work.label} on {dataset.label}"
-    with alone(settings.home / "locks" / work.key[:32], settings.progress, deed):
-        return work.finished() or _made(work)
+    what = f"computes {task.label} on {task.dataset.label}"
+    with alone(task.settings.home / "locks" / task.key[:32], task.settings.progress, what):
+        return task.finished() or _run(task, against, error)
 
 
-def _work(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None) -> _Work:
-    key = cell_key(model, dataset, settings, recipe)
-    return _Work(model, dataset, _label(model.ref, recipe, settings), key, settings, recipe)
-
-
-def _made(work: _Work) -> Cell:
-    """The cell, searched and measured; where a run is stored already, with the metrics added that it lacks."""
-    label, dataset, settings = work.label, work.dataset.label, work.settings
+def _run(task: CellTask, against: _Comparison | None, error: PluginError | None) -> Cell:
+    """Computes a cell, or adds metrics to it if its run is stored. A failure is recorded, and the other cells go on."""
+    label, dataset, done = task.label, task.dataset.label, Computation()
     note("begun", model=label, dataset=dataset)
     try:
-        if work.stored():
-            status, place = "measured", settings.results.folder(label, dataset)
-            with alone(place, settings.progress):  # commands with other homes may add metrics, too
-                result = settings.results.write(label, dataset, work.extend)
+        if error:
+            raise error
+        if task.stored():
+            cell = Cell(label, dataset, "measured", _add_metrics(task, done, against))
         else:
-            status, result = "ok", settings.results.write(label, dataset, work.run)
-        note("ended", model=label, dataset=dataset, seconds=result["seconds"])
-        return Cell(label, dataset, status, result, replaced=work.replaced)
-    except ModelError as error:
-        if settings.sole:
+            result, replaced = _compute(task, done, against)
+            cell = Cell(label, dataset, "ok", result, replaced=replaced)
+        note("ended", model=label, dataset=dataset, seconds=cell.result and cell.result["seconds"])
+        return cell
+    except ModelError as failure:
+        if task.settings.sole:
             raise
-        return _failed(work, str(error), error)
-    except (UserError, KeyboardInterrupt) as error:
-        note("stopped", model=label, dataset=dataset, seconds=work.clock.seconds, reason=str(error) or "interrupted")
+        return _failed(task, done, str(failure), failure)
+    except (UserError, KeyboardInterrupt) as stop:
+        note("stopped", model=label, dataset=dataset, seconds=done.clock.seconds, reason=str(stop) or "interrupted")
         raise
-    except BaseException as error:  # the cell boundary: recorded, and the other cells go on
-        return _failed(work, str(error) if isinstance(error, PluginError) else described(error), error)
+    except BaseException as failure:  # the cell boundary: recorded, and the other cells go on
+        reason = str(failure) if isinstance(failure, PluginError) else described(failure)
+        return _failed(task, done, reason, failure)
     finally:
-        settings.progress("", 0, 0)
+        task.settings.progress("", 0, 0)
 
 
-def _failed(work: _Work, reason: str, error: BaseException) -> Cell:
-    """The failed cell, recorded as far as the plug-in's own code can describe the model."""
-    label, dataset = work.label, work.dataset.label
-    told = {"reason": writable(reason), "traceback": trace(error)}
-    note("failed", model=label, dataset=dataset, seconds=work.clock.seconds, **told)
-    with suppress(ModelError, PluginError):
-        work.settings.results.write_failure(work.result("failed", {}) | told)
-    return Cell(label, dataset, "failed", None, told["reason"], told["traceback"])
+def _compute(task: CellTask, done: Computation, against: _Comparison | None) -> tuple[Result, str]:
+    """Computes one cell: search, rank, write, measure, store.
+
+    Returns:
+        The result, and what has changed since the one that it replaces.
+    """
+    dataset, settings = task.dataset, task.settings
+    evaluator, hubness = Evaluator(dataset.qrels, task.metrics(), dataset.judged), Hubness()
+    with settings.results.writing(task.label, dataset.label) as place:
+        done.found = _search(task, done, against)
+        with done.clock.timed("measure"), run_writer(place.folder / RUN, task.model.ref.spec.name) as write:
+            for number, (query, hits) in enumerate(zip(dataset.queries, done.found.hits, strict=True), 1):
+                ids, exclude = dataset.corpus.ids(hits.rows), query.id if dataset.exclude_self else None
+                ranking = rank(query.id, ids, hits.scores, settings.k, exclude=exclude, rows=hits.rows)
+                write(ranking)
+                hubness.add(ranking.doc_ids)
+                evaluator.add(ranking)
+                settings.progress(f"searching {dataset.label}", number, len(dataset.queries))
+            scores = evaluator.scores()
+        write_per_query(place.folder / PER_QUERY, dataset.queries, dataset.qrels, scores)
+        done.found.geometry["hubness"] = hubness.summary(len(dataset.corpus), len(dataset.queries))
+        done.found.counts["missing"] = scores.missing
+        result = make_result(task, done, "ok", scores.mean(), _exact_measures(against))
+        replaced = _replaced(task, result)
+        place.finish(result)
+    return result, replaced
 
 
-@dataclass(slots=True)
-class _Work:
-    """One cell under way."""
-
-    model: Prepared
-    dataset: Dataset
-    label: str
-    key: str
-    settings: Settings
-    recipe: Recipe | None
-    way: _Way | None = None
-    fault: PluginError | None = None
-    """Why it has failed already."""
-    started: str = field(default_factory=lambda: _now())
-    clock: Clock = field(default_factory=Clock)
-    found: Retrieval = field(default_factory=Retrieval)
-
-    replaced: str = ""
-    """As in `Cell`."""
-
-    def stored(self) -> Result | None:
-        """The stored result, where it is whole and nothing it depends on has changed, whatever metrics it holds."""
-
-        def older(result: Result) -> str:
-            measures = list(result["measures"])
-            return cell_key(self.model, self.dataset, self.settings, self.recipe, measures=measures)
-
-        if self.settings.force:
-            return None
-        found = self.settings.results.finished(self.label, self.dataset.label, self.key, older)
-        return None if found is None or _misplaced_zeros(found) else found
-
-    def finished(self) -> Cell | None:
-        """The cell as it is stored, where it holds every metric that is asked for."""
-        stored = self.stored()
-        whole = stored is not None and {*self.settings.measures} <= stored["measures"].keys()
-        return Cell(self.label, self.dataset.label, "cached", stored) if whole else None
-
-    def run(self, folder: Path) -> Result:
-        """Does all the work of the cell, writing its files into the folder."""
-        dataset, hubs = self.dataset, Hubness()
-        if self.fault:
-            raise self.fault
-        measures = self._measures()
-        self.found = self._retrieve()
-        with self.clock.timed("measure"), run_writer(folder / RUN, self.model.ref.spec.name) as write:
-
-            def rankings() -> Iterator[Ranking]:
-                paired = zip(dataset.queries, self.found.hits, strict=True)
-                for number, (query, (rows, scores)) in enumerate(paired, 1):
-                    exclude = query.id if dataset.exclude_self else None
-                    ids = dataset.corpus.ids(rows)
-                    ranking = rank(query.id, ids, scores, self.settings.k, exclude=exclude, rows=rows)
-                    hubs.add(ranking.doc_ids)
-                    write(ranking)
-                    self.settings.progress(f"searching {dataset.label}", number, len(dataset.queries))
-                    yield ranking
-
-            scores = measure(dataset.qrels, rankings(), measures, dataset.judged)
-        write_per_query(folder / PER_QUERY, dataset.queries, dataset.qrels, scores)
-        self.found.geometry["hubness"] = hubs.summary(len(dataset.corpus), len(dataset.queries))
-        self.found.counts["missing"] = scores.missing
-        result = self.result("ok", scores.mean())
-        self._note_replaced(result)
-        return result
-
-    def _measures(self) -> tuple[str, ...]:
-        """The metrics asked for, and those that the result of the same key holds which is computed again."""
-        before = replace(self, settings=replace(self.settings, force=False)).stored()
-        documents, depth = len(self.dataset.corpus) - self.dataset.exclude_self, self.settings.k
-        held = [name for name in before["measures"] if fits(name, depth, documents)] if before else []
-        return tuple(dict.fromkeys([*held, *self.settings.measures]))
-
-    def _note_replaced(self, result: Result) -> None:
-        """Says what has changed since the result that this one replaces; UserError for another dataset's."""
-        if found := refuse_another(self.settings.results, self.label, self.dataset):
-            for what in ("dataset", "model"):
-                before = found["manifest"].get(what)
-                if not isinstance(before, dict) or before.get("fingerprint") != result["manifest"][what]["fingerprint"]:
-                    self.replaced = what
-
-    def extend(self, folder: Path) -> Result:
-        """Adds the metrics that the stored result lacks, computed from its run; writes its files into the folder."""
-        stored = self.stored()
-        if stored is None:  # gone since it was looked for
-            return self.run(folder)
-        source = self.settings.results.folder(self.label, self.dataset.label)
-        lacking = [name for name in self.settings.measures if name not in stored["measures"]]
-        self.settings.progress(f"measuring {self.label} on {self.dataset.label}", 0, 0)
-        scores = measure(self.dataset.qrels, read_run(source / RUN), lacking, self.dataset.judged)
-        shutil.copyfile(source / RUN, folder / RUN)
-        extend_per_query(source / PER_QUERY, folder / PER_QUERY, self.dataset.queries, self.dataset.qrels, scores)
-        measures = {**stored["measures"], **scores.mean()}
-        added = {"measures": lacking, "command": self.settings.command, "finished": _now()}
-        run = stored["manifest"].get("run") or {}
-        run = {**run, "measured": [*(run.get("measured") or ()), added]}
-        result = {**stored, "measures": measures, "manifest": {**stored["manifest"], "key": self.key, "run": run}}
-        if index := stored.get("index"):
-            exact = self.way.exact["measures"] if self.way and self.way.exact else {}
-            result["index"] = costs(index, measures, {**index["exact"], **exact})
-        return result
-
-    def _retrieve(self) -> Retrieval:
-        if self.way is None:
-            return retrieve(self.model, self.dataset, self.settings.k, self.clock, self.settings.limits)
-        if self.way.exact is None:
-            raise PluginError("the exact search it is to be held against failed")
-        found = self.way.indexed.retrieve(self.way.recipe, self.clock)
-        found.geometry = {side: self.way.exact["geometry"][side] for side in ("documents", "queries")}
-        return found
-
-    def result(self, status: str, measures: dict[str, float]) -> Result:
-        """The content of result.json. What changes from run to run is in command, seconds and manifest.run alone."""
-        ref, dataset, index = self.model.ref, self.dataset, self.found.index
-        exact = self.way.exact["measures"] if self.way and self.way.exact else {}
-        return {
-            "schema": SCHEMA,
-            "model": self.label,
-            "dataset": dataset.label,
-            "split": dataset.split,
-            "status": status,
-            "partial": dataset.limit is not None,
-            "in_domain": not {dataset.name, dataset.name.partition("/")[0]}.isdisjoint(ref.trained_on),
-            "command": self.settings.command,
-            "measures": measures,
-            "geometry": self.found.geometry,
-            **({"index": costs(index["figures"], measures, exact)} if index and measures else {}),
-            "seconds": {phase: round(spent, 4) for phase, spent in self.clock.seconds.items()},
-            "counts": {
-                "documents": len(dataset.corpus),
-                "queries": len(dataset.queries),
-                "judged": sum(map(len, dataset.qrels.values())),
-                **self.found.cost(),
-            },
-            "manifest": {
-                "key": self.key,
-                "model": {**_described(ref), "similarity": self.found.similarity},
-                "dataset": dataset.described(),
-                "k": self.settings.k,
-                **({"index": index["manifest"]} if index else {}),
-                # models that draw at random state their seeds in their options
-                "seeds": {"index": index["manifest"]["seed"]} if index else {},
-                "ties": "score descending, then document id descending",
-                "zero_vectors": ZERO_VECTORS,
-                "run": {
-                    "started": self.started,
-                    "finished": _now(),
-                    "peak_memory_bytes": peak_memory(),
-                    "search": self.settings.limits._asdict(),
-                    "encoding": rates(self.model),
-                    **({"fallbacks": ref.fallbacks} if ref.fallbacks else {}),
-                    **environment(),
-                },
-            },
-        }
+def _search(task: CellTask, done: Computation, against: _Comparison | None) -> Retrieval:
+    if task.index is None or against is None:
+        return retrieve(task.model, task.dataset, task.settings.k, done.clock, task.settings.limits)
+    if against.exact is None:
+        raise PluginError("the exact search it is to be compared with failed")
+    found = against.indexed.retrieve(task.index, done.clock)
+    found.geometry = {side: against.exact["geometry"][side] for side in ("documents", "queries")}
+    return found
 
 
-def _misplaced_zeros(result: Result) -> bool:
-    """Whether zero vectors were ranked as if their cosine were 0.5, as 0.1 did."""
-    cosine = result["manifest"]["model"].get("similarity") == "cosine"
-    sides = (result["geometry"].get(side) or {} for side in ("documents", "queries"))
-    zeros = any(side.get("definitions", {}).get("zero_vectors") for side in sides)
-    return cosine and zeros and "zero_vectors" not in result["manifest"]
+def _exact_measures(against: _Comparison | None) -> dict[str, float]:
+    return against.exact["measures"] if against and against.exact else {}
 
 
-def _described(ref: ModelRef) -> dict[str, Any]:
-    members = [{"label": member.label, "key": member.key, **_described(member)} for member in ref.members]
-    return {
-        "name": ref.spec.name,
-        "kind": ref.spec.kind,
-        "plugin": ref.plugin,
-        "summary": ref.spec.summary,
-        "options": {k: v for k, v in ref.options.items() if k != "path"},
-        "passed": dict(ref.passed),
-        "storage": ref.storage,
-        "trained_on": list(ref.trained_on),
-        "training": ref.training,
-        "fingerprint": ref.fingerprint,
-        **({"members": members} if members else {}),
+def _replaced(task: CellTask, result: Result) -> str:
+    """What has changed since the stored result: ``dataset``, ``model`` or nothing; UserError for another dataset's."""
+    changed = ""
+    if found := refuse_another(task.settings.results, task.label, task.dataset):
+        before, after = found["manifest"], result["manifest"]
+        if before.get("dataset", {}).get("fingerprint") != after["dataset"]["fingerprint"]:
+            changed = "dataset"
+        if before.get("model", {}).get("fingerprint") != after["model"]["fingerprint"]:
+            changed = "model"
+    return changed
+
+
+def _add_metrics(task: CellTask, done: Computation, against: _Comparison | None) -> Result:
+    """Adds the metrics that the stored result lacks, computed from its run."""
+    results, dataset, settings = task.settings.results, task.dataset, task.settings
+    with alone(task.folder, settings.progress):  # processes with other homes may add metrics, too
+        stored = task.stored()
+        if stored is None:  # removed in the meantime
+            return _compute(task, done, against)[0]
+        lacking = [name for name in settings.measures if name not in stored["measures"]]
+        settings.progress(f"measuring {task.label} on {dataset.label}", 0, 0)
+        scores = measure(dataset.qrels, read_run(task.folder / RUN), lacking, dataset.judged)
+        with results.writing(task.label, dataset.label) as place:
+            shutil.copyfile(task.folder / RUN, place.folder / RUN)
+            per_query = task.folder / PER_QUERY, place.folder / PER_QUERY
+            extend_per_query(*per_query, dataset.queries, dataset.qrels, scores)
+            result = _extended(task, stored, lacking, scores.mean(), _exact_measures(against))
+            place.finish(result)
+    return result
+
+
+def _extended(
+    task: CellTask, stored: Result, lacking: list[str], means: dict[str, float], exact: dict[str, float]
+) -> Result:
+    """The stored result with further metrics, and a record of when they were added."""
+    measures, run = {**stored["measures"], **means}, stored["manifest"].get("run") or {}
+    added = {"measures": lacking, "command": task.settings.command, "finished": now()}
+    result: Result = {**stored, "measures": measures}
+    result["manifest"] = {
+        **stored["manifest"],
+        "key": task.key,
+        "run": {**run, "measured": [*(run.get("measured") or ()), added]},
     }
+    if index := stored.get("index"):
+        result["index"] = costs(index, measures, {**index["exact"], **exact})
+    return result
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _failed(task: CellTask, done: Computation, reason: str, error: BaseException) -> Cell:
+    """The failed cell, recorded if the plug-in's own code can describe the model."""
+    label, dataset = task.label, task.dataset.label
+    reason, text = writable(reason), trace(error)
+    note("failed", model=label, dataset=dataset, seconds=done.clock.seconds, reason=reason, traceback=text)
+    with suppress(ModelError, PluginError):
+        result = make_result(task, done, "failed", {}, {})
+        task.settings.results.write_failure({**result, "reason": reason, "traceback": text})
+    return Cell(label, dataset, "failed", None, reason, text)

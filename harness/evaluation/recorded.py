@@ -14,7 +14,8 @@ from harness.registry.manager import Registry
 from harness.registry.model_ref import ModelRef
 from harness.registry.parser import typed
 from harness.results.dataset_identity import command_folders
-from harness.results.store import Result, Unreadable, read_result
+from harness.results.schema import Result
+from harness.results.store import Unreadable, read_result
 from harness.types import Progress, UserError
 
 
@@ -49,10 +50,7 @@ def _sound(folder: Path, result: Result | Unreadable) -> Result | Unreadable:
     if isinstance(result, Unreadable):
         return result
     manifest = result["manifest"]
-    named = all(isinstance(manifest.get(what), dict) and "name" in manifest[what] for what in ("model", "dataset"))
-    numbers = all(isinstance(value, int | float) for value in result["measures"].values())
-    worded = isinstance(result["command"], str)
-    if named and numbers and worded and isinstance(manifest.get("k"), int):
+    if "k" in manifest and "name" in manifest.get("model", {}) and "name" in manifest.get("dataset", {}):
         return result
     reason = "its manifest does not say of which model, dataset and depth its figures are"
     return Unreadable(folder / "result.json", reason)
@@ -99,9 +97,17 @@ def find_dataset(
         was = f" (it was read from {lost})" if lost else ""
         fetch = f", or type harness fetch {name}" if spec else ""
         raise UserError(f"the dataset {name!r} is not here{was}; say where it is with -d path/to/{name}{fetch}.")
-    choice = {"split": result["split"], "exclude_self": record.get("exclude_self"), "limit": record.get("limit")}
     where = f"./{folder}" if folder and not catalog.looks_like_path(folder) else folder or name
-    return open_named(where, registry, home, offline=offline, progress=progress, **choice)
+    return open_named(
+        where,
+        registry,
+        home,
+        offline=offline,
+        progress=progress,
+        split=result["split"],
+        exclude_self=record.get("exclude_self"),
+        limit=record.get("limit"),
+    )
 
 
 def _named(folder: str) -> str:

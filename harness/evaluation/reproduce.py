@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.results.store import Result
+from harness.results.schema import Result
 from harness.storage.atomic import sha256_file
 
 FLOOR, FLOOR_16_BIT = 0.0005, 0.002

@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -81,48 +80,79 @@ class Scores:
         return dict(zip(self.measures, self.values.mean(axis=0).tolist(), strict=True))
 
 
+class Evaluator:
+    """Evaluates rankings one by one, in bounded memory: measures that others compute are evaluated `CHUNK` at a
+    time.
+    """
+
+    def __init__(
+        self, qrels: Qrels, measures: Sequence[str] = MEASURES, judged: NDArray[np.int64] | None = None
+    ) -> None:
+        """Prepares the evaluation.
+
+        Args:
+            qrels: The judgements. A query whose judgements are all 0 or below is judged and has 0, as in trec_eval.
+            measures: Names as in ir_measures.
+            judged: [judgements] the corpus's rows of the judged documents, in the order of the qrels, -1 for one that
+                it lacks. With it, rankings that have rows are looked up by number and not by id.
+
+        Raises:
+            UserError: For an unknown measure, and for qrels without any judgement.
+        """
+        self._qrels, parsed = qrels, _parse(measures)
+        self._names = tuple(map(str, parsed))
+        self._rows = {query_id: row for row, query_id in enumerate(query_id for query_id in qrels if qrels[query_id])}
+        if not self._rows:
+            raise UserError("The qrels judge no document at all; name a qrels file with judgements.")
+        self._values = np.zeros((len(self._rows), len(self._names)))
+        self._own, self._others = [m for m in parsed if computes(m)], [m for m in parsed if not computes(m)]
+        self._places = Places(qrels, self._rows, judged)
+        self._seen: set[str] = set()
+        self._run: dict[str, dict[str, float]] = {}
+        self._missing, self._unjudged = len(self._rows), 0
+
+    def add(self, ranking: Ranking) -> None:
+        """Adds one query's ranking; ValueError for a query ranked twice and a document twice in a judged ranking."""
+        query_id, doc_ids = ranking[:2]
+        if query_id in self._seen:
+            raise ValueError(f"query {query_id} is ranked twice")
+        self._seen.add(query_id)
+        self._unjudged += query_id not in self._rows
+        if query_id not in self._rows or not doc_ids:
+            return
+        self._missing -= 1
+        self._places.add(self._rows[query_id], ranking)
+        if self._others:
+            self._run[query_id] = {doc_id: float(len(doc_ids) - place) for place, doc_id in enumerate(doc_ids)}
+            if len(self._run) == CHUNK:
+                self._evaluate_chunk()
+
+    def scores(self) -> Scores:
+        """The scores of every judged query; those without a ranking have 0."""
+        self._evaluate_chunk()
+        columns = [self._names.index(str(one)) for one in self._own]
+        self._values[:, columns] = self._places.values(self._own)
+        unranked = len(self._qrels) - len(self._rows)
+        return Scores(list(self._rows), self._names, self._values, self._missing, self._unjudged, unranked)
+
+    def _evaluate_chunk(self) -> None:
+        judged = {query_id: _readable(self._qrels[query_id]) for query_id in self._run}
+        for metric in _evaluate(self._others, judged, self._run):
+            self._values[self._rows[metric.query_id], self._names.index(str(metric.measure))] = metric.value
+        self._run = {}
+
+
 def measure(
     qrels: Qrels,
     rankings: Iterable[Ranking],
     measures: Sequence[str] = MEASURES,
     judged: NDArray[np.int64] | None = None,
 ) -> Scores:
-    """Evaluates the rankings in bounded memory, `CHUNK` queries at a time.
-
-    ``judged`` [judgements] are the corpus's rows of the judged documents, in the order of the qrels, -1 where it lacks
-    one: with it, rankings that have rows are looked up by number and not by name.
-
-    A query whose judgements are all 0 or below is judged and has 0, as in trec_eval. UserError for an unknown measure
-    and for qrels without any judgement, ValueError for a query ranked twice and a document twice in a judged ranking.
-    """
-    parsed = _parse(measures)
-    names = tuple(map(str, parsed))
-    rows = {query_id: row for row, query_id in enumerate(query_id for query_id in qrels if qrels[query_id])}
-    if not rows:
-        raise UserError("The qrels judge no document at all; name a qrels file with judgements.")
-    values = np.zeros((len(rows), len(names)))
-    own, others = [m for m in parsed if computes(m)], [m for m in parsed if not computes(m)]
-    places = Places(qrels, rows, judged)
-    seen: set[str] = set()
-    missing, unjudged = len(rows), 0
-    chunks = iter(rankings)
-    while chunk := list(islice(chunks, CHUNK)):
-        run: dict[str, dict[str, float]] = {}
-        for ranking in chunk:
-            query_id, doc_ids = ranking[:2]
-            if query_id in seen:
-                raise ValueError(f"query {query_id} is ranked twice")
-            seen.add(query_id)
-            unjudged += query_id not in rows
-            if query_id in rows and doc_ids:
-                missing -= 1
-                places.add(rows[query_id], ranking)
-                if others:
-                    run[query_id] = {doc_id: float(len(doc_ids) - place) for place, doc_id in enumerate(doc_ids)}
-        for metric in _evaluate(others, {query_id: _readable(qrels[query_id]) for query_id in run}, run):
-            values[rows[metric.query_id], names.index(str(metric.measure))] = metric.value
-    values[:, [names.index(str(one)) for one in own]] = places.values(own)
-    return Scores(list(rows), names, values, missing, unjudged, len(qrels) - len(rows))
+    """Evaluates rankings with an `Evaluator`, which takes the same arguments and raises the same errors."""
+    evaluator = Evaluator(qrels, measures, judged)
+    for ranking in rankings:
+        evaluator.add(ranking)
+    return evaluator.scores()
 
 
 def _readable(judgements: dict[str, int]) -> dict[str, int]:

@@ -15,7 +15,8 @@ from typing import Any
 from harness.datasets import catalog
 from harness.datasets.beir import Dataset
 from harness.registry.option_values import command_words
-from harness.results.store import Result, ResultStore, Unreadable, read_result
+from harness.results.schema import Result
+from harness.results.store import ResultStore, Unreadable, read_result
 from harness.types import UserError
 
 FLAGS = {"--exclude-self": True, "--include-self": False}

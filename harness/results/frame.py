@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.results.store import Result, ResultStore, Unreadable
+from harness.results.schema import Result
+from harness.results.store import ResultStore, Unreadable
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ def load_results(folder: str | Path) -> pandas.DataFrame:
 
 def unanswered(result: Result) -> str:
     """A sentence about judged queries that the run has no document for; empty where there is none."""
-    counts = result.get("counts") or {}
-    missing, queries = counts.get("missing"), counts.get("queries")
-    if not isinstance(missing, int) or not isinstance(queries, int) or not missing:
+    missing, queries = result["counts"].get("missing"), result["counts"].get("queries")
+    if not missing or not queries:
         return ""
     verb, count = ("has", "counts") if missing == 1 else ("have", "count")
     return f"{missing:,} of {queries:,} judged queries {verb} no document in the run and {count} as 0"

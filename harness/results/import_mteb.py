@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from harness.datasets.beir import label
 from harness.results.import_ import record, refuse_measured
 from harness.results.mteb_tasks import data_of, dataset_of, members, ours, usual_split
-from harness.results.store import Result, ResultStore, Unreadable
+from harness.results.schema import Result
+from harness.results.store import ResultStore, Unreadable
 from harness.storage.atomic import sha256_file
 from harness.storage.safe_load import fields, read_json
 from harness.types import UserError
@@ -74,7 +75,7 @@ def import_mteb(folder: Path, store: ResultStore, *, model: str | None = None, c
     _drop_means(cells, done)
     for key in cells:
         refuse_measured(store, *key)
-    done.results = [store.write(*key, lambda _, cell=cell: cell) for key, cell in cells.items()]  # type: ignore[misc]
+    done.results = [store.write(*key, cell) for key, cell in cells.items()]
     return done
 
 

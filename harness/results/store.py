@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.measures import Scores
+from harness.results.schema import Result, find_fault
 from harness.storage.atomic import recover, sha256_file, whole_folder, write_json
 from harness.storage.parquet import open_parquet
 from harness.storage.records import Damaged, opened, seal, unsealed
@@ -20,29 +22,12 @@ from harness.storage.safe_load import Corrupt, read_json
 from harness.storage.temporary_files import sweep_tree
 from harness.types import Qrels, Query, UserError
 
-SCHEMA = 1
-"""Version of result.json; a file of another version is named and skipped, never guessed at."""
-REQUIRED = (
-    "schema",
-    "model",
-    "dataset",
-    "split",
-    "status",
-    "command",
-    "measures",
-    "geometry",
-    "seconds",
-    "counts",
-    "manifest",
-)
 RUN, PER_QUERY = "run.trec.gz", "per_query.parquet"
 """Files beside result.json."""
 FEW_ROWS, ROWS_PER_BYTE = 100_000, 2
 """So many queries any file of scores may have, and a larger one so many for each of its bytes."""
 LONGEST = 200
 """Bytes of a label in a folder's name, which most file systems end at 255."""
-
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +57,22 @@ def slug(label: str) -> str:
         if safe == label and label
         else f"{name}-{hashlib.sha256(label.encode(errors='surrogatepass')).hexdigest()[:6]}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """A cell that is being written."""
+
+    folder: Path
+    """For its files."""
+
+    def finish(self, result: Result) -> Result:
+        """Writes result.json, with the checksums of the files in the folder; returns the result with them."""
+        if fault := find_fault(result):
+            raise ValueError(f"the result of {result['model']} on {result['dataset']} is not valid: {fault}")
+        result["manifest"]["files"] = {path.name: sha256_file(path) for path in sorted(self.folder.iterdir())}
+        write_json(self.folder / "result.json", seal(result))
+        return result
 
 
 class ResultStore:
@@ -106,24 +107,36 @@ class ResultStore:
         intact = all((folder / f).is_file() and sha256_file(folder / f) == digest for f, digest in files.items())
         return found if intact else None
 
-    def write(self, model: str, dataset: str, fill: Callable[[Path], Result]) -> Result:
-        """Lets ``fill`` write the cell's files and say its result; adds checksums; puts the whole folder in place."""
+    @contextmanager
+    def writing(self, model: str, dataset: str) -> Iterator[NewResult]:
+        """A folder for a cell's files, which replaces the stored one when the block ends.
+
+        Nothing is stored if the block raises, or if it ends before `NewResult.finish`.
+
+        Raises:
+            UserError: If the folder's path leads out of the results folder by a link.
+        """
         target = self.folder(model, dataset)
         if not target.resolve().is_relative_to(self.root.resolve()):
             raise UserError(f"{target} leads out of {self.root} by a link; remove the link, or name other results.")
         with whole_folder(target) as folder:
-            result = fill(folder)
-            result["manifest"]["files"] = {p.name: sha256_file(p) for p in sorted(folder.iterdir())}
-            write_json(folder / "result.json", seal(result))
-        return result
+            new = NewResult(folder)
+            yield new
+            if not (folder / "result.json").exists():
+                raise ValueError(f"no result was written for {model} on {dataset}")
+
+    def write(self, model: str, dataset: str, result: Result) -> Result:
+        """Stores a result without other files."""
+        with self.writing(model, dataset) as new:
+            return new.finish(result)
 
     def write_failure(self, result: Result) -> None:
-        """Records a failed cell where nothing stands but another failure: it never replaces a finished result."""
+        """Stores a failed cell unless a finished one is stored."""
         folder = self.folder(result["model"], result["dataset"])
         recover(folder)
         found = read_result(folder)
-        if not (folder / "result.json").exists() or (isinstance(found, dict) and found["status"] != "ok"):
-            self.write(result["model"], result["dataset"], lambda folder: result)
+        if not (folder / "result.json").exists() or (not isinstance(found, Unreadable) and found["status"] != "ok"):
+            self.write(result["model"], result["dataset"], result)
 
     def scan(self) -> Iterator[Result | Unreadable]:
         """Every result below the root, in name order."""
@@ -149,16 +162,8 @@ def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
     except (OSError, ValueError) as error:
         fault = "is damaged, or was edited" if isinstance(error, Damaged) else "is not readable JSON"
         return Unreadable(path, f"it {fault} ({error})")
-    if not isinstance(content, dict) or (lacking := [k for k in REQUIRED if k not in content]):
-        return Unreadable(
-            path, f"it lacks {', '.join(lacking)}" if isinstance(content, dict) else "it is no JSON object"
-        )
-    if content["schema"] != SCHEMA:
-        return Unreadable(path, f"it has schema {content['schema']}, this version reads {SCHEMA}")
-    for field in ("measures", "geometry", "seconds", "counts", "manifest"):
-        if not isinstance(content[field], dict):
-            return Unreadable(path, f"its {field} should be a JSON object")
-    return content
+    fault = find_fault(content)
+    return Unreadable(path, fault) if fault else content
 
 
 def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:

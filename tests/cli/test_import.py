@@ -287,7 +287,7 @@ def test_a_mean_that_was_imported_as_a_dataset_is_the_groups(harness: Any, tmp_p
     [row] = json.loads(harness("import", "--mteb", tmp_path, "--json").out)
     content = unsealed(stored(Path(row["folder"]))) | {"dataset": "CQADupstackRetrieval"}
     shutil.rmtree(row["folder"])
-    ResultStore(Path("results")).write("org/m", content["dataset"], lambda folder: content)
+    ResultStore(Path("results")).write("org/m", content["dataset"], content)
     board = read_leaderboard(Path("results"))
     assert (board.datasets, [*board.cells]) == (("cqadupstack",), [("org/m", "cqadupstack")])
     assert board.skipped == []

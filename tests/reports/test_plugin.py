@@ -28,8 +28,7 @@ def test_skipped_results_are_named_after_the_report(results: Results) -> None:
         (results.store.root / name / "a").mkdir(parents=True)
         (results.store.root / name / "a" / "result.json").write_bytes(text)
     results.add("nan", "a", 0.5, seconds={"search": "fast"})
-    results.add("list", "a", 0.5)
-    results.store.write("list", "a", lambda folder: {**results.read().cells["list", "a"].result, "geometry": []})
+    results.add("list", "a", 0.5, geometry=[])
     for form in ([], ["--json"], ["--format", "csv"]):
         ended = run(results, *form)
         assert ended.exit_code == 1

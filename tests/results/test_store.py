@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.metrics.measures import Scores
-from harness.results.store import SCHEMA, ResultStore, Unreadable, read_result, slug, write_per_query
+from harness.results.schema import SCHEMA
+from harness.results.store import ResultStore, Unreadable, read_result, slug, write_per_query
 from harness.storage import atomic
 from harness.storage.records import opened
 from harness.types import Query
@@ -46,13 +47,10 @@ def store(tmp_path: Path) -> ResultStore:
 
 def put(store: ResultStore, **fields: Any) -> Path:
     """Writes a cell with a run file, as the pipeline does; gives its folder."""
-
-    def fill(folder: Path) -> dict[str, Any]:
-        (folder / "run.trec.gz").write_bytes(b"a run")
-        (folder / "per_query.parquet").write_bytes(b"a table")
-        return result(**fields)
-
-    store.write("m", "d", fill)
+    with store.writing("m", "d") as new:
+        (new.folder / "run.trec.gz").write_bytes(b"a run")
+        (new.folder / "per_query.parquet").write_bytes(b"a table")
+        new.finish(result(**fields))
     return store.folder("m", "d")
 
 
@@ -90,7 +88,7 @@ def test_different_labels_are_different_safe_folders(one: str, other: str) -> No
 def test_a_label_as_long_as_a_prompt_still_is_a_folder(store: ResultStore, letter: str) -> None:
     one, other = f"m:query_prompt={letter * 400}1", f"m:query_prompt={letter * 400}2"
     assert slug(one) != slug(other)
-    store.write(one, other, lambda folder: result())
+    store.write(one, other, result())
     assert scores(store) == [0.5]
 
 
@@ -219,7 +217,7 @@ def test_a_result_that_a_kill_left_aside_is_put_back(store: ResultStore) -> None
 
 def test_scanning_is_in_name_order_and_passes_over_what_is_under_way(store: ResultStore) -> None:
     for model, dataset, score in (("b", "x", 0.5), ("a", "y", 0.25), ("a", "x", 0.125)):
-        store.write(model, dataset, lambda folder, score=score: result(score=score))
+        store.write(model, dataset, result(score=score))
     under_way = store.root / "a" / ".z.0123abcd.tmp"
     under_way.mkdir()
     (under_way / "result.json").write_text("{")

@@ -354,7 +354,7 @@ def test_results_are_not_written_through_a_link(tmp_path: Path) -> None:
     root.mkdir()
     (root / "m").symlink_to(outside)
     with pytest.raises(UserError, match="by a link"):
-        ResultStore(root).write("m", "d", lambda _: dict(RESULT))
+        ResultStore(root).write("m", "d", dict(RESULT))
     assert (outside / "d" / "precious").read_text() == "x"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.metrics.depth import DEPTH
-from harness.results.store import Result
+from harness.results.schema import Result
 
 MEASURE = "nDCG@10"
 """The measure that a leaderboard shows, averages and orders by."""

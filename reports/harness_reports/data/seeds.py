@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import fsum
-from typing import Any
+from typing import Any, cast
 
 from harness.metrics.depth import DEPTH
+from harness.results.schema import Result
 from harness.storage.atomic import content_key
 from harness_reports.data.cells import Cell, Cells
 
@@ -106,4 +107,4 @@ def _mean(row: str, dataset: str, found: Sequence[Cell | None]) -> Cell:
         result["measures"] = {name: fsum(cell.get("measures", name) for cell in done) / len(done) for name in names}
         if all(isinstance(value, int | float) for value in isotropy):
             result["geometry"] = {"documents": {"isotropy": fsum(isotropy) / len(isotropy)}}
-    return Cell(result, members=tuple(done))
+    return Cell(cast(Result, result), members=tuple(done))

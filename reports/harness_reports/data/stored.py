@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
-from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.results.mteb_tasks import dataset_of
-from harness.results.store import Result, ResultStore, Unreadable, as_text, read_result
+from harness.results.schema import Result
+from harness.results.store import ResultStore, Unreadable, as_text, read_result
 from harness_reports.data.cells import MEASURE, Cell
 
 
@@ -47,8 +46,6 @@ def _usable(store: ResultStore, skipped: list[Unreadable]) -> Iterator[tuple[Pat
         result = read_result(folder)
         if isinstance(result, Unreadable):
             skipped.append(result)
-        elif fault := _fault(result):
-            skipped.append(Unreadable(folder / "result.json", fault))
         else:
             yield folder, result
 
@@ -85,22 +82,3 @@ def _shown(cell: Cell) -> str:
 
 def _place(cell: Cell, root: Path) -> str:
     return as_text(cell.folder.relative_to(root)) if cell.folder else cell.model
-
-
-def _fault(result: Result) -> str:
-    """What makes a result unusable here, in words; empty when nothing does."""
-    sections = ("measures", "seconds", "counts", "geometry", "manifest")
-    if odd := [name for name in sections if not isinstance(result[name], dict)]:
-        return f"its {' and '.join(odd)} should be a JSON object"
-    for name in sections[:3]:
-        for key, value in result[name].items():
-            if not isinstance(value, int | float) or not isfinite(value):
-                return f"its {name} hold {value!r} for {key}, which is not a finite number"
-    run = result["manifest"].get("run")
-    finished = run.get("finished") if isinstance(run, dict) else None
-    try:
-        if finished is not None:
-            datetime.fromisoformat(finished).timestamp()
-    except (TypeError, ValueError, OverflowError, OSError):
-        return f"its manifest says that it was finished at {finished!r}, which is no time"
-    return ""

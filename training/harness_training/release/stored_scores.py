@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.metrics.depth import DEPTH
-from harness.results.store import Result, ResultStore, Unreadable
+from harness.results.schema import Result
+from harness.results.store import ResultStore, Unreadable
 
 MEASURE = "nDCG@10"
 _APART = ("path", "run", "experiment", "device", "dtype")
@@ -73,7 +74,7 @@ def _measured(result: Result, saw: set[str]) -> Measured:
         result["split"],
         result["measures"],
         result["geometry"].get("documents", {}).get("isotropy"),
-        result["counts"]["queries"],
+        int(result["counts"]["queries"]),
         bool(result.get("partial")),
         bool(result.get("in_domain")) or not saw.isdisjoint({name, name.partition("/")[0]}),
         str(manifest["model"]["fingerprint"].get("dtype")),
