@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,8 @@ def test_a_result_of_an_earlier_version_has_no_checksum_and_is_served(store: Res
 UNREADABLE = {
     "": "not readable JSON",
     '{"schema": 1, "mod': "not readable JSON",
-    "[1, 2]": "no JSON object",
-    "null": "no JSON object",
+    "[1, 2]": "not a JSON object",
+    "null": "not a JSON object",
     "{}": "lacks schema, model, dataset",
     json.dumps({name: value for name, value in result().items() if name != "measures"}): "lacks measures",
     json.dumps(result(schema=SCHEMA + 1)): f"has schema {SCHEMA + 1}, this version reads {SCHEMA}",
@@ -178,13 +179,13 @@ def test_bytes_that_are_no_text_are_named_too(store: ResultStore) -> None:
 
 def test_a_result_is_replaced_whole_or_left_alone(store: ResultStore) -> None:
     folder = put(store, score=0.25)
-
-    def fail(folder: Path) -> dict[str, Any]:
-        (folder / "run.trec.gz").write_bytes(b"half a r")
+    with suppress(RuntimeError), store.writing("m", "d") as new:
+        (new.folder / "run.trec.gz").write_bytes(b"half a r")
         raise RuntimeError("out of luck")
-
-    with pytest.raises(RuntimeError):
-        store.write("m", "d", fail)
+    with pytest.raises(ValueError, match="no result was written"), store.writing("m", "d"):
+        pass
+    with pytest.raises(ValueError, match="its measures hold 'x' for nDCG@10, which is not a finite number"):
+        store.write("m", "d", result(measures={"nDCG@10": "x"}))
     assert store.finished("m", "d", "k")
     assert scores(store) == [0.25]
     put(store, score=0.75)
