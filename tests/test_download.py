@@ -255,6 +255,22 @@ def test_a_server_that_answers_in_drops_is_given_up(target: Path, monkeypatch: p
             download(f"http://127.0.0.1:{server.getsockname()[1]}/a", target)
 
 
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-1", "1_0"])
+def test_a_length_that_is_no_number_counts_as_none(target: Path, monkeypatch: pytest.MonkeyPatch, length: str) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(harness.download, "STARTS", ("http://127.0.0.1:",))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(f"HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\nabc".encode("latin-1"))
+
+        threading.Thread(target=answer, daemon=True).start()
+        download(f"http://127.0.0.1:{server.getsockname()[1]}/a", target)
+    assert target.read_bytes() == b"abc"
+
+
 def test_a_pipe_in_the_place_of_what_was_brought(site: Site, target: Path) -> None:
     target.parent.mkdir()
     os.mkfifo(target.with_name("a.zip.part"))

@@ -122,6 +122,8 @@ FOUND = [
     ("gated", DEEP),
     ("gated", b"BZhi"),
     ("triplets", DEEP),
+    ("trainer_state.json", b'{"best_global_step": "../x"}'),
+    ("value", DEEP),
 ]
 
 
