@@ -167,7 +167,8 @@ def spoilt(data: bytes, random: Random) -> bytes:
         else:
             for _ in range(random.randint(1, 3)):
                 value = changed(value, random)
-            return dumped(value)
+            deep = random.choice((90, 300, 900, 5000)) if random.random() < 0.1 else 0
+            return dumped(value).replace(b"null", b"[" * deep + b"]" * deep, 1) if deep else dumped(value)
     for _ in range(random.randint(1, 3)):
         at = random.randrange(len(data) + 1)
         end = min(len(data), at + random.choice((0, 1, 2, 8, 64)))

@@ -16,6 +16,8 @@ for module in ("faiss", "bm25s", "safetensors"):
 
 MANY = ["kill at a moment", "kill at a call", "refused write", "flipped bit", "torn file", "swapped records"]
 FEW = ["small disk", "clock jump", "8 processes", "two versions", "replaced corpus"]
+ODD = ["something else", "another shape", "other names", "--force killed"]
+HEAVY = ["bomb", "training damaged"]
 RAY = ["ray workers killed", "ray nodes killed", "link cut"]
 
 
@@ -34,6 +36,8 @@ def campaign(tmp_path: Path, *words: str) -> tuple[dict[str, list[str]], str]:
     [
         pytest.param(MANY, "24", id="many"),
         pytest.param(FEW, "40", id="few"),
+        pytest.param(ODD, "15", id="odd"),
+        pytest.param(HEAVY, "60", id="heavy", marks=pytest.mark.slow),
         pytest.param(RAY, "40", id="ray", marks=pytest.mark.slow),
     ],
 )
