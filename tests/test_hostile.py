@@ -326,6 +326,19 @@ def test_the_campaign_runs_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
+def test_the_input_that_ends_a_process_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", None)
+
+    def end(folder: Path, data: bytes) -> object:
+        raise SystemExit if data == b"" else UserError("It is not empty.")
+
+    monkeypatch.setitem(TARGETS, "ends", TARGETS["kilt"]._replace(parse=end))
+    with pytest.raises(SystemExit):
+        fuzz.campaign("ends", 1, tmp_path)
+    fuzz.keep_last("ends", tmp_path)
+    assert [path.read_bytes() for path in (tmp_path / "found" / "ends").iterdir()] == [b""]
+
+
 def test_readers_say_the_line(tmp_path: Path) -> None:
     (tmp_path / "run").write_bytes(b"q1 Q0 d1 1 1 t\nq1 Q0 d\x002 2 1 t\n")
     with pytest.raises(UserError, match=r"Line 2 .* NUL"):
