@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import socket
 import threading
 import time
@@ -33,6 +34,8 @@ GAIN = 1 << 24
 PAUSE = 1.0
 """Seconds before the second attempt; twice that before the third, and so on."""
 BLOCK = 1 << 18
+LENGTH = re.compile("[0-9]{1,18}")
+"""Of a file in bytes, as a server states it; any other text counts as none."""
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Answers after which asking again helps."""
 STARTS = ("https://",)
@@ -108,8 +111,8 @@ def _attempt(url: str, part: Path, limit: int | None, progress: Progress) -> Non
     try:
         with _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
             start = _start(answer, part, have) if "Range" in headers else 0
-            length = answer.headers.get("Content-Length", "")
-            size = start + int(length) if length.isdigit() else 0
+            length = LENGTH.fullmatch(answer.headers.get("Content-Length", ""))
+            size = start + int(length[0]) if length else 0
             if limit is not None and size > limit:
                 raise SourceFailed(f"{url} is {size:,} bytes, more than the {limit:,} it may be")
             if start == 0:

@@ -20,6 +20,8 @@ QUOTED = re.compile(r'((?:^|[:,(])\s*\w+\s*=\s*)("(?:[^"\\]|\\.)*")', re.DOTALL)
 """A quoted value, after the option's name."""
 LARGEST = 1_000_000
 """Bytes of a file that is a value."""
+LONGEST = 1 << 18
+"""Characters of a command line that is taken apart, for which `shlex` takes quadratic time."""
 _SHELL_WORD = re.compile(r"(?:^|(?<=\s))\$'((?:[^'\\]|\\.)*)'(?=\s|$)", re.DOTALL)
 _SHELL_ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
 
@@ -65,7 +67,9 @@ def command_line(words: Iterable[str]) -> str:
 
 
 def command_words(line: str) -> list[str]:
-    """The words of a `command_line`; ValueError where a quotation is not closed."""
+    """The words of a `command_line`; ValueError where a quotation is not closed or the line exceeds `LONGEST`."""
+    if len(line) > LONGEST:
+        raise ValueError(f"a command line of {len(line):,} characters")
     return shlex.split(_SHELL_WORD.sub(lambda found: shlex.quote(_plain_word(found[1])), line))
 
 

@@ -26,8 +26,11 @@ DICTIONARY = 2
 """Type of a page."""
 REPEATING = 7
 """The encoding DELTA_BYTE_ARRAY, in which a value may repeat the one before it."""
-BINARY, STRUCT = 8, 12
-"""Types of fields in Thrift's compact protocol."""
+TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
+"""Types of fields in Thrift's compact protocol; 4 to 6 are integers."""
+MOST_IN_LIST, MOST_NESTED, MOST_BYTES = 1_000_000, 16, 1 << 31
+Struct = dict[int, Any]
+"""Number of a field -> its value."""
 
 
 class Table:
@@ -35,11 +38,12 @@ class Table:
 
     def __init__(self, file: Any, descriptor: int) -> None:
         self.names = list(file.schema_arrow.names)
-        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-        self.rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups))
         self.size = os.fstat(descriptor).st_size
         """Of the file in bytes."""
         self._file, self._descriptor, self._most = file, descriptor, most_unpacked(self.size)
+        footer = _footer(descriptor, self.size)
+        self._groups = [_struct(group) for group in footer.get(4, [])]
+        self.rows = max(_number(footer, 3), sum(_number(group, 3) for group in self._groups))
 
     def type(self, name: str) -> Any:
         """The Arrow type of a column."""
@@ -78,65 +82,109 @@ class Table:
         if self.rows * widths > self._most:
             raise _too_large(f"{self.rows:,} rows need")
         pages, total, largest = 0, 0, dict.fromkeys(names, 0)
-        for chunk in self._chunks(names):
+        for name, chunk in self._chunks(names):
             for size, repeats in self._page_sizes(chunk):
                 pages, total = pages + 1, total + size
                 if total > self._most or pages > PAGES + self.size // 1000:
                     raise _too_large("its pages hold")
                 if repeats:
-                    largest[chunk.path_in_schema] = max(largest[chunk.path_in_schema], size)
+                    largest[name] = max(largest[name], size)
         return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, sum(largest.values()))))
 
-    def _chunks(self, names: Sequence[str]) -> Iterator[Any]:
-        """What the footer says of every part of these columns."""
-        for number in range(self._file.metadata.num_row_groups):
-            group = self._file.metadata.row_group(number)
-            columns = map(group.column, range(group.num_columns))
-            yield from (column for column in columns if column.path_in_schema in names)
+    def _chunks(self, names: Sequence[str]) -> Iterator[tuple[str, Struct]]:
+        """Name -> what the footer says, of every part of these columns, which have the places that the schema gives."""
+        paths = [self._file.schema.column(number).path for number in range(len(self._file.schema))]
+        for group in self._groups:
+            chunks = group.get(1, [])
+            if len(chunks) != len(paths):
+                raise Corrupt("a group of rows has not one part for each column")
+            yield from ((path, _struct(chunk)) for path, chunk in zip(paths, chunks, strict=True) if path in names)
 
-    def _page_sizes(self, chunk: Any) -> Iterator[tuple[int, bool]]:
+    def _page_sizes(self, chunk: Struct) -> Iterator[tuple[int, bool]]:
         """The unpacked size of every page of a column chunk, and whether a value in it may be repeated in many rows."""
-        starts = [chunk.data_page_offset, chunk.dictionary_page_offset if chunk.has_dictionary_page else None]
-        position = min(start for start in starts if start)
-        end = position + chunk.total_compressed_size
-        if chunk.file_path or position < 0 or not position <= end <= self.size:
+        stated = _struct(chunk.get(3))
+        starts = [_number(stated, 9), _number(stated, 11)]  # of data, and of the dictionary
+        position = min((start for start in starts if start), default=-1)
+        end = position + _number(stated, 7)
+        if 1 in chunk or position < 0 or not position <= end <= self.size:
             raise Corrupt("a column lies outside of the file")
+        if 8 in chunk or 9 in chunk:
+            raise Corrupt("a column is encrypted")
         while position < end:
-            header = _Header(self._descriptor, position)
-            kind, size, packed = (header.number(field) for field in (1, 2, 3))
+            reader = _Thrift(self._descriptor, position)
+            header = reader.struct()
+            kind, size, packed = (_number(header, field, -1) for field in (1, 2, 3))
             if kind < 0 or packed < 0 or not 0 <= size <= PAGE_BYTES:
                 raise Corrupt(f"it has a page of {size:,} bytes")
-            yield size, kind == DICTIONARY or REPEATING in (header.number(5, 2), header.number(8, 4))
-            position = header.end + packed
+            encodings = [_number(_struct(header.get(form, {})), field, -1) for form, field in ((5, 2), (8, 4))]
+            yield size, kind == DICTIONARY or REPEATING in encodings
+            position = reader.end + packed
 
 
-class _Header:
-    """The header of a page: a struct in Thrift's compact protocol, of which the integers are kept."""
+def _footer(descriptor: int, size: int) -> Struct:
+    """What the end of a file says of its content. pyarrow's own objects for it are not used: where one of these cannot
+    be made, as for an encrypted column, the C++ exception ends the process."""
+    tail = os.pread(descriptor, 8, max(0, size - 8))
+    start = size - 8 - int.from_bytes(tail[:4], "little")
+    if tail[4:] != b"PAR1" or start < 0:
+        raise Corrupt("it has no footer")
+    return _Thrift(descriptor, start).struct()
+
+
+def _struct(value: Any) -> Struct:
+    if not isinstance(value, dict):
+        raise Corrupt("its footer or the header of a page is incomplete")
+    return value
+
+
+def _number(struct: Struct, field: int, default: int = 0) -> int:
+    if not isinstance(value := struct.get(field, default), int):
+        raise Corrupt("its footer or the header of a page is not what it should be")
+    return value
+
+
+class _Thrift:
+    """Reads Thrift's compact protocol at a place of a file; `Corrupt` for anything else. Texts are passed over."""
 
     def __init__(self, descriptor: int, start: int) -> None:
         self._descriptor, self._start, self._data = descriptor, start, b""
-        self._numbers: dict[tuple[int, ...], int] = {}
         self.end = start
-        self._struct(())
 
-    def number(self, *path: int) -> int:
-        """The integer in a field, or in a field of a field; -1 where there is none."""
-        return self._numbers.get(path, -1)
-
-    def _struct(self, above: tuple[int, ...]) -> None:
+    def struct(self, depth: int = 0) -> Struct:
+        """The fields of a structure. None may be there twice: readers differ in what they make of that."""
+        found: Struct = {}
         field = 0
         while byte := self._byte():
             kind = byte & 15
             field = field + (byte >> 4) if byte >> 4 else self._signed()
-            if kind == STRUCT and len(above) < 4:
-                self._struct((*above, field))
-            elif kind == BINARY:
-                length = self._varint()
-                self.end += length
-            elif 4 <= kind <= 6:  # integers
-                self._numbers[*above, field] = self._signed()
-            elif kind not in (1, 2):  # true and false, which have no content
-                raise Corrupt("it has a page with an unknown header")
+            if field in found:
+                raise Corrupt("it says something twice")
+            found[field] = kind == TRUE if kind in (TRUE, FALSE) else self._value(kind, depth + 1)
+        return found
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind == STRUCT and depth < MOST_NESTED:
+            return self.struct(depth)
+        if kind in (LIST, SET) and depth < MOST_NESTED:
+            return self._list(depth + 1)
+        if 4 <= kind <= 6:
+            return self._signed()
+        if kind in (TRUE, FALSE, BYTE):
+            return self._byte()
+        if kind not in (BINARY, DOUBLE):
+            raise Corrupt("it has a page with an unknown header")
+        length = self._varint() if kind == BINARY else 8
+        if length > MOST_BYTES:
+            raise Corrupt(f"it has a text of {length:,} bytes")
+        self.end += length
+        return b""
+
+    def _list(self, depth: int) -> list[Any]:
+        head = self._byte()
+        count = head >> 4 if head >> 4 < 15 else self._varint()
+        if count > MOST_IN_LIST:
+            raise Corrupt(f"it has a list of {count:,} entries")
+        return [self._value(head & 15, depth) for _ in range(count)]
 
     def _byte(self) -> int:
         place = self.end - self._start

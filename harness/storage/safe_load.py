@@ -37,6 +37,8 @@ RATIO, LEAST = 100, 1 << 28
 """How many times its size on disk a compressed file may hold, and a number of bytes that any may hold."""
 DIGITS = 300
 """Of an integer: more than these are beyond any float."""
+DEEPEST = 100
+"""Brackets within brackets. Python 3.13 reads some ten thousand, which no code that follows them can."""
 LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 """Keys of so many parts, for which `tomllib` takes quadratic time."""
 
@@ -66,12 +68,24 @@ def parse_json(data: bytes | str, *, nan: bool = False) -> Any:
     decoder = _LENIENT if nan else _JSON
     try:
         value = decoder.decode(text)
+        if isinstance(value, dict | list) and text.count("[") + text.count("{") > DEEPEST:
+            _require_shallow(value)
         if "\\ud" in text or "\\uD" in text:
             plain = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
             value = decoder.decode(plain.decode("utf-16-le", "replace"))
     except RecursionError:
         raise ValueError("brackets within brackets, thousands deep") from None
     return value
+
+
+def _require_shallow(value: dict[str, Any] | list[Any]) -> None:
+    """ValueError for a value of more than `DEEPEST` levels."""
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [each for content in inner for each in content if isinstance(each, dict | list)]
+    if level:
+        raise ValueError(f"brackets within brackets, more than {DEEPEST} deep")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -137,6 +137,11 @@ def test_a_command_is_recorded_on_one_line_and_taken_apart_again(words: list[str
     assert command_words(line) == words
 
 
+def test_a_command_line_of_megabytes_is_not_taken_apart() -> None:
+    with pytest.raises(ValueError, match="1,000,000 characters"):  # `shlex` would take a minute
+        command_words("x" * 1_000_000)
+
+
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
 def test_a_shell_reads_the_recorded_command_as_it_was_typed() -> None:
     words = ["a\nb", "it's $'x'", "tab\t\\", "\x1b[1m\u200b", "plain", ""]

@@ -68,7 +68,7 @@ def examine(name: str, data: bytes) -> str:
 def campaign(name: str, seconds: float, folder: Path, number: int = 0) -> None:
     """Runs one target for so long, in this process, and writes DIR/TARGET.json."""
     found: Counter[str] = Counter()
-    kept = folder / "found" / name
+    kept, last = folder / "found" / name, folder / f"{name}.last"
     start, runs, written = time.monotonic(), 0, 0.0
 
     def hang(*_: object) -> None:
@@ -81,6 +81,7 @@ def campaign(name: str, seconds: float, folder: Path, number: int = 0) -> None:
     def one(data: bytes) -> None:
         nonlocal runs, written
         runs += 1
+        last.write_bytes(data)  # what C code makes of it may end the process
         signal.alarm(LIMIT)
         fault = examine(name, data)
         signal.alarm(0)
@@ -135,6 +136,13 @@ def _child(name: str, seconds: float, folder: Path) -> None:
     campaign(name, seconds, folder)
 
 
+def keep_last(name: str, folder: Path) -> None:
+    """Keeps the input at which a target's process ended."""
+    if (last := folder / f"{name}.last").is_file():
+        (kept := folder / "found" / name).mkdir(parents=True, exist_ok=True)
+        last.replace(kept / hashlib.sha256(last.read_bytes()).hexdigest()[:16])
+
+
 def main(*words: str) -> None:
     """Prints the table; exit code 1 where anything was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.robustness.fuzz", description=__doc__)
@@ -157,7 +165,8 @@ def main(*words: str) -> None:
         state = json.loads(told.read_text()) if told.is_file() else {"runs": 0, "seconds": 0, "found": {}}
         faults = list(state["found"])
         if done.returncode:
-            faults.append(f"the process ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+            faults.append(f"the process ended with {done.returncode}: {done.stderr.strip()[:200]}")
+            keep_last(name, given.folder)
         any_found |= bool(faults)
         rows.append([name, state["runs"], state["seconds"], "; ".join(faults) or "none"])
         print(f"{name}: {rows[-1][1:]}", file=sys.stderr, flush=True)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 from harness.download.http import SourceFailed
 from harness.metrics.measures import measure
@@ -68,11 +71,17 @@ def run(path: Path) -> object:
 
 
 def qrels(path: Path) -> object:
-    from harness.metrics.qrels import read_qrels
+    from harness.metrics.qrels import HEADER, qrels_line, read_judgements, read_qrels
     from harness.metrics.ranking import read_run
 
+    with contextlib.suppress(UserError):
+        read_judgements(path, header=True)
+    found = read_qrels(path)
+    lines = [qrels_line(query, *judged) for query, documents in found.items() for judged in documents.items()]
+    (path.parent / "again.tsv").write_text("".join([f"{HEADER}\n", *lines]), newline="\n")
+    assert read_qrels(path.parent / "again.tsv") == found, "other judgements when written and read again"
     (path.parent / "run").write_bytes(seed.RUN)
-    return measure(read_qrels(path), read_run(path.parent / "run"), ("nDCG@10", "nDCG", "AP@10"))
+    return measure(found, read_run(path.parent / "run"), ("nDCG@10", "nDCG", "AP@10"))
 
 
 def claims(path: Path) -> object:
@@ -172,24 +181,35 @@ def archive(folder: Path, data: bytes) -> object:
     return None
 
 
-def checkpoint(name: str) -> Parser:
+def checkpoint(name: str, *others: dict[str, Any], bare: bool = False) -> Parser:
+    """A model's folder, this file of it given; ``others``: modules after the usual ones; ``bare``: no modules.json."""
+
     def read(path: Path) -> object:
         from harness_plugins.cross_encoder import folder_of
         from harness_plugins.forward.unpadded import applies
-        from harness_plugins.model_folder.files import figures, incomplete
+        from harness_plugins.model_folder.files import figures, gives_token_types, incomplete, pools
         from harness_plugins.sentence_transformers.checkpoint import fingerprint
         from harness_plugins.sentence_transformers.trained import training
 
-        folder = path.parent
-        sound = {"modules.json": seed.dumped(seed.MODULES), "model.safetensors": seed.safetensors()}
+        folder = path.parents[name.count("/")]
+        sound = {} if bare else {"modules.json": seed.dumped([*seed.MODULES, *others])}
+        sound |= {"model.safetensors": seed.safetensors()}
         sound |= {"config.json": b'{"model_type": "bert", "hidden_size": 2}', "tokenizer.json": b"{}"}
+        sound |= {f"{other['path']}/model.safetensors": seed.safetensors() for other in others}
         for part, content in sound.items():
             if not (folder / part).exists():
+                (folder / part).parent.mkdir(exist_ok=True)
                 (folder / part).write_bytes(content)
         applies(folder)
+        gives_token_types(folder)
+        pools(folder)
         options = {"path": str(folder), "dtype": "float32", "device": "cpu", "forward": "auto", "max_seq_length": 0}
         found = [incomplete(folder)]
-        for work in (figures, training, lambda o: fingerprint({**o, "query_prompt": "", "document_prompt": ""})):
+        for work in (
+            figures,
+            training,
+            lambda o: fingerprint({**o, "query_prompt": "", "document_prompt": ""}),
+        ):
             try:
                 found.append(str(work(options)))
             except UserError as error:
@@ -298,3 +318,152 @@ def suite(path: Path) -> object:
     from harness.datasets import catalog
 
     return [catalog.labels(entry) for entry in catalog.suite(str(path)).datasets]
+
+
+def whole_json(path: Path) -> object:
+    """The list of a training checkpoint's files."""
+    return _checkpoints(path.parent)
+
+
+def trainer_state(path: Path) -> object:
+    """The trainer's state, in a checkpoint whose list fits it, with checksums or, as once, with sizes alone."""
+    from harness.storage.records import seal
+
+    size, sha256 = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+    for listed in ({path.name: size}, seal({path.name: [size, sha256]})):
+        (path.parent / "whole.json").write_bytes(seed.dumped(listed))
+        _checkpoints(path.parent)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return None
+
+
+def _checkpoints(folder: Path) -> object:
+    from harness.storage.temporary_files import remove
+    from harness_training.experiment.checkpoints import MARK, damage, is_whole, mark_whole, newest, rotate
+
+    (other := folder.with_name("checkpoint-1")).mkdir(exist_ok=True)
+    (other / "trainer_state.json").write_bytes(b'{"best_global_step": null}')
+    mark_whole(other)
+    kept = {file.name: file.read_bytes() for file in folder.iterdir()}
+    is_whole(folder)
+    damage(folder)
+    found = newest(folder.parent)
+    assert found in (folder, other), "the sound checkpoint is not found"
+    folder.mkdir(exist_ok=True)
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+    rotate(folder.parent, [2])
+    assert (other / MARK).is_file(), "the sound checkpoint is gone"
+    remove(other)
+    return found
+
+
+class _Wire:
+    """What a connection needs of a socket: requests are thrown away, every answer is the same."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+
+    def sendall(self, data: bytes) -> None:
+        """Takes anything."""
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self.answer)
+
+    def shutdown(self, how: int) -> None:
+        """As a socket's."""
+
+    def close(self) -> None:
+        """As a socket's."""
+
+
+def fetched(folder: Path, answer: bytes, state: bytes | None = None) -> object:
+    """A file that a server of these words delivers, the rest of it where ``state`` is beside its first bytes."""
+    from harness.download import http
+
+    def connect(connection: Any) -> None:
+        connection.sock = _Wire(answer)
+
+    target = folder / "file"
+    if state is not None:
+        (folder / "file.part").write_bytes(b"01234")
+        (folder / "file.part.json").write_bytes(state)
+    with contextlib.ExitStack() as stack:
+        for owner, name, value in (
+            *((http, "STARTS", ("http://",)), (http, "PAUSE", 0.0)),
+            (http._Plain, "connect", connect),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, value, create=True))
+        http.download(ADDRESS, target, limit=1 << 20)
+    assert target.stat().st_size <= 1 << 20
+    assert not (folder / "file.part.json").exists()
+    return target
+
+
+ADDRESS = "http://example.org/file"
+ANSWER = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\n56789"
+WHOLE = b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Length: 10\r\n\r\n0123456789'
+
+
+def part_json(folder: Path, data: bytes) -> object:
+    """What is noted beside the part of a download; whatever it says, the file is whole in the end."""
+    for number, answer in enumerate((ANSWER, WHOLE)):
+        (place := folder / str(number)).mkdir()
+        try:
+            whole = fetched(place, answer, data)
+        except SourceFailed:  # the server sends a part where the whole was asked for
+            assert answer is ANSWER
+            continue
+        content = Path(str(whole)).read_bytes()
+        assert content in (b"0123456789", b"56789" if answer is ANSWER else b""), content
+    return None
+
+
+def answer(folder: Path, data: bytes) -> object:
+    """What a server answers, to a first request and to one that continues."""
+    for name, state in (("first", None), ("rest", seed.dumped({"url": ADDRESS, "size": 10, "tag": '"a"'}))):
+        (folder / name).mkdir()
+        with contextlib.suppress(SourceFailed):
+            fetched(folder / name, data, state)
+    return None
+
+
+def parquet(path: Path) -> object:
+    """Columns by batches, within the bound that is stated for them."""
+    import pyarrow
+
+    from harness.storage.parquet import open_parquet
+    from harness.storage.safe_load import most_unpacked
+
+    try:
+        with open_parquet(path) as table:
+            for names in (table.names[:1], table.names):
+                held = sum(batch.nbytes for batch in table.batches(names))
+                assert held <= most_unpacked(table.size), f"{held} bytes"
+                table.read(names)
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, MemoryError):  # what its readers expect
+        return None
+    return table.rows
+
+
+def value(folder: Path, data: bytes) -> object:
+    """An option's value: as typed, from a file, and written and read again; and the words of a command."""
+    from harness.registry import option_values
+    from harness.registry.parser import split_options
+
+    text = data.replace(b"\0", b"").decode(errors="surrogateescape")
+    (folder / "value").write_bytes(data)
+    for word in (text, f"@{folder / 'value'}", f"@{text[:300]}"):
+        with contextlib.suppress(UserError):
+            option_values.read(word, "x")
+    option_values.masked(text)
+    with contextlib.suppress(ValueError):
+        option_values.command_words(text)
+    words = [text[:50_000], "b c"]
+    assert option_values.command_words(option_values.command_line(words)) == words, "other words"
+    if text.isascii() or text.encode(errors="replace").decode() == text:
+        assert option_values.read(option_values.written(text), "x") == text, "another value"
+        options = split_options(f"m:x={option_values.written(text)},y=1", files=False)[1]
+        assert options == {"x": text, "y": "1"}, "other options"
+    return None

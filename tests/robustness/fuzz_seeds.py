@@ -54,6 +54,10 @@ MODULES = [
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
 ]
+DENSE = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+WORDS = {"idx": 2, "name": "2", "path": "3_Words", "type": "sentence_transformers.models.WordEmbeddings"}
+WHOLE = (b'{"trainer_state.json": [2, "' + b"0" * 64 + b'"]}', b'{"optimizer.pt": 5}', b'{"whole.json": 22}')
+"""Lists of a training checkpoint's files."""
 TREE = [{"type": "file", "path": "corpus.jsonl", "size": 3, "lfs": {"oid": "ab" * 32}}, {"type": "directory"}]
 MTEB = {
     **{"task_name": "SciFact", "mteb_version": "2.1.0", "dataset_revision": "r", "evaluation_time": 1.5},
@@ -109,6 +113,25 @@ def parquet() -> bytes:
     return stream.getvalue()
 
 
+def parquets() -> tuple[bytes, ...]:
+    """The same in every encoding and form of pages that other programs write."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"a": ["x", "xy", None] * 20, "n": [1, 2, 3] * 20})
+    made = []
+    for form in (
+        {"compression": "none", "use_dictionary": False},
+        {"compression": "snappy", "data_page_version": "2.0"},
+        {"use_dictionary": False, "column_encoding": {"a": "DELTA_BYTE_ARRAY", "n": "DELTA_BINARY_PACKED"}},
+        {"compression": "gzip", "data_page_size": 16, "row_group_size": 7, "store_schema": False},
+    ):
+        stream = io.BytesIO()
+        pyarrow.parquet.write_table(table, stream, **form)
+        made.append(stream.getvalue())
+    return tuple(made)
+
+
 def parquet_bomb(random: Random | None = None) -> bytes:
     """Some kilobytes that stand for gigabytes: a text or a number in millions of rows, a large text in thousands."""
     import pyarrow
@@ -144,7 +167,8 @@ def spoilt(data: bytes, random: Random) -> bytes:
         else:
             for _ in range(random.randint(1, 3)):
                 value = changed(value, random)
-            return dumped(value)
+            deep = random.choice((90, 300, 900, 5000)) if random.random() < 0.1 else 0
+            return dumped(value).replace(b"null", b"[" * deep + b"]" * deep, 1) if deep else dumped(value)
     for _ in range(random.randint(1, 3)):
         at = random.randrange(len(data) + 1)
         end = min(len(data), at + random.choice((0, 1, 2, 8, 64)))

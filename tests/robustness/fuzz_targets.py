@@ -63,8 +63,39 @@ TARGETS: dict[str, Target] = {
         read.checkpoint("router_config.json"),
         (b'{"types": {"a": "sentence_transformers.models.Dense"}, "structure": {"query": ["a"]}}',),
     ),
+    "tokenizer.json": Target(
+        read.checkpoint("tokenizer.json"),
+        (b'{"post_processor": {"single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}]}, "model": {"vocab": {}}}',),
+    ),
+    "special_tokens_map.json": Target(
+        read.checkpoint("special_tokens_map.json"), (b'{"cls_token": {"content": "c"}}',)
+    ),
+    "dense": Target(
+        read.checkpoint("2_Dense/config.json", seed.DENSE),
+        (b'{"in_features": 2, "out_features": 1, "activation_function": "torch.nn.modules.linear.Identity"}',),
+    ),
+    "wordembedding_config.json": Target(
+        read.checkpoint("3_Words/wordembedding_config.json", seed.WORDS),
+        (
+            b'{"tokenizer_class": "sentence_transformers.models.tokenizer.WhitespaceTokenizer.WhitespaceTokenizer", '
+            b'"update_embeddings": false, "max_seq_length": 9}',
+        ),
+    ),
+    "bare": Target(
+        read.checkpoint("config.json", bare=True),
+        (b'{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "num_labels": 1}',),
+    ),
     "safetensors": Target(read.checkpoint("model.safetensors"), (seed.safetensors(),)),
     "run.json": Target(read.file("runs/e/r/run.json", read.run_record), (seed.dumped(seed.RUN_RECORD),)),
+    "whole.json": Target(read.file("steps/checkpoint-2/whole.json", read.whole_json), seed.WHOLE),
+    "trainer_state.json": Target(
+        read.file("steps/checkpoint-2/trainer_state.json", read.trainer_state),
+        (b'{"best_global_step": 1, "global_step": 2, "log_history": [{"loss": 1.5}]}',),
+    ),
+    "part.json": Target(read.part_json, (seed.dumped({"url": read.ADDRESS, "size": 10, "tag": '"a"', "date": ""}),)),
+    "answer": Target(read.answer, (read.ANSWER, read.WHOLE, b"HTTP/1.0 302 x\r\nLocation: http://a/b\r\n\r\n")),
+    "parquet": Target(read.file("a.parquet", read.parquet), seed.parquets()),
+    "value": Target(read.value, (b'"a, \\"b\\""', b"query: ", b"@x", b"$'a\\nb' c", b"a(b), c)")),
     "hub": Target(read.hub, (seed.dumped(seed.TREE), b'{"sha": "' + b"a" * 40 + b'"}', seed.parquet())),
     "mteb": Target(read.file("mteb/a__b/r/SciFact.json", read.mteb), (seed.dumped(seed.MTEB),)),
     "kilt": Target(read.file("a.jsonl", read.kilt), (seed.dumped(seed.KILT),)),

@@ -122,6 +122,8 @@ FOUND = [
     ("gated", DEEP),
     ("gated", b"BZhi"),
     ("triplets", DEEP),
+    ("trainer_state.json", b'{"best_global_step": "../x"}'),
+    ("value", DEEP),
 ]
 
 
@@ -147,6 +149,16 @@ def test_json_is_json_and_nothing_more() -> None:
     for text in ("NaN", "-Infinity", "1e999", "9" * 301, "[" * 100_000, '{"a":' * 100_000, b"\xed\xa0\x80", "", "[1,]"):
         with pytest.raises(ValueError, match=r"."):
             parse_json(text)
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_the_depth_of_json_does_not_depend_on_python(opened: str, closed: str) -> None:
+    """Python 3.13 parses 5,000 levels and fails where they are gone through; 3.11 takes what its stack has left."""
+    for depth in (101, 500, 5000):
+        with pytest.raises(ValueError, match=r"deep$"):
+            parse_json(opened * depth + "0" + closed * depth)
+    assert parse_json(opened * 100 + "0" + closed * 100)
+    assert parse_json(json.dumps(["[" * 200, [{}] * 200])) == ["[" * 200, [{}] * 200]
 
 
 def test_toml_faults_are_one_kind_of_error() -> None:
@@ -312,6 +324,19 @@ def test_the_campaign_runs_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert told["runs"] > 5
     assert told["found"] == {}
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_the_input_that_ends_a_process_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", None)
+
+    def end(folder: Path, data: bytes) -> object:
+        raise SystemExit if data == b"" else UserError("It is not empty.")
+
+    monkeypatch.setitem(TARGETS, "ends", TARGETS["kilt"]._replace(parse=end))
+    with pytest.raises(SystemExit):
+        fuzz.campaign("ends", 1, tmp_path)
+    fuzz.keep_last("ends", tmp_path)
+    assert [path.read_bytes() for path in (tmp_path / "found" / "ends").iterdir()] == [b""]
 
 
 def test_readers_say_the_line(tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def test_a_checkpoint_whose_best_is_lost_is_not_resumed(what: str, tmp_path: Pat
     assert not last.exists()
 
 
+@pytest.mark.parametrize("best", ["/1", "../1", "\0", True, 1e300])
+def test_a_best_step_that_is_no_step_is_damage(best: Any, tmp_path: Path) -> None:
+    older = checkpoint(tmp_path, 3)
+    checkpoint(tmp_path, 6, best)
+    assert newest(tmp_path) == older
+
+
 def test_half_written_ones_are_passed_over_and_earlier_versions_read(tmp_path: Path) -> None:
     old = checkpoint(tmp_path, 3)
     sizes = {"weights": 200, "deep/state": 9, STATE: (old / STATE).stat().st_size}
@@ -161,11 +168,11 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
     for name in files:
         copy = tmp_path / "run"
         shutil.copytree(run, copy)
-        harness.download.weights._hashed.cache_clear()  # as a process of its own begins
+        harness.download.http.weights._hashed.cache_clear()  # as a process of its own begins
         found = load_registry().model(f"isotropy:path={copy}")
         assert found.fingerprint
         flip(copy / name)
-        harness.download.weights._hashed.cache_clear()
+        harness.download.http.weights._hashed.cache_clear()
         for model in (f"isotropy:path={copy}", str(copy / "checkpoint")):
             with pytest.raises(UserError, match=r"checkpoint|run\.json"):
                 _ = load_registry().model(model).fingerprint

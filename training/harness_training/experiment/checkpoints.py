@@ -105,9 +105,9 @@ def _best(checkpoint: Path) -> Path | None:
     """The best checkpoint, as the trainer knew it when it wrote this one."""
     try:
         step = fields(read_json(checkpoint / STATE)).get("best_global_step")
-    except (OSError, ValueError):  # of an earlier version, which recorded no checksum of it
+        return checkpoint.with_name(f"checkpoint-{step}") if step else None
+    except (OSError, ValueError):  # of an earlier version, which recorded no checksum of it; or a step that is a path
         return checkpoint.with_name("checkpoint-unknown")
-    return checkpoint.with_name(f"checkpoint-{step}") if step else None
 
 
 def rotate(steps: Path, best: Iterable[int]) -> None:
