@@ -28,8 +28,8 @@ MD5 = ("md5", hashlib.md5(CONTENT).hexdigest())
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(harness.download.http.http, "PAUSE", 0.0)
-    monkeypatch.setattr(harness.download.http.http, "STARTS", ("https://", "http://127.0.0.1:"))
+    monkeypatch.setattr(harness.download.http, "PAUSE", 0.0)
+    monkeypatch.setattr(harness.download.http, "STARTS", ("https://", "http://127.0.0.1:"))
     with serving() as site:
         site.files["/a.zip"] = CONTENT
         yield site
@@ -128,8 +128,8 @@ def test_a_busy_server_is_asked_again(site: Site, target: Path) -> None:
 
 
 def test_a_silent_server(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.download.http.http, "TIMEOUT", 0.05)
-    monkeypatch.setattr(harness.download.http.http, "ATTEMPTS", 2)
+    monkeypatch.setattr(harness.download.http, "TIMEOUT", 0.05)
+    monkeypatch.setattr(harness.download.http, "ATTEMPTS", 2)
     site.delay = 0.3
     with pytest.raises(SourceFailed, match=r"silent for 0\.05 seconds, 2 times in a row"):
         download(f"{site.url}/a.zip", target)
@@ -223,10 +223,10 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
 
     def slow(answer: object) -> bytes:
         clock[0] += 29
-        return harness.download.http.http.http.client.HTTPResponse.read1(answer, 1)  # type: ignore[arg-type]
+        return harness.download.http.http.client.HTTPResponse.read1(answer, 1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(harness.download.http.http, "_read", slow)
-    monkeypatch.setattr(harness.download.http.http.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(harness.download.http, "_read", slow)
+    monkeypatch.setattr(harness.download.http.time, "monotonic", lambda: clock[0])
     with pytest.raises(SourceFailed, match=r"the server sent 3 bytes in 60 seconds, 4 times in a row"):
         download(f"{site.url}/a.zip", target, checksum=MD5, progress=lambda _, done, total: told.append(done))
     assert target.with_name("a.zip.part").read_bytes() == CONTENT[:12]
@@ -237,13 +237,13 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
 def test_a_server_that_answers_in_drops_is_given_up(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The head of an answer, a letter at a time, for as long as anybody listens."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(harness.download.http.http, "PAUSE", 0.0)
-    monkeypatch.setattr(harness.download.http.http, "SPAN", 0.3)
-    monkeypatch.setattr(harness.download.http.http, "STARTS", ("http://127.0.0.1:",))
+    monkeypatch.setattr(harness.download.http, "PAUSE", 0.0)
+    monkeypatch.setattr(harness.download.http, "SPAN", 0.3)
+    monkeypatch.setattr(harness.download.http, "STARTS", ("http://127.0.0.1:",))
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip() -> None:
-            for _ in range(harness.download.http.http.ATTEMPTS):
+            for _ in range(harness.download.http.ATTEMPTS):
                 with suppress(OSError), server.accept()[0] as connection:
                     connection.sendall(b"HTTP/1.0 200 OK\r\n")
                     while True:

@@ -15,8 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from harness import UserError
+from harness.datasets.hub_datasets import _records
 from harness.download.http import SourceFailed
-from harness.download.hub import _records
 from harness.results.store import read_columns, read_per_query
 from harness.storage import parquet, safe_load
 from harness.storage.parquet import open_parquet
