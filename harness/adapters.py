@@ -1,8 +1,7 @@
 """Registered models for other people's evaluations: what beir's EvaluateRetrieval and mteb.evaluate ask of a model.
 
 Either is given a model of any kind, lexical and fused ones included: both also take a thing that searches, and
-searching is done here, exactly and by our one rule for ties. beir and mteb are needed by whoever calls them, not by
-this module.
+searching is done here, exactly and by our one rule for ties. The caller needs beir or mteb; this module does not.
 """
 
 from __future__ import annotations
@@ -46,7 +45,8 @@ Found = dict[str, dict[str, float]]
 def beir_model(model: str, *, plugins: Iterable[Path] = ()) -> BeirModel:
     """What stands after ``-m``, for beir: ``EvaluateRetrieval(beir_model("mpnet")).retrieve(corpus, queries)``.
 
-    Its weights are brought if need be, its vectors kept in $HARNESS_HOME. UserError as of `harness benchmark`.
+    Its weights are downloaded if they are missing, its vectors cached in $HARNESS_HOME. UserError as of `harness
+    benchmark`.
     """
     return BeirModel(_prepared("beir_model", model, plugins))
 
@@ -233,7 +233,7 @@ def _search(
 
 @contextmanager
 def _dataset(documents: Iterable[Document], queries: list[Query], exclude_self: bool) -> Iterator[Dataset]:
-    """The documents as a corpus on disk, for as long as it is searched; nobody has judged anything yet."""
+    """The documents as a corpus on disk, for as long as it is searched; without judgements."""
 
     def lines() -> Iterator[bytes]:
         for document in documents:

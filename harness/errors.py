@@ -27,7 +27,7 @@ class PluginError(Exception):
 
 @contextmanager
 def plugin_code(what: str, module: str = "", passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Runs a plug-in's code; whatever it raises fails what was asked of it, `SystemExit` included.
+    """Runs a plug-in's code and turns every exception, `SystemExit` included, into a `PluginError`.
 
     Not for blocks that yield to a caller.
 

@@ -1,4 +1,4 @@
-"""Descriptors, records and protocols that the rooms share. Imports nothing of the project but its errors.
+"""Descriptors, records and protocols that all packages share.
 
 Plug-ins return *descriptors* (`ModelSpec`, `DatasetSpec`): frozen, cheap to make, naming the code that does
 the work as ``"module:callable"``. Nothing heavy is imported until a cell really needs it.
@@ -64,7 +64,7 @@ class Option:
     maximum: float | None = None
 
     def parse(self, text: str) -> OptionValue:
-        """Turns the text a user typed into a value; ValueError says in words what is wrong with it."""
+        """Turns the text a user typed into a value; ValueError says what is wrong with it."""
         value: OptionValue
         if isinstance(self.default, bool):
             if text.lower() not in ("true", "false"):
@@ -145,7 +145,7 @@ class ModelSpec:
     """Option that takes what follows the name and a colon: ``-m st:organisation/name`` sets that of st."""
     repository: str = ""
     """``"module:callable"`` from options to the repository of the Hugging Face hub that holds its files,
-    ``organisation/name`` or ``organisation/name@commit``: they are brought here before the model is loaded, and the
+    ``organisation/name`` or ``organisation/name@commit``: they are downloaded before the model is loaded, and the
     option ``path`` is set to their folder."""
     dim: int = 0
     """Length of a vector, for plans, which load nothing; 0: not stated."""
@@ -234,7 +234,7 @@ class DenseModel(Protocol):
 
 @runtime_checkable
 class TokenModel(DenseModel, Protocol):
-    """A dense model whose tokenising and forward pass come apart.
+    """A dense model with separate tokenisation and forward pass.
 
     The harness then tokenises one shard in the background while another is computed, sorts by exact token counts
     and forms batches under a token budget. A faster forward pass replaces ``encode_tokens`` and nothing else.

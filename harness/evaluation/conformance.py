@@ -1,4 +1,4 @@
-"""Conformance of a model plug-in: what every model must do, tried on texts made for the purpose, told in words."""
+"""Conformance of a model plug-in: checked on synthetic texts; failures are reported as messages."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def _check_fusion(model: Fusion, members: int) -> Iterator[Outcome]:
 def _check_reranker(model: Reranker) -> Iterator[Outcome]:
     pairs = [(query, text) for query in TEXTS[:2] for text in TEXTS]
 
-    def sound(pairs: list[tuple[str, str]]) -> str:
+    def valid(pairs: list[tuple[str, str]]) -> str:
         return faulty(model.score(pairs), len(pairs))
 
     def same(again: Callable[[], NDArray[np.float32]], tolerance: float, what: str) -> str:
@@ -275,7 +275,7 @@ def _check_reranker(model: Reranker) -> Iterator[Outcome]:
         fault = f"{what} changes a score by {worst:.1e} of the largest (at most {tolerance:g})"
         return "" if worst <= tolerance else fault
 
-    shaped = _guarded("float32, one finite score per pair", lambda: sound(pairs))
+    shaped = _guarded("float32, one finite score per pair", lambda: valid(pairs))
     yield shaped
     if shaped.fault:
         return
@@ -293,8 +293,8 @@ def _check_reranker(model: Reranker) -> Iterator[Outcome]:
         ),
     )
     odd = [*UNICODE, "", "word " * 50_000]
-    yield _guarded("empty, very long and Unicode documents", lambda: sound([(TEXTS[0], text) for text in odd]))
-    yield _guarded("empty, very long and Unicode queries", lambda: sound([(text, TEXTS[0]) for text in odd]))
+    yield _guarded("empty, very long and Unicode documents", lambda: valid([(TEXTS[0], text) for text in odd]))
+    yield _guarded("empty, very long and Unicode queries", lambda: valid([(text, TEXTS[0]) for text in odd]))
 
 
 def _build(model: LexicalModel, documents: list[Document], folder: Path) -> str:

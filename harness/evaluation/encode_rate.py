@@ -1,4 +1,4 @@
-"""How fast a cell's texts were encoded."""
+"""Throughput of encoding, by model and role."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rates(model: Prepared) -> list[dict[str, Any]]:
 
 
 def sentence(rate: dict[str, Any]) -> str:
-    """One of `rates` in words."""
+    """One of `rates` as a sentence."""
     what = "documents" if rate["role"] == "document" else "queries"
     said = f"{rate['model']} encoded {rate['texts']:,} {what}, {rate['texts_per_second']:,.1f} a second"
     if "tokens_per_second" in rate:

@@ -29,7 +29,7 @@ def open_named(
 ) -> Dataset:
     """Opens one dataset: a registered one, fetched if need be, or a folder in BEIR format.
 
-    ``rehash`` as in `open_dataset`; the rest as ``-d`` and the options beside it.
+    ``rehash`` as in `open_dataset`; the rest as ``-d`` and its options.
     """
     cache = home / "corpora"
     choice: dict[str, Any] = {"split": split, "exclude_self": exclude_self, "limit": limit, "rehash": rehash}
@@ -74,10 +74,10 @@ def open_all(
     note: Callable[[str], object] = lambda _: None,
     **choice: object,
 ) -> list[Dataset]:
-    """Every dataset that ``-d`` and ``--suite`` name, each once, in order; what is not here is brought first.
+    """Every dataset that ``-d`` and ``--suite`` name, each once, in order; missing ones are downloaded first.
 
-    A suite's datasets that need a licence and are not here are left out, and ``note`` is told so. UserError where two
-    datasets share a label.
+    A suite's datasets that need a licence and are missing are left out, and ``note`` gets a sentence about it.
+    UserError where two datasets share a label.
     """
     named = expand(names, registry)
     listed = expand((member for text in suites for member in suite(text).datasets), registry)

@@ -1,4 +1,4 @@
-"""Recorded cells, found again: the model, the dataset and the settings that a result.json is of."""
+"""Finds the model, the dataset and the settings of a stored result."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ def read_recorded(paths: Sequence[Path]) -> tuple[list[Recorded], list[Unreadabl
             found = (file.parent.relative_to(path) for file in sorted(path.rglob("result.json")))
             folders |= {(path / f).resolve(): None for f in found if not any(part.startswith(".") for part in f.parts)}
         else:
-            raise UserError(f"{path} is no result.json and no folder with results; type harness verify results, say.")
-    read = {folder: _sound(folder, read_result(folder, edited=True)) for folder in folders}
+            raise UserError(
+                f"{path} is neither a result.json nor a folder with results; type harness verify results, say."
+            )
+    read = {folder: _complete(folder, read_result(folder, edited=True)) for folder in folders}
     unreadable = [result for result in read.values() if isinstance(result, Unreadable)]
     found_results = [Recorded(folder, result) for folder, result in read.items() if not isinstance(result, Unreadable)]
     if not read:
@@ -45,7 +47,7 @@ def read_recorded(paths: Sequence[Path]) -> tuple[list[Recorded], list[Unreadabl
     return found_results, unreadable
 
 
-def _sound(folder: Path, result: Result | Unreadable) -> Result | Unreadable:
+def _complete(folder: Path, result: Result | Unreadable) -> Result | Unreadable:
     """The result, if its manifest says what it is of."""
     if isinstance(result, Unreadable):
         return result

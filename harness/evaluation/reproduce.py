@@ -1,4 +1,4 @@
-"""A recorded cell held against the same cell made anew: equal, within the noise floor, or not.
+"""Compares a stored result with the result of running it again: equal, within the noise floor, or different.
 
 The noise floor is what arithmetic alone may do to a mean over queries. Where model, dataset and depth are the same by
 their fingerprints, sums of products still depend on processor, libraries and batch. Noise of 1e-3 of a vector's length
@@ -27,7 +27,7 @@ DECIDING = (("model", "fingerprint"), ("model", "similarity"), ("dataset", "fing
 CIRCUMSTANCES = (("run", "versions"), ("run", "machine"), ("run", "git"), ("run", "search"))
 HASH = re.compile("[0-9a-f]{40,}")
 LONGEST = 40
-"""Characters of a value that a sentence shows; hashes are told apart by twelve."""
+"""Characters of a value that a sentence shows; hashes are cut to twelve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Figure:
     name: str
     old: float
     new: float | None
-    """None where the cell made anew has no such figure."""
+    """None if the new result lacks it."""
 
     @property
     def difference(self) -> float:
@@ -66,13 +66,13 @@ class Verification:
 
     @property
     def widest(self) -> Figure | None:
-        """The figure that is off the most; the first where none is off by more than rounding."""
+        """The value with the largest difference; the first if none differs by more than rounding."""
         most = max(self.figures, key=lambda figure: figure.shift, default=None)
         return most if most and most.shift > ROUNDING else next(iter(self.figures), None)
 
 
 def verify(folder: Path, old: Result, new: Result) -> Verification:
-    """Compares a recorded cell, whose files are in ``folder``, with the same cell made anew."""
+    """Compares a recorded cell, whose files are in ``folder``, with the result of running it again."""
     before, after = old["manifest"], new["manifest"]
     other = [*_differing(before, after, DECIDING)]
     differs = [*other, *_differing(before, after, CIRCUMSTANCES)]
@@ -84,7 +84,7 @@ def verify(folder: Path, old: Result, new: Result) -> Verification:
     files = before.get("files", {})
     changed = [name for name, digest in files.items() if _digest(folder / name) not in (digest, "")]
     absent = [name for name in files if not (folder / name).is_file()]
-    differs += [f"{name} is not beside its result.json" for name in absent]
+    differs += [f"{name} is missing beside its result.json" for name in absent]
     same_run = RUN in files and files[RUN] == after.get("files", {}).get(RUN)
 
     def ended(verdict: Literal["OK", "OKish", "FAIL"], reason: str) -> Verification:
@@ -106,7 +106,7 @@ def verify(folder: Path, old: Result, new: Result) -> Verification:
 
 
 def failed(old: Result, reason: str) -> Verification:
-    """The verdict on a cell that cannot be made anew."""
+    """The verdict on a cell that fails when it runs again."""
     return Verification(old["model"], old["dataset"], "FAIL", f"it fails now: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""A model made ready for work: weights found and verified at once, loaded only when something is computed."""
+"""Models at work: weights are found and verified at once; the model is loaded when something must be computed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from harness.types import DenseModel, Hits, LexicalModel, ModelError, PluginErro
 
 
 class Cost(NamedTuple):
-    """What vectors cost whoever computed them, now or in an earlier run."""
+    """The cost of computing vectors, now or in an earlier run."""
 
     seconds: float
     tokens: int
@@ -49,7 +49,9 @@ class Prepared:
         shared: Shared | None = None,
         tries: bool = True,
     ) -> None:
-        """``tries``: whether a model of which only loading tells how it can be had is loaded to know (see `settle`)."""
+        """``tries``: whether a model whose options only loading can validate is loaded to learn its fallback (see
+        `settle`).
+        """
         ref.require()
         if ref.spec.weights is not None:
             given = ref.options.get("path")
@@ -66,12 +68,12 @@ class Prepared:
         self._similarity: Similarity | None = None
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
-        """What it encoded, until somebody takes them."""
+        """Counters of encoded texts, until `rates` reads and resets them."""
         seen: set[str] = set()
         while tries and self.ref.on_trial and self.ref.own_key not in seen:  # what it falls back to may fall back, too
             seen.add(self.ref.own_key)
             self.ref = settle(self.ref, home, lambda: self._loaded, progress)
-        if ref.spec.kind == "fusion":  # options that do not fit the members are told before any work
+        if ref.spec.kind == "fusion":  # options that do not fit the members are refused before any work
             nothing = [Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members)
             with plugin_code(f"{self.label}: fuse() raised", type(self.fusion).__module__, passing=(UserError,)):
                 self.fusion.fuse(nothing)
@@ -84,7 +86,7 @@ class Prepared:
         spec, folder = self.ref.spec, Path(str(self.ref.options.get("path")))
         if spec.weights is None:
             return self.ref.load()
-        with ThreadPoolExecutor(1) as checker:  # meanwhile: a disk that loses a bit does not note the time
+        with ThreadPoolExecutor(1) as checker:  # hash in the background: bit rot does not change the mtime
             check = checker.submit(weights.still, spec.weights, folder)
             try:
                 return self.ref.load()
@@ -95,25 +97,25 @@ class Prepared:
                     raise ModelError(str(error)) from error
 
     def unload(self) -> None:
-        """Lets go of whatever is loaded and opened, when its turn is over or the work is left to other processes."""
+        """Unloads the model and closes open files; called when the model has no work left in this process."""
         loaded = vars(self).pop("_loaded", None) is not None
         self._vectors.clear()
         for member in self.members:
             member.unload()
         if loaded:
-            gc.collect()  # modules refer to themselves
-            _give_back()
+            gc.collect()  # modules hold reference cycles
+            _trim_heap()
 
     @property
     def dense(self) -> DenseModel:
-        """The loaded model; PluginError when it is no dense model."""
+        """The loaded model; PluginError if it is not a dense model."""
         if not isinstance(self._loaded, DenseModel):
             raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
         return self._loaded
 
     @property
     def lexical(self) -> LexicalModel:
-        """The loaded model; PluginError when it is no lexical model."""
+        """The loaded model; PluginError if it is not a lexical model."""
         if not isinstance(self._loaded, LexicalModel):
             raise PluginError(
                 f"{self.label}: its load() gave no model with build(documents, directory) "
@@ -123,28 +125,28 @@ class Prepared:
 
     @property
     def fusion(self) -> Fusion:
-        """The loaded model; PluginError when it is no fusion."""
+        """The loaded model; PluginError if it is not a fusion."""
         if not isinstance(self._loaded, Fusion):
             raise PluginError(f"{self.label}: its load() gave no model with depth and fuse(lists).")
         return self._loaded
 
     @property
     def reranker(self) -> Reranker:
-        """The loaded model; PluginError when it is no reranker."""
+        """The loaded model; PluginError if it is not a reranker."""
         if not isinstance(self._loaded, Reranker):
             raise PluginError(f"{self.label}: its load() gave no model with depth and score(pairs).")
         return self._loaded
 
     @property
     def transform(self) -> Transform:
-        """The loaded model; PluginError when it is no transform."""
+        """The loaded model; PluginError if it is not a transform."""
         if not isinstance(self._loaded, Transform):
             raise PluginError(f"{self.label}: its load() gave no model with fit(mean, covariance).")
         return self._loaded
 
     @property
     def bases(self) -> list[Prepared]:
-        """The dense models that it is made of, itself included; those whose vectors somebody has to compute."""
+        """The dense models that it is made of, itself included."""
         if self.ref.spec.kind == "dense":
             return [self]
         return [base for member in self.members for base in member.bases]
@@ -162,7 +164,7 @@ class Prepared:
         """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor (for a
         transform, its member).
 
-        PluginError when that is no way of comparing.
+        PluginError if it is none of the three.
         """
         if self._similarity is None:
             changed = self.ref.spec.kind == "transform"
@@ -174,14 +176,14 @@ class Prepared:
             self._similarity = stated
         return self._similarity
 
-    def _sound(self) -> Similarity:
+    def _checked_similarity(self) -> Similarity:
         """How the vectors will be compared; PluginError, before a text is encoded, where that or ``dim`` is wrong."""
         self._positive("dim", self.dense.dim)
         return self.similarity
 
     @property
     def depth(self) -> int:
-        """How many hits of each member a fusion or a reranker reads; PluginError when that is no positive integer."""
+        """How many hits of each member a fusion or a reranker reads; PluginError if it is not a positive integer."""
         return self._positive("depth", (self.fusion if self.ref.spec.kind == "fusion" else self.reranker).depth)
 
     def _positive(self, what: str, value: Any) -> int:
@@ -197,14 +199,14 @@ class Prepared:
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
     ) -> tuple[Vectors, Cost]:
-        """Vectors of a collection (named by its content): the stored ones if they are whole, else computed now. Asked
-        for once more, they are the same object, and not read again."""
+        """Vectors of a collection, which is named by a hash of its content: the stored ones if complete, else computed
+        now. Later calls return the same object."""
         if (known := self._vectors.get((collection, role))) is not None:
             return known
         store = self.store(role)
         found = store.read_list(collection)
         if found is None or sum(shard.rows for shard in found[0]) != total:
-            similarity = self._sound()
+            similarity = self._checked_similarity()
             tally = self.tallies.setdefault(role, Tally())
             shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
             store.write_list(collection, shards, similarity)
@@ -216,8 +218,8 @@ class Prepared:
         return opened
 
 
-def _give_back() -> None:
-    """Returns to the system what glibc keeps of freed memory: pieces of up to 32 MiB, a layer's weights among them."""
+def _trim_heap() -> None:
+    """Returns freed memory to the system: glibc keeps pieces of up to 32 MiB, such as a layer's weights."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -52,7 +52,8 @@ class Verdict(NamedTuple):
 def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Progress) -> ModelRef:
     """The model as it can be had. ``load`` loads it as it is; called the first time only.
 
-    A model that cannot be loaded stays as it is: whoever needs it will be told. `Refused` is raised at once.
+    A model that cannot be loaded is returned unchanged: its error is reported when it runs. `Refused` is raised at
+    once.
     """
     if not ref.on_trial:
         return ref

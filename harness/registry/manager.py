@@ -215,7 +215,7 @@ def _register_file(registry: Registry, file: Path) -> None:
 
 
 def _register(registry: Registry, name: str, plugin: Any) -> None:
-    """Registers one plug-in and takes its descriptors; whatever is wrong with them is its own failure."""
+    """Registers one plug-in and takes its descriptors; a wrong descriptor is a failure of the plug-in."""
     manager = registry.manager
     others = list(manager.get_plugins())
     manager.register(plugin, name)

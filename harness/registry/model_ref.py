@@ -209,6 +209,6 @@ def _call(plugin: str, target: str, options: Options) -> Any:
         return resolve(target)(options)
     except (UserError, PluginError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-        told = described(error, target.partition(":")[0])
-        raise PluginError(f"plug-in {plugin or target}: {target} failed: {told}") from error
+    except BaseException as error:  # the plug-in boundary
+        reason = described(error, target.partition(":")[0])
+        raise PluginError(f"plug-in {plugin or target}: {target} failed: {reason}") from error

@@ -169,7 +169,9 @@ def _option(value: object) -> str:
 
 
 def canonical(label: str, *, typed: bool = False) -> Hashable:
-    """What labels of one model share, in whatever order and form their options are written; ``typed`` by a user."""
+    """The part that all spellings of a model's label share, independent of the order of its options; ``typed`` by a
+    user.
+    """
     try:
         name, members, options = parse(label, files=typed)
     except UserError:

@@ -56,9 +56,9 @@ def refuse_another(store: ResultStore, model: str, dataset: Dataset, *, imported
 
 
 def _same(record: Any, command: str, dataset: Dataset) -> bool:
-    """Whether a manifest's record is of this dataset, whatever it holds by now."""
+    """Whether a manifest's record is of this dataset, even if its content has changed."""
     if not isinstance(record, dict) or not (stated := record.get("fingerprint")):
-        return True  # MTEB's results, of which nobody knows what they are of
+        return True  # MTEB's results do not say which data they are of
     if stated == dataset.fingerprint:
         return True
     if source := record.get("source"):
@@ -66,7 +66,7 @@ def _same(record: Any, command: str, dataset: Dataset) -> bool:
     flags = {FLAGS[word] for word in FLAGS.keys() & {*command.split()}}
     if flags - {dataset.exclude_self}:  # then an earlier version kept two kinds of results under one label
         return False
-    with suppress(OSError, ValueError, RuntimeError, UserError):  # whatever a command line may hold
+    with suppress(OSError, ValueError, RuntimeError, UserError):  # a command line may hold anything
         folders = [folder for folder in command_folders(command) if catalog.looks_like_path(folder)]
         if not Path(dataset.source).is_absolute():
             return dataset.name not in {Path(folder).name for folder in folders}

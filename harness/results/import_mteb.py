@@ -33,7 +33,7 @@ class Imported:
 
     results: list[Result] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
-    """Tasks that are no retrieval."""
+    """Tasks other than retrieval."""
     skipped: list[Unreadable] = field(default_factory=list)
     places: dict[tuple[str, str], Path] = field(default_factory=dict)
     """(model, dataset) -> the file that its result is from."""
@@ -64,7 +64,9 @@ def import_mteb(folder: Path, store: ResultStore, *, model: str | None = None, c
     sources = sorted({(file.model, file.revision) for file in files})
     if model and len(sources) > 1:
         found = ", ".join("@".join(source) for source in sources[:5])
-        raise UserError(f"{folder} holds {len(sources)} models ({found}); leave --model away, or name one's folder.")
+        raise UserError(
+            f"{folder} holds {len(sources)} models ({found}); omit --model, or name the folder of one of them."
+        )
     cells: dict[tuple[str, str], Result] = {}
     for file in files:
         for cell in _cells(file, model or _label(file, sources), command, done):
@@ -109,7 +111,7 @@ def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
             seen = frozenset(map(str, meta.get("training_datasets", ())))
             yield _File(path, name, str(meta.get("revision") or path.parent.name), seen, content)
         else:
-            skipped.append(Unreadable(path, "it is no result of MTEB 1.11 or later (task_name and scores)"))
+            skipped.append(Unreadable(path, "it is not a result of MTEB 1.11 or later (task_name and scores)"))
 
 
 def _meta(folder: Path) -> dict[str, Any]:

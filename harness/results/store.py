@@ -49,7 +49,7 @@ def as_text(path: Path | str) -> str:
 
 
 def slug(label: str) -> str:
-    """A label as a folder name: ``:`` becomes ``+``; one with anything unusual, or long, is told apart by a hash."""
+    """A label as a folder name: ``:`` becomes ``+``; an unusual or long one gets a hash."""
     safe = re.sub(r"^\.|[^\w.,=@:-]", "_", label).encode()[:LONGEST].decode(errors="ignore")
     name = safe.replace(":", "+")
     return (
@@ -152,7 +152,7 @@ class ResultStore:
 
 
 def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
-    """One cell's result.json, or why it cannot be used; ``edited`` takes it for what it says, whatever its checksum."""
+    """One cell's result.json, or why it cannot be used; ``edited`` reads it even if its checksum is wrong."""
     path = folder / "result.json"
     try:
         content = read_json(path)

@@ -226,7 +226,7 @@ def test_revisions_and_faults_of_mtebs_results(harness: Any, tmp_path: Path) -> 
     assert len(told) == 3
     for name, reason in (
         ("Torn.json", "not readable JSON"),
-        ("Old.json", "it is no result of MTEB 1.11 or later"),
+        ("Old.json", "it is not a result of MTEB 1.11 or later"),
         ("FiQA2018.json", "its nDCG@10 is 50.0, no share from 0 to 1"),
     ):
         assert [line for line in told if name in line and reason in line], reason

@@ -129,7 +129,7 @@ def test_files_that_were_tampered_with_fail(harness: Harness, toy: Path) -> None
     file.unlink()
     [row] = verified(harness, "results").values()
     assert row["verdict"] == "OK"
-    assert "per_query.parquet is not beside its result.json" in row["differs"]
+    assert "per_query.parquet is missing beside its result.json" in row["differs"]
 
 
 @pytest.mark.parametrize(
