@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,33 @@ def test_listing_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None
         env={**os.environ, "HARNESS_HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_picture_in_the_documentation_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert f"```mermaid\n{picture()}```" in page, picture()
+
+
+def test_the_paths_that_the_documentation_names_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    paths = re.findall(r"`((?:harness|plugins|reports|training|tests|benchmarks)/[\w/.]+)`", page)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def picture() -> str:
+    """The packages of harness/ and which package imports which, without edges that follow from others."""
+    below: dict[str, set[str]] = {}
+    for package in ORDER:
+        place = ROOT / "harness" / package
+        files = place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+        names = {name.split(".")[1] for file in files for name in imports(file) if name.startswith("harness.")}
+        below[package] = (names & set(ORDER)) - {package}
+    reached: dict[str, set[str]] = {}
+    lines = ["graph TD"]
+    for package in ORDER:
+        direct = below[package]
+        reached[package] = direct | {far for near in direct for far in reached[near]}
+        indirect = {far for near in direct for far in reached[near]}
+        lines += [f"    {package} --> {near}" for near in ORDER if near in direct - indirect]
+    return "\n".join(lines) + "\n"
