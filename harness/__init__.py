@@ -18,8 +18,11 @@ if TYPE_CHECKING:
         Hits,
         LexicalModel,
         ModelError,
+        ModelFacts,
+        ModelFiles,
         ModelSpec,
         Option,
+        Packages,
         PluginError,
         Query,
         Role,
@@ -38,9 +41,12 @@ __all__ = [
     "Hits",
     "LexicalModel",
     "ModelError",
+    "ModelFacts",
+    "ModelFiles",
     "ModelSpec",
     "Option",
     "Otherwise",
+    "Packages",
     "PluginError",
     "Query",
     "Refused",
@@ -59,6 +65,7 @@ __all__ = [
 ]
 _SPEC = (
     *("DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
+    *("ModelFacts", "ModelFiles", "Packages"),
     *("ModelError", "PluginError", "Query", "Role", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {

@@ -110,17 +110,68 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """A model, described. Example::
+class Packages:
+    """What must be installed for a model."""
 
-    ModelSpec(name="mine", kind="dense", load="mine:load", summary="my encoder")
+    modules: tuple[str, ...] = ()
+    """Importable modules, checked without importing them."""
+    extra: str = ""
+    """The extra of this project that installs them, for the error message."""
+    by_options: str = ""
+    """``"module:callable"`` from options to ``(modules, extra)``, if they depend on the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where the files of a model come from."""
+
+    weights: Weights | None = None
+    """Pinned weights, downloaded and verified; the option ``path`` is then set to their folder."""
+    path_option: str = ""
+    """Option that takes a folder: ``-m path/to/folder`` then means this model with that option set."""
+    argument: str = ""
+    """Option that takes the text after the name and a colon: ``-m st:organisation/name`` sets that of st."""
+    repository: str = ""
+    """``"module:callable"`` from options to a repository of the Hugging Face hub, ``organisation/name`` or
+    ``organisation/name@commit``. It is downloaded before the model is loaded; the option ``path`` is then set to its
+    folder."""
+    locate: str = ""
+    """``"module:callable"`` from options to the folder that the option ``path`` is set to. Its UserError says why there
+    is none, and is the model's status in listings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known about a model without loading it."""
+
+    dim: int = 0
+    """Length of a vector, for `harness plan`; 0: not stated."""
+    flops_per_token: float = 0
+    """Floating-point operations of the forward pass per token, for `harness plan`: twice the parameters of the layers
+    that every token passes (embeddings apart); 0: not stated."""
+    by_options: str = ""
+    """``"module:callable"`` from options to ``dim`` and ``flops_per_token``, if a folder determines them."""
+    may_fall_back: str = ""
+    """``"module:callable"`` from options to whether ``load`` may raise `harness.Otherwise`."""
+    training: str = ""
+    """``"module:callable"`` from options to how the model was trained (JSON-able), for the record; the names under
+    ``trained_on`` in it are added to those of the descriptor."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Describes a model. The first five fields are enough for most.
+
+    Example::
+
+        ModelSpec(name="mine", kind="dense", load="mine:load", summary="my encoder")
     """
 
     name: str
     kind: Literal["dense", "lexical", "fusion", "reranker", "transform"]
     load: str
     """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `LexicalModel`, `Fusion`,
-    `Reranker` or `Transform`, as the kind says."""
+    `Reranker` or `Transform`, according to the kind."""
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     similarity: Similarity = "euclidean"
@@ -128,38 +179,11 @@ class ModelSpec:
     fingerprint: str = ""
     """``"module:callable"`` from options to a mapping of what determines the vectors (weights, tokenizer, prompts,
     dtype, max length ...), computed without loading the model. Empty: a hash of the source file that ``load`` names."""
-    trial: str = ""
-    """``"module:callable"`` from options to whether ``load`` may raise `harness.Otherwise`; known unloaded."""
-    weights: Weights | None = None
-    requires: tuple[str, ...] = ()
-    """Importable modules the model needs, checked without importing them."""
-    extra: str = ""
-    """The extra of this project that installs them, for the sentence that says so."""
-    requirements: str = ""
-    """``"module:callable"`` from options to ``(requires, extra)``, where the options decide them."""
     trained_on: tuple[str, ...] = ()
-    """Names of datasets whose judgements the model saw; their cells are marked in-domain."""
-    path_option: str = ""
-    """Option that takes a folder: ``-m path/to/folder`` then means this model with that option set."""
-    argument: str = ""
-    """Option that takes what follows the name and a colon: ``-m st:organisation/name`` sets that of st."""
-    repository: str = ""
-    """``"module:callable"`` from options to the repository of the Hugging Face hub that holds its files,
-    ``organisation/name`` or ``organisation/name@commit``: they are downloaded before the model is loaded, and the
-    option ``path`` is set to their folder."""
-    dim: int = 0
-    """Length of a vector, for plans, which load nothing; 0: not stated."""
-    flops_per_token: float = 0
-    """Floating-point operations of the forward pass per token, for plans: twice the parameters of the layers that every
-    token passes (embeddings apart); 0: not stated."""
-    figures: str = ""
-    """``"module:callable"`` from options to ``dim`` and ``flops_per_token``, where a folder decides them."""
-    locate: str = ""
-    """``"module:callable"`` from options to the folder that the option ``path`` is set to when the model is asked for;
-    its UserError says why there is none and is the model's status in listings."""
-    training: str = ""
-    """``"module:callable"`` from options to how the model was trained (JSON-able), for the record; the names under
-    ``trained_on`` in it join those of the descriptor."""
+    """Names of datasets whose judgements the model was trained on; its results on them are marked in-domain."""
+    packages: Packages = Packages()
+    files: ModelFiles = ModelFiles()
+    facts: ModelFacts = ModelFacts()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,8 +123,8 @@ def names(text: str) -> list[str]:
 
 def weights_of(line: str) -> list[Weights]:
     refs = [REGISTRY.models.get(name) for text in named(line)["models"] for name in names(text)]
-    found = [ref.spec.weights for ref in refs if ref and ref.spec.weights]
-    return found + ([REGISTRY.models["minilm"].spec.weights] if CHECKPOINT in line else [])  # type: ignore[list-item]
+    found = [ref.spec.files.weights for ref in refs if ref and ref.spec.files.weights]
+    return found + ([REGISTRY.models["minilm"].spec.files.weights] if CHECKPOINT in line else [])  # type: ignore[list-item]
 
 
 REGISTRY = load_registry()

@@ -81,7 +81,7 @@ def command(
             elif name not in registry.models:
                 repository = registry.model(name).repository
                 folders[name] = snapshot(repository, home, offline=offline, renew=True, progress=progress)
-            elif weights := registry.models[name].spec.weights:
+            elif weights := registry.models[name].spec.files.weights:
                 folders[name] = model(weights, home, offline=offline, progress=progress)
     _print(folders if as_json else {name: folder for name, folder in folders.items() if name not in gated}, as_json)
     for name in gated:
@@ -104,7 +104,7 @@ def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry)
     if not wanted:
         raise UserError("Nothing to fetch is named; type: harness fetch NAME, or harness fetch --suite NAME")
     for name in wanted:
-        if name not in known and not ((":" in name or "/" in name) and registry.model(name).spec.repository):
+        if name not in known and not ((":" in name or "/" in name) and registry.model(name).spec.files.repository):
             raise UserError(unknown("model or dataset", name, known))
     return wanted
 

@@ -67,4 +67,4 @@ def _status(ref: Any, home: Path) -> str:
         ref.located()
     except (UserError, PluginError) as error:
         return one_line(str(error))
-    return "ready" if ref.spec.weights is None or present(ref.spec.weights, home) else "needs fetch"
+    return "ready" if ref.spec.files.weights is None or present(ref.spec.files.weights, home) else "needs fetch"

@@ -53,14 +53,14 @@ class Prepared:
         `settle`).
         """
         ref.require()
-        if ref.spec.weights is not None:
+        if ref.spec.files.weights is not None:
             given = ref.options.get("path")
             if given:
-                weights.verify(ref.spec.weights, Path(str(given)), home)
+                weights.verify(ref.spec.files.weights, Path(str(given)), home)
             else:
-                found = pinned_weights.obtain(ref.spec.weights, home, offline=offline, progress=progress)
+                found = pinned_weights.obtain(ref.spec.files.weights, home, offline=offline, progress=progress)
                 ref = ref.replace(path=str(found))
-        if ref.spec.repository and not ref.options.get("path"):
+        if ref.spec.files.repository and not ref.options.get("path"):
             ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
         self.members = [Prepared(each, home, offline=offline, progress=progress, shared=shared) for each in ref.members]
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
@@ -84,10 +84,10 @@ class Prepared:
     def _loaded(self) -> Any:
         self.progress(f"loading {self.label}", 0, 0)
         spec, folder = self.ref.spec, Path(str(self.ref.options.get("path")))
-        if spec.weights is None:
+        if spec.files.weights is None:
             return self.ref.load()
         with ThreadPoolExecutor(1) as checker:  # hash in the background: bit rot does not change the mtime
-            check = checker.submit(weights.still, spec.weights, folder)
+            check = checker.submit(weights.still, spec.files.weights, folder)
             try:
                 return self.ref.load()
             finally:

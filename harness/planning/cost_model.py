@@ -47,9 +47,9 @@ def prepared(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = Tru
         ref.require()
     except UserError as error:
         return str(error)
-    if ref.spec.weights and not ref.options.get("path") and locate(ref.spec.weights, home) is None:
+    if ref.spec.files.weights and not ref.options.get("path") and locate(ref.spec.files.weights, home) is None:
         return f"not measured: harness fetch {ref.spec.name}"
-    if ref.spec.repository and hub_models.find(ref.repository, home) is None:
+    if ref.spec.files.repository and hub_models.find(ref.repository, home) is None:
         return f"not measured: harness fetch st:{ref.repository}"
     return Prepared(ref, home, offline=True, progress=progress, tries=tries)
 
@@ -71,7 +71,7 @@ def pace(
     label, lacks = ref.label, model if isinstance(model, str) else ""
     kind: str = ref.spec.kind
     size = _size(ref)
-    absent = ref.spec.weights.bytes if ref.spec.weights and lacks.startswith("not measured") else 0
+    absent = ref.spec.files.weights.bytes if ref.spec.files.weights and lacks.startswith("not measured") else 0
     if kind == "lexical":
         speed = None if isinstance(model, str) else _measured(label, lambda: indexing(model, home, progress))
         return Pace(label, kind, indexing=speed, note=lacks)
@@ -107,6 +107,6 @@ def _measured(label: str, measure: Callable[[], T]) -> T:
 
 def _size(ref: ModelRef) -> int:
     """Bytes of the weights, stated or on disk; 0: not known."""
-    folder = ref.options.get(ref.spec.path_option or "path")
+    folder = ref.options.get(ref.spec.files.path_option or "path")
     files = Path(str(folder)).rglob("*.safetensors") if folder else ()
-    return sum(file.stat().st_size for file in files) or (ref.spec.weights.bytes if ref.spec.weights else 0)
+    return sum(file.stat().st_size for file in files) or (ref.spec.files.weights.bytes if ref.spec.files.weights else 0)

@@ -57,7 +57,7 @@ def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Prog
     """
     if not ref.on_trial:
         return ref
-    typed_options = {name: value for name, value in ref.passed.items() if name != ref.spec.path_option}
+    typed_options = {name: value for name, value in ref.passed.items() if name != ref.spec.files.path_option}
     key = content_key([FORMAT, ref.own_key, versions(), typed_options])
     file = home / "trials" / f"{key[:32]}.json"
     verdict = _remembered(file, key)

@@ -77,10 +77,10 @@ class Registry:
                 f"{name} changes vectors, and {members[0].label} is a {kind} model, which has none of its own."
             )
         values = {**given, **parse_options(ref.spec, passed)}
-        if ref.spec.argument and not values.get(ref.spec.argument):
+        if ref.spec.files.argument and not values.get(ref.spec.files.argument):
             raise UserError(f"{ref.spec.name} needs a name after a colon; type -m {ref.spec.name}:organisation/name.")
-        if ref.spec.path_option and not values.get(ref.spec.path_option):
-            typed = f"{text}:{ref.spec.path_option}=path/to/folder" if members else "-m path/to/folder"
+        if ref.spec.files.path_option and not values.get(ref.spec.files.path_option):
+            typed = f"{text}:{ref.spec.files.path_option}=path/to/folder" if members else "-m path/to/folder"
             raise UserError(f"{name} needs a folder; type {typed}.")
         made = replace(ref, options={**ref.options, **values}, passed=values, members=members)
         try:
@@ -90,8 +90,8 @@ class Registry:
 
     def _named(self, name: str) -> tuple[ModelRef, dict[str, OptionValue]]:
         prefix, colon, rest = name.partition(":")
-        if colon and prefix in self.models and (argument := self.models[prefix].spec.argument):
-            if rest and self.models[prefix].spec.repository and is_folder(str(catalog.as_path(rest))):
+        if colon and prefix in self.models and (argument := self.models[prefix].spec.files.argument):
+            if rest and self.models[prefix].spec.files.repository and is_folder(str(catalog.as_path(rest))):
                 return self._named(rest if "/" in rest or rest.startswith("~") else f"./{rest}")
             return self.models[prefix], {argument: rest}
         looks_like_path = "/" in name or os.sep in name or name.startswith((".", "~"))
@@ -102,30 +102,34 @@ class Registry:
             if not is_folder(str(folder)):
                 return self._of_hub(name)
             # A reranker's folder is an option like any other: no model is made of a folder alone by it.
-            opens = (m for m in self.models.values() if m.spec.path_option and m.spec.kind not in COMPOSITES)
+            opens = (m for m in self.models.values() if m.spec.files.path_option and m.spec.kind not in COMPOSITES)
             owner = next(opens, None)
             if owner is None:
                 raise UserError(
                     f"No plug-in opens model folders such as {name}; `harness models` lists what is installed."
                 )
-            return owner, {owner.spec.path_option: str(folder)}
+            return owner, {owner.spec.files.path_option: str(folder)}
         raise UserError(self._unknown(name))
 
     def _of_hub(self, name: str) -> tuple[ModelRef, dict[str, OptionValue]]:
         """The model of that name on the Hugging Face hub, where it can be one; UserError for a missing folder."""
         place = name.partition("/")[0]
-        opens = next((m for m in self.models.values() if m.spec.repository and m.spec.argument), None)
+        opens = next((m for m in self.models.values() if m.spec.files.repository and m.spec.files.argument), None)
         could = opens is not None and REPOSITORY.fullmatch(name) and not place.startswith(".")
         if opens is None or not could or is_folder(place):  # then a folder in it was meant
             hint = f"; for a model of the hub, type -m {opens.spec.name}:{name}" if opens and could else ""
             raise UserError(f"There is no folder {name}{hint}; `harness models` lists the models known by name.")
-        return opens, {opens.spec.argument: name}
+        return opens, {opens.spec.files.argument: name}
 
     def _unknown(self, name: str) -> str:
         """The sentence for a name that no model has: the nearest ones, or how a model of the hub is named."""
-        prefix = next((m.spec.name for m in self.models.values() if m.spec.repository and m.spec.argument), "")
+        prefix = next(
+            (m.spec.name for m in self.models.values() if m.spec.files.repository and m.spec.files.argument), ""
+        )
         pinned = {
-            ref.spec.weights.hub.partition("@")[0]: ref.spec.name for ref in self.models.values() if ref.spec.weights
+            ref.spec.files.weights.hub.partition("@")[0]: ref.spec.name
+            for ref in self.models.values()
+            if ref.spec.files.weights
         }
         bare = {hub.rpartition("/")[2].lower(): hub for hub in pinned}
         if prefix and (near := difflib.get_close_matches(name.lower(), bare, n=1, cutoff=0.8)):

@@ -43,12 +43,12 @@ class ModelRef:
         if self.named:
             return self.named
         passed = dict(self.passed) | ({"storage": self.storage} if self.storage != "float32" else {})
-        name, path = self.spec.name, self.spec.path_option
+        name, path = self.spec.name, self.spec.files.path_option
         if path and passed.get(path):
             passed[path] = self._folder(str(passed[path]))
             name = name if self.members else str(passed.pop(path))
-        if passed.get(self.spec.argument):
-            name += f":{passed.pop(self.spec.argument)}"
+        if passed.get(self.spec.files.argument):
+            name += f":{passed.pop(self.spec.files.argument)}"
         name += f"({','.join(member.label for member in self.members)})" if self.members else ""
         extras = ",".join(f"{key}={written(value)}" for key, value in sorted(passed.items()))
         return f"{name}:{extras}" if extras else name
@@ -81,7 +81,7 @@ class ModelRef:
     @property
     def on_trial(self) -> bool:
         """Whether only loading tells if it can be had with these options."""
-        return bool(self.spec.trial and _call(self.plugin, self.spec.trial, self.options))
+        return bool(self.spec.facts.may_fall_back and _call(self.plugin, self.spec.facts.may_fall_back, self.options))
 
     def passing(self, **options: OptionValue) -> ModelRef:
         """The same model as if the user had passed those of these options that it has (one already passed stays), and
@@ -98,17 +98,21 @@ class ModelRef:
 
     def located(self) -> ModelRef:
         """The same model with its folder settled, where it is one to be found; UserError when there is none."""
-        return self.replace(path=_call(self.plugin, self.spec.locate, self.options)) if self.spec.locate else self
+        return (
+            self.replace(path=_call(self.plugin, self.spec.files.locate, self.options))
+            if self.spec.files.locate
+            else self
+        )
 
     @property
     def repository(self) -> str:
         """The repository of the hub that holds its files, with the commit where one is asked for; empty: none."""
-        return str(_call(self.plugin, self.spec.repository, self.options)) if self.spec.repository else ""
+        return str(_call(self.plugin, self.spec.files.repository, self.options)) if self.spec.files.repository else ""
 
     @cached_property
     def training(self) -> dict[str, Any]:
         """How it was trained, as far as that is on record."""
-        return dict(_call(self.plugin, self.spec.training, self.options)) if self.spec.training else {}
+        return dict(_call(self.plugin, self.spec.facts.training, self.options)) if self.spec.facts.training else {}
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -124,7 +128,7 @@ class ModelRef:
         else:
             options = {key: self.options[key] for key in sorted(self.options)}
             own = {"source": sha256_file(_source(self.spec)), "options": options}
-        return {"model": self.spec.name if not self.spec.path_option else "", "kind": self.spec.kind, **own}
+        return {"model": self.spec.name if not self.spec.files.path_option else "", "kind": self.spec.kind, **own}
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -145,16 +149,16 @@ class ModelRef:
     @cached_property
     def figures(self) -> dict[str, float]:
         """``dim`` and ``flops_per_token``, as far as they are stated; known without loading the model."""
-        stated = {"dim": self.spec.dim, "flops_per_token": self.spec.flops_per_token}
-        read = _call(self.plugin, self.spec.figures, self.options) if self.spec.figures else {}
+        stated = {"dim": self.spec.facts.dim, "flops_per_token": self.spec.facts.flops_per_token}
+        read = _call(self.plugin, self.spec.facts.by_options, self.options) if self.spec.facts.by_options else {}
         return {name: float(value) for name, value in (stated | dict(read)).items() if value}
 
     @cached_property
     def _required(self) -> tuple[tuple[str, ...], str]:
         """The modules it needs with these options, and the extra that installs them."""
-        if not self.spec.requirements:
-            return self.spec.requires, self.spec.extra
-        modules, extra = _call(self.plugin, self.spec.requirements, self.options)
+        if not self.spec.packages.by_options:
+            return self.spec.packages.modules, self.spec.packages.extra
+        modules, extra = _call(self.plugin, self.spec.packages.by_options, self.options)
         return tuple(modules), str(extra)
 
     def missing(self) -> list[str]:

@@ -11,9 +11,12 @@ from typing import Any, get_args, get_type_hints
 from harness.types import (
     Counts,
     DatasetSpec,
+    ModelFacts,
+    ModelFiles,
     ModelSpec,
     Option,
     OptionValue,
+    Packages,
     PluginError,
     Similarity,
     Source,
@@ -25,7 +28,7 @@ NAME = re.compile(r"\w[\w.+-]*")
 TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 TARGETS = (
-    *("load", "fingerprint", "trial", "requirements", "repository", "figures", "locate", "training"),
+    *("load", "fingerprint", "may_fall_back", "by_options", "repository", "locate", "training"),
     *("build", "key"),
 )
 """Fields that name code."""
@@ -43,12 +46,17 @@ def check_model(spec: ModelSpec) -> None:
     _require(isinstance(spec.options, Mapping), who, "options", spec.options, "a dict of Option by name")
     for name, option in spec.options.items():
         _check_option(who, name, option)
+    for group, kind in (("packages", Packages), ("files", ModelFiles), ("facts", ModelFacts)):
+        part = getattr(spec, group)
+        _require(isinstance(part, kind), who, group, part, f"a {kind.__name__}")
+        _fields(who, part)
     for field in ("path_option", "argument"):
-        chosen = getattr(spec, field)
+        chosen = getattr(spec.files, field)
         _require(not chosen or chosen in spec.options, who, field, chosen, "the name of one of its options")
-    _require(spec.weights is None or isinstance(spec.weights, Weights), who, "weights", spec.weights, "a Weights")
-    if spec.weights is not None:
-        _check_weights(who, spec.weights)
+    weights = spec.files.weights
+    _require(weights is None or isinstance(weights, Weights), who, "weights", weights, "a Weights")
+    if weights is not None:
+        _check_weights(who, weights)
 
 
 def check_dataset(spec: DatasetSpec) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import ModelSpec, Option, Reranker, Scored, UserError, hookimpl
+from harness import ModelFiles, ModelSpec, Option, Packages, Reranker, Scored, UserError, hookimpl
 from harness.embeddings.encode import batches
 from harness.storage.safe_load import read_json
 from harness.types import ModelError, Options
@@ -45,9 +45,8 @@ def harness_models() -> Iterable[ModelSpec]:
             "device": OPTIONS["device"],
             "max_length": Option(0, "tokens kept of query and document together; 0: what the folder says", minimum=0),
         },
-        requires=("torch", "sentence_transformers"),
-        extra="dense",
-        path_option="model",
+        packages=Packages(modules=("torch", "sentence_transformers"), extra="dense"),
+        files=ModelFiles(path_option="model"),
     )
 
 

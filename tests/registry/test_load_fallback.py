@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import ModelSpec, Option, Otherwise, hookimpl
+from harness import ModelFacts, ModelSpec, Option, Otherwise, hookimpl
 
 LOADS = Path(__file__).with_name("loads")
 
@@ -56,8 +56,8 @@ def trial(options):
 @hookimpl
 def harness_models():
     options = {"way": Option("auto", "how", choices=("auto", "fast", "slow")), "fault": Option(False, "whether")}
-    trial = f"{__name__}:trial"
-    yield ModelSpec("letters", "dense", f"{__name__}:load", "counts of letters", options=options, trial=trial)
+    facts = ModelFacts(may_fall_back=f"{__name__}:trial")
+    yield ModelSpec("letters", "dense", f"{__name__}:load", "counts of letters", options=options, facts=facts)
 '''
 WHY = "note: letters is taken with way=slow, because its letters are too many"
 

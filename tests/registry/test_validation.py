@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from harness import DatasetSpec, ModelFacts, ModelFiles, ModelSpec, Option, Packages, PluginError, UserError, Weights
 from harness.registry.manager import load_registry
 from harness.registry.validation import check_dataset, check_model
-from harness.types import Counts, DatasetSpec, ModelSpec, Option, PluginError, Source, UserError, Weights
+from harness.types import Counts, Source
 from tests.conftest import Done
 
 ANY: dict = {"name": "mine", "kind": "dense", "load": "mine:load", "summary": "mine"}
@@ -37,13 +38,13 @@ MODELS = [
     ({"fingerprint": "mine.fingerprint"}, "fingerprint of the model 'mine' is 'mine.fingerprint'"),
     ({"summary": None}, "summary of the model 'mine' is None; it must be a string"),
     ({"similarity": "cosin"}, "similarity of the model 'mine' is 'cosin'; it must be one of euclidean, cosine, dot"),
-    ({"requires": "torch"}, "requires of the model 'mine' is 'torch'; it must be a tuple of strings"),
+    ({"packages": Packages("torch")}, "modules of the model 'mine' is 'torch'; it must be a tuple of strings"),
     ({"trained_on": "msmarco"}, "trained_on of the model"),
     ({"trained_on": ("msmarco", 7)}, "trained_on of the model"),
-    ({"dim": -1}, "dim of the model 'mine' is -1; it must be a number, 0 or more"),
-    ({"dim": True}, "dim of the model"),
-    ({"flops_per_token": float("nan")}, "flops_per_token of the model"),
-    ({"path_option": "path"}, "path_option of the model 'mine' is 'path'; it must be the name of one of its options"),
+    ({"facts": ModelFacts(-1)}, "dim of the model 'mine' is -1; it must be a number, 0 or more"),
+    ({"facts": ModelFacts(True)}, "dim of the model"),
+    ({"facts": ModelFacts(flops_per_token=float("nan"))}, "flops_per_token of the model"),
+    ({"files": ModelFiles(path_option="path")}, "path_option of the model 'mine' is 'path'; it must be the name of one"),
     ({"options": [Option(1, "a number")]}, "options of the model"),
     ({"options": {"how": 7}}, "the option 'how' of the model 'mine' is of type int; it must be an Option"),
     ({"options": {"a b": Option(1, "x")}}, "options of the model 'mine' is 'a b'"),
@@ -59,13 +60,14 @@ MODELS = [
     (option(5, "how", minimum=6, maximum=4), "default of the option"),
     (option(5, "how", minimum="1"), "minimum of the option 'how' of the model 'mine' is '1'"),
     (option("5", "how", minimum=1), "minimum of the option 'how' of the model 'mine' is 1; it must be None"),
-    ({"weights": "me/mine"}, "weights of the model"),
-    ({"weights": Weights(**WEIGHTS | {"hub": "mine"})}, "hub of the weights of the model 'mine' is 'mine'"),
-    ({"weights": Weights(**WEIGHTS | {"name": "a/b"})}, "name of the weights of the model"),
-    ({"weights": Weights(**WEIGHTS | {"sha256": {}})}, "sha256 of the weights"),
-    ({"weights": Weights(**WEIGHTS | {"sha256": {"../x": "0" * 64}})}, "sha256 of the weights"),
-    ({"weights": Weights(**WEIGHTS | {"sha256": {"x": "0" * 32}})}, "sha256 of x of the weights"),
-    ({"weights": Weights(**WEIGHTS | {"bytes": -1})}, "bytes of the weights"),
+    ({"files": "me/mine"}, "files of the model 'mine' is 'me/mine'; it must be a ModelFiles"),
+    ({"files": ModelFiles("me/mine")}, "weights of the model"),
+    ({"files": ModelFiles(Weights(**WEIGHTS | {"hub": "mine"}))}, "hub of the weights of the model 'mine' is 'mine'"),
+    ({"files": ModelFiles(Weights(**WEIGHTS | {"name": "a/b"}))}, "name of the weights of the model"),
+    ({"files": ModelFiles(Weights(**WEIGHTS | {"sha256": {}}))}, "sha256 of the weights"),
+    ({"files": ModelFiles(Weights(**WEIGHTS | {"sha256": {"../x": "0" * 64}}))}, "sha256 of the weights"),
+    ({"files": ModelFiles(Weights(**WEIGHTS | {"sha256": {"x": "0" * 32}}))}, "sha256 of x of the weights"),
+    ({"files": ModelFiles(Weights(**WEIGHTS | {"bytes": -1}))}, "bytes of the weights"),
 ]  # fmt: skip
 DATASETS = [
     ({"name": "a/b/c"}, "name of the dataset"),
@@ -108,7 +110,8 @@ def test_what_is_right_passes() -> None:
         "share": Option(0.5, "x", choices=(0, 0.5, 1), minimum=0, maximum=1),
         "flag": Option(False, "x"),
     }
-    check_model(ModelSpec(**ANY | {"options": options, "requires": ["torch"], "weights": Weights(**WEIGHTS)}))
+    packages, files = Packages(["torch"]), ModelFiles(Weights(**WEIGHTS))  # type: ignore[arg-type]
+    check_model(ModelSpec(**ANY | {"options": options, "packages": packages, "files": files}))
     check_dataset(DatasetSpec(**DATA | {"name": "group/member", "build": "", "sources": [Source(**SOURCE)]}))
     for ref in load_registry().models.values():
         check_model(ref.spec)

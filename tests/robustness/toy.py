@@ -20,7 +20,7 @@ import zlib
 import numpy as np
 from safetensors.numpy import load, save
 
-from harness import DatasetSpec, ModelSpec, Option, Weights, hookimpl
+from harness import DatasetSpec, ModelFacts, ModelFiles, ModelSpec, Option, Weights, hookimpl
 
 FILE = save({"embedding": np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)})
 WEIGHTS = Weights("weighed", "toy/weighed", {"model.safetensors": hashlib.sha256(FILE).hexdigest()})
@@ -77,10 +77,12 @@ def harness_datasets():
 def harness_models():
     options = {"seed": Option(0, "of the hash"), "fault": Option("none", "what goes wrong", ("none", "raises", "nan"))}
     options["pause"] = Option(0.0, "seconds that it waits in every batch")
-    yield ModelSpec("toy", "dense", f"{__name__}:load_counts", "counts of words, hashed", options=options, dim=32)
+    facts = ModelFacts(dim=32)
+    yield ModelSpec("toy", "dense", f"{__name__}:load_counts", "counts of words, hashed", options=options, facts=facts)
     path = {"path": Option(None, "the folder of the weights")}
     loads = f"{__name__}:load_weighed"
-    yield ModelSpec("weighed", "dense", loads, "means of rows", options=path, dim=32, weights=WEIGHTS)
+    files = ModelFiles(weights=WEIGHTS)
+    yield ModelSpec("weighed", "dense", loads, "means of rows", options=path, facts=facts, files=files)
 '''
 SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 

@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Iterable
 from typing import Any
 
-from harness import LexicalModel, ModelSpec, Option, hookimpl
+from harness import LexicalModel, ModelSpec, Option, Packages, hookimpl
 from harness.registry.model_ref import missing_extra
 from harness.types import Options, UserError
 
@@ -34,9 +34,11 @@ def harness_models() -> Iterable[ModelSpec]:
         fingerprint="harness_plugins.bm25.model:fingerprint",
         summary="Lucene's BM25 with its English analyser",
         options=OPTIONS,
-        requires=("bm25s", "regex"),
-        extra="bm25",
-        requirements="harness_plugins.bm25.model:requirements",
+        packages=Packages(
+            modules=("bm25s", "regex"),
+            extra="bm25",
+            by_options="harness_plugins.bm25.model:requirements",
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import ModelSpec, Option, Role, UserError, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, Role, UserError, hookimpl
 from harness.registry.load_fallback import Otherwise, Refused
 from harness.system.environment import multiplies_bfloat16
 from harness.types import Options
@@ -53,14 +53,18 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="harness_plugins.sentence_transformers.checkpoint:load",
         fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
-        trial="harness_plugins.sentence_transformers.checkpoint:trial",
-        figures="harness_plugins.model_folder.files:figures",
-        training="harness_plugins.sentence_transformers.trained:training",
+        facts=ModelFacts(
+            may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
+            by_options="harness_plugins.model_folder.files:figures",
+            training="harness_plugins.sentence_transformers.trained:training",
+        ),
         summary="any local sentence-transformers folder: -m path/to/folder",
         options=OPTIONS,
-        requires=("torch", "sentence_transformers", "faiss"),
-        extra="dense",
-        path_option="path",
+        packages=Packages(
+            modules=("torch", "sentence_transformers", "faiss"),
+            extra="dense",
+        ),
+        files=ModelFiles(path_option="path"),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness import ModelSpec, Option, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, hookimpl
 from harness.storage.atomic import sha256_file
 from harness.types import Options
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS
@@ -27,15 +27,21 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="harness_plugins.sentence_transformers.checkpoint:load",
         fingerprint="harness_plugins.sentence_transformers.checkpoint:fingerprint",
-        trial="harness_plugins.sentence_transformers.checkpoint:trial",
-        figures="harness_plugins.sentence_transformers.hub:figures",
-        training="harness_plugins.sentence_transformers.hub:training",
-        repository="harness_plugins.sentence_transformers.hub:repository",
-        argument="name",
+        facts=ModelFacts(
+            may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
+            by_options="harness_plugins.sentence_transformers.hub:figures",
+            training="harness_plugins.sentence_transformers.hub:training",
+        ),
+        files=ModelFiles(
+            repository="harness_plugins.sentence_transformers.hub:repository",
+            argument="name",
+        ),
         summary="any sentence-transformers model of the hub: -m st:organisation/name",
         options={**OPTIONS, "name": NAME, "path": Option(None, "a local copy of it, used instead")},
-        requires=("torch", "sentence_transformers", "faiss"),
-        extra="dense",
+        packages=Packages(
+            modules=("torch", "sentence_transformers", "faiss"),
+            extra="dense",
+        ),
     )
 
 

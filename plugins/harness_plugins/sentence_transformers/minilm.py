@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness import ModelSpec, Option, Weights, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, Weights, hookimpl
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS
 from harness_plugins.sentence_transformers.mpnet import TRAINED_ON
 
@@ -38,14 +38,19 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="harness_plugins.sentence_transformers.checkpoint:load",
         fingerprint="harness_plugins.sentence_transformers.checkpoint:fingerprint",
-        trial="harness_plugins.sentence_transformers.checkpoint:trial",
+        facts=ModelFacts(
+            may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
+            dim=384,
+            flops_per_token=2 * 6 * (4 * 384**2 + 2 * 384 * 1536),
+        ),
         summary="sentence-transformers/all-MiniLM-L6-v2, untouched",
         options={**OPTIONS, "path": Option(None, "a local copy of the model, used instead of the fetched one")},
         similarity="cosine",
-        weights=WEIGHTS,
-        requires=("torch", "sentence_transformers", "faiss"),
-        extra="dense",
+        files=ModelFiles(weights=WEIGHTS),
+        packages=Packages(
+            modules=("torch", "sentence_transformers", "faiss"),
+            extra="dense",
+        ),
         trained_on=TRAINED_ON,  # both models were trained with the same data_config.json
-        dim=384,
-        flops_per_token=2 * 6 * (4 * 384**2 + 2 * 384 * 1536),  # layers x (attention + feed-forward)
+        # layers x (attention + feed-forward)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness import ModelSpec, Option, Weights, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, Weights, hookimpl
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS
 
 WEIGHTS = Weights(
@@ -50,14 +50,19 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="harness_plugins.sentence_transformers.checkpoint:load",
         fingerprint="harness_plugins.sentence_transformers.checkpoint:fingerprint",
-        trial="harness_plugins.sentence_transformers.checkpoint:trial",
+        facts=ModelFacts(
+            may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
+            dim=768,
+            flops_per_token=2 * 12 * (4 * 768**2 + 2 * 768 * 3072),
+        ),
         summary="sentence-transformers/all-mpnet-base-v2, untouched",
         options={**OPTIONS, "path": Option(None, "a local copy of the model, used instead of the fetched one")},
         similarity="cosine",
-        weights=WEIGHTS,
-        requires=("torch", "sentence_transformers", "faiss"),
-        extra="dense",
+        files=ModelFiles(weights=WEIGHTS),
+        packages=Packages(
+            modules=("torch", "sentence_transformers", "faiss"),
+            extra="dense",
+        ),
         trained_on=TRAINED_ON,
-        dim=768,
-        flops_per_token=2 * 12 * (4 * 768**2 + 2 * 768 * 3072),  # layers x (attention + feed-forward)
+        # layers x (attention + feed-forward)
     )

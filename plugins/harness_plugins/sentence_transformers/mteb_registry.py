@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness import ModelSpec, Option, UserError, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, UserError, hookimpl
 from harness.datasets.catalog import unknown
 from harness.types import Options, OptionValue
 from harness_plugins.sentence_transformers import checkpoint
@@ -27,11 +27,15 @@ def harness_models() -> Iterable[ModelSpec]:
         kind="dense",
         load="harness_plugins.sentence_transformers.mteb_registry:load",
         fingerprint="harness_plugins.sentence_transformers.mteb_registry:fingerprint",
-        trial="harness_plugins.sentence_transformers.checkpoint:trial",
-        figures="harness_plugins.sentence_transformers.hub:figures",
-        training="harness_plugins.sentence_transformers.hub:training",
-        repository="harness_plugins.sentence_transformers.mteb_registry:repository",
-        argument="name",
+        facts=ModelFacts(
+            may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
+            by_options="harness_plugins.sentence_transformers.hub:figures",
+            training="harness_plugins.sentence_transformers.hub:training",
+        ),
+        files=ModelFiles(
+            repository="harness_plugins.sentence_transformers.mteb_registry:repository",
+            argument="name",
+        ),
         summary="a sentence-transformers model of MTEB's registry: -m mteb:organisation/name",
         options={
             **OPTIONS,
@@ -39,8 +43,10 @@ def harness_models() -> Iterable[ModelSpec]:
             "task": Option(None, "the MTEB task whose prompts are taken where the model has some of its own for it"),
             "path": Option(None, "a local copy of it, used instead"),
         },
-        requires=("mteb", "torch", "sentence_transformers", "faiss"),
-        extra="mteb",
+        packages=Packages(
+            modules=("mteb", "torch", "sentence_transformers", "faiss"),
+            extra="mteb",
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import ModelSpec, Option, UserError, Weights, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, UserError, Weights, hookimpl
 from harness.storage.atomic import content_key
 from harness.storage.records import read_record
 from harness.storage.safe_load import read_json
@@ -49,10 +49,12 @@ def harness_models() -> Iterable[ModelSpec]:
             kind="dense",
             load="harness_plugins.sentence_transformers.checkpoint:load",
             fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
-            trial="harness_plugins.sentence_transformers.checkpoint:trial",
-            figures="harness_plugins.model_folder.files:figures",
-            locate="harness_plugins.sentence_transformers.trained:locate",
-            training="harness_plugins.sentence_transformers.trained:training",
+            facts=ModelFacts(
+                may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
+                by_options="harness_plugins.model_folder.files:figures",
+                training="harness_plugins.sentence_transformers.trained:training",
+            ),
+            files=ModelFiles(locate="harness_plugins.sentence_transformers.trained:locate"),
             summary=f"your newest finished run of the experiment {name}",
             options={
                 **OPTIONS,
@@ -60,8 +62,10 @@ def harness_models() -> Iterable[ModelSpec]:
                 "run": Option(None, "name of a run instead of the newest; write + where the name has a comma"),
                 "experiment": Option(name, "whose runs are looked through: an experiment of your own"),
             },
-            requires=("torch", "sentence_transformers", "faiss"),
-            extra="dense",
+            packages=Packages(
+                modules=("torch", "sentence_transformers", "faiss"),
+                extra="dense",
+            ),
         )
 
 

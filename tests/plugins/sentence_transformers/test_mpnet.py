@@ -24,11 +24,13 @@ def test_descriptor(plugin: ModuleType, name: str, tokens: int, dim: int) -> Non
     assert callable(resolve(spec.fingerprint))
     assert spec.options["path"].default is None
     assert {"msmarco", "nq", "quora"} <= set(spec.trained_on)
-    assert spec.weights is not None
-    assert spec.weights.name == name  # `harness fetch NAME` in the messages must be a name that the harness knows
-    assert re.fullmatch(r"sentence-transformers/[\w-]+@[0-9a-f]{40}", spec.weights.hub)
-    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in spec.weights.sha256.values())
-    assert {"model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"} <= set(spec.weights.sha256)
+    assert spec.files.weights is not None
+    assert spec.files.weights.name == name  # `harness fetch NAME` in the messages must be a name that the harness knows
+    assert re.fullmatch(r"sentence-transformers/[\w-]+@[0-9a-f]{40}", spec.files.weights.hub)
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in spec.files.weights.sha256.values())
+    assert {"model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"} <= set(
+        spec.files.weights.sha256
+    )
 
 
 @pytest.mark.parametrize(("plugin", "name", "tokens", "dim"), MODELS)
