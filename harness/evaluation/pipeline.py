@@ -26,7 +26,8 @@ from harness.search.ann_eval import Indexed, costs
 from harness.search.exact import Limits
 from harness.search.index_config import Recipe
 from harness.search.retrieve import Retrieval, retrieve
-from harness.storage.atomic import alone, content_key
+from harness.storage.atomic import content_key
+from harness.storage.locks import exclusive
 from harness.storage.remote import Shared
 from harness.storage.temporary_files import sweep
 from harness.system.environment import environment, peak_memory
@@ -226,7 +227,7 @@ def _cell(
     if found := work.finished():
         return found
     deed = f"computes {work.label} on {dataset.label}"
-    with alone(settings.home / "locks" / work.key[:32], settings.progress, deed):
+    with exclusive(settings.home / "locks" / work.key[:32], settings.progress, deed):
         return work.finished() or _made(work)
 
 
@@ -242,7 +243,7 @@ def _made(work: _Work) -> Cell:
     try:
         if work.stored():
             status, place = "measured", settings.results.folder(label, dataset)
-            with alone(place, settings.progress):  # commands with other homes may add metrics, too
+            with exclusive(place, settings.progress):  # commands with other homes may add metrics, too
                 result = settings.results.write(label, dataset, work.extend)
         else:
             status, result = "ok", settings.results.write(label, dataset, work.run)

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,8 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.storage.regular_files import open_regular
-from harness.storage.temporary_files import remove, same_file, sweep
-from harness.types import Progress, UserError
+from harness.storage.temporary_files import remove, sweep
+from harness.types import UserError
 
 UNSHOWN = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters that JSON does not escape by itself, and marks that turn the direction of text."""
@@ -187,48 +186,6 @@ def recover(path: Path) -> None:
             remove(aside)
         elif aside.exists():
             aside.rename(path)
-
-
-@contextmanager
-def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
-    """Holds the lock of something that is being made and that nobody should make twice; others wait.
-
-    They are told for what: for a process that does the ``deed`` ("makes" and the target's name, if none is given).
-    The lock ends with the process that holds it, however that ends.
-    """
-    lock = target.with_name(f".{target.name}.lock")
-    with disk_errors(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-    told = False
-    while True:
-        with disk_errors(lock):
-            stream = _open_lock(lock)
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not told:
-                    progress(f"waiting for another process that {deed or f'makes {target.name}'}", 0, 0)
-                told = True
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            except OSError:  # a disk without locks: then both make it, and the later one replaces the other
-                yield
-                return
-            if not same_file(lock, stream.fileno()):  # its holder removed it: the lock is another file by now
-                continue
-            try:
-                yield
-                return
-            finally:
-                lock.unlink(missing_ok=True)
-
-
-def _open_lock(path: Path) -> IO[bytes]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)  # not "w": a pipe would block
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UserError(f"{path} is not a regular file, so it cannot be used as a lock; remove it and run again.")
-    return os.fdopen(descriptor, "rb+")
 
 
 def file_state(status: os.stat_result) -> dict[str, int]:

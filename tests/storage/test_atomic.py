@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ from typing import IO
 import pytest
 
 from harness.storage.atomic import (
-    alone,
     content_key,
     disk_errors,
     dump_json,
@@ -25,6 +23,7 @@ from harness.storage.atomic import (
     write_file,
     write_json,
 )
+from harness.storage.locks import exclusive
 from harness.storage.temporary_files import sweep, sweep_tree
 from harness.types import UserError
 
@@ -126,41 +125,6 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
     assert names(tmp_path) == [".keep.txt.tmp", "other"]
 
 
-ALONE = """
-import sys, time
-from pathlib import Path
-from harness.storage.atomic import alone
-
-with alone(Path(sys.argv[1]), lambda *_: None):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_one_makes_and_the_others_wait_until_it_is_done_or_dead(tmp_path: Path) -> None:
-    target, told = tmp_path / "home" / "folder", []
-    with subprocess.Popen([sys.executable, "-c", ALONE, str(target)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-
-        def tell(*words: object) -> None:
-            told.append(words)
-            process.send_signal(signal.SIGKILL)
-
-        with alone(target, tell):
-            assert process.wait() == -signal.SIGKILL
-    assert told == [("waiting for another process that makes folder", 0, 0)]
-    with alone(target, lambda *_: pytest.fail("there is nobody to wait for")), alone(target.with_name("b"), tell):
-        pass
-
-
-def test_locks_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    (tmp_path / ".dead.lock").touch()
-    with alone(tmp_path / "living", pytest.fail):
-        sweep(tmp_path)
-        assert names(tmp_path) == [".living.lock"]
-
-
 def test_a_tree_is_swept_at_every_level_and_nobody_elses_files_are(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     for folder in (tmp_path / "home", tmp_path / "home" / "a" / "b", outside):
@@ -177,7 +141,7 @@ def test_a_tree_is_swept_at_every_level_and_nobody_elses_files_are(tmp_path: Pat
     (tmp_path / "home" / ".link.0123abcd.tmp").symlink_to(outside / "kept")
     kept = [".folder.lock", ".foreign.lock", ".x.notahash.tmp", "kept"]
     before = names(outside)
-    with alone(tmp_path / "home" / "a" / "b" / "held", pytest.fail):
+    with exclusive(tmp_path / "home" / "a" / "b" / "held", pytest.fail):
         sweep_tree(tmp_path / "home", depth=1)
         assert ".x.0123abcd.tmp" in names(tmp_path / "home" / "a" / "b")
         sweep_tree(tmp_path / "home")
@@ -222,39 +186,6 @@ def test_a_folder_that_another_process_removed_is_made_again(tmp_path: Path) -> 
         write_file(tmp_path / "model" / "file", lambda stream: stream.write(b"x"))
     assert len(made) == 2
     assert (tmp_path / "model" / "file").read_bytes() == b"x"
-
-
-COUNT = """
-import sys
-from pathlib import Path
-from harness.storage.atomic import alone
-
-target = Path(sys.argv[1])
-for _ in range(150):
-    with alone(target, lambda *_: None):
-        target.write_text(str(int(target.read_text()) + 1))
-"""
-
-
-def test_the_lock_is_removed_at_the_end_and_still_keeps_all_but_one_out(tmp_path: Path) -> None:
-    (target := tmp_path / "count").write_text("0")
-    with alone(target, pytest.fail):
-        assert names(tmp_path) == [".count.lock", "count"]
-    words = [sys.executable, "-c", COUNT, str(target)]
-    processes = [subprocess.Popen(words) for _ in range(4)]
-    assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    assert target.read_text() == "600"
-    assert names(tmp_path) == ["count"]
-
-
-def test_without_locks_on_the_disk_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with alone(tmp_path / "a", pytest.fail), alone(tmp_path / "a", pytest.fail), whole_folder(tmp_path / "a") as folder:
-        (folder / "made").touch()
-    assert names(tmp_path / "a") == ["made"]
 
 
 RACE = """
