@@ -145,7 +145,7 @@ def command(
     from harness.evaluation.open_datasets import open_all
     from harness.evaluation.pipeline import Settings
     from harness.results.store import ResultStore
-    from harness.storage.remote import open_shared
+    from harness.storage.remote import open_remote_cache
     from harness.system.log_file import journal
 
     registry = state.registry(plugins)
@@ -164,7 +164,7 @@ def command(
     run = executor.benchmark([*state.plugins, *plugins])
     cells = []
     with journal(log) if log else nullcontext(), progress_bar() as progress:
-        shared = open_shared(store, state.made_home, note, progress, offline=offline) if store else None
+        shared = open_remote_cache(store, state.made_home, note, progress, offline=offline) if store else None
         opened = open_all(
             datasets,
             suites,
@@ -195,7 +195,7 @@ def command(
             cells.append(cell)
             _tell(cell)
         if shared:
-            shared.settle()
+            shared.flush()
     if as_json:
         print_json(
             [

@@ -28,7 +28,7 @@ from harness.search.index_config import Recipe
 from harness.search.retrieve import Retrieval, retrieve
 from harness.storage.atomic import content_key
 from harness.storage.locks import exclusive
-from harness.storage.remote import Shared
+from harness.storage.remote import RemoteCache
 from harness.storage.temporary_files import sweep
 from harness.system.environment import environment, peak_memory
 from harness.system.log import note
@@ -54,7 +54,7 @@ class Settings:
     """Each one a further row for every dense model, held against its exact one."""
     force: bool = False
     offline: bool = False
-    shared: Shared | None = None
+    shared: RemoteCache | None = None
     """The store behind the one at home; None for none."""
     command: str = ""
     progress: Progress = lambda *_: None

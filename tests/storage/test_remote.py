@@ -21,7 +21,7 @@ from harness.registry.manager import load_registry
 from harness.search.lexical import index_owner, lexical_index
 from harness.storage.atomic import content_key
 from harness.storage.bundles import LUCENE
-from harness.storage.remote import Record, Shared, _sealed, open_shared
+from harness.storage.remote import Record, RemoteCache, open_remote_cache
 from harness.types import UserError
 from tests.conftest import ROOT
 
@@ -65,7 +65,7 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
     """An empty bucket in the place of S3, and no patience."""
     monkeypatch.setitem(REGISTRY, "s3", Bucket)
-    monkeypatch.setattr("harness.storage.remote.WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("harness.storage.remote.RETRY_SECONDS", (0.0, 0.0, 0.0))
     Bucket.before, Bucket.alter = staticmethod(lambda *_: None), staticmethod(lambda data: data)  # type: ignore[assignment]
     yield Bucket
     Bucket.store.clear()
@@ -79,7 +79,20 @@ class Home:
     def __init__(self, folder: Path, url: str, **how: Any) -> None:
         self.folder, self.notes = folder, list[str]()
         folder.mkdir(exist_ok=True)
-        self.shared = open_shared(url, folder, self.notes.append, lambda *_: None, **how)
+        self.shared = open_remote_cache(url, folder, self.notes.append, lambda *_: None, **how)
+        self.pulled = self.pushed = 0
+        read, write = self.shared._objects.read, self.shared._objects.write
+
+        def counted_read(name: str, most: int) -> bytes:
+            data = read(name, most)
+            self.pulled += not name.endswith(".json")
+            return data
+
+        def counted_write(name: str, data: bytes) -> None:
+            write(name, data)
+            self.pushed += name.endswith(".json")
+
+        self.shared._objects.read, self.shared._objects.write = counted_read, counted_write  # type: ignore[method-assign]
 
     def store(self, **how: Any) -> VectorStore:
         return VectorStore(self.folder, "model", "document", shared=self.shared, **how)
@@ -130,7 +143,7 @@ def test_a_second_home_takes_everything_over_byte_for_byte(url: str, tmp_path: P
     assert [shard.key for shard in found[0]] == KEYS
     assert found[1] == "cosine"
     assert one.files() == two.files() != {}
-    assert (one.shared.published, two.shared.received, two.shared.published) == (4, 3, 0)
+    assert (one.pushed, two.pulled, two.pushed) == (4, 3, 0)
     assert one.notes == two.notes == []
     for key in KEYS:
         np.testing.assert_array_equal(np.load(two.store().folder / f"{key}.npy"), vectors(key))
@@ -141,7 +154,7 @@ def test_float16_comes_from_the_shared_float32(url: str, tmp_path: Path) -> None
     two, three = Home(tmp_path / "two", url), Home(tmp_path / "three", url)
     assert two.store(storage="float16").get(KEYS[0]) is not None
     assert three.store(storage="float16").get(KEYS[0]) is not None
-    assert three.shared.received == 1  # the narrow one alone
+    assert three.pulled == 1  # the narrow one alone
     narrow = np.load(three.store(storage="float16").folder / f"{KEYS[0]}.npy")
     np.testing.assert_array_equal(narrow, vectors(KEYS[0]).astype(np.float16))
 
@@ -152,7 +165,7 @@ def test_what_a_home_has_from_before_is_published_when_used(url: str, tmp_path: 
     one = Home(tmp_path / "one", url)
     for _ in range(2):  # once is enough
         assert one.store().read_list(COLLECTION) is not None
-        assert one.shared.published == 4
+        assert one.pushed == 4
     two = Home(tmp_path / "two", url)
     assert two.store().read_list(COLLECTION) is not None
     assert two.files() == one.files()
@@ -174,7 +187,7 @@ def test_no_flipped_bit_and_no_cut_is_ever_taken_over(suffix: str, tmp_path: Pat
         path.write_bytes(bad)
         assert two.store().get(KEYS[0]) is None
     assert len(two.notes) == 1
-    assert "is damaged; what it held is made again and replaces it" in two.notes[0]
+    assert "is corrupt; it is made again and replaced" in two.notes[0]
     two.store().put(KEYS[0], vectors(KEYS[0]), 1.5, 7)
     assert Home(tmp_path / "three", str(tmp_path / "store")).store().get(KEYS[0]) is not None
 
@@ -221,9 +234,9 @@ def test_a_store_that_fails_later_costs_nothing(first: int, bucket: type[Bucket]
     bucket.before = failing("write", first=first)
     one.fill()
     published = first // 2 if first < 7 else 4
-    assert (one.shared.published, one.pending) == (published, 4 - published)
+    assert (one.pushed, one.pending) == (published, 4 - published)
     assert len(one.notes) == (first < 7)
-    assert all("the cable is cut" in note and "work goes on without it" in note for note in one.notes)
+    assert all("the cable is cut" in note and "the run continues without it" in note for note in one.notes)
     bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
     assert [two.store().get(key) is not None for key in KEYS] == [number < first // 2 for number in range(3)]
     assert two.notes == []
@@ -243,16 +256,16 @@ def test_reading_failures_leave_the_work_to_the_home(bucket: type[Bucket], tmp_p
     two.fill()
     assert VectorStore(two.folder, "model", "document").read_list(COLLECTION) is not None
     assert two.pending == 4
-    two.shared.settle()
+    two.shared.flush()
     assert len(two.notes) == 2  # that it fails, and what is left
-    assert "4 objects are kept" in two.notes[1]
+    assert "4 entries are kept" in two.notes[1]
 
 
 def test_a_store_rests_and_is_asked_again(
     bucket: type[Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Home(tmp_path / "one", "s3://bucket/p").fill()
-    monkeypatch.setattr("harness.storage.remote.REST", 0.0)
+    monkeypatch.setattr("harness.storage.remote.BACK_OFF_SECONDS", 0.0)
     two = Home(tmp_path / "two", "s3://bucket/p")
     bucket.before = failing("read")
     assert two.store().get(KEYS[0]) is None
@@ -269,7 +282,7 @@ def test_a_store_that_may_only_be_read_is_read(bucket: type[Bucket], tmp_path: P
     for name in ("more", "still more"):
         two.store().put(content_key(name), vectors(KEYS[0]), 1.0, 1)
     assert len(two.notes) == 1
-    assert "may only be read (Access Denied)" in two.notes[0]
+    assert "is read-only (Access Denied)" in two.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -289,19 +302,19 @@ def test_a_store_out_of_reach_at_the_start_is_told_in_one_sentence(
     with pytest.raises(UserError) as raised:
         Home(tmp_path / "one", "s3://bucket/p")
     assert told in str(raised.value)
-    assert "or leave --store away" in str(raised.value)
+    assert "or omit --store" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("url", "told"),
     [
         ("http://host/x", "plain http"),
-        ("ftp://host/x", "ftp://host/x is no store"),
-        ("ssh://me:secret@host/x", "ssh://host/x is no store"),
-        ("simplecache::s3://b/x", "is no store"),
-        ("s3://b/x::memory://y", "holds more than a place"),
-        ("https://host/x?sig=secret", "https://host/x holds more than a place"),
-        ("s3://id:secret@b/x", "s3://b/x holds more than a place"),
+        ("ftp://host/x", "ftp://host/x is not a remote cache"),
+        ("ssh://me:secret@host/x", "ssh://host/x is not a remote cache"),
+        ("simplecache::s3://b/x", "is not a remote cache"),
+        ("s3://b/x::memory://y", "holds more than a location"),
+        ("https://host/x?sig=secret", "https://host/x holds more than a location"),
+        ("s3://id:secret@b/x", "s3://b/x holds more than a location"),
         ("file://host/x", "names a machine"),
         ("/nowhere/at/all", "cannot be made"),
     ],
@@ -315,17 +328,17 @@ def test_what_is_no_store_is_refused(url: str, told: str, tmp_path: Path) -> Non
 
 def test_other_formats_and_no_network_are_refused(bucket: type[Bucket], tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "harness-store.json").write_bytes(_sealed(Record({"format": 2}, "", 0)))
+    (tmp_path / "store" / "harness-store.json").write_bytes(Record({"format": 2}).encode())
     with pytest.raises(UserError, match="has format 2, this version knows 1"):
         Home(tmp_path / "one", str(tmp_path / "store"))
-    with pytest.raises(UserError, match="needs the network, which is switched off"):
+    with pytest.raises(UserError, match="needs the network, which is off"):
         Home(tmp_path / "one", "s3://bucket/p", offline=True)
     Home(tmp_path / "one", f"file://{tmp_path}/other", offline=True).fill()
 
 
 def test_https_is_read_and_never_written(bucket: type[Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "https", Bucket)
-    with pytest.raises(UserError, match="There is no store at https://bucket/p"):
+    with pytest.raises(UserError, match="There is no remote cache at https://bucket/p"):
         Home(tmp_path / "zero", "https://bucket/p")
     Home(tmp_path / "one", "s3://bucket/p").fill()
     bucket.before = failing("write", "list")
@@ -342,7 +355,7 @@ def _published(folder: Path, key: str, data: bytes, /, **altered: Any) -> None:
     place = folder / "vectors" / "model" / "document"
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{key}.{digest}.npy").write_bytes(data)
-    (place / f"{key}.json").write_bytes(_sealed(Record(content, digest, len(data))))
+    (place / f"{key}.json").write_bytes(Record(content, digest, len(data)).encode())
 
 
 def _saved(array: np.ndarray, **how: Any) -> bytes:
@@ -387,7 +400,7 @@ def test_what_a_stranger_published_is_examined(
     _published(tmp_path / "store", KEYS[0], data, **altered)
     assert one.store().get(KEYS[0]) is None
     assert len(one.notes) == 1
-    assert "is damaged" in one.notes[0]
+    assert "is corrupt" in one.notes[0]
     assert not Path("exploded").exists()
     assert one.files() == {}
     _published(tmp_path / "store", KEYS[0], GOOD)
@@ -402,7 +415,7 @@ def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
     _published(root, KEYS[0], GOOD)
     place = root / "vectors" / "model" / "document"
     listed = {"similarity": "dot", "shards": [[key, 5]]}
-    (place / f"list-{COLLECTION}.json").write_bytes(_sealed(Record(listed, "", 0)))
+    (place / f"list-{COLLECTION}.json").write_bytes(Record(listed).encode())
     if key == "../../../../outside":  # where it leads from there is another place than where it leads from here
         _published(root, KEYS[0], GOOD, key=key)
         for path in place.glob(f"{KEYS[0]}*"):
@@ -415,9 +428,9 @@ def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
 def test_two_writers_of_a_key_with_other_bytes_leave_a_whole_shard(tmp_path: Path) -> None:
     """Records may come in another order than data: whichever is last, it points at its own."""
     program = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.storage.remote import open_shared\n"
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.storage.remote import open_remote_cache\n"
         "from harness.embeddings.store import VectorStore\nhome, url, value, *keys = sys.argv[1:]\n"
-        "shared = open_shared(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
+        "shared = open_remote_cache(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
         "store = VectorStore(Path(home), 'model', 'document', shared=shared)\n"
         "for key in keys * 20:\n    store.put(key, np.full((5, 3), value, np.float32), 1.0, 1)\n"
     )
@@ -442,7 +455,7 @@ def test_two_writers_of_a_key_with_other_bytes_leave_a_whole_shard(tmp_path: Pat
 def test_a_kill_before_publishing_is_made_good(tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     one = Home(tmp_path / "one", url)
-    one.shared.publish = lambda name: None  # type: ignore[method-assign]
+    one.shared.push = lambda name: None  # type: ignore[method-assign]
     one.fill()
     assert one.pending == 4
     assert Home(one.folder, url).pending == 0
@@ -452,7 +465,7 @@ def test_a_kill_before_publishing_is_made_good(tmp_path: Path) -> None:
 def test_another_process_gets_a_store_of_its_own(tmp_path: Path) -> None:
     one = Home(tmp_path / "one", f"file://{tmp_path}/store")
     copy = pickle.loads(pickle.dumps(one.shared))
-    assert isinstance(copy, Shared)
+    assert isinstance(copy, RemoteCache)
     VectorStore(one.folder, "model", "document", shared=copy).put(KEYS[0], vectors(KEYS[0]), 1.0, 1)
     two = Home(tmp_path / "two", f"file://{tmp_path}/store")
     assert isinstance(two.store().get(KEYS[0]), Shard)
@@ -563,13 +576,13 @@ class Indexes(Home):
 def test_a_second_home_builds_no_index(
     part: int, url: str, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.storage.bundles.PART", part)
+    monkeypatch.setattr("harness.storage.bundles.CHUNK", part)
     one, two = Indexes(tmp_path / "one", url, toy), Indexes(tmp_path / "two", url, toy)
     (_, seconds), hits = one.index(), one.hits()
     assert (two.index()[1], two.hits(), two.files()) == (seconds, hits, one.files())
     assert (one.built, two.built, one.pending, one.notes, two.notes) == (1, 0, 0, [], [])
-    assert (one.shared.published, two.shared.published) == (1, 0)
-    assert two.shared.received == sum(
+    assert (one.pushed, two.pushed) == (1, 0)
+    assert two.pulled == sum(
         -(-len(data) // part) for name, data in one.files().items() if not name.endswith("harness-index.json")
     )
 
@@ -578,7 +591,7 @@ def test_an_index_from_before_is_published_when_used(url: str, toy: Path, tmp_pa
     Indexes(tmp_path / "one", "memory://another", toy).index()
     one = Indexes(tmp_path / "one", url, toy)
     one.index()
-    assert (one.built, one.shared.published) == (0, 1)
+    assert (one.built, one.pushed) == (0, 1)
     two = Indexes(tmp_path / "two", url, toy)
     assert (two.hits(), two.files(), two.built) == (one.hits(), one.files(), 0)
 
@@ -596,7 +609,7 @@ def test_a_damaged_part_or_record_of_an_index_is_built_again_and_replaced(toy: P
             two = Indexes(tmp_path / f"two-{number}-{kind}", url, toy)
             assert (two.hits(), two.built) == (hits, 1)
             assert len(two.notes) == (spoilt is not None)  # what is merely absent is not told
-            assert all("is damaged" in note for note in two.notes)
+            assert all("is corrupt" in note for note in two.notes)
             three = Indexes(tmp_path / f"three-{number}-{kind}", url, toy)
             assert (three.hits(), three.built, three.files()) == (hits, 0, two.files())
     assert not list(tmp_path.rglob(".*.tmp"))
@@ -619,7 +632,7 @@ def test_an_index_is_published_whole_or_not_at_all(first: int, bucket: type[Buck
     one, two = (Indexes(tmp_path / name, "s3://bucket/p", toy) for name in ("one", "two"))
     bucket.before = failing("write", first=first)
     hits = one.hits()
-    assert (one.pending, one.shared.published, len(one.notes)) == ((0, 1, 0) if first == 5 else (1, 0, 1))
+    assert (one.pending, one.pushed, len(one.notes)) == ((0, 1, 0) if first == 5 else (1, 0, 1))
     bucket.before = failing("write")
     assert (two.hits(), two.built) == (hits, first < 5)
     bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
@@ -669,7 +682,7 @@ def _publish(one: Indexes, files: dict[str, Any], seconds: Any = 1.0, **changed:
         one.shared._objects.write(f"{name}/{digest}", data)
         listed[file] = [[digest, len(data)]] if data else []
     stated = {key: value for key, value in {**stated, "files": listed, **changed}.items() if value is not None}
-    one.shared._objects.write(f"{name}.json", _sealed(Record(stated, "", 0)))
+    one.shared._objects.write(f"{name}.json", Record(stated).encode())
 
 
 @pytest.mark.parametrize("files", HOSTILE)
@@ -681,7 +694,7 @@ def test_an_index_that_a_stranger_published_is_examined(
     _publish(one, SOUND | files)
     one.index()
     assert (one.built, len(one.notes)) == (1, 1)
-    assert "is damaged" in one.notes[0]
+    assert "is corrupt" in one.notes[0]
     assert not Path("exploded").exists()
     assert not list(tmp_path.rglob("outside*"))
     assert not {path.name for path in one.folder.rglob("*")} & {"words.txt", "_0.cfs"}
@@ -714,7 +727,7 @@ def test_objects_that_changed_places_are_not_taken(tmp_path: Path) -> None:
     two = Home(tmp_path / "two", str(tmp_path / "store"))
     assert two.store().read_list(COLLECTION) is None
     assert two.store().get(KEYS[0]) is None
-    assert [note for note in two.notes if "is damaged" in note]
+    assert [note for note in two.notes if "is corrupt" in note]
 
 
 @pytest.mark.parametrize("seconds", ["1", -1, None, True, [1.0], 10**400])
@@ -736,7 +749,7 @@ def test_files_of_other_kinds_stay_at_home(toy: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(type(one.model.lexical), "build", with_a_pickle)
     for _ in range(2):
         one.index()
-    assert (one.built, one.shared.published, one.pending, one.notes) == (1, 0, 0, [])
+    assert (one.built, one.pushed, one.pending, one.notes) == (1, 0, 0, [])
     assert not (tmp_path / "store" / "indexes").exists()
 
 
