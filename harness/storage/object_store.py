@@ -28,7 +28,7 @@ class Folder:
         except OSError as error:
             reason = "a file is in its place" if isinstance(error, FileExistsError) else error.strerror
             raise UserError(
-                f"The remote cache {root} cannot be made ({reason}); name a folder in one that exists."
+                f"The remote cache {root} cannot be created ({reason}); name a folder in one that exists."
             ) from error
 
     def read(self, name: str, most: int) -> bytes:

@@ -1,9 +1,9 @@
-"""Parquet files that other people made, read within bounds.
+"""Reads untrusted Parquet files with bounded memory.
 
-A few kilobytes of Parquet can stand for gigabytes in three ways: pages that unpack to gigabytes, one large value that
-is repeated in every row, and row counts in the billions. So nothing is read before the footer and the header of every
-page were examined, rows come in batches that fit into `BATCH_BYTES` whatever is repeated, and all batches together hold
-no more than `most_unpacked` of the file's size.
+A few kilobytes of Parquet can expand to gigabytes in three ways: pages that unpack to gigabytes, one large value that
+is repeated in every row, and row counts in the billions. So the footer and the header of every page are checked before
+any page is read, rows come in batches of at most `BATCH_BYTES`, whatever is repeated, and all batches together hold at
+most `most_unpacked` of the file's size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BATCH_ROWS, BATCH_BYTES = 10_000, 1 << 26
 PAGE_BYTES = 1 << 30
 """Of one page, unpacked."""
 PAGES = 10_000
-"""So many pages any file may have; more where they have a thousand bytes on average."""
+"""Pages that any file may have; more are allowed if they have a thousand bytes on average."""
 DICTIONARY = 2
 """Type of a page."""
 REPEATING = 7
@@ -31,7 +31,7 @@ BINARY, STRUCT = 8, 12
 
 
 class Table:
-    """An opened file whose pages were examined. Its readers raise what pyarrow raises, and `Corrupt`."""
+    """An open file. Its readers check the pages first; they raise what pyarrow raises, and `Corrupt`."""
 
     def __init__(self, file: Any, descriptor: int) -> None:
         self.names = list(file.schema_arrow.names)
@@ -46,7 +46,7 @@ class Table:
         return self._file.schema_arrow.field(name).type
 
     def batches(self, names: Sequence[str]) -> Iterator[Any]:
-        """Record batches of these columns, which hold text or numbers, dictionaries undone."""
+        """Record batches of these columns of text or numbers, with dictionaries decoded."""
         import pyarrow
 
         left, most_rows = self._most, self._examined(names)
@@ -58,14 +58,14 @@ class Table:
             yield found
 
     def read(self, names: Sequence[str]) -> Any:
-        """These columns as one table of Arrow."""
+        """These columns as one Arrow table."""
         import pyarrow
 
         fields = [(name, _value_type(self.type(name))) for name in names]
         return pyarrow.Table.from_batches(self.batches(names), pyarrow.schema(fields))
 
     def _examined(self, names: Sequence[str]) -> int:
-        """How many rows a batch may have; `Corrupt` where the footer or a page's header states too much."""
+        """How many rows a batch may have; `Corrupt` if the footer or a page header states too much."""
         import pyarrow
 
         widths = 0
@@ -88,7 +88,7 @@ class Table:
         return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, sum(largest.values()))))
 
     def _chunks(self, names: Sequence[str]) -> Iterator[Any]:
-        """What the footer says of every part of these columns."""
+        """The footer's metadata of every chunk of these columns."""
         for number in range(self._file.metadata.num_row_groups):
             group = self._file.metadata.row_group(number)
             columns = map(group.column, range(group.num_columns))
@@ -111,7 +111,7 @@ class Table:
 
 
 class _Header:
-    """The header of a page: a struct in Thrift's compact protocol, of which the integers are kept."""
+    """The header of a page, a struct in Thrift's compact protocol; only its integers are kept."""
 
     def __init__(self, descriptor: int, start: int) -> None:
         self._descriptor, self._start, self._data = descriptor, start, b""
@@ -143,7 +143,7 @@ class _Header:
         if not 0 <= place < len(self._data):
             self._start, self._data, place = self.end, os.pread(self._descriptor, 256, self.end), 0
             if not self._data:
-                raise Corrupt("it has a page without a whole header")
+                raise Corrupt("it has a page with a truncated header")
         self.end += 1
         return self._data[place]
 
@@ -163,7 +163,7 @@ class _Header:
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[Table]:
-    """Opens a Parquet file. Raises OSError, and what pyarrow raises, for what is not one."""
+    """Opens a Parquet file. Raises OSError and what pyarrow raises."""
     import pyarrow.parquet
 
     with open_regular(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:

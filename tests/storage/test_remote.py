@@ -322,7 +322,7 @@ def test_a_failure_at_the_start_is_one_sentence(
         ("https://host/x?sig=secret", "https://host/x holds more than a location"),
         ("s3://id:secret@b/x", "s3://b/x holds more than a location"),
         ("file://host/x", "names a machine"),
-        ("/nowhere/at/all", "cannot be made"),
+        ("/nowhere/at/all", "cannot be created"),
     ],
 )
 def test_other_urls_are_refused(url: str, told: str, tmp_path: Path) -> None:
