@@ -120,7 +120,7 @@ class _Header:
         self._struct(())
 
     def number(self, *path: int) -> int:
-        """The integer in a field, or in a field of a field; -1 where there is none."""
+        """The integer in a field, or in a field of a field; -1 if it is missing."""
         return self._numbers.get(path, -1)
 
     def _struct(self, above: tuple[int, ...]) -> None:

@@ -21,9 +21,9 @@ _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message"}
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        told = {"time": time, "level": record.levelname, "event": record.getMessage()}
+        entry = {"time": time, "level": record.levelname, "event": record.getMessage()}
         more = {name: value for name, value in vars(record).items() if name not in _USUAL}
-        return json.dumps(told | more, ensure_ascii=False, default=str)
+        return json.dumps(entry | more, ensure_ascii=False, default=str)
 
 
 @contextmanager

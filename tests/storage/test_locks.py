@@ -44,18 +44,18 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_process_waits_until_the_holder_is_done_or_dead(tmp_path: Path) -> None:
-    target, told = tmp_path / "home" / "folder", []
+    target, reported = tmp_path / "home" / "folder", []
     with subprocess.Popen([sys.executable, "-c", HOLD, str(target)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
 
-        def tell(*words: object) -> None:
-            told.append(words)
+        def report(*words: object) -> None:
+            reported.append(words)
             process.send_signal(signal.SIGKILL)
 
-        with exclusive(target, tell):
+        with exclusive(target, report):
             assert process.wait() == -signal.SIGKILL
-    assert told == [("waiting for another process that makes folder", 0, 0)]
+    assert reported == [("waiting for another process that makes folder", 0, 0)]
     with exclusive(target, pytest.fail), exclusive(target.with_name("b"), pytest.fail):
         pass
 

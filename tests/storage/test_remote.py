@@ -292,7 +292,7 @@ def test_a_read_only_cache_is_read(bucket: type[Bucket], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("operation", "error", "told"),
+    ("operation", "error", "expected"),
     [
         ("read", OSError("no route to host"), "cannot be read (no route to host)"),
         ("read", PermissionError("Forbidden"), "cannot be read (Forbidden)"),
@@ -302,17 +302,17 @@ def test_a_read_only_cache_is_read(bucket: type[Bucket], tmp_path: Path) -> None
     ],
 )
 def test_a_failure_at_the_start_is_one_sentence(
-    operation: str, error: Exception, told: str, bucket: type[Bucket], tmp_path: Path
+    operation: str, error: Exception, expected: str, bucket: type[Bucket], tmp_path: Path
 ) -> None:
     bucket.before = failing(operation, error=error)
     with pytest.raises(UserError) as raised:
         Home(tmp_path / "one", "s3://bucket/p")
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
     assert "or omit --store" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("http://host/x", "plain http"),
         ("ftp://host/x", "ftp://host/x is not a remote cache"),
@@ -325,10 +325,10 @@ def test_a_failure_at_the_start_is_one_sentence(
         ("/nowhere/at/all", "cannot be created"),
     ],
 )
-def test_other_urls_are_refused(url: str, told: str, tmp_path: Path) -> None:
+def test_other_urls_are_refused(url: str, expected: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         Home(tmp_path / "one", url)
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
     assert "secret" not in str(raised.value)
 
 
