@@ -34,7 +34,7 @@ from harness.search.exact import Limits
 from harness.search.retrieve import retrieve
 from harness.storage.atomic import content_key, write_file
 from harness.storage.columns import BLANK
-from harness.system.paths import made_home_folder
+from harness.system.paths import make_home_folder
 from harness.system.timer import Clock
 from harness.types import Document, Query, Role, UserError
 
@@ -154,7 +154,7 @@ def _require_name(function: str, model: object) -> None:
 def _prepared(function: str, text: str, plugins: Iterable[Path]) -> Prepared:
     _require_name(function, text)
     offline = any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE)
-    return Prepared(load_registry(plugins).model(text), made_home_folder(), offline=offline)
+    return Prepared(load_registry(plugins).model(text), make_home_folder(), offline=offline)
 
 
 OFFLINE = ("HARNESS_OFFLINE", "HF_HUB_OFFLINE")

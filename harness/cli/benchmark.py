@@ -31,7 +31,7 @@ from harness.cli.options import (
     suites_option,
     tell_failed,
 )
-from harness.system.paths import made
+from harness.system.paths import make_folder
 from harness.types import Storage, UserError
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def command(
     from harness.evaluation.open_datasets import open_all
     from harness.evaluation.pipeline import Settings
     from harness.results.store import ResultStore
-    from harness.storage.remote import open_shared
-    from harness.system.log_file import journal
+    from harness.storage.remote import open_remote_cache
+    from harness.system.log_file import log_to_file
 
     registry = state.registry(plugins)
     if force:
@@ -160,11 +160,11 @@ def command(
             note(f"--index is for dense models; {ref.label} is searched as ever")
     log = log or executor.log(state.home)
     if log:
-        made(log.absolute().parent, "choose another file with --log")
+        make_folder(log.absolute().parent, "choose another file with --log")
     run = executor.benchmark([*state.plugins, *plugins])
     cells = []
-    with journal(log) if log else nullcontext(), progress_bar() as progress:
-        shared = open_shared(store, state.made_home, note, progress, offline=offline) if store else None
+    with log_to_file(log) if log else nullcontext(), progress_bar() as progress:
+        shared = open_remote_cache(store, state.made_home, note, progress, offline=offline) if store else None
         opened = open_all(
             datasets,
             suites,
@@ -180,7 +180,7 @@ def command(
             note(sentence)
         settings = Settings(
             home=state.home,
-            results=ResultStore(made(results, "choose another folder with --results")),
+            results=ResultStore(make_folder(results, "choose another folder with --results")),
             measures=names,
             k=depth,
             limits=search_limits(memory, search_device),
@@ -195,7 +195,7 @@ def command(
             cells.append(cell)
             _tell(cell)
         if shared:
-            shared.settle()
+            shared.flush()
     if as_json:
         print_json(
             [

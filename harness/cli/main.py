@@ -20,7 +20,7 @@ from harness.cli.signals import stopping
 from harness.cli.terminal import plain_output, printable
 from harness.errors import trace
 from harness.registry.option_values import command_line
-from harness.system.paths import home_folder, made_home_folder, require_utf8
+from harness.system.paths import home_folder, make_home_folder, require_utf8
 from harness.types import PluginError, UserError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class State:
     @cached_property
     def made_home(self) -> Path:
         """`home`, created if it does not exist; UserError if it cannot be."""
-        return made_home_folder()
+        return make_home_folder()
 
     def registry(self, files: Iterable[Path] = ()) -> Registry:
         """Every plug-in, those of ``--plugin`` included."""

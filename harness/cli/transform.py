@@ -31,7 +31,7 @@ from harness.cli.options import (
     tell_failed,
 )
 from harness.datasets.catalog import unknown
-from harness.system.paths import made
+from harness.system.paths import make_folder
 from harness.types import Storage, UserError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def command(
         refs += [ref, *chosen_models(registry, changed, None, storage)]
         origin |= {other.label: ref.label for other in refs if other.label not in origin}
     required(refs)
-    store = ResultStore(made(results, "choose another folder with --results"))
+    store = ResultStore(make_folder(results, "choose another folder with --results"))
     cells = []
     with progress_bar() as progress:
         opened = open_all(

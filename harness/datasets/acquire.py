@@ -17,7 +17,8 @@ from harness.datasets.checksums import record
 from harness.download import archive
 from harness.download.http import SourceFailed, brief, download
 from harness.metrics.qrels import HEADER, qrels_line, read_qrels
-from harness.storage.atomic import alone, recover, whole_folder
+from harness.storage.atomic import recover, whole_folder
+from harness.storage.locks import exclusive
 from harness.storage.regular_files import open_regular
 from harness.storage.temporary_files import remove
 from harness.types import Counts, DatasetSpec, Progress, Source, UserError
@@ -63,7 +64,7 @@ def obtain(
     family = [
         each for each in known if each.sources and each.sources[0].place == spec.sources[0].place and each != spec
     ]
-    with alone(home / "datasets" / spec.name.partition("/")[0], progress):
+    with exclusive(home / "datasets" / spec.name.partition("/")[0], progress):
         return folder if folder.is_dir() else _fetch(spec, family, home, progress)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.datasets.jsonl import open_to_read
-from harness.storage.atomic import alone, file_state, sha256_file, write_file, write_json
+from harness.storage.atomic import file_state, sha256_file, write_file, write_json
+from harness.storage.locks import exclusive
 from harness.storage.records import read_sealed, seal
 from harness.storage.safe_load import Corrupt, open_gzip
 from harness.types import Progress, UserError
@@ -43,7 +44,7 @@ def unpacked(
     open_to_read(packed).close()
     source = sha256_file(packed)
     copy = cache.resolve() / "unpacked" / source[:32] / packed.stem
-    with alone(copy, progress):
+    with exclusive(copy, progress):
         if rehash:
             _VERIFIED.pop(copy, None)
         if not _intact(copy, source):

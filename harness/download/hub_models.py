@@ -17,7 +17,8 @@ from pathlib import Path
 from harness.download.http import SourceFailed
 from harness.download.hub import bring_model, commit_of
 from harness.download.weights import hub_cache
-from harness.storage.atomic import alone, whole_folder, write_json
+from harness.storage.atomic import whole_folder, write_json
+from harness.storage.locks import exclusive
 from harness.storage.safe_load import fields, read_json, read_text
 from harness.storage.temporary_files import remove
 from harness.types import Progress, UserError
@@ -47,7 +48,7 @@ def obtain(
         )
     name, _, revision = repository.partition("@")
     place = _place(name, home)
-    with alone(place, progress):
+    with exclusive(place, progress):
         return (None if renew else find(repository, home)) or _bring(name, revision or "main", place, progress)
 
 

@@ -19,7 +19,8 @@ from zipfile import BadZipFile, ZipFile
 
 from harness.download.http import SourceFailed, brief
 from harness.download.weights import find_fault, locate, verify
-from harness.storage.atomic import alone, whole_folder
+from harness.storage.atomic import whole_folder
+from harness.storage.locks import exclusive
 from harness.types import Progress, UserError, Weights
 
 __all__ = ["locate", "obtain", "verify"]
@@ -45,7 +46,7 @@ def obtain(weights: Weights, home: Path, *, offline: bool = False, progress: Pro
             f"The weights of {weights.name} are not on this machine and the network is switched off; "
             f"type, without --offline: harness fetch {weights.name}{_by_hand(weights, target)}"
         )
-    with alone(target, progress):
+    with exclusive(target, progress):
         return locate(weights, home) or _bring(weights, target, progress)
 
 

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.storage.atomic import write_file, write_json
-from harness.storage.mirror import Replica
+from harness.storage.mirror import Mirror
 from harness.storage.records import read_sealed, seal
 from harness.storage.regular_files import open_regular
-from harness.storage.remote import Shared
+from harness.storage.remote import RemoteCache
 from harness.storage.safe_load import fields, map_array, parse_array
 from harness.storage.temporary_files import sweep
 from harness.types import Role, Similarity, Storage, UserError
@@ -61,7 +61,7 @@ class VectorStore:
     """The shards of one model and role. Those in float16 are made from float32 ones where these are stored."""
 
     def __init__(
-        self, home: Path, model_key: str, role: Role, storage: Storage = "float32", shared: Shared | None = None
+        self, home: Path, model_key: str, role: Role, storage: Storage = "float32", shared: RemoteCache | None = None
     ) -> None:
         self.folder = home / "vectors" / model_key[:32] / (role if storage == "float32" else f"{role}-{storage}")
         self.storage = storage
@@ -73,12 +73,12 @@ class VectorStore:
     def get(self, key: str) -> Shard | None:
         """The shard's record if its file is whole and matches its checksum; a damaged shard is as good as absent.
 
-        One that is not here is taken over from the shared store, if there is one and has it.
+        One that is not here is pulled from the remote cache if it has it.
         """
         found = self._stored(key)
         if found is not None:
-            self._replica.offer(key)
-        found = found or self._taken_over(key)
+            self._mirror.offer(key)
+        found = found or self._pulled(key)
         if found is None and self._wider is not None and (wide := self._wider.get(key)) is not None:
             array = map_array(self._wider.folder / f"{key}.npy")
             found = self.put(key, array, wide.seconds, wide.tokens)
@@ -107,20 +107,20 @@ class VectorStore:
             return False
         return (key, *array.shape, array.dtype) == (shard.key, shard.rows, shard.dim, self.storage)
 
-    def _taken_over(self, key: str) -> Shard | None:
-        """The shard from the shared store, examined like one that was made here, and kept here from now on."""
+    def _pulled(self, key: str) -> Shard | None:
+        """The shard of the remote cache, validated and stored in the local cache."""
 
         def examined(content: dict[str, Any], data: bytes) -> Shard | None:
             shard = Shard(**content)
             whole = self._sound(key, shard, data) and np.isfinite(parse_array(data)).all()
             return shard if whole else None
 
-        found = self._replica.shard(key, examined)
+        found = self._mirror.pull_shard(key, examined)
         return self._keep(*found) if found is not None else None
 
     @property
-    def _replica(self) -> Replica:
-        return Replica(self.shared, self.folder)
+    def _mirror(self) -> Mirror:
+        return Mirror(self.shared, self.folder)
 
     def _keep(self, shard: Shard, data: bytes) -> Shard:
         write_file(self.folder / f"{shard.key}.npy", lambda stream: stream.write(data))
@@ -154,7 +154,7 @@ class VectorStore:
         data = buffer.getvalue()
         digest, spent = hashlib.sha256(data).hexdigest(), round(seconds, 6)
         shard = Shard(key, len(vectors), vectors.shape[1], digest, spent, tokens, self._owner)
-        with self._replica.publishing(key):
+        with self._mirror.pushing(key):
             return self._keep(shard, data)
 
     def write_list(self, collection: str, shards: Sequence[Shard], similarity: Similarity) -> None:
@@ -165,12 +165,12 @@ class VectorStore:
             "shards": [[s.key, s.rows] for s in shards],
         }
         name = f"list-{collection}"
-        with self._replica.publishing(name):
+        with self._mirror.pushing(name):
             write_json(self.folder / f"{name}.json", seal(listed))
 
     def lists(self, collection: str) -> bool:
         """Whether it is recorded which shards make up a collection, be they intact or not."""
-        return self._replica.listed(f"list-{collection}", self._of(collection)) is not None
+        return self._mirror.shard_list(f"list-{collection}", self._of(collection)) is not None
 
     def _of(self, collection: str) -> list[str]:
         """Whose list it is."""
@@ -178,11 +178,11 @@ class VectorStore:
 
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
         """The shards of a collection and how they are compared; None unless every shard is there and intact."""
-        listed = self._replica.listed(f"list-{collection}", self._of(collection))
+        listed = self._mirror.shard_list(f"list-{collection}", self._of(collection))
         if listed is None:
             return None
         keys, similarity = listed
-        shards = list(self._replica.each(self.get, keys))
+        shards = list(self._mirror.map(self.get, keys))
         whole = [s for s in shards if s is not None]
         return (whole, similarity) if len(whole) == len(shards) else None
 

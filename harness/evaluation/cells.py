@@ -17,7 +17,7 @@ from harness.results.store import ResultStore
 from harness.search.exact import Limits
 from harness.search.index_config import Recipe
 from harness.storage.atomic import content_key
-from harness.storage.remote import Shared
+from harness.storage.remote import RemoteCache
 from harness.types import Progress
 
 ZERO_VECTORS = "cosine 0 with everything"
@@ -39,7 +39,7 @@ class Settings:
     """Each adds a row to every dense model, compared with its exact one."""
     force: bool = False
     offline: bool = False
-    shared: Shared | None = None
+    shared: RemoteCache | None = None
     """The remote cache; None for none."""
     command: str = ""
     progress: Progress = lambda *_: None

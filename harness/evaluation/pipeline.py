@@ -36,7 +36,7 @@ from harness.results.schema import Result
 from harness.results.store import PER_QUERY, RUN, extend_per_query, write_per_query
 from harness.search.ann_eval import Indexed, costs
 from harness.search.retrieve import Retrieval, retrieve
-from harness.storage.atomic import alone
+from harness.storage.locks import exclusive
 from harness.storage.temporary_files import sweep
 from harness.system.log import note
 from harness.types import ModelError, PluginError, UserError
@@ -156,7 +156,7 @@ def _cell(task: CellTask, against: _Comparison | None = None, error: PluginError
     if found := task.finished():
         return found
     what = f"computes {task.label} on {task.dataset.label}"
-    with alone(task.settings.home / "locks" / task.key[:32], task.settings.progress, what):
+    with exclusive(task.settings.home / "locks" / task.key[:32], task.settings.progress, what):
         return task.finished() or _run(task, against, error)
 
 
@@ -245,7 +245,7 @@ def _replaced(task: CellTask, result: Result) -> str:
 def _add_metrics(task: CellTask, done: Computation, against: _Comparison | None) -> Result:
     """Adds the metrics that the stored result lacks, computed from its run."""
     results, dataset, settings = task.settings.results, task.dataset, task.settings
-    with alone(task.folder, settings.progress):  # processes with other homes may add metrics, too
+    with exclusive(task.folder, settings.progress):  # processes with other homes may add metrics, too
         stored = task.stored()
         if stored is None:  # removed in the meantime
             return _compute(task, done, against)[0]

@@ -25,7 +25,7 @@ from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Affine, Fusion, Reranker, Transform
 from harness.storage.atomic import content_key
-from harness.storage.remote import Shared
+from harness.storage.remote import RemoteCache
 from harness.types import DenseModel, Hits, LexicalModel, ModelError, PluginError, Progress, Role, Similarity, UserError
 
 
@@ -46,7 +46,7 @@ class Prepared:
         *,
         offline: bool = False,
         progress: Progress = lambda *_: None,
-        shared: Shared | None = None,
+        shared: RemoteCache | None = None,
         tries: bool = True,
     ) -> None:
         """``tries``: whether a model whose options only loading can validate is loaded to learn its fallback (see

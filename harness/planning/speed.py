@@ -23,7 +23,7 @@ from harness.embeddings.store import Vectors, VectorStore
 from harness.models.runner import Prepared
 from harness.planning.workload import tokens
 from harness.storage.atomic import content_key, write_json
-from harness.storage.bundles import RECORD
+from harness.storage.bundles import MANIFEST
 from harness.storage.records import read_sealed, seal
 from harness.storage.safe_load import fields
 from harness.system.environment import machine
@@ -237,7 +237,7 @@ def _recorded_indexes(key: str, home: Path) -> tuple[int, int, float]:
             stated = fields(read_sealed(path), sha256=str, size=int)
             sizes[stated["sha256"][:32]] = stated["size"]
     size, written, seconds = 0, 0, 0.0
-    for path in (home / "indexes" / key[:32]).glob(f"*/{RECORD}"):
+    for path in (home / "indexes" / key[:32]).glob(f"*/{MANIFEST}"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             spent = float(read_sealed(path)["seconds"])
             size += sizes[path.parent.name]

@@ -1,4 +1,4 @@
-"""Indexes of lexical models on disk, keyed by content, checked when reused, shared where there is a store."""
+"""Indexes of lexical models on disk, keyed by content, checked when reused, shared through the remote cache."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness.datasets.corpus import Corpus
 from harness.errors import plugin_code
 from harness.models.runner import Prepared
 from harness.storage.atomic import whole_folder
-from harness.storage.bundles import Owner, finish, intact
-from harness.storage.mirror import Replica
+from harness.storage.bundles import Owner, verify, write_manifest
+from harness.storage.mirror import Mirror
 from harness.types import Document, Hits, ModelError, PluginError, Query
 
 
 class _Absent(Exception):
-    """The store has no such index, or none that is sound."""
+    """The remote cache has no valid index."""
 
 
 def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
@@ -34,24 +34,24 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tup
     """The folder that holds the model's index of the corpus, and the seconds that building it took whoever built it.
     ``name`` is the dataset's, for the progress.
 
-    Where it is not there intact, it is brought from the model's shared store, or built and published.
+    Where it is not there intact, it is pulled from the remote cache, or built and pushed.
     """
     folder, of = index_folder(model, corpus, home), index_owner(model, corpus)
-    replica = Replica(model.shared, folder.parent)
-    if (seconds := intact(folder, of)) is not None:
-        replica.offer(folder.name)
+    mirror = Mirror(model.shared, folder.parent)
+    if (seconds := verify(folder, of)) is not None:
+        mirror.offer(folder.name)
     else:
-        seconds = _brought(replica, folder, of)
+        seconds = _pulled(mirror, folder, of)
     if seconds is None:
         model.progress(f"indexing {name} with {model.label}", 0, 0)
         start = time.perf_counter()
         with (
-            replica.publishing(folder.name),
-            whole_folder(folder, keep=lambda: intact(folder, of) is not None) as directory,
+            mirror.pushing(folder.name),
+            whole_folder(folder, keep=lambda: verify(folder, of) is not None) as directory,
         ):
             _build(model, corpus, directory)
             seconds = round(time.perf_counter() - start, 4)
-            finish(directory, seconds, of)
+            write_manifest(directory, seconds, of)
     return folder, seconds
 
 
@@ -90,10 +90,10 @@ def lexical_hits(model: Prepared, folder: Path, queries: Sequence[Query], k: int
         yield hits
 
 
-def _brought(replica: Replica, folder: Path, of: Owner) -> float | None:
-    if replica.shared is not None:
-        with suppress(_Absent), whole_folder(folder, keep=lambda: intact(folder, of) is not None) as directory:
-            if (seconds := replica.files(folder.name, directory, of)) is None:
+def _pulled(mirror: Mirror, folder: Path, of: Owner) -> float | None:
+    if mirror.remote is not None:
+        with suppress(_Absent), whole_folder(folder, keep=lambda: verify(folder, of) is not None) as directory:
+            if (seconds := mirror.pull_files(folder.name, directory, of)) is None:
                 raise _Absent
             return seconds
     return None

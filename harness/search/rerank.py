@@ -20,7 +20,7 @@ from harness.errors import plugin_code
 from harness.models.runner import Prepared
 from harness.registry.protocols import Scored
 from harness.storage.atomic import content_key
-from harness.storage.remote import Shared
+from harness.storage.remote import RemoteCache
 from harness.system.timer import Clock
 from harness.types import Hits, PluginError, Query
 
@@ -31,7 +31,7 @@ PAIRS = 6400
 class ScoreStore(VectorStore):
     """The parts of one reranker."""
 
-    def __init__(self, home: Path, reranker_key: str, shared: Shared | None = None) -> None:
+    def __init__(self, home: Path, reranker_key: str, shared: RemoteCache | None = None) -> None:
         super().__init__(home, reranker_key, "document", shared=shared)
         self.folder = home / "reranked" / reranker_key[:32]
 

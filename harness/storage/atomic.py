@@ -1,11 +1,11 @@
-"""Files and folders that appear whole or not at all.
+"""Atomic writes: a file or folder appears complete or not at all.
 
 Trade-off accepted: the data is flushed to the disk before the rename (a power cut leaves the old file or the new one),
 but the directory entry is not, so after a power cut a finished file can be missing. It is then made again.
 
-A process that is killed leaves its temporary files behind. While it lives it holds a lock on each, which ends with it,
-so `sweep` knows whose are garbage. They are removed by the next write into the same folder, and by the next command
-that uses the home or the results. Trade-off accepted: on a disk without locks, nothing is swept and nobody waits.
+A killed process leaves its temporary files behind. A running process holds a lock on each of its own, so `sweep`
+removes only abandoned ones: before the next write into the same folder, and in the next command that uses the local
+cache or the results. Trade-off accepted: on a file system without locks, nothing is removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,18 +23,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.storage.regular_files import open_regular
-from harness.storage.temporary_files import remove, same_file, sweep
-from harness.types import Progress, UserError
+from harness.storage.temporary_files import remove, sweep
+from harness.types import UserError
 
 UNSHOWN = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters that JSON does not escape by itself, and marks that turn the direction of text."""
 _SWEPT: set[Path] = set()
-"""Folders that this process has swept before its first write into them."""
+"""Folders that this process has written into and swept before."""
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns the disk's refusals (full, read-only, forbidden) into one sentence."""
+    """Converts errors of the disk (full, read-only, forbidden, failing) at ``path`` into UserError."""
     try:
         yield
     except OSError as error:
@@ -58,13 +57,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
-    """A new temporary neighbour of ``path``, locked against `sweep`; removed at the end unless it was renamed."""
+    """A temporary file or folder beside ``path``, locked against `sweep`; removed at the end unless it was renamed."""
     descriptor, attempts = None, 0
     while descriptor is None:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             make(temporary)
-        except FileNotFoundError:  # another process failed and removed the empty folder that it had made
+        except FileNotFoundError:  # another process failed and removed the empty folder
             if (attempts := attempts + 1) == 100:
                 raise
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,12 +77,12 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor that keeps `sweep` away from ``path`` until it is closed; None when a sweep was quicker."""
+    """A descriptor that keeps `sweep` away from ``path`` until it is closed; None if a sweep has removed it already."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    with suppress(OSError):  # a disk without locks
+    with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     if path.exists():
         return descriptor
@@ -93,7 +92,7 @@ def _lock(path: Path) -> int | None:
 
 @contextmanager
 def _parent_of(path: Path) -> Iterator[None]:
-    """Makes the folder of ``path`` and those above it; what was made goes again if the block fails and it is empty."""
+    """Creates the parent folders of ``path``; if the block fails, removes those that it created and that are empty."""
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -106,10 +105,16 @@ def _parent_of(path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], object], *, sweeps: bool = True) -> None:
-    """Calls ``write`` with a temporary file beside ``path``, flushes it to the disk and renames it into place.
+    """Writes a file atomically: a temporary file beside ``path`` is flushed to the disk and renamed.
 
-    With ``sweeps``, this process's first write into a folder removes what killed processes left there. Not so where
-    other machines write too, whose locks may not be seen from here.
+    Args:
+        path: The file; its folder need not exist.
+        write: Called with the open temporary file.
+        sweeps: Whether this process's first write into a folder removes the temporary files of killed processes. Not
+            for folders that other machines write into, whose locks may not be visible here.
+
+    Raises:
+        UserError: If the disk is full, fails or may not be written to.
     """
     with disk_errors(path), _parent_of(path):
         if sweeps and path.parent not in _SWEPT:
@@ -129,9 +134,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def dump_json(content: Any) -> bytes:
-    """The one way this project writes JSON: sorted by nothing, indented, UTF-8, a final newline.
+    """JSON in UTF-8, indented, in the order of insertion, with a final newline.
 
-    Letters stand as they are, characters that a terminal obeys (`UNSHOWN`) as escapes.
+    Only control characters (also those of `UNSHOWN`) are escaped.
     """
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return _utf8(UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
@@ -139,10 +144,17 @@ def dump_json(content: Any) -> bytes:
 
 @contextmanager
 def whole_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
-    """Yields an empty temporary folder that becomes ``path`` when the block ends well, replacing the old one.
+    """Writes a folder atomically: yields an empty temporary folder that becomes ``path`` when the block succeeds.
 
-    Unless ``keep`` says by then that what another process put there is as good: it may be in use.
-    A replaced folder steps aside as ``.NAME.old`` between the two renames; `recover` undoes a kill there.
+    An existing folder is replaced. Between the two renames it is called ``.NAME.old``; `recover` undoes a kill there.
+
+    Args:
+        path: The folder; those above it need not exist.
+        keep: Called at the end. If it is true, the folder that another process has put there meanwhile stays, because
+            it may be in use.
+
+    Raises:
+        UserError: If the disk is full, fails or may not be written to.
     """
     with disk_errors(path), _parent_of(path):
         sweep(path.parent, locks=False)
@@ -157,7 +169,7 @@ def whole_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty temporary folder beside ``path``, gone at the end, or by `sweep` after a kill."""
+    """Yields an empty temporary folder beside ``path`` that is removed at the end, after a kill by `sweep`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(path, Path.mkdir) as temporary:
         yield temporary
@@ -174,66 +186,26 @@ def _put(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
                 path.rename(aside)
             temporary.rename(path)
             return remove(aside)
-        except OSError as error:  # another process puts its own there at this moment
+        except OSError as error:  # another process renames its own folder at the same time
             if attempt == 99 or error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
                 raise
 
 
 def recover(path: Path) -> None:
-    """Puts a folder back that a kill caught between `whole_folder`'s two renames, and drops one that was superseded."""
+    """Undoes a kill between the two renames of `whole_folder`: restores the old folder, or removes a replaced one."""
     aside = path.with_name(f".{path.name}.old")
-    with suppress(OSError):  # another process was quicker, or the folder may only be read
+    with suppress(OSError):  # another process was faster, or the folder is read-only
         if aside.exists() and path.exists():
             remove(aside)
         elif aside.exists():
             aside.rename(path)
 
 
-@contextmanager
-def alone(target: Path, progress: Progress, deed: str = "") -> Iterator[None]:
-    """Holds the lock of something that is being made and that nobody should make twice; others wait.
-
-    They are told for what: for a process that does the ``deed`` ("makes" and the target's name, if none is given).
-    The lock ends with the process that holds it, however that ends.
-    """
-    lock = target.with_name(f".{target.name}.lock")
-    with disk_errors(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-    told = False
-    while True:
-        with disk_errors(lock):
-            stream = _open_lock(lock)
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not told:
-                    progress(f"waiting for another process that {deed or f'makes {target.name}'}", 0, 0)
-                told = True
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            except OSError:  # a disk without locks: then both make it, and the later one replaces the other
-                yield
-                return
-            if not same_file(lock, stream.fileno()):  # its holder removed it: the lock is another file by now
-                continue
-            try:
-                yield
-                return
-            finally:
-                lock.unlink(missing_ok=True)
-
-
-def _open_lock(path: Path) -> IO[bytes]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)  # not "w": a pipe would block
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UserError(f"{path} is not a regular file, so it cannot be used as a lock; remove it and run again.")
-    return os.fdopen(descriptor, "rb+")
-
-
 def file_state(status: os.stat_result) -> dict[str, int]:
-    """What of a file's status changes with its content: a replaced file has another inode, and any write changes the
-    ctime, which unlike the mtime no program can set."""
+    """The fields of a file's status that change with its content.
+
+    A replaced file has another inode, and any write changes the ctime, which unlike the mtime no program can set.
+    """
     return {
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
@@ -249,13 +221,13 @@ def sha256_file(path: Path) -> str:
 
 
 def content_key(content: Any) -> str:
-    """Hex SHA-256 of a JSON-able value in canonical form; what every cache is keyed by."""
+    """Hex SHA-256 of a JSON value in canonical form: the key of every cache."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(_utf8(text)).hexdigest()
 
 
 def _utf8(text: str) -> bytes:
-    """UserError for what came from a file's name that is not UTF-8, which Python holds as halves of surrogate pairs."""
+    """The text in UTF-8; UserError for half surrogate pairs, Python's form of file names that are not UTF-8."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:

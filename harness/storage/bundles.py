@@ -1,16 +1,15 @@
-"""A folder of finished files and the checksums of all: as it lies at home, and cut in parts for a store.
+"""A folder of finished files with a manifest (the checksums of all), and its form in the remote cache: chunks of files.
 
-The record of it says whose it is, so that a folder in another's place is not taken for it. A store's record says
-{"of": owner, "seconds": s, "files": {name: [[sha256 of a part, bytes], ...]}}. It may be anybody's,
-so names cannot lead out of the folder, and no file is taken that could hold more than data: it is an array without
-objects, JSON, text, what Lucene wrote, or empty. Folders with other files stay at home.
+The manifest says what the folder belongs to, so that a folder in another's place is not used. A remote record says
+{"of": owner, "seconds": s, "files": {name: [[sha256 of a chunk, bytes], ...]}}. It is not trusted: names cannot lead
+out of the folder, and a file must hold plain data: an array without objects, JSON, text, what Lucene writes, or
+nothing. Folders with other files are not pushed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -19,111 +18,120 @@ from typing import Any
 from harness.storage.atomic import sha256_file, write_json
 from harness.storage.records import read_sealed, seal
 from harness.storage.regular_files import open_regular
-from harness.storage.safe_load import map_array, read_json
+from harness.storage.safe_load import fields, map_array, read_json
 
-RECORD = "harness-index.json"
-PART = 32 << 20
-"""Bytes in one object of a store, at most."""
+MANIFEST = "harness-index.json"
+CHUNK = 32 << 20
+"""Bytes at most."""
 NAME = re.compile(r"\w[\w.-]{0,99}(/\w[\w.-]{0,99}){0,7}", re.ASCII)
 LUCENE = b"\x3f\xd7\x6c\x17"
 """What each of its files begins with (CodecUtil.CODEC_MAGIC); no pickle does."""
-
 
 Owner = list[str]
 """The keys of all that something stored was made from."""
 
 
-def finish(folder: Path, seconds: float, of: Owner) -> None:
-    """Writes the record of all that the folder holds by now, whose it is, and what making it took."""
+def write_manifest(folder: Path, seconds: float, owner: Owner) -> None:
+    """Writes the manifest of all files in the folder: whose it is, and what making it took."""
     files = {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    write_json(folder / RECORD, seal({"of": of, "seconds": seconds, "files": files}))
+    write_json(folder / MANIFEST, seal({"of": owner, "seconds": seconds, "files": files}))
 
 
-def belongs(folder: Path, of: Owner) -> bool:
-    """Whether the folder's record says that it is ``of``; its files are not looked at."""
+def belongs(folder: Path, owner: Owner) -> bool:
+    """Whether the folder is ``owner``'s according to its manifest; its files are not read."""
     try:
-        return bool(read_sealed(folder / RECORD)["of"] == of)
+        return bool(read_sealed(folder / MANIFEST)["of"] == owner)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def intact(folder: Path, of: Owner) -> float | None:
-    """The seconds that making it took; None where it is not ``of``, or a file is missing or is not what it was."""
+def verify(folder: Path, owner: Owner) -> float | None:
+    """The seconds that making the folder took; None if it is not ``owner``'s, or a file is missing or corrupt."""
     try:
-        record = read_sealed(folder / RECORD)
-        if record["of"] == of and all(sha256_file(folder / name) == sha for name, sha in record["files"].items()):
-            return float(record["seconds"])
+        manifest = read_sealed(folder / MANIFEST)
+        if manifest["of"] == owner and all(sha256_file(folder / n) == sha for n, sha in manifest["files"].items()):
+            return float(manifest["seconds"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return None
 
 
-def cut(folder: Path, name: str) -> Generator[tuple[str, bytes], None, dict[str, Any]]:
-    """The parts of a folder's files as objects below ``name``; returns the store's record of them.
+def split(folder: Path, name: str) -> Generator[tuple[str, bytes], None, dict[str, Any]]:
+    """Yields the chunks of a folder's files as objects below ``name``; returns the remote record of them.
 
-    Raises OSError and ValueError where a file is not what it was or nothing for a store.
+    Raises:
+        OSError: If a file cannot be read.
+        ValueError: If a file is corrupt or does not hold plain data.
     """
-    record = read_sealed(folder / RECORD)
-    if not all(NAME.fullmatch(file) and _plain(folder / file) for file in record["files"]):
+    manifest = read_sealed(folder / MANIFEST)
+    if not all(NAME.fullmatch(file) and _is_data(folder / file) for file in manifest["files"]):
         raise ValueError(f"{folder} holds files of other kinds")
     files: dict[str, list[tuple[str, int]]] = {}
-    for file, digest in record["files"].items():
+    for file, digest in manifest["files"].items():
         whole, files[file] = hashlib.sha256(), []
         with open_regular(folder / file) as stream:
-            while data := stream.read(PART):
+            while data := stream.read(CHUNK):
                 whole.update(data)
                 files[file].append((hashlib.sha256(data).hexdigest(), len(data)))
                 yield f"{name}/{files[file][-1][0]}", data
         if whole.hexdigest() != digest:
-            raise ValueError(f"{folder / file} is damaged")
-    return {"of": record["of"], "seconds": record["seconds"], "files": files}
+            raise ValueError(f"{folder / file} is corrupt")
+    return {"of": manifest["of"], "seconds": manifest["seconds"], "files": files}
 
 
-def put_together(
-    content: dict[str, Any], part: Callable[[str, int], bytes | None], folder: Path, of: Owner
+def assemble(
+    content: dict[str, Any], chunk: Callable[[str, int], bytes | None], folder: Path, owner: Owner
 ) -> float | None:
-    """Writes the files that a store's record lists, and a record of ours, into an empty folder; returns the seconds.
+    """Writes the files that a remote record lists, and a manifest, into an empty folder.
 
-    ``part`` gives the bytes of a checksum and a size; where it gives None, so does this. Raises ValueError where the
-    record or a file is not valid, or the record is not ``of`` what was asked for.
+    Args:
+        content: The remote record.
+        chunk: Returns the bytes that have a SHA-256 and a size, or None if there are none.
+        folder: The empty folder.
+        owner: Whose the record must be.
+
+    Returns:
+        The seconds that making the files took; None if a chunk is missing.
+
+    Raises:
+        ValueError: If the record or a file is not valid.
     """
-    seconds, files = _stated(content, of)
-    for file, parts in files.items():
+    seconds, files = _validated(content, owner)
+    for file, chunks in files.items():
         path = folder / file
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as stream:
-                for digest, size in parts:
-                    if (data := part(digest, size)) is None:
+                for digest, size in chunks:
+                    if (data := chunk(digest, size)) is None:
                         return None
                     stream.write(data)
         except (FileExistsError, NotADirectoryError):
             raise ValueError(f"{file} stands in another file's place") from None
-        if not _plain(path):
-            raise ValueError(f"{file} is of another kind")
-    finish(folder, seconds, of)
+        if not _is_data(path):
+            raise ValueError(f"{file} does not hold plain data")
+    write_manifest(folder, seconds, owner)
     return seconds
 
 
-def _stated(content: dict[str, Any], of: Owner) -> tuple[float, dict[str, list[tuple[str, int]]]]:
-    """The seconds and the files in a store's record. Raises ValueError where it is not a record of such a folder."""
+def _validated(content: dict[str, Any], owner: Owner) -> tuple[float, dict[str, list[tuple[str, int]]]]:
+    """The seconds and the files in a remote record. Raises ValueError if it is not a valid one of the owner."""
+    stated = fields(content, of=list, seconds=float, files=dict)
     try:
-        seconds = content["seconds"]
-        files = {name: [(digest, size) for digest, size in parts] for name, parts in content["files"].items()}
-        listed = [each for parts in files.values() for each in parts]
-        sound = content["of"] == of and type(seconds) in (int, float) and 0 <= seconds < math.inf
-        sound = sound and all(NAME.fullmatch(name) and name != RECORD for name in files)
-        sound = sound and all(re.fullmatch("[0-9a-f]{64}", digest) for digest, _ in listed)
-        sound = sound and all(type(size) is int and 0 < size <= PART for _, size in listed)
-    except (KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise ValueError("no record of a folder")
-    return seconds, files
+        files = {name: [(digest, size) for digest, size in chunks] for name, chunks in stated["files"].items()}
+        valid = stated["of"] == owner and stated["seconds"] >= 0
+        valid = valid and all(NAME.fullmatch(name) and name != MANIFEST for name in files)
+        for digest, size in (each for chunks in files.values() for each in chunks):
+            valid = valid and re.fullmatch("[0-9a-f]{64}", digest) and type(size) is int and 0 < size <= CHUNK
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError("it is not the record of such a folder")
+    return stated["seconds"], files
 
 
-def _plain(path: Path) -> bool:
-    """Whether a file is of a kind that nothing is run from when it is opened."""
+def _is_data(path: Path) -> bool:
+    """Whether a file holds plain data, so that opening it runs nothing."""
     try:
         with open_regular(path) as stream:
             if stream.read(len(LUCENE)) in (LUCENE, b""):

@@ -1,8 +1,8 @@
-"""Text files in columns, such as runs and qrels: their lines, and what a column and a number are.
+"""Reads text files in columns, such as runs and qrels: lines, columns and numbers.
 
 Columns are split as C programs split them: at ASCII white space. Python's `str.split`, `str.strip` and `str.splitlines`
-also take U+0085, U+00A0, U+2028 and other characters for white space, all of which may stand in a document id. So lines
-and columns are split as bytes and decoded afterwards.
+also split at U+0085, U+00A0, U+2028 and other characters, all of which may occur in a document id. So lines and columns
+are split as bytes and decoded afterwards.
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ BUFFER = 1 << 20
 
 
 def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """Lines of a plain or gzipped file, many at a time with the number (from 1) of the first of them.
+    """Yields the lines of a plain or gzipped file in blocks, each with the number (from 1) of its first line.
 
-    Line feeds and a byte order mark are removed. UserError for a file that cannot be read to its end, a line of more
-    than `LINE_BYTES`, and a NUL byte, where C programs end.
+    Line feeds and a byte order mark are removed.
+
+    Raises:
+        UserError: If the file cannot be read to its end, a line is longer than `LINE_BYTES`, or there is a NUL byte, at
+            which C programs stop reading.
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}; check the path.")
@@ -48,7 +51,7 @@ def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
             while block := stream.read(BUFFER):
                 if b"\0" in block:
                     line = number + (rest + block)[: len(rest) + block.index(b"\0")].count(b"\n")
-                    raise UserError(f"Line {line} of {path} holds a NUL byte, where C programs end; remove it.")
+                    raise UserError(f"Line {line} of {path} holds a NUL byte, at which C programs stop; remove it.")
                 lines = (rest + block).split(b"\n")
                 if number == 1:
                     lines[0] = lines[0].removeprefix(BOM)
@@ -60,11 +63,11 @@ def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
                 number += len(lines)
             yield number, [rest]
     except OSError as error:
-        raise UserError(f"{path} cannot be read to its end ({error}); copy or make it again.") from error
+        raise UserError(f"{path} cannot be read to its end ({error}); copy or create it again.") from error
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every line of `line_blocks` that is not blank."""
+    """Number and bytes of each line of `line_blocks` that is not blank."""
     for start, block in line_blocks(path):
         for place, line in enumerate(block, start):
             if line and not line.isspace():
@@ -101,7 +104,7 @@ def numbers(columns: Collection[bytes]) -> NDArray[np.float64]:
 
 
 def is_number(column: bytes) -> bool:
-    """Whether `numbers` takes it."""
+    """Whether `numbers` accepts the column."""
     try:
         return bool(numbers([column]).size)
     except ValueError:

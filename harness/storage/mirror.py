@@ -1,128 +1,122 @@
-"""The shared side of one folder at home: what is taken over, published and refused. Does nothing without a store."""
+"""A folder of the local cache and its counterpart in the remote cache: pull, push and validation."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from harness.storage.atomic import write_json
-from harness.storage.bundles import Owner, put_together
+from harness.storage.bundles import Owner, assemble
 from harness.storage.records import read_sealed, seal
-from harness.storage.remote import Shared
+from harness.storage.remote import RemoteCache, data_name
+from harness.storage.safe_load import fields
 from harness.types import Similarity
 
 TRANSFERS = 8
-"""Shards brought or published at a time."""
+"""Shards transferred at a time."""
 
 T = TypeVar("T")
 
 
-class Replica:
-    """A folder below $HARNESS_HOME, and the same below a shared store if there is one."""
+class Mirror:
+    """A folder below $HARNESS_HOME. Without a remote cache nothing is pulled and nothing pushed."""
 
-    def __init__(self, shared: Shared | None, folder: Path) -> None:
-        self.shared, self.folder = shared, folder
-
-    def _name(self, name: str, shared: Shared) -> str:
-        return (self.folder / name).relative_to(shared.home).as_posix()
+    def __init__(self, remote: RemoteCache | None, folder: Path) -> None:
+        self.remote, self.folder = remote, folder
+        self._prefix = f"{folder.relative_to(remote.home).as_posix()}/" if remote is not None else ""
 
     def offer(self, name: str) -> None:
-        """Publishes what is kept here under a name unless that is published already."""
-        if self.shared is not None:
-            self.shared.offer(self._name(name, self.shared))
+        """Pushes a local entry that the remote cache does not have."""
+        if self.remote is not None:
+            self.remote.offer(self._prefix + name)
 
     @contextmanager
-    def publishing(self, name: str) -> Iterator[None]:
-        """Around keeping something here: publishes it afterwards, or in a later run after a kill in between."""
-        if self.shared is not None:
-            self.shared.mark(self._name(name, self.shared))
+    def pushing(self, name: str) -> Iterator[None]:
+        """Pushes an entry that the block writes; if the process is killed, the next run does."""
+        if self.remote is not None:
+            self.remote.add_pending(self._prefix + name)
         yield
-        if self.shared is not None:
-            self.shared.publish(self._name(name, self.shared))
+        if self.remote is not None:
+            self.remote.push(self._prefix + name)
 
-    def shard(self, key: str, examined: Callable[[dict[str, Any], bytes], T | None]) -> tuple[T, bytes] | None:
-        """A published shard as ``examined`` makes it of its record and data, and the data, its checksum verified.
+    def pull_shard(self, key: str, validated: Callable[[dict[str, Any], bytes], T | None]) -> tuple[T, bytes] | None:
+        """A shard of the remote cache, and its data, the checksum of which is verified.
 
-        What ``examined`` refuses (None, or anything raised: the bytes may be anybody's) is reported as damaged.
+        Args:
+            key: The shard's. A list may hold any key: what is not a hash is not looked for.
+            validated: Makes the shard of its record and data. If it returns None or raises, the shard is corrupt.
         """
-        if self.shared is None or not re.fullmatch("[0-9a-f]{64}", key):  # a list from there may hold any key
+        if self.remote is None or not re.fullmatch("[0-9a-f]{64}", key):
             return None
-        name = self._name(key, self.shared)
-        record = self.shared.fetch(name)
-        data = self.shared.fetch_data(name, record) if record is not None else None
+        record = self.remote.pull(name := self._prefix + key)
+        data = self.remote.pull_data(data_name(name, record), record.data, record.size) if record else None
         if record is None or data is None:
             return None
         try:
-            seconds, tokens = record.content["seconds"], record.content["tokens"]
-            plausible = isinstance(seconds, int | float) and 0 <= seconds < math.inf and isinstance(tokens, int)
-            found = examined(record.content, data) if plausible and tokens >= 0 else None
+            stated = fields(record.content, seconds=float, tokens=int)
+            found = validated(stated, data) if min(stated["seconds"], stated["tokens"]) >= 0 else None
         except Exception:
             found = None
         if found is None:
-            self.shared.damaged(name)
-        return None if found is None else (found, data)
+            self.remote.report_corrupt(name)
+            return None
+        return found, data
 
-    def files(self, name: str, directory: Path, of: Owner) -> float | None:
-        """Writes a published folder's files into an empty one; returns the seconds that making them took.
+    def pull_files(self, name: str, directory: Path, owner: Owner) -> float | None:
+        """Writes the files of a folder of the remote cache, which must be ``owner``'s, into an empty directory.
 
-        ``of`` is what the record must say that they belong to. None where there are none, or none that are sound; some
-        may have been written then.
+        Returns:
+            The seconds that making them took; None if the folder is missing or corrupt. The directory may hold some
+            of the files then.
         """
-        if self.shared is None or (record := self.shared.fetch(at := self._name(name, self.shared))) is None:
-            return None
-        if "of" not in record.content:  # an earlier version published it: it is made again, and replaced
-            return None
-        self.shared.progress(f"bringing an index from {self.shared.url}", 0, 0)
+        remote, source = self.remote, self._prefix + name
+        if remote is None or (record := remote.pull(source)) is None or "of" not in record.content:
+            return None  # without an owner it is of an earlier version: made again, and replaced
+        remote.progress(f"pulling an index from {remote.url}", 0, 0)
         try:
-            return put_together(record.content, partial(self.shared.fetch_part, at), directory, of)
+            return assemble(
+                record.content, lambda sha, size: remote.pull_data(f"{source}/{sha}", sha, size), directory, owner
+            )
         except ValueError:
-            self.shared.damaged(at)
+            remote.report_corrupt(source)
             return None
 
-    def listed(self, name: str, of: Owner) -> tuple[list[str], Similarity] | None:
-        """The shards' keys and the similarity in a list that is kept here, or fetched from the store.
-
-        ``of`` is what the list must say that it belongs to."""
+    def shard_list(self, name: str, owner: Owner) -> tuple[list[str], Similarity] | None:
+        """The shards' keys and the similarity in a list that is ``owner``'s, from the local cache or else pulled."""
         path = self.folder / f"{name}.json"
         try:
-            found = _listed(read_sealed(path), of)
+            found = _shard_list(read_sealed(path), owner)
         except (OSError, ValueError):
             found = None
         if found is not None:
             self.offer(name)
-        elif self.shared is not None and (record := self.shared.fetch(self._name(name, self.shared))) is not None:
-            found = _listed(record.content, of)
+        elif self.remote is not None and (record := self.remote.pull(self._prefix + name)) is not None:
+            found = _shard_list(record.content, owner)
             if found is not None:
                 write_json(path, seal(record.content))
         return found
 
-    def each(self, get: Callable[[str], T], keys: Sequence[str]) -> Iterator[T]:
-        """``get`` of every key in order; several at a time where they may have to be brought or published."""
-        if self.shared is None:
+    def map(self, get: Callable[[str], T], keys: Sequence[str]) -> Iterator[T]:
+        """``get`` of every key in order; several at a time if they may have to be transferred."""
+        if self.remote is None:
             yield from map(get, keys)
             return
-        shared, moved = self.shared, (self.shared.received, self.shared.published)
         with ThreadPoolExecutor(TRANSFERS, "transfer-vectors") as pool:
             for number, found in enumerate(pool.map(get, keys), 1):
-                if moved != (shared.received, shared.published):
-                    shared.progress(f"sharing vectors with {shared.url}", number, len(keys))
+                self.remote.progress(f"synchronising vectors with {self.remote.url}", number, len(keys))
                 yield found
 
 
-def _listed(content: Any, of: Owner) -> tuple[list[str], Similarity] | None:
-    """The keys in a list, and the similarity; None where it is not such a list, or not the one asked for."""
+def _shard_list(content: Any, owner: Owner) -> tuple[list[str], Similarity] | None:
+    """The keys in a list, and the similarity; None if it is not such a list, or another owner's."""
     try:
-        if content["of"] != of:
-            return None
         keys = [key for key, _ in content["shards"]]
         similarity: Similarity = content["similarity"]
-        sound = similarity in get_args(Similarity) and all(isinstance(key, str) for key in keys)
+        valid = content["of"] == owner and similarity in get_args(Similarity)
     except (ValueError, KeyError, TypeError):
         return None
-    return (keys, similarity) if sound else None
+    return (keys, similarity) if valid and all(isinstance(key, str) for key in keys) else None

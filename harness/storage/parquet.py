@@ -1,9 +1,9 @@
-"""Parquet files that other people made, read within bounds.
+"""Reads untrusted Parquet files with bounded memory.
 
-A few kilobytes of Parquet can stand for gigabytes in three ways: pages that unpack to gigabytes, one large value that
-is repeated in every row, and row counts in the billions. So nothing is read before the footer and the header of every
-page were examined, rows come in batches that fit into `BATCH_BYTES` whatever is repeated, and all batches together hold
-no more than `most_unpacked` of the file's size.
+A few kilobytes of Parquet can expand to gigabytes in three ways: pages that unpack to gigabytes, one large value that
+is repeated in every row, and row counts in the billions. So the footer and the header of every page are checked before
+any page is read, rows come in batches of at most `BATCH_BYTES`, whatever is repeated, and all batches together hold at
+most `most_unpacked` of the file's size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BATCH_ROWS, BATCH_BYTES = 10_000, 1 << 26
 PAGE_BYTES = 1 << 30
 """Of one page, unpacked."""
 PAGES = 10_000
-"""So many pages any file may have; more where they have a thousand bytes on average."""
+"""Pages that any file may have; more are allowed if they have a thousand bytes on average."""
 DICTIONARY = 2
 """Type of a page."""
 REPEATING = 7
@@ -34,7 +34,7 @@ Struct = dict[int, Any]
 
 
 class Table:
-    """An opened file whose pages were examined. Its readers raise what pyarrow raises, and `Corrupt`."""
+    """An open file. Its readers check the pages first; they raise what pyarrow raises, and `Corrupt`."""
 
     def __init__(self, file: Any, descriptor: int) -> None:
         self.names = list(file.schema_arrow.names)
@@ -50,7 +50,7 @@ class Table:
         return self._file.schema_arrow.field(name).type
 
     def batches(self, names: Sequence[str]) -> Iterator[Any]:
-        """Record batches of these columns, which hold text or numbers, dictionaries undone."""
+        """Record batches of these columns of text or numbers, with dictionaries decoded."""
         import pyarrow
 
         left, most_rows = self._most, self._examined(names)
@@ -62,14 +62,14 @@ class Table:
             yield found
 
     def read(self, names: Sequence[str]) -> Any:
-        """These columns as one table of Arrow."""
+        """These columns as one Arrow table."""
         import pyarrow
 
         fields = [(name, _value_type(self.type(name))) for name in names]
         return pyarrow.Table.from_batches(self.batches(names), pyarrow.schema(fields))
 
     def _examined(self, names: Sequence[str]) -> int:
-        """How many rows a batch may have; `Corrupt` where the footer or a page's header states too much."""
+        """How many rows a batch may have; `Corrupt` if the footer or a page header states too much."""
         import pyarrow
 
         widths = 0
@@ -144,7 +144,7 @@ def _number(struct: Struct, field: int, default: int = 0) -> int:
 
 
 class _Thrift:
-    """Reads Thrift's compact protocol at a place of a file; `Corrupt` for anything else. Texts are passed over."""
+    """Reads Thrift's compact protocol at a place of a file; `Corrupt` for anything else. Texts are skipped."""
 
     def __init__(self, descriptor: int, start: int) -> None:
         self._descriptor, self._start, self._data = descriptor, start, b""
@@ -191,7 +191,7 @@ class _Thrift:
         if not 0 <= place < len(self._data):
             self._start, self._data, place = self.end, os.pread(self._descriptor, 256, self.end), 0
             if not self._data:
-                raise Corrupt("it has a page without a whole header")
+                raise Corrupt("it has a page with a truncated header")
         self.end += 1
         return self._data[place]
 
@@ -211,7 +211,7 @@ class _Thrift:
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[Table]:
-    """Opens a Parquet file. Raises OSError, and what pyarrow raises, for what is not one."""
+    """Opens a Parquet file. Raises OSError and what pyarrow raises."""
     import pyarrow.parquet
 
     with open_regular(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:

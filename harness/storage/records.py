@@ -1,7 +1,7 @@
-"""JSON objects that carry the checksum of their own content: one that was damaged, or edited, is known as such.
+"""JSON objects with a checksum of their own content, which shows that one was damaged or edited.
 
-The checksum is of what the object says, not of its bytes: another indentation does not matter. An object without one is
-an earlier version's, and read as it is.
+The checksum is of the content, not of the bytes: another indentation does not matter. Objects without one are of an
+earlier version and are accepted.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ SEAL = "checksum"
 
 
 class Damaged(ValueError):
-    """A checksum is not that of the content."""
+    """An object's checksum does not match its content."""
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The object with its checksum as its last field."""
+    """The object with its checksum added as the last field."""
     return {**content, SEAL: content_key(dict(content))}
 
 
 def unsealed(content: Any) -> Any:
-    """The object without its checksum, right or wrong."""
+    """The object without its checksum, which is not compared."""
     return {name: field for name, field in content.items() if name != SEAL} if isinstance(content, dict) else content
 
 
 def opened(content: Any) -> Any:
-    """What was sealed, without the checksum; what is no object, or was never sealed, as it is.
+    """The object without its checksum, which is verified; anything without a checksum is returned as it is.
 
-    Raises Damaged when the checksum is not that of the content.
+    Raises:
+        Damaged: If the checksum does not match the content.
     """
     if not isinstance(content, dict) or not content:
         return content
     last, value = next(reversed(content.items()))
     if SEAL not in content:
-        if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):  # it is the field's name that is damaged
+        if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):  # the field's name is damaged
             raise Damaged(f"it has a checksum under the name {last!r}")
         return content
     rest = unsealed(content)
@@ -50,11 +51,11 @@ def opened(content: Any) -> Any:
 
 
 def read_record(path: Path) -> Any:
-    """As `read_sealed`, for records that were not sealed once and may end with a hash of their own."""
+    """As `read_sealed`, for records that had no checksum in earlier versions and may end with another hash."""
     content = read_json(path)
     return opened(content) if isinstance(content, dict) and SEAL in content else content
 
 
 def read_sealed(path: Path) -> Any:
-    """What a file of JSON holds, `opened`. Raises OSError and ValueError."""
+    """The content of a JSON file, its checksum verified. Raises OSError and ValueError."""
     return opened(read_json(path))

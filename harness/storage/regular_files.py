@@ -1,7 +1,7 @@
 """Opens regular files only.
 
-Opening a named pipe waits for its other end, and a device such as ``/dev/zero`` has no end at all. Folders that other
-people made (datasets, results, checkpoints, archives) may hold either, so every file that is read is opened here.
+Opening a named pipe waits for its other end, and a device such as ``/dev/zero`` never ends. Untrusted folders
+(datasets, results, checkpoints, archives) may hold either, so every file that is read is opened here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Opens a file for reading in binary mode, without ever waiting for another process. A link is followed.
+    """Opens a file for reading in binary mode without waiting for another process. Links are followed.
 
     Raises:
         OSError: The file cannot be opened. IsADirectoryError for a folder; "not a regular file" for a pipe, a socket
@@ -30,13 +30,13 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def regular(path: Path) -> Path:
-    """The path itself, for libraries that open files by name. Raises OSError as `open_regular` does."""
+    """The path itself, for libraries that open files by name. Raises OSError like `open_regular`."""
     _check(path.stat().st_mode, path)
     return path
 
 
 def special_file(folder: Path) -> Path | None:
-    """The first pipe, socket or device anywhere below a folder, for libraries that read whole folders; else None."""
+    """The first pipe, socket or device below a folder, or None; for libraries that read whole folders."""
     return next((path for path in sorted(folder.rglob("*")) if path.exists() and _special(path.stat().st_mode)), None)
 
 

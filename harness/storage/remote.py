@@ -1,15 +1,13 @@
-"""A store that many machines share, behind the one at home: the same names, every byte checked, no half object ever.
+"""Remote cache: a second level behind the local cache ($HARNESS_HOME), shared by machines. Every byte is checked.
 
-Under a name of the home's (vectors/MODELKEY/ROLE/KEY) the store holds NAME.json, a record with its own checksum and the
-checksum and size of its data, and the data as NAME.SHA256.npy. The data is put first and the record last, and data is
-named by its content, so neither a kill nor two writers at once leave a record that points at anything but its data. Of
-a folder of the home's (indexes/MODELKEY/CORPUS) it holds the files in parts, as NAME/SHA256 (see
-`harness.storage.bundles`).
+A local entry NAME (vectors/MODELKEY/ROLE/KEY) is two objects: the data as NAME.SHA256.npy, and NAME.json, a record with
+its own checksum and the checksum and size of the data. A local folder (indexes/MODELKEY/CORPUS) is a record and the
+chunks of its files as NAME/SHA256 (see `harness.storage.bundles`). Data is named by its content and put first, so
+neither a kill nor two writers at once leave a record that points at anything but its data.
 
-A store that cannot be reached at the start is the user's to mend. One that fails later is left alone for `REST`
-seconds, then for twice as long and so on: work goes on at home, and what could not be published is remembered there
-($HARNESS_HOME/unpublished) until a run can. Trade-off accepted: nothing is ever deleted there, so damaged data stays
-beside what replaces it.
+A remote cache that cannot be reached at the start is an error. If it fails later, the run continues with the local
+cache and a back-off that doubles; what could not be pushed stays listed in $HARNESS_HOME/unpublished until a run can.
+Trade-off accepted: nothing is ever deleted, so corrupt data stays beside what replaces it.
 """
 
 from __future__ import annotations
@@ -27,36 +25,58 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from harness.storage.atomic import content_key, disk_errors, dump_json
-from harness.storage.bundles import cut
+from harness.storage.bundles import split
 from harness.storage.object_store import open_objects
 from harness.storage.records import read_sealed, seal, unsealed
 from harness.storage.regular_files import open_regular
 from harness.storage.safe_load import parse_json
 from harness.types import Progress, UserError
 
-FORMAT = 1
-MARKER = "harness-store"
-"""The record that says that this is a store, and of which format."""
-WAITS = (0.5, 2.0, 8.0)
-"""Seconds before an operation that failed is tried again, about."""
-REST = 60.0
+FORMAT, MARKER = 1, "harness-store.json"
+"""The version of this layout, and the object that says it."""
+RETRY_SECONDS = (0.5, 2.0, 8.0)
+"""Waits before the retries of an operation, about."""
+BACK_OFF_SECONDS = 60.0
+"""After the first failure; doubles with each further one."""
 MOST_RECORD, MOST_DATA = 64 << 20, 1 << 30
 """Bytes of an object that are read at most, whatever a record says."""
+MISSING = (FileNotFoundError, NotADirectoryError)
 
 T = TypeVar("T")
 
 
 class Record(NamedTuple):
-    """What is published under a name."""
+    """What is stored under a name, with the SHA-256 and size of its data (empty and 0 if it has none)."""
 
     content: dict[str, Any]
-    data: str
-    """Hex SHA-256 of what belongs to it; empty where nothing does."""
-    size: int
+    data: str = ""
+    size: int = 0
+
+    def encode(self) -> bytes:
+        """JSON with a checksum."""
+        return dump_json(seal(self._asdict()))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Record | None:
+        """The record that `encode` made these bytes of; None if they are not one."""
+        try:
+            record = cls(**unsealed(parse_json(data)))
+            valid = isinstance(record.content, dict) and isinstance(record.size, int) and record.size >= 0
+            valid = valid and re.fullmatch(r"|[0-9a-f]{64}", record.data) is not None
+            return record if valid and data == record.encode() else None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
 
 
-class Shared:
-    """A shared store. Safe to use from several threads; a process that gets a copy opens the store for itself."""
+class RemoteCache:
+    """A remote cache. Safe to use from several threads; a process that gets a copy opens it for itself.
+
+    Args:
+        url: A folder's path or a URL; see `open_objects`, which may raise UserError.
+        home: The local cache. Names are paths relative to it, without a suffix.
+        note: Called with a sentence for the user when something fails.
+        progress: Called with what is being done.
+    """
 
     def __init__(
         self,
@@ -65,228 +85,199 @@ class Shared:
         note: Callable[[str], None] = lambda _: None,
         progress: Progress = lambda *_: None,
     ) -> None:
-        """UserError where the URL is none that can be a store; see `open_objects`."""
         self.url, self.home, self.note, self.progress = url, home, note, progress
-        self.received = self.published = 0
         self._objects = open_objects(url)
-        self._marks = home / "unpublished" / content_key(url)[:16]
-        self._known: dict[str, set[str]] = {}
-        self._lock, self._listing = threading.Lock(), threading.Lock()
-        self._resting_until, self._failures = 0.0, 0
-        self._told: set[str] = set()
         self._read_only = not self._objects.writable
+        self._pending = home / "unpublished" / content_key(url)[:16]
+        self._offered: set[str] = set()
+        self._corrupt: set[str] = set()
+        self._lock = threading.Lock()
+        self._idle_until, self._failures = 0.0, 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Shared, (self.url, self.home)
+        return RemoteCache, (self.url, self.home)
 
     def connect(self) -> None:
-        """Makes sure of the store before any work starts, and publishes what earlier runs could not.
+        """Checks that the remote cache can be used, creates an empty one, and pushes what earlier runs could not.
 
-        UserError where it cannot be reached or read, or is of another version.
+        Raises:
+            UserError: If it cannot be reached, or is of another version.
         """
-        self.progress(f"asking the store {self.url}", 0, 0)
-        try:
-            found = _opened(self._tried(lambda: self._objects.read(f"{MARKER}.json", MOST_RECORD)))
-            stated = found.content.get("format") if found else None
-        except FileNotFoundError:
-            found = stated = None
-        except Exception as error:  # whatever a file system raises, here and below
-            raise UserError(f"The store {self.url} cannot be read ({_reason(error)}); {ADVICE}") from error
-        if found is not None and stated != FORMAT:
-            raise UserError(f"The store {self.url} has format {stated}, this version knows {FORMAT}; update harness.")
+        self.progress(f"connecting to the remote cache {self.url}", 0, 0)
+        found = self._required("read", self._stored_format)
         if found is None and self._read_only:
-            raise UserError(f"There is no store at {self.url}; give the URL of one that was filled over s3, gs or az.")
+            raise UserError(f"There is no remote cache at {self.url}; give the URL of one filled over s3, gs or az.")
         if found is None:
-            try:
-                self._tried(lambda: self._objects.write(f"{MARKER}.json", _sealed(Record({"format": FORMAT}, "", 0))))
-            except Exception as error:
-                raise UserError(f"The store {self.url} cannot be written ({_reason(error)}); {ADVICE}") from error
-        self.settle()
+            self._required("written", partial(self._objects.write, MARKER, Record({"format": FORMAT}).encode()))
+        elif (version := found.content.get("format")) != FORMAT:
+            raise UserError(
+                f"The remote cache {self.url} has format {version}, this version knows {FORMAT}; update harness."
+            )
+        self.flush()
 
-    def settle(self) -> None:
-        """Publishes what could not be published before, and says what is still left."""
-        names = sorted(unquote(mark.name) for mark in self._marks.glob("*"))
+    def _stored_format(self) -> Record | None:
+        try:
+            return Record.decode(self._objects.read(MARKER, MOST_RECORD))
+        except FileNotFoundError:
+            return None
+
+    def _required(self, done: str, action: Callable[[], T]) -> T:
+        try:
+            return self._retried(action)
+        except Exception as error:  # each file system has its own
+            raise UserError(
+                f"The remote cache {self.url} cannot be {done} ({_reason(error)}); check its name, the network and "
+                f"your permissions, or omit --store."
+            ) from error
+
+    def flush(self) -> None:
+        """Pushes the pending uploads, and says how many are left."""
+        names = sorted(unquote(path.name) for path in self._pending.glob("*"))
         for number, name in enumerate(names, 1):
-            self.progress(f"publishing to {self.url}", number, len(names))
-            self.publish(name)
-        if left := len(list(self._marks.glob("*"))):
+            self.progress(f"pushing to {self.url}", number, len(names))
+            self.push(name)
+        if left := len(list(self._pending.glob("*"))):
             self.note(
-                f"{left} objects are kept in {self.home} and not yet in the store {self.url}; the next run with it "
-                f"publishes them"
+                f"{left} entries are kept in {self.home} and not yet in the remote cache {self.url}; the next run with "
+                f"it pushes them"
             )
 
-    def fetch(self, name: str) -> Record | None:
-        """What is published under a name; None where nothing is, or nothing whole."""
-        return self._checked(f"{name}.json", MOST_RECORD, _opened)
+    def pull(self, name: str) -> Record | None:
+        """The record of an entry; None if it is missing or corrupt, or the remote cache fails."""
+        return self._pull(f"{name}.json", MOST_RECORD, Record.decode)
 
-    def fetch_data(self, name: str, record: Record) -> bytes | None:
-        """The data of a record, its checksum verified; None where it is damaged or absent."""
-        return self._data(_data_name(name, record.data), record.data, record.size)
+    def pull_data(self, name: str, digest: str, size: int) -> bytes | None:
+        """The object that has this SHA-256 and size; None as for `pull`."""
 
-    def fetch_part(self, name: str, digest: str, size: int) -> bytes | None:
-        """A part of a published folder's files; see `fetch_data`."""
-        return self._data(f"{name}/{digest}", digest, size)
-
-    def _data(self, name: str, digest: str, size: int) -> bytes | None:
-        def whole(data: bytes) -> bytes | None:
+        def verified(data: bytes) -> bytes | None:
             return data if len(data) == size and hashlib.sha256(data).hexdigest() == digest else None
 
-        found = self._checked(name, min(size, MOST_DATA) + 1, whole)
-        with self._lock:
-            self.received += found is not None
-        return found
+        return self._pull(name, min(size, MOST_DATA) + 1, verified)
 
-    def damaged(self, name: str) -> None:
-        """Says, once, that an object is not what it should be."""
-        if name in self._told:
-            return
-        self._told.add(name)
-        self.note(f"{name} in the store {self.url} is damaged; what it held is made again and replaces it")
+    def report_corrupt(self, name: str) -> None:
+        """Tells the user, once, that an object is corrupt."""
+        if name not in self._corrupt:
+            self._corrupt.add(name)
+            self.note(f"{name} in the remote cache {self.url} is corrupt; it is made again and replaced")
 
-    def mark(self, name: str) -> None:
-        """Remembers, beyond a kill, that what is about to be kept at home is to be published."""
-        with disk_errors(self._marks):
+    def add_pending(self, name: str) -> None:
+        """Records an entry as a pending upload, before it is written to the local cache: a kill does not lose it."""
+        with disk_errors(self._pending):
             if not self._read_only:
-                self._marks.mkdir(parents=True, exist_ok=True)
-                (self._marks / quote(name, safe="")).touch()
+                self._pending.mkdir(parents=True, exist_ok=True)
+                (self._pending / quote(name, safe="")).touch()
 
-    def publish(self, name: str) -> None:
-        """Publishes what the home holds under a name, in place of what is there; a failure is noted, no more."""
-        if self._read_only or self._resting():
+    def push(self, name: str) -> None:
+        """Uploads a local entry, in place of an older one. A failure is noted, and the upload stays pending."""
+        if self._read_only or self._backing_off():
             return
         try:
-            for place, data in self._at_home(name):
-                self._tried(partial(self._objects.write, place, data))
-                with self._lock:
-                    self.published += place == f"{name}.json"
+            for target, data in self._local_objects(name):
+                self._retried(partial(self._objects.write, target, data))
         except PermissionError as error:
             self._read_only = True
-            self.note(f"the store {self.url} may only be read ({_reason(error)}), so nothing is published there")
+            self.note(f"the remote cache {self.url} is read-only ({_reason(error)}), so nothing is pushed to it")
         except Exception as error:
-            self._rest(error)
+            self._back_off(error)
         else:
+            self._offered.add(name)
             with suppress(OSError):
-                (self._marks / quote(name, safe="")).unlink()
+                (self._pending / quote(name, safe="")).unlink()
 
     def offer(self, name: str) -> None:
-        """Publishes what the home holds under a name unless that is published already."""
-        folder, _, last = name.rpartition("/")
-        if self._read_only or self._resting():
+        """Pushes a local entry that the remote cache does not have."""
+        if self._read_only or name in self._offered:
             return
-        try:
-            with self._listing:
-                if folder not in self._known:
-                    self._known[folder] = self._tried(lambda: self._objects.names(folder))
-        except Exception as error:
-            return self._rest(error)
-        with self._lock:
-            absent = f"{last}.json" not in self._known[folder]
-            self._known[folder].add(f"{last}.json")
-        if absent:
-            self.mark(name)
-            self.publish(name)
+        if self.pull(name) is not None:
+            self._offered.add(name)
+        elif not self._backing_off():
+            self.add_pending(name)
+            self.push(name)
 
-    def _at_home(self, name: str) -> Iterator[tuple[str, bytes]]:
-        """The objects that make up what the home holds under a name, the record last; it only if all is whole."""
+    def _local_objects(self, name: str) -> Iterator[tuple[str, bytes]]:
+        """The objects of a local entry, the record last; no record if the entry is missing or corrupt."""
+        path = self.home / name
         try:
-            if (self.home / name).is_dir():
-                record = Record((yield from cut(self.home / name, name)), "", 0)
+            if path.is_dir():
+                record = Record((yield from split(path, name)))
             elif "sha256" in (content := read_sealed(self.home / f"{name}.json")):
                 with open_regular(self.home / f"{name}.npy") as stream:
                     data = stream.read()
                 record = Record(content, hashlib.sha256(data).hexdigest(), len(data))
                 if record.data != content["sha256"]:
                     return
-                yield _data_name(name, record.data), data
-            else:  # a list: its record is all there is
-                record = Record(dict(content), "", 0)
+                yield data_name(name, record), data
+            else:  # a list, which has no data
+                record = Record(dict(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
-        yield f"{name}.json", _sealed(record)
+        yield f"{name}.json", record.encode()
 
-    def _checked(self, name: str, most: int, check: Callable[[bytes], T | None]) -> T | None:
-        """An object that passes its check; read twice, because a transfer may be damaged where the object is not."""
-        if self._resting():
+    def _pull(self, name: str, most: int, decode: Callable[[bytes], T | None]) -> T | None:
+        """An object, decoded; read twice if need be, because a transfer may be damaged where the object is not."""
+        if self._backing_off():
             return None
         try:
             for _ in range(2):
-                found = check(self._tried(lambda: self._objects.read(name, most)))
-                if found is not None:
+                if (found := decode(self._retried(partial(self._objects.read, name, most)))) is not None:
                     return found
-        except (FileNotFoundError, NotADirectoryError):
+        except MISSING:
             return None
         except Exception as error:
-            self._rest(error)
+            self._back_off(error)
             return None
-        self.damaged(name)
+        self.report_corrupt(name)
         return None
 
-    def _tried(self, action: Callable[[], T]) -> T:
-        """The action's outcome, after some patience with what may pass; none while the store has failed of late."""
-        for wait in () if self._failures else WAITS:
+    def _retried(self, action: Callable[[], T]) -> T:
+        """The action's value, after up to three retries; none while the remote cache keeps failing."""
+        for wait in () if self._failures else RETRY_SECONDS:
             try:
                 return action()
-            except (FileNotFoundError, PermissionError, NotADirectoryError):
+            except (*MISSING, PermissionError):
                 raise
             except Exception:
                 time.sleep(wait * random.uniform(0.5, 1.5))
-        found = action()
+        value = action()
         self._failures = 0
-        return found
+        return value
 
-    def _resting(self) -> bool:
-        return time.monotonic() < self._resting_until
+    def _backing_off(self) -> bool:
+        return time.monotonic() < self._idle_until
 
-    def _rest(self, error: Exception) -> None:
-        """Leaves the store alone for a while, twice as long after every further failure; told at the first."""
+    def _back_off(self, error: Exception) -> None:
+        """Does not use the remote cache for a while, twice as long after every further failure; notes the first."""
         with self._lock:
-            if self._resting():
+            if self._backing_off():
                 return
-            self._resting_until = time.monotonic() + REST * 2 ** min(self._failures, 6)
+            self._idle_until = time.monotonic() + BACK_OFF_SECONDS * 2 ** min(self._failures, 6)
             self._failures += 1
             first = self._failures == 1
         if first:
             self.note(
-                f"the store {self.url} fails ({_reason(error)}); work goes on without it, what is made is kept in "
-                f"{self.home} and published later"
+                f"the remote cache {self.url} fails ({_reason(error)}); the run continues without it, what it makes is "
+                f"kept in {self.home} and pushed later"
             )
 
 
-ADVICE = "check its name, the network and your rights, or leave --store away."
-
-
-def open_shared(
+def open_remote_cache(
     url: str, home: Path, note: Callable[[str], None], progress: Progress, *, offline: bool = False
-) -> Shared:
-    """The store of a command line, ready for work. UserError where it is none, or needs a network that may not be."""
+) -> RemoteCache:
+    """The remote cache of a command, connected. UserError if it cannot be used, or needs the network and is offline."""
     if offline and "://" in url and not url.startswith(("file:", "memory:")):
-        raise UserError(f"The store {url} needs the network, which is switched off; leave --store or --offline away.")
-    shared = Shared(url, home, note, progress)
-    shared.connect()
-    return shared
+        raise UserError(f"The remote cache {url} needs the network, which is off; omit --store or --offline.")
+    remote = RemoteCache(url, home, note, progress)
+    remote.connect()
+    return remote
 
 
-def _data_name(name: str, digest: str) -> str:
-    return f"{name}.{digest}.npy"
-
-
-def _sealed(record: Record) -> bytes:
-    return dump_json(seal(record._asdict()))
-
-
-def _opened(data: bytes) -> Record | None:
-    """A record, if these bytes are one to the last."""
-    try:
-        record = Record(**unsealed(parse_json(data)))
-        sound = isinstance(record.content, dict) and isinstance(record.size, int) and record.size >= 0
-        sound = sound and re.fullmatch(r"|[0-9a-f]{64}", record.data) is not None
-        return record if sound and data == _sealed(record) else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+def data_name(name: str, record: Record) -> str:
+    """The name of an entry's data."""
+    return f"{name}.{record.data}.npy"
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in one line and not too long."""
+    """The error in one short line."""
     cause = error.__cause__ if isinstance(error, UserError) and error.__cause__ else error
     said = " ".join((getattr(cause, "strerror", None) or str(cause)).split())
     return said[:200] or type(cause).__name__

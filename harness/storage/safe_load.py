@@ -1,8 +1,8 @@
-"""JSON, TOML, arrays and lines that others wrote, read within bounds: any bytes give a value or an expected error.
+"""Robust readers for untrusted JSON, TOML, arrays and lines: any bytes give a value or ValueError.
 
-Python's own readers take whatever size is there, raise RecursionError for brackets thousands deep, let NaN, infinities
-and numbers that no float holds through, and halves of surrogate pairs, which can neither be written nor printed. Of a
-key that stands twice in an object, the last counts.
+Python's own readers accept any size, raise RecursionError for deeply nested brackets, and accept NaN, infinities,
+numbers beyond any float, and half surrogate pairs, which can neither be written nor printed. Of a key that occurs twice
+in an object, the last counts.
 """
 
 from __future__ import annotations
@@ -34,36 +34,39 @@ JSON_BYTES = 1 << 28
 TOML_BYTES = 1 << 18
 LINE_BYTES = 1 << 26
 RATIO, LEAST = 100, 1 << 28
-"""How many times its size on disk a compressed file may hold, and a number of bytes that any may hold."""
+"""How many times its size a compressed file may unpack to, and the number of bytes that any may unpack to."""
 DIGITS = 300
-"""Of an integer: more than these are beyond any float."""
+"""Most digits of an integer; more are beyond any float."""
 DEEPEST = 100
-"""Brackets within brackets. Python 3.13 reads some ten thousand, which no code that follows them can."""
+"""Most levels of nesting. Python 3.13 parses some ten thousand, which recursive code cannot follow."""
 LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
-"""Keys of so many parts, for which `tomllib` takes quadratic time."""
+"""A key of 64 parts or more, for which `tomllib` takes quadratic time."""
 
 
 def read_json(path: Path, most: int = JSON_BYTES, *, nan: bool = False) -> Any:
-    """The value in a UTF-8 file of at most so many bytes; ``nan`` lets NaN and infinities in, which are no JSON."""
+    """The value in a UTF-8 file of at most ``most`` bytes; ``nan`` accepts NaN and infinities, which are not JSON."""
     return parse_json(content_of(path, most), nan=nan)
 
 
 def fields(content: Any, **shape: type) -> dict[str, Any]:
-    """The content, if it is a JSON object with these fields of these types; ValueError for any other.
+    """The content, which must be a JSON object with these fields of these types.
 
-    An integer is a float too; true and false are not integers.
+    An integer is accepted as a float; true and false are not integers.
+
+    Raises:
+        ValueError: If it is not such an object.
     """
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     for name, kind in shape.items():
         allowed = (float, int) if kind is float else (kind,)
         if type(content.get(name)) not in allowed:
-            raise ValueError(f"its {name} is not what it should be")
+            raise ValueError(f"its {name} has the wrong type")
     return content
 
 
 def parse_json(data: bytes | str, *, nan: bool = False) -> Any:
-    """The value; half of a surrogate pair in it becomes U+FFFD."""
+    """The value in a JSON text; half surrogate pairs become U+FFFD. Raises ValueError."""
     text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
     decoder = _LENIENT if nan else _JSON
     try:
@@ -89,17 +92,17 @@ def _require_shallow(value: dict[str, Any] | list[Any]) -> None:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a UTF-8 file of at most `TOML_BYTES`."""
+    """The tables of a UTF-8 file of at most `TOML_BYTES`. Raises OSError and ValueError."""
     return parse_toml(read_text(path))
 
 
 def read_text(path: Path, most: int = TOML_BYTES) -> str:
-    """The text of a UTF-8 file of at most so many bytes, a byte order mark apart, its line ends as they are."""
+    """The text of a UTF-8 file of at most ``most`` bytes, without a byte order mark."""
     return content_of(path, most).decode("utf-8-sig")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables; the ValueError of a fault is a `tomllib.TOMLDecodeError`, which says where it stands."""
+    """The tables in a TOML text. Raises `tomllib.TOMLDecodeError`, a ValueError, which says where the fault is."""
     if LONG_KEY.search(text):
         raise tomllib.TOMLDecodeError("a key of more than 64 parts")
     try:
@@ -108,29 +111,29 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise
     except RecursionError:
         raise tomllib.TOMLDecodeError("brackets within brackets, hundreds deep") from None
-    except ValueError as error:  # an integer of thousands of digits, a date that is none
+    except ValueError as error:  # an integer of thousands of digits, or an impossible date
         raise tomllib.TOMLDecodeError(str(error)) from None
 
 
 def parse_array(data: bytes) -> NDArray[Any]:
-    """The array in a .npy file's bytes; no pickle is opened, and no archive of arrays."""
+    """The array in a .npy file's bytes. Raises ValueError, also for pickles and archives of arrays."""
     return _array(lambda: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
 
 
 def map_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
-    """The array in a .npy file, mapped to be read, or (c) to be written to in memory alone."""
+    """The array in a .npy file, memory-mapped read-only ("r") or copy-on-write ("c"). Raises OSError and ValueError."""
     return _array(lambda: np.lib.format.open_memmap(regular(path), mode=mode))
 
 
 _ONE_AT_A_TIME = Lock()
-"""numpy reads headers by way of Python's parser, which in some releases (3.11.7 is one) fails now and then when two
-threads use it at once: SystemError, AST constructor recursion depth mismatch. Nor is `catch_warnings` for threads."""
+"""numpy reads headers with Python's parser, which in some releases (3.11.7 is one) fails occasionally when two threads
+use it at once (SystemError: AST constructor recursion depth mismatch). `catch_warnings` is not thread-safe either."""
 
 
 def _array(read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     try:
         with _ONE_AT_A_TIME, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of headers as Python 2 wrote them
+            warnings.simplefilter("ignore", UserWarning)  # headers written by Python 2
             return read()
     except (
         EOFError,
@@ -146,34 +149,34 @@ def _array(read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
 
 
 def lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Its lines, as iterating over it gives them; UserError for one of more than `LINE_BYTES`."""
+    """Yields the lines of a stream. Raises UserError for one longer than `LINE_BYTES`."""
     for number, line in enumerate(iter(partial(stream.readline, LINE_BYTES + 1), b""), 1):
         if len(line) > LINE_BYTES:
-            raise UserError(f"{path} line {number} is longer than {LINE_BYTES:,} bytes; mend that line.")
+            raise UserError(f"{path} line {number} is longer than {LINE_BYTES:,} bytes; fix that line.")
         yield line
 
 
 class Corrupt(OSError):
-    """A compressed file that cannot be unpacked, or not within `most_unpacked`; the message says why."""
+    """A compressed file cannot be unpacked, or exceeds `most_unpacked`; the message says why."""
 
 
 def most_unpacked(size: int) -> int:
-    """The most bytes that a compressed file of this size may hold; text never compresses that well."""
+    """The most bytes that a compressed file of this size may unpack to; text never compresses that well."""
     return max(LEAST, RATIO * size)
 
 
 def open_gzip(path: Path) -> io.BufferedReader:
-    """The content of a gzipped regular file. Reading it raises `Corrupt` where that is damaged or too much."""
+    """Opens a gzipped regular file. Reading raises `Corrupt` if it is damaged or unpacks to too much."""
     return limited(gzip.GzipFile(fileobj=(raw := open_regular(path))), raw)
 
 
 def limited(stream: gzip.GzipFile | bz2.BZ2File, raw: IO[bytes]) -> io.BufferedReader:
-    """A stream that unpacks the file ``raw``, within `most_unpacked`; both are closed with it."""
+    """Limits ``stream``, which unpacks the file ``raw``, to `most_unpacked`; closing the result closes both."""
     return io.BufferedReader(_Limited(stream, raw), 1 << 20)
 
 
 class _Limited(io.RawIOBase):
-    """The bytes of a stream that unpacks a file; `Corrupt` where it fails or gives more than `most_unpacked`."""
+    """The bytes of a stream that unpacks a file; `Corrupt` if it fails or gives more than `most_unpacked`."""
 
     def __init__(self, stream: gzip.GzipFile | bz2.BZ2File, raw: IO[bytes]) -> None:
         self._stream, self._raw = stream, raw
@@ -186,7 +189,7 @@ class _Limited(io.RawIOBase):
         try:
             block = self._stream.read(len(buffer))
         except (OSError, EOFError, zlib.error) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's own; gzip's and bzip2's have none
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's; gzip and bzip2 set no number
                 raise
             raise Corrupt(str(error)) from error
         self._left -= len(block)
@@ -202,7 +205,7 @@ class _Limited(io.RawIOBase):
 
 
 def content_of(path: Path, most: int) -> bytes:
-    """Of a regular file, a link followed; ValueError where it holds more bytes."""
+    """The bytes of a regular file. Raises OSError, and ValueError if there are more than ``most``."""
     with open_regular(path) as stream:
         data = stream.read(most + 1)
     if len(data) > most:
@@ -224,7 +227,7 @@ def _float(text: str) -> float:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _JSON = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant)

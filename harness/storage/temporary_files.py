@@ -1,4 +1,4 @@
-"""Temporary files, temporary folders and locks of killed processes, as `harness.storage.atomic` makes them: removed."""
+"""Removes the temporary files, temporary folders and lock files that killed processes left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK = re.compile(r"\..*\.lock", re.DOTALL)
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or a folder as far as it can be; `shutil.rmtree` would wait for a pipe in a folder's place."""
+    """Removes a file or a folder; errors within a folder are ignored."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -25,7 +25,7 @@ def remove(path: Path) -> None:
 def sweep(folder: Path, *, locks: bool = True) -> None:
     """Removes the temporary files and folders of killed processes from a folder; those of running ones stay.
 
-    With ``locks``, abandoned locks too: in folders of ours alone, since elsewhere another program may own such a file.
+    With ``locks``, abandoned lock files too. Not for a user's folder, where they may belong to another program.
     """
     with suppress(OSError):
         for entry in [*os.scandir(folder)]:
@@ -34,7 +34,7 @@ def sweep(folder: Path, *, locks: bool = True) -> None:
 
 
 def sweep_tree(root: Path, depth: int = 100) -> None:
-    """`sweep` for a folder of ours and the folders below it, so many levels deep; links are not followed."""
+    """`sweep` with ``locks`` for a folder and those below it, at most ``depth`` levels; links are not followed."""
     sweep(root)
     if depth:
         with suppress(OSError):
@@ -44,14 +44,14 @@ def sweep_tree(root: Path, depth: int = 100) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    with suppress(OSError):  # a running process holds it, it is gone already, or it may not be removed
+    with suppress(OSError):  # locked by a running process, removed already, or read-only
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         try:
             status = os.fstat(descriptor)
             is_file, is_lock = stat.S_ISREG(status.st_mode), path.suffix == ".lock"
             ours = is_file and not status.st_size if is_lock else is_file or stat.S_ISDIR(status.st_mode)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if ours and same_file(path, descriptor):  # a lock's name may be another process's by now
+            if ours and same_file(path, descriptor):  # another process may have created a new lock file
                 remove(path)
         finally:
             os.close(descriptor)

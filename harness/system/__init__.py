@@ -1,1 +1,1 @@
-"""The process and its machine: log, timers, versions and hardware, threads of BLAS."""
+"""The process and its machine: log, timers, versions and hardware, BLAS threads, the home folder."""

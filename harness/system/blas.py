@@ -1,7 +1,7 @@
-"""Linear algebra whose digits do not depend on the number of threads.
+"""Linear algebra with results that do not depend on the number of threads.
 
-BLAS and LAPACK divide a product among their threads, and where they divide it decides the order of its sums. Inside
-`single_threaded` they use one thread; in `thread_pool` work is parallel over blocks of fixed size instead.
+BLAS and LAPACK split a product among their threads, and the split decides the order of the sums. In `single_threaded`
+they use one thread; `thread_pool` is for work that is parallel over blocks of fixed size instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy  # noqa: F401 (loads the libraries that the controller finds)
 from harness.system.environment import cores
 
 _lock = RLock()
-"""Held inside the blocks: the limit is the whole process's, and threadpoolctl ignores a second thread that sets it."""
+"""Held inside the blocks: the limit applies to the process, and threadpoolctl ignores a second thread that sets it."""
 
 
 @cache
@@ -30,14 +30,14 @@ def _controller() -> Any:
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """NumPy's BLAS and LAPACK use one thread in this block, or in the function that it decorates."""
+    """Limits NumPy's BLAS and LAPACK to one thread in this block, or in the function that it decorates."""
     with _lock, _controller().limit(limits=1):
         yield
 
 
 @contextmanager
 def thread_pool() -> Iterator[ThreadPoolExecutor]:
-    """A thread for each core, in each of which BLAS uses one thread."""
+    """A pool with a thread for each core; BLAS uses one thread in each of them."""
     limit = partial(_controller().limit, limits=1)  # BLAS built on OpenMP has a limit for each thread
     with single_threaded(), ThreadPoolExecutor(cores(), "blas", initializer=limit) as pool:
         yield pool

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, code state, hardware. Nothing here decides a number; the keys do."""
+"""Versions, git state and hardware, recorded with every result. They are not part of any key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what can influence a number, read from metadata without importing anything."""
+    """Installed versions of the packages that can influence a result, from their metadata, without importing them."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; {} outside a checkout or without git."""
+    """The commit, and whether tracked files differ from it; {} outside a checkout or without git."""
     try:
         commit, changes = (
             subprocess.run(
@@ -61,12 +61,12 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and GPUs, as far as the system says without a driver's library."""
+    """Processor, cores, memory and GPUs, as far as /proc tells."""
     lines = _read("/proc/cpuinfo").splitlines()
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
@@ -89,7 +89,7 @@ FEATURES = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16
 
 
 def features() -> frozenset[str]:
-    """Which of `FEATURES` the processor has; none where the system does not say."""
+    """The `FEATURES` that the processor has; empty if the system does not tell."""
     lines = _read("/proc/cpuinfo").splitlines()
     return FEATURES & {*next((line for line in lines if line.startswith("flags")), "").split()}
 
@@ -107,7 +107,7 @@ def _read(path: str) -> str:
 
 
 def peak_memory() -> int:
-    """Peak resident bytes of this process so far."""
+    """Peak resident memory of this process in bytes."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,6 +1,6 @@
-"""What happens to cells, for whoever keeps a log (`harness.system.log_file`).
+"""Log entries about cells (see `harness.system.log_file`).
 
-Trade-off accepted: what cannot be written to it (a full disk) is not, and the work goes on.
+Trade-off accepted: entries that cannot be written (a full disk) are dropped, and the run continues.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 logging.raiseExceptions = False
 NOTE = "note: "
-"""A `Progress` description that begins so is a sentence to be kept in sight, not work."""
+"""A `Progress` description with this prefix is a sentence for the user, not a task."""
 _LOG = logging.getLogger("harness")
 _LOG.addHandler(logging.NullHandler())
 
 
 def note(event: str, **fields: Any) -> None:
-    """One entry: the event, and whatever else there is to say in JSON."""
+    """Logs an event with further fields, which must be JSON values."""
     _LOG.info(event, extra=fields)

@@ -16,7 +16,7 @@ def home_folder() -> Path:
     return Path(given).expanduser().resolve() if given else platformdirs.user_cache_path("retrieval-harness")
 
 
-def made_home_folder() -> Path:
+def make_home_folder() -> Path:
     """`home_folder`, created if it does not exist, without the temporary files of killed processes.
 
     Raises:
@@ -27,15 +27,15 @@ def made_home_folder() -> Path:
     home = home_folder()
     for what, folder in (("The folder {} of HARNESS_HOME", home), ("The current folder {}", Path.cwd())):
         require_utf8(what, str(folder))
-    made(home, "choose another folder with HARNESS_HOME")
+    make_folder(home, "choose another folder with HARNESS_HOME")
     sweep_tree(home)
     return home
 
 
 def require_utf8(what: str, text: str) -> None:
-    """UserError for bytes that are not UTF-8, which Python keeps as halves of surrogate pairs; ``what`` names it.
+    """Raises UserError if ``text``, a file name, is not UTF-8 (Python then represents bytes as half surrogate pairs).
 
-    Labels, keys and records are made of such names, and all of them are UTF-8.
+    Labels, keys and records contain file names, and all of them are UTF-8. ``what`` names the file in the message.
     """
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UserError(
@@ -44,11 +44,11 @@ def require_utf8(what: str, text: str) -> None:
         )
 
 
-def made(folder: Path, advice: str) -> Path:
-    """The folder, made if need be; UserError, ending with the advice, where that cannot be."""
+def make_folder(folder: Path, advice: str) -> Path:
+    """Creates the folder if it does not exist. Raises UserError, ending with ``advice``, if it cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = "a file is in its place" if isinstance(error, FileExistsError) else error.strerror
-        raise UserError(f"The folder {folder} cannot be made ({reason}); {advice}.") from error
+        raise UserError(f"The folder {folder} cannot be created ({reason}); {advice}.") from error
     return folder

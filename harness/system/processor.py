@@ -1,5 +1,4 @@
-"""The share of the machine's processor that this process may use, and that it got. Linux tells; elsewhere every core
-counts."""
+"""Processor cores that this process may use, and whether it got them. Only Linux tells; elsewhere every core counts."""
 
 from __future__ import annotations
 
@@ -15,9 +14,9 @@ from harness.system.environment import cores
 
 
 def physical_cores(root: Path = Path("/")) -> int:
-    """Cores, each counted once however many threads it runs at a time, within the control group's quota (version 2).
+    """The number of physical cores within the quota of the control group (version 2), at least 1.
 
-    ``root`` is where /sys and /proc are. At least 1.
+    ``root`` is the folder that holds /sys and /proc.
     """
     places = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cpus = root / "sys/devices/system/cpu"
@@ -26,12 +25,12 @@ def physical_cores(root: Path = Path("/")) -> int:
     return max(1, min(len(cores), ceil(quota)) if quota else len(cores))
 
 
-LEAST_SHARE = 0.9
-"""Of the time in which it could have worked that a process gets on a machine that counts as idle."""
+MIN_SHARE = 0.9
+"""The share of its runnable time that a process gets if the machine counts as idle."""
 
 
 def threads() -> int:
-    """Threads of numeric libraries: OMP_NUM_THREADS, else one for every core that this process may use."""
+    """The number of threads of numeric libraries: OMP_NUM_THREADS, or else `cores`."""
     with suppress(ValueError):
         return int(os.environ["OMP_NUM_THREADS"]) if "OMP_NUM_THREADS" in os.environ else cores()
     return cores()
@@ -39,15 +38,17 @@ def threads() -> int:
 
 @dataclass(slots=True)
 class Watch:
-    """What `watching` found."""
+    """The finding of `watching`."""
 
     busy: bool = False
 
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """Tells, at the end of the block, whether other work took the processor: whether this process ran for less than
-    `LEAST_SHARE` of the time in which its threads ran or waited for a core (elsewhere than on Linux: of the wall time).
+    """Sets ``busy``, at the end of the block, if other processes used the processor.
+
+    That is if this process ran for less than `MIN_SHARE` of the time in which its threads ran or waited for a core
+    (not on Linux: of the wall time).
     """
     watch, before, wall, used = Watch(), _scheduled(), time.perf_counter(), time.process_time()
     yield watch
@@ -60,11 +61,11 @@ def watching() -> Iterator[Watch]:
     else:
         ran = time.process_time() - used
         waited = max(0.0, time.perf_counter() - wall - ran)
-    watch.busy = ran < LEAST_SHARE * (ran + waited)
+    watch.busy = ran < MIN_SHARE * (ran + waited)
 
 
 def _scheduled(folder: Path = Path("/proc/self/task")) -> dict[str, tuple[int, int]]:
-    """Thread -> nanoseconds for which it ran and for which it waited for a core; {} where the system does not say."""
+    """Thread -> nanoseconds for which it ran and for which it waited for a core; {} if the system does not tell."""
     found = {}
     for place in folder.glob("*/schedstat"):
         with suppress(ValueError, IndexError):  # the thread has ended
@@ -74,7 +75,7 @@ def _scheduled(folder: Path = Path("/proc/self/task")) -> dict[str, tuple[int, i
 
 
 def _quota(root: Path) -> float:
-    """Processors' worth of time that the process's control group, and those it is in, leave it; 0: no limit."""
+    """The quota of the process's control group and its parents, in cores; 0 means no limit."""
     top = root / "sys/fs/cgroup"
     own = next((line[3:] for line in _read(root / "proc/self/cgroup").splitlines() if line.startswith("0::")), "/")
     group = top / own.strip("/")

@@ -13,19 +13,19 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Clock:
-    """Adds up the time spent in each phase; a phase entered inside another is not counted in the outer one."""
+    """Sums the time spent in each phase. The time of a phase inside another is not counted in the outer one."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     _open: list[tuple[Clock, str]] = field(default_factory=list)
     _whole: tuple[Clock, str] | None = None
 
     def part(self, name: str) -> Clock:
-        """A clock for a part of the work: its phases are counted here too, and once more as ``name/phase``."""
+        """A clock for a part of the work. Its phases are counted here too, both as ``phase`` and as ``name/phase``."""
         return Clock(_open=self._open, _whole=(self, name))
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Adds the time spent inside to the phase."""
+        """Adds the time spent in the block to the phase."""
         outer = self._open[-1] if self._open else None
         self._open.append((self, phase))
         start = time.perf_counter()
@@ -39,7 +39,7 @@ class Clock:
                 outer[0].add(outer[1], -spent)
 
     def timed_each(self, phase: str, items: Iterator[T]) -> Iterator[T]:
-        """The items, with the time spent making them added to the phase."""
+        """Yields the items and adds the time spent producing them to the phase."""
         done = object()
         while True:
             with self.timed(phase):
@@ -49,7 +49,7 @@ class Clock:
             yield item  # type: ignore[misc]
 
     def add(self, phase: str, spent: float) -> None:
-        """Counts seconds that something else measured."""
+        """Adds seconds that were measured elsewhere."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
         if self._whole is not None:
             whole, part = self._whole

@@ -246,7 +246,7 @@ CASES = {
         f"{BENCHMARK} --results r", ["folder r", "a file is in its place", "--results"], {"r": ""}
     ),
     "results in a file": Case(f"{BENCHMARK} --results r/x", ["folder r/x", "Not a directory", "--results"], {"r": ""}),
-    "results nowhere": Case(f"{BENCHMARK} --results /proc/nope", ["folder /proc/nope cannot be made", "--results"]),
+    "results nowhere": Case(f"{BENCHMARK} --results /proc/nope", ["folder /proc/nope cannot be created", "--results"]),
     "home is a file": Case(
         BENCHMARK,
         ["folder", "a file is in its place", "HARNESS_HOME"],

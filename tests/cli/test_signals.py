@@ -191,7 +191,7 @@ def test_the_log_has_a_line_for_all_that_happens_to_a_cell(harness: Callable[...
 
 def test_the_log_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_file, "MOST_BYTES", 1000)
-    with log_file.journal(tmp_path / "log.jsonl"):
+    with log_file.log_to_file(tmp_path / "log.jsonl"):
         for number in range(200):
             note("ended", number=number)
     files = sorted(tmp_path.iterdir())

@@ -44,7 +44,7 @@ MODELS = [
     ({"facts": ModelFacts(-1)}, "dim of the model 'mine' is -1; it must be a number, 0 or more"),
     ({"facts": ModelFacts(True)}, "dim of the model"),
     ({"facts": ModelFacts(flops_per_token=float("nan"))}, "flops_per_token of the model"),
-    ({"files": ModelFiles(path_option="path")}, "path_option of the model 'mine' is 'path'; it must be the name of one"),
+    ({"files": ModelFiles(path_option="path")}, "path_option of the model 'mine' is 'path'; it must be the name"),
     ({"options": [Option(1, "a number")]}, "options of the model"),
     ({"options": {"how": 7}}, "the option 'how' of the model 'mine' is of type int; it must be an Option"),
     ({"options": {"a b": Option(1, "x")}}, "options of the model 'mine' is 'a b'"),

@@ -1,9 +1,8 @@
-"""Files and folders that appear whole or not at all, whoever is killed and whoever else writes."""
+"""Atomic writes: files and folders appear complete or not at all, despite kills and concurrent writers."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ from typing import IO
 import pytest
 
 from harness.storage.atomic import (
-    alone,
     content_key,
     disk_errors,
     dump_json,
@@ -25,6 +23,7 @@ from harness.storage.atomic import (
     write_file,
     write_json,
 )
+from harness.storage.locks import exclusive
 from harness.storage.temporary_files import sweep, sweep_tree
 from harness.types import UserError
 
@@ -55,7 +54,7 @@ def half(stream: IO[bytes]) -> None:
     raise RuntimeError("in the middle")
 
 
-def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "file"
     write_file(path, lambda stream: stream.write(b"first"))
     with pytest.raises(RuntimeError):
@@ -66,7 +65,7 @@ def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
     assert names(path.parent) == ["file"]
 
 
-def test_a_folder_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     with whole_folder(path) as folder:
         (folder / "deep").mkdir()
@@ -98,7 +97,7 @@ def test_a_kill_between_the_two_renames_is_undone(tmp_path: Path) -> None:
     assert names(path) == ["new"]
 
 
-def test_a_folder_that_came_meanwhile_stays_where_it_is_as_good(tmp_path: Path) -> None:
+def test_keep_keeps_the_folder_of_another_process(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     with whole_folder(path, keep=path.exists) as folder:
         (folder / "ours").write_text("ours")
@@ -109,7 +108,7 @@ def test_a_folder_that_came_meanwhile_stays_where_it_is_as_good(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(tmp_path: Path, kind: str) -> None:
+def test_sweep_removes_files_of_killed_processes_only(tmp_path: Path, kind: str) -> None:
     words = [sys.executable, "-c", HOLD, str(tmp_path / "name"), kind]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -126,42 +125,7 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
     assert names(tmp_path) == [".keep.txt.tmp", "other"]
 
 
-ALONE = """
-import sys, time
-from pathlib import Path
-from harness.storage.atomic import alone
-
-with alone(Path(sys.argv[1]), lambda *_: None):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_one_makes_and_the_others_wait_until_it_is_done_or_dead(tmp_path: Path) -> None:
-    target, told = tmp_path / "home" / "folder", []
-    with subprocess.Popen([sys.executable, "-c", ALONE, str(target)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-
-        def tell(*words: object) -> None:
-            told.append(words)
-            process.send_signal(signal.SIGKILL)
-
-        with alone(target, tell):
-            assert process.wait() == -signal.SIGKILL
-    assert told == [("waiting for another process that makes folder", 0, 0)]
-    with alone(target, lambda *_: pytest.fail("there is nobody to wait for")), alone(target.with_name("b"), tell):
-        pass
-
-
-def test_locks_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    (tmp_path / ".dead.lock").touch()
-    with alone(tmp_path / "living", pytest.fail):
-        sweep(tmp_path)
-        assert names(tmp_path) == [".living.lock"]
-
-
-def test_a_tree_is_swept_at_every_level_and_nobody_elses_files_are(tmp_path: Path) -> None:
+def test_sweep_tree_removes_abandoned_files_at_every_level_and_no_others(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     for folder in (tmp_path / "home", tmp_path / "home" / "a" / "b", outside):
         folder.mkdir(parents=True)
@@ -177,7 +141,7 @@ def test_a_tree_is_swept_at_every_level_and_nobody_elses_files_are(tmp_path: Pat
     (tmp_path / "home" / ".link.0123abcd.tmp").symlink_to(outside / "kept")
     kept = [".folder.lock", ".foreign.lock", ".x.notahash.tmp", "kept"]
     before = names(outside)
-    with alone(tmp_path / "home" / "a" / "b" / "held", pytest.fail):
+    with exclusive(tmp_path / "home" / "a" / "b" / "held", pytest.fail):
         sweep_tree(tmp_path / "home", depth=1)
         assert ".x.0123abcd.tmp" in names(tmp_path / "home" / "a" / "b")
         sweep_tree(tmp_path / "home")
@@ -224,39 +188,6 @@ def test_a_folder_that_another_process_removed_is_made_again(tmp_path: Path) -> 
     assert (tmp_path / "model" / "file").read_bytes() == b"x"
 
 
-COUNT = """
-import sys
-from pathlib import Path
-from harness.storage.atomic import alone
-
-target = Path(sys.argv[1])
-for _ in range(150):
-    with alone(target, lambda *_: None):
-        target.write_text(str(int(target.read_text()) + 1))
-"""
-
-
-def test_the_lock_is_removed_at_the_end_and_still_keeps_all_but_one_out(tmp_path: Path) -> None:
-    (target := tmp_path / "count").write_text("0")
-    with alone(target, pytest.fail):
-        assert names(tmp_path) == [".count.lock", "count"]
-    words = [sys.executable, "-c", COUNT, str(target)]
-    processes = [subprocess.Popen(words) for _ in range(4)]
-    assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    assert target.read_text() == "600"
-    assert names(tmp_path) == ["count"]
-
-
-def test_without_locks_on_the_disk_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with alone(tmp_path / "a", pytest.fail), alone(tmp_path / "a", pytest.fail), whole_folder(tmp_path / "a") as folder:
-        (folder / "made").touch()
-    assert names(tmp_path / "a") == ["made"]
-
-
 RACE = """
 import sys, time
 from pathlib import Path
@@ -273,7 +204,7 @@ for turn in range(60):
 """
 
 
-def test_four_processes_replace_one_folder_and_it_ends_whole(tmp_path: Path) -> None:
+def test_four_processes_replace_one_folder_and_it_is_complete(tmp_path: Path) -> None:
     words = [sys.executable, "-c", RACE, str(tmp_path / "folder")]
     pipe = subprocess.PIPE
     racers = [subprocess.Popen([*words, str(me)], stdin=pipe, stdout=pipe, stderr=pipe, text=True) for me in range(4)]
@@ -301,20 +232,20 @@ def test_four_processes_replace_one_folder_and_it_ends_whole(tmp_path: Path) -> 
         (errno.EIO, "The disk failed"),
     ],
 )
-def test_the_disks_refusals_are_told_in_one_sentence(tmp_path: Path, number: int, words: str) -> None:
+def test_disk_errors_are_one_sentence(tmp_path: Path, number: int, words: str) -> None:
     def refuse(stream) -> None:
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(UserError, match=words) as told:
+    with pytest.raises(UserError, match=words) as raised:
         write_file(tmp_path / "file", refuse)
-    assert str(tmp_path / "file") in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(tmp_path / "file") in str(raised.value)
+    assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match=words), whole_folder(tmp_path / "folder"):
         refuse(None)
     assert names(tmp_path) == []
 
 
-def test_a_disk_that_is_really_full() -> None:
+def test_a_full_disk() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with pytest.raises(UserError, match="The disk is full"), disk_errors(Path("/dev/full")):
@@ -329,7 +260,7 @@ def test_other_errors_pass_through(tmp_path: Path) -> None:
         write_file(tmp_path / "file", refuse)
 
 
-def test_json_is_strict_and_readable_by_anything(tmp_path: Path) -> None:
+def test_json_is_strict(tmp_path: Path) -> None:
     content = {"b": [1, 2.5, None], "a": {"ü": "東京"}}
     write_json(tmp_path / "x.json", content)
     text = (tmp_path / "x.json").read_text("utf-8")
@@ -342,7 +273,7 @@ def test_json_is_strict_and_readable_by_anything(tmp_path: Path) -> None:
             dump_json({"x": number})
 
 
-def test_keys_tell_contents_apart_and_nothing_else() -> None:
+def test_keys_depend_on_the_content_alone() -> None:
     assert content_key({"a": 1, "b": [2]}) == content_key({"b": [2], "a": 1})
     # printf '{"a":1,"b":[2]}' | sha256sum
     assert content_key({"a": 1, "b": [2]}) == "0855bfc20eb6cfaa4be7d6b510c63dd22997718bddadcb1a4915cec3a16145b9"

@@ -1,4 +1,4 @@
-"""Stored things that changed places: each says what it belongs to, and one in another's place is not taken for it."""
+"""Stored records state what they belong to, so that one in another's place is not used."""
 
 from __future__ import annotations
 

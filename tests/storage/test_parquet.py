@@ -1,4 +1,4 @@
-"""Parquet files that other people made: every way of writing the same values is read, and no bomb is unpacked."""
+"""Untrusted Parquet files: every encoding of the same values is read, and no bomb is unpacked."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_was_written_is_read(way: dict[str, Any], tmp_path: Path) -> None:
         assert opened.read(["grade", "text", "id", "score"]).equals(table().select(["grade", "text", "id", "score"]))
 
 
-def test_dictionaries_are_undone_and_no_rows_are_no_rows(tmp_path: Path) -> None:
+def test_dictionaries_are_decoded_and_a_file_may_be_empty(tmp_path: Path) -> None:
     coded = pyarrow.table({"text": pyarrow.array(["a", "b", "a"]).dictionary_encode()})
     pyarrow.parquet.write_table(coded, tmp_path / "a.parquet")
     pyarrow.parquet.write_table(table(0), tmp_path / "empty.parquet")
@@ -107,7 +107,7 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(
         assert opened.read(["text"]).num_rows == opened.rows
 
 
-def test_a_page_is_what_its_header_says_and_not_what_the_footer_says() -> None:
+def test_the_size_of_a_page_is_taken_from_its_header() -> None:
     """Headers by the specification: Thrift's compact protocol, fields 1 to 3 are type, unpacked and packed size."""
     plain = bytes([0x15, 0x04, 0x15, 0xD4, 0x6B, 0x15, 0xEE, 0x3E])  # a dictionary of 6,890 bytes, packed into 4,023
     nested = bytes([0x4C, 0x15, 0xD0, 0x0F, 0x15, 0x0E, 0x12, 0x28, 0x03, *b"abc", 0x00, 0x00])

@@ -1,4 +1,4 @@
-"""A flipped bit anywhere in a sealed object is noticed, or changes nothing that it says."""
+"""Checksums of JSON objects: a flipped bit is detected, or does not change the content."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from harness.storage.records import Damaged, opened, seal
 CONTENT = {"key": "a", "figures": [0.25, 1e-07], "nested": {"text": "höhe", "none": None}}
 
 
-def test_what_was_sealed_is_opened_again() -> None:
+def test_round_trip() -> None:
     assert json.loads(dump_json(seal(CONTENT)))["key"] == "a"
     assert opened(json.loads(dump_json(seal(CONTENT)))) == CONTENT
     assert opened(json.loads(json.dumps(seal(CONTENT)))) == CONTENT  # in whatever form it is written
 
 
 @pytest.mark.parametrize("earlier", [CONTENT, {}, [1], None, {"sha256": "0" * 64, "rows": 1}])
-def test_what_an_earlier_version_wrote_is_read_as_it_is(earlier: object) -> None:
+def test_objects_without_a_checksum_are_accepted(earlier: object) -> None:
     assert opened(earlier) == earlier
 
 
-def test_every_bit_counts() -> None:
+def test_flipped_bits_are_detected() -> None:
     whole = dump_json(seal(CONTENT))
     noticed = 0
     for at in range(8 * len(whole)):
@@ -36,6 +36,6 @@ def test_every_bit_counts() -> None:
     assert noticed >= 8 * len(whole) - 2  # 1E-07 is 1e-07
 
 
-def test_an_edited_object_is_told_from_a_broken_one() -> None:
+def test_an_edited_object_is_detected() -> None:
     with pytest.raises(Damaged, match="its checksum is not that of its content"):
         opened(seal(CONTENT) | {"key": "b"})

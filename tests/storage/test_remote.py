@@ -1,7 +1,10 @@
-"""The store that machines share: taken over whole or not at all, healed when damaged, and never in the way of work."""
+"""The remote cache: entries are pulled whole or not at all, corrupt ones replaced, and its failures stop no run."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import itertools
 import json
 import pickle
 import subprocess
@@ -21,7 +24,7 @@ from harness.registry.manager import load_registry
 from harness.search.lexical import index_owner, lexical_index
 from harness.storage.atomic import content_key
 from harness.storage.bundles import LUCENE
-from harness.storage.remote import Record, Shared, _sealed, open_shared
+from harness.storage.remote import Record, RemoteCache, open_remote_cache
 from harness.types import UserError
 from tests.conftest import ROOT
 
@@ -34,7 +37,7 @@ COLLECTION = content_key("collection")
 
 
 class Bucket(MemoryFileSystem):  # type: ignore[misc]
-    """Objects in memory, behind whatever a test puts between."""
+    """Objects in memory; tests make calls fail and alter what is read."""
 
     protocol = "s3"
     store: ClassVar[dict[str, Any]] = {}
@@ -42,7 +45,7 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]
     before: ClassVar[Callable[[str, str], None]]
     """Called with operation and path; may raise."""
     alter: ClassVar[Callable[[bytes], bytes]]
-    """What becomes of bytes on the way here."""
+    """Changes what is read."""
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -56,16 +59,12 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]
         type(self).before("write", path)
         super().pipe_file(path, value, mode, **more)
 
-    def ls(self, path: str, detail: bool = True, **more: Any) -> Any:
-        type(self).before("list", path)
-        return super().ls(path, detail, **more)
-
 
 @pytest.fixture(autouse=True)
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
-    """An empty bucket in the place of S3, and no patience."""
+    """An empty bucket in the place of S3, and retries without waiting."""
     monkeypatch.setitem(REGISTRY, "s3", Bucket)
-    monkeypatch.setattr("harness.storage.remote.WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("harness.storage.remote.RETRY_SECONDS", (0.0, 0.0, 0.0))
     Bucket.before, Bucket.alter = staticmethod(lambda *_: None), staticmethod(lambda data: data)  # type: ignore[assignment]
     yield Bucket
     Bucket.store.clear()
@@ -74,12 +73,33 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
 
 
 class Home:
-    """A $HARNESS_HOME with the shared store behind it."""
+    """A $HARNESS_HOME with a remote cache behind it."""
 
     def __init__(self, folder: Path, url: str, **how: Any) -> None:
         self.folder, self.notes = folder, list[str]()
         folder.mkdir(exist_ok=True)
-        self.shared = open_shared(url, folder, self.notes.append, lambda *_: None, **how)
+        self.shared = open_remote_cache(url, folder, self.notes.append, lambda *_: None, **how)
+        self.calls: Counter[tuple[str, bool]] = Counter()
+        for operation in ("read", "write"):
+            self._count(operation)
+
+    def _count(self, operation: str) -> None:
+        call = getattr(self.shared._objects, operation)
+
+        def counted(name: str, *rest: Any) -> Any:
+            value = call(name, *rest)
+            self.calls[operation, name.endswith(".json")] += 1
+            return value
+
+        setattr(self.shared._objects, operation, counted)
+
+    @property
+    def pushed(self) -> int:
+        return self.calls["write", True]
+
+    @property
+    def pulled(self) -> int:
+        return self.calls["read", False]
 
     def store(self, **how: Any) -> VectorStore:
         return VectorStore(self.folder, "model", "document", shared=self.shared, **how)
@@ -103,14 +123,11 @@ def vectors(key: str) -> np.ndarray:
 
 def failing(*operations: str, error: Exception = OSError("the cable is cut"), first: int = 0) -> Any:  # noqa: B008
     """Raises at every call of these operations from the first on."""
-    calls = iter(range(10**6))
-    number = {"at": 0}
+    calls = itertools.count()
 
     def before(operation: str, path: str) -> None:
-        if operation in operations:
-            number["at"] = next(calls)
-            if number["at"] >= first:
-                raise error
+        if operation in operations and next(calls) >= first:
+            raise error
 
     return staticmethod(before)
 
@@ -121,7 +138,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return kinds.get(request.param, f"{request.param}://bucket/some/prefix")
 
 
-def test_a_second_home_takes_everything_over_byte_for_byte(url: str, tmp_path: Path) -> None:
+def test_a_second_home_pulls_everything_byte_for_byte(url: str, tmp_path: Path) -> None:
     one = Home(tmp_path / "one", url)
     one.fill()
     two = Home(tmp_path / "two", url)
@@ -130,29 +147,31 @@ def test_a_second_home_takes_everything_over_byte_for_byte(url: str, tmp_path: P
     assert [shard.key for shard in found[0]] == KEYS
     assert found[1] == "cosine"
     assert one.files() == two.files() != {}
-    assert (one.shared.published, two.shared.received, two.shared.published) == (4, 3, 0)
+    assert (one.pushed, two.pulled, two.pushed) == (4, 3, 0)
     assert one.notes == two.notes == []
     for key in KEYS:
         np.testing.assert_array_equal(np.load(two.store().folder / f"{key}.npy"), vectors(key))
 
 
-def test_float16_comes_from_the_shared_float32(url: str, tmp_path: Path) -> None:
+def test_float16_comes_from_the_shared_float32(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
     Home(tmp_path / "one", url).fill()
     two, three = Home(tmp_path / "two", url), Home(tmp_path / "three", url)
     assert two.store(storage="float16").get(KEYS[0]) is not None
     assert three.store(storage="float16").get(KEYS[0]) is not None
-    assert three.shared.received == 1  # the narrow one alone
+    assert three.pulled == 1  # the narrow one alone
     narrow = np.load(three.store(storage="float16").folder / f"{KEYS[0]}.npy")
     np.testing.assert_array_equal(narrow, vectors(KEYS[0]).astype(np.float16))
 
 
-def test_what_a_home_has_from_before_is_published_when_used(url: str, tmp_path: Path) -> None:
+def test_earlier_local_entries_are_pushed_when_used(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
     alone = VectorStore(tmp_path / "one", "model", "document")
     alone.write_list(COLLECTION, [alone.put(key, vectors(key), 1.5, 7) for key in KEYS], "dot")
     one = Home(tmp_path / "one", url)
     for _ in range(2):  # once is enough
         assert one.store().read_list(COLLECTION) is not None
-        assert one.shared.published == 4
+        assert one.pushed == 4
     two = Home(tmp_path / "two", url)
     assert two.store().read_list(COLLECTION) is not None
     assert two.files() == one.files()
@@ -163,23 +182,23 @@ def _flip(data: bytes, at: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npy"])
-def test_no_flipped_bit_and_no_cut_is_ever_taken_over(suffix: str, tmp_path: Path) -> None:
+def test_flipped_bits_and_truncated_objects_are_never_used(suffix: str, tmp_path: Path) -> None:
     one = Home(tmp_path / "one", str(tmp_path / "store"))
     one.fill()
     two = Home(tmp_path / "two", str(tmp_path / "store"))
     [path] = (tmp_path / "store" / "vectors" / "model" / "document").glob(f"{KEYS[0]}*{suffix}")
     whole = path.read_bytes()
-    spoilt = [_flip(whole, at) for at in range(len(whole))] + [whole[:at] for at in range(0, len(whole), 7)]
-    for bad in [*spoilt, whole + b" x"]:
+    corrupted = [_flip(whole, at) for at in range(len(whole))] + [whole[:at] for at in range(0, len(whole), 7)]
+    for bad in [*corrupted, whole + b" x"]:
         path.write_bytes(bad)
         assert two.store().get(KEYS[0]) is None
     assert len(two.notes) == 1
-    assert "is damaged; what it held is made again and replaces it" in two.notes[0]
+    assert "is corrupt; it is made again and replaced" in two.notes[0]
     two.store().put(KEYS[0], vectors(KEYS[0]), 1.5, 7)
     assert Home(tmp_path / "three", str(tmp_path / "store")).store().get(KEYS[0]) is not None
 
 
-def test_a_damaged_list_or_marker_is_made_again(tmp_path: Path) -> None:
+def test_a_corrupt_list_or_marker_is_replaced(tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     Home(tmp_path / "one", url).fill()
     for path in (tmp_path / "store").rglob("*.json"):
@@ -190,7 +209,7 @@ def test_a_damaged_list_or_marker_is_made_again(tmp_path: Path) -> None:
     assert Home(tmp_path / "three", url).store().read_list(COLLECTION) is not None
 
 
-def test_damage_on_the_way_is_asked_for_again(bucket: type[Bucket], tmp_path: Path) -> None:
+def test_a_damaged_transfer_is_repeated(bucket: type[Bucket], tmp_path: Path) -> None:
     Home(tmp_path / "one", "s3://bucket/p").fill()
     two = Home(tmp_path / "two", "s3://bucket/p")
     reads = iter(range(100))
@@ -199,7 +218,7 @@ def test_damage_on_the_way_is_asked_for_again(bucket: type[Bucket], tmp_path: Pa
     assert two.notes == []
 
 
-def test_what_passes_is_waited_for(bucket: type[Bucket], tmp_path: Path) -> None:
+def test_transient_errors_are_retried(bucket: type[Bucket], tmp_path: Path) -> None:
     calls: Counter[tuple[str, str]] = Counter()
 
     def before(operation: str, path: str) -> None:
@@ -215,15 +234,15 @@ def test_what_passes_is_waited_for(bucket: type[Bucket], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("first", range(8))
-def test_a_store_that_fails_later_costs_nothing(first: int, bucket: type[Bucket], tmp_path: Path) -> None:
-    """From its n-th write on nothing gets through: work goes on, readers see whole shards, a later run mends."""
+def test_a_later_failure_costs_nothing(first: int, bucket: type[Bucket], tmp_path: Path) -> None:
+    """All writes from the n-th on fail: the run continues, readers see whole shards, a later run pushes the rest."""
     one, two = (Home(tmp_path / name, "s3://bucket/p") for name in ("one", "two"))
     bucket.before = failing("write", first=first)
     one.fill()
     published = first // 2 if first < 7 else 4
-    assert (one.shared.published, one.pending) == (published, 4 - published)
+    assert (one.pushed, one.pending) == (published, 4 - published)
     assert len(one.notes) == (first < 7)
-    assert all("the cable is cut" in note and "work goes on without it" in note for note in one.notes)
+    assert all("the cable is cut" in note and "the run continues without it" in note for note in one.notes)
     bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
     assert [two.store().get(key) is not None for key in KEYS] == [number < first // 2 for number in range(3)]
     assert two.notes == []
@@ -235,24 +254,24 @@ def test_a_store_that_fails_later_costs_nothing(first: int, bucket: type[Bucket]
     assert three.files() == again.files()
 
 
-def test_reading_failures_leave_the_work_to_the_home(bucket: type[Bucket], tmp_path: Path) -> None:
+def test_without_reads_the_local_cache_is_used(bucket: type[Bucket], tmp_path: Path) -> None:
     Home(tmp_path / "one", "s3://bucket/p").fill()
     two = Home(tmp_path / "two", "s3://bucket/p")
-    bucket.before = failing("read", "write", "list")
+    bucket.before = failing("read", "write")
     assert two.store().read_list(COLLECTION) is None
     two.fill()
     assert VectorStore(two.folder, "model", "document").read_list(COLLECTION) is not None
     assert two.pending == 4
-    two.shared.settle()
+    two.shared.flush()
     assert len(two.notes) == 2  # that it fails, and what is left
-    assert "4 objects are kept" in two.notes[1]
+    assert "4 entries are kept" in two.notes[1]
 
 
-def test_a_store_rests_and_is_asked_again(
+def test_it_is_used_again_after_the_back_off(
     bucket: type[Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Home(tmp_path / "one", "s3://bucket/p").fill()
-    monkeypatch.setattr("harness.storage.remote.REST", 0.0)
+    monkeypatch.setattr("harness.storage.remote.BACK_OFF_SECONDS", 0.0)
     two = Home(tmp_path / "two", "s3://bucket/p")
     bucket.before = failing("read")
     assert two.store().get(KEYS[0]) is None
@@ -260,7 +279,7 @@ def test_a_store_rests_and_is_asked_again(
     assert two.store().get(KEYS[0]) is not None
 
 
-def test_a_store_that_may_only_be_read_is_read(bucket: type[Bucket], tmp_path: Path) -> None:
+def test_a_read_only_cache_is_read(bucket: type[Bucket], tmp_path: Path) -> None:
     one = Home(tmp_path / "one", "s3://bucket/p")
     one.fill()
     bucket.before = failing("write", error=PermissionError("Access Denied"))
@@ -269,11 +288,11 @@ def test_a_store_that_may_only_be_read_is_read(bucket: type[Bucket], tmp_path: P
     for name in ("more", "still more"):
         two.store().put(content_key(name), vectors(KEYS[0]), 1.0, 1)
     assert len(two.notes) == 1
-    assert "may only be read (Access Denied)" in two.notes[0]
+    assert "is read-only (Access Denied)" in two.notes[0]
 
 
 @pytest.mark.parametrize(
-    ("operation", "error", "told"),
+    ("operation", "error", "expected"),
     [
         ("read", OSError("no route to host"), "cannot be read (no route to host)"),
         ("read", PermissionError("Forbidden"), "cannot be read (Forbidden)"),
@@ -282,53 +301,53 @@ def test_a_store_that_may_only_be_read_is_read(bucket: type[Bucket], tmp_path: P
         ("read", RuntimeError("Unable to\nlocate credentials"), "cannot be read (Unable to locate credentials)"),
     ],
 )
-def test_a_store_out_of_reach_at_the_start_is_told_in_one_sentence(
-    operation: str, error: Exception, told: str, bucket: type[Bucket], tmp_path: Path
+def test_a_failure_at_the_start_is_one_sentence(
+    operation: str, error: Exception, expected: str, bucket: type[Bucket], tmp_path: Path
 ) -> None:
     bucket.before = failing(operation, error=error)
     with pytest.raises(UserError) as raised:
         Home(tmp_path / "one", "s3://bucket/p")
-    assert told in str(raised.value)
-    assert "or leave --store away" in str(raised.value)
+    assert expected in str(raised.value)
+    assert "or omit --store" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("http://host/x", "plain http"),
-        ("ftp://host/x", "ftp://host/x is no store"),
-        ("ssh://me:secret@host/x", "ssh://host/x is no store"),
-        ("simplecache::s3://b/x", "is no store"),
-        ("s3://b/x::memory://y", "holds more than a place"),
-        ("https://host/x?sig=secret", "https://host/x holds more than a place"),
-        ("s3://id:secret@b/x", "s3://b/x holds more than a place"),
+        ("ftp://host/x", "ftp://host/x is not a remote cache"),
+        ("ssh://me:secret@host/x", "ssh://host/x is not a remote cache"),
+        ("simplecache::s3://b/x", "is not a remote cache"),
+        ("s3://b/x::memory://y", "holds more than a location"),
+        ("https://host/x?sig=secret", "https://host/x holds more than a location"),
+        ("s3://id:secret@b/x", "s3://b/x holds more than a location"),
         ("file://host/x", "names a machine"),
-        ("/nowhere/at/all", "cannot be made"),
+        ("/nowhere/at/all", "cannot be created"),
     ],
 )
-def test_what_is_no_store_is_refused(url: str, told: str, tmp_path: Path) -> None:
+def test_other_urls_are_refused(url: str, expected: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         Home(tmp_path / "one", url)
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
     assert "secret" not in str(raised.value)
 
 
 def test_other_formats_and_no_network_are_refused(bucket: type[Bucket], tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "harness-store.json").write_bytes(_sealed(Record({"format": 2}, "", 0)))
+    (tmp_path / "store" / "harness-store.json").write_bytes(Record({"format": 2}).encode())
     with pytest.raises(UserError, match="has format 2, this version knows 1"):
         Home(tmp_path / "one", str(tmp_path / "store"))
-    with pytest.raises(UserError, match="needs the network, which is switched off"):
+    with pytest.raises(UserError, match="needs the network, which is off"):
         Home(tmp_path / "one", "s3://bucket/p", offline=True)
     Home(tmp_path / "one", f"file://{tmp_path}/other", offline=True).fill()
 
 
 def test_https_is_read_and_never_written(bucket: type[Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "https", Bucket)
-    with pytest.raises(UserError, match="There is no store at https://bucket/p"):
+    with pytest.raises(UserError, match="There is no remote cache at https://bucket/p"):
         Home(tmp_path / "zero", "https://bucket/p")
     Home(tmp_path / "one", "s3://bucket/p").fill()
-    bucket.before = failing("write", "list")
+    bucket.before = failing("write")
     two = Home(tmp_path / "two", "https://bucket/p")
     assert two.store().get(KEYS[0]) is not None
     two.fill()
@@ -336,23 +355,23 @@ def test_https_is_read_and_never_written(bucket: type[Bucket], tmp_path: Path, m
 
 
 def _published(folder: Path, key: str, data: bytes, /, **altered: Any) -> None:
-    """A shard as somebody else's program may publish it: sealed properly, whatever it says."""
-    digest = __import__("hashlib").sha256(data).hexdigest()
+    """Writes a shard with a correct checksum, whatever it says."""
+    digest = hashlib.sha256(data).hexdigest()
     content = {"key": key, "rows": 5, "dim": 3, "sha256": digest, "seconds": 1.0, "tokens": 1, **altered}
     place = folder / "vectors" / "model" / "document"
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{key}.{digest}.npy").write_bytes(data)
-    (place / f"{key}.json").write_bytes(_sealed(Record(content, digest, len(data))))
+    (place / f"{key}.json").write_bytes(Record(content, digest, len(data)).encode())
 
 
 def _saved(array: np.ndarray, **how: Any) -> bytes:
-    stream = __import__("io").BytesIO()
+    stream = io.BytesIO()
     np.save(stream, array, **how)
     return stream.getvalue()
 
 
 class Bomb:
-    """What unpickling would set off."""
+    """Leaves a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("exploded"),)
@@ -379,7 +398,7 @@ HUGE = GOOD.replace(b"(5, 3), }" + b" " * 9, b"(9999999999, 3), }")
         (b"", {}),
     ],
 )
-def test_what_a_stranger_published_is_examined(
+def test_shards_of_untrusted_authors_are_validated(
     data: bytes, altered: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -387,7 +406,7 @@ def test_what_a_stranger_published_is_examined(
     _published(tmp_path / "store", KEYS[0], data, **altered)
     assert one.store().get(KEYS[0]) is None
     assert len(one.notes) == 1
-    assert "is damaged" in one.notes[0]
+    assert "is corrupt" in one.notes[0]
     assert not Path("exploded").exists()
     assert one.files() == {}
     _published(tmp_path / "store", KEYS[0], GOOD)
@@ -402,7 +421,7 @@ def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
     _published(root, KEYS[0], GOOD)
     place = root / "vectors" / "model" / "document"
     listed = {"similarity": "dot", "shards": [[key, 5]]}
-    (place / f"list-{COLLECTION}.json").write_bytes(_sealed(Record(listed, "", 0)))
+    (place / f"list-{COLLECTION}.json").write_bytes(Record(listed).encode())
     if key == "../../../../outside":  # where it leads from there is another place than where it leads from here
         _published(root, KEYS[0], GOOD, key=key)
         for path in place.glob(f"{KEYS[0]}*"):
@@ -412,12 +431,12 @@ def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("outside*"))
 
 
-def test_two_writers_of_a_key_with_other_bytes_leave_a_whole_shard(tmp_path: Path) -> None:
+def test_two_writers_of_a_key_with_other_bytes_leave_a_valid_shard(tmp_path: Path) -> None:
     """Records may come in another order than data: whichever is last, it points at its own."""
     program = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.storage.remote import open_shared\n"
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.storage.remote import open_remote_cache\n"
         "from harness.embeddings.store import VectorStore\nhome, url, value, *keys = sys.argv[1:]\n"
-        "shared = open_shared(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
+        "shared = open_remote_cache(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
         "store = VectorStore(Path(home), 'model', 'document', shared=shared)\n"
         "for key in keys * 20:\n    store.put(key, np.full((5, 3), value, np.float32), 1.0, 1)\n"
     )
@@ -439,20 +458,20 @@ def test_two_writers_of_a_key_with_other_bytes_leave_a_whole_shard(tmp_path: Pat
     assert not list((tmp_path / "store").rglob("*.tmp"))
 
 
-def test_a_kill_before_publishing_is_made_good(tmp_path: Path) -> None:
+def test_uploads_that_a_kill_prevented_are_done_by_the_next_run(tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     one = Home(tmp_path / "one", url)
-    one.shared.publish = lambda name: None  # type: ignore[method-assign]
+    one.shared.push = lambda name: None  # type: ignore[method-assign]
     one.fill()
     assert one.pending == 4
     assert Home(one.folder, url).pending == 0
     assert Home(tmp_path / "two", url).store().read_list(COLLECTION) is not None
 
 
-def test_another_process_gets_a_store_of_its_own(tmp_path: Path) -> None:
+def test_another_process_opens_it_for_itself(tmp_path: Path) -> None:
     one = Home(tmp_path / "one", f"file://{tmp_path}/store")
     copy = pickle.loads(pickle.dumps(one.shared))
-    assert isinstance(copy, Shared)
+    assert isinstance(copy, RemoteCache)
     VectorStore(one.folder, "model", "document", shared=copy).put(KEYS[0], vectors(KEYS[0]), 1.0, 1)
     two = Home(tmp_path / "two", f"file://{tmp_path}/store")
     assert isinstance(two.store().get(KEYS[0]), Shard)
@@ -486,41 +505,42 @@ def harness_models():
 """
 
 
+def stated(path: Path) -> dict[str, Any]:
+    """A result without what every run states for itself."""
+    found = json.loads(path.read_text())
+    del found["checksum"], found["command"], found["manifest"]["run"]
+    for phase in ("search", "measure", "geometry"):
+        found["seconds"].pop(phase, None)
+    return dict(found)
+
+
 @pytest.mark.parametrize("given", ["option", "variable"])
-def test_two_homes_and_one_store_encode_once(
+def test_two_homes_and_one_remote_cache_encode_and_index_once(
     given: str, harness: Any, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "counting.py").write_text(COUNTING)
-    words = ["--plugin", "counting.py", "-m", "counting", "-m", "center(counting)", "-d", toy, "--storage", "float16"]
+    words = ["--plugin", "counting.py", "-m", "bm25,counting,center(counting)", "-d", toy, "--storage", "float16"]
     if given == "variable":
         monkeypatch.setenv("HARNESS_STORE", "store")
     for name in ("one", "two"):
         monkeypatch.setenv("HARNESS_HOME", str(tmp_path / name))
+        if name == "two":
+            monkeypatch.setattr("harness_plugins.bm25.scoring.LuceneBM25.build", None)
         more = ["--store", "store"] if given == "option" else []
         done = harness("benchmark", *words, *more, "--results", f"results-{name}", "--json")
         assert done.code == 0, done.err
-        assert [cell["cell"] for cell in json.loads(done.out)] == ["ok", "ok"]
+        assert [cell["cell"] for cell in json.loads(done.out)] == ["ok"] * 3
     assert (tmp_path / "encoded").read_text() == "x" * 16  # twelve documents and four queries, once
     one, two = (sorted((tmp_path / f"results-{name}").rglob("*.*")) for name in ("one", "two"))
-    assert [path.name for path in one if path.is_file()] == ["per_query.parquet", "result.json", "run.trec.gz"] * 2
+    assert [path.name for path in one if path.is_file()] == ["per_query.parquet", "result.json", "run.trec.gz"] * 3
     for first, second in zip(one, two, strict=True):
         if first.name == "result.json":
-            stated = [json.loads(path.read_text()) for path in (first, second)]
-            for found in stated:
-                del (
-                    found["checksum"],
-                    found["command"],
-                    found["manifest"]["run"],
-                    found["seconds"]["search"],
-                    found["seconds"]["measure"],
-                )
-                found["seconds"].pop("geometry", None)
-            assert stated[0] == stated[1]
+            assert stated(first) == stated(second)
         elif first.is_file():
             assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_store_that_is_none_ends_the_command(harness: Any, toy: Path) -> None:
+def test_a_refused_url_ends_the_command(harness: Any, toy: Path) -> None:
     done = harness("benchmark", "-m", "bm25", "-d", toy, "--store", "http://host/x")
     assert done.code == 2
     assert done.err.count("\n") == 1
@@ -559,31 +579,31 @@ class Indexes(Home):
             return [list(zip(*map(list, hits), strict=True)) for hits in found]
 
 
-@pytest.mark.parametrize("part", [1 << 20, 50])
-def test_a_second_home_builds_no_index(
-    part: int, url: str, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.storage.bundles.PART", part)
+@pytest.mark.parametrize("chunk", [1 << 20, 50])
+def test_a_second_home_builds_no_index(chunk: int, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = str(tmp_path / "store")
+    monkeypatch.setattr("harness.storage.bundles.CHUNK", chunk)
     one, two = Indexes(tmp_path / "one", url, toy), Indexes(tmp_path / "two", url, toy)
     (_, seconds), hits = one.index(), one.hits()
     assert (two.index()[1], two.hits(), two.files()) == (seconds, hits, one.files())
     assert (one.built, two.built, one.pending, one.notes, two.notes) == (1, 0, 0, [], [])
-    assert (one.shared.published, two.shared.published) == (1, 0)
-    assert two.shared.received == sum(
-        -(-len(data) // part) for name, data in one.files().items() if not name.endswith("harness-index.json")
+    assert (one.pushed, two.pushed) == (1, 0)
+    assert two.pulled == sum(
+        -(-len(data) // chunk) for name, data in one.files().items() if not name.endswith("harness-index.json")
     )
 
 
-def test_an_index_from_before_is_published_when_used(url: str, toy: Path, tmp_path: Path) -> None:
+def test_earlier_local_indexes_are_pushed_when_used(toy: Path, tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
     Indexes(tmp_path / "one", "memory://another", toy).index()
     one = Indexes(tmp_path / "one", url, toy)
     one.index()
-    assert (one.built, one.shared.published) == (0, 1)
+    assert (one.built, one.pushed) == (0, 1)
     two = Indexes(tmp_path / "two", url, toy)
     assert (two.hits(), two.files(), two.built) == (one.hits(), one.files(), 0)
 
 
-def test_a_damaged_part_or_record_of_an_index_is_built_again_and_replaced(toy: Path, tmp_path: Path) -> None:
+def test_an_index_with_a_corrupt_chunk_or_record_is_built_again_and_replaced(toy: Path, tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     one = Indexes(tmp_path / "one", url, toy)
     hits = one.hits()
@@ -591,18 +611,18 @@ def test_a_damaged_part_or_record_of_an_index_is_built_again_and_replaced(toy: P
     assert len(objects) == 5  # four files and a record
     for number, path in enumerate(objects):
         whole = path.read_bytes()
-        for kind, spoilt in enumerate([_flip(whole, len(whole) // 2), whole[:-1], b"", None]):
-            path.unlink() if spoilt is None else path.write_bytes(spoilt)
+        for kind, corrupted in enumerate([_flip(whole, len(whole) // 2), whole[:-1], b"", None]):
+            path.unlink() if corrupted is None else path.write_bytes(corrupted)
             two = Indexes(tmp_path / f"two-{number}-{kind}", url, toy)
             assert (two.hits(), two.built) == (hits, 1)
-            assert len(two.notes) == (spoilt is not None)  # what is merely absent is not told
-            assert all("is damaged" in note for note in two.notes)
+            assert len(two.notes) == (corrupted is not None)  # what is merely missing is not reported
+            assert all("is corrupt" in note for note in two.notes)
             three = Indexes(tmp_path / f"three-{number}-{kind}", url, toy)
             assert (three.hits(), three.built, three.files()) == (hits, 0, two.files())
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
-def test_a_damaged_index_at_home_is_brought_again(toy: Path, tmp_path: Path) -> None:
+def test_a_corrupt_local_index_is_pulled_again(toy: Path, tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     Indexes(tmp_path / "one", url, toy).index()
     one = Indexes(tmp_path / "one", url, toy)
@@ -614,12 +634,12 @@ def test_a_damaged_index_at_home_is_brought_again(toy: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("first", range(6))
-def test_an_index_is_published_whole_or_not_at_all(first: int, bucket: type[Bucket], toy: Path, tmp_path: Path) -> None:
-    """From its n-th write on nothing gets through."""
+def test_an_index_is_pushed_whole_or_not_at_all(first: int, bucket: type[Bucket], toy: Path, tmp_path: Path) -> None:
+    """All writes from the n-th on fail."""
     one, two = (Indexes(tmp_path / name, "s3://bucket/p", toy) for name in ("one", "two"))
     bucket.before = failing("write", first=first)
     hits = one.hits()
-    assert (one.pending, one.shared.published, len(one.notes)) == ((0, 1, 0) if first == 5 else (1, 0, 1))
+    assert (one.pending, one.pushed, len(one.notes)) == ((0, 1, 0) if first == 5 else (1, 0, 1))
     bucket.before = failing("write")
     assert (two.hits(), two.built) == (hits, first < 5)
     bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
@@ -659,21 +679,21 @@ SOUND = {
 
 
 def _publish(one: Indexes, files: dict[str, Any], seconds: Any = 1.0, **changed: Any) -> None:
-    """An index as somebody else's program may publish it; what is ``changed`` to None is left out of its record."""
+    """Writes an index with correct checksums; what is ``changed`` to None is omitted from its record."""
     with open_dataset(one.toy, cache=one.folder.parent / "corpora") as dataset:
         stated = {"of": index_owner(one.model, dataset.corpus), "seconds": seconds}
         name = f"indexes/{one.model.ref.key[:32]}/{dataset.corpus.sha256[:32]}"
     listed = {}
     for file, data in files.items():
-        digest = __import__("hashlib").sha256(data).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
         one.shared._objects.write(f"{name}/{digest}", data)
         listed[file] = [[digest, len(data)]] if data else []
     stated = {key: value for key, value in {**stated, "files": listed, **changed}.items() if value is not None}
-    one.shared._objects.write(f"{name}.json", _sealed(Record(stated, "", 0)))
+    one.shared._objects.write(f"{name}.json", Record(stated).encode())
 
 
 @pytest.mark.parametrize("files", HOSTILE)
-def test_an_index_that_a_stranger_published_is_examined(
+def test_indexes_of_untrusted_authors_are_validated(
     files: dict[str, bytes], toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -681,7 +701,7 @@ def test_an_index_that_a_stranger_published_is_examined(
     _publish(one, SOUND | files)
     one.index()
     assert (one.built, len(one.notes)) == (1, 1)
-    assert "is damaged" in one.notes[0]
+    assert "is corrupt" in one.notes[0]
     assert not Path("exploded").exists()
     assert not list(tmp_path.rglob("outside*"))
     assert not {path.name for path in one.folder.rglob("*")} & {"words.txt", "_0.cfs"}
@@ -690,20 +710,20 @@ def test_an_index_that_a_stranger_published_is_examined(
     assert (two.index()[1], two.built, two.notes) == (1.0, 0, [])
 
 
-def test_an_index_of_something_else_is_not_taken(toy: Path, tmp_path: Path) -> None:
+def test_an_index_of_something_else_is_not_used(toy: Path, tmp_path: Path) -> None:
     one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
     _publish(one, SOUND, of=[one.model.ref.key, "0" * 64])
     one.index()
     assert (one.built, len(one.notes)) == (1, 1)
     two = Indexes(tmp_path / "two", str(tmp_path / "another"), toy)
-    _publish(two, SOUND, of=None)  # an earlier version's, which did not say: absent, and replaced
+    _publish(two, SOUND, of=None)  # an earlier version's record: treated as missing, and replaced
     two.index()
     assert (two.built, two.notes) == (1, [])
     three = Indexes(tmp_path / "three", str(tmp_path / "another"), toy)
     assert (three.hits(), three.built) == (two.hits(), 0)
 
 
-def test_objects_that_changed_places_are_not_taken(tmp_path: Path) -> None:
+def test_objects_that_changed_places_are_not_used(tmp_path: Path) -> None:
     one = Home(tmp_path / "one", str(tmp_path / "store"))
     one.fill()
     other = VectorStore(one.folder, "other", "document", shared=one.shared)
@@ -714,18 +734,18 @@ def test_objects_that_changed_places_are_not_taken(tmp_path: Path) -> None:
     two = Home(tmp_path / "two", str(tmp_path / "store"))
     assert two.store().read_list(COLLECTION) is None
     assert two.store().get(KEYS[0]) is None
-    assert [note for note in two.notes if "is damaged" in note]
+    assert [note for note in two.notes if "is corrupt" in note]
 
 
 @pytest.mark.parametrize("seconds", ["1", -1, None, True, [1.0], 10**400])
-def test_an_index_of_no_plausible_time_is_refused(seconds: Any, toy: Path, tmp_path: Path) -> None:
+def test_an_index_with_impossible_seconds_is_refused(seconds: Any, toy: Path, tmp_path: Path) -> None:
     one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
     _publish(one, {"words.txt": b"text"}, seconds)
     one.index()
     assert one.built == 1
 
 
-def test_files_of_other_kinds_stay_at_home(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_with_other_files_are_not_pushed(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
     build = type(one.model.lexical).build
 
@@ -736,7 +756,7 @@ def test_files_of_other_kinds_stay_at_home(toy: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(type(one.model.lexical), "build", with_a_pickle)
     for _ in range(2):
         one.index()
-    assert (one.built, one.shared.published, one.pending, one.notes) == (1, 0, 0, [])
+    assert (one.built, one.pushed, one.pending, one.notes) == (1, 0, 0, [])
     assert not (tmp_path / "store" / "indexes").exists()
 
 
@@ -747,25 +767,3 @@ def test_lucenes_own_index_is_shared(toy: Path, tmp_path: Path) -> None:
     one, two = homes
     assert one.hits() == two.hits() != []
     assert (one.built, two.built, one.files()) == (1, 0, two.files())
-
-
-def test_two_homes_and_one_store_index_once(
-    harness: Any, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("one", "two"):
-        monkeypatch.setenv("HARNESS_HOME", str(tmp_path / name))
-        if name == "two":
-            monkeypatch.setattr("harness_plugins.bm25.scoring.LuceneBM25.build", None)
-        done = harness(
-            "benchmark", "-m", "bm25", "-d", toy, "--store", "memory://bucket/p", "--results", name, "--json"
-        )
-        assert done.code == 0, done.err
-    first, second = (
-        json.loads((tmp_path / name / "bm25" / "toy" / "result.json").read_text()) for name in ("one", "two")
-    )
-    assert first["seconds"]["index"] == second["seconds"]["index"]
-    assert first["measures"] == second["measures"]
-    for name in ("run.trec.gz", "per_query.parquet"):
-        assert (tmp_path / "one" / "bm25" / "toy" / name).read_bytes() == (
-            tmp_path / "two" / "bm25" / "toy" / name
-        ).read_bytes()

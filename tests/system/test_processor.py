@@ -1,4 +1,4 @@
-"""How many threads are sensible, on machines that are made up."""
+"""Cores, threads and load of synthetic machines."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.storage.atomic import alone, content_key, disk_errors, file_state, recover, whole_folder
+from harness.storage.atomic import content_key, disk_errors, file_state, recover, whole_folder
+from harness.storage.locks import exclusive
 from harness.storage.safe_load import read_toml
 from harness.types import Progress, resolve
 
@@ -35,7 +36,7 @@ def convert(name: str, source: Path, home: Path, progress: Progress) -> Path:
     folder = home / "datasets" / f"{name}-{_key(name, source, found)}"
     recover(folder)
     if not folder.is_dir():
-        with alone(folder, progress):
+        with exclusive(folder, progress):
             if not folder.is_dir():
                 with whole_folder(folder) as temporary:
                     resolve(target)(source, temporary, progress=progress)

@@ -20,7 +20,8 @@ from typing import Any, Literal
 from harness.datasets.beir import Dataset
 from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
-from harness.storage.atomic import alone, content_key, sha256_file, write_file, write_json
+from harness.storage.atomic import content_key, sha256_file, write_file, write_json
+from harness.storage.locks import exclusive
 from harness.storage.records import read_sealed, seal
 from harness.storage.safe_load import fields
 from harness.storage.temporary_files import remove
@@ -71,7 +72,7 @@ def mine(
     dense = any(miner.spec.kind == "dense" for miner in settings.miners)
     size = min(DENSE_PART if dense else PART, settings.limit or DENSE_PART)
     work = home / "mining" / content_key({**job.record, "part": size})[:32]
-    with alone(work, progress):
+    with exclusive(work, progress):
         if (found := made(folder, request)) is None:
             refuse_occupied(folder)
             counts, files = _gather(job, work, size)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.storage.atomic import alone, content_key
+from harness.storage.atomic import content_key
+from harness.storage.locks import exclusive
 from harness.types import Progress, UserError
 from harness_training.data.formats import Row
 from harness_training.data.triplets import GROUP, TrainingSet, made, write
@@ -28,7 +29,7 @@ def join(sets: Sequence[TrainingSet], home: Path, progress: Progress = lambda *_
         raise UserError(f"The training sets differ in negatives per row ({counts}); mine them with equal --negatives.")
     request = content_key({"joined": [one.key for one in sets], "names": [one.name for one in sets]})
     folder = home / "triplets" / request[:32]
-    with alone(folder, progress, "joins these training sets"):
+    with exclusive(folder, progress, "joins these training sets"):
         if found := made(folder, request):
             return found
         sources = [source for one in sets for source in one.sources]

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from harness.download import hub
 from harness.download.http import SourceFailed
-from harness.storage.atomic import alone, content_key, sha256_file
+from harness.storage.atomic import content_key, sha256_file
+from harness.storage.locks import exclusive
 from harness.storage.temporary_files import remove
 from harness.types import Progress, UserError
 from harness_training.data.formats import Row, open_table
@@ -49,7 +50,7 @@ def sample(
     ``request`` is the key under which the finished set is recognised. Unsound rows (an empty text, a negative that is
     the positive) are left out and counted.
     """
-    with alone(home / "mining" / request[:32], progress):
+    with exclusive(home / "mining" / request[:32], progress):
         if (found := made(folder, request)) is not None:
             return found
         refuse_occupied(folder)
@@ -110,7 +111,7 @@ def from_hub(
         raise UserError(f"MS MARCO's triplets are on the hub and the network is switched off; type {BY_HAND}.")
     scratch = home / "downloads" / "msmarco-triplets"
     scratch.mkdir(parents=True, exist_ok=True)
-    with alone(scratch, progress):
+    with exclusive(scratch, progress):
         try:
             files = hub.bring(HUB, "triplets", PATTERNS, scratch, progress)
         except SourceFailed as error:

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.storage.atomic import alone, content_key, recover, write_json
+from harness.storage.atomic import content_key, recover, write_json
+from harness.storage.locks import exclusive
 from harness.storage.records import read_record, seal
 from harness.storage.safe_load import fields
 from harness.storage.temporary_files import remove
@@ -142,5 +143,5 @@ def held(root: Path, plan: Plan, progress: Progress, *, leader: bool = True) -> 
     if not leader:
         yield run
         return
-    with alone(run.folder, progress, f"trains {plan.experiment}/{plan.run}"):
+    with exclusive(run.folder, progress, f"trains {plan.experiment}/{plan.run}"):
         yield run
