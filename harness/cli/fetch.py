@@ -63,7 +63,7 @@ def command(
     from harness.datasets.acquire import obtain as dataset
     from harness.datasets.catalog import status
     from harness.download.hub_models import obtain as snapshot
-    from harness.download.pinned_weights import obtain as model
+    from harness.download.pinned_models import obtain as model
 
     registry = state.registry(plugins)
     wanted = _wanted(names, suites, registry)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from harness.datasets.beir import Dataset
-from harness.download import hub_models, pinned_weights, weights
+from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.store import Vectors, VectorStore
 from harness.embeddings.transform import fit, moments, transformed
@@ -54,9 +54,9 @@ class Prepared:
         if ref.spec.weights is not None:
             given = ref.options.get("path")
             if given:
-                weights.verify(ref.spec.weights, Path(str(given)), home)
+                local_weights.verify(ref.spec.weights, Path(str(given)), home)
             else:
-                found = pinned_weights.obtain(ref.spec.weights, home, offline=offline, progress=progress)
+                found = pinned_models.obtain(ref.spec.weights, home, offline=offline, progress=progress)
                 ref = ref.replace(path=str(found))
         if ref.spec.repository and not ref.options.get("path"):
             ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
@@ -85,7 +85,7 @@ class Prepared:
         if spec.weights is None:
             return self.ref.load()
         with ThreadPoolExecutor(1) as checker:  # meanwhile: a disk that loses a bit does not note the time
-            check = checker.submit(weights.still, spec.weights, folder)
+            check = checker.submit(local_weights.verify_again, spec.weights, folder)
             try:
                 return self.ref.load()
             finally:

@@ -220,11 +220,11 @@ CASES = {
     ),
     "altered copy": model(
         "minilm:path=copy",
-        *("copy is not an unaltered copy of sentence-transformers/all-MiniLM-L6-v2", "SHA-256", "-m copy"),
+        *("copy is not an unchanged copy of sentence-transformers/all-MiniLM-L6-v2", "SHA-256", "-m copy"),
         files={f"copy/{name}": "x" for name in MINILM.sha256},
     ),
     "altered weights": model(
-        "minilm", "damaged or was altered", "SHA-256", "harness fetch minilm", files=dict.fromkeys(STORED, "x")
+        "minilm", "corrupt or was changed", "SHA-256", "harness fetch minilm", files=dict.fromkeys(STORED, "x")
     ),
     "offline": Case(
         "benchmark -m bm25 -m mpnet -d ./toy --offline",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.datasets.checksums import RECORD, check, record
-from harness.download.weights import find_fault, still
+from harness.download.local_weights import find_fault, verify_again
 from harness.types import UserError, Weights
 from tests.conftest import Done, write_dataset
 
@@ -67,17 +67,17 @@ def test_every_file_of_a_recorded_folder_is_compared(tmp_path: Path, file: str) 
 
 def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a bad disk leaves every time stamp as it was, which no program can do to the ctime
-    monkeypatch.setattr("harness.download.weights.file_state", lambda status: {"size": status.st_size})
+    monkeypatch.setattr("harness.download.local_weights.file_state", lambda status: {"size": status.st_size})
     folder = tmp_path / "models" / "m"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(100))
     weights = Weights("m", "a/m", {"model.safetensors": hashlib.sha256(bytes(100)).hexdigest()})
     assert find_fault(weights, folder, tmp_path) is None
-    still(weights, folder)
+    verify_again(weights, folder)
     spoil(folder / "model.safetensors")
     assert find_fault(weights, folder, tmp_path) is None  # its state is the remembered one: nothing is read
-    with pytest.raises(UserError, match=r"is damaged or was altered .* harness fetch m"):
-        still(weights, folder)
+    with pytest.raises(UserError, match=r"is corrupt or was changed .* harness fetch m"):
+        verify_again(weights, folder)
 
 
 def test_the_folder_of_another_dataset_is_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 from harness.download.http import SourceFailed
 from harness.metrics.measures import measure
@@ -215,27 +216,32 @@ def run_record(path: Path) -> object:
 
 
 def hub(folder: Path, data: bytes) -> object:
-    """The bytes as the hub's list of files, as its word on a commit, and as a Parquet file it sends."""
-    from harness.datasets import hub_datasets
-    from harness.download import hub
+    """The bytes as the hub's description of a repository, and as a Parquet file that it sends."""
+    from unittest.mock import patch
 
-    def answer(url: str, target: Path, **_: object) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
+
+    from harness.datasets import hub_datasets
+    from harness.download import hub, hub_models
+
+    def answer(self: object, name: str, *, repo_type: str, **_: object) -> object:
+        return (ModelInfo if repo_type == "model" else DatasetInfo)(**json.loads(data))
+
+    def download(url: str, target: Path, **_: object) -> Path:
         target.write_bytes(data)
         return target
 
-    hub.download, kept = answer, hub.download  # type: ignore[assignment]
-    try:
+    def repository(kind: Literal["model", "dataset"]) -> hub.Repository:
+        return hub.Repository("a/b", folder / "scratch", lambda *_: None, kind)
+
+    with patch("huggingface_hub.HfApi.repo_info", answer), patch.object(hub, "download", download):
         for work in (
-            lambda: hub.commit_of("a/b", "main", folder),
-            lambda: hub.bring_model("a/b", folder / "model", folder / "scratch", lambda *_: None),
-            lambda: hub.bring("a/b", "files", ("*",), folder / "scratch", lambda *_: None),
-            lambda: hub_datasets._records([_made(folder / "c.parquet", data)], folder / "corpus.jsonl"),
+            lambda: hub_models.fetch_model(repository("model"), folder / "model"),
+            lambda: repository("dataset").fetch_matching("files", ("*",)),
+            lambda: hub_datasets._write_records([_made(folder / "c.parquet", data)], folder / "corpus.jsonl"),
         ):
             with contextlib.suppress(GOOD):
                 work()
-    finally:
-        hub.download = kept
     return None
 
 

@@ -54,7 +54,8 @@ MODULES = [
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
 ]
-TREE = [{"type": "file", "path": "corpus.jsonl", "size": 3, "lfs": {"oid": "ab" * 32}}, {"type": "directory"}]
+FILE = {"rfilename": "corpus.jsonl", "size": 3, "lfs": {"sha256": "ab" * 32, "size": 3, "pointerSize": 1}}
+REPOSITORY = {"id": "a/b", "sha": "a" * 40, "siblings": [FILE, {"rfilename": "modules.json", "size": 2}]}
 MTEB = {
     **{"task_name": "SciFact", "mteb_version": "2.1.0", "dataset_revision": "r", "evaluation_time": 1.5},
     "scores": {"test": [{"ndcg_at_10": 0.5, "recall_at_100": 0.9, "hf_subset": "default", "nauc": None}]},

@@ -65,7 +65,7 @@ TARGETS: dict[str, Target] = {
     ),
     "safetensors": Target(read.checkpoint("model.safetensors"), (seed.safetensors(),)),
     "run.json": Target(read.file("runs/e/r/run.json", read.run_record), (seed.dumped(seed.RUN_RECORD),)),
-    "hub": Target(read.hub, (seed.dumped(seed.TREE), b'{"sha": "' + b"a" * 40 + b'"}', seed.parquet())),
+    "hub": Target(read.hub, (seed.dumped(seed.REPOSITORY), seed.parquet())),
     "mteb": Target(read.file("mteb/a__b/r/SciFact.json", read.mteb), (seed.dumped(seed.MTEB),)),
     "kilt": Target(read.file("a.jsonl", read.kilt), (seed.dumped(seed.KILT),)),
     "expression": Target(read.expression, seed.EXPRESSIONS),
