@@ -47,7 +47,7 @@ def test_a_judgement_that_changed_on_the_disk_is_told(harness: Callable[..., Don
     spoil(folder / "qrels" / "test.tsv")
     done = harness(*words)
     assert done.code == 2
-    assert "test.tsv is damaged or was altered since built was brought here" in done.err
+    assert "test.tsv is corrupt or was changed since built was fetched" in done.err
 
 
 @pytest.mark.parametrize("file", ["queries.jsonl", "qrels/test.tsv", RECORD])
@@ -57,11 +57,11 @@ def test_every_file_of_a_recorded_folder_is_compared(tmp_path: Path, file: str) 
     check(folder, "set", corpus)  # nothing is recorded: it is its user's
     record(folder)
     check(folder, "set", corpus)
-    with pytest.raises(UserError, match=r"corpus.jsonl is damaged"):
+    with pytest.raises(UserError, match=r"corpus.jsonl is corrupt"):
         check(folder, "set", "0" * 64)
     data = (folder / file).read_bytes()
     (folder / file).write_bytes(data[:-9])
-    with pytest.raises(UserError, match=rf"{file} is damaged .* harness fetch set"):
+    with pytest.raises(UserError, match=rf"{file} is corrupt .* harness fetch set"):
         check(folder, "set", corpus)
 
 

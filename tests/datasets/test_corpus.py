@@ -307,7 +307,7 @@ def test_a_bit_that_the_disk_lost_is_noticed_by_whoever_reads_every_document(
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     with open_corpus(path, tmp_path / "cache") as corpus:
         assert len([*corpus.iter(0, 4)]) == 4
-        with pytest.raises(UserError, match="the disk has damaged it; put a good copy there"):
+        with pytest.raises(UserError, match="the disk has corrupted it; replace it by a good copy"):
             list(corpus.iter())
 
 

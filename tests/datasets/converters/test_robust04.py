@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.converters import account, convert
+from harness.datasets.converters import convert, summary
 from harness.datasets.converters.robust04 import ABOUT, read, topics
 from harness.types import UserError
 from tests.conftest import Done
@@ -188,7 +188,7 @@ def test_the_elements_that_ir_datasets_takes_and_no_others(disks: Path, tmp_path
         "query-id\tcorpus-id\tscore",
         *("\t".join(line.split()[::2] + line.split()[3:]) for line in QRELS.splitlines()),
     ]
-    assert account(folder) == [
+    assert summary(folder) == [
         "5 documents (BEIR: 528,155), 2 queries (BEIR: 249), 5 judgements (BEIR: 311,410)",
         "judged documents that the source lacks: 1 (such as FT999-9), which count as never retrieved; queries left "
         "without any relevant one: 0",
