@@ -67,8 +67,8 @@ def summary(folder: Path) -> list[str]:
     if missing := versions["missing"]:
         examples, unanswered = ", ".join(missing["first"][:3]), missing["queries_without_relevant"]
         sentences.append(
-            f"judged documents that the source lacks: {missing['judged_documents']:,} (such as {examples}), which count "
-            f"as never retrieved; queries left without any relevant one: {unanswered}"
+            f"judged documents that the source lacks: {missing['judged_documents']:,} (such as {examples}), which "
+            f"count as never retrieved; queries left without any relevant one: {unanswered}"
         )
     return [*sentences, *(f"left out, {reason}: {number:,}" for reason, number in versions["left_out"].items())]
 

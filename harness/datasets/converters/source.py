@@ -66,7 +66,7 @@ class Source:
 
 def corrupt(path: Path, fault: str) -> UserError:
     """The error for a corrupt or unexpected file."""
-    return UserError(f"{path} {fault}; copy the original again and run the same command again.")
+    return UserError(f"{path} {fault}; copy it again from its source and run the same command again.")
 
 
 @contextmanager

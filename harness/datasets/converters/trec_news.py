@@ -84,8 +84,8 @@ def convert(source: Path, target: Path, *, progress: Progress) -> Report:
     if missing:
         raise UserError(
             f"The article of topic {missing[0]} ({named.get(missing[0], 'no <docid>')}; {len(missing)} such topics), "
-            f"whose title is its query, is not in {articles} with {topics_file.name}; put version 2 of the Washington Post "
-            f"collection and the topics of TREC 2019 there and run the same command again."
+            f"whose title is its query, is not in {articles} with {topics_file.name}; put version 2 of the Washington "
+            f"Post collection and the topics of TREC 2019 there and run the same command again."
         )
     queries = [Query(topic, titles[named[topic]]) for topic in named if topic in qrels]
     return finish(target, ABOUT, made, queries, qrels, parts)
