@@ -172,8 +172,8 @@ def call(spec: DatasetSpec, target: str, *given: Path) -> Any:
     except (UserError, PluginError, KeyboardInterrupt):
         raise
     except BaseException as error:  # plug-in code may raise anything
-        told = described(error, target.partition(":")[0])
-        raise PluginError(f"dataset {spec.name}: {target} failed: {told}") from error
+        reason = described(error, target.partition(":")[0])
+        raise PluginError(f"dataset {spec.name}: {target} failed: {reason}") from error
 
 
 def unknown(what: str, name: str, known: Iterable[str], note: str = "") -> str:

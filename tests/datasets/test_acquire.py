@@ -1,4 +1,4 @@
-"""Datasets brought here: whole or not at all, from the first source that can, once for however many ask."""
+"""Downloads of datasets: complete or not at all, from the first working source, once for concurrent callers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_archive_of_twelve_is_downloaded_once(known: Catalogue, site: Site, 
     ]
 
 
-def test_whoever_asks_meanwhile_waits(known: Catalogue, site: Site, tmp_path: Path) -> None:
+def test_concurrent_callers_wait(known: Catalogue, site: Site, tmp_path: Path) -> None:
     site.delay = 0.1
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: obtain(known.datasets["scifact"], tmp_path), range(4)))
@@ -112,9 +112,7 @@ def broken(spec: DatasetSpec, site: Site, data: bytes | None, *, md5: str = "", 
         "qrels": r"test\.tsv",
     }.items(),
 )
-def test_a_copy_that_is_not_whole_is_no_copy(
-    known: Catalogue, site: Site, tmp_path: Path, fault: str, words: str
-) -> None:
+def test_an_incomplete_copy_is_refused(known: Catalogue, site: Site, tmp_path: Path, fault: str, words: str) -> None:
     spec, good = known.datasets["scifact"], standin.content(known.datasets["scifact"])
     rows = good["qrels/test.tsv"].decode().splitlines()
     changed = {
@@ -136,8 +134,8 @@ def test_a_copy_that_is_not_whole_is_no_copy(
     assert str(caught.value).endswith("harness fetch scifact")
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not place(spec, tmp_path).exists()
-    mended = standin.publish_zip(site, [known.datasets["scifact"]], "x/scifact.zip")[0]
-    assert obtain(mended, tmp_path).is_dir()
+    repaired = standin.publish_zip(site, [known.datasets["scifact"]], "x/scifact.zip")[0]
+    assert obtain(repaired, tmp_path).is_dir()
 
 
 def test_a_cut_download_goes_on_with_the_next_command(known: Catalogue, site: Site, tmp_path: Path) -> None:

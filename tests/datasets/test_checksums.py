@@ -1,4 +1,4 @@
-"""What was brought here and damaged since is noticed when it is used."""
+"""A dataset that was damaged after it was fetched is detected when it is opened."""
 
 from __future__ import annotations
 

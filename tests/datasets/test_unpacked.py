@@ -55,7 +55,7 @@ def test_a_changed_archive_is_unpacked_again(toy: Path, tmp_path: Path) -> None:
         assert [document.text for document in dataset.corpus.iter()] == ["plain"]  # the plain file counts
 
 
-def test_whoever_opens_it_meanwhile_waits(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_wait(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(toy)
     written, real = [], unpacked.write_file
     monkeypatch.setattr(unpacked, "write_file", lambda path, write: (written.append(path.name), real(path, write)))

@@ -1,4 +1,4 @@
-"""One file over HTTP from a local server that does everything wrong that servers do."""
+"""One file over HTTP from a local server with the faults that servers have."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_a_later_call_continues_what_an_earlier_one_left(site: Site, target: Pat
 
 
 @pytest.mark.parametrize("lacking", ["ranges", "tags"])
-def test_a_server_that_cannot_continue_is_asked_anew(site: Site, target: Path, lacking: str) -> None:
+def test_a_server_that_cannot_resume_starts_again(site: Site, target: Path, lacking: str) -> None:
     setattr(site, lacking, False)
     site.cuts = [1_000_000]
     download(f"{site.url}/a.zip", target, checksum=MD5)
     assert target.read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_between_two_attempts_is_begun_anew(site: Site, target: Path) -> None:
+def test_a_file_that_changed_between_two_attempts_starts_again(site: Site, target: Path) -> None:
     site.cuts = [1_000_000, 0, 0, 0]
     with pytest.raises(SourceFailed):
         download(f"{site.url}/a.zip", target)
@@ -84,7 +84,7 @@ def test_a_file_that_changed_between_two_attempts_is_begun_anew(site: Site, targ
     assert target.read_bytes() == changed
 
 
-def test_two_versions_in_one_file_are_noticed_by_the_checksum_and_fetched_anew(site: Site, target: Path) -> None:
+def test_two_versions_in_one_file_are_noticed_by_the_checksum_and_fetched_again(site: Site, target: Path) -> None:
     part = target.with_name("a.zip.part")
     part.parent.mkdir()
     part.write_bytes(b"x" * 1_000_000)  # of another version, though the entity tag beside it says the same
@@ -255,7 +255,7 @@ def test_a_server_that_answers_in_drops_is_given_up(target: Path, monkeypatch: p
             download(f"http://127.0.0.1:{server.getsockname()[1]}/a", target)
 
 
-def test_a_pipe_in_the_place_of_what_was_brought(site: Site, target: Path) -> None:
+def test_a_pipe_instead_of_a_partial_file(site: Site, target: Path) -> None:
     target.parent.mkdir()
     os.mkfifo(target.with_name("a.zip.part"))
     with pytest.raises(OSError, match="not a regular file"):

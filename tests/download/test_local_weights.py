@@ -1,4 +1,4 @@
-"""Finding and checking weights that are already on the machine."""
+"""Finding and verifying weights on this machine."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_installed_package_is_found_and_not_imported(
     assert locate(dataclasses.replace(carried, root="not_installed/model"), home) is None
 
 
-def test_hashes_are_remembered_until_a_file_changes(home: Path, hashed: list[str]) -> None:
+def test_hashes_are_cached_until_a_file_changes(home: Path, hashed: list[str]) -> None:
     folder = put(home / "models/tiny")
     locate(WEIGHTS, home)
     assert sorted(hashed) == ["config.json", "model.safetensors"]
