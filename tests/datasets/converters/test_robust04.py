@@ -246,7 +246,7 @@ def test_what_a_person_gets_wrong(disks: Path, tmp_path: Path) -> None:
     refused("without <DOCNO> at byte")
     fbis.write_bytes(whole)
     (fbis.with_suffix("")).write_bytes(FBIS.encode("latin-1"))
-    refused("FBIS3-1 a second time", "leave one copy")
+    refused("FBIS3-1 a second time", "keep only one copy")
     (fbis.with_suffix("")).unlink()
     (disks / "qrels.core17.txt").write_text(QRELS)
     refused("2 files that could be its judgements", "qrels.core17.txt")
@@ -273,7 +273,7 @@ def test_broken_topics(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without <num> or <desc>"):
         topics(path)
     path.write_text("301 organized crime")
-    with pytest.raises(UserError, match="no TREC topics file"):
+    with pytest.raises(UserError, match="not a TREC topics file"):
         topics(path)
     path.write_text("")
     with pytest.raises(UserError, match=re.escape("holds no <DOC>")):
