@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.beir import Dataset
 from harness.datasets.corpus import open_corpus
-from harness.datasets.jsonl import whole
+from harness.datasets.jsonl import replace_surrogates
 from harness.embeddings.encode import encode_texts
 from harness.metrics.ranking import rank
 from harness.models.runner import Prepared
@@ -182,7 +182,7 @@ def _content(fields: Mapping[str, Any], what: str) -> tuple[str, str]:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{what} is {str(value)[:40]!r}, not a text; give each document and query as one string.")
-    return whole(value)
+    return replace_surrogates(value)
 
 
 def _internal(ids: Sequence[Any], asked: Sequence[Any]) -> tuple[list[str], list[str]]:

@@ -72,8 +72,8 @@ def harness(home: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A local server that stands for every host datasets come from."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("harness.download.http.PAUSE", 0.0)
-    monkeypatch.setattr("harness.download.http.STARTS", ("https://", "http://127.0.0.1:"))
+    monkeypatch.setattr("harness.download.http.RETRY_DELAY", 0.0)
+    monkeypatch.setattr("harness.download.http.ALLOWED_PREFIXES", ("https://", "http://127.0.0.1:"))
     with serving() as site:
         monkeypatch.setenv("HF_ENDPOINT", site.url)
         yield site

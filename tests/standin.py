@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from harness.datasets.catalog import Catalogue, catalogue
 from harness.types import Counts, DatasetSpec, Source
-from tests.server import Site
+from tests.server import Site, serve_repository
 
 WORDS = ["heart", "lung", "river", "stone", "bread", "violin", "comet", "ledger"]
 HEADER = "query-id\tcorpus-id\tscore"
@@ -88,17 +88,8 @@ def publish_hub(site: Site, spec: DatasetSpec) -> DatasetSpec:
         held[f"{name}/train-00000-of-00001.parquet"] = parquet(rows)
     rows = [line.split("\t") for line in files[f"qrels/{spec.split}.tsv"].decode().splitlines()[1:]]
     held["qrels/train-00000-of-00001.parquet"] = parquet([{"query-id": q, "corpus-id": d} for q, d, _ in rows])
-    serve_repository(site, repository, commit or "main", held | {"README.md": b"x"})
+    serve_repository(site, "datasets", repository, held | {"README.md": b"x"}, commit or "main")
     return replace(spec, counts=counts(files, spec.split))
-
-
-def serve_repository(site: Site, repository: str, commit: str, held: dict[str, bytes]) -> None:
-    listing = [{"type": "directory", "path": "corpus", "size": 0}]
-    for path, data in held.items():
-        large = {"lfs": {"oid": hashlib.sha256(data).hexdigest()}} if path.endswith((".parquet", ".gz")) else {}
-        listing.append({"type": "file", "path": path, "size": len(data), **large})
-        site.files[f"/datasets/{repository}/resolve/{commit}/{path}"] = data
-    site.files[f"/api/datasets/{repository}/tree/{commit}?recursive=true"] = json.dumps(listing).encode()
 
 
 def published(site: Site) -> Catalogue:

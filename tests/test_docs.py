@@ -21,7 +21,7 @@ import pytest
 import harness as api
 from harness.cli.main import State, cli
 from harness.datasets.catalog import catalogue, suite
-from harness.download.weights import present
+from harness.download.local_weights import present
 from harness.registry import hookspecs
 from harness.registry.manager import load_registry
 from harness.registry.parser import parse

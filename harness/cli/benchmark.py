@@ -141,7 +141,7 @@ def command(
     Finished cells are reused when nothing they depend on has changed; an interrupted run resumes. Further measures are
     computed from the stored runs and added to the results.
     """
-    from harness.download.weights import forget
+    from harness.download.local_weights import clear_hash_cache
     from harness.evaluation.open_datasets import open_all
     from harness.evaluation.pipeline import Settings
     from harness.results.store import ResultStore
@@ -150,7 +150,7 @@ def command(
 
     registry = state.registry(plugins)
     if force:
-        forget(state.home)
+        clear_hash_cache(state.home)
     refs = chosen_models(registry, models, dtype, storage)
     required(refs)
     names = chosen_measures(measures, depth)

@@ -63,7 +63,7 @@ def command(
     from harness.datasets.acquire import obtain as dataset
     from harness.datasets.catalog import status
     from harness.download.hub_models import obtain as snapshot
-    from harness.download.pinned_weights import obtain as model
+    from harness.download.pinned_models import obtain as model
 
     registry = state.registry(plugins)
     wanted = _wanted(names, suites, registry)
@@ -121,11 +121,11 @@ def _converted(state: State, names: tuple[str, ...], suites: tuple[str, ...], so
 
 
 def _print(folders: dict[str, Path | None], as_json: bool) -> None:
-    from harness.datasets.converters import CONVERTERS, account
+    from harness.datasets.converters import CONVERTERS, summary
 
     if as_json:
         return print_json({name: folder and str(folder) for name, folder in folders.items()})
     for name, folder in folders.items():
         click.echo(f"{name}: {folder or 'needs nothing fetched'}")
         if folder and name in CONVERTERS:
-            click.echo("\n".join(account(folder)))
+            click.echo("\n".join(summary(folder)))

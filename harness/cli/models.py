@@ -59,7 +59,7 @@ def _row(name: str, kind: str, status: str, summary: str, **more: Any) -> dict[s
 
 
 def _status(ref: Any, home: Path) -> str:
-    from harness.download.weights import present
+    from harness.download.local_weights import present
 
     try:
         if ref.missing():

@@ -1,7 +1,7 @@
-"""Named datasets brought to this machine: built, or fetched from the first source that can deliver a whole copy.
+"""Builds or downloads named datasets; a download comes from the first source that has a complete copy.
 
-A copy is whole when its documents, judged queries and judgements are as many as the catalogue says. Until then it has
-no name that anybody looks for.
+A copy is complete when its numbers of documents, judged queries and judgements are those of the catalogue. Until then
+it has a temporary name.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from harness.storage.temporary_files import remove
 from harness.types import Counts, DatasetSpec, Progress, Source, UserError
 
 UNPACKED = 10
-"""An archive may unpack to this many times its own size: text shrinks to a third or a quarter."""
+"""An archive may unpack to at most this many times its size; text usually compresses to a third or a quarter."""
 BYTES_PER_TOKEN, BYTES_PER_DOCUMENT = 6, 150
-"""What a document takes on disk, rather too much than too little, for the check before the download."""
+"""Upper estimates of the size of a document on disk, for the check before the download."""
 UNKNOWN_SIZE = 1 << 38
-"""The bound where the catalogue knows no size."""
+"""Size limit when the catalogue states no size."""
 
 
 def obtain(
@@ -39,10 +39,19 @@ def obtain(
     known: Iterable[DatasetSpec] = (),
     progress: Progress = lambda *_: None,
 ) -> Path:
-    """The dataset's folder: the one that is here, else made now. ``offline`` opens no connection.
+    """Returns the folder of a dataset, building or downloading it if it is not on this machine.
 
-    ``known`` are the datasets that may share an archive with it; all that do are unpacked, as it is downloaded once.
-    Any number of processes may ask at once: one fetches, the others wait. UserError where it cannot be had.
+    When several processes call this at once, one downloads and the others wait.
+
+    Args:
+        spec: The dataset.
+        home: $HARNESS_HOME.
+        offline: Open no connection.
+        known: Datasets that may be in the same archive; all that are get unpacked with it.
+        progress: Called with a text and the work done and in total.
+
+    Raises:
+        UserError: Every source failed, the dataset needs a licence, or it is missing and ``offline`` is set.
     """
     folder = place(spec, home)
     recover(folder)
@@ -57,19 +66,19 @@ def obtain(
     if not spec.sources:
         raise UserError(
             f"{spec.name} needs a licence of its own, so it cannot be fetched; `harness fetch {spec.name}` says who "
-            f"grants it, and where to put what they give you."
+            f"grants it, and where to put the files."
         )
     if offline:
-        raise UserError(absent([spec.name]))
-    family = [
+        raise UserError(missing_offline([spec.name]))
+    siblings = [
         each for each in known if each.sources and each.sources[0].place == spec.sources[0].place and each != spec
     ]
     with exclusive(home / "datasets" / spec.name.partition("/")[0], progress):
-        return folder if folder.is_dir() else _fetch(spec, family, home, progress)
+        return folder if folder.is_dir() else _fetch(spec, siblings, home, progress)
 
 
-def absent(names: list[str]) -> str:
-    """The sentence for datasets that are not here while no connection may be opened."""
+def missing_offline(names: list[str]) -> str:
+    """The error message for datasets that are missing while no connection may be opened."""
     verb = "is" if len(names) == 1 else "are"
     listed = " ".join(names)
     return (
@@ -78,19 +87,19 @@ def absent(names: list[str]) -> str:
     )
 
 
-def _fetch(spec: DatasetSpec, family: list[DatasetSpec], home: Path, progress: Progress) -> Path:
+def _fetch(spec: DatasetSpec, siblings: list[DatasetSpec], home: Path, progress: Progress) -> Path:
     reasons = []
     for source in spec.sources:
         try:
             if source.kind == "zip":
-                _from_zip(spec, source, family, home, progress)
+                _from_zip(spec, source, siblings, home, progress)
             else:
                 _from_repository(spec, source, home, progress)
             return place(spec, home)
         except SourceFailed as error:
             reasons.append(f"{NAMES[source.kind]} ({error})")
     raise UserError(
-        f"{spec.name} could not be had from {' nor from '.join(reasons)}; mend one of these and type: "
+        f"{spec.name} could not be downloaded from {' nor from '.join(reasons)}; fix one of these and type: "
         f"harness fetch {spec.name}"
     )
 
@@ -98,26 +107,26 @@ def _fetch(spec: DatasetSpec, family: list[DatasetSpec], home: Path, progress: P
 NAMES = {"zip": "BEIR's archive", "hub": "the Hugging Face hub", "ir_datasets": "ir_datasets"}
 
 
-def _from_zip(spec: DatasetSpec, source: Source, family: list[DatasetSpec], home: Path, progress: Progress) -> None:
-    """Downloads the archive, installs the dataset and its family from it, and drops it."""
+def _from_zip(spec: DatasetSpec, source: Source, siblings: list[DatasetSpec], home: Path, progress: Progress) -> None:
+    """Downloads the archive, unpacks the dataset and its siblings, and deletes the archive."""
     target = home / "downloads" / source.place.rpartition("/")[2]
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         part = target.with_name(f"{target.name}.part")
-        missing = source.bytes - (part.stat().st_size if part.exists() else 0)
-        _require_room(spec, target.parent, missing + sum(expected_bytes(each) for each in [spec, *family]))
+        remaining = source.bytes - (part.stat().st_size if part.exists() else 0)
+        _check_disk_space(spec, target.parent, remaining + sum(expected_bytes(each) for each in [spec, *siblings]))
         checksum = ("md5", source.md5) if source.md5 else None
         limit = source.bytes * 2 or UNKNOWN_SIZE
         download(source.place, target, checksum=checksum, limit=limit, progress=progress)
     bound = source.bytes * UNPACKED or UNKNOWN_SIZE
     try:
-        for each in [spec, *(member for member in family if not place(member, home).is_dir())]:
+        for each in [spec, *(member for member in siblings if not place(member, home).is_dir())]:
             own = next(s for s in each.sources if s.place == source.place)
             with whole_folder(place(each, home)) as folder:
                 archive.unpack(target, own.root, folder, limit=bound, progress=progress)
                 _finish(each, own, folder, progress)
     except SourceFailed:
-        target.unlink(missing_ok=True)  # the next attempt begins anew
+        target.unlink(missing_ok=True)  # the next attempt downloads it again
         raise
     target.unlink(missing_ok=True)
 
@@ -127,7 +136,7 @@ def _from_repository(spec: DatasetSpec, source: Source, home: Path, progress: Pr
     scratch.mkdir(parents=True, exist_ok=True)
     with whole_folder(place(spec, home)) as folder:
         if source.kind == "hub":
-            hub_datasets.deliver(source, spec.split, folder, scratch, progress)
+            hub_datasets.convert(source, spec.split, folder, scratch, progress)
         else:
             _from_ir_datasets(source.place, spec.split, folder, progress)
         _finish(spec, source, folder, progress)
@@ -135,7 +144,7 @@ def _from_repository(spec: DatasetSpec, source: Source, home: Path, progress: Pr
 
 
 def _from_ir_datasets(identifier: str, split: str, folder: Path, progress: Progress) -> None:
-    """Copies a dataset out of the package ir_datasets, where that is installed; it downloads in its own way."""
+    """Copies a dataset from the package ir_datasets, if that is installed; the package does the download."""
     try:
         import ir_datasets
     except ImportError as error:
@@ -154,7 +163,7 @@ def _from_ir_datasets(identifier: str, split: str, folder: Path, progress: Progr
         with (folder / "qrels" / f"{split}.tsv").open("w", encoding="utf-8") as stream:
             stream.write(f"{HEADER}\n")
             stream.writelines(qrels_line(one.query_id, one.doc_id, one.relevance) for one in found.qrels_iter())
-    except Exception as error:  # another package's own code: whatever it raises, the source has failed
+    except Exception as error:  # foreign code may raise anything
         raise SourceFailed(brief(f"{type(error).__name__}: {error}")) from error
 
 
@@ -167,7 +176,7 @@ def _finish(spec: DatasetSpec, source: Source, folder: Path, progress: Progress)
 
 
 def check_counts(folder: Path, split: str, expected: Counts) -> None:
-    """Raises SourceFailed unless the folder holds exactly what is expected."""
+    """Raises SourceFailed unless the folder holds exactly the expected numbers of documents, queries and judgements."""
     judgements = folder / "qrels" / f"{split}.tsv"
     if not judgements.is_file():
         raise SourceFailed(f"it has no judgements of the split {split}")
@@ -185,7 +194,7 @@ def check_counts(folder: Path, split: str, expected: Counts) -> None:
 
 
 def describe(spec: DatasetSpec, folder: Path, origin: dict[str, str]) -> None:
-    """Writes dataset.toml: what the format cannot state, and where the copy is from."""
+    """Writes dataset.toml: the properties that BEIR format does not have, and the source of the copy."""
     stated = {"name": spec.name, "split": spec.split, "exclude_self": spec.exclude_self}
     stated |= {"citation": spec.citation, "licence": spec.licence}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in stated.items()]
@@ -194,11 +203,11 @@ def describe(spec: DatasetSpec, folder: Path, origin: dict[str, str]) -> None:
 
 
 def expected_bytes(spec: DatasetSpec) -> int:
-    """What a named dataset takes on disk; 0: not known."""
+    """Estimated size of a dataset on disk; 0 if unknown."""
     return spec.counts.documents * (BYTES_PER_TOKEN * spec.tokens + BYTES_PER_DOCUMENT) if spec.counts else 0
 
 
-def _require_room(spec: DatasetSpec, folder: Path, needed: int) -> None:
+def _check_disk_space(spec: DatasetSpec, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A dataset: a folder in BEIR format, opened and checked. ``dataset.toml`` in it states what the format cannot."""
+"""Opens and validates a dataset folder in BEIR format; its ``dataset.toml`` states further properties."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.corpus import Corpus, open_corpus
-from harness.datasets.duplicates import ids_twice
+from harness.datasets.duplicates import conflicting_ids
 from harness.datasets.jsonl import open_to_read, read_records
 from harness.datasets.unpacked import part, unpacked
 from harness.metrics.qrels import read_judgements
@@ -20,56 +20,56 @@ from harness.storage.safe_load import read_toml
 from harness.types import Progress, Qrels, Query, UserError
 
 STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}
-"""Keys of dataset.toml and their types; ``versions`` is for those who build a dataset: what it states under ``missing``
-becomes part of the fingerprint."""
+"""Keys of dataset.toml and their types. ``versions`` is written when a dataset is built; its entry ``missing`` becomes
+part of the fingerprint."""
 SHOWN = 5
-"""How many ids a sentence names."""
+"""Number of ids in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A corpus, its judged queries and their judgements. Close it, or use ``with``, to release the corpus."""
+    """A corpus, its judged queries and their qrels. Close it, or use ``with``, to release the corpus."""
 
     name: str
     folder: Path
     split: str
     exclude_self: bool
-    """Whether a query's own id is left out of its ranking before the cut at k."""
+    """Whether a query's own id is removed from its ranking before the cut-off at k."""
     citation: str
     corpus: Corpus
     queries: list[Query]
-    """Judged ones only, in the order of queries.jsonl."""
+    """The judged queries, in the order of queries.jsonl."""
     qrels: Qrels
-    """Judgements of these queries. Documents that the corpus lacks stay in: they count in the ideal ranking."""
+    """Judgements of these queries. Documents missing from the corpus stay in: they count in the ideal ranking."""
     fingerprint: dict[str, Any]
-    """What the figures depend on: hashes of corpus, queries (order included) and judgements, and exclude_self; then
-    what the source of a converted dataset lacked, where it lacked anything."""
+    """What the metrics depend on: hashes of the corpus, the queries (with their order) and the qrels; exclude_self; and
+    the documents missing from the source of a converted dataset, if any."""
     notes: list[str]
-    """Sentences about what was tolerated."""
+    """Messages about tolerated faults."""
     limit: int | None = None
-    """How many judged queries were kept, the first ones; None means all."""
+    """Only this many judged queries, the first ones, were kept; None: all."""
     usual_split: str = "test"
-    """The split that the dataset's name alone means."""
+    """The default split."""
     usual_exclude_self: bool | None = None
-    """What the dataset itself says of ``exclude_self``; None: nothing else is usual."""
+    """The dataset's own value of ``exclude_self``; None: the same as `exclude_self`."""
     source: str = ""
-    """Which dataset it is, whatever it holds at the moment: the name of a registered one, else the folder's path."""
+    """Identity of the dataset, independent of its content: the name of a registered one, or the folder's path."""
     judged: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
-    """The corpus's row of every judged document [judgements], in the order of the judgements; -1 where it lacks it."""
+    """Corpus row of every judged document [judgements], in the order of the judgements; -1 if it is missing."""
 
     @property
     def label(self) -> str:
-        """Name, then whatever makes this another test than the usual: ``scifact:split=train,limit=50``."""
+        """The name and the options that differ from the defaults: ``scifact:split=train,limit=50``."""
         unusual = self.exclude_self if self.unusual else None
         return label(self.name, "" if self.split == self.usual_split else self.split, self.limit, unusual)
 
     @property
     def unusual(self) -> bool:
-        """Whether ``exclude_self`` is not what the dataset itself says."""
+        """Whether ``exclude_self`` differs from the dataset's own value."""
         return self.usual_exclude_self not in (None, self.exclude_self)
 
     def described(self) -> dict[str, Any]:
-        """What a result's manifest says of it."""
+        """The entry in a result's manifest."""
         return {
             "name": self.name,
             "source": self.source,
@@ -93,7 +93,7 @@ class Dataset:
 
 
 def label(name: str, unusual_split: str | None, limit: int | None, exclude_self: bool | None = None) -> str:
-    """How results name a test: `Dataset.label`, for a dataset that may not be here. What is usual is None."""
+    """`Dataset.label` for a dataset that need not be on this machine; defaults are None or empty."""
     own = None if exclude_self is None else str(exclude_self).lower()
     stated = (("split", unusual_split), ("exclude_self", own), ("limit", limit))
     options = ",".join(f"{key}={value}" for key, value in stated if value)
@@ -114,23 +114,24 @@ def open_dataset(
     rehash: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Opens a folder in BEIR format; arguments win over its dataset.toml.
+    """Opens a folder in BEIR format. Arguments take precedence over its dataset.toml.
 
     Args:
-        folder: holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
-        cache: keeps corpus indexes, and the unpacked copy of a corpus.jsonl.gz or queries.jsonl.gz (which count where
-            the plain file is not there).
-        name: of the dataset.
-        usual_split: taken where ``split`` names none; needs no mention in the label.
-        split: which judgements.
-        exclude_self: whether a query's own document is left out of its ranking.
-        usual_exclude_self: taken where ``exclude_self`` is None; needs no mention in the label.
-        limit: keeps only so many judged queries.
-        source: as in `Dataset.source`; empty: the folder's path.
-        rehash: hashes the corpus even if its index says that the file is unchanged.
-        progress: told of long work.
+        folder: Holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv. corpus.jsonl.gz and queries.jsonl.gz are read if
+            the plain file does not exist.
+        cache: Folder for corpus indexes and for unpacked copies of gzipped files.
+        name: Name of the dataset.
+        usual_split: The default split, which the label does not mention.
+        split: Split of the qrels.
+        exclude_self: Whether a query's own document is removed from its ranking.
+        usual_exclude_self: The default of ``exclude_self``, which the label does not mention.
+        limit: Keep only this many judged queries.
+        source: As in `Dataset.source`; default: the folder's path.
+        rehash: Hash the corpus even if its index says that the file is unchanged.
+        progress: Called with a text and the work done and in total.
 
-    Raises UserError for a folder that lacks a part, malformed lines and judged queries that are nowhere.
+    Raises:
+        UserError: A file is missing or malformed, or a judged query is not in queries.jsonl.
     """
     corpus_file, queries_file = _parts(folder)
     stated = _stated(folder / "dataset.toml")
@@ -172,23 +173,23 @@ def open_dataset(
 
 
 def splits(folder: Path) -> list[str]:
-    """Names of the splits that a folder has judgements for, sorted."""
+    """Sorted names of the splits that the folder has qrels for."""
     return sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
 
 
 def dangling(qrels: Qrels, rows: NDArray[np.int64]) -> list[str]:
-    """Judged documents that the corpus lacks, each once; ``rows`` as in `Dataset.judged`."""
+    """Distinct judged documents that are not in the corpus; ``rows`` as in `Dataset.judged`."""
     judged = (doc_id for judgements in qrels.values() for doc_id in judgements)
     return list(dict.fromkeys(compress(judged, (rows < 0).tolist())))
 
 
 def some(ids: list[str]) -> str:
-    """The first few of them, for a sentence."""
+    """The first few ids, for a message."""
     return ", ".join(ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
 
 
 def _parts(folder: Path) -> tuple[Path, Path]:
-    """Corpus and queries, plain or gzipped; UserError where a part is not there."""
+    """Paths of the corpus and the queries, plain or gzipped; UserError if a part is missing."""
     if not folder.is_dir():
         raise UserError(
             f"There is no folder {folder}; give a folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, "
@@ -196,10 +197,10 @@ def _parts(folder: Path) -> tuple[Path, Path]:
         )
     corpus, queries = (part(folder, name) for name in ("corpus.jsonl", "queries.jsonl"))
     found = {"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels/SPLIT.tsv": splits(folder)}
-    lacking = [name for name, held in found.items() if not held]
-    if lacking or not corpus or not queries:
+    missing = [name for name, held in found.items() if not held]
+    if missing or not corpus or not queries:
         raise UserError(
-            f"{folder} is no dataset in BEIR format: it lacks {' and '.join(lacking)}; add what is missing, or give "
+            f"{folder} is not a dataset in BEIR format: it lacks {' and '.join(missing)}; add what is missing, or give "
             f"one of the names that `harness datasets` lists."
         )
     return corpus, queries
@@ -211,13 +212,13 @@ def _stated(path: Path) -> dict[str, Any]:
     try:
         stated = read_toml(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not TOML ({error}); mend it, or remove it to have the usual settings.") from error
+        raise UserError(f"{path} is not TOML ({error}); fix it, or remove it to use the defaults.") from error
     for key, value in stated.items():
         if key not in STATED:
-            raise UserError(f"{path} has a key {key!r} that means nothing; the keys are {', '.join(STATED)}.")
+            raise UserError(f"{path} has an unknown key {key!r}; the keys are {', '.join(STATED)}.")
         if not isinstance(value, STATED[key]):
             wanted = {str: 'text ("...")', bool: "true or false", dict: "a table"}[STATED[key]]
-            raise UserError(f"{path}: {key} is {value!r}, but it must be {wanted}; mend that line.")
+            raise UserError(f"{path}: {key} is {value!r}, but it must be {wanted}; fix that line.")
     return stated
 
 
@@ -243,7 +244,7 @@ def _judged_queries(path: Path, qrels: Qrels, split: str, notes: list[str]) -> l
                 different.setdefault(record.id, (earlier, number))
             repeated += earlier != number and text == record.text
     if different:
-        raise ids_twice(path, [(each, *lines) for each, lines in different.items()])
+        raise conflicting_ids(path, [(each, *lines) for each, lines in different.items()])
     if repeated:
         notes.append(f"{repeated} lines of {path.name} repeat an earlier query word for word; they count once")
     if missing := [query_id for query_id in qrels if query_id not in found]:
@@ -265,14 +266,14 @@ def _note_dangling(corpus: Corpus, qrels: Qrels, judged: NDArray[np.int64], spli
     if count == len(judged):
         raise UserError(
             f"None of the {len(lost)} judged documents ({some(lost)}) is in {corpus.path}, whose ids look like "
-            f"{some(corpus.ids(slice(0, 2)))}; bring together a corpus and judgements that belong together."
+            f"{some(corpus.ids(slice(0, 2)))}; use a corpus and qrels of the same dataset."
         )
     names = "judgements name documents" if count > 1 else "judgement names a document"
     notes.append(f"{count} {names} not in the corpus ({some(lost)}); measured as never retrieved, as trec_eval does")
 
 
 def _quotes(split: str, ids: list[str]) -> str:
-    """What to do about ids that hold the quotes that qrels are read without."""
+    """Message for ids that contain the quotes which are stripped when qrels are read."""
     doubled = '"' + ids[0].replace('"', '""') + '"'
     return (
         f"ids in double quotes are read without them from qrels, as BEIR does, but here the quotes belong to the id "

@@ -1,4 +1,4 @@
-"""Datasets, groups and suites by name, as ``catalog.toml`` and a user's own suite file state them."""
+"""Named datasets, groups and suites, from ``catalog.toml`` and from suite files of the user."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from harness.types import Counts, DatasetSpec, PluginError, Source, UserError, r
 
 FILE = Path(__file__).with_name("catalog.toml")
 NAMED = 20
-"""How many known names a sentence lists."""
+"""Number of known names in a message."""
 Status = Literal["ready", "built on first use", "needs fetch", "needs licence"]
 
 
 class Suite(NamedTuple):
-    """A named choice of datasets with one average."""
+    """A named list of datasets with one average."""
 
     name: str
     datasets: tuple[str, ...]
-    """Names of datasets and groups; in a user's suite also paths of folders."""
+    """Names of datasets and groups; in a suite of the user also paths of folders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What the harness knows by name without any plug-in."""
+    """The datasets, groups and suites of the harness itself, without plug-ins."""
 
     datasets: dict[str, DatasetSpec]
-    """Those of groups (``cqadupstack/android``) included."""
+    """Includes the members of groups (``cqadupstack/android``)."""
     groups: dict[str, tuple[str, ...]]
-    """Group -> its datasets; it counts as one dataset, the unweighted mean of them."""
+    """Group -> its datasets. A group counts as one dataset: their unweighted mean."""
     suites: dict[str, tuple[str, ...]]
     """Suite -> names of datasets and groups."""
 
@@ -47,7 +47,7 @@ def catalogue() -> Catalogue:
 
 
 def parse(text: str) -> Catalogue:
-    """A catalogue from TOML; KeyError or TypeError where it is not of the form that ``catalog.toml`` explains."""
+    """Parses a catalogue; KeyError or TypeError if it does not have the form that ``catalog.toml`` describes."""
     content = parse_toml(text)
     datasets = {name: _spec(name, entry) for name, entry in content["datasets"].items()}
     groups: dict[str, tuple[str, ...]] = {}
@@ -80,7 +80,7 @@ def _spec(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
 
 
 def suite(text: str) -> Suite:
-    """A suite by name or from a file of a user's own; UserError with the nearest names."""
+    """A suite by name or from a file; UserError with similar names if there is none."""
     suites = catalogue().suites
     if text in suites:
         return Suite(text, suites[text])
@@ -90,7 +90,7 @@ def suite(text: str) -> Suite:
 
 
 def _read_suite(path: Path) -> Suite:
-    """``name`` and ``datasets`` of a TOML file; folders among the latter are relative to the file."""
+    """Reads ``name`` and ``datasets`` of a TOML file; folders are relative to the file."""
     wanted = 'it needs two lines such as name = "mine" and datasets = ["scifact", "./folder"]'
     try:
         content = read_toml(path)
@@ -102,18 +102,18 @@ def _read_suite(path: Path) -> Suite:
     named = isinstance(name, str) and bool(name.strip())
     listed = isinstance(members, list) and bool(members) and all(isinstance(each, str) for each in members)
     if not named or not listed or content:
-        raise UserError(f"The suite {path} is not one ({_oddity(content)}); {wanted}.")
+        raise UserError(f"The suite {path} is not valid ({_fault(content)}); {wanted}.")
     known = {*catalogue().datasets, *catalogue().groups}
     found = [m if m in known or not looks_like_path(m) else str(path.parent / as_path(m)) for m in members]
     return Suite(name, tuple(dict.fromkeys(found)))
 
 
-def _oddity(rest: Mapping[str, Any]) -> str:
-    return f"{next(iter(rest))!r} means nothing" if rest else "its name or its list of datasets is missing or wrong"
+def _fault(rest: Mapping[str, Any]) -> str:
+    return f"unknown key {next(iter(rest))!r}" if rest else "its name or its list of datasets is missing or wrong"
 
 
 def labels(entry: str) -> tuple[str, ...]:
-    """The datasets that an entry of a suite stands for, as results name them: a group's members, a folder's name."""
+    """The dataset names, as in results, of an entry of a suite: a group's members, or a folder's name."""
     if entry in catalogue().groups:
         return catalogue().groups[entry]
     if entry in catalogue().datasets or not looks_like_path(entry):
@@ -121,13 +121,13 @@ def labels(entry: str) -> tuple[str, ...]:
     folder = Path(entry)
     try:
         stated = read_toml(folder / "dataset.toml").get("name")
-    except (OSError, ValueError):  # opening the dataset says what is wrong
+    except (OSError, ValueError):  # reported when the dataset is opened
         stated = None
     return (stated if isinstance(stated, str) and stated else folder.resolve().name,)
 
 
 def as_path(text: str) -> Path:
-    """The path that a user typed; UserError where its ~ is of nobody's."""
+    """The path that a user typed, with ~ expanded; UserError if ~user does not exist."""
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -135,14 +135,14 @@ def as_path(text: str) -> Path:
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether a user who typed this means a file or folder, unless it is a name that is known."""
+    """Whether the text has the form of a path. A known name takes precedence."""
     return "/" in text or os.sep in text or text.startswith((".", "~"))
 
 
 def place(spec: DatasetSpec, home: Path) -> Path:
-    """Where a named dataset lies once it is here: its name and everything its content depends on.
+    """The folder of a named dataset: its name and a key of everything that its content depends on.
 
-    One under licence depends on the original files alone: the conversion finished last is the one.
+    The content of a dataset under licence depends on the original files: the latest conversion is used.
     """
     if spec.key:
         return home / "datasets" / f"{spec.name}-{call(spec, spec.key)}"
@@ -157,7 +157,7 @@ def place(spec: DatasetSpec, home: Path) -> Path:
 
 
 def status(spec: DatasetSpec, home: Path) -> Status:
-    """What a named dataset still needs."""
+    """The status of a named dataset on this machine."""
     if place(spec, home).is_dir():
         return "ready"
     if spec.build:
@@ -166,18 +166,18 @@ def status(spec: DatasetSpec, home: Path) -> Status:
 
 
 def call(spec: DatasetSpec, target: str, *given: Path) -> Any:
-    """What a dataset's own code returns; PluginError, naming the dataset, for whatever it raises."""
+    """Calls the code of a dataset; any error that it raises becomes a PluginError with the name of the dataset."""
     try:
         return resolve(target)(*given)
     except (UserError, PluginError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
-        told = described(error, target.partition(":")[0])
-        raise PluginError(f"dataset {spec.name}: {target} failed: {told}") from error
+    except BaseException as error:  # plug-in code may raise anything
+        reason = described(error, target.partition(":")[0])
+        raise PluginError(f"dataset {spec.name}: {target} failed: {reason}") from error
 
 
 def unknown(what: str, name: str, known: Iterable[str], note: str = "") -> str:
-    """The sentence for a name nobody knows, with the nearest ones."""
+    """The error message for an unknown name, with similar names."""
     import difflib
 
     names = sorted(known)

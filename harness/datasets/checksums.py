@@ -1,4 +1,4 @@
-"""The checksums of a named dataset's files, written when it was brought here and held against them when it is used."""
+"""Checksums of a named dataset's files: recorded when it is downloaded or built, verified when it is opened."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ RECORD = "checksums.json"
 
 
 def record(folder: Path) -> None:
-    """Writes the checksums of all that the folder holds."""
+    """Writes the checksums of all files in the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     write_json(folder / RECORD, seal({path.relative_to(folder).as_posix(): sha256_file(path) for path in files}))
 
 
 def check(folder: Path, name: str, corpus: str, *, described: bool = True) -> None:
-    """Raises UserError where a file is not what it was, or the folder is another dataset's.
+    """Verifies the files of a dataset's folder against the recorded checksums.
 
-    ``corpus`` is the SHA-256 of corpus.jsonl, which is known; ``described``: its dataset.toml states the name.
-    A folder without a record (an earlier version brought it, or its user made it) is taken as it is.
+    A folder without a record (from an earlier version, or made by the user) is not checked.
+
+    Args:
+        folder: The dataset's folder.
+        name: The dataset's name.
+        corpus: SHA-256 of corpus.jsonl, which the caller has already computed.
+        described: Whether its dataset.toml states the name.
+
+    Raises:
+        UserError: A file has changed, or the folder holds another dataset.
     """
     if described and (folder / RECORD).is_file():
         _check_name(folder, name)
@@ -37,14 +45,14 @@ def check(folder: Path, name: str, corpus: str, *, described: bool = True) -> No
         path = folder / file
         if (corpus if file == "corpus.jsonl" else sha256_file(path) if path.is_file() else "") != expected:
             raise UserError(
-                f"{path} is damaged or was altered since {name} was brought here; delete {folder} and type: "
+                f"{path} is corrupt or was changed since {name} was fetched; delete {folder} and type: "
                 f"harness fetch {name} (or use the folder as it is, under a name of its own: -d {folder})"
             )
 
 
 def _check_name(folder: Path, name: str) -> None:
-    """Raises UserError for the folder of another dataset, which may be undamaged in itself."""
-    with suppress(OSError, ValueError):  # where dataset.toml is damaged, its checksum tells
+    """Raises UserError if the folder holds another dataset, even an undamaged one."""
+    with suppress(OSError, ValueError):  # a corrupt dataset.toml is found by its checksum
         stated = read_toml(folder / "dataset.toml").get("name", name)
         if stated != name:
             raise UserError(f"{folder} holds the dataset {stated!r} instead; delete it and type: harness fetch {name}")

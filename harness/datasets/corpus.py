@@ -1,8 +1,8 @@
-"""A BEIR corpus on disk: one scan, then any document by row or id, in memory that does not grow with the corpus.
+"""A BEIR corpus on disk: one scan builds an index, then documents are read by row or id in constant memory.
 
-The index lies in the cache, never beside the corpus: where each line starts, the ids end to end, and the ids' 64-bit
-hashes in sorted order. Its arrays are memory-mapped; every hit is compared with the real id, so that colliding hashes
-cost a comparison and nothing else.
+The index is in the cache, never beside the corpus. It holds the offset of each line, the concatenated ids, and the
+sorted 64-bit hashes of the ids. Its arrays are memory-mapped. A hit is compared with the id itself, so a hash collision
+costs one comparison.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from harness.storage.safe_load import map_array
 from harness.types import Document, Progress, UserError
 
 FORMAT = 1
-"""Version of the index; one of another version is rebuilt."""
+"""Version of the index format; an index of another version is rebuilt."""
 FILES = ("ids.bin", "offsets.npy", "id_ends.npy", "hashes.npy", "order.npy")
 CLOCK_TICK = 0.05
-"""Seconds after which a changed file surely carries other time stamps."""
+"""Seconds after which a change of a file is certain to change its time stamps."""
 LINES_PER_PROGRESS = 10_000
 
 
@@ -45,29 +45,29 @@ LINES_PER_PROGRESS = 10_000
 class _Index:
     sha256: str
     ids: mmap.mmap
-    """UTF-8, end to end."""
+    """Concatenated, in UTF-8."""
     offsets: NDArray[np.int64]
-    """Where each document's object starts."""
+    """Byte offset of each document's object."""
     id_ends: NDArray[np.int64]
     hashes: NDArray[np.uint64]
     """Sorted."""
     order: NDArray[np.int64]
     """Row of each hash."""
     repeated: int = 0
-    """Records left out because they are identical to an earlier one."""
+    """Number of records that are identical to an earlier one and left out."""
 
 
 class Corpus:
-    """An opened corpus.jsonl. Rows are its records in order, repeated ones not counted. Close it, or use ``with``."""
+    """An open corpus.jsonl. Its rows are the records in order, without duplicates. Close it, or use ``with``."""
 
     def __init__(self, path: Path, stream: IO[bytes], index: _Index, packed: Path | None = None) -> None:
-        """``packed``: the file that ``path``, in the cache, is the unpacked copy of; None: the user's own file."""
+        """``packed``: the gzipped file of which ``path`` is the copy in the cache; None: ``path`` is not a copy."""
         self.path, self._packed = path, packed
         self.sha256 = index.sha256
-        """Of the file's bytes."""
+        """SHA-256 of the file."""
         self.repeated = index.repeated
-        """Records identical to an earlier one; they are not rows."""
-        self._stream = stream  # read, not mapped: the pages of a mapping would count as this process's memory
+        """Number of records that are identical to an earlier one; they are not rows."""
+        self._stream = stream  # not memory-mapped: mapped pages would count as memory of this process
         self._position = threading.Lock()
         self._index = index
 
@@ -83,28 +83,30 @@ class Corpus:
         return self._document(row, line)
 
     def iter(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
-        """Documents of rows ``start`` up to ``stop`` (default: the end), read one by one.
+        """Yields the documents of rows ``start`` to ``stop`` (exclusive; default: the end).
 
-        Whoever reads them all hears of it (UserError, at the end) when the file is not the one that was indexed.
+        Raises:
+            UserError: The file is not the one that was indexed. A changed document is found when it is read; any
+                other change only at the end of an iteration over all rows.
         """
         stop = len(self) if stop is None else min(stop, len(self))
         if start >= stop:
             return
-        whole = start == 0 and stop == len(self)
+        everything = start == 0 and stop == len(self)
         with open_to_read(self.path) as stream:
             first, rows = int(self._index.offsets[start]), iter(range(start, stop))
-            digest = hashlib.sha256(stream.read(first) if whole else b"")
+            digest = hashlib.sha256(stream.read(first) if everything else b"")
             stream.seek(first)
-            every = hashed_lines(stream, digest) if whole else stream
-            lines = self._records(every, first, start) if self.repeated else (line for line in every if line.strip())
+            raw = hashed_lines(stream, digest) if everything else stream
+            lines = self._records(raw, first, start) if self.repeated else (line for line in raw if line.strip())
             yield from (self._document(row, line) for line, row in zip(lines, rows, strict=False))
-            for _ in lines if whole else ():
+            for _ in lines if everything else ():
                 pass
-            if next(rows, None) is not None or (whole and digest.hexdigest() != self.sha256):
+            if next(rows, None) is not None or (everything and digest.hexdigest() != self.sha256):
                 raise self._changed()
 
     def _records(self, lines: Iterable[bytes], offset: int, row: int) -> Iterator[bytes]:
-        """Those of the lines that are rows, from ``row`` on; the first of the lines begins at ``offset``."""
+        """Yields the lines that are rows, from ``row`` on; the first line is at ``offset``."""
         starts = iter(self._index.offsets[row:].tolist())
         start = next(starts, None)
         for line in lines:
@@ -114,7 +116,7 @@ class Corpus:
             offset += len(line)
 
     def ids(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> list[str]:
-        """Ids of these rows, without reading the documents."""
+        """Ids of these rows, from the index."""
         chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(self):
             raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {len(self)} documents")
@@ -123,7 +125,7 @@ class Corpus:
         return [ids[start:end].decode() for start, end in zip(starts.tolist(), ends[chosen].tolist(), strict=True)]
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """int64 [len(ids)]: the row of each id, -1 where the corpus has no such document."""
+        """int64 [len(ids)]: the row of each id, -1 if it is not in the corpus."""
         wanted = np.fromiter((_hash(each.encode("utf-8", "surrogatepass")) for each in ids), np.uint64, len(ids))
         place = np.searchsorted(self._index.hashes, wanted, "left")
         end = np.searchsorted(self._index.hashes, wanted, "right")
@@ -132,11 +134,11 @@ class Corpus:
             rows = self._index.order[place[candidates]]
             same = [ids[at] == name for at, name in zip(candidates.tolist(), self.ids(rows), strict=True)]
             found[candidates[same]] = rows[same]
-            place[candidates] += 1  # to another id with the same hash, where there is one
+            place[candidates] += 1  # the next id with the same hash, if any
         return found
 
     def close(self) -> None:
-        """Releases the files; the corpus is of no use afterwards."""
+        """Closes the files; the corpus can no longer be used."""
         self._stream.close()
         self._index.ids.close()
 
@@ -159,12 +161,12 @@ class Corpus:
     def _changed(self) -> UserError:
         if self._packed is not None:
             return UserError(
-                f"The unpacked copy of {self._packed} in the cache was damaged while it was in use; run the same "
+                f"The unpacked copy of {self._packed} in the cache was corrupted while it was in use; run the same "
                 f"command again, which unpacks it again."
             )
         return UserError(
-            f"{self.path} was changed while it was in use, or the disk has damaged it; put a good copy there and run "
-            f"the same command again."
+            f"{self.path} was changed while it was in use, or the disk has corrupted it; replace it by a good copy and "
+            f"run the same command again."
         )
 
 
@@ -176,24 +178,27 @@ def open_corpus(
     rehash: bool = False,
     packed: Path | None = None,
 ) -> Corpus:
-    """Opens a corpus: at once where ``cache`` holds an index of this very file, after hashing it where only its state
-    on the disk (`file_state`) has changed, and after one checking scan otherwise.
+    """Opens a corpus and builds its index if necessary.
+
+    An index in ``cache`` is used if the file's state (`file_state`) is the recorded one, or if only the state has
+    changed and the SHA-256 is the same. Otherwise the file is scanned and validated.
 
     Args:
-        path: the corpus.jsonl.
-        cache: the folder of corpus indexes.
-        progress: told of a scan or of the hashing.
-        rehash: hashes the file even if its state is the recorded one.
-        packed: the packed file that ``path`` is the unpacked copy of, for messages.
+        path: The corpus.jsonl.
+        cache: Folder of corpus indexes.
+        progress: Called with a text and the bytes done and in total.
+        rehash: Hash the file even if its state is the recorded one.
+        packed: The gzipped file of which ``path`` is the unpacked copy, for messages.
 
-    Raises UserError, with the line number, for a line that is not a document and for an id that occurs twice.
+    Raises:
+        UserError: A line is not a document, or two different documents have the same id.
     """
     path = path.resolve()
-    folder, told = cache / hashlib.sha256(os.fsencode(path)).hexdigest(), progress or (lambda *_: None)
+    folder, report = cache / hashlib.sha256(os.fsencode(path)).hexdigest(), progress or (lambda *_: None)
     with ExitStack() as on_failure:
         stream = on_failure.enter_context(open_to_read(path))
         index = None if rehash else _load(folder, _facts(stream, path))
-        index = index or _confirmed(folder, path, stream, told) or _make(folder, path, stream, told)
+        index = index or _rehashed(folder, path, stream, report) or _build(folder, path, stream, report)
         on_failure.pop_all()
     return Corpus(path, stream, index, packed)
 
@@ -202,19 +207,19 @@ def _facts(stream: IO[bytes], path: Path) -> dict[str, Any]:
     return {"format": FORMAT, "path": str(path), **file_state(os.fstat(stream.fileno()))}
 
 
-def _settle(facts: dict[str, Any]) -> None:
-    """Waits until any later change of the file surely gives it another state."""
+def _wait_for_clock(facts: dict[str, Any]) -> None:
+    """Waits until any later change of the file is certain to change its state."""
     time.sleep(min(max(0.0, facts["ctime_ns"] / 1e9 + CLOCK_TICK - time.time()), CLOCK_TICK))
 
 
-def _confirmed(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index | None:
-    """The index in ``folder`` where the file's content, hashed now, is the indexed one; its state is recorded again."""
+def _rehashed(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index | None:
+    """The index in ``folder`` if it has the SHA-256 of the file, which is hashed now; updates the recorded state."""
     facts = _facts(stream, path)
     try:
         stated = read_sealed(folder / "index.json")
         if (stated["format"], stated["path"], stated["size"]) != (FORMAT, str(path), facts["size"]):
             return None
-        _settle(facts)
+        _wait_for_clock(facts)
         progress(f"hashing {path}", 0, 0)
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed is strict
         stream.seek(0)
@@ -229,7 +234,7 @@ def _confirmed(folder: Path, path: Path, stream: IO[bytes], progress: Progress) 
 
 
 def _load(folder: Path, facts: dict[str, Any]) -> _Index | None:
-    """The index in ``folder`` where it is whole and of this file, else None."""
+    """The index in ``folder`` if it is valid and of this file, else None."""
     try:
         stated = read_sealed(folder / "index.json")
         if facts != {name: stated[name] for name in facts}:
@@ -239,7 +244,7 @@ def _load(folder: Path, facts: dict[str, Any]) -> _Index | None:
         with open_regular(folder / FILES[0]) as stream:
             ids = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         offsets, ends, hashes, order = (np.asarray(map_array(folder / name)) for name in FILES[1:])
-        if stated != read_sealed(folder / "index.json"):  # another process put a new one in its place
+        if stated != read_sealed(folder / "index.json"):  # replaced by another process
             return None
         return _Index(stated["sha256"], ids, offsets, ends, hashes, order, int(stated.get("repeated", 0)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -254,26 +259,26 @@ def _crc32(path: Path) -> int:
     return checksum
 
 
-def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index:
-    """Scans the file, writes its index and loads it. Of processes that do so at once, any one's index serves all."""
+def _build(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _Index:
+    """Scans the file, writes its index and loads it; concurrent processes may load each other's index."""
     facts = _facts(stream, path)
-    _settle(facts)
+    _wait_for_clock(facts)
     for _ in range(5):
         try:
-            with whole_folder(folder) as made:
-                repeated = _scan(stream, path, facts["size"], made, progress)
+            with whole_folder(folder) as temporary:
+                repeated = _scan(stream, path, facts["size"], temporary, progress)
                 if repeated:
                     stream.seek(0)
-                    _scan(stream, path, facts["size"], made, progress, repeated)
+                    _scan(stream, path, facts["size"], temporary, progress, repeated)
                 stream.seek(0)
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed is strict
                 if _facts(stream, path) != facts:
                     raise UserError(
-                        f"{path} was changed while it was read; let that finish, then run the same command again."
+                        f"{path} was changed while it was read; wait for that to finish and run the same command again."
                     )
-                checksums = {name: _crc32(made / name) for name in FILES}
+                checksums = {name: _crc32(temporary / name) for name in FILES}
                 stated = {**facts, "sha256": sha256, "crc32": checksums, "repeated": len(repeated)}
-                write_json(made / "index.json", seal(stated))
+                write_json(temporary / "index.json", seal(stated))
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
                 raise
@@ -281,16 +286,19 @@ def _make(folder: Path, path: Path, stream: IO[bytes], progress: Progress) -> _I
             return index
         stream.seek(0)
     raise UserError(
-        f"The index of {path} cannot be kept in {folder}; remove that folder and run the same command again."
+        f"The index of {path} cannot be written to {folder}; delete that folder and run the same command again."
     )
 
 
 def _scan(
     stream: IO[bytes], path: Path, size: int, made: Path, progress: Progress, left_out: Collection[int] = ()
 ) -> set[int]:
-    """Writes `FILES`, of all records but those ``left_out``. Returns those identical to an earlier one.
+    """Writes `FILES` for all records except those ``left_out``.
 
-    About 20 bytes per document are in memory, while the hashes are sorted.
+    Memory: about 20 bytes per document while the hashes are sorted.
+
+    Returns:
+        The records that are identical to an earlier one.
     """
     columns = tuple(made / f"{name}.raw" for name in ("offsets", "id_ends", "hashes"))
     with ExitStack() as files:
@@ -335,7 +343,7 @@ def _scan(
 
 
 def _save(file: Path, dtype: np.dtype[Any], count: int, pieces: Iterable[bytes]) -> None:
-    """An array [count] as np.save has it, from its bytes piece by piece."""
+    """Writes an array [count] in the format of np.save, from pieces of its bytes."""
     with file.open("wb") as stream:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
         np.lib.format.write_array_header_1_0(stream, header)

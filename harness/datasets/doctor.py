@@ -1,7 +1,7 @@
-"""Examines a dataset: what in it would bend a figure, counted in one pass over the corpus.
+"""Examines a dataset for problems that would bias a metric, in one pass over the corpus.
 
-Memory: about 50 bytes per document. Equal texts are told by their 64-bit hashes (at 15 million documents the chance
-that any two different ones collide is 1 in 160,000).
+Memory: about 50 bytes per document. Equal texts are found by their 64-bit hashes (with 15 million documents, the
+probability of any collision is 1 in 160,000).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from harness.datasets.beir import Dataset, dangling, some, splits
 Severity = Literal["ok", "note", "problem"]
 EXAMPLES = 3
 SELF_SHARE = 0.5
-"""From this share of judged queries that stand in the corpus under their own id, exclude_self is recommended."""
+"""If at least this share of judged queries is in the corpus under its own id, exclude_self is recommended."""
 SAME_WORDS = 0.8
-"""Above this share of a query's words in the document of the same id, the two are taken for one text."""
+"""If more than this share of a query's words is in the document with the same id, the two count as the same text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One sentence about the dataset. A problem bends the figures; a note is worth knowing."""
+    """One sentence about the dataset. A problem biases metrics; a note does not."""
 
     severity: Severity
     sentence: str
@@ -34,19 +34,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Texts that occur more than once, empty ones aside."""
+    """Non-empty texts that occur more than once."""
 
     groups: int
-    """Different texts that occur more than once."""
+    """Distinct texts that occur more than once."""
     surplus: int
-    """Records that would have to go for every text to be there once."""
+    """Records to remove so that every text occurs once."""
     examples: list[list[str]]
     """Ids of the first groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `examine` found."""
+    """Result of `examine`."""
 
     name: str
     split: str
@@ -62,26 +62,26 @@ class Report:
     empty_titles: int
     empty_queries: list[str]
     dangling: list[str]
-    """Judged documents that the corpus lacks."""
+    """Judged documents that are not in the corpus."""
     odd_ids: list[str]
-    """Ids with characters that Python takes for white space and C does not."""
+    """Ids with characters that are white space in Python but not in C."""
     ids_on_both_sides: int
-    """Queries whose id is also a document's."""
+    """Queries whose id is also the id of a document."""
     same_text: int
-    """Those among them whose words are that document's."""
+    """Those of them that have the same text as that document."""
     exclude_self: bool
     document_characters: dict[str, float]
-    """min, median, p95, max of title and text together."""
+    """min, median, p95 and max of the length of title and text."""
     query_characters: dict[str, float]
     findings: list[Finding]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON holds it."""
+        """The report as a dictionary for JSON."""
         return asdict(self)
 
 
 def examine(dataset: Dataset) -> Report:
-    """Reads every document once, and counts."""
+    """Examines a dataset; every document is read once."""
     corpus, queries, qrels = dataset.corpus, dataset.queries, dataset.qrels
     hashes = np.empty(len(corpus), np.uint64)
     lengths = np.empty(len(corpus), np.int64)
@@ -125,7 +125,7 @@ def _hash(text: str) -> int:
 
 
 def _same(query: str, content: str) -> bool:
-    """Whether nearly every word of the query is in the document: collections edit one side's punctuation or notes."""
+    """Whether nearly every word of the query is in the document; its punctuation may have been edited."""
     words = set(query.casefold().split())
     return len(words & set(content.casefold().split())) > SAME_WORDS * len(words)
 

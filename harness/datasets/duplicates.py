@@ -1,4 +1,4 @@
-"""Records whose id is on an earlier line: an identical record counts once, a different one is an error."""
+"""Records with an id that is already used: an identical record counts once, a different one is an error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from harness.storage.regular_files import open_regular
 from harness.types import Document, UserError
 
 SHOWN = 3
-"""How many ids an error names."""
+"""Number of ids in an error message."""
 
 
 def repeated_rows(path: Path, offsets: NDArray[np.int64], rows: NDArray[np.integer[Any]]) -> set[int]:
-    """Of these rows of a corpus, those whose document is identical to that of an earlier one.
+    """Finds duplicates among some rows of a corpus.
 
-    UserError where two different documents have one id; it names all such ids, or the first of them.
+    Returns:
+        The rows whose document is identical to an earlier one.
+
+    Raises:
+        UserError: Two different documents have the same id; the message names the first such ids.
     """
     first: dict[str, int] = {}
     repeated: set[int] = set()
@@ -40,12 +44,12 @@ def repeated_rows(path: Path, offsets: NDArray[np.int64], rows: NDArray[np.integ
             else:
                 different.setdefault(found.id, (int(offsets[earlier]), int(offsets[row])))
     if different:
-        raise ids_twice(path, list(zip(different, *_line_numbers(path, [*different.values()]), strict=True)))
+        raise conflicting_ids(path, list(zip(different, *_line_numbers(path, [*different.values()]), strict=True)))
     return repeated
 
 
-def ids_twice(path: Path, places: Sequence[tuple[str, int, int]]) -> UserError:
-    """The error about ids that stand on two lines with different content: each id and both lines."""
+def conflicting_ids(path: Path, places: Sequence[tuple[str, int, int]]) -> UserError:
+    """The error for ids with different content on two lines; a place is an id and its two line numbers."""
     found = [f"{identifier!r} twice, on lines {one} and {other}" for identifier, one, other in places[:SHOWN]]
     more = " ..." if len(places) > SHOWN else ""
     several = f"{len(places)} ids on several lines ({'; '.join(found)}{more})"
@@ -56,7 +60,7 @@ def ids_twice(path: Path, places: Sequence[tuple[str, int, int]]) -> UserError:
 
 
 def _line_numbers(path: Path, offsets: list[tuple[int, int]]) -> list[list[int]]:
-    """The lines that the first of each pair of offsets are on, and those of the second."""
+    """The line numbers of the first offsets of the pairs, and those of the second offsets."""
     ends, at = [np.empty(0, np.int64)], 0
     with open_regular(path) as stream:
         while block := stream.read(1 << 20):

@@ -1,7 +1,7 @@
-"""Datasets of the Hugging Face hub, written in BEIR format.
+"""Converts datasets of the Hugging Face hub to BEIR format.
 
-Two layouts are known: BEIR's (corpus and queries as gzipped JSON lines or as Parquet, judgements as TSV in a repository
-of their own) and NanoBEIR's (all three as Parquet, judgements without a grade).
+Two layouts are supported: BEIR's (corpus and queries as gzipped JSON lines or Parquet, qrels as TSV in a separate
+repository) and NanoBEIR's (all three as Parquet, qrels without a grade).
 """
 
 from __future__ import annotations
@@ -23,27 +23,35 @@ from harness.storage.safe_load import Corrupt, open_gzip
 from harness.types import Progress, Source
 
 RECORD = {"_id": ("_id", "id"), "title": ("title",), "text": ("text",)}
-"""Key of ours -> columns of Parquet that hold it, the first that is there."""
+"""Key of a JSON line -> names of the Parquet column that holds it; the first that exists is used."""
 JUDGEMENT = {"query-id": ("query-id",), "corpus-id": ("corpus-id",), "score": ("score",)}
 OPTIONAL = ("title", "score")
 
 
-def deliver(source: Source, split: str, folder: Path, scratch: Path, progress: Progress) -> None:
-    """Writes the dataset into ``folder``; ``scratch`` keeps what is downloaded, so that a later attempt continues.
+def convert(source: Source, split: str, folder: Path, scratch: Path, progress: Progress) -> None:
+    """Downloads a dataset and writes it in BEIR format.
 
-    Raises SourceFailed where the hub cannot be reached or the repository is of another layout.
+    Args:
+        source: The repository, and that of the qrels if they are in a separate one.
+        split: Split of the qrels.
+        folder: Folder to write to.
+        scratch: Folder for the downloads; the next call resumes them.
+        progress: Called with a text and the work done and in total.
+
+    Raises:
+        SourceFailed: The hub cannot be reached, or the repository has another layout.
     """
     files = Repository(source.place, scratch, progress)
     for name in ("corpus", "queries"):
-        found = files.bring(name, (f"{name}.jsonl.gz", f"{name}.jsonl", f"{name}/*.parquet"), split)
-        _records(found, folder / f"{name}.jsonl")
+        found = files.fetch_matching(name, (f"{name}.jsonl.gz", f"{name}.jsonl", f"{name}/*.parquet"), split)
+        _write_records(found, folder / f"{name}.jsonl")
     if source.judgements:
         files = Repository(source.judgements, scratch, progress)
-    judged = files.bring("judgements", (f"{split}.tsv", f"qrels/{split}.tsv", "qrels/*.parquet"), split)
-    _judgements(judged, folder / "qrels" / f"{split}.tsv")
+    qrels = files.fetch_matching("judgements", (f"{split}.tsv", f"qrels/{split}.tsv", "qrels/*.parquet"), split)
+    _write_qrels(qrels, folder / "qrels" / f"{split}.tsv")
 
 
-def _records(files: list[Path], target: Path) -> None:
+def _write_records(files: list[Path], target: Path) -> None:
     def lines() -> Iterator[str]:
         for row in _rows(files, RECORD):
             yield json.dumps({key: "" if row[key] is None else row[key] for key in row}, ensure_ascii=False) + "\n"
@@ -54,7 +62,7 @@ def _records(files: list[Path], target: Path) -> None:
         _write(target, (block for file in files for block in _blocks(file)))
 
 
-def _judgements(files: list[Path], target: Path) -> None:
+def _write_qrels(files: list[Path], target: Path) -> None:
     if files[0].suffix != ".parquet":
         return _write(target, (block for file in files for block in _blocks(file)))
     lines = (_judgement(row, number) for number, row in enumerate(_rows(files, JUDGEMENT), 1))
@@ -62,7 +70,7 @@ def _judgements(files: list[Path], target: Path) -> None:
 
 
 def _judgement(row: dict[str, Any], number: int) -> str:
-    """The line of a row; one without a grade is relevant."""
+    """The qrels line of a row; a row without a score is relevant."""
     query, document, score = row["query-id"], row["corpus-id"], row.get("score", 1)
     for name, value in (("query-id", query), ("corpus-id", document)):
         if value is None or not str(value) or BLANK.search(str(value)):
@@ -74,22 +82,24 @@ def _judgement(row: dict[str, Any], number: int) -> str:
 
 
 def _rows(files: list[Path], wanted: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
-    """Rows of Parquet files, some at a time, by our names; without the `OPTIONAL` ones that are not there."""
+    """Yields the rows of Parquet files under the keys of ``wanted``; `OPTIONAL` keys may be missing."""
     import pyarrow
 
     try:
         for file in files:
             with open_parquet(file) as table:
                 columns = {}
-                for name, others in wanted.items():
-                    if there := [other for other in others if other in table.names]:
-                        columns[there[0]] = name
-                    elif name not in OPTIONAL:
-                        raise SourceFailed(f"{file.name} has no column {' or '.join(others)}")
+                for key, names in wanted.items():
+                    if found := [name for name in names if name in table.names]:
+                        columns[found[0]] = key
+                    elif key not in OPTIONAL:
+                        raise SourceFailed(f"{file.name} has no column {' or '.join(names)}")
                 for batch in table.batches([*columns]):
-                    yield from ({ours: row[theirs] for theirs, ours in columns.items()} for row in batch.to_pylist())
+                    yield from ({key: row[name] for name, key in columns.items()} for row in batch.to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
-        raise SourceFailed(f"{files[0].name} is no Parquet file of the form expected: {brief(str(error))}") from error
+        raise SourceFailed(
+            f"{files[0].name} is not a Parquet file with the expected columns: {brief(str(error))}"
+        ) from error
 
 
 def _blocks(file: Path) -> Iterator[bytes]:
@@ -98,7 +108,7 @@ def _blocks(file: Path) -> Iterator[bytes]:
             while block := stream.read(1 << 20):
                 yield block
     except Corrupt as error:
-        raise SourceFailed(f"{file.name} is damaged: {brief(str(error))}") from error
+        raise SourceFailed(f"{file.name} is corrupt: {brief(str(error))}") from error
 
 
 def _write(target: Path, blocks: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Lines of corpus.jsonl and queries.jsonl: one JSON object each, checked as they are read."""
+"""Reads and validates corpus.jsonl and queries.jsonl, which have one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from harness.types import Document, UserError
 
 
 def parse_record(line: bytes) -> Document:
-    """The record on one line; ValueError says in words ("is not JSON ...") what is wrong with it.
+    """Parses one line.
 
-    An integer ``_id`` becomes text, a missing or null ``title`` becomes empty. Half of a surrogate pair, which JSON can
-    spell and UTF-8 cannot, becomes U+FFFD, so that whatever is read here can be encoded and written.
+    An integer ``_id`` becomes text, and a missing or null ``title`` becomes empty. An unpaired surrogate, which JSON
+    can express and UTF-8 cannot, becomes U+FFFD, so that all text can be encoded.
+
+    Raises:
+        ValueError: The line is not valid; the message is a clause such as "is not JSON (...)".
     """
     try:
-        fields = json.loads(line.decode())  # not `parse_json`: other fields may hold what they like
+        fields = json.loads(line.decode())  # not `parse_json`: other fields are not checked
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})") from None
     except json.JSONDecodeError as error:
@@ -30,7 +33,7 @@ def parse_record(line: bytes) -> Document:
     except ValueError:
         raise ValueError("is not a record (an integer of thousands of digits)") from None
     except RecursionError:
-        raise ValueError("is not a record (brackets within brackets, thousands deep)") from None
+        raise ValueError("is not a record (nested thousands of levels deep)") from None
     if not isinstance(fields, dict):
         raise ValueError("is not a JSON object")
     identifier, title, text = fields.get("_id"), fields.get("title"), fields.get("text")
@@ -41,7 +44,7 @@ def parse_record(line: bytes) -> Document:
         raise ValueError(
             f"has the '_id' {record.id!r}, empty or with white space or NUL, which a TREC run cannot carry"
         )
-    return Document(*map(whole, record)) if b"\\ud" in line or b"\\uD" in line else record
+    return Document(*map(replace_surrogates, record)) if b"\\ud" in line or b"\\uD" in line else record
 
 
 def _text(name: str, value: Any) -> str:
@@ -50,32 +53,32 @@ def _text(name: str, value: Any) -> str:
     raise ValueError(f"has no {name!r}" if value is None else f"has a {name!r} that is not text ({str(value)[:40]})")
 
 
-def whole(text: str) -> str:
-    """The text with half of a surrogate pair, which UTF-8 cannot encode, as U+FFFD."""
+def replace_surrogates(text: str) -> str:
+    """Replaces unpaired surrogates, which UTF-8 cannot encode, by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def read_records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, int, Document]]:
-    """(line number from 1, byte offset of its object, record) of each line not blank; ``path`` is for errors."""
+    """Yields line number (from 1), byte offset and record of each non-blank line; ``path`` is for error messages."""
     offset = 0
     for number, line in enumerate(lines(stream, path), start=1):
         if number == 1 and line.startswith(GZIP):
             names = f"{shlex.quote(str(path))} {shlex.quote(f'{path}.gz')}"
-            raise UserError(f"{path} is gzipped, which its name does not say; type: mv {names}")
+            raise UserError(f"{path} is gzipped, but its name does not end in .gz; type: mv {names}")
         lead = len(BOM) if number == 1 and line.startswith(BOM) else 0
         if line[lead:].strip():
             try:
                 yield number, offset + lead, parse_record(line[lead:])
             except ValueError as error:
                 raise UserError(
-                    f"{path} line {number} {error}; mend that line (an object such as "
+                    f"{path} line {number} {error}; fix that line (an object such as "
                     f'{{"_id": "1", "text": "..."}}) and run the same command again.'
                 ) from error
         offset += len(line)
 
 
 def open_to_read(path: Path) -> IO[bytes]:
-    """The opened file of a dataset; UserError where it cannot be opened."""
+    """Opens a file of a dataset; raises UserError if that fails."""
     try:
         return open_regular(path)
     except OSError as error:
@@ -86,7 +89,7 @@ def open_to_read(path: Path) -> IO[bytes]:
 
 
 def hashed_lines(stream: IO[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
-    """The stream's lines; the digest gets them, many at a time, before they are given."""
+    """Yields the stream's lines and updates the digest with them, in batches."""
     while lines := stream.readlines(1 << 16):
         digest.update(b"".join(lines))
         yield from lines

@@ -1,8 +1,7 @@
-"""Gzipped parts of a dataset: unpacked once into the cache, under a name that is their content's.
+"""Gzipped files of a dataset, unpacked once into the cache under a name derived from their content.
 
-Documents are read by position, which gzip does not allow, so an unpacked copy is kept at the price of its size. A
-record beside it holds its checksum. The copy is hashed before its first use in every process (some 1 GB/s), and
-unpacked again where it is damaged.
+Documents are read by their offset, which gzip does not support, so an unpacked copy is kept. A record beside it holds
+its checksum. Every process hashes the copy before its first use (about 1 GB/s) and unpacks it again if it is corrupt.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from harness.storage.safe_load import Corrupt, open_gzip
 from harness.types import Progress, UserError
 
 _VERIFIED: dict[Path, dict[str, int]] = {}
-"""Copies that this process has hashed, and the state each was in."""
+"""Copies that this process has hashed -> their state at that time."""
 
 
 def part(folder: Path, name: str) -> Path | None:
-    """The file ``name`` of a folder, else ``name.gz``, else None."""
+    """The file ``name`` of a folder, or ``name.gz``, or None."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
@@ -33,10 +32,18 @@ def part(folder: Path, name: str) -> Path | None:
 def unpacked(
     packed: Path, cache: Path, progress: Progress = lambda *_: None, *, rehash: bool = False
 ) -> Iterator[Path]:
-    """The file to read for ``packed``: itself unless its name ends in .gz, else its unpacked copy below ``cache``.
+    """Yields the file to read for ``packed``: its unpacked copy if its name ends in .gz, otherwise the file itself.
 
-    A UserError of the block that names the copy is raised again with ``packed`` named instead. With ``rehash`` the copy
-    is hashed even if this process has done so before. UserError for a file that is not a whole gzip file.
+    In a UserError that the block raises, the name of the copy is replaced by that of ``packed``.
+
+    Args:
+        packed: A file of a dataset.
+        cache: Folder for the copy.
+        progress: Called when the file is unpacked.
+        rehash: Hash the copy even if this process has already done so.
+
+    Raises:
+        UserError: The file is not a complete gzip file.
     """
     if packed.suffix != ".gz":
         yield packed
@@ -47,17 +54,17 @@ def unpacked(
     with exclusive(copy, progress):
         if rehash:
             _VERIFIED.pop(copy, None)
-        if not _intact(copy, source):
+        if not _is_valid(copy, source):
             progress(f"unpacking {packed}", 0, 0)
-            _make(packed, copy, source)
+            _write_copy(packed, copy, source)
     try:
         yield copy
     except UserError as error:
         raise UserError(str(error).replace(str(copy), str(packed))) from error
 
 
-def _intact(copy: Path, source: str) -> bool:
-    """Whether the copy is there as it was written, unpacked from the file with the checksum ``source``."""
+def _is_valid(copy: Path, source: str) -> bool:
+    """Whether the copy exists unchanged and was unpacked from the file with the checksum ``source``."""
     try:
         state = file_state(copy.stat())
         if _VERIFIED.get(copy) != state:
@@ -66,11 +73,11 @@ def _intact(copy: Path, source: str) -> bool:
                 return False
             _VERIFIED[copy] = state
         return True
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or without a record (an earlier version made it)
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or from an earlier version, without a record
         return False
 
 
-def _make(packed: Path, copy: Path, source: str) -> None:
+def _write_copy(packed: Path, copy: Path, source: str) -> None:
     """Writes the copy, then its record."""
     digest = hashlib.sha256()
     write_file(copy, lambda stream: _unpack(packed, stream, digest))
@@ -89,5 +96,5 @@ def _unpack(packed: Path, stream: IO[bytes], digest: Any) -> None:
                 stream.write(block)
     except Corrupt as error:
         raise UserError(
-            f"{packed} is not a whole gzip file ({error}); copy it here again and run the same command again."
+            f"{packed} is not a complete gzip file ({error}); copy it here again and run the same command again."
         ) from error

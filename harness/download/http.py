@@ -1,8 +1,8 @@
-"""One file over HTTP: resumed where it was cut, bounded in size and time, checked.
+"""Downloads a file over HTTP, with resume, limits on size and time, and a checksum.
 
-The bytes lie in ``NAME.part`` until they are whole and have the expected checksum; ``NAME.part.json`` says which file
-they belong to (entity tag, date, size), so that a file that changed upstream is begun again rather than mixed with the
-old one. A server that cannot continue costs a fresh download, nothing else.
+The bytes are in ``NAME.part`` until they are complete and have the expected checksum. ``NAME.part.json`` records the
+file that they belong to (URL, entity tag, date, size): if the file has changed on the server, or the server does not
+support ranges, the download starts again from the beginning.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +25,31 @@ from harness.storage.regular_files import open_regular, regular
 from harness.storage.safe_load import fields, read_json
 from harness.types import Progress
 
+USER_AGENT = "retrieval-harness"
 TIMEOUT = 30.0
 """Seconds a server may be silent."""
-SPAN, LEAST = 60.0, 1 << 16
-"""Seconds in which a server has to begin its answer, and after that the bytes it has to send in every such span."""
+RATE_WINDOW, MIN_BYTES = 60.0, 1 << 16
+"""Seconds within which an answer has to begin; afterwards, the bytes that have to arrive in every such window."""
 ATTEMPTS = 4
-"""How often in a row a download may fail without `GAIN` new bytes."""
-GAIN = 1 << 24
-PAUSE = 1.0
-"""Seconds before the second attempt; twice that before the third, and so on."""
+"""Attempts in a row without `PROGRESS_BYTES` new bytes before a download fails."""
+PROGRESS_BYTES = 1 << 24
+RETRY_DELAY = 1.0
+"""Seconds before the second attempt; doubled for each further one."""
 BLOCK = 1 << 18
 LENGTH = re.compile("[0-9]{1,18}")
-"""Of a file in bytes, as a server states it; any other text counts as none."""
-PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Answers after which asking again helps."""
-STARTS = ("https://",)
-"""What every address begins with, those that a server sends us on to included. Tests add a server of this machine."""
+"""A length in bytes as a server states it; any other text counts as none."""
+RETRY_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+"""Status codes of temporary errors."""
+ALLOWED_PREFIXES = ("https://",)
+"""What every URL begins with, redirects included. Tests add a local server."""
 
 
 class SourceFailed(Exception):
-    """A source could not deliver; the message says why, in a few words."""
+    """A download from a source failed; the message is a short reason."""
 
 
-class _Cut(Exception):
-    """The connection ended too early; the message says how."""
+class _Interrupted(Exception):
+    """The connection ended too early, or the server has a temporary error; the message says which."""
 
 
 def download(
@@ -56,127 +58,154 @@ def download(
     *,
     checksum: tuple[str, str] | None = None,
     limit: int | None = None,
+    token: str = "",
     progress: Progress = lambda *_: None,
 ) -> Path:
-    """Brings ``url`` to ``target``, whole and checked; what was there of it from an earlier attempt is continued.
+    """Downloads ``url`` to ``target``; resumes what an earlier call left.
 
-    ``checksum`` is an algorithm of hashlib and a hex digest, ``limit`` the most bytes that are taken (None: any).
-    Raises SourceFailed, after which the same call goes on where it was, and UserError when the disk is full.
+    Args:
+        url: Address of the file.
+        target: File to write; it appears only when it is complete and verified.
+        checksum: Algorithm of hashlib and expected hex digest.
+        limit: Maximum size in bytes.
+        token: Bearer token, sent to the host of ``url`` only.
+        progress: Called with a text and the bytes done and in total.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        SourceFailed: The download failed; the same call resumes it.
+        UserError: The disk is full.
     """
-    if not url.startswith(STARTS):
-        raise SourceFailed(f"{url} is no address that is downloaded from; those begin with {' or '.join(STARTS)}")
+    check_address(url)
     part = target.with_name(f"{target.name}.part")
+    fetch = partial(_download_part, url, part, limit, token, progress)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if resumed := part.exists():
             regular(part)
-        _bring(url, part, limit, progress)
+        fetch()
         if resumed and not matches(part, checksum):
-            _forget(part)  # perhaps two versions in one file: dates are of whole seconds, and not every server has tags
-            _bring(url, part, limit, progress)
+            _discard(part)  # it may mix two versions: dates are in whole seconds, and some servers send no entity tag
+            fetch()
         if not matches(part, checksum):
             assert checksum is not None
             found = _digest(part, checksum[0])
-            _forget(part)
+            _discard(part)
             raise SourceFailed(f"{url} has {checksum[0].upper()} {found}, not {checksum[1]}: it was changed or damaged")
         part.rename(target)
-        _forget(part)
+        _discard(part)
     return target
 
 
-def _bring(url: str, part: Path, limit: int | None, progress: Progress) -> None:
+def check_address(url: str) -> None:
+    """Raises SourceFailed unless the URL begins with one of `ALLOWED_PREFIXES`."""
+    if not url.startswith(ALLOWED_PREFIXES):
+        raise SourceFailed(f"{brief(url)} is not a valid address; it has to begin with {' or '.join(ALLOWED_PREFIXES)}")
+
+
+def _download_part(url: str, part: Path, limit: int | None, token: str, progress: Progress) -> None:
+    """Completes ``part``, with retries."""
     failures, best = 0, _size(part)
     while True:
         try:
-            return _attempt(url, part, limit, progress)
-        except _Cut as error:
-            if _size(part) >= best + GAIN:
+            return _attempt(url, part, limit, token, progress)
+        except _Interrupted as error:
+            if _size(part) >= best + PROGRESS_BYTES:
                 failures, best = 0, _size(part)
             failures += 1
             if failures >= ATTEMPTS:
                 raise SourceFailed(f"{url}: {error}, {failures} times in a row") from error
-            progress(f"connection lost, trying again: {url}", 0, 0)
-            time.sleep(PAUSE * 2 ** (failures - 1))
+            progress(f"connection lost, retrying: {url}", 0, 0)
+            time.sleep(RETRY_DELAY * 2 ** (failures - 1))
 
 
-def _attempt(url: str, part: Path, limit: int | None, progress: Progress) -> None:
-    """Asks for what is still missing and appends it."""
+def _attempt(url: str, part: Path, limit: int | None, token: str, progress: Progress) -> None:
+    """Requests the missing bytes and appends them."""
     have, state = _size(part), _state(part)
     if have and state.get("url") == url and have == state.get("size"):
         return
-    headers = {"User-Agent": "retrieval-harness", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     mark = state.get("tag") or state.get("date")
     if have and isinstance(mark, str) and mark.isascii() and mark.isprintable() and state.get("url") == url:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     try:
-        with _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
-            start = _start(answer, part, have) if "Range" in headers else 0
+        request = urllib.request.Request(url, headers=headers)
+        if token:
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
+        with _opener().open(request, timeout=TIMEOUT) as answer:
+            start = _start_offset(answer, part, have) if "Range" in headers else 0
             length = LENGTH.fullmatch(answer.headers.get("Content-Length", ""))
             size = start + int(length[0]) if length else 0
             if limit is not None and size > limit:
-                raise SourceFailed(f"{url} is {size:,} bytes, more than the {limit:,} it may be")
+                raise SourceFailed(f"{url} is {size:,} bytes, more than the {limit:,} allowed")
             if start == 0:
                 part.unlink(missing_ok=True)
                 tag = answer.headers.get("ETag", "")
-                known = {"tag": "" if tag.startswith("W/") else tag, "date": answer.headers.get("Last-Modified", "")}
-                write_json(_beside(part), {"url": url, "size": size, **known})
+                version = {"tag": "" if tag.startswith("W/") else tag, "date": answer.headers.get("Last-Modified", "")}
+                write_json(_state_file(part), {"url": url, "size": size, **version})
             _append(answer, part, start, size, limit, url, progress)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing lies after what is here: it belongs to another version
-            _forget(part)
-        if error.code == 416 or error.code in PASSING:
-            raise _Cut(f"the server answers {error.code} {error.reason}") from error
+        if error.code == 416:  # the part is as long as the file or longer: another version
+            _discard(part)
+        if error.code == 416 or error.code in RETRY_STATUSES:
+            raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
         raise SourceFailed(f"{url}: the server answers {error.code} {error.reason}") from error
     except (http.client.InvalidURL, UnicodeError, ValueError) as error:
-        raise SourceFailed(f"{brief(url)} is no address: {brief(str(error))}") from error
+        raise SourceFailed(f"{brief(url)} is not a valid address: {brief(str(error))}") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, socket.gaierror):
-            raise SourceFailed(f"{url}: its server is not known here ({error.reason.strerror})") from error
-        raise _Cut(_why(error)) from error
+            raise SourceFailed(f"{url}: its server name cannot be resolved ({error.reason.strerror})") from error
+        raise _Interrupted(_reason(error)) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-        raise _Cut(_why(error)) from error
+        raise _Interrupted(_reason(error)) from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a server to addresses of `STARTS` alone."""
+    """Follows redirects to `ALLOWED_PREFIXES` only; a token stays with the host that it is for."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not newurl.startswith(STARTS):
-            raise SourceFailed(f"{req.full_url} leads to {brief(newurl)}, which is not taken: it is no https address")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        if not newurl.startswith(ALLOWED_PREFIXES):
+            raise SourceFailed(f"{req.full_url} redirects to {brief(newurl)}, which is not an https address")
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        token = req.unredirected_hdrs.get("Authorization")
+        if token and request is not None and (request.type, request.host) == (req.type, req.host):
+            request.add_unredirected_header("Authorization", token)
+        return request
 
 
-class _Answers:
-    """Of a connection: the whole head of an answer has to come in time, however slowly it is sent."""
+class _HeaderDeadline:
+    """Mix-in for a connection: the complete header of an answer has to arrive within `RATE_WINDOW` seconds."""
 
     def getresponse(self) -> Any:
-        late = threading.Event()
+        expired = threading.Event()
 
-        def give_up() -> None:
-            late.set()
-            with suppress(OSError):  # not `shutdown` of an SSL socket, which another thread reads
+        def close() -> None:
+            expired.set()
+            with suppress(OSError):  # not SSLSocket.shutdown: another thread is reading from it
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # type: ignore[attr-defined]
 
-        timer = threading.Timer(SPAN, give_up)
+        timer = threading.Timer(RATE_WINDOW, close)
         timer.daemon = True
         timer.start()
         try:
             return super().getresponse()  # type: ignore[misc]
         finally:
             timer.cancel()
-            if late.is_set():  # then what came is half an answer, whatever was made of it
-                raise _Cut(f"the server did not answer within {SPAN:g} seconds")
+            if expired.is_set():  # the answer is incomplete, even if it could be parsed
+                raise _Interrupted(f"the server did not answer within {RATE_WINDOW:g} seconds")
 
 
-class _Plain(_Answers, http.client.HTTPConnection):
+class _Plain(_HeaderDeadline, http.client.HTTPConnection):
     pass
 
 
-class _Secure(_Answers, http.client.HTTPSConnection):
+class _Secure(_HeaderDeadline, http.client.HTTPSConnection):
     pass
 
 
-class _Web(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+class _HttpHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     def http_open(self, req: urllib.request.Request) -> Any:
         return self.do_open(_Plain, req)
 
@@ -185,53 +214,53 @@ class _Web(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Of HTTP alone: urllib's own would also read files and FTP. Proxies are those of the environment."""
+    """An opener for HTTP only (the default one also opens files and FTP), with the proxies of the environment."""
     opener = urllib.request.OpenerDirector()
     errors = (urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor)
-    for handler in (_Web, *errors, urllib.request.ProxyHandler, _Redirects):
+    for handler in (_HttpHandler, *errors, urllib.request.ProxyHandler, _Redirects):
         opener.add_handler(handler())
     return opener
 
 
-def _start(answer: Any, part: Path, have: int) -> int:
-    """Where the answer's bytes belong: behind those that are here, or at the beginning when the server begins anew."""
+def _start_offset(answer: Any, part: Path, have: int) -> int:
+    """Offset of the answer's first byte in the file: 0 if the server ignored the range."""
     if answer.status != 206:
         return 0
     stated = str(answer.headers.get("Content-Range", ""))
     if not stated.startswith(f"bytes {have}-"):
-        _forget(part)
-        raise _Cut(f"the server sends another part ({stated or 'it does not say which'}) than the one asked for")
+        _discard(part)
+        raise _Interrupted(f"the server sent another range ({stated or 'unknown'}) than the one requested")
     return have
 
 
 def _append(answer: Any, part: Path, have: int, size: int, limit: int | None, url: str, progress: Progress) -> None:
     name = url.rpartition("/")[2] or url
-    start, before = time.monotonic(), have
+    window, before = time.monotonic(), have
     with part.open("ab") as stream:
         while block := _read(answer):
             have += len(block)
             if limit is not None and have > limit:
-                _forget(part)
-                raise SourceFailed(f"{url} sends more than the {limit:,} bytes it may be")
+                _discard(part)
+                raise SourceFailed(f"{url} sends more than the {limit:,} bytes allowed")
             stream.write(block)
             progress(f"downloading {name} (bytes)", have, size)
-            if (now := time.monotonic()) - start > SPAN:
-                if have - before < LEAST:
-                    raise _Cut(f"the server sent {have - before:,} bytes in {SPAN:g} seconds")
-                start, before = now, have
+            if (now := time.monotonic()) - window > RATE_WINDOW:
+                if have - before < MIN_BYTES:
+                    raise _Interrupted(f"the server sent {have - before:,} bytes in {RATE_WINDOW:g} seconds")
+                window, before = now, have
     if size and have < size:
-        raise _Cut(f"the connection ended after {have:,} of {size:,} bytes")
+        raise _Interrupted(f"the connection ended after {have:,} of {size:,} bytes")
 
 
 def _read(answer: Any) -> bytes:
     try:
-        block: bytes = answer.read1(BLOCK)  # what is there: `read` would wait for all of it
-    except (OSError, http.client.HTTPException) as error:  # only what the connection raises, not what the disk does
-        raise _Cut(_why(error)) from error
+        block: bytes = answer.read1(BLOCK)  # what has arrived; `read` would wait for the full block
+    except (OSError, http.client.HTTPException) as error:  # errors of the connection only, not of the disk
+        raise _Interrupted(_reason(error)) from error
     return block
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.URLError):
         error = error.reason if isinstance(error.reason, Exception) else error
     if isinstance(error, TimeoutError):
@@ -239,19 +268,19 @@ def _why(error: Exception) -> str:
     return brief(str(error) or type(error).__name__)
 
 
-def _beside(part: Path) -> Path:
+def _state_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
 def _state(part: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        return fields(read_json(_beside(part)), url=str, size=int)
+        return fields(read_json(_state_file(part)), url=str, size=int)
     return {}
 
 
-def _forget(part: Path) -> None:
+def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _beside(part).unlink(missing_ok=True)
+    _state_file(part).unlink(missing_ok=True)
 
 
 def _size(part: Path) -> int:
@@ -259,7 +288,7 @@ def _size(part: Path) -> int:
 
 
 def matches(part: Path, checksum: tuple[str, str] | None) -> bool:
-    """Whether the file has the checksum; True where there is none to compare."""
+    """Whether the file has the checksum; True if ``checksum`` is None."""
     return checksum is None or _digest(part, checksum[0]) == checksum[1]
 
 
@@ -269,6 +298,6 @@ def _digest(part: Path, algorithm: str) -> str:
 
 
 def brief(text: str) -> str:
-    """Other people's error message on one line of at most 160 characters."""
+    """A foreign error message, shortened to one line of at most 160 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 160 else f"{line[:157]}..."

@@ -1,29 +1,34 @@
-"""A model of the Hugging Face hub that no hash is known of, as a folder on this machine.
+"""Models of the Hugging Face hub without known hashes, as folders on this machine.
 
-It lies in ``$HARNESS_HOME/models/hub/ORGANISATION--NAME/COMMIT``. A name without a commit means the one that was
-brought first, until `renew`: a model must not change under its results. What the Hugging Face cache holds is used where
-it lies.
+A model is in ``$HARNESS_HOME/models/hub/ORGANISATION--NAME/COMMIT``. A name without a commit means the commit that was
+downloaded first, until `obtain` is called with ``renew``: a model must not change under its results. A copy in the
+Hugging Face cache is used where it is.
 
-Trade-off accepted: unlike `harness.download.pinned_weights`, the hub is believed for what it sends (large files against
-the SHA-256 that it states). The row's key holds the hash of every file, so another content is another key.
+Trade-off: unlike in `harness.download.pinned_models`, the hub is trusted for the content (large files are checked
+against the SHA-256 that it states). A result's key holds the hash of every file, so other content is another key.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 
 from harness.download.http import SourceFailed
-from harness.download.hub import bring_model, commit_of
-from harness.download.weights import hub_cache
-from harness.storage.atomic import whole_folder, write_json
+from harness.download.hub import Repository, RepositoryFile
+from harness.download.local_weights import hub_cache_folder
+from harness.storage.atomic import disk_errors, whole_folder, write_json
 from harness.storage.locks import exclusive
 from harness.storage.safe_load import fields, read_json, read_text
 from harness.storage.temporary_files import remove
 from harness.types import Progress, UserError
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""The files that are downloaded: weights, configuration and tokenizer."""
+OTHER_FORMATS = ("onnx", "openvino")
+"""Folders with the model in the formats of other programs."""
 
 
 def obtain(
@@ -34,9 +39,17 @@ def obtain(
     renew: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Path:
-    """The folder of the model ``organisation/name`` or ``organisation/name@commit``, brought if it is not here.
+    """Returns the folder of a model, downloading it if it is not on this machine.
 
-    ``renew`` asks the hub what the name without a commit means now. UserError where it cannot be had.
+    Args:
+        repository: ``organisation/name`` or ``organisation/name@commit``.
+        home: $HARNESS_HOME.
+        offline: Open no connection.
+        renew: Ask the hub which commit the name means now.
+        progress: Called with a text and the work done and in total.
+
+    Raises:
+        UserError: The model cannot be downloaded, or the name is not valid.
     """
     found = find(repository, home)
     if found is not None and (offline or not renew):
@@ -47,60 +60,94 @@ def obtain(
             f"harness fetch st:{repository} (or give a folder: -m path/to/folder)"
         )
     name, _, revision = repository.partition("@")
-    place = _place(name, home)
-    with exclusive(place, progress):
-        return (None if renew else find(repository, home)) or _bring(name, revision or "main", place, progress)
+    folder = _model_folder(name, home)
+    with exclusive(folder, progress):
+        return (None if renew else find(repository, home)) or _download(name, revision or "main", folder, progress)
 
 
 def find(repository: str, home: Path) -> Path | None:
-    """The model's folder if it is here; UserError for what cannot be a repository's name."""
+    """The folder of a model if it is on this machine; UserError if the name is not valid."""
     if not NAME.fullmatch(repository) or ".." in repository:
         raise UserError(
-            f"{repository!r} is no repository of the hub; those are written organisation/name or "
+            f"{repository!r} is not a repository of the hub; those are written organisation/name or "
             f"organisation/name@commit, as in -m st:sentence-transformers/all-MiniLM-L6-v2."
         )
     name, _, revision = repository.partition("@")
-    place, cache = _place(name, home), hub_cache(name)
-    known = [place / _known(place).get(revision or "main", "-"), cache / "snapshots" / _reference(cache, revision)]
-    pinned = [place / revision, cache / "snapshots" / revision] if revision else []
+    own, cache = _model_folder(name, home), hub_cache_folder(name)
+    known = [own / _revisions(own).get(revision or "main", "-"), cache / "snapshots" / _cached_commit(cache, revision)]
+    pinned = [own / revision, cache / "snapshots" / revision] if revision else []
     return next((folder for folder in [*pinned, *known] if _is_model(folder)), None)
 
 
-def _bring(name: str, revision: str, place: Path, progress: Progress) -> Path:
+def _download(name: str, revision: str, folder: Path, progress: Progress) -> Path:
     progress(f"{name} from the Hugging Face hub", 0, 0)
-    scratch = place / ".download"
+    scratch = folder / ".download"
     try:
-        commit = commit_of(name, revision, scratch)
-        if not _is_model(place / commit):
-            with whole_folder(place / commit) as folder:
-                bring_model(f"{name}@{commit}", folder, scratch, progress)
+        repository = Repository(f"{name}@{revision}", scratch, progress, "model")
+        target = folder / repository.commit
+        if not _is_model(target):
+            with whole_folder(target) as temporary:
+                fetch_model(repository, temporary)
     except SourceFailed as error:
         raise UserError(
-            f"The model {name} could not be had from the Hugging Face hub ({error}); mend that, or give a folder "
+            f"The model {name} could not be downloaded from the Hugging Face hub ({error}); fix that, or give a folder "
             f"that SentenceTransformer.save() wrote: -m path/to/folder"
         ) from error
     remove(scratch)
-    write_json(place / "revisions.json", _known(place) | {revision: commit})
-    return place / commit
+    write_json(folder / "revisions.json", _revisions(folder) | {revision: repository.commit})
+    return target
 
 
-def _place(name: str, home: Path) -> Path:
+def fetch_model(repository: Repository, folder: Path) -> None:
+    """Downloads the files of a sentence-transformers model into ``folder``, under their paths in the repository.
+
+    Raises:
+        SourceFailed: A download failed, it is not such a model, or some of its weights exist only as a pickle.
+    """
+    wanted = _model_files(repository.files)
+    repository.check_disk_space(wanted)
+    for file in wanted:
+        downloaded = repository.fetch(file)
+        with disk_errors(folder):
+            (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+            downloaded.replace(folder / file.path)
+
+
+def _model_files(files: list[RepositoryFile]) -> list[RepositoryFile]:
+    wanted = {path: file for file in files if _is_wanted(path := PurePosixPath(file.path))}
+    if PurePosixPath("modules.json") not in wanted:
+        raise SourceFailed("it is not a sentence-transformers model: it has no modules.json")
+    weights = [path for path in wanted if path.suffix == ".safetensors"]
+    for pickled in (PurePosixPath(file.path) for file in files if fnmatch(file.path, "*pytorch_model*.bin")):
+        if not any(path.parent == pickled.parent for path in weights):
+            raise SourceFailed(f"the weights in {pickled} exist only as a pickle, which is never opened")
+    if not weights:
+        raise SourceFailed("it holds no .safetensors weights")
+    return list(wanted.values())
+
+
+def _is_wanted(path: PurePosixPath) -> bool:
+    return path.parts[0] not in OTHER_FORMATS and any(fnmatch(path.name, pattern) for pattern in FILES)
+
+
+def _model_folder(name: str, home: Path) -> Path:
     return home / "models" / "hub" / name.replace("/", "--")
 
 
-def _known(place: Path) -> dict[str, str]:
-    """Branch or tag -> the commit it was when it was brought."""
+def _revisions(folder: Path) -> dict[str, str]:
+    """Branch or tag -> the commit that it was when it was downloaded."""
     with suppress(OSError, ValueError):
-        return {key: str(value) for key, value in fields(read_json(place / "revisions.json")).items()}
+        return {key: str(value) for key, value in fields(read_json(folder / "revisions.json")).items()}
     return {}
 
 
-def _reference(cache: Path, revision: str) -> str:
+def _cached_commit(cache: Path, revision: str) -> str:
+    """The commit that the Hugging Face cache records for a branch or tag; "-" if none."""
     with suppress(OSError, ValueError):
         return read_text(cache / "refs" / (revision or "main")).strip() or "-"
     return "-"
 
 
 def _is_model(folder: Path) -> bool:
-    """Whether it is there; of a folder of the Hugging Face cache, which may be half brought, what shows that."""
+    """Whether the folder holds a model; a snapshot in the Hugging Face cache may be incomplete."""
     return (folder / "modules.json").is_file() and any(folder.rglob("*.safetensors"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.acquire import absent, obtain
+from harness.datasets.acquire import missing_offline, obtain
 from harness.datasets.beir import Dataset, open_dataset
 from harness.datasets.catalog import as_path, looks_like_path, status, suite, unknown
 from harness.datasets.checksums import check
@@ -91,7 +91,7 @@ def open_all(
             "No dataset is named; add -d NAME, -d path/to/folder or --suite demo (`harness datasets` lists names)."
         )
     if offline and (missing := [name for name in wanted if states.get(name) == "needs fetch"]):
-        raise UserError(absent(missing))
+        raise UserError(missing_offline(missing))
     settings = {"offline": offline, "progress": progress, **choice}
     opened: dict[str, Dataset] = {}
     for name in wanted:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from harness.datasets.beir import Dataset
-from harness.download import hub_models, pinned_weights, weights
+from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.store import Vectors, VectorStore
 from harness.embeddings.transform import fit, moments, transformed
@@ -56,9 +56,9 @@ class Prepared:
         if ref.spec.files.weights is not None:
             given = ref.options.get("path")
             if given:
-                weights.verify(ref.spec.files.weights, Path(str(given)), home)
+                local_weights.verify(ref.spec.files.weights, Path(str(given)), home)
             else:
-                found = pinned_weights.obtain(ref.spec.files.weights, home, offline=offline, progress=progress)
+                found = pinned_models.obtain(ref.spec.files.weights, home, offline=offline, progress=progress)
                 ref = ref.replace(path=str(found))
         if ref.spec.files.repository and not ref.options.get("path"):
             ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
@@ -87,7 +87,7 @@ class Prepared:
         if spec.files.weights is None:
             return self.ref.load()
         with ThreadPoolExecutor(1) as checker:  # hash in the background: bit rot does not change the mtime
-            check = checker.submit(weights.still, spec.files.weights, folder)
+            check = checker.submit(local_weights.verify_again, spec.files.weights, folder)
             try:
                 return self.ref.load()
             finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.download import hub_models
-from harness.download.weights import locate
+from harness.download.local_weights import locate
 from harness.errors import described
 from harness.models.runner import Prepared
 from harness.planning.devices import Device

@@ -140,7 +140,7 @@ CASES = {
     ),
     "gzip cut short": Case(
         BENCHMARK,
-        ["corpus.jsonl.gz is not a whole gzip file", "again"],
+        ["corpus.jsonl.gz is not a complete gzip file", "again"],
         {"toy/corpus.jsonl": None, "toy/corpus.jsonl.gz": gzip.compress(DOCUMENT.encode())[:-9]},
     ),
     # queries
@@ -160,8 +160,8 @@ CASES = {
     "qrels not UTF-8": qrels(QRELS, b"q1\t\xff\t1\n", said=["Line 3", "test.tsv", "not UTF-8", "save"]),
     "other corpus": qrels("query-id\tcorpus-id\tscore\nq1\t4983\t1\n", said=["None of the 1", "4983", "heart, lung"]),
     # dataset.toml
-    "toml syntax": stated("split = \n", "is not TOML", "line 1", "mend it"),
-    "toml not UTF-8": stated(b'name = "\xff"\n', "is not TOML", "mend it"),
+    "toml syntax": stated("split = \n", "is not TOML", "line 1", "fix it"),
+    "toml not UTF-8": stated(b'name = "\xff"\n', "is not TOML", "fix it"),
     "toml key": stated("exclude-self = true\n", "'exclude-self'", "means nothing", "exclude_self"),
     "toml type": stated('exclude_self = "yes"\n', "exclude_self is 'yes'", "true or false", "mend"),
     # names
@@ -220,11 +220,11 @@ CASES = {
     ),
     "altered copy": model(
         "minilm:path=copy",
-        *("copy is not an unaltered copy of sentence-transformers/all-MiniLM-L6-v2", "SHA-256", "-m copy"),
+        *("copy is not an unchanged copy of sentence-transformers/all-MiniLM-L6-v2", "SHA-256", "-m copy"),
         files={f"copy/{name}": "x" for name in MINILM.sha256},
     ),
     "altered weights": model(
-        "minilm", "damaged or was altered", "SHA-256", "harness fetch minilm", files=dict.fromkeys(STORED, "x")
+        "minilm", "corrupt or was changed", "SHA-256", "harness fetch minilm", files=dict.fromkeys(STORED, "x")
     ),
     "offline": Case(
         "benchmark -m bm25 -m mpnet -d ./toy --offline",

@@ -147,7 +147,7 @@ def test_a_network_that_fails_is_one_sentence(harness, known: Catalogue, site: S
     done = harness("benchmark", "-m", "bm25", "-d", "scifact")
     assert done.code == 2
     sentence = done.err.splitlines()[-1]
-    assert sentence.startswith("harness: scifact could not be had from BEIR's archive (")
+    assert sentence.startswith("harness: scifact could not be downloaded from BEIR's archive (")
     assert "nor from the Hugging Face hub" in sentence
     assert "nor from ir_datasets" in sentence
     assert sentence.endswith("harness fetch scifact")

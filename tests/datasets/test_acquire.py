@@ -1,9 +1,8 @@
-"""Datasets brought here: whole or not at all, from the first source that can, once for however many ask."""
+"""Downloads of datasets: complete or not at all, from the first working source, once for concurrent callers."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 import socket
 import sys
@@ -19,12 +18,12 @@ from harness import UserError
 from harness.datasets.acquire import obtain
 from harness.datasets.beir import open_dataset
 from harness.datasets.catalog import Catalogue, catalogue, place
-from harness.download import hub
 from harness.download.http import SourceFailed
+from harness.download.hub import Repository
 from harness.metrics.qrels import read_qrels
 from harness.types import DatasetSpec, Source
 from tests import standin
-from tests.server import Site
+from tests.server import MAIN, Site, info, info_path, serve_repository
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_one_archive_of_twelve_is_downloaded_once(known: Catalogue, site: Site, 
     ]
 
 
-def test_whoever_asks_meanwhile_waits(known: Catalogue, site: Site, tmp_path: Path) -> None:
+def test_concurrent_callers_wait(known: Catalogue, site: Site, tmp_path: Path) -> None:
     site.delay = 0.1
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: obtain(known.datasets["scifact"], tmp_path), range(4)))
@@ -102,10 +101,10 @@ def broken(spec: DatasetSpec, site: Site, data: bytes | None, *, md5: str = "", 
     {
         "absent": "BEIR's archive .*the server answers 404",
         "checksum": "has MD5 [0-9a-f]{32}, not 0{32}",
-        "truncated": "its archive is damaged",
+        "truncated": "its archive is corrupt",
         "names": r"lacks scifact/corpus\.jsonl",
         "slip": "leads out of its folder",
-        "bomb": "more than the 655,360 it may be",
+        "bomb": "more than the 655,360 allowed",
         "documents": "it holds 1 documents, not [0-9]+",
         "queries": "it holds 3 queries, not 4",
         "judgements": "it holds 5 judgements, not 4",
@@ -113,9 +112,7 @@ def broken(spec: DatasetSpec, site: Site, data: bytes | None, *, md5: str = "", 
         "qrels": r"test\.tsv",
     }.items(),
 )
-def test_a_copy_that_is_not_whole_is_no_copy(
-    known: Catalogue, site: Site, tmp_path: Path, fault: str, words: str
-) -> None:
+def test_an_incomplete_copy_is_refused(known: Catalogue, site: Site, tmp_path: Path, fault: str, words: str) -> None:
     spec, good = known.datasets["scifact"], standin.content(known.datasets["scifact"])
     rows = good["qrels/test.tsv"].decode().splitlines()
     changed = {
@@ -137,8 +134,8 @@ def test_a_copy_that_is_not_whole_is_no_copy(
     assert str(caught.value).endswith("harness fetch scifact")
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not place(spec, tmp_path).exists()
-    mended = standin.publish_zip(site, [known.datasets["scifact"]], "x/scifact.zip")[0]
-    assert obtain(mended, tmp_path).is_dir()
+    repaired = standin.publish_zip(site, [known.datasets["scifact"]], "x/scifact.zip")[0]
+    assert obtain(repaired, tmp_path).is_dir()
 
 
 def test_a_cut_download_goes_on_with_the_next_command(known: Catalogue, site: Site, tmp_path: Path) -> None:
@@ -171,10 +168,10 @@ def test_the_hub_steps_in_for_an_archive_that_is_gone(
     good = standin.content(spec)
     if layout == "jsonl.gz":
         held = {f"{name}.jsonl.gz": gzip.compress(good[f"{name}.jsonl"]) for name in ("corpus", "queries")}
-        standin.serve_repository(site, "BeIR/fiqa", "main", held)
+        serve_repository(site, "datasets", "BeIR/fiqa", held)
     else:
         standin.publish_hub(site, replace(spec, sources=(Source("hub", "BeIR/fiqa"),)))
-    standin.serve_repository(site, "BeIR/fiqa-qrels", "main", {"test.tsv": good["qrels/test.tsv"]})
+    serve_repository(site, "datasets", "BeIR/fiqa-qrels", {"test.tsv": good["qrels/test.tsv"]})
     folder = obtain(spec, tmp_path)
     assert (folder / "qrels" / "test.tsv").read_bytes() == good["qrels/test.tsv"]
     assert len((folder / "corpus.jsonl").read_bytes().splitlines()) == len(good["corpus.jsonl"].splitlines())
@@ -185,14 +182,14 @@ def test_the_hub_steps_in_for_an_archive_that_is_gone(
 def test_a_repository_of_another_layout(known: Catalogue, site: Site, tmp_path: Path) -> None:
     spec = known.datasets["nano-nq"]
     repository, _, commit = spec.sources[0].place.partition("@")
-    standin.serve_repository(site, repository, commit, {"data.csv": b"x"})
-    with pytest.raises(UserError, match=r"nano-nq could not be had from the Hugging Face hub .* holds no corpus"):
+    serve_repository(site, "datasets", repository, {"data.csv": b"x"}, commit)
+    with pytest.raises(UserError, match=r"nano-nq could not be downloaded from the Hugging Face hub .* no corpus"):
         obtain(spec, tmp_path)
-    standin.serve_repository(site, repository, commit, {"corpus/0.parquet": b"x"})
-    with pytest.raises(UserError, match=r"0\.parquet is no Parquet file"):
+    serve_repository(site, "datasets", repository, {"corpus/0.parquet": b"x"}, commit)
+    with pytest.raises(UserError, match=r"0\.parquet is not a Parquet file"):
         obtain(spec, tmp_path)
-    site.files[f"/api/datasets/{repository}/tree/{commit}?recursive=true"] = b"<html>"
-    with pytest.raises(UserError, match="gave no list of files"):
+    site.files[info_path("datasets", repository, commit)] = b"<html>"
+    with pytest.raises(UserError, match="is not a list of files"):
         obtain(spec, tmp_path)
 
 
@@ -207,7 +204,7 @@ def parts(**tables: list[dict[str, object]]) -> dict[str, bytes]:
 
 def delivered(site: Site, folder: Path, held: dict[str, bytes], split: str = "test") -> Path:
     """The dataset of a plug-in, which states no counts."""
-    standin.serve_repository(site, "org/x", "main", held)
+    serve_repository(site, "datasets", "org/x", held)
     spec = DatasetSpec(name="x", summary="x", split=split, sources=(Source("hub", "org/x"),))
     return obtain(spec, folder)
 
@@ -234,7 +231,7 @@ def test_judgements_of_one_split_are_not_merged_with_those_of_another(
     with open_dataset(folder, cache=tmp_path / "cache") as dataset:
         assert dataset.corpus.ids(slice(None)) == ["d0", "d1", "d2"]  # of MTEB's newer repositories: id, not _id
     assert len(read_qrels(delivered(site, tmp_path / "b", held, "train") / "qrels" / "train.tsv")) == 2
-    with pytest.raises(UserError, match="judgements of org/x are of the splits test, train, none is dev"):
+    with pytest.raises(UserError, match="judgements of org/x have the splits test, train, but not dev"):
         delivered(site, tmp_path / "c", held, "dev")
 
 
@@ -311,27 +308,27 @@ def test_the_real_catalogue_names_real_places() -> None:
         (0, b"x" * 5000, "more than the 0 bytes"),
         (10, b"x" * 5000, "more than the 10"),
         (10, b"x" * 9, "is 9 bytes, not the 10 that the hub lists"),
-        (-1, b"x", "gave no list of files"),
-        (True, b"x", "gave no list of files"),
-        ("10", b"x", "gave no list of files"),
-        (None, b"x", "gave no list of files"),
+        (-1, b"x", "is not a list of files"),
+        (True, b"x", "is not a list of files"),
+        ("10", b"x", "is not a list of files"),
+        (None, b"x", "is not a list of files"),
         (10**18, b"x", "takes 1000000000.00 GB"),
     ],
 )
 def test_the_hub_sends_what_it_lists(site: Site, tmp_path: Path, size: object, sent: bytes, words: str) -> None:
     """A file of another size, or of a size that is not stated, fills no disk."""
-    listing = [{"type": "file", "path": "corpus.jsonl", "size": size}]
-    site.files["/api/datasets/a/b/tree/main?recursive=true"] = json.dumps(listing).encode()
-    site.files["/datasets/a/b/resolve/main/corpus.jsonl"] = sent
+    site.files[info_path("datasets", "a/b", "main")] = info(MAIN, [("corpus.jsonl", size, None)])
+    site.files[f"/datasets/a/b/resolve/{MAIN}/corpus.jsonl"] = sent
     site.length = False
     with pytest.raises((SourceFailed, UserError), match=words):
-        hub.bring("a/b", "corpus", ("corpus.jsonl",), tmp_path, lambda *_: None)
+        Repository("a/b", tmp_path, lambda *_: None).fetch_matching("corpus", ("corpus.jsonl",))
     assert not [path for path in tmp_path.rglob("corpus.jsonl*") if path.is_file() and path.stat().st_size > 20]
 
 
-def test_what_was_brought_before_is_hashed_again(site: Site, tmp_path: Path) -> None:
-    standin.serve_repository(site, "a/b", "main", {"corpus/0.parquet": b"0123456789"})
-    (file,) = hub.bring("a/b", "corpus", ("corpus/*.parquet",), tmp_path, lambda *_: None)
+def test_a_file_of_an_earlier_download_is_hashed_again(site: Site, tmp_path: Path) -> None:
+    serve_repository(site, "datasets", "a/b", {"corpus/0.parquet": b"0123456789"})
+    repository = Repository("a/b", tmp_path, lambda *_: None)
+    (file,) = repository.fetch_matching("corpus", ("corpus/*.parquet",))
     file.write_bytes(b"012345678?")
-    (again,) = hub.bring("a/b", "corpus", ("corpus/*.parquet",), tmp_path, lambda *_: None)
+    (again,) = repository.fetch_matching("corpus", ("corpus/*.parquet",))
     assert again.read_bytes() == b"0123456789"

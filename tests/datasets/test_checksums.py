@@ -1,4 +1,4 @@
-"""What was brought here and damaged since is noticed when it is used."""
+"""A dataset that was damaged after it was fetched is detected when it is opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.datasets.checksums import RECORD, check, record
-from harness.download.weights import find_fault, still
+from harness.download.local_weights import find_fault, verify_again
 from harness.types import UserError, Weights
 from tests.conftest import Done, write_dataset
 
@@ -47,7 +47,7 @@ def test_a_judgement_that_changed_on_the_disk_is_told(harness: Callable[..., Don
     spoil(folder / "qrels" / "test.tsv")
     done = harness(*words)
     assert done.code == 2
-    assert "test.tsv is damaged or was altered since built was brought here" in done.err
+    assert "test.tsv is corrupt or was changed since built was fetched" in done.err
 
 
 @pytest.mark.parametrize("file", ["queries.jsonl", "qrels/test.tsv", RECORD])
@@ -57,27 +57,27 @@ def test_every_file_of_a_recorded_folder_is_compared(tmp_path: Path, file: str) 
     check(folder, "set", corpus)  # nothing is recorded: it is its user's
     record(folder)
     check(folder, "set", corpus)
-    with pytest.raises(UserError, match=r"corpus.jsonl is damaged"):
+    with pytest.raises(UserError, match=r"corpus.jsonl is corrupt"):
         check(folder, "set", "0" * 64)
     data = (folder / file).read_bytes()
     (folder / file).write_bytes(data[:-9])
-    with pytest.raises(UserError, match=rf"{file} is damaged .* harness fetch set"):
+    with pytest.raises(UserError, match=rf"{file} is corrupt .* harness fetch set"):
         check(folder, "set", corpus)
 
 
 def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a bad disk leaves every time stamp as it was, which no program can do to the ctime
-    monkeypatch.setattr("harness.download.weights.file_state", lambda status: {"size": status.st_size})
+    monkeypatch.setattr("harness.download.local_weights.file_state", lambda status: {"size": status.st_size})
     folder = tmp_path / "models" / "m"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(100))
     weights = Weights("m", "a/m", {"model.safetensors": hashlib.sha256(bytes(100)).hexdigest()})
     assert find_fault(weights, folder, tmp_path) is None
-    still(weights, folder)
+    verify_again(weights, folder)
     spoil(folder / "model.safetensors")
     assert find_fault(weights, folder, tmp_path) is None  # its state is the remembered one: nothing is read
-    with pytest.raises(UserError, match=r"is damaged or was altered .* harness fetch m"):
-        still(weights, folder)
+    with pytest.raises(UserError, match=r"is corrupt or was changed .* harness fetch m"):
+        verify_again(weights, folder)
 
 
 def test_the_folder_of_another_dataset_is_told(tmp_path: Path) -> None:

@@ -293,9 +293,7 @@ def test_real_collection(tmp_path: Path, shared: Path) -> None:
         assert corpus.rows([r["_id"] for r in reversed(records)]).tolist() == list(range(5183))[::-1]
 
 
-def test_a_bit_that_the_disk_lost_is_noticed_by_whoever_reads_every_document(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bit_rot_is_detected_when_every_document_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a bad disk leaves every time stamp as it was, which no program can do to the ctime
     monkeypatch.setattr(corpus_module, "file_state", lambda status: {"size": status.st_size, "ctime_ns": 0})
     path = tmp_path / "corpus.jsonl"
@@ -307,7 +305,7 @@ def test_a_bit_that_the_disk_lost_is_noticed_by_whoever_reads_every_document(
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     with open_corpus(path, tmp_path / "cache") as corpus:
         assert len([*corpus.iter(0, 4)]) == 4
-        with pytest.raises(UserError, match="the disk has damaged it; put a good copy there"):
+        with pytest.raises(UserError, match="the disk has corrupted it; replace it by a good copy"):
             list(corpus.iter())
 
 

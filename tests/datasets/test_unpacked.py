@@ -55,7 +55,7 @@ def test_a_changed_archive_is_unpacked_again(toy: Path, tmp_path: Path) -> None:
         assert [document.text for document in dataset.corpus.iter()] == ["plain"]  # the plain file counts
 
 
-def test_whoever_opens_it_meanwhile_waits(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_wait(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(toy)
     written, real = [], unpacked.write_file
     monkeypatch.setattr(unpacked, "write_file", lambda path, write: (written.append(path.name), real(path, write)))
@@ -79,7 +79,7 @@ def test_what_is_no_whole_gzip_file_is_refused(
 ) -> None:
     pack(toy, change)
     with pytest.raises(
-        UserError, match=rf"toy/queries\.jsonl\.gz is not a whole gzip file \({words}.*copy it here again"
+        UserError, match=rf"toy/queries\.jsonl\.gz is not a complete gzip file \({words}.*copy it here again"
     ):
         open_dataset(toy, cache=tmp_path / "cache")
     assert copies(tmp_path / "cache") == []
@@ -99,7 +99,7 @@ def test_a_mistake_inside_is_told_of_the_users_own_file(toy: Path, tmp_path: Pat
 def test_gzip_under_a_plain_name_is_refused_with_what_to_type(toy: Path, tmp_path: Path, name: str) -> None:
     plain = toy / name
     plain.write_bytes(gzip.compress(plain.read_bytes()))
-    with pytest.raises(UserError, match=rf"gzipped, which its name does not say; type: mv {plain} {plain}\.gz$"):
+    with pytest.raises(UserError, match=rf"gzipped, but its name does not end in .gz; type: mv {plain} {plain}\.gz$"):
         open_dataset(toy, cache=tmp_path / "cache")
     plain.rename(f"{plain}.gz")
     open_dataset(toy, cache=tmp_path / "cache").close()

@@ -15,7 +15,7 @@ import pytest
 
 from harness.datasets import corpus
 from harness.datasets.beir import Dataset, open_dataset
-from harness.download import weights
+from harness.download import local_weights
 from harness.embeddings import store
 from harness.evaluation.pipeline import Cell, Settings, benchmark
 from harness.registry.model_ref import ModelRef
@@ -183,16 +183,16 @@ def test_a_corpus_is_scanned_once_for_all_its_splits_and_runs(grid: list[Dataset
 
 def test_a_file_of_a_model_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    digest = weights.sha256_file
-    monkeypatch.setattr(weights, "sha256_file", lambda path: (hashed.append(path.name), digest(path))[1])
+    digest = local_weights.sha256_file
+    monkeypatch.setattr(local_weights, "sha256_file", lambda path: (hashed.append(path.name), digest(path))[1])
     file = tmp_path / "checkpoint" / "model.safetensors"
     file.parent.mkdir()
     file.write_bytes(b"one")
-    before = weights.hashes(file.parent, [file])
-    assert weights.hashes(file.parent, [file]) == before
+    before = local_weights.hashes(file.parent, [file])
+    assert local_weights.hashes(file.parent, [file]) == before
     assert hashed == ["model.safetensors"]
     file.write_bytes(b"other")
-    assert weights.hashes(file.parent, [file]) != before
+    assert local_weights.hashes(file.parent, [file]) != before
 
 
 def test_reused_cells_import_nothing_heavy(tmp_path: Path, toy: Path) -> None:

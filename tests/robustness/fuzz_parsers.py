@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 from harness.download.http import SourceFailed
@@ -235,27 +235,32 @@ def run_record(path: Path) -> object:
 
 
 def hub(folder: Path, data: bytes) -> object:
-    """The bytes as the hub's list of files, as its word on a commit, and as a Parquet file it sends."""
-    from harness.datasets import hub_datasets
-    from harness.download import hub
+    """The bytes as the hub's description of a repository, and as a Parquet file that it sends."""
+    from unittest.mock import patch
 
-    def answer(url: str, target: Path, **_: object) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
+
+    from harness.datasets import hub_datasets
+    from harness.download import hub, hub_models
+
+    def answer(self: object, name: str, *, repo_type: str, **_: object) -> object:
+        return (ModelInfo if repo_type == "model" else DatasetInfo)(**json.loads(data))
+
+    def download(url: str, target: Path, **_: object) -> Path:
         target.write_bytes(data)
         return target
 
-    hub.download, kept = answer, hub.download  # type: ignore[assignment]
-    try:
+    def repository(kind: Literal["model", "dataset"]) -> hub.Repository:
+        return hub.Repository("a/b", folder / "scratch", lambda *_: None, kind)
+
+    with patch("huggingface_hub.HfApi.repo_info", answer), patch.object(hub, "download", download):
         for work in (
-            lambda: hub.commit_of("a/b", "main", folder),
-            lambda: hub.bring_model("a/b", folder / "model", folder / "scratch", lambda *_: None),
-            lambda: hub.bring("a/b", "files", ("*",), folder / "scratch", lambda *_: None),
-            lambda: hub_datasets._records([_made(folder / "c.parquet", data)], folder / "corpus.jsonl"),
+            lambda: hub_models.fetch_model(repository("model"), folder / "model"),
+            lambda: repository("dataset").fetch_matching("files", ("*",)),
+            lambda: hub_datasets._write_records([_made(folder / "c.parquet", data)], folder / "corpus.jsonl"),
         ):
             with contextlib.suppress(GOOD):
                 work()
-    finally:
-        hub.download = kept
     return None
 
 
@@ -391,7 +396,7 @@ def fetched(folder: Path, answer: bytes, state: bytes | None = None) -> object:
         (folder / "file.part.json").write_bytes(state)
     with contextlib.ExitStack() as stack:
         for owner, name, value in (
-            *((http, "STARTS", ("http://",)), (http, "PAUSE", 0.0)),
+            *((http, "ALLOWED_PREFIXES", ("http://",)), (http, "RETRY_DELAY", 0.0)),
             (http._Plain, "connect", connect),
         ):
             stack.enter_context(mock.patch.object(owner, name, value, create=True))

@@ -58,7 +58,8 @@ DENSE = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformer
 WORDS = {"idx": 2, "name": "2", "path": "3_Words", "type": "sentence_transformers.models.WordEmbeddings"}
 WHOLE = (b'{"trainer_state.json": [2, "' + b"0" * 64 + b'"]}', b'{"optimizer.pt": 5}', b'{"whole.json": 22}')
 """Lists of a training checkpoint's files."""
-TREE = [{"type": "file", "path": "corpus.jsonl", "size": 3, "lfs": {"oid": "ab" * 32}}, {"type": "directory"}]
+FILE = {"rfilename": "corpus.jsonl", "size": 3, "lfs": {"sha256": "ab" * 32, "size": 3, "pointerSize": 1}}
+REPOSITORY = {"id": "a/b", "sha": "a" * 40, "siblings": [FILE, {"rfilename": "modules.json", "size": 2}]}
 MTEB = {
     **{"task_name": "SciFact", "mteb_version": "2.1.0", "dataset_revision": "r", "evaluation_time": 1.5},
     "scores": {"test": [{"ndcg_at_10": 0.5, "recall_at_100": 0.9, "hf_subset": "default", "nauc": None}]},

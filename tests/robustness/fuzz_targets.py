@@ -96,7 +96,7 @@ TARGETS: dict[str, Target] = {
     "answer": Target(read.answer, (read.ANSWER, read.WHOLE, b"HTTP/1.0 302 x\r\nLocation: http://a/b\r\n\r\n")),
     "parquet": Target(read.file("a.parquet", read.parquet), seed.parquets()),
     "value": Target(read.value, (b'"a, \\"b\\""', b"query: ", b"@x", b"$'a\\nb' c", b"a(b), c)")),
-    "hub": Target(read.hub, (seed.dumped(seed.TREE), b'{"sha": "' + b"a" * 40 + b'"}', seed.parquet())),
+    "hub": Target(read.hub, (seed.dumped(seed.REPOSITORY), seed.parquet())),
     "mteb": Target(read.file("mteb/a__b/r/SciFact.json", read.mteb), (seed.dumped(seed.MTEB),)),
     "kilt": Target(read.file("a.jsonl", read.kilt), (seed.dumped(seed.KILT),)),
     "expression": Target(read.expression, seed.EXPRESSIONS),

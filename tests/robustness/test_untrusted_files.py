@@ -27,7 +27,18 @@ from harness.storage.safe_load import parse_array, parse_json, parse_toml, read_
 from harness_plugins.model_folder.files import figures, incomplete, module_folders
 from tests.conftest import ROOT, Done
 from tests.robustness import fuzz
-from tests.robustness.fuzz_seeds import KILT, MODULES, RESULT, RUN_RECORD, dumped, npy, safetensors, spoilt
+from tests.robustness.fuzz_seeds import (
+    FILE,
+    KILT,
+    MODULES,
+    REPOSITORY,
+    RESULT,
+    RUN_RECORD,
+    dumped,
+    npy,
+    safetensors,
+    spoilt,
+)
 from tests.robustness.fuzz_targets import TARGETS
 
 SLOW = {"result.json": 6, "per_query": 4}
@@ -102,10 +113,10 @@ FOUND = [
     ("run.json", _with(RUN_RECORD, base={"path": "."})),
     ("run.json", _with(RUN_RECORD, base={"path": "\0"})),
     ("run.json", _with(RUN_RECORD, identity=[1], settings=3)),
-    ("hub", dumped([{"type": "file", "path": "", "size": 1}])),
-    ("hub", dumped([{"type": "file", "path": 5, "size": 1}])),
-    ("hub", dumped([{"type": "file", "path": "modules.json", "size": 1e400}])),
-    ("hub", dumped([{"type": "file", "path": "modules.json", "size": 1, "lfs": {"oid": 7}}])),
+    ("hub", _with(REPOSITORY, siblings=[{"rfilename": "", "size": 1}])),
+    ("hub", _with(REPOSITORY, siblings=[{"rfilename": 5, "size": 1}])),
+    ("hub", _with(REPOSITORY, siblings=[{"rfilename": "modules.json", "size": 1e400}])),
+    ("hub", _with(REPOSITORY, siblings=[{**FILE, "lfs": {"sha256": 7, "size": 1, "pointerSize": 1}}])),
     ("mteb", b'{"task_name": "SciFact", "dataset_revision": NaN, "scores": {"test": [{"ndcg_at_10": 0.5}]}}'),
     ("mteb", b'{"task_name": "", "scores": {"test": [{"ndcg_at_10": 0.5}]}}'),
     ("kilt", b'{"id": ""}'),

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from harness import UserError
-from harness.datasets.hub_datasets import _records
+from harness.datasets.hub_datasets import _write_records
 from harness.download.http import SourceFailed
 from harness.results.store import read_columns, read_per_query
 from harness.storage import parquet, safe_load
@@ -213,7 +213,7 @@ def test_columns_of_other_kinds_are_refused(values: list[Any], tmp_path: Path) -
     with open_parquet(tmp_path / "a.parquet") as opened, pytest.raises(Corrupt, match="neither text nor numbers"):
         opened.read(["text"])
     with pytest.raises(SourceFailed, match="Parquet"):
-        _records([tmp_path / "a.parquet"], tmp_path / "corpus.jsonl")
+        _write_records([tmp_path / "a.parquet"], tmp_path / "corpus.jsonl")
 
 
 def test_the_hubs_bombs_fill_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_the_hubs_bombs_fill_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(bytes(30 << 20)))
     for name in ("a.parquet", "a.jsonl.gz"):
         with pytest.raises(SourceFailed, match="100 times"):
-            _records([tmp_path / name], tmp_path / "corpus.jsonl")
+            _write_records([tmp_path / name], tmp_path / "corpus.jsonl")
         assert (tmp_path / "corpus.jsonl").stat().st_size <= 3 << 20
 
 

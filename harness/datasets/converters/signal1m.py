@@ -1,12 +1,12 @@
-"""Signal-1M: tweets that belong to news articles, September 2015.
+"""Signal-1M: tweets related to news articles of September 2015.
 
-Queries are the titles of the judged articles in Signal's million; documents are tweets, which everyone has to fetch by
-id from X (Twitter) anew, so that later copies lack what was deleted. BEIR's text is a tweet without emoji (of four
-blocks of Unicode), links and line ends, and tweets that are then empty are left out; its judgements are 1 and 2 alone
-(1,899 of 97 articles), so 0 is left out here too. A judged tweet that was deleted keeps its judgement and is counted as
-missing: figures over different remnants are told apart, and none is comparable with BEIR's unless nothing is missing.
+Queries are the titles of the judged articles of Signal's million articles. Documents are tweets, which every user has
+to fetch from X (Twitter) by id, so later copies lack deleted tweets. BEIR's text is the tweet without emoji (of four
+Unicode blocks), links and line ends; tweets that are then empty are left out. BEIR's judgements are only 1 and 2 (1,899
+for 97 articles), so 0 is left out here, too. The judgement of a deleted tweet is kept, and the tweet counts as missing.
+The fingerprint names the missing tweets; results are comparable with BEIR's only if none is missing.
 
-Memory: about 80 bytes per tweet (ids seen).
+Memory: about 80 bytes per tweet (its id).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.converters.source import Source, damaged, decoded, lines, parse_object
+from harness.datasets.converters.source import Source, corrupt, decoded, lines, parse_object
 from harness.datasets.converters.target import About, Counts, Report, corpus, finish
 from harness.metrics.qrels import read_qrels
 from harness.types import Document, Progress, Qrels, Query, UserError
@@ -32,7 +32,7 @@ LINK = re.compile(r"http\S+")
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
-    """The files that are read, by part; UserError where a part is missing."""
+    """The files to read, by part; UserError if a part is missing."""
     source = Source(ABOUT.name, folder)
     tweets = r"(tweets?/.*|[^/]*tweet[^/]*\.(jsonl?|tsv|txt)(\.(gz|bz2))?)"
     return {
@@ -43,7 +43,7 @@ def files(folder: Path) -> dict[str, list[Path]]:
 
 
 def convert(source: Path, target: Path, *, progress: Progress) -> Report:
-    """Fills the empty folder ``target``. UserError for a lacking part, a damaged file and a judged article nowhere."""
+    """Fills the empty folder ``target``; UserError if a part or a judged article is missing, or a file is corrupt."""
     parts = files(source)
     judged = read_qrels(parts["qrels"][0])
     qrels = _relevant(judged)
@@ -69,23 +69,22 @@ def _relevant(judged: Qrels) -> Qrels:
 
 
 def titles(path: Path, qrels: Qrels, progress: Progress) -> list[Query]:
-    """Title of every judged article, in the order of the judgements; UserError where one is not in the file."""
+    """Titles of the judged articles, in the order of the qrels; UserError if one is not in the file."""
     found: dict[str, str] = {}
     for number, line in lines(path, progress):
         article = parse_object(line, path, number)
         if article.get("id") in qrels:
             found[article["id"]] = str(article.get("title") or "").strip().replace("\n", " ")
-    if lost := [query for query in qrels if not found.get(query)]:
+    if missing := [query for query in qrels if not found.get(query)]:
         raise UserError(
-            f"{path} has no title of {len(lost)} judged articles ({', '.join(lost[:3])}); put Signal AI's whole "
-            f"million there and run the same command again."
+            f"{path} has no title of {len(missing)} judged articles ({', '.join(missing[:3])}); put the complete "
+            f"file of Signal AI there and run the same command again."
         )
     return [Query(query, found[query]) for query in qrels]
 
 
 def read(path: Path, progress: Progress) -> Iterator[Document]:
-    """Tweets of one file: JSON objects as X gives them, a line each (notices of deletion come out without text), or id,
-    tab, text."""
+    """Yields the tweets of one file; a line is X's JSON (without text if the tweet was deleted), or id, tab, text."""
     for number, line in lines(path, progress):
         if line.startswith(b"{"):
             tweet = parse_object(line, path, number)
@@ -94,10 +93,10 @@ def read(path: Path, progress: Progress) -> Iterator[Document]:
         else:
             identifier, _, text = decoded(line).partition("\t")
         if not (identifier.isascii() and identifier.isdigit()) or not isinstance(text, str):
-            raise damaged(path, f"line {number} is neither a tweet as JSON nor an id, a tab and a text")
+            raise corrupt(path, f"line {number} is neither a tweet as JSON nor an id, a tab and a text")
         yield Document(identifier, "", text)
 
 
 def cleaned(text: str) -> str:
-    """The text as BEIR has it: without emoji, line ends and links."""
+    """Removes emoji, line ends and links, as BEIR does."""
     return LINK.sub("", EMOJI.sub("", text).replace("\n", "")).strip()

@@ -1,4 +1,4 @@
-"""An original distribution on disk: its files found by name, unpacked as they are read, refused in one sentence."""
+"""Reads the original distribution of a dataset: finds its files by name and unpacks them while reading."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = 3
 
 
 class Source:
-    """A folder that a user filled by hand, at whatever depth; hidden files do not count."""
+    """A folder with original files at any depth; hidden files are ignored."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -40,16 +40,16 @@ class Source:
         }
 
     def find(self, pattern: str, but: str = "(?!)") -> list[Path]:
-        """Files whose path inside the folder matches, upper and lower case alike, but for those that match ``but``."""
+        """Files whose path inside the folder matches ``pattern`` and not ``but``, ignoring case."""
         wanted, unwanted = (re.compile(each, re.IGNORECASE) for each in (rf"(.*/)?{pattern}", rf"(.*/)?{but}"))
         return [path for name, path in self._files.items() if wanted.fullmatch(name) and not unwanted.fullmatch(name)]
 
     def need(self, what: str, shown: str, pattern: str, but: str = "(?!)") -> list[Path]:
-        """As `find`; UserError, saying ``what`` is missing and a name it may have, where there is none."""
+        """As `find`, but raises UserError if there is none; the message names ``what`` and an example."""
         return self.find(pattern, but) or self.refuse(f"holds no {what} (such as {shown})")
 
     def need_one(self, what: str, shown: str, pattern: str, but: str = "(?!)") -> Path:
-        """As `need`, and UserError where there are several."""
+        """As `need`, but raises UserError if there are several."""
         found = self.need(what, shown, pattern, but)
         if len(found) > 1:
             names = ", ".join(str(path.relative_to(self.folder)) for path in found[:SHOWN])
@@ -57,26 +57,32 @@ class Source:
         return found[0]
 
     def refuse(self, fault: str) -> Any:
-        """Raises the UserError about this folder."""
+        """Raises a UserError about this folder."""
         raise UserError(
-            f"{self.folder} {fault}; mend that, then type: harness fetch {self.name} --from {self.folder} "
-            f"(`harness fetch {self.name}` says what goes there)."
+            f"{self.folder} {fault}; fix that, then type: harness fetch {self.name} --from {self.folder} "
+            f"(`harness fetch {self.name}` lists the files)."
         )
 
 
-def damaged(path: Path, fault: str) -> UserError:
-    """The error about a file that is not what it should be."""
-    return UserError(f"{path} {fault}; copy it again from where it came from and run the same command again.")
+def corrupt(path: Path, fault: str) -> UserError:
+    """The error for a corrupt or unexpected file."""
+    return UserError(f"{path} {fault}; copy it again from its source and run the same command again.")
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """The file's content (gzip, bzip2 and compress undone, told by the first bytes) and the file itself, to see how
-    far reading is. UserError where it cannot be opened, or later unpacked."""
+    """Opens a file; gzip, bzip2 and compress are recognised by the first bytes and unpacked.
+
+    Yields:
+        The unpacked content, and the file itself, whose position shows the progress.
+
+    Raises:
+        UserError: The file cannot be opened or unpacked.
+    """
     try:
         raw = open_regular(path)
     except OSError as error:
-        raise damaged(path, f"cannot be read ({error.strerror})") from error
+        raise corrupt(path, f"cannot be read ({error.strerror})") from error
     with raw:
         magic = raw.read(3)
         raw.seek(0)
@@ -91,12 +97,12 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
                 raise UserError(f"{path} is a zip archive; unpack it there and run the same command again.")
             else:
                 yield raw, raw
-        except (safe_load.Corrupt, lzw.Damaged) as error:
-            raise damaged(path, f"cannot be unpacked to its end ({error})") from error
+        except (safe_load.Corrupt, lzw.Corrupt) as error:
+            raise corrupt(path, f"cannot be unpacked to its end ({error})") from error
 
 
 def lines(path: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, content without line end) of every line that is not blank."""
+    """Yields number (from 1) and content of every non-blank line."""
     size = path.stat().st_size
     with unpacked(path) as (stream, raw):
         for number, line in enumerate(safe_load.lines(stream, path), start=1):
@@ -108,18 +114,18 @@ def lines(path: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    """The JSON object on a line, Latin-1 where it is not UTF-8; UserError with the line number."""
+    """Parses the JSON object on a line, as Latin-1 if it is not UTF-8; UserError with the line number."""
     try:
         found = parse_json(decoded(line))
     except ValueError as error:
-        raise damaged(path, f"line {number} is not JSON ({error})") from error
+        raise corrupt(path, f"line {number} is not JSON ({error})") from error
     if not isinstance(found, dict):
-        raise damaged(path, f"line {number} is not a JSON object")
+        raise corrupt(path, f"line {number} is not a JSON object")
     return found
 
 
 def decoded(content: bytes) -> str:
-    """UTF-8, else Latin-1, which every byte sequence is."""
+    """Decodes UTF-8, or Latin-1 if it is not valid UTF-8."""
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -127,9 +133,9 @@ def decoded(content: bytes) -> str:
 
 
 def marked(text: str, name: str) -> Iterator[tuple[int, int, str]]:
-    """Start, end and content of every ``<name> ... </name>``, upper and lower case alike.
+    """Yields start, end and content of every ``<name> ... </name>``, ignoring case.
 
-    Linear in the text: a regular expression from tag to tag looks to the end behind every one that is not closed.
+    Takes linear time; one regular expression for both tags would scan the rest of the text after each unclosed tag.
     """
     begins, ends = (re.compile(tag, re.IGNORECASE) for tag in (f"<{name}>", f"</{name}>"))
     place = 0
@@ -139,5 +145,5 @@ def marked(text: str, name: str) -> Iterator[tuple[int, int, str]]:
 
 
 def collapsed(text: str) -> str:
-    """The text with every run of white space as one space."""
+    """Replaces every run of white space by one space."""
     return " ".join(text.split())

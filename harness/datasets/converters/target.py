@@ -1,5 +1,4 @@
-"""The folder in BEIR format that a conversion fills: documents as they come, then queries, judgements, and the account
-of what the source lacked."""
+"""Writes a converted dataset in BEIR format: documents, queries, qrels, and a report of what the source lacked."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from harness.metrics.qrels import HEADER, qrels_line
 from harness.types import Document, Qrels, Query
 
 FIRST = 20
-"""How many ids of missing documents are written down."""
+"""Number of ids of missing documents that are recorded."""
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a pair, which JSON can spell and UTF-8 cannot."""
+"""Unpaired surrogates, which JSON can express and UTF-8 cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,49 +31,49 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of a dataset before it is converted."""
+    """Properties of a dataset that do not depend on the conversion."""
 
     name: str
     published: Counts
-    """BEIR's own."""
+    """Counts that BEIR published."""
     citation: str
     licence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a conversion wrote, and what it could not."""
+    """Result of a conversion."""
 
     about: About
     counts: Counts
     missing: int
-    """Judged documents that the source lacks."""
+    """Number of judged documents that the source lacks."""
     first_missing: list[str]
     queries_without_relevant: int
-    """Queries none of whose relevant documents the source holds."""
+    """Number of queries without any relevant document in the source."""
     left_out: Mapping[str, int]
-    """Why something in the source was not taken -> how often."""
+    """Reason why records of the source were left out -> their number."""
 
 
 class Target:
-    """A corpus.jsonl being written, and which judged documents it still lacks."""
+    """Writes corpus.jsonl and keeps track of the judged documents that are still missing."""
 
     def __init__(self, stream: IO[bytes], qrels: Qrels) -> None:
         self.left_out: Counter[str] = Counter()
         self.documents = 0
-        self.lacking = {doc_id for judgements in qrels.values() for doc_id in judgements}
+        self.missing = {doc_id for judgements in qrels.values() for doc_id in judgements}
         self._stream = stream
 
     def add(self, document: Document) -> None:
         """Writes one document; its id must be new."""
         self._stream.write(_line(_id=document.id, title=document.title, text=document.text))
         self.documents += 1
-        self.lacking.discard(document.id)
+        self.missing.discard(document.id)
 
 
 @contextmanager
 def corpus(folder: Path, qrels: Qrels) -> Iterator[Target]:
-    """Opens ``folder``/corpus.jsonl; the folder itself is the caller's `harness.storage.atomic.whole_folder`."""
+    """Opens ``folder``/corpus.jsonl for writing; the caller provides the temporary folder."""
     with (folder / "corpus.jsonl").open("wb", buffering=1 << 20) as stream:
         yield Target(stream, qrels)
 
@@ -84,7 +83,7 @@ def finish(
 ) -> Report:
     """Writes queries.jsonl, qrels/test.tsv and dataset.toml, which states the source and what it lacked.
 
-    Judgements of documents that the source lacks are kept: they count in the ideal ranking, as trec_eval has it.
+    Judgements of missing documents are kept: they count in the ideal ranking, as in trec_eval.
     """
     judged = [query for query in queries if query.id in qrels]
     with (folder / "queries.jsonl").open("wb") as stream:
@@ -100,9 +99,9 @@ def finish(
     report = Report(
         about,
         Counts(target.documents, len(judged), judgements),
-        len(target.lacking),
-        sorted(target.lacking)[:FIRST],
-        sum(ids <= target.lacking for ids in relevant),
+        len(target.missing),
+        sorted(target.missing)[:FIRST],
+        sum(ids <= target.missing for ids in relevant),
         dict(target.left_out),
     )
     (folder / "dataset.toml").write_text(_stated(report, files), encoding="utf-8")
@@ -135,7 +134,7 @@ def _size(paths: list[Path]) -> int:
 
 
 def _toml(value: Any) -> str:
-    # JSON's strings, integers and lists of strings are TOML's too, quoted keys included.
+    # Strings (also as keys), integers and lists of strings have the same syntax in JSON and TOML.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,12 +1,13 @@
 """TREC-NEWS: the TREC Washington Post collection (v2), background linking of TREC 2019, topics 826 to 885.
 
-A topic names an article; BEIR's query is that article's title (its published topic 883, "Why solar-powered planes are
-still a long way from carrying passengers", is the headline in the topic's address). Its documents are the articles'
-titles and paragraphs; ids are the collection's, 32 hex digits or a UUID. Its grades 0 to 4 are NIST's 0, 2, 4, 8, 16.
+A topic names an article, and BEIR's query is the title of that article (its published topic 883, "Why solar-powered
+planes are still a long way from carrying passengers", is the headline in the topic's URL). Documents are the titles and
+paragraphs of the articles; ids are those of the collection, 32 hex digits or a UUID. Grades 0 to 4 are NIST's 0, 2, 4,
+8, 16.
 
-BEIR counts 594,977 documents where v2 has 595,037: exactly its 60 topics fewer. Its recipe does not say so, but we take
-the articles that topics name to be left out, as they must be: each would answer its own title first, and NIST judged
-them 0. Unlike BEIR's html2text, links do not leave their address in the text.
+BEIR counts 594,977 documents and v2 has 595,037: the difference is the number of topics, 60. BEIR does not document it,
+but we assume that the articles of the topics are left out: each would be the first result for its own title, and NIST
+judged them 0. Unlike with BEIR's html2text, the URLs of links are not part of the text.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from harness.datasets.converters.source import (
     Source,
     collapsed,
-    damaged,
+    corrupt,
     decoded,
     lines,
     marked,
@@ -42,13 +43,13 @@ GRADES = {0: 0, 2: 1, 4: 2, 8: 3, 16: 4}
 NUMBER = re.compile(r"<num>\s*+(?:Number:\s*+)?(\d+)", re.IGNORECASE)
 ARTICLE = re.compile(r"<docid>\s*+([^\s<]+)", re.IGNORECASE)
 UNFINISHED = 100
-"""Tags of a paragraph that may lack their end: for each, Python's parser looks through all the rest."""
+"""Maximum number of unclosed tags in a paragraph: for each, Python's parser scans all the rest."""
 BREAKS = {"br", "p", "div", "li", "tr", "td", "h1", "h2", "h3", "h4", "blockquote"}
-"""Tags that part words; others (``b``, ``a``, ``em`` ...) may stand within one."""
+"""Tags that separate words; others (``b``, ``a``, ``em`` ...) may be inside a word."""
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
-    """The files that are read, by part; UserError where a part is missing."""
+    """The files to read, by part; UserError if a part is missing."""
     source = Source(ABOUT.name, folder)
     wanted = {
         "articles": ("articles", "TREC_Washington_Post_collection.v2.jl", r"[^/]*collection[^/]*\.jl(\.\w+)?"),
@@ -59,12 +60,12 @@ def files(folder: Path) -> dict[str, list[Path]]:
 
 
 def convert(source: Path, target: Path, *, progress: Progress) -> Report:
-    """Fills the empty folder ``target``. UserError for a lacking part, a damaged file and a topic's article nowhere."""
+    """Fills the empty folder ``target``; UserError if a part or a topic's article is missing, or a file is corrupt."""
     parts = files(source)
     (articles,), (topics_file,), (qrels_file,) = parts.values()
     qrels = _graded(qrels_file)
     named = topics(topics_file)
-    asked = set(named.values())
+    excluded = set(named.values())
     titles: dict[str, str] = {}
     seen: set[str] = set()
     with corpus(target, qrels) as made:
@@ -73,33 +74,33 @@ def convert(source: Path, target: Path, *, progress: Progress) -> Report:
                 made.left_out["articles whose id came before"] += 1
                 continue
             seen.add(document.id)
-            if document.id in asked:
+            if document.id in excluded:
                 titles[document.id] = document.title
                 made.left_out["articles that a topic names"] += 1
-                made.lacking.discard(document.id)
+                made.missing.discard(document.id)
             else:
                 made.add(document)
-    lost = [topic for topic in qrels if not titles.get(named.get(topic, ""))]
-    if lost:
+    missing = [topic for topic in qrels if not titles.get(named.get(topic, ""))]
+    if missing:
         raise UserError(
-            f"The article of topic {lost[0]} ({named.get(lost[0], 'no <docid>')}; {len(lost)} such topics), whose "
-            f"title is its query, is not in {articles} with {topics_file.name}; put version 2 of the Washington Post "
-            f"collection and the topics of TREC 2019 there and run the same command again."
+            f"The article of topic {missing[0]} ({named.get(missing[0], 'no <docid>')}; {len(missing)} such topics), "
+            f"whose title is its query, is not in {articles} with {topics_file.name}; put version 2 of the Washington "
+            f"Post collection and the topics of TREC 2019 there and run the same command again."
         )
     queries = [Query(topic, titles[named[topic]]) for topic in named if topic in qrels]
     return finish(target, ABOUT, made, queries, qrels, parts)
 
 
 def read(path: Path, progress: Progress) -> Iterator[Document]:
-    """Every article of the JSON lines, in their order: title, and the paragraphs without their HTML."""
+    """Yields every article: its title, and its paragraphs without HTML."""
     for number, line in lines(path, progress):
         article = parse_object(line, path, number)
         if not isinstance(article.get("id"), str) or not isinstance(article.get("contents"), list):
-            raise damaged(path, f"line {number} is no article with 'id' and 'contents'")
+            raise corrupt(path, f"line {number} is not an article with 'id' and 'contents'")
         try:
             paragraphs = [text for content in article["contents"] if (text := _paragraph(content))]
         except (AssertionError, ValueError) as error:
-            raise damaged(path, f"line {number} holds HTML that cannot be read ({error})") from None
+            raise corrupt(path, f"line {number} holds HTML that cannot be read ({error})") from None
         yield Document(article["id"], collapsed(article.get("title") or ""), " ".join(paragraphs))
 
 
@@ -113,7 +114,7 @@ def _paragraph(content: Any) -> str:
 
 
 def plain(markup: str) -> str:
-    """The text of a piece of HTML."""
+    """The text of an HTML fragment."""
     if "<" not in markup and "&" not in markup:
         return collapsed(markup)
     parser = _Text()
@@ -136,23 +137,23 @@ class _Text(HTMLParser):
         return end
 
     def parse_starttag(self, i: int) -> int:
-        """As HTMLParser's; -1 where there is no end, which is counted."""
+        """As in HTMLParser; counts the tags without an end (-1)."""
         return self._counted(super().parse_starttag(i))
 
     def parse_endtag(self, i: int) -> int:
-        """Likewise."""
+        """See `parse_starttag`."""
         return self._counted(super().parse_endtag(i))
 
     def parse_html_declaration(self, i: int) -> int:
-        """Likewise."""
+        """See `parse_starttag`."""
         return self._counted(super().parse_html_declaration(i))
 
     def parse_pi(self, i: int) -> int:
-        """Likewise."""
+        """See `parse_starttag`."""
         return self._counted(super().parse_pi(i))
 
     def parse_comment(self, i: int, report: bool = True) -> int:
-        """Likewise."""
+        """See `parse_starttag`."""
         return self._counted(super().parse_comment(i, report))
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
@@ -171,22 +172,22 @@ class _Text(HTMLParser):
 
 
 def topics(path: Path) -> dict[str, str]:
-    """Topic number -> id of the article that it is about."""
+    """Topic number -> id of its article."""
     with unpacked(path) as (stream, _):
         content = decoded(stream.read())
     found = {}
     for start, _, markup in marked(content, "top"):
         number, article = NUMBER.search(markup), ARTICLE.search(markup)
         if number is None or article is None:
-            raise damaged(path, f"has a topic without <num> or <docid> at character {start}")
+            raise corrupt(path, f"has a topic without <num> or <docid> at character {start}")
         found[number[1]] = article[1]
     if not found:
-        raise damaged(path, "holds no <top>, so it is no TREC topics file")
+        raise corrupt(path, "holds no <top>, so it is not a TREC topics file")
     return found
 
 
 def _graded(path: Path) -> Qrels:
     qrels = read_qrels(path)
-    if strange := {grade for judgements in qrels.values() for grade in judgements.values()} - GRADES.keys():
-        raise damaged(path, f"has the grades {sorted(strange)} where NIST's are {', '.join(map(str, GRADES))}")
+    if unknown := {grade for judgements in qrels.values() for grade in judgements.values()} - GRADES.keys():
+        raise corrupt(path, f"has the grades {sorted(unknown)} where NIST's are {', '.join(map(str, GRADES))}")
     return {query: {key: GRADES[grade] for key, grade in judged.items()} for query, judged in qrels.items()}

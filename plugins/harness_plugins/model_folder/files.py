@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.download.weights import hashes
+from harness.download.local_weights import hashes
 from harness.storage.regular_files import open_regular
 from harness.storage.safe_load import parse_json, read_json
 from harness.types import ModelError, Options, UserError

@@ -1,7 +1,7 @@
 """Any sentence-transformers model of the Hugging Face hub: ``-m st:organisation/name``, ``@commit`` to pin it.
 
-The harness brings its files (`harness.download.hub_models`), which are opened as any local folder is: safetensors, and
-no code of theirs.
+The harness downloads its files (`harness.download.hub_models`), which are opened as any local folder is: safetensors,
+and no code of theirs.
 """
 
 from __future__ import annotations

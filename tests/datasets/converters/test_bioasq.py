@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.converters import account, convert
-from harness.datasets.converters.bioasq import ABOUT, Seen, baseline
+from harness.datasets.converters import convert, summary
+from harness.datasets.converters.bioasq import ABOUT, PmidSet, baseline
 from harness.types import UserError
 from tests.conftest import Done
 
@@ -118,7 +118,7 @@ def test_training_articles_and_the_judged_ones_that_they_lack(source: Path, tmp_
         "104": ("", "Last."),
     }
     assert corpus(only) == trained
-    assert account(only)[1:] == [
+    assert summary(only)[1:] == [
         "judged documents that the source lacks: 2 (such as 102, 999), which count as never retrieved; queries left "
         "without any relevant one: 1",
         "left out, articles whose PMID came before: 1",
@@ -139,7 +139,7 @@ def test_training_articles_and_the_judged_ones_that_they_lack(source: Path, tmp_
         "999": ("Judged, without abstract or headings.", ""),
         "102": ("The CGRP family.", "To see H2O & E. coli p < 0.05. Seen."),
     }
-    assert "lacks" not in " ".join(account(both))
+    assert "lacks" not in " ".join(summary(both))
 
 
 def test_the_baseline_alone_in_its_latest_versions(source: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_baseline_alone_in_its_latest_versions(source: Path, tmp_path: Path)
         "999": ("Judged, without abstract or headings.", ""),
         "102": ("The CGRP family.", "To see H2O & E. coli p < 0.05. Seen."),
     }
-    told = account(folder)
+    told = summary(folder)
     assert "left out, records without an abstract or MeSH headings: 2" in told
     assert "left out, older versions of a record, or deleted ones: 2" in told
 
@@ -177,7 +177,7 @@ def test_a_file_of_any_length_takes_the_memory_of_its_records(tmp_path: Path) ->
 
 
 def test_a_bit_per_pmid() -> None:
-    seen = Seen()
+    seen = PmidSet()
     assert [seen.add(pmid) for pmid in ("9", "1", "40000000", "9", "40000000", "8")] == [True] * 3 + [False] * 2 + [
         True
     ]
@@ -208,7 +208,7 @@ def test_what_a_person_gets_wrong(source: Path, tmp_path: Path) -> None:
     with_articles(source, ARTICLES[:-30])
     refused("line 5 is not JSON")
     with_articles(source, ARTICLES.replace('"103"', '"PMC103"'))
-    refused("has a PMID that is no number ('PMC103', line 3)")
+    refused("has a PMID that is not a number ('PMC103', line 3)")
     path.unlink()
     with_baseline(source)
     broken = source / "baseline/pubmed20n0001.xml.gz"

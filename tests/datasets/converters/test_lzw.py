@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness.datasets.converters.lzw import Damaged, unpack
+from harness.datasets.converters.lzw import Corrupt, unpack
 from tests.datasets.converters.lzw_packer import pack
 
 CHANCE = random.Random(4)
@@ -32,5 +32,5 @@ def test_as_gzip_does(content: bytes, settings: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("packed", [b"", b"\x1f\x9d", b"\x1f\x9d\x84abc", b"\x1f\x8b\x08", b"\x1f\x9d\x90\xff\xff"])
 def test_other_bytes_are_refused(packed: bytes) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(Corrupt):
         unpack(packed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.converters import account, convert
+from harness.datasets.converters import convert, summary
 from harness.datasets.converters.robust04 import ABOUT, read, topics
 from harness.types import UserError
 from tests.conftest import Done
@@ -188,7 +188,7 @@ def test_the_elements_that_ir_datasets_takes_and_no_others(disks: Path, tmp_path
         "query-id\tcorpus-id\tscore",
         *("\t".join(line.split()[::2] + line.split()[3:]) for line in QRELS.splitlines()),
     ]
-    assert account(folder) == [
+    assert summary(folder) == [
         "5 documents (BEIR: 528,155), 2 queries (BEIR: 249), 5 judgements (BEIR: 311,410)",
         "judged documents that the source lacks: 1 (such as FT999-9), which count as never retrieved; queries left "
         "without any relevant one: 0",
@@ -246,7 +246,7 @@ def test_what_a_person_gets_wrong(disks: Path, tmp_path: Path) -> None:
     refused("without <DOCNO> at byte")
     fbis.write_bytes(whole)
     (fbis.with_suffix("")).write_bytes(FBIS.encode("latin-1"))
-    refused("FBIS3-1 a second time", "leave one copy")
+    refused("FBIS3-1 a second time", "keep only one copy")
     (fbis.with_suffix("")).unlink()
     (disks / "qrels.core17.txt").write_text(QRELS)
     refused("2 files that could be its judgements", "qrels.core17.txt")
@@ -273,7 +273,7 @@ def test_broken_topics(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without <num> or <desc>"):
         topics(path)
     path.write_text("301 organized crime")
-    with pytest.raises(UserError, match="no TREC topics file"):
+    with pytest.raises(UserError, match="not a TREC topics file"):
         topics(path)
     path.write_text("")
     with pytest.raises(UserError, match=re.escape("holds no <DOC>")):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.converters import account, convert
+from harness.datasets.converters import convert, summary
 from harness.datasets.converters.signal1m import ABOUT, cleaned
 from harness.types import UserError
 from tests.conftest import Done
@@ -63,7 +63,7 @@ def test_what_is_left_of_the_tweets(source: Path, tmp_path: Path) -> None:
     }
     assert rows(folder / "queries.jsonl") == {FIRST: "Rugby-England beat Ireland", SECOND: "Sicario Movie Review"}
     assert len((folder / "qrels/test.tsv").read_text().splitlines()) == 1 + 3
-    assert account(folder) == [
+    assert summary(folder) == [
         "3 documents (BEIR: 2,866,316), 2 queries (BEIR: 97), 3 judgements (BEIR: 1,899)",
         "judged documents that the source lacks: 2 (such as 639043756038074369, 640000000000000000), which count as "
         "never retrieved; queries left without any relevant one: 1",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.datasets.converters import account, convert
+from harness.datasets.converters import convert, summary
 from harness.datasets.converters.trec_news import ABOUT, plain, topics
 from harness.types import UserError
 from tests.conftest import Done
@@ -115,7 +115,7 @@ def test_paragraphs_without_html_under_their_title(source: Path, tmp_path: Path)
         f"829\t{'a' * 32}\t1",
         "829\t0d7f5e24cafc019265d3ee4b9745e7ea\t0",
     ]
-    told = " ".join(account(folder))
+    told = " ".join(summary(folder))
     assert f"judged documents that the source lacks: 1 (such as {'d' * 32})" in told
     assert "left out, articles that a topic names: 3" in told
     assert "left out, articles whose id came before: 1" in told
@@ -177,7 +177,7 @@ def test_what_a_person_gets_wrong(source: Path, tmp_path: Path) -> None:
     path.write_bytes(whole[:-30])
     refused("line 7 is not JSON", "copy it again")
     path.write_bytes(b'{"id": "x"}\n' + whole)
-    refused("line 1 is no article with 'id' and 'contents'")
+    refused("line 1 is not an article with 'id' and 'contents'")
     path.write_bytes(gzip.compress(whole)[:-40])
     refused("cannot be unpacked to its end")
     path.write_bytes(b"PK\x03\x04rest")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from harness.registry.manager import load_registry
 from harness.types import UserError
 from harness_plugins.sentence_transformers import hub, minilm, mpnet
 from tests.interchange import write_encoder
-from tests.server import Site
+from tests.server import Site, info_path, serve_repository
 
 COMMIT, LATER = "a" * 40, "b" * 40
 WORDS = ["heart moon bread earth planet red blood language programming the is a"]
@@ -33,14 +32,7 @@ def publish(site: Site, folder: Path, name: str = "someone/words", commit: str =
         "onnx/config.json": b"{}",
     }
     held |= more
-    listing: list[dict[str, Any]] = [{"type": "directory", "path": "onnx", "size": 0}]
-    for path, data in held.items():
-        large = {"lfs": {"oid": hashlib.sha256(data).hexdigest()}} if path.endswith(".safetensors") else {}
-        listing.append({"type": "file", "path": path, "size": len(data), **large})
-        site.files[f"/{name}/resolve/{commit}/{path}"] = data
-    site.files[f"/api/models/{name}/tree/{commit}?recursive=true"] = json.dumps(listing).encode()
-    for revision in ("main", commit):
-        site.files[f"/api/models/{name}/revision/{revision}"] = json.dumps({"sha": commit}).encode()
+    serve_repository(site, "models", name, held, commit)
 
 
 @pytest.fixture
@@ -118,7 +110,7 @@ def test_the_hubs_own_cache_is_used_where_it_lies(home: Path, worded: Path, tmp_
 def test_what_is_no_repository_is_refused(harness, worded: Path, name: str, toy: Path) -> None:
     done = harness("benchmark", "-m", f"st:{name}", "-d", toy)
     assert done.code == 2
-    assert "is no repository of the hub" in done.err.splitlines()[-1]
+    assert "is not a repository of the hub" in done.err.splitlines()[-1]
 
 
 def test_faults_of_a_repository_are_told_in_a_sentence(
@@ -133,19 +125,19 @@ def test_faults_of_a_repository_are_told_in_a_sentence(
 
     assert "answers 404" in told()
     publish(site, worded, **{"2_Dense/pytorch_model.bin": b"pickle"})
-    assert "the weights in 2_Dense/pytorch_model.bin are pickled, which are never opened" in told()
+    assert "the weights in 2_Dense/pytorch_model.bin exist only as a pickle, which is never opened" in told()
     publish(site, worded, **{"../../escaped.json": b"{}"})
     site.files[f"/someone/words/resolve/{COMMIT}/model.safetensors"] = b"?" * 100
     path = next(path for path in site.files if path.endswith("model.safetensors"))
     site.files[path] = bytes(len(site.files[path]))
-    assert "could not be had from the Hugging Face hub" in told()
+    assert "could not be downloaded from the Hugging Face hub" in told()
     bare = worded.with_name("bare")
     bare.mkdir()
     (bare / "config.json").write_text("{}")
     site.files.clear()
     publish(site, bare)
     assert "it has no modules.json" in told()
-    site.files["/api/models/someone/words/revision/main"] = b'{"sha": "../x"}'
+    site.files[info_path("models", "someone/words", "main")] = b'{"id": "someone/words", "sha": "../x", "siblings": []}'
     assert "names no commit" in told()
     assert harness("benchmark", "-m", "st", "-d", toy).err.splitlines()[-1].endswith("type -m st:organisation/name.")
 

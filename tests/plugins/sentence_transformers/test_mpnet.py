@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from harness.cli.main import State
-from harness.download.weights import locate
+from harness.download.local_weights import locate
 from harness.types import resolve
 from harness_plugins.sentence_transformers import minilm, mpnet
 

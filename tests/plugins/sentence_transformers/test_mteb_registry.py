@@ -23,7 +23,7 @@ from harness.types import UserError
 from harness_plugins.sentence_transformers import mteb_registry
 from tests.interchange import write_encoder
 from tests.plugins.sentence_transformers.test_hub import COMMIT, LATER, WORDS, publish
-from tests.server import Site
+from tests.server import Site, info_path
 
 NAME = "someone/words"
 
@@ -43,9 +43,10 @@ def test_its_revision_and_prompts_are_the_registrys(
 ) -> None:
     publish(site, write_encoder(tmp_path / "newer", WORDS, seed=1), commit=LATER)  # main
     worded = write_encoder(tmp_path / "worded", WORDS)
-    later = site.files[f"/api/models/{NAME}/revision/main"]
+    main = info_path("models", NAME, "main")
+    later = site.files[main]
     publish(site, worded)
-    site.files[f"/api/models/{NAME}/revision/main"] = later
+    site.files[main] = later
     found = {}
     for model in (f"mteb:{NAME}", f"{worded}", f"{worded}:query_prompt=moon "):
         done = harness("benchmark", "-m", model, "-d", toy, "--json", "--force")

@@ -15,8 +15,8 @@ from harness_training.data import msmarco
 from harness_training.data.msmarco import HUB, from_hub
 from harness_training.data.triplets import read
 from tests.conftest import ROOT, Done, write_dataset
-from tests.server import Site
-from tests.standin import parquet, serve_repository
+from tests.server import Site, serve_repository
+from tests.standin import parquet
 
 ROWS = [{"query": f"q {n}", "positive": f"p {n}", "negative": f"n {n}"} for n in range(200)]
 FAULTY = [{"query": "q", "positive": "same", "negative": "same"}, {"query": "q", "positive": "", "negative": "n"}]
@@ -34,7 +34,7 @@ def publish(site: Site) -> None:
         "triplet-ids/train-00000-of-00001.parquet": parquet([{"query": "1", "positive": "2", "negative": "3"}]),
         "README.md": b"card",
     }
-    serve_repository(site, repository, commit, held)
+    serve_repository(site, "datasets", repository, held, commit)
 
 
 def test_the_hubs_triplets_are_sampled_by_seed(site: Site, tmp_path: Path) -> None:

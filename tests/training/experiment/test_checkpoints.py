@@ -18,7 +18,7 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
 pytest.importorskip("datasets", reason="training needs datasets (the train extra)")
 
-import harness.download.weights
+import harness.download.local_weights
 from harness.registry.manager import load_registry
 from harness.types import UserError
 from harness_plugins.sentence_transformers.trained import run_at
@@ -168,11 +168,11 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
     for name in files:
         copy = tmp_path / "run"
         shutil.copytree(run, copy)
-        harness.download.http.weights._hashed.cache_clear()  # as a process of its own begins
+        harness.download.local_weights._hashed.cache_clear()  # as a process of its own begins
         found = load_registry().model(f"isotropy:path={copy}")
         assert found.fingerprint
         flip(copy / name)
-        harness.download.http.weights._hashed.cache_clear()
+        harness.download.local_weights._hashed.cache_clear()
         for model in (f"isotropy:path={copy}", str(copy / "checkpoint")):
             with pytest.raises(UserError, match=r"checkpoint|run\.json"):
                 _ = load_registry().model(model).fingerprint

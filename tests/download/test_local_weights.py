@@ -1,4 +1,4 @@
-"""Finding and checking weights that are already on the machine."""
+"""Finding and verifying weights on this machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import harness.download.weights
 from harness import UserError, Weights
-from harness.download.weights import locate, verify
+from harness.download import local_weights
+from harness.download.local_weights import locate, verify
 
 FILES = {"model.safetensors": b"numbers", "1_Pooling/config.json": b"{}"}
 WEIGHTS = Weights(
@@ -39,8 +39,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
-    real = harness.download.weights.sha256_file
-    monkeypatch.setattr(harness.download.weights, "sha256_file", lambda file: [names.append(file.name), real(file)][1])
+    real = local_weights.sha256_file
+    monkeypatch.setattr(local_weights, "sha256_file", lambda file: [names.append(file.name), real(file)][1])
     return names
 
 
@@ -104,7 +104,7 @@ def test_an_installed_package_is_found_and_not_imported(
     assert locate(dataclasses.replace(carried, root="not_installed/model"), home) is None
 
 
-def test_hashes_are_remembered_until_a_file_changes(home: Path, hashed: list[str]) -> None:
+def test_hashes_are_cached_until_a_file_changes(home: Path, hashed: list[str]) -> None:
     folder = put(home / "models/tiny")
     locate(WEIGHTS, home)
     assert sorted(hashed) == ["config.json", "model.safetensors"]
@@ -113,7 +113,7 @@ def test_hashes_are_remembered_until_a_file_changes(home: Path, hashed: list[str
     assert hashed == []
     (folder / "model.safetensors").write_bytes(b"NUMBERS")  # same size
     os.utime(folder / "model.safetensors", ns=(1, 1))
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="corrupt"):
         locate(WEIGHTS, home)
     assert hashed == ["model.safetensors"]
 
