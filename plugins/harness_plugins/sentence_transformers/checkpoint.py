@@ -115,10 +115,14 @@ def trial(options: Options) -> bool:
 def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the vectors; reads and hashes files, loads nothing."""
     folder = folder_of(options)
-    forward = resolve_forward(options, folder)
+    found, implementation = modules(folder), resolve_forward(options, folder)
+    if options["dtype"] == "int8":
+        implementation = "int8"
+    elif implementation == "stock" and any(module.name == "CNN" for module in found):
+        implementation = "stock with CNN"
     return {
-        "files": hashes_of(folder, modules(folder), files_of(folder)),
-        "implementation": IMPLEMENTATIONS["int8" if options["dtype"] == "int8" else forward],
+        "files": hashes_of(folder, found, files_of(folder)),
+        "implementation": IMPLEMENTATIONS[implementation],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
         **{f"{role}_prompt": prompt for role, prompt in prompts.chosen(options, folder).items()},

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 IMPLEMENTATIONS = {
     "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
+    "stock with CNN": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 2",
     "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
     "int8": "as packed, feed-forward layers in int8 but for one neuron in 24, ranges of fixed texts; 1",
     "encode": "SentenceTransformer.encode of 8 texts, bf16/fp16 linear layers under autocast; 1",
@@ -182,8 +183,17 @@ class TokenEncoder(Encoder):
         return finite(self._vectors(features).cpu().numpy(), self.dtype, "vectors")
 
     def _vectors(self, features: dict[str, Any]) -> Tensor:
-        """Of the modules after the first, still on the device."""
+        """Run the modules after the transformer; the vectors stay on the device.
+
+        Padding is zero before every module but Pooling, which masks it itself: a convolution would read it, and a text
+        encoded alone has zeros beyond its ends.
+        """
+        from sentence_transformers.sentence_transformer.modules import Pooling
+
         for module in list(self.model)[1:]:
+            if "sentence_embedding" not in features and not isinstance(module, Pooling):
+                mask = features["attention_mask"][..., None]
+                features["token_embeddings"] = features["token_embeddings"] * mask
             features = module(features)
         vectors: Tensor = features["sentence_embedding"].float()
         return vectors[..., : self.model.truncate_dim]

@@ -126,6 +126,16 @@ def test_vectors_are_those_of_encode(folders, home: Path, name: str, dtype: str)
         assert np.abs(plain - theirs(folder, "query")).max() > 0.05
 
 
+def test_a_convolution_does_not_read_the_padding_of_a_batch(folders, tmp_path: Path) -> None:
+    """Two of them: the first one's output is not zero where there is padding."""
+    twice = write_bi_encoder(tmp_path / "twice", between=[CNN(DIM, 16, [1, 3]), CNN(32, 16, [1, 5])], width=32)
+    for folder in (folders("convolution"), twice):
+        stock = ref(folder, ",dtype=float32,forward=stock")
+        assert stock.fingerprint["implementation"] == IMPLEMENTATIONS["stock with CNN"]
+        for made in (stock.load(), ref(folder, ",dtype=float32,forward=packed").load()):
+            np.testing.assert_allclose(made.encode(TEXTS, role="query"), theirs(folder, "query"), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["layers", "segments"])
 def test_a_note_says_so_and_the_vectors_have_a_key_of_their_own(
     harness, folders, toy: Path, home: Path, name: str
