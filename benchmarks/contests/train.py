@@ -60,11 +60,11 @@ class Ours(Resettable):
 
         from harness_training.data import memory as numbered
         from harness_training.model.head import load_base
-        from harness_training.model.unpadded import pack
+        from harness_training.model.unpadded import use_unpadded_forward
 
         rows = Rows(texts)
         super().__init__(load_base(weights, "cpu"), rows)
-        pack(self.model)
+        use_unpadded_forward(self.model)
         flat = [text for row in rows.train for text in row]
         self.ids = np.arange(len(flat)).reshape(len(rows.train), len(COLUMNS))
         self.numbers = numbered.Rows(COLUMNS, pyarrow.array(flat), self.ids)

@@ -28,14 +28,14 @@ from harness.registry.manager import load_registry
 from harness.system.environment import machine
 from harness.types import PluginError
 from harness_plugins.forward import unpadded
-from harness_plugins.sentence_transformers.encoder import PackedEncoder
+from harness_plugins.sentence_transformers.encoder import UnpaddedEncoder
 
 SAMPLE = 256
 PARTS: dict[str, tuple[Any, str]] = {
     "matrix products": (unpadded.Product, "__call__"),
-    "attention": (unpadded.Packed, "_attend"),
+    "attention": (unpadded.UnpaddedModel, "_attend"),
     "residuals and LayerNorm": (unpadded, "_added"),
-    "embedding": (unpadded.Packed, "_embedded"),
+    "embedding": (unpadded.UnpaddedModel, "_embedded"),
 }
 """What is timed -> the function that does it; none of them calls another."""
 OPERATIONS = 12
@@ -44,7 +44,7 @@ OPERATIONS = 12
 @contextmanager
 def labelled() -> Any:
     """The functions of `PARTS` and the whole forward pass, each under its label in the profile."""
-    every = {**PARTS, "network": (unpadded.Packed, "__call__"), "batch": (PackedEncoder, "encode_tokens")}
+    every = {**PARTS, "network": (unpadded.UnpaddedModel, "__call__"), "batch": (UnpaddedEncoder, "encode_tokens")}
     before = {label: getattr(*where) for label, where in every.items()}
     for label, (owner, name) in every.items():
         setattr(owner, name, _timed(label, before[label]))
@@ -65,7 +65,7 @@ def _timed(label: str, work: Callable[..., Any]) -> Callable[..., Any]:
 
 def run(model: Prepared, texts: Sequence[str]) -> tuple[dict[str, float], list[tuple[str, float, int]], float, Tally]:
     """Seconds of each part, the operations (name, own seconds, calls), seconds of the whole, and what was encoded."""
-    if not isinstance(model.dense, PackedEncoder):
+    if not isinstance(model.dense, UnpaddedEncoder):
         raise PluginError(f"{model.label} does not encode in the packed forward pass, which is what this profiles.")
     model.dense.encode(list(texts[:8]), role="document")  # what only the first call costs
     tally = Tally()

@@ -1,4 +1,4 @@
-"""The prompts that options state or name: ``query_prompt=...`` as text, ``query_prompt_name=...`` by its name."""
+"""Prompts from options: ``query_prompt=TEXT`` or, by name, ``query_prompt_name=NAME``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from harness.storage.safe_load import read_json
 from harness.types import Options, UserError
 
 FILE = "config_sentence_transformers.json"
-"""Where a sentence-transformers folder keeps its prompts."""
+"""File of a sentence-transformers folder with its prompts."""
 
 
 def chosen(options: Options, folder: Path) -> dict[str, str | None]:
-    """Role -> the prompt that the options give; None: what the folder says.
+    """Role -> the prompt that the options give; None for the folder's own.
 
-    UserError where both text and name are given, and for a name that the folder does not have.
+    Raises:
+        UserError: Both text and name are given, or the folder has no prompt of that name.
     """
     return {role: _chosen(role, options, folder) for role in ("query", "document")}
 

@@ -104,7 +104,7 @@ def test_nor_is_an_activation_made_that_got_past(cross: Path, monkeypatch: pytes
     from harness_plugins.cross_encoder import load
 
     change(cross / "config.json", sentence_transformers={"activation_fn": "torch.cuda.is_available"})
-    monkeypatch.setattr("harness_plugins.cross_encoder.require_sound", lambda *_: None)
+    monkeypatch.setattr("harness_plugins.cross_encoder.require_valid", lambda *_: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("it was called"))
     load({"model": str(cross), "depth": 5, "dtype": "float32", "device": "cpu", "max_length": 0})
 
@@ -171,7 +171,7 @@ def test_what_names_code_or_files_elsewhere_is_refused(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, fields, words = EVIL[name]
-    monkeypatch.setattr(load, "opened", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr(load, "load_model", lambda *_, **__: pytest.fail("it was opened"))
     change(folder / file, **fields)
     if file == "adapter_config.json":
         (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")

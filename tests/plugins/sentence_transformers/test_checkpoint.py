@@ -302,7 +302,7 @@ def test_a_dimension_that_is_none_is_refused(harness, copy, toy: Path, stated: o
     change(folder / "config_sentence_transformers.json", truncate_dim=stated)
     done = harness("benchmark", "-m", folder, "-d", toy)
     assert done.code == 2
-    assert "sets truncate_dim to something else than a positive integer" in done.err.splitlines()[-1]
+    assert "sets truncate_dim to something other than a positive integer" in done.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("stack", ["mean", "two", "euclidean", "cosine", "static", "routed", "truncated"])

@@ -179,7 +179,7 @@ def test_a_collection_is_mined(form: str, harness: Callable[..., Done], tmp_path
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"other.txt": b"x"}, "holds nothing of MS MARCO's that is known"),
+        ({"other.txt": b"x"}, "holds none of MS MARCO's known files"),
         ({"triples.train.small.tsv": b""}, "holds no rows"),
         ({"triples.train.small.tsv": b"a\tb\n"}, "line 1 has 2 cells, not 3"),
         ({"triples.train.small.tsv": b"a\tb\tc\na\tb\t\xff\n"}, "line 2 is not UTF-8"),

@@ -23,7 +23,16 @@ from harness.registry.manager import load_registry
 from harness.types import UserError
 from harness_plugins.sentence_transformers.trained import run_at
 from harness_training.data.triplets import RECORD, read
-from harness_training.experiment.checkpoints import MARK, STATE, all_in, damage, is_whole, mark_whole, newest, rotate
+from harness_training.experiment.checkpoints import (
+    MARK,
+    STATE,
+    all_in,
+    damaged_file,
+    is_complete,
+    mark_complete,
+    newest,
+    rotate,
+)
 from harness_training.experiment.run_record import read_run
 from harness_training.experiment.train import train
 from tests.conftest import ROOT
@@ -48,7 +57,7 @@ def checkpoint(steps: Path, step: int, best: int | None = None) -> Path:
     (folder / "weights").write_bytes(bytes(range(200)))
     (folder / "deep" / "state").write_bytes(b"optimizer")
     (folder / STATE).write_text(json.dumps({"global_step": step, "best_global_step": best}))
-    mark_whole(folder)
+    mark_complete(folder)
     return folder
 
 
@@ -58,7 +67,7 @@ def test_a_damaged_checkpoint_is_as_good_as_absent(file: str, tmp_path: Path) ->
     older, newer = checkpoint(tmp_path, 3), checkpoint(tmp_path, 6)
     assert newest(tmp_path) == newer
     flip(newer / file)
-    assert damage(newer)
+    assert damaged_file(newer)
     assert newest(tmp_path, lambda what, *_: told.append(what)) == older
     assert len(told) == 1
     assert f"{newer}/" in told[0]
@@ -93,7 +102,7 @@ def test_a_mark_of_another_shape_is_damage(content: Any, tmp_path: Path) -> None
     older, newer = checkpoint(tmp_path, 3), checkpoint(tmp_path, 6)
     (newer / MARK).write_text(json.dumps(content))
     if content != {}:
-        assert not is_whole(newer)
+        assert not is_complete(newer)
         assert newest(tmp_path) == older
 
 

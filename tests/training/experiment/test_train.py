@@ -38,7 +38,7 @@ from harness_training.experiment.sweep import train_all
 from harness_training.experiment.train import Job, train
 from harness_training.experiment.trainer import Diverged
 from harness_training.model.base_embeddings import open_base
-from harness_training.model.unpadded import pack
+from harness_training.model.unpadded import use_unpadded_forward
 from tests.conftest import ROOT
 from tests.training.models import write_base, write_pairs
 
@@ -115,7 +115,7 @@ def test_each_experiment_learns_and_leaves_a_stock_checkpoint(world: World, tmp_
 
 def test_it_trains_without_padding(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[bool] = []
-    monkeypatch.setattr(training_run, "pack", lambda model: packed.append(pack(model)))
+    monkeypatch.setattr(training_run, "use_unpadded_forward", lambda model: packed.append(use_unpadded_forward(model)))
     train(world.plan("baseline", epochs=1, limit=40), world.job(tmp_path))
     assert packed == [True]
 

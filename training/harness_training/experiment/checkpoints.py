@@ -25,7 +25,7 @@ KEPT = 2
 """The newest ones that are kept, beside the best."""
 
 
-def mark_whole(folder: Path) -> None:
+def mark_complete(folder: Path) -> None:
     """Flushes the checkpoint's files to the disk and lists them."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != MARK]
     for file in files:
@@ -35,7 +35,7 @@ def mark_whole(folder: Path) -> None:
     write_json(folder / MARK, seal(listed))
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether every file is there in its size."""
     try:
         return all((folder / name).stat().st_size == size for name, (size, _) in _listed(folder).items())
@@ -43,7 +43,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def damage(folder: Path) -> str:
+def damaged_file(folder: Path) -> str:
     """Which file of a checkpoint is missing or not what was written; empty where all are sound.
 
     Earlier versions listed sizes alone; their checkpoints are taken by these.
@@ -91,9 +91,9 @@ def newest(steps: Path, progress: Progress = lambda *_: None) -> Path | None:
     for path in reversed(all_in(steps)):
         if not (path / MARK).is_file():  # a kill or a full disk left it half-written
             continue
-        place, fault = path, damage(path)
+        place, fault = path, damaged_file(path)
         if not fault and (best := _best(path)) is not None:
-            place, fault = best, damage(best)
+            place, fault = best, damaged_file(best)
         if not fault:
             return path
         progress(f"{NOTE}{place / fault} is damaged or missing; the training resumes before {path.name}", 0, 0)
@@ -112,7 +112,7 @@ def _best(checkpoint: Path) -> Path | None:
 
 def rotate(steps: Path, best: Iterable[int]) -> None:
     """Keeps the newest whole ones and those of the steps in ``best``; what is older, or not whole, goes."""
-    whole = [path for path in all_in(steps) if is_whole(path)]
+    whole = [path for path in all_in(steps) if is_complete(path)]
     kept = {*whole[-KEPT:], *(path for path in whole if step_of(path) in set(best))}
     for path in all_in(steps):
         if path not in kept:

@@ -28,7 +28,7 @@ from harness_training.data.memory import Split
 from harness_training.experiment.settings import Settings
 
 MEASURE = "nDCG@10"
-FIGURES = ("isotropy", "isotropy_debiased", "one_minus_mean_cosine", "effective_rank", "norm_mean")
+GEOMETRY = ("isotropy", "isotropy_debiased", "one_minus_mean_cosine", "effective_rank", "norm_mean")
 MOST = 200_000
 """Passages of a dev folder, at most: they are encoded at every measurement."""
 
@@ -64,7 +64,7 @@ class DevSet:
         )
         scores = measure(self.qrels, rankings, (MEASURE,)).mean()
         figures = panel(moments, sample)
-        return scores | {name: float(figures[name]) for name in FIGURES if figures[name] is not None}
+        return scores | {name: float(figures[name]) for name in GEOMETRY if figures[name] is not None}
 
 
 def held_out(split: Split, settings: Settings) -> DevSet:

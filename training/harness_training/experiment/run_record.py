@@ -136,7 +136,7 @@ def read_run(root: Path, plan: Plan) -> Run:
 
 
 @contextmanager
-def held(root: Path, plan: Plan, progress: Progress, *, leader: bool = True) -> Iterator[Run]:
+def locked_run(root: Path, plan: Plan, progress: Progress, *, leader: bool = True) -> Iterator[Run]:
     """The run, which no other process trains meanwhile: it waits. Of processes that train together, one is leader."""
     run = Run(root / plan.experiment / plan.run, plan)
     if not leader:

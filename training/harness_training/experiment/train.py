@@ -19,17 +19,17 @@ from harness_plugins.model_folder.files import files_of
 from harness_training.data.memory import Rows, Split, read_rows, split
 from harness_training.data.triplets import TrainingSet
 from harness_training.experiment import dev_set as dev_sets
-from harness_training.experiment.checkpoints import damage, newest
+from harness_training.experiment.checkpoints import damaged_file, newest
 from harness_training.experiment.dev_set import DevSet, Encode
 from harness_training.experiment.plans import Plan
-from harness_training.experiment.run_record import Run, held, now, read_run
+from harness_training.experiment.run_record import Run, locked_run, now, read_run
 from harness_training.experiment.settings import Settings
 from harness_training.experiment.trainer import Collator, DevEvaluator, Diverged, Trainer, prompt_of
 from harness_training.experiment.trainer_args import make_arguments, make_objective, several_cpus
 from harness_training.model.base_embeddings import Base, BaseEmbeddings
 from harness_training.model.frozen_base import Embedded, embed_rows, head_encoder
 from harness_training.model.head import add_head, check_sizes, head, head_pattern, load_base, projection, save_model
-from harness_training.model.unpadded import pack
+from harness_training.model.unpadded import use_unpadded_forward
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -58,7 +58,7 @@ class Job:
 
 
 @dataclass
-class _Parts:
+class _Components:
     """What is trained, and what its texts are embedded by."""
 
     model: SentenceTransformer
@@ -73,8 +73,8 @@ def train(plan: Plan, job: Job) -> dict[str, Any]:
     Processes that torchrun or accelerate started train it together.
     """
     leader = int(os.environ.get("RANK", "0")) == 0
-    plan = replace(plan, settings=_settled(plan.settings))
-    with held(job.root, plan, job.progress, leader=leader) as run:
+    plan = replace(plan, settings=_resolved(plan.settings))
+    with locked_run(job.root, plan, job.progress, leader=leader) as run:
         if leader and job.fresh:
             run.drop()
         parted = split(job.rows, plan.settings, hold_out=job.dev_folder is None)
@@ -109,7 +109,7 @@ def _begin(run: Run, job: Job, dev: DevSet) -> None:
         run.begin(identity, about)
 
 
-def _settled(settings: Settings) -> Settings:
+def _resolved(settings: Settings) -> Settings:
     """With what ``auto`` means on this machine."""
     cuda = torch.cuda.is_available()
     precision = settings.precision
@@ -151,7 +151,7 @@ def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict
     return read_run(job.root, run.plan).record
 
 
-def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Parts:
+def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Components:
     """The model as training starts it; one process computes base embeddings, the others then find them."""
     state = _processes()
     embeddings = BaseEmbeddings(job.base, settings, job.home, str(state.device), job.progress)
@@ -164,11 +164,11 @@ def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Parts:
         layers = head(*projection(torch.from_numpy(vectors), settings.dim, settings.init, settings.seed))  # type: ignore[arg-type]
         if not settings.freeze_base:
             model = add_head(encoder, layers)
-            pack(model)
-            return _Parts(model, _encode(model))
+            use_unpadded_forward(model)
+            return _Components(model, _encode(model))
         embedded = embed_rows(parted.train, embeddings)
         alone = _head_alone(layers, str(state.device))
-        return _Parts(alone, head_encoder(alone, dev, embeddings), embedded)
+        return _Components(alone, head_encoder(alone, dev, embeddings), embedded)
 
 
 def _head_alone(layers: list[torch.nn.Module], device: str) -> SentenceTransformer:
@@ -186,7 +186,7 @@ def _encode(model: SentenceTransformer) -> Encode:
     return encode
 
 
-def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader: bool) -> Trainer:
+def _trainer(run: Run, job: Job, parts: _Components, rows: Rows, dev: DevSet, leader: bool) -> Trainer:
     from datasets import Dataset
 
     settings, processes = run.plan.settings, int(_processes().num_processes)
@@ -197,7 +197,7 @@ def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader:
     if any(True for _ in objective.task.parameters()):
         rates[r"^task\."] = settings.head_learning_rate
 
-    def on_news(trainer: Trainer) -> None:
+    def on_update(trainer: Trainer) -> None:
         state = trainer.state
         job.progress(f"training {run.plan.experiment}/{run.plan.run} (steps)", state.global_step, state.max_steps)
         if leader and any("eval_nDCG@10" in entry for entry in state.log_history[-1:]):
@@ -207,7 +207,7 @@ def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader:
         trainer = Trainer(
             model=parts.model,
             objective=objective,
-            on_news=on_news,
+            on_update=on_update,
             args=make_arguments(run, len(rows), rates, processes, job.report_to),
             train_dataset=Dataset.from_dict({name: rows.ids[:, place] for place, name in enumerate(rows.columns)}),
             evaluator=DevEvaluator(dev, parts.encode),
@@ -227,15 +227,15 @@ def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
         if "train_loss" not in entry:
             curves.setdefault(entry["step"], {}).update(wanted)
     best = trainer.state.best_global_step
-    pace = trainer.pace
+    step_callback = trainer.step_callback
     return {
         "steps": trainer.state.global_step,
         "best_step": best,
         "dev": {name: curves[best][name] for name in ("nDCG@10", "isotropy") if name in curves[best]} if best else {},
         "curves": [curves[step] for step in sorted(curves)],
-        "seconds": round(trainer.earlier + pace.seconds, 3),
-        "samples_per_second": round(pace.steps * run.plan.settings.batch_size / pace.seconds, 3)
-        if pace.seconds
+        "seconds": round(trainer.earlier + step_callback.seconds, 3),
+        "samples_per_second": round(step_callback.steps * run.plan.settings.batch_size / step_callback.seconds, 3)
+        if step_callback.seconds
         else None,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory(),
     }
@@ -244,11 +244,11 @@ def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
 _LEFT_OUT = ("epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 
-def _finish(run: Run, job: Job, parts: _Parts, trainer: Trainer) -> None:
+def _finish(run: Run, job: Job, parts: _Components, trainer: Trainer) -> None:
     """The best weights as a checkpoint that stands alone, then run.json, then the trainer's own ones go."""
     figures = _figures(trainer, run)
     best = run.steps / f"checkpoint-{figures['best_step']}"
-    if fault := damage(best):
+    if fault := damaged_file(best):
         raise UserError(
             f"{best / fault} is damaged or missing, and that checkpoint is the best; run the same command again, which "
             f"resumes before it."

@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from harness.download.http import brief
 from harness.types import UserError
 from harness_training.data.memory import Rows
-from harness_training.experiment.checkpoints import all_in, is_whole, mark_whole, rotate, step_of
+from harness_training.experiment.checkpoints import all_in, is_complete, mark_complete, rotate, step_of
 from harness_training.experiment.dev_set import DevSet, Encode
 from harness_training.losses.objective import Objective
 from harness_training.model.frozen_base import Embedded
@@ -84,7 +84,7 @@ class DevEvaluator(BaseEvaluator):
 class Trainer(SentenceTransformerTrainer):
     """See the module."""
 
-    def __init__(self, *, objective: Objective, on_news: Callable[[Trainer], None], **settings: Any) -> None:
+    def __init__(self, *, objective: Objective, on_update: Callable[[Trainer], None], **settings: Any) -> None:
         self._objective = objective
         self._sampler: Any = None
         self.earlier = 0.0
@@ -92,14 +92,14 @@ class Trainer(SentenceTransformerTrainer):
         super().__init__(loss=objective, **settings)
         for printing in (PrinterCallback, ProgressCallback):
             self.remove_callback(printing)
-        self.pace = Pace(self, on_news)
-        self.add_callback(self.pace)
+        self.step_callback = StepCallback(self, on_update)
+        self.add_callback(self.step_callback)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No card is written while training."""
 
     def get_batch_sampler(self, *given: Any, **settings: Any) -> Any:
-        """The stock one, remembered: see `Pace.on_epoch_begin`."""
+        """The stock one, remembered: see `StepCallback.on_epoch_begin`."""
         self._sampler = super().get_batch_sampler(*given, **settings)
         return self._sampler
 
@@ -148,10 +148,10 @@ class Trainer(SentenceTransformerTrainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
-                mark_whole(steps / f"checkpoint-{self.state.global_step}")
+                mark_complete(steps / f"checkpoint-{self.state.global_step}")
                 rotate(steps, [self.state.best_global_step or 0])
         except (OSError, RuntimeError, SafetensorError, UserError) as error:
-            kept = [step_of(path) for path in all_in(steps) if is_whole(path)]
+            kept = [step_of(path) for path in all_in(steps) if is_complete(path)]
             last = f"the one of step {kept[-1]} is kept" if kept else "there is none before it"
             raise UserError(
                 f"The checkpoint of step {self.state.global_step} could not be written to {steps} "
@@ -159,11 +159,11 @@ class Trainer(SentenceTransformerTrainer):
             ) from error
 
 
-class Pace(TrainerCallback):
+class StepCallback(TrainerCallback):
     """What must happen at a step: resuming what the stock trainer leaves out, saving what was measured, telling."""
 
-    def __init__(self, trainer: Trainer, on_news: Callable[[Trainer], None]) -> None:
-        self._trainer, self._on_news = trainer, on_news
+    def __init__(self, trainer: Trainer, on_update: Callable[[Trainer], None]) -> None:
+        self._trainer, self._on_news = trainer, on_update
         self.seconds, self.steps, self._mark = 0.0, 0, 0.0
         """Of training alone: measuring and saving apart."""
 
