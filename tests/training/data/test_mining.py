@@ -372,7 +372,7 @@ def test_the_command_reports_what_was_removed(harness: Callable[..., Done], tmp_
         (["--ce-margin", "1"], "add --cross-encoder"),
         (["--cross-encoder", "."], "not a cross-encoder that can be run here (it has no config.json of a model)"),
         (["--negatives", "0"], "--help"),
-        (["-o", "words"], "is there already; give another folder with -o"),
+        (["-o", "words"], "already exists; give another folder with -o"),
     ],
 )
 def test_a_mistake_is_one_sentence(

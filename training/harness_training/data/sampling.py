@@ -84,16 +84,8 @@ class Selection:
     def rows(self, query: Query, found: Mapping[str, Sequence[int]]) -> tuple[list[Row], dict[str, int]]:
         """The query's rows and counts, given each miner's results (corpus rows, best first)."""
         relevant = self._relevant(query.id)
-        answers = dict.fromkeys(
-            [
-                *relevant,
-                *(
-                    doc_id
-                    for duplicate in self._duplicates.get(plain(query.text), ())
-                    for doc_id in self._relevant(duplicate)
-                ),
-            ]
-        )  # for a query text with two ids, what is relevant to either
+        same = [query.id, *self._duplicates.get(plain(query.text), ())]  # ids of queries with this text
+        answers = dict.fromkeys(doc_id for query_id in same for doc_id in self._relevant(query_id))
         known = self._texts(list(answers))
         positives = [one for one in known if one.id in relevant]
         pool = interleave(list(found.values()))

@@ -130,7 +130,7 @@ def refuse_occupied(folder: Path) -> None:
     """UserError where the folder is not empty."""
     recover(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        what = "holds another training set" if (folder / RECORD).exists() else "is there already"
+        what = "holds another training set" if (folder / RECORD).exists() else "already exists"
         raise UserError(f"{folder} {what}; give another folder with -o, or remove it first.")
 
 

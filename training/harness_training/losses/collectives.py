@@ -4,8 +4,8 @@ Every process computes its own loss L_r, and DistributedDataParallel averages th
 trained is mean_r L_r. The adjoint of a sum over processes is then again a sum over processes, and a loss that all of
 them compute from the same sum gets exactly the gradient it would have in one process on the joined batch.
 
-`torch.distributed.nn` offers the same but is deprecated, its replacement is missing from the oldest supported torch, and
-gloo has no average. Hence one autograd function over ``all_reduce`` (SUM).
+`torch.distributed.nn` offers the same but is deprecated, its replacement is missing from the oldest supported torch,
+and gloo has no average. Hence one autograd function over ``all_reduce`` (SUM).
 """
 
 from __future__ import annotations

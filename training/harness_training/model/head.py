@@ -6,8 +6,8 @@ All modules are sentence-transformers' own, so `SentenceTransformer(folder)` loa
 trust_remote_code. For h = 768 and d = 512 the head has 984,320 parameters.
 
 The first layer computes x + GELU(Wx + b) and starts at W = 0, b = 0, where it is the identity with a non-zero gradient
-(GELU'(0) = 1/2). The head thus starts as a linear map set from principal components and can become nonlinear. Two linear
-layers could never become nonlinear, and a nonlinear layer without the residual could not start as the identity.
+(GELU'(0) = 1/2). The head thus starts as a linear map set from principal components and can become nonlinear. Two
+linear layers could never become nonlinear, and a nonlinear layer without the residual could not start as the identity.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def load_base(base: Path | str, device: str | None = None, max_seq_length: int |
 def projection(sample: Tensor, dim: int, init: Init = "pca", seed: int = 0) -> tuple[Tensor, Tensor]:
     """Weight [dim, h] and bias [dim], float32, of `build_model`'s linear map for a sample [n, h].
 
-    Variances are divided by n - 1. Signs are chosen so that each component's largest coefficient is positive, which makes
-    the result deterministic.
+    Variances are divided by n - 1. Signs are chosen so that each component's largest coefficient is positive, which
+    makes the result deterministic.
     """
     if init not in INITS:
         raise UserError(f"A head starts as {', '.join(INITS)}, not {init}.")
