@@ -1,4 +1,4 @@
-"""Contestants of a few lines, for the driver's tests."""
+"""Competitors of a few lines, for the driver's tests."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def copy(folders: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A folder of one's own to spoil."""
+    """A folder of one's own to corrupt."""
     return lambda name: shutil.copytree(folders(name), tmp_path / "copy")
 
 
@@ -328,7 +328,7 @@ def truncated(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
 
 
-SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+CORRUPT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no modules.json": (lambda f: (f / "modules.json").unlink(), "not a sentence-transformers folder"),
     "modules.json is no JSON": (lambda f: truncated(f / "modules.json", 20), "is not a list of modules"),
     "modules.json is no list": (lambda f: (f / "modules.json").write_text("{}"), "it is empty"),
@@ -393,11 +393,11 @@ def own_code(folder: Path) -> None:
     (folder / "own.py").write_text(f"open({str(folder / 'it ran')!r}, 'w')\nclass Own: pass\n")
 
 
-@pytest.mark.parametrize("fault", SPOILT)
+@pytest.mark.parametrize("fault", CORRUPT)
 def test_a_folder_that_is_no_sound_model_is_told_in_one_sentence(harness, copy, toy: Path, fault: str) -> None:
     folder = copy("euclidean")
-    spoil, words = SPOILT[fault]
-    spoil(folder)
+    corrupt, words = CORRUPT[fault]
+    corrupt(folder)
     done = harness("benchmark", "-m", folder, "-d", toy)
     assert done.code == 2, done.err
     told = [line for line in done.err.splitlines() if line.startswith("harness: ")]

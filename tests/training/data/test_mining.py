@@ -154,14 +154,14 @@ def test_a_killed_run_goes_on_after_its_last_part(
     assert not (tmp_path / "set").exists()
     (work,) = [path for path in (tmp_path / "home" / "mining").iterdir() if path.is_dir()]
     assert sorted(path.name for path in work.glob("*.parquet")) == ["part-00000.parquet", "part-00001.parquet"]
-    (work / "part-00000.parquet").write_bytes(b"spoilt")
+    (work / "part-00000.parquet").write_bytes(b"corrupt")
 
     def watch(what: str, done: int, total: int) -> None:
         mined.extend([done] if what.startswith("mining") else [])
 
     mined.clear()
     made = mine(dataset, settings, tmp_path / "set", tmp_path / "home", progress=watch)
-    assert mined == [*range(1, 5), *range(9, 21)]  # the spoilt part again, the whole one not
+    assert mined == [*range(1, 5), *range(9, 21)]  # only the corrupt part is mined again
     assert not work.exists()
     straight = mine(dataset, settings, tmp_path / "other", tmp_path / "elsewhere")
     assert (made.key, made.record["counts"]) == (straight.key, straight.record["counts"])

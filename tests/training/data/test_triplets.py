@@ -88,7 +88,7 @@ def test_a_users_own_file_becomes_a_set(name: str, tmp_path: Path) -> None:
     assert found.sources[0]["fingerprint"]["files"].keys() == {name}
     before = found.file.stat().st_mtime_ns
     assert read(path, tmp_path / "home").file.stat().st_mtime_ns == before
-    found.file.write_bytes(b"spoilt")
+    found.file.write_bytes(b"corrupt")
     assert next(read(path, tmp_path / "home").iter())[0] == "how"
 
 

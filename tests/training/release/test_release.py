@@ -197,8 +197,8 @@ def own_code(folder: Path) -> None:
 )
 def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, home, checkpoint, what: str) -> None:
     folder = Path(shutil.copytree(checkpoint, "mine"))
-    spoil, words = UNSAFE[what]
-    spoil(folder)
+    corrupt, words = UNSAFE[what]
+    corrupt(folder)
     done = harness("release", folder, "-o", "made/out")
     assert done.code == 2
     told = [line for line in done.err.splitlines() if line.startswith("harness: ")]
