@@ -63,9 +63,7 @@ class Command:
         environment = {**os.environ, **self.variables}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(words, stdout=out, stderr=errors, env=environment, preexec_fn=die_with_parent)
-            _, status, usage = os.wait4(
-                process.pid, 0
-            )  # of this process; getrusage: maximum over all children
+            _, status, usage = os.wait4(process.pid, 0)  # of this process; getrusage: maximum over all children
             process.returncode, self.peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
             self.out, said = (_read(stream) for stream in (out, errors))
         if process.returncode:

@@ -34,7 +34,7 @@ SAMPLE = 256
 PARTS: dict[str, tuple[Any, str]] = {
     "matrix products": (unpadded.Product, "__call__"),
     "attention": (unpadded.UnpaddedModel, "_attend"),
-    "residuals and LayerNorm": (unpadded, "_added"),
+    "residuals and LayerNorm": (unpadded, "add_and_normalise"),
     "embedding": (unpadded.UnpaddedModel, "_embedded"),
 }
 """Name of a part -> its function; no function calls another."""

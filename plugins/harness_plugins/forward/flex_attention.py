@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugins.forward.unpadded import UnpaddedModel
+from harness_plugins.forward.unpadded import UnpaddedModel, add_and_normalise
 
 if TYPE_CHECKING:
     import torch
@@ -238,14 +238,6 @@ def _layer(
     query, key, value = given.permute(2, 0, 3, 1, 4)
     found: Any = flex_attention(query, key, value, score_mod=None if table is None else biased, block_mask=mask)
     found = found.transpose(1, 2).reshape(rows, hidden)
-    state, _ = _summed(state, linear(found, mixed, mixed_bias), norms[0], norms[1], eps)
+    state, _ = add_and_normalise(state, linear(found, mixed, mixed_bias), norms[0], norms[1], eps)
     found = gelu(linear(state.to(wide.dtype), wide, wide_bias))
-    return _summed(state, linear(found, narrow, narrow_bias), norms[2], norms[3], eps)
-
-
-def _summed(state: Tensor, news: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """LayerNorm of a sum in float32, and each row's standard deviation."""
-    import torch
-
-    normed, _, inverse = torch.native_layer_norm(state + news.float(), [state.shape[1]], weight, bias, eps)
-    return normed, inverse[:, 0].reciprocal()
+    return add_and_normalise(state, linear(found, narrow, narrow_bias), norms[2], norms[3], eps)

@@ -183,8 +183,8 @@ class UnpaddedModel:
                 stop = start + length * count
                 self._attend(given[start:stop], found[start:stop], length)
                 start = stop
-            state, _ = _added(state, layer.mixed(found), layer.after_attention)
-            state, spread = _added(state, feed(state), layer.after)
+            state, _ = add_and_normalise(state, layer.mixed(found), *_parameters(layer.after_attention))
+            state, spread = add_and_normalise(state, feed(state), *_parameters(layer.after))
             if spreads is not None:
                 spreads.append(spread)
         return state
@@ -266,10 +266,13 @@ class UnpaddedModel:
         return bias
 
 
-def _added(state: Tensor, news: Tensor, norm: LayerNorm) -> tuple[Tensor, Tensor]:
-    """LayerNorm of a sum, and each row's standard deviation."""
+def add_and_normalise(state: Tensor, news: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """LayerNorm of a sum in float32, and each row's standard deviation."""
     import torch
 
-    total = state + news.float()
-    normed, _, inverse = torch.native_layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    normed, _, inverse = torch.native_layer_norm(state + news.float(), [state.shape[1]], weight, bias, eps)
     return normed, inverse[:, 0].reciprocal()
+
+
+def _parameters(norm: LayerNorm) -> tuple[Tensor, Tensor, float]:
+    return norm.weight, norm.bias, norm.eps

@@ -19,6 +19,7 @@ from harness_plugins.forward.outlier_tokens import find_outlier_layer
 from harness_plugins.forward.unpadded import FAMILIES, UnpaddedModel
 from harness_plugins.sentence_transformers.agreement import AGREEMENT
 from harness_plugins.sentence_transformers.limits import affordable, finite, limit_of
+from harness_plugins.sentence_transformers.prompts import default_prompt
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -52,7 +53,8 @@ class Encoder:
                 f"set similarity_fn_name to one of {', '.join(_SIMILARITIES)} and save it again."
             )
         self.similarity: Similarity = _SIMILARITIES[model.similarity_fn_name]
-        self.prompts = {role: self._prompt(role, prompts.get(role)) for role in ("query", "document")}
+        given = {role: prompts.get(role) for role in ("query", "document")}
+        self.prompts = {role: default_prompt(model, role) if own is None else str(own) for role, own in given.items()}
         self.dtype, self._wanted = torch.float32, getattr(torch, dtype)  # see `narrow`
 
     def narrow(self) -> None:
@@ -66,12 +68,6 @@ class Encoder:
             for module in self.model[0].modules():
                 if isinstance(module, torch.nn.Linear):
                     module.to(self.dtype)
-
-    def _prompt(self, role: str, given: Any) -> str:
-        """Choose as encode_query and encode_document do: an empty prompt of that role hides the default prompt."""
-        names = ("query",) if role == "query" else ("document", "passage", "corpus")
-        name = next((name for name in names if name in self.model.prompts), self.model.default_prompt_name)
-        return str(given if given is not None else self.model.prompts.get(name or "") or "")
 
     @property
     def dim(self) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.storage.safe_load import read_json
 from harness.types import Options, UserError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 FILE = "config_sentence_transformers.json"
 """File of a sentence-transformers folder with its prompts."""
@@ -39,3 +43,10 @@ def _stored(folder: Path) -> dict[str, str]:
         return {str(name): text for name, text in prompts.items() if isinstance(text, str)}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def default_prompt(model: SentenceTransformer, role: str) -> str:
+    """The prompt of encode_query or encode_document: an empty one of that role hides the model's default prompt."""
+    names = ("query",) if role == "query" else ("document", "passage", "corpus")
+    name = next((name for name in names if name in model.prompts), model.default_prompt_name)
+    return str(model.prompts.get(name or "") or "")

@@ -16,9 +16,9 @@ pytest.importorskip("sentence_transformers", reason="training needs sentence-tra
 import torch
 
 from harness_training.losses.collectives import gather_rows, rank, row_counts, sum_over_ranks, world_size
-from harness_training.model.head import build_model, save_model
+from harness_training.model.head import save_model
 from tests.training.losses import ranks
-from tests.training.models import texts, write_base
+from tests.training.models import build_model, texts, write_base
 
 ROOT = Path(__file__).resolve().parents[3]
 

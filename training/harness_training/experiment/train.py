@@ -16,6 +16,7 @@ from harness.storage.atomic import content_key, sha256_file
 from harness.system.environment import peak_memory
 from harness.types import Progress, UserError
 from harness_plugins.model_folder.files import files_of
+from harness_plugins.sentence_transformers.prompts import default_prompt
 from harness_training.data.memory import Rows, Split, read_rows, split
 from harness_training.data.triplets import TrainingSet
 from harness_training.experiment import dev_set as dev_sets
@@ -24,7 +25,7 @@ from harness_training.experiment.dev_set import DevSet, Encode
 from harness_training.experiment.plans import Plan
 from harness_training.experiment.run_record import Run, locked_run, now, read_run
 from harness_training.experiment.settings import Settings
-from harness_training.experiment.trainer import Collator, DevEvaluator, Diverged, Trainer, prompt_of
+from harness_training.experiment.trainer import Collator, DevEvaluator, Diverged, Trainer
 from harness_training.experiment.trainer_args import make_arguments, make_objective, several_cpus
 from harness_training.model.base_embeddings import Base, BaseEmbeddings
 from harness_training.model.frozen_base import Embedded, embed_rows, head_encoder
@@ -183,7 +184,7 @@ def _head_alone(layers: list[torch.nn.Module], device: str) -> SentenceTransform
 
 def _encode(model: SentenceTransformer) -> Encode:
     def encode(texts: list[str], role: str) -> Any:
-        return model.encode(texts, prompt=prompt_of(model, role), batch_size=64, show_progress_bar=False).astype(
+        return model.encode(texts, prompt=default_prompt(model, role), batch_size=64, show_progress_bar=False).astype(
             "float32"
         )
 

@@ -22,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from harness.download.http import brief
 from harness.types import UserError
+from harness_plugins.sentence_transformers.prompts import default_prompt
 from harness_training.data.memory import Rows
 from harness_training.experiment.checkpoints import all_in, is_complete, mark_complete, rotate, step_of
 from harness_training.experiment.dev_set import DevSet, Encode
@@ -58,16 +59,11 @@ class Collator:
                 found: dict[str, Any] = {"sentence_embedding": self.embedded(column, places)}
             else:
                 role = "query" if column == self.rows.columns[0] else "document"
-                found = self.model.preprocess(self.rows.text(places), prompt=prompt_of(self.model, role), task=role)
+                found = self.model.preprocess(
+                    self.rows.text(places), prompt=default_prompt(self.model, role) or None, task=role
+                )
             features |= {f"{column}_{name}": value for name, value in found.items()}
         return features
-
-
-def prompt_of(model: SentenceTransformer, role: str) -> str | None:
-    """Choose as encode_query and encode_document do."""
-    names = ("query",) if role == "query" else ("document", "passage", "corpus")
-    name = next((name for name in names if name in model.prompts), model.default_prompt_name)
-    return model.prompts.get(name or "") or None
 
 
 class DevEvaluator(BaseEvaluator):

@@ -33,47 +33,6 @@ Init = Literal["pca", "pca-rotation", "random"]
 INITS: tuple[Init, ...] = ("pca", "pca-rotation", "random")
 
 
-def build_model(
-    base: Path | str,
-    texts: Sequence[str],
-    *,
-    dim: int = 512,
-    init: Init = "pca",
-    seed: int = 0,
-    device: str | None = None,
-    max_seq_length: int | None = None,
-    batch_size: int = 64,
-) -> SentenceTransformer:
-    """Load a base and add a head initialised from its embeddings of sample texts.
-
-    Every ``init`` maps the sample mean to 0. ``pca`` keeps the first ``dim`` principal components, each scaled to
-    variance 1. ``pca-rotation`` keeps them with a common scale (variance 1 on average), which preserves distances;
-    full whitening lowers the base's scores. ``random`` uses Gaussian directions, each output scaled to variance 1.
-
-    Args:
-        base: Folder with Transformer and mean Pooling.
-        texts: Sample passages, at least ten per dimension of the base: ``pca`` overfits its last components. With 900
-            claims for 512 components of all-mpnet-base-v2 the squared norm of unseen claims was 2.7 d instead of d
-            (0.98 d for ``pca-rotation``).
-        dim: Dimensions of the output.
-        init: See above.
-        seed: Of ``random``.
-        device: torch's name; None for its default.
-        max_seq_length: Tokens per text; None for the base's own.
-        batch_size: Of encoding the sample.
-
-    Raises:
-        UserError: The base has other modules, there are too few texts, or ``dim`` is not below the base's dimension
-            (a final layer norm leaves one direction without variance).
-    """
-    encoder = load_base(base, device, max_seq_length)
-    check_sizes(encoder, base, dim, len(texts))
-    sample = encoder.encode_document(
-        list(texts), batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
-    )
-    return add_head(encoder, head(*projection(sample.cpu(), dim, init, seed)))
-
-
 def check_sizes(encoder: SentenceTransformer, base: Path | str, dim: int, texts: int) -> None:
     """UserError where a head of that size does not fit, or there are too few texts to initialise it."""
     width = int(encoder.get_embedding_dimension() or 0)
@@ -120,10 +79,28 @@ def load_base(base: Path | str, device: str | None = None, max_seq_length: int |
 
 
 def projection(sample: Tensor, dim: int, init: Init = "pca", seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Weight [dim, h] and bias [dim], float32, of `build_model`'s linear map for a sample [n, h].
+    """Compute the initial linear map of the head from the base's embeddings of sample texts.
 
+    Every ``init`` maps the sample mean to 0. ``pca`` keeps the first ``dim`` principal components, each scaled to
+    variance 1. ``pca-rotation`` keeps them with a common scale (variance 1 on average), which preserves distances;
+    full whitening lowers the base's scores. ``random`` uses Gaussian directions, each output scaled to variance 1.
     Variances are divided by n - 1. Signs are chosen so that each component's largest coefficient is positive, which
     makes the result deterministic.
+
+    Args:
+        sample: [n, h], at least ten texts per dimension: ``pca`` overfits its last components. With 900 claims for
+            512 components of all-mpnet-base-v2 the squared norm of unseen claims was 2.7 d instead of d (0.98 d for
+            ``pca-rotation``).
+        dim: Dimensions of the output.
+        init: See above.
+        seed: Of ``random``.
+
+    Returns:
+        Weight [dim, h] and bias [dim], float32.
+
+    Raises:
+        UserError: The sample does not vary in ``dim`` directions. ``dim`` must be below h for a base with a final
+            layer norm, which leaves one direction without variance.
     """
     if init not in INITS:
         raise UserError(f"A head starts as {', '.join(INITS)}, not {init}.")
@@ -165,17 +142,6 @@ def head(weight: Tensor, bias: Tensor) -> list[nn.Module]:
 def head_pattern(model: SentenceTransformer) -> str:
     """Regular expression for the head's parameter names: ``learning_rate_mapping={pattern: 5e-4}``."""
     return rf"^(model\.)?({'|'.join(_head_names(model))})\."
-
-
-def freeze_base(model: SentenceTransformer) -> None:
-    """Freeze everything but the head, and disable the base's dropout."""
-    names = _head_names(model)
-    for name, module in model.named_children():
-        if name not in names:
-            module.requires_grad_(False)
-            for layer in module.modules():
-                if isinstance(layer, nn.Dropout):
-                    layer.p = 0.0
 
 
 def _head_names(model: SentenceTransformer) -> list[str]:
