@@ -1,4 +1,4 @@
-"""The contests themselves, at sizes that take a second: they run, and their quality figures say what they must."""
+"""The comparisons at small sizes: they run, and their quality values are correct."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:
 
 
 def test_a_commands_memory_is_its_own_not_that_of_the_largest_before() -> None:
-    program = (  # in a process of its own, as competitors are: what is forked begins with the memory of who forks
+    program = (  # in its own process, as competitors are: a forked process starts with its parent's memory
         "from benchmarks.runner.command import Command\n"
         "large, small = (['{python}', '-c', f'bytearray({size} << 20)'] for size in (150, 1))\n"
         "command = Command(small, warm=large)\n"

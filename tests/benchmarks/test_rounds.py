@@ -1,4 +1,4 @@
-"""The driver: alternation, pauses, faults, memory; and the table of what came of it."""
+"""The driver: alternation, pauses, faults, memory; and the table of results."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_nothing_survives_the_driver(tmp_path: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether it is there and no corpse that waits for its parent."""
+    """Whether the process exists and is not a zombie."""
     stat = Path(f"/proc/{process}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 

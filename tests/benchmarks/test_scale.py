@@ -1,4 +1,4 @@
-"""The benchmarks that nothing else runs still run."""
+"""Smoke tests of the other benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words, stems and terms by the published rules; the comparison with Lucene itself is in test_pyserini_bm25.py."""
+"""Words, stems and terms by the published rules; the comparison with Lucene itself is in test_pyserini_engine.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness_plugins.bm25.word_break import words
         ("goodness", "good"), ("revival", "reviv"), ("adjustment", "adjust"), ("adoption", "adopt"),
         ("probate", "probat"), ("rate", "rate"), ("cease", "ceas"), ("controll", "control"), ("roll", "roll"),
         ("generalizations", "gener"), ("oscillators", "oscil"), ("yy", "yy"), ("is", "is"),
-        ("possibli", "possibl"), ("archaeologi", "archaeolog"),  # the two departures: bli to ble, logi to log
+        ("possibli", "possibl"), ("archaeologi", "archaeolog"),  # differs from the paper: bli to ble, logi to log
         ("\U00010400s", "\U00010400"),  # one letter, but two of Java's characters, before the s
     ],
 )  # fmt: skip
@@ -60,7 +60,7 @@ def test_words_longer_than_255_units_are_cut() -> None:
     assert [len(word) for word in words("_" * 300 + "ab")] == [
         255,
         1,
-    ]  # underscores are no word before a letter is seen
+    ]  # underscores alone are not a word
 
 
 def test_terms() -> None:
@@ -69,7 +69,7 @@ def test_terms() -> None:
     assert analyse("ΟΔΟΣ İstanbul") == [
         "οδοσ",
         "istanbul",
-    ]  # letter by letter: no final sigma, no dotted i in two parts
+    ]  # character by character: no final sigma, no decomposed dotted i
 
 
 HARD = (

@@ -170,7 +170,7 @@ def test_texts_of_nothing_but_white_space(tmp_path: Path, fields: str) -> None:
 
 
 def as_anserini(hits: Hits, k: int) -> tuple[list[str], list[float]]:
-    """What Anserini makes of Lucene's hits: ties by id, rising; scores to four decimals, tied ones lowered in steps."""
+    """Anserini's form of Lucene's hits: ties by ascending id, scores rounded to four decimals, ties lowered."""
     falling = sorted(zip((-hits.scores).tolist(), map(str, hits.rows.tolist()), strict=True))[:k]
     scores: list[np.float32] = []
     lowered = 0
@@ -182,7 +182,7 @@ def as_anserini(hits: Hits, k: int) -> tuple[list[str], list[float]]:
 
 
 def test_pyserinis_lists_are_ours_with_ties_in_its_order_and_set_apart(tmp_path: Path, shared: Path) -> None:
-    """The searcher behind pyserini's LuceneSearcher: the same documents and, but for its rounding, the same scores."""
+    """The searcher behind pyserini's LuceneSearcher: the same documents and, except for rounding, scores."""
     documents, queries, _ = collection(shared / "data" / "squad-dev")
     documents, queries, tied = documents[::2], queries[::50], 0
     ours = LuceneBM25(0.9, 0.4, "flat")

@@ -1,4 +1,4 @@
-"""Batches in flight: the vectors of the pass for GPUs, on a processor that is taken for one."""
+"""Double buffering: the vectors of the GPU pass, run on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""int8 products against whole numbers multiplied one by one, and what they cost against float32."""
+"""int8 products compared with integer arithmetic, and their accuracy compared with float32."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_the_border_is_in_the_first_layer_with_a_sink() -> None:
     spreads: list[torch.Tensor] = []
     with torch.inference_mode():
         UnpaddedModel(model, torch.float32)(texts, spreads)
-    # A token whose state in layer 1 points one way is driven off by far: its row of the first product is aimed at it.
+    # Makes the token with a certain state in layer 1 an outlier: the first product's row points in its direction.
     with torch.no_grad():
         layer, seen = model.encoder.layer[1], []
         layer.intermediate.register_forward_hook(lambda _, given, __: seen.append(given[0]))

@@ -32,7 +32,7 @@ LENGTHS = (1, 2, 3, 3, 7, 8, 8, 8, 40, 127, 128, 129, 129, 300, 511, 512)
 
 
 def encoder(family: str, seed: int) -> Any:
-    """Random weights, with position biases as large as the genuine ones."""
+    """Random weights, with position biases of realistic size."""
     torch.manual_seed(seed)
     kind, config = (BertModel, BertConfig) if family == "bert" else (MPNetModel, MPNetConfig)
     model = kind(config(**SIZES, max_position_embeddings=514, pad_token_id=1, initializer_range=0.1)).eval()
@@ -52,7 +52,7 @@ class Module:
 
 
 def tokens(seed: int) -> list[list[int]]:
-    """Texts of all lengths, some with the padding token in their middle."""
+    """Texts of many lengths, some with the padding token inside."""
     generator = np.random.default_rng(seed)
     return [generator.integers(1, 90, length).tolist() for length in generator.permutation(LENGTHS)]
 
@@ -85,7 +85,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
             return np.arange(counted[0] - len(text), counted[0]) % 70 + (0 if self._bert else 2)
 
         monkeypatch.setattr(UnpaddedModel, "_positions", running)
-    else:  # texts of equal length see one another
+    else:  # texts of equal length attend to each other
         own = UnpaddedModel._attend
         monkeypatch.setattr(
             UnpaddedModel, "_attend", lambda self, given, found, length: own(self, given, found, len(given))
@@ -117,7 +117,7 @@ def loaded(folder: Path, options: str = "dtype=float32") -> DenseModel:
 
 
 def disguised(folder: Path, family: str) -> Path:
-    """A folder whose config.json says GELU, and whose module has ReLU all the same."""
+    """A folder whose config.json states GELU but whose module uses ReLU."""
     saved(folder, family)
     file = folder / "model" / "sentence_bert_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"config_kwargs": {"hidden_act": "relu"}}))

@@ -1,4 +1,4 @@
-"""Strings in a model's folder that its libraries would turn into code: each is refused before anything is loaded."""
+"""Strings in a model's folder that the libraries would run as code are refused before loading."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
-    """A bi-encoder with a Dense module, to be changed."""
+    """A bi-encoder with a Dense module, for modification."""
     return shutil.copytree(folders["bi"], tmp_path / "model")
 
 
@@ -69,7 +69,7 @@ def test_sound_folders_pass(folder: Path, cross: Path) -> None:
 
 @pytest.mark.parametrize("command", [("benchmark", "-d", "ds"), ("check",)])
 def test_an_activation_of_a_cross_encoder_runs_nothing(cross: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """As a cloned repository has it: a model's folder, and a file of the name that torch's program would run."""
+    """Like a cloned repository: a model's folder, and a file that torch's program would run."""
     change(cross / "config.json", sentence_transformers={"activation_fn": CALLED, "version": "5.0.0"})
     write_dataset(tmp_path / "ds", {"a": "heart", "b": "moon"}, {"q": "heart"}, [("q", "a", 1)])
     for name in ("benchmark", "check"):
@@ -233,7 +233,7 @@ def test_a_tokenizer_class_of_word_embeddings(folder: Path) -> None:
 
 
 def entry_points(folder: Path, toy: Path) -> dict[str, Callable[[], object]]:
-    """Whatever opens a model's folder, but the commands."""
+    """Everything that loads a model's folder, except the commands."""
     from harness_training.data.filters import CrossEncoding
     from harness_training.model.head import load_base
     from harness_training.release.release import checkpoint_of

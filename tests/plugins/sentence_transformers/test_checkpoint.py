@@ -91,7 +91,7 @@ PLAIN = {"static", "routed", "prompt not pooled", "truncated, prompt not pooled"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a stack of modules, saved once."""
+    """Folder of a list of modules, saved once."""
     root = tmp_path_factory.mktemp("folders")
 
     def folder(name: str) -> Path:
@@ -105,7 +105,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def copy(folders: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A folder of one's own to corrupt."""
+    """A copy to corrupt."""
     return lambda name: shutil.copytree(folders(name), tmp_path / "copy")
 
 
@@ -371,7 +371,7 @@ def only_onnx(folder: Path) -> None:
 
 
 def wrong_words(folder: Path) -> None:
-    """A vocabulary that is not of the tokenizer's kind: transformers makes a tokenizer of special tokens alone."""
+    """A vocabulary of another kind of tokenizer, from which transformers builds one with special tokens only."""
     for file in folder.glob("token*"):
         file.unlink()
     change(folder / "tokenizer_config.json", tokenizer_class="MPNetTokenizer")
@@ -386,7 +386,7 @@ def custom(folder: Path) -> None:
 
 
 def own_code(folder: Path) -> None:
-    """A module whose class lies in the folder: opening it would run whatever the folder's author wrote."""
+    """A module whose class is in the folder: loading it would run the author's code."""
     modules = json.loads((folder / "modules.json").read_text())
     modules[2]["type"] = "own.Own"
     (folder / "modules.json").write_text(json.dumps(modules))

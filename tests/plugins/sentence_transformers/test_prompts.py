@@ -1,4 +1,4 @@
-"""Prompts as a user gives them: quoted, in a file, by the name that a folder has for them; and the rows they make."""
+"""Prompts on the command line: quoted, from a file, by name; and their rows."""
 
 from __future__ import annotations
 

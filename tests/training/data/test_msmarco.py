@@ -49,7 +49,7 @@ def test_the_hubs_triplets_are_sampled_by_seed(site: Site, tmp_path: Path) -> No
     assert [row for row in known if row in some] == some  # a sample, in the order of the files
     assert rows("b", 50, 42) == some
     assert set(rows("c", 50, 43)) != set(some)
-    assert rows("d", 1000, 42) == known  # all that are sound
+    assert rows("d", 1000, 42) == known  # all valid ones
     assert {row[0] for row in rows("e", 1, 1)} < {row["query"] for row in ROWS}
 
 

@@ -1,4 +1,4 @@
-"""Training sets: what is written is read back, and what is unfit is named with its row."""
+"""Training sets: round trips, and errors that name the row."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_changed_set_is_refused(tmp_path: Path) -> None:
 
 
 def save(path: Path, rows: list[dict[str, object]]) -> Path:
-    """A user's own file, in the format its name says."""
+    """A user's file in the format of its suffix."""
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     elif path.suffix == ".jsonl":

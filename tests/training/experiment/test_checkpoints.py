@@ -1,4 +1,4 @@
-"""Files that training reads back, damaged on the disk: treated as absent or refused, never believed."""
+"""Damaged files of a training run are treated as missing or refused."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from tests.training.experiment.test_train import World, assert_identical, weight
 from tests.training.models import write_base, write_pairs
 
 SHAPES: tuple[Any, ...] = (None, 7, "x", [], [[1, 2]], {}, {"format": None}, {"a": None}, {"a": [1]}, {"a": {"b": 1}})
-"""What a state file may hold and still be JSON."""
+"""Invalid contents of a state file that are valid JSON."""
 
 
 def flip(path: Path, at: int | None = None) -> None:
-    """The lowest bit of one byte the other way; size and time stamp stay."""
+    """Flip the lowest bit of one byte, keeping size and mtime."""
     data, status = bytearray(path.read_bytes()), path.stat()
     data[len(data) // 2 if at is None else at] ^= 1
     path.write_bytes(data)
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_is_as_good_as_absent(file: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("what", ["damaged", "gone"])
 def test_a_checkpoint_whose_best_is_lost_is_not_resumed(what: str, tmp_path: Path) -> None:
-    """The best one is what the run ends with; it is trained again."""
+    """The best checkpoint becomes the result, so it is trained again."""
     first, best, last = checkpoint(tmp_path, 3, 3), checkpoint(tmp_path, 6, 6), checkpoint(tmp_path, 9, 6)
     assert newest(tmp_path) == last
     flip(best / "weights") if what == "damaged" else shutil.rmtree(best)
@@ -126,7 +126,7 @@ SETTINGS = {"save_steps": 3, "eval_steps": 5, "logging_steps": 1}
 
 @dataclass(frozen=True)
 class Made:
-    """A run that was killed after its 11th step, the same run undisturbed, and their world."""
+    """A run killed after step 11, the same run uninterrupted, and their world."""
 
     world: World
     killed: Path
@@ -162,7 +162,7 @@ def test_a_run_resumed_over_damage_is_the_undisturbed_one(name: str, made: Made,
 
 
 def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
-    """Every file that decides the vectors, not the weights alone."""
+    """Every file that determines the vectors, not only the weights."""
     plan = made.world.plan("isotropy", **SETTINGS)
     run = made.whole / "isotropy" / plan.run
     files = [file.relative_to(run) for file in (run / "checkpoint").rglob("*") if file.is_file()]
@@ -170,7 +170,7 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
     for name in files:
         copy = tmp_path / "run"
         shutil.copytree(run, copy)
-        harness.download.weights._hashed.cache_clear()  # as a process of its own begins
+        harness.download.weights._hashed.cache_clear()  # as in a new process
         found = load_registry().model(f"isotropy:path={copy}")
         assert found.fingerprint
         flip(copy / name)
@@ -182,7 +182,7 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
 
 
 def test_records_that_were_damaged_are_refused(made: Made, tmp_path: Path) -> None:
-    """run.json and training-set.json that are JSON still, with one figure changed."""
+    """run.json and training-set.json with one value changed, still valid JSON."""
     plan = made.world.plan("isotropy", **SETTINGS)
     shutil.copytree(made.whole, tmp_path / "runs")
     file = tmp_path / "runs" / "isotropy" / plan.run / "run.json"

@@ -1,4 +1,4 @@
-"""Training runs on a tiny model: that they learn, resume exactly, and say what is wrong."""
+"""Training runs on a tiny model: learning, exact resuming and error messages."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_held_out_queries_are_not_trained_on(world: World, tmp_path: Path) -> No
 
 
 def test_the_weight_does_what_it_promises(world: World, tmp_path: Path) -> None:
-    """Mean 0 and variance 1 per dimension are asked for; without the term, the loss goes elsewhere."""
+    """The term leads to mean 0 and variance 1 per dimension; without it, training does not."""
     job, spread = world.job(tmp_path), {}
     texts = job.rows.text(sorted(set(job.rows.ids[:, 1:].ravel().tolist())))
     common = {
@@ -352,7 +352,7 @@ def test_a_run_that_diverges_at_once_names_no_checkpoint(world: World, tmp_path:
 
 
 def test_a_disk_that_is_full_at_the_end_is_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the finished model is written: safetensors' own error, not the operating system's."""
+    """While the final model is written: safetensors' error, not the operating system's."""
     plan, job = world.plan("frozen", epochs=1), world.job(tmp_path)
 
     def full(model: Any, folder: str, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Two processes on halves of a batch against one on the whole: losses and gradients."""
+"""Losses and gradients of two processes on halves of a batch compared with one process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
-    """Figures of one process and of two."""
+    """Results of one process and of two."""
     folder = tmp_path_factory.mktemp("ranks")
     save_model(build_model(write_base(folder), texts(300), dim=16), folder / "model")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

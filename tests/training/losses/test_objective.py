@@ -1,4 +1,4 @@
-"""The objective: its parts, and cached gradients against the plain ones."""
+"""The objective: its terms, and cached gradients compared with plain ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trained model's first state and its folder, against numpy and plain sentence-transformers."""
+"""The initial model and its folder, compared with numpy and plain sentence-transformers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_random_directions_differ_in_nothing_but_the_directions(base: Path) -> N
 
 def test_a_checkpoint_loads_in_plain_sentence_transformers(base: Path, tmp_path: Path) -> None:
     model = build_model(base, SAMPLE, dim=16)
-    with torch.no_grad():  # as after some training: the first layer is no identity any more
+    with torch.no_grad():  # as after some training: the first layer is no longer the identity
         model[2].linear.weight.add_(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(0)))
     save_model(model, tmp_path / "checkpoint")
     loaded = SentenceTransformer(str(tmp_path / "checkpoint"))

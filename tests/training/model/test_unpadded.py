@@ -1,4 +1,4 @@
-"""Training without padding against transformers' own modules, in float64: states, gradients, dropout."""
+"""Training without padding compared with transformers' modules, in float64: states, gradients, dropout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_atten
 
 
 def pair(family: str, seed: int = 0, **settings: Any) -> tuple[Any, Any]:
-    """The same encoder twice, float64: stock and packed."""
+    """The same encoder twice, float64: stock and unpadded."""
     kind, config = (BertModel, BertConfig) if family == "bert" else (MPNetModel, MPNetConfig)
     made = []
     for packed in (False, True):

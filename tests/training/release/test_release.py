@@ -1,4 +1,4 @@
-"""A folder for the hub: its card says what was stored and recorded, it loads by itself, and nothing unsafe is in it."""
+"""Folders for the hub: correct model card, loadable without this program, nothing unsafe."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, 
 
 
 def test_a_copy_that_differs_is_refused(harness, home, checkpoint: Path, monkeypatch) -> None:
-    """A file that decides the vectors and is not copied: the vectors tell."""
+    """A file that affects the vectors and is not copied is detected by the vectors."""
     monkeypatch.setattr(
         "harness_training.release.release.files_of",
         lambda folder: [
