@@ -20,7 +20,7 @@ from tests.plugins.forward.test_unpadded import encoder
 from tests.tiny import DIM, transformer
 
 
-def test_undecided_is_between_the_usual_and_a_sink_in_the_one_layer() -> None:
+def test_undecided_is_between_the_median_and_an_outlier_in_that_layer() -> None:
     spread = torch.tensor([0.5, 25.0, 0.6, 0.5, 4.0, 0.5])
     spreads = [torch.full((6,), 4.0), spread]
     assert OutlierLayer(1, 0.5).undecided(spreads, [2, 1, 3]) == [False, False, True]
@@ -30,7 +30,7 @@ def test_undecided_is_between_the_usual_and_a_sink_in_the_one_layer() -> None:
     assert OutlierLayer(0, 1.0).undecided([edges], [1, 1, 1, 1]) == [False, True, True, False]
 
 
-def test_the_border_is_in_the_first_layer_with_a_sink() -> None:
+def test_the_layer_is_the_first_one_with_an_outlier() -> None:
     model = encoder("mpnet", 0)
     texts = [list(range(5, 40)), [7, 8, 9]]
     assert find_outlier_layer(UnpaddedModel(model, torch.float32), texts) is None
@@ -52,7 +52,7 @@ def test_the_border_is_in_the_first_layer_with_a_sink() -> None:
         found = find_outlier_layer(UnpaddedModel(model, torch.float32), texts)
     assert found is not None
     assert found.layer == 1
-    assert found.usual == pytest.approx(float(spreads[1].median()), rel=0.5)
+    assert found.median == pytest.approx(float(spreads[1].median()), rel=0.5)
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])

@@ -185,11 +185,10 @@ def test_stored_vectors_of_plain_models_keep_their_key(folders) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["layers", "segments"])
 def test_packed_by_name_is_refused_even_where_vectors_are_stored(
-    harness, folders, toy: Path, home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    harness, folders, toy: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = f"{folders(name)}:dtype=float32,device=cpu,forward=packed"
+    typed = f"{folders('layers')}:dtype=float32,device=cpu,forward=packed"
     words = ("benchmark", "-m", typed, "-d", toy, "--json")
     with monkeypatch.context() as before:  # as before the comparison was introduced
         before.setattr("harness_plugins.sentence_transformers.checkpoint.require_agreement", lambda *_: None)

@@ -22,7 +22,7 @@ def pair(family: str, seed: int = 0, **settings: Any) -> tuple[Any, Any]:
     """The same encoder twice, float64: stock and unpadded."""
     kind, config = (BertModel, BertConfig) if family == "bert" else (MPNetModel, MPNetConfig)
     made = []
-    for packed in (False, True):
+    for unpadded in (False, True):
         torch.manual_seed(seed)
         settings = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **settings}
         given = config(**SIZES, max_position_embeddings=300, pad_token_id=1, initializer_range=0.3, **settings)
@@ -30,7 +30,7 @@ def pair(family: str, seed: int = 0, **settings: Any) -> tuple[Any, Any]:
         with torch.no_grad():  # biases and norms are 0 and 1 at the start, which would hide a forgotten one
             for parameter in encoder.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-        assert use_unpadded_forward([Holder(encoder)]) if packed else True
+        assert use_unpadded_forward([Holder(encoder)]) if unpadded else True
         made.append(encoder)
     return made[0], made[1]
 
