@@ -127,10 +127,10 @@ def test_an_unfit_file_is_named_with_its_row(
         ("own.tsv", b"query\tpositive\tnegative\n", "holds no triplets"),
         ("own.tsv", b"query\tpositive\tnegative\nq\t\xff\tn", "line 2 is not UTF-8"),
         ("own.tsv.gz", b"query\tpositive\tnegative\n", "cannot be read"),
-        ("own.csv", b"query,positive,negative\n", "of no known kind"),
+        ("own.csv", b"query,positive,negative\n", "has an unknown format"),
     ],
 )
-def test_a_spoilt_file_is_one_sentence(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_one_sentence(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
         read(tmp_path / name, tmp_path / "home")
