@@ -115,18 +115,18 @@ from harness_training.experiment.train import train
 from dataclasses import replace
 
 def progress(what, done, total):
-    if what.startswith("training") and done == 11:
+    if what.startswith("training") and done == 17:
         os.kill(os.getpid(), signal.SIGKILL)
 
 world = World(Path(sys.argv[1]))
 train(world.plan("isotropy", **SETTINGS), replace(world.job(Path(sys.argv[2])), progress=progress))
 """
-SETTINGS = {"save_steps": 3, "eval_steps": 5, "logging_steps": 1}
+SETTINGS = {"save_steps": 3, "eval_steps": 5, "logging_steps": 1, "learn_scale": "true", "mini_batch_size": 8}
 
 
 @dataclass(frozen=True)
 class Made:
-    """A run killed after step 11, the same run uninterrupted, and their world."""
+    """A run killed after step 17, in its second epoch, the same run uninterrupted, and their world."""
 
     world: World
     killed: Path
@@ -146,19 +146,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return found
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "best weights.safetensors"])
-def test_a_run_resumed_over_damage_is_the_undisturbed_one(name: str, made: Made, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "optimizer.pt", "trainer_state.json", "best weights.safetensors"])
+def test_a_killed_run_resumed_over_damage_equals_the_uninterrupted_one(name: str, made: Made, tmp_path: Path) -> None:
     plan = made.world.plan("isotropy", **SETTINGS)
     shutil.copytree(made.killed, tmp_path / "runs")
     steps = tmp_path / "runs" / "isotropy" / plan.run / "steps"
     last = newest(steps)
     assert last is not None
+    assert last.name == "checkpoint-15"
+    assert json.loads((steps.parent / "run.json").read_bytes())["status"] == "running"
+    half = shutil.copytree(last, steps / "checkpoint-16")
+    (half / "optimizer.pt").write_bytes(b"half")
     step = json.loads((last / STATE).read_bytes())["best_global_step"] if name.startswith("best") else last.name[11:]
-    flip(steps / f"checkpoint-{step}" / name.removeprefix("best "))
+    if name:
+        flip(steps / f"checkpoint-{step}" / name.removeprefix("best "))
     record = train(plan, made.world.job(tmp_path / "runs"))
     finished = steps.with_name("checkpoint")
     assert_identical(weights(finished), weights(made.whole / "isotropy" / plan.run / "checkpoint"))
-    assert record["curves"][-1] == read_run(made.whole, plan).record["curves"][-1]
+    whole, values = read_run(made.whole, plan).record, ("loss", "isotropy_loss", "nDCG@10", "grad_norm")
+    for one, other in zip(whole["curves"], record["curves"], strict=True):
+        assert [one.get(value) for value in values] == [other.get(value) for value in values]
+    assert (record["best_step"], record["dev"]) == (whole["best_step"], whole["dev"])
 
 
 def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:

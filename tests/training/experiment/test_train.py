@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -159,48 +158,6 @@ def test_the_weight_does_what_it_promises(world: World, tmp_path: Path) -> None:
     assert spread[100][0] < 0.05
     assert spread[100][1] < 0.35
     assert spread[0][1] > 2 * spread[100][1]
-
-
-KILLED = """
-import os, signal, sys, torch
-from pathlib import Path
-torch.set_num_threads(1)
-from tests.training.experiment.test_train import World, RESUMED
-from harness_training.experiment.train import train
-from dataclasses import replace
-
-def progress(what, done, total):
-    if what.startswith("training") and done == 19:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-world = World(Path(sys.argv[1]))
-job = world.job(Path(sys.argv[2]))
-train(world.plan("isotropy", **RESUMED), replace(job, progress=progress))
-"""
-RESUMED = {"save_steps": 3, "logging_steps": 1, "learn_scale": "true", "mini_batch_size": 8, "epochs": 2}
-
-
-def test_killed_and_resumed_equals_uninterrupted(world: World, tmp_path: Path) -> None:
-    plan = world.plan("isotropy", **RESUMED)
-    whole = train(plan, world.job(tmp_path / "whole"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-c", KILLED, str(world.folder), str(tmp_path / "killed")]
-    assert subprocess.run(words, env=environment, capture_output=True).returncode == -signal.SIGKILL
-
-    folder = tmp_path / "killed" / "isotropy" / plan.run
-    newest = checkpoints.newest(folder / "steps")
-    assert newest is not None
-    assert newest.name == "checkpoint-18"
-    half = folder / "steps" / "checkpoint-19"
-    shutil.copytree(newest, half)
-    (half / "optimizer.pt").write_bytes(b"half")
-    assert json.loads((folder / "run.json").read_bytes())["status"] == "running"
-    resumed = train(plan, world.job(tmp_path / "killed"))
-    assert_identical(weights(tmp_path / "whole" / "isotropy" / plan.run / "checkpoint"), weights(folder / "checkpoint"))
-    figures = ("loss", "isotropy_loss", "nDCG@10", "grad_norm")
-    for one, other in zip(whole["curves"], resumed["curves"], strict=True):
-        assert [one.get(name) for name in figures] == [other.get(name) for name in figures]
-    assert (resumed["best_step"], resumed["dev"]) == (whole["best_step"], whole["dev"])
 
 
 def test_cached_gradients_train_the_same(world: World, tmp_path: Path) -> None:
