@@ -1,1 +1,1 @@
-"""Our speed against peers, measured in one run, in turn, on the machine that runs it. Never imported by the product."""
+"""Speed comparisons with other programs, in alternating runs on one machine. Not part of the product."""

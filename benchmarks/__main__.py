@@ -1,6 +1,6 @@
-"""``python -m benchmarks [NAME ...]``: our work against the peers' in alternating runs, as Markdown tables.
+"""``python -m benchmarks [NAME ...]``: compares the harness with other programs in alternating runs.
 
-``python -m benchmarks OTHER [ARGUMENT ...]``: what is no contest, see `OTHERS`.
+``python -m benchmarks OTHER [ARGUMENT ...]``: other measurements, see `OTHERS`.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ CONTESTS = {
     "train": "a training step",
     "start": "start-up and reuse",
 }
-"""Name -> what it is, in words; ``benchmarks/contests/NAME.py`` has its ``contests``."""
+"""Name -> description; ``benchmarks/contests/NAME.py`` has its ``contests``."""
 OTHERS = {
     "approximate": "what approximate indexes find, cost and take: [MODEL [DATASET ...]]",
     "cluster": "how a suite scales with workers, simulated: [MODEL [DEVICE [SUITE]]]",
     "profile": "where the time of encoding goes: [MODEL [FOLDER]]",
     "report": "how long reports of a large results folder take",
 }
-"""Name -> what it is and takes; ``benchmarks/studies/NAME.py`` has its ``main``."""
+"""Name -> description and arguments; ``benchmarks/studies/NAME.py`` has its ``main``."""
 ROUNDS = 3
 
 
 def cores() -> int:
-    """Those this process may use."""
+    """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--rounds", default=ROUNDS, show_default=True, type=click.IntRange(1), help="Rounds that count.")
+@click.option("--rounds", default=ROUNDS, show_default=True, type=click.IntRange(1), help="Measured rounds.")
 @click.option("--whole", "size", flag_value="whole", help="All of every collection: hours.")
 @click.option("--small", "size", flag_value="small", help="As little as shows that everything runs.")
 @click.option("--only", multiple=True, help="Of the peers, those with this in their names.")
 @click.option("--sample", type=click.IntRange(2), help="Documents of SciFact to encode (encode, mteb).")
-@click.option("--threads", default=cores(), show_default=True, type=click.IntRange(1), help="Of every contestant.")
+@click.option("--threads", default=cores(), show_default=True, type=click.IntRange(1), help="Of every competitor.")
 @click.option("--data", default=Plan(Path()).data, type=click.Path(path_type=Path), help="Folders in BEIR format.")
 @click.option("--peers", default=Plan(Path()).peers, type=click.Path(path_type=Path), help="The peers' environments.")
-@click.option("--work", type=click.Path(path_type=Path), help="For made-up data (5 GB) and exported models.")
+@click.option("--work", type=click.Path(path_type=Path), help="For synthetic data (5 GB) and exported models.")
 @click.option("--output", default=ROOT / "benchmarks" / "results", type=click.Path(path_type=Path), help="For tables.")
 def main(
     names: tuple[str, ...], rounds: int, only: tuple[str, ...], work: Path | None, output: Path, **given: object
@@ -74,11 +74,11 @@ def main(
             run(name, plan, rounds, page, only)
             click.echo(page.read_text())
     finally:
-        shutil.rmtree(plan.work / "made-up", ignore_errors=True)
+        shutil.rmtree(plan.work / "synthetic", ignore_errors=True)
 
 
 def run(name: str, plan: Plan, rounds: int, page: Path, only: tuple[str, ...] = ()) -> None:
-    """Writes the page anew after every round, so that a run cut short leaves what it has."""
+    """Rewrite the page after every round, so that an interrupted run keeps its results."""
     head, sections = heading(f"{CONTESTS[name].capitalize()}", plan, rounds), list[str]()
 
     def news(text: str) -> None:
@@ -98,5 +98,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in OTHERS:
         importlib.import_module(f"benchmarks.studies.{sys.argv[1]}").main(*sys.argv[2:])
     else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestants are ended
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the competitors are terminated
         main()

@@ -1,1 +1,1 @@
-"""The contests, one module each."""
+"""The comparisons, one module each."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, figure
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, figure
 from benchmarks.runner.texts import SEED, Texts, collection, embedded
 
 K = 1000
@@ -20,7 +20,7 @@ DATASETS = (("scifact", "test"), ("squad-train", "train"))
 
 
 def contests(plan: Plan) -> Iterator[Contest]:
-    """Of every dataset that is here; of the embedded one where none is."""
+    """One per available dataset; the embedded dataset where none is available."""
     absent = [name for name, _ in DATASETS if plan.folder(name) is None]
     notes = [f"not measured, being absent from {plan.data.name}/: {', '.join(absent)}"] if absent else []
     for name, split in DATASETS:
@@ -43,10 +43,10 @@ def _contest(plan: Plan, texts: Texts, notes: list[str]) -> Contest:
     peers = "benchmarks.peers.lexical"
     return Contest(
         title=f"{texts.name}: {len(texts.documents):,} documents, {len(texts.queries):,} queries, k = {K:,}",
-        contestants=[
-            Contestant("harness", "benchmarks.contests.bm25:Ours", given),
-            Contestant("bm25s", f"{peers}:Bm25s", {**given, "threads": plan.threads}, packages=("bm25s", "numpy")),
-            Contestant(REFERENCE, f"{peers}:Pyserini", {**given, "threads": plan.threads}, packages=("pyserini",)),
+        competitors=[
+            Competitor("harness", "benchmarks.contests.bm25:Ours", given),
+            Competitor("bm25s", f"{peers}:Bm25s", {**given, "threads": plan.threads}, packages=("bm25s", "numpy")),
+            Competitor(REFERENCE, f"{peers}:Pyserini", {**given, "threads": plan.threads}, packages=("pyserini",)),
         ],
         quality=partial(_quality, texts),
         notes=[
@@ -63,7 +63,7 @@ def _contest(plan: Plan, texts: Texts, notes: list[str]) -> Contest:
 
 
 class Ours:
-    """The harness's model, by its two calls."""
+    """The harness's BM25."""
 
     def __init__(self, texts: str, k: int) -> None:
         from harness.registry.manager import load_registry
@@ -81,7 +81,7 @@ class Ours:
             self.hits = list(self.model.search(Path(folder), self.queries, self.k))
 
     def answer(self) -> dict[str, Any]:
-        """Rows and scores [queries, k or more]: all that tie with the k-th."""
+        """Rows and scores [queries, k or more], including ties with the k-th."""
         from benchmarks.peers.lexical import padded
 
         return padded(self.hits, max(self.k, *(len(hits.rows) for hits in self.hits)))
@@ -106,7 +106,7 @@ def _quality(texts: Texts, answers: Mapping[str, Answer]) -> Quality:
 
 
 def _ties_alike(answer: Answer) -> Answer:
-    """The first `K`, equal scores in Pyserini's order and then told apart: its ids are the rows as text."""
+    """The first `K` with ties in Pyserini's order, then made distinct; its ids are the rows as strings."""
     order = np.lexsort((answer["rows"].astype(str), -answer["scores"]), axis=1)[:, :K]
     rows = np.take_along_axis(answer["rows"], order, axis=1)
     return {"rows": rows, "scores": np.broadcast_to(-np.arange(rows.shape[1]), rows.shape)}

@@ -1,6 +1,6 @@
 """Encoding SciFact's documents with MPNet: the harness against sentence-transformers and its faster backends.
 
-Where there is a GPU, also texts that reach the limit of 384 tokens, on it, in bfloat16. No such page has been made yet.
+With a GPU, also texts of the maximum of 384 tokens in bfloat16. This has not been run yet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, figure, unit
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, figure, unit
 from benchmarks.runner.texts import Texts, scifact, weights
 from harness.distributed.process_pool import visible_gpus
 
@@ -24,16 +24,16 @@ MODEL = "mpnet"
 PEER = "sentence-transformers, float32"
 STACK = ("torch", "transformers", "sentence-transformers")
 WARM = 4
-"""Texts of the round that does not count."""
+"""Texts of the warm-up round."""
 GPU_PEER = "sentence-transformers, bfloat16, GPU"
 GPU_WARM = 512
-"""As many on a GPU, where kernels are compiled and buffers got ready."""
+"""Texts of the warm-up round on a GPU, which compiles kernels and allocates buffers."""
 LONG = 3000
-"""Characters from which on a text has 384 tokens."""
+"""Texts of at least this many characters have 384 tokens."""
 
 
 def contests(plan: Plan) -> list[Contest]:
-    """The documents drawn, or all of them; and on a GPU, where there is one, texts that reach the limit."""
+    """A sample of the documents, or all; with a GPU also texts of maximum length."""
     first = _documents(plan)
     return [first, _on_gpu(plan)] if visible_gpus() else [first]
 
@@ -48,10 +48,10 @@ def _documents(plan: Plan) -> Contest:
     tokens = _tokens(weights(MODEL), drawn)
     title = f"{texts.name} with {MODEL}: {len(drawn):,} documents of {tokens / len(drawn):.0f} tokens on average"
     drawn_how = "all of them" if whole else "drawn with seed 0; `--whole` takes all"
-    absent = [] if visible_gpus() else ["there is no GPU here, so encoding on one was not measured"]
+    absent = [] if visible_gpus() else ["this machine has no GPU, so encoding on one was not measured"]
     return Contest(
         title=f"Encoding {title}",
-        contestants=_contestants(plan, file),
+        competitors=_competitors(plan, file),
         quality=partial(_quality, texts if whole else None),
         rate=("documents", len(drawn)),
         notes=[
@@ -66,7 +66,7 @@ def _documents(plan: Plan) -> Contest:
 
 
 def _on_gpu(plan: Plan) -> Contest:
-    """Documents joined until they reach the limit, as many as keep a GPU busy for seconds."""
+    """Documents concatenated to maximum length, enough for seconds of GPU time."""
     texts, notes = scifact(plan)
     drawn = joined([document.content for document in texts.documents], plan.pick(256, 16_384, 131_072))
     file = plan.work / "encode-gpu.json"
@@ -77,16 +77,16 @@ def _on_gpu(plan: Plan) -> Contest:
     model = f"{MODEL}:device=cuda,dtype=bfloat16,forward="
     return Contest(
         title=f"Encoding on a GPU: {len(drawn):,} texts of {tokens / len(drawn):.0f} tokens with {MODEL}, bfloat16",
-        contestants=[
+        competitors=[
             *(
-                Contestant(
+                Competitor(
                     f"harness, forward={forward}",
                     "benchmarks.contests.encode:Encoder",
                     {"texts": str(file), "model": model + forward, "warm": GPU_WARM},
                 )
                 for forward in ("packed", "stock")
             ),
-            Contestant(GPU_PEER, "benchmarks.peers.encoders:Encoder", peer, packages=STACK),
+            Competitor(GPU_PEER, "benchmarks.peers.encoders:Encoder", peer, packages=STACK),
         ],
         quality=_gpu_quality,
         rate=("texts", len(drawn)),
@@ -101,7 +101,7 @@ def _on_gpu(plan: Plan) -> Contest:
 
 
 def joined(documents: list[str], count: int) -> list[str]:
-    """So many texts of `LONG` characters and more, each of documents drawn with seed 0."""
+    """``count`` texts of at least `LONG` characters, each from documents drawn with seed 0."""
     chance, found = random.Random(0), list[str]()
     while len(found) < count:
         text = ""
@@ -111,9 +111,9 @@ def joined(documents: list[str], count: int) -> list[str]:
     return found
 
 
-def _contestants(plan: Plan, file: Path) -> list[Contestant]:
+def _competitors(plan: Plan, file: Path) -> list[Competitor]:
     ours = [
-        Contestant(
+        Competitor(
             f"harness, {name}", "benchmarks.contests.encode:Encoder", {"texts": str(file), "model": f"{MODEL}:{option}"}
         )
         for name, option in (("bfloat16", "dtype=bfloat16"), ("int8", "dtype=int8"), ("float32", "dtype=float32"))
@@ -124,17 +124,17 @@ def _contestants(plan: Plan, file: Path) -> list[Contestant]:
     backends = ("backends", (*STACK, "optimum", "onnxruntime", "openvino"))
     return [
         *ours,
-        Contestant(PEER, target, given, packages=STACK),
-        Contestant(
+        Competitor(PEER, target, given, packages=STACK),
+        Competitor(
             "sentence-transformers, bfloat16", target, {**given, "dtype": "bfloat16", "batch": 0}, packages=STACK
         ),
-        Contestant("sentence-transformers, ONNX", target, {**given, "backend": "onnx", "batch": 0}, *backends),
-        Contestant("sentence-transformers, OpenVINO", target, {**given, "backend": "openvino", "batch": 0}, *backends),
+        Competitor("sentence-transformers, ONNX", target, {**given, "backend": "onnx", "batch": 0}, *backends),
+        Competitor("sentence-transformers, OpenVINO", target, {**given, "backend": "openvino", "batch": 0}, *backends),
     ]
 
 
 class Encoder:
-    """The harness's, by way of its registry."""
+    """The harness's encoder, loaded through its registry."""
 
     def __init__(self, texts: str, model: str, warm: int = WARM) -> None:
         from harness.cli.main import State
@@ -152,17 +152,17 @@ class Encoder:
         return encode_texts(self.prepared.dense, self.prepared.label, texts, role)
 
     def warm(self) -> None:
-        """A few texts."""
+        """Encode a few texts."""
         self._encode(self.texts[: self._warm], "document")
 
     def work(self) -> None:
-        """Every text."""
+        """Encode all texts."""
         start = time.perf_counter()
         self.vectors = self._encode(self.texts, "document")
         self.seconds = time.perf_counter() - start
 
     def answer(self) -> dict[str, Any]:
-        """The vectors, and those of the queries where some are to be encoded; on a GPU, what it did and could do."""
+        """Vectors of documents and queries; on a GPU also its achieved and possible operations per second."""
         found: dict[str, Any] = {"vectors": self.vectors, "seconds": self.seconds}
         model: Any = self.prepared.dense
         if model.products[1] != "cpu":
@@ -172,11 +172,11 @@ class Encoder:
 
 
 ENOUGH, LARGEST = 0.05, 1 << 14
-"""Seconds that a matrix product must take to be believed, and its rows at most."""
+"""Minimum seconds and maximum rows of the measured matrix product."""
 
 
 def _products(dtype: str, device: str) -> float:
-    """Operations a second of torch's product of two large matrices: the median of nine."""
+    """Operations per second of torch's product of two large matrices: median of nine."""
     import torch
 
     size, seconds, multiply = 512, 0.0, torch._int_mm if dtype == "int8" else torch.mm
@@ -192,7 +192,7 @@ def _products(dtype: str, device: str) -> float:
 
 
 def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:
-    """Cosines with the peer's vectors; where a whole collection was encoded, its nDCG@10 and what differs."""
+    """Cosines with the peer's vectors; for a full collection also nDCG@10 and differences."""
     if PEER not in answers:
         return {}
     reference = unit(answers[PEER]["vectors"])
@@ -209,7 +209,7 @@ def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:
 
 
 def _gpu_quality(answers: Mapping[str, Answer]) -> Quality:
-    """Cosines with the peer's vectors, and the share that the operations done are of those that matrix products do."""
+    """Cosines with the peer's vectors, and the achieved share of the matrix product's speed."""
     ours = next((answer for answer in answers.values() if "most" in answer), None)
     if GPU_PEER not in answers or ours is None:
         return {}
@@ -226,14 +226,14 @@ def _gpu_quality(answers: Mapping[str, Answer]) -> Quality:
 
 
 def _nearest(answer: Answer) -> dict[str, NDArray[Any]]:
-    """The 100 nearest documents of every query by cosine, brute force."""
+    """The 100 nearest documents per query by cosine, by brute force."""
     scores = unit(answer["queries"]) @ unit(answer["vectors"]).T
     rows = np.argpartition(-scores, min(100, scores.shape[1] - 1), axis=1)[:, :100]
     return {"rows": rows, "scores": np.take_along_axis(scores, rows, axis=1)}
 
 
 def _tokens(folder: Path, texts: list[str]) -> int:
-    """How many the model reads of them."""
+    """Total number of tokens after truncation."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -1,4 +1,4 @@
-"""Measures per query of made-up runs: the harness against pytrec_eval, ranx and ir_measures."""
+"""Measures per query of synthetic runs: the harness against pytrec_eval, ranx and ir_measures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, figure
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, figure
 from benchmarks.runner.synthetic import judged_runs
 
 REFERENCE = "pytrec_eval"
@@ -15,21 +15,21 @@ MEASURES = ("nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10")
 
 
 def contests(plan: Plan) -> list[Contest]:
-    """One."""
+    """The only comparison."""
     queries, documents = plan.pick(200, 7000, 7000), 1000
     given = {"runs": str(judged_runs(plan, queries, documents))}
     folder = "benchmarks.peers.measures"
     return [
         Contest(
             title=f"{', '.join(MEASURES)} of {queries:,} queries x {documents:,} documents",
-            contestants=[
-                Contestant("harness", "benchmarks.contests.measures:Ours", {**given, "ranked": True}),
-                Contestant(
+            competitors=[
+                Competitor("harness", "benchmarks.contests.measures:Ours", {**given, "ranked": True}),
+                Competitor(
                     "harness, ranking included", "benchmarks.contests.measures:Ours", {**given, "ranked": False}
                 ),
-                Contestant(REFERENCE, f"{folder}:PytrecEval", given, packages=("pytrec-eval-terrier",)),
-                Contestant("ir_measures", f"{folder}:IrMeasures", given, packages=("ir-measures",)),
-                Contestant("ranx", f"{folder}:Ranx", given, "mteb", ("ranx", "numba")),
+                Competitor(REFERENCE, f"{folder}:PytrecEval", given, packages=("pytrec-eval-terrier",)),
+                Competitor("ir_measures", f"{folder}:IrMeasures", given, packages=("ir-measures",)),
+                Competitor("ranx", f"{folder}:Ranx", given, "mteb", ("ranx", "numba")),
             ],
             quality=_quality,
             rate=("queries", queries),
@@ -45,12 +45,12 @@ def contests(plan: Plan) -> list[Contest]:
 
 
 class Ours:
-    """Rankings, then measures, as a benchmark makes them."""
+    """Ranks and measures as the benchmark does."""
 
     def __init__(self, runs: str, ranked: bool) -> None:
         with np.load(runs, allow_pickle=False) as found:
             self.scores = found["scores"]
-            names = [f"d{number}" for number in range(50_000)]  # one string for each, however often it is found
+            names = [f"d{number}" for number in range(50_000)]  # intern the ids
             self.rows, self.judged = found["documents"], found["judged"].ravel()
             self.ids = [[names[row] for row in rows] for rows in self.rows.tolist()]
             judged = zip(found["judged"].tolist(), found["grades"].tolist(), strict=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, figure
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, figure
 from benchmarks.runner.synthetic import vectors
 
 EXACT = "numpy, float64"
@@ -15,21 +15,21 @@ ROWS = 1 << 14
 
 
 def contests(plan: Plan) -> list[Contest]:
-    """One."""
+    """The only comparison."""
     count, dim = plan.pick(20_000, 500_000, 500_000), 768
     given = {"documents": str(vectors(plan, count, dim))}
     products = [
-        Contestant(f"numpy, {dtype}", "benchmarks.peers.product:Product", {**given, "dtype": dtype}, packages=packages)
+        Competitor(f"numpy, {dtype}", "benchmarks.peers.product:Product", {**given, "dtype": dtype}, packages=packages)
         for dtype, packages in (("float32", ("numpy",)), ("float64", ()))
     ]
     return [
         Contest(
             title=f"Moments of {count:,} x {dim}",
-            contestants=[Contestant("harness", "benchmarks.contests.moments:Ours", given), *products],
+            competitors=[Competitor("harness", "benchmarks.contests.moments:Ours", given), *products],
             quality=_quality,
             rate=("vectors", count),
             notes=[
-                "every contestant has its float32 vectors in memory; the harness also takes their lengths and looks "
+                "every competitor has its float32 vectors in memory; the harness also takes their lengths and looks "
                 "for NaN, numpy computes X.T @ X and the mean and nothing else (in float64 by blocks)",
                 f"isotropy: 1 - std/mean of the covariance's eigenvalues; difference: from {EXACT}'s",
             ],
@@ -38,7 +38,7 @@ def contests(plan: Plan) -> list[Contest]:
 
 
 class Ours:
-    """The harness's, as a benchmark's geometry takes them."""
+    """The harness's moments, as used for a benchmark's geometry."""
 
     def __init__(self, documents: str) -> None:
         import harness.metrics.moments

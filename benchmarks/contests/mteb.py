@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, figure
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, figure
 from benchmarks.runner.texts import scifact, weights
 
 MODEL, DTYPE = "mpnet", "bfloat16"
@@ -17,7 +17,7 @@ EVALUATE = "mteb.evaluate"
 
 
 def contests(plan: Plan) -> list[Contest]:
-    """With nothing stored, then with everything."""
+    """With nothing stored, then with stored results or vectors."""
     texts, notes = scifact(plan)
     if plan.size != "whole" or plan.sample is not None:
         documents = plan.sample or plan.pick(6, 64, 0)
@@ -45,7 +45,7 @@ def contests(plan: Plan) -> list[Contest]:
 
 
 def _ours(plan: Plan, folder: Path, home: str, **settings: Any) -> dict[str, Any]:
-    """A run in a home of its own that has the weights and nothing else."""
+    """A run in a separate home that contains only the weights."""
     place = plan.work / "mteb" / home
     words = ["{python}", "-m", "harness", "benchmark", "-m", f"{MODEL}:dtype={DTYPE}", "-d", str(folder)]
     return {
@@ -62,38 +62,38 @@ def _theirs(folder: Path, which: str, *words: str) -> list[str]:
     return [*start, "--folder", str(folder), "--weights", str(weights(MODEL)), *words]
 
 
-def _cold(plan: Plan, folder: Path, small: Path) -> list[Contestant]:
-    """The round that does not count is of a few documents: it brings programs into the system's cache."""
+def _cold(plan: Plan, folder: Path, small: Path) -> list[Competitor]:
+    """The warm-up round uses a few documents; it brings the programs into the page cache."""
     beir = "beir, DenseRetrievalExactSearch"
     ours = _ours(plan, folder, "cold")
     ours["warm"] = _ours(plan, small, "cold")["words"]
     mteb, exact = ({"words": _theirs(folder, which), "warm": _theirs(small, which)} for which in ("mteb", "beir"))
     return [
-        Contestant(f"harness, {DTYPE}", TARGET, ours),
-        Contestant(f"{EVALUATE}, float32", TARGET, mteb, "mteb", PACKAGES),
-        Contestant(f"{beir}, float32", TARGET, exact, "mteb"),
+        Competitor(f"harness, {DTYPE}", TARGET, ours),
+        Competitor(f"{EVALUATE}, float32", TARGET, mteb, "mteb", PACKAGES),
+        Competitor(f"{beir}, float32", TARGET, exact, "mteb"),
     ]
 
 
-def _again(plan: Plan, folder: Path) -> list[Contestant]:
+def _again(plan: Plan, folder: Path) -> list[Competitor]:
     place = plan.work / "mteb"
     stored, kept = str(place / "stored-results"), str(place / "stored-vectors")
     results, vectors = ["--results", stored], ["--embeddings", kept]
     return [
-        Contestant("harness, results stored", TARGET, _ours(plan, folder, "again", fresh=[], first=True)),
-        Contestant(
+        Competitor("harness, results stored", TARGET, _ours(plan, folder, "again", fresh=[], first=True)),
+        Competitor(
             "harness, vectors stored",
             TARGET,
             _ours(plan, folder, "vectors", fresh=[str(place / "vectors" / "results")], first=True),
         ),
-        Contestant(
+        Competitor(
             f"{EVALUATE}, results stored",
             TARGET,
             {"words": _theirs(folder, "mteb", *results), "first": True},
             "mteb",
             PACKAGES,
         ),
-        Contestant(
+        Competitor(
             f"{EVALUATE}, vectors stored",
             TARGET,
             {"words": _theirs(folder, "mteb", *vectors), "first": True},
@@ -104,7 +104,7 @@ def _again(plan: Plan, folder: Path) -> list[Contestant]:
 
 
 def _quality(answers: Mapping[str, Answer]) -> Quality:
-    """The difference is from mteb's nDCG@10."""
+    """nDCG@10 and its difference from mteb's."""
     ndcg = {name: float(answer["ndcg"]) for name, answer in answers.items() if "ndcg" in answer}
     exact = next((value for name, value in ndcg.items() if name.startswith(EVALUATE)), None)
     return {

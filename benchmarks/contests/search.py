@@ -1,4 +1,4 @@
-"""Exact search by Euclidean distance: the harness against FAISS's IndexFlatL2, on made-up vectors."""
+"""Exact search by Euclidean distance: the harness against FAISS's IndexFlatL2, on synthetic vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, figure
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, figure
 from benchmarks.runner.synthetic import vectors
 
 CHECKED = 20
@@ -30,9 +30,9 @@ def _contest(plan: Plan, documents: int, dim: int, queries: int, k: int) -> Cont
     given = {**files, "k": k}
     return Contest(
         title=f"{documents:,} x {dim}, {queries:,} queries, k = {k:,}",
-        contestants=[
-            Contestant("harness", "benchmarks.contests.search:Search", given, packages=("torch",)),
-            Contestant("IndexFlatL2", "benchmarks.peers.flat:Flat", given, packages=("faiss-cpu",)),
+        competitors=[
+            Competitor("harness", "benchmarks.contests.search:Search", given, packages=("torch",)),
+            Competitor("IndexFlatL2", "benchmarks.peers.flat:Flat", given, packages=("faiss-cpu",)),
         ],
         quality=partial(_quality, Path(files["documents"]), Path(files["queries"])),
         rate=("queries", queries),
@@ -46,7 +46,7 @@ def _contest(plan: Plan, documents: int, dim: int, queries: int, k: int) -> Cont
 
 
 class Search:
-    """The harness's."""
+    """The harness's search."""
 
     def __init__(self, documents: str, queries: str, k: int) -> None:
         from harness.embeddings.store import Vectors
@@ -68,7 +68,7 @@ class Search:
 
 
 def _quality(documents: Path, queries: Path, answers: Mapping[str, Answer]) -> Quality:
-    """Held against brute force."""
+    """Compare with brute force."""
     asked = np.load(queries, mmap_mode="r", allow_pickle=False)[:CHECKED].astype(np.float64)
     stored = np.load(documents, mmap_mode="r", allow_pickle=False)
     exact = np.concatenate([_distances(asked, stored[at : at + ROWS]) for at in range(0, len(stored), ROWS)], axis=1)

@@ -1,10 +1,10 @@
-"""Start-up, and a benchmark of which everything is there already; processes from start to end."""
+"""Start-up time, and a benchmark whose results are all stored; full processes."""
 
 from __future__ import annotations
 
 import shutil
 
-from benchmarks.runner.contest import Contest, Contestant, Plan
+from benchmarks.runner.contest import Competitor, Contest, Plan
 from benchmarks.runner.texts import weights
 
 TARGET = "benchmarks.runner.command:Command"
@@ -26,17 +26,17 @@ def contests(plan: Plan) -> list[Contest]:
     return [
         Contest(
             title="The help text",
-            contestants=[
-                Contestant("harness --help", TARGET, {"words": [*HARNESS, "--help"]}),
-                Contestant("harness models", TARGET, {"words": [*HARNESS, "models"]}),
-                Contestant("mteb --help", TARGET, {"words": ["{python}", "-m", "mteb", "--help"]}, "mteb", ("mteb",)),
-                Contestant("python, nothing imported", TARGET, {"words": ["{python}", "-c", "pass"]}),
-                Contestant("python, numpy imported", TARGET, {"words": ["{python}", "-c", "import numpy"]}),
+            competitors=[
+                Competitor("harness --help", TARGET, {"words": [*HARNESS, "--help"]}),
+                Competitor("harness models", TARGET, {"words": [*HARNESS, "models"]}),
+                Competitor("mteb --help", TARGET, {"words": ["{python}", "-m", "mteb", "--help"]}, "mteb", ("mteb",)),
+                Competitor("python, nothing imported", TARGET, {"words": ["{python}", "-c", "pass"]}),
+                Competitor("python, numpy imported", TARGET, {"words": ["{python}", "-c", "import numpy"]}),
             ],
         ),
         Contest(
             title="A suite fully reused",
-            contestants=[Contestant(f"harness benchmark {' '.join(models)} --suite demo", TARGET, reused)],
+            competitors=[Competitor(f"harness benchmark {' '.join(models)} --suite demo", TARGET, reused)],
             notes=["the first run, which makes everything, is what loading takes"],
         ),
     ]

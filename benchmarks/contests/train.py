@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmarks.peers.trainer import COLUMNS, Resettable, Rows, arguments
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, unit
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, unit
 from benchmarks.runner.texts import SEED, Texts, collection, embedded, weights
 
 BATCH, HELD_OUT = 16, 64
@@ -23,7 +23,7 @@ PEER = "sentence-transformers, MNRL"
 
 
 def contests(plan: Plan) -> list[Contest]:
-    """MiniLM; MPNet where the whole is asked for."""
+    """MiniLM; MPNet for the full size."""
     model, steps = ("mpnet", 20) if plan.size == "whole" else ("minilm", plan.pick(2, 6, 20))
     batch = plan.pick(4, BATCH, BATCH)
     file = plan.work / "train.json"
@@ -35,10 +35,10 @@ def contests(plan: Plan) -> list[Contest]:
     return [
         Contest(
             title=f"{steps} steps of {model} at batch {batch}, float32, texts of {texts.name}",
-            contestants=[
-                Contestant("harness, the same loss", ours, {**given, "loss": "cosine", "isotropy": 0.0}),
-                Contestant(PEER, "benchmarks.peers.trainer:Stock", given, packages=STACK),
-                Contestant("harness, isotropy weight 1", ours, {**given, "loss": "infonce", "isotropy": 1.0}),
+            competitors=[
+                Competitor("harness, the same loss", ours, {**given, "loss": "cosine", "isotropy": 0.0}),
+                Competitor(PEER, "benchmarks.peers.trainer:Stock", given, packages=STACK),
+                Competitor("harness, isotropy weight 1", ours, {**given, "loss": "infonce", "isotropy": 1.0}),
             ],
             quality=_quality,
             rate=("steps", steps),
@@ -46,7 +46,7 @@ def contests(plan: Plan) -> list[Contest]:
                 "a row is a query, its document and another, drawn at random; the same for all; whole texts, cut at "
                 "the model's 256 tokens (MPNet: 384)",
                 f"held-out loss: softmax over the passages of {HELD_OUT} other triplets, scale 20, after the steps; "
-                "dropout's draws differ between contestants",
+                "dropout's draws differ between competitors",
             ],
         )
     ]
@@ -60,18 +60,18 @@ class Ours(Resettable):
 
         from harness_training.data import memory as numbered
         from harness_training.model.head import load_base
-        from harness_training.model.unpadded import pack
+        from harness_training.model.unpadded import use_unpadded_forward
 
         rows = Rows(texts)
         super().__init__(load_base(weights, "cpu"), rows)
-        pack(self.model)
+        use_unpadded_forward(self.model)
         flat = [text for row in rows.train for text in row]
         self.ids = np.arange(len(flat)).reshape(len(rows.train), len(COLUMNS))
         self.numbers = numbered.Rows(COLUMNS, pyarrow.array(flat), self.ids)
         self.batch, self.loss, self.isotropy = batch, loss, isotropy
 
     def work(self) -> None:
-        """Every row once."""
+        """One pass over the rows."""
         from datasets import Dataset
 
         from harness_training.experiment.trainer import Collator, Trainer

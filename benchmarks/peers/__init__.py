@@ -1,1 +1,1 @@
-"""Contestants from elsewhere. Each runs in an environment of its own, so nothing here imports the harness."""
+"""Other programs. Each runs in an environment of its own, so nothing here imports the harness."""

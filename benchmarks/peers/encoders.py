@@ -1,4 +1,4 @@
-"""SentenceTransformer.encode, as it comes, in bfloat16 and through its ONNX and OpenVINO backends."""
+"""SentenceTransformer.encode: default, in bfloat16, and with its ONNX and OpenVINO backends."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 BATCHES = {"cpu": (1, 8, 32), "cuda": (32, 64, 128, 256, 512)}
-"""Tried in the round that does not count, on `TRIED` texts; the quickest is taken."""
+"""Batch sizes tried in the warm-up round on `TRIED` texts; the fastest is used."""
 TRIED = {"cpu": 16, "cuda": 1024}
 WARM = 4
-"""Texts of that round where nothing is to be tried."""
+"""Texts of the warm-up round for a fixed batch size."""
 
 
 class Encoder:
-    """``batch`` of 0 asks for the quickest of `BATCHES`; ``exported`` is where converted models are kept."""
+    """``batch`` 0 selects the fastest of `BATCHES`; ``exported`` is the folder of converted models."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Encoder:
         some = self.texts[::step][:tried]
         taken = {}
         for batch in BATCHES[self.device]:
-            self._encode(some[:batch], batch)  # a GPU's memory and kernels are got ready by the first batch of a size
+            self._encode(some[:batch], batch)  # the first batch of a size allocates GPU memory and compiles kernels
             start = time.perf_counter()
             self._encode(some, batch)
             taken[batch] = time.perf_counter() - start
@@ -78,24 +78,24 @@ class Encoder:
         return self.model.encode(texts, batch_size=batch, show_progress_bar=False)
 
     def warm(self) -> None:
-        """A few texts; more where the batch size is to be found."""
+        """Encode a few texts, or find the best batch size."""
         self.batch = self.batch or self._quickest()
         self._encode(self.texts[:WARM], self.batch)
 
     def work(self) -> None:
-        """Every text."""
+        """Encode all texts."""
         start = time.perf_counter()
         self.vectors = self._encode(self.texts, self.batch)
         self.seconds = time.perf_counter() - start
 
     def answer(self) -> dict[str, Any]:
-        """The vectors, and those of the queries where some are to be encoded."""
+        """Vectors of documents and queries."""
         found = {"vectors": self.vectors, "batch": self.batch, "seconds": self.seconds}
         return {**found, "queries": self._encode(self.queries, self.batch)} if self.queries else found
 
 
 def _digest(weights: Path) -> str:
-    """Of the files that decide a vector."""
+    """Hash of the files that determine the vectors."""
     found = hashlib.sha256()
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         found.update((weights / name).read_bytes())
@@ -103,7 +103,7 @@ def _digest(weights: Path) -> str:
 
 
 def _precision(model: Any) -> str:
-    """What the compiled OpenVINO model computes in."""
+    """Precision of the compiled OpenVINO model."""
     inner = model[0].auto_model if hasattr(model[0], "auto_model") else model[0].model
     if inner.request is None:
         inner.compile()

@@ -10,7 +10,7 @@ ROWS = 1 << 16
 
 
 class Flat:
-    """Its vectors in memory from the beginning."""
+    """An index with its vectors in memory."""
 
     def __init__(self, documents: str, queries: str, k: int) -> None:
         import faiss

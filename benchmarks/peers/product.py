@@ -1,4 +1,4 @@
-"""numpy's matrix product, which is what moments cannot do without."""
+"""numpy's matrix product, the minimum work for moments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROWS = 1 << 14
 
 
 class Product:
-    """In one piece as float32; by blocks as float64, of which the whole would take twice the memory."""
+    """float32 in one piece; float64 in blocks, to save memory."""
 
     def __init__(self, documents: str, dtype: str) -> None:
         self.vectors, self.dtype = np.load(documents, allow_pickle=False), np.dtype(dtype)

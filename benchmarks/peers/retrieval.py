@@ -28,7 +28,7 @@ def read(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, str], dict[
 
 
 def with_mteb(folder: Path, weights: str, results: str | None, embeddings: str | None) -> float:
-    """By ``mteb.evaluate``."""
+    """Evaluate with ``mteb.evaluate``."""
     import mteb
     from mteb.cache import ResultCache
     from mteb.models import CachedEmbeddingWrapper, SentenceTransformerEncoderWrapper
@@ -36,10 +36,10 @@ def with_mteb(folder: Path, weights: str, results: str | None, embeddings: str |
     [original] = mteb.get_tasks(tasks=["SciFact"])
 
     class Local(type(original)):  # type: ignore[misc]
-        """The task, its texts read from the folder when they are asked for."""
+        """The task with texts read lazily from the folder."""
 
         def load_data(self, *given: Any, **settings: Any) -> None:
-            """As the task's own, from elsewhere."""
+            """Load from the folder instead of the hub."""
             if not self.data_loaded:
                 corpus, queries, qrels = read(folder)
                 self.corpus, self.queries, self.relevant_docs = {"test": corpus}, {"test": queries}, {"test": qrels}
@@ -60,7 +60,7 @@ def with_mteb(folder: Path, weights: str, results: str | None, embeddings: str |
 
 
 def with_beir(folder: Path, weights: str) -> float:
-    """By ``EvaluateRetrieval`` over ``DenseRetrievalExactSearch``."""
+    """Evaluate with ``EvaluateRetrieval`` and ``DenseRetrievalExactSearch``."""
     from beir.retrieval.evaluation import EvaluateRetrieval
     from beir.retrieval.models import SentenceBERT
     from beir.retrieval.search.dense import DenseRetrievalExactSearch

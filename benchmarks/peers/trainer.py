@@ -14,7 +14,7 @@ COLUMNS = ["query", "positive", "negative_1"]
 
 
 def arguments(place: str, batch: int) -> Any:
-    """What every contestant trains with: one pass, nothing saved, nothing logged."""
+    """Training arguments of every competitor: one pass, without saving and logging."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     return SentenceTransformerTrainingArguments(
@@ -41,14 +41,14 @@ class Rows:
 
 
 class Resettable:
-    """A model that begins every round with the weights it was opened with."""
+    """A model that is reset to its initial weights before every round."""
 
     def __init__(self, model: Any, rows: Rows) -> None:
         self.model, self.rows = model, rows
         self._weights = copy.deepcopy(model.state_dict())
 
     def ready(self) -> None:
-        """The weights, as they were."""
+        """Restore the initial weights."""
         self.model.load_state_dict(self._weights)
 
     def answer(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Stock(Resettable):
         self.batch = batch
 
     def work(self) -> None:
-        """Every row once."""
+        """One pass over the rows."""
         from sentence_transformers import SentenceTransformerTrainer
         from sentence_transformers.losses import MultipleNegativesRankingLoss
 

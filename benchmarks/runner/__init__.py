@@ -1,1 +1,1 @@
-"""Runs contests: alternating rounds, each competitor in its own process."""
+"""Runs comparisons in alternating rounds, each competitor in its own process."""

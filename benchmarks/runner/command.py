@@ -1,4 +1,4 @@
-"""A contestant that is a command: every round is a process from its start to its end."""
+"""A competitor that is a command: every round is a process from its start to its end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from benchmarks.runner.worker import die_with_parent
 
 
 class Command:
-    """Runs ``words`` (``{python}`` is this environment's interpreter), ``warm`` in the round that does not count.
+    """Runs ``words`` (``{python}`` is this environment's interpreter), or ``warm`` in the warm-up round.
 
-    ``fresh`` are files and folders removed before every round, ``links`` link -> target made again then; ``first``: run
-    once while loading, so that there is something to be reused.
+    Before every round the ``fresh`` files and folders are removed and the ``links`` (link -> target) created; with
+    ``first`` the command also runs once while loading, to fill caches.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Command:
             self.work()
 
     def ready(self) -> None:
-        """What a round must not find goes, what it needs is put there."""
+        """Prepare the files for a round."""
         for path in map(Path, self.fresh):
             if path.is_symlink() or path.is_file():
                 path.unlink()
@@ -51,11 +51,11 @@ class Command:
                 place.symlink_to(target)
 
     def warm(self) -> None:
-        """A lighter command, where there is one."""
+        """Run the warm-up command, if any."""
         self._run(self.lighter)
 
     def work(self) -> None:
-        """The command; RuntimeError with its last words where it fails."""
+        """Run the command; RuntimeError with the end of its output where it fails."""
         self._run(self.words)
 
     def _run(self, words: list[str]) -> None:
@@ -63,7 +63,7 @@ class Command:
         environment = {**os.environ, **self.variables}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(words, stdout=out, stderr=errors, env=environment, preexec_fn=die_with_parent)
-            _, status, usage = os.wait4(process.pid, 0)  # this process's memory; getrusage has all children's largest
+            _, status, usage = os.wait4(process.pid, 0)  # of this process; getrusage: maximum over all children
             process.returncode, self.peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
             self.out, said = (_read(stream) for stream in (out, errors))
         if process.returncode:
@@ -71,7 +71,7 @@ class Command:
             raise RuntimeError(": ".join([f"status {process.returncode}", *last]))
 
     def answer(self) -> dict[str, Any]:
-        """nDCG@10, where it printed one as JSON: the harness's list of cells, or an object on its last line."""
+        """nDCG@10 from its JSON output, if any: the harness's list of cells, or an object on the last line."""
         try:
             found = json.loads(self.out)
         except ValueError:

@@ -1,4 +1,4 @@
-"""What a contest is: one work, the contestants that do it, and how good what they found is."""
+"""A comparison: a task, its competitors and the quality of their results."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The repository."""
+"""Root of the repository."""
 Size = Literal["small", "usual", "whole"]
 Answer = Mapping[str, NDArray[Any]]
-"""What a contestant found, by name."""
+"""A competitor's results, by name."""
 Quality = Mapping[str, Mapping[str, str]]
-"""Contestant -> column -> figure."""
+"""Competitor -> column -> figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where things are, and how much is to be measured."""
+    """Paths and sizes of a run."""
 
     work: Path
-    """Made-up data, exported models and answers; the made-up data go when the run ends."""
+    """Synthetic data, exported models and answers; synthetic data are removed at the end."""
     size: Size = "usual"
     data: Path = ROOT.parent / "shared" / "data"
     """Folders in BEIR format, by name."""
@@ -32,58 +32,58 @@ class Plan:
     """The peers' environments, by name."""
     threads: int = 1
     sample: int | None = None
-    """Documents of SciFact to encode, where not the size decides."""
+    """Documents of SciFact to encode; None to use the size."""
 
     def pick(self, small: int, usual: int, whole: int) -> int:
-        """The one that the size asks for."""
+        """Select a value by size."""
         return {"small": small, "usual": usual, "whole": whole}[self.size]
 
     def folder(self, dataset: str) -> Path | None:
-        """A dataset's folder; None where it is not on this machine."""
+        """A dataset's folder; None where it does not exist."""
         folder = self.data / dataset
         return folder if (folder / "corpus.jsonl").exists() else None
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
-    """One program that does the work, in a process of its own."""
+class Competitor:
+    """One program, in a process of its own."""
 
     name: str
     target: str
     """``module:Class`` of a `benchmarks.runner.worker.Task`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What the class is made with; JSON-able."""
+    """Arguments of the class, JSON-serialisable."""
     environment: str = ""
-    """Which of the peers' environments it runs in; the empty name is the harness's own."""
+    """Name of its environment; empty for the harness's own."""
     packages: tuple[str, ...] = ()
-    """Whose versions stand below the table."""
+    """Packages whose versions are listed below the table."""
 
 
 def no_quality(answers: Mapping[str, Answer]) -> Quality:
-    """For work whose result is beyond doubt."""
+    """For tasks without a quality measure."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """The first contestant is ours, the one that the others' seconds are divided by."""
+    """A comparison; the first competitor is the harness, which the others' times are divided by."""
 
     title: str
-    contestants: Sequence[Contestant]
+    competitors: Sequence[Competitor]
     quality: Callable[[Mapping[str, Answer]], Quality] = no_quality
     rate: tuple[str, int] | None = None
-    """What is counted per second, and how many of it a round holds."""
+    """Unit of the throughput and its count per round."""
     notes: Sequence[str] = ()
     """Sentences below the table."""
 
     def among(self, names: Sequence[str]) -> Contest:
-        """The same with ours, and of the others those that have one of these in their names; with all if none."""
-        chosen = [each for each in self.contestants[1:] if not names or any(name in each.name for name in names)]
-        return replace(self, contestants=[self.contestants[0], *chosen])
+        """Restrict the peers to names that contain one of these; no restriction if empty."""
+        chosen = [each for each in self.competitors[1:] if not names or any(name in each.name for name in names)]
+        return replace(self, competitors=[self.competitors[0], *chosen])
 
 
 def figure(value: float, digits: int = 4) -> str:
-    """A difference or a share, as the tables show it."""
+    """Format a difference or share for the tables."""
     return "0" if value == 0 else f"{value:.{digits}f}" if abs(value) >= 10**-digits else f"{value:.1e}"
 
 

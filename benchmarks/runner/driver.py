@@ -1,4 +1,4 @@
-"""A contestant's process as its driver sees it: asked, answering, paused while others work."""
+"""Controls a competitor's process: sends orders, reads answers, and pauses it while others run."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.runner.contest import ROOT, Contestant, Plan
+from benchmarks.runner.contest import ROOT, Competitor, Plan
 
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR", "RAYON")
 """Libraries that take their number of threads from ``NAME_NUM_THREADS``."""
 
 
 class Unable(Exception):
-    """A contestant cannot go on; the message says why."""
+    """A competitor failed; the message gives the reason."""
 
 
 class Process:
-    """A worker. It is stopped (SIGSTOP) between its turns: nothing of it spins, polls or collects garbage meanwhile."""
+    """A worker process, stopped (SIGSTOP) between its turns so that it uses no CPU."""
 
-    def __init__(self, contestant: Contestant, plan: Plan, log: Path) -> None:
-        python = _python(contestant, plan)
+    def __init__(self, competitor: Competitor, plan: Plan, log: Path) -> None:
+        python = _python(competitor, plan)
         self._log = log
-        self._contestant = contestant
+        self._competitor = competitor
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 [python, "-m", "benchmarks.runner.worker"],
@@ -39,7 +39,7 @@ class Process:
                 stderr=errors,
                 cwd=ROOT,
                 env=_environment(plan),
-                start_new_session=True,  # a group of its own, so that its children stop and end with it
+                start_new_session=True,  # own process group, so that its children are stopped and terminated with it
                 preexec_fn=_on(plan.threads),
             )
         self._rest = b""
@@ -57,12 +57,12 @@ class Process:
                     stream.close()
 
     def load(self, limit: float) -> dict[str, Any]:
-        """The first order."""
-        given = self._contestant
+        """Load the competitor."""
+        given = self._competitor
         return self.ask(limit, do="load", target=given.target, settings=given.settings, packages=given.packages)
 
     def ask(self, limit: float, **order: Any) -> dict[str, Any]:
-        """Its answer to an order; `Unable` where it fails, dies or takes longer than ``limit`` seconds."""
+        """Send an order and return the answer; `Unable` on failure, exit or timeout (``limit`` seconds)."""
         self._signal(signal.SIGCONT)
         try:
             assert self._process.stdin is not None
@@ -100,25 +100,25 @@ class Process:
         return ": ".join([what, f"it ended with {how}", *last])[:300]
 
 
-def _python(contestant: Contestant, plan: Plan) -> str:
-    """The interpreter of the contestant's environment; `Unable` where that is not made."""
-    if not contestant.environment:
+def _python(competitor: Competitor, plan: Plan) -> str:
+    """The interpreter of the competitor's environment; `Unable` where it does not exist."""
+    if not competitor.environment:
         return sys.executable
-    python = plan.peers / contestant.environment / "bin" / "python"
+    python = plan.peers / competitor.environment / "bin" / "python"
     if not python.exists():
-        raise Unable(f"its environment {plan.peers.name}/{contestant.environment} is not made; type: make bench-peers")
+        raise Unable(f"its environment {plan.peers.name}/{competitor.environment} is not made; type: make bench-peers")
     return str(python)
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """Ours, with the thread count of the run; nothing is looked up on a network."""
+    """This environment with the run's number of threads, offline."""
     given = {f"{name}_NUM_THREADS": str(plan.threads) for name in THREADS}
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return {**os.environ, **given, **offline, "TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
 
 
 def _on(threads: int) -> Any:
-    """Keeps a process on so many cores, for libraries that go by those."""
+    """Restrict a process to this number of cores, for libraries that use all."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     cores = sorted(os.sched_getaffinity(0))[:threads]

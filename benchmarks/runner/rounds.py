@@ -1,4 +1,4 @@
-"""Alternating rounds: every contestant loaded first, then each in turn, one at a time, in both directions."""
+"""Alternating rounds: all competitors are loaded first, then run one at a time, in alternating order."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from benchmarks.runner.contest import Answer, Contest, Plan
 from benchmarks.runner.driver import Process, Unable
 
 LIMIT = 7200.0
-"""Seconds that one order may take."""
+"""Timeout of an order in seconds."""
 
 
 @dataclass(slots=True)
 class Standing:
-    """What is known of a contestant so far."""
+    """Measurements of a competitor."""
 
     name: str
     reason: str = ""
-    """Why it takes no further part; empty while it does."""
+    """Why it dropped out; empty while it takes part."""
     load: dict[str, Any] = field(default_factory=dict)
     rounds: list[dict[str, Any]] = field(default_factory=list)
-    """Seconds, processor's seconds and peak bytes of every round that counts."""
+    """Wall seconds, CPU seconds and peak bytes of every measured round."""
     quality: Mapping[str, str] = field(default_factory=dict)
     process: Process | None = None
 
     def ask(self, **order: Any) -> dict[str, Any] | None:
-        """The answer to an order; None where the contestant is out, for which ``reason`` then holds the cause."""
+        """Send an order; returns None and sets ``reason`` where the competitor drops out."""
         if self.process is None:
             return None
         try:
@@ -47,17 +47,17 @@ class Standing:
 def compete(
     contest: Contest, plan: Plan, rounds: int, news: Callable[[str], object], folder: Path
 ) -> Iterator[list[Standing]]:
-    """The standings after the warm-up and after every round, so that a run cut short leaves what it has.
+    """Yield the standings after the warm-up and after every round, so that an interrupted run keeps its results.
 
-    Each round goes through the contestants in the order opposite to the round before: what drifts (heat, neighbours)
-    meets all alike. ``folder`` takes logs and answers.
+    The order of competitors is reversed every round, so that drift (temperature, other load) affects all equally. Logs
+    and answers are written to ``folder``.
     """
-    standings = [Standing(each.name) for each in contest.contestants]
+    standings = [Standing(each.name) for each in contest.competitors]
     with ExitStack() as processes:
-        for number, (standing, contestant) in enumerate(zip(standings, contest.contestants, strict=True)):
-            news(f"{contestant.name}: loading")
+        for number, (standing, competitor) in enumerate(zip(standings, contest.competitors, strict=True)):
+            news(f"{competitor.name}: loading")
             try:
-                standing.process = processes.enter_context(Process(contestant, plan, folder / f"{number}.log"))
+                standing.process = processes.enter_context(Process(competitor, plan, folder / f"{number}.log"))
             except Unable as error:
                 standing.reason = str(error)
             standing.load = standing.ask(do="load") or {}
@@ -74,7 +74,7 @@ def compete(
 
 
 def _judge(contest: Contest, standings: list[Standing], folder: Path, news: Callable[[str], object]) -> None:
-    """Fills in the quality of what the first round found."""
+    """Add the quality of the first round's results."""
     answers: dict[str, Answer] = {}
     for number, standing in enumerate(standings):
         path = folder / f"{number}.npz"
@@ -84,7 +84,7 @@ def _judge(contest: Contest, standings: list[Standing], folder: Path, news: Call
             path.unlink()
     try:
         quality = contest.quality(answers)
-    except Exception:  # figures already measured must not be lost to a fault in judging them
+    except Exception:  # keep the measurements when the quality cannot be computed
         news(f"the quality could not be computed:\n{traceback.format_exc()}")
         return
     for standing in standings:

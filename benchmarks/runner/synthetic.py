@@ -1,4 +1,4 @@
-"""Made-up vectors and judged runs, the same for every contestant: drawn by a seed, written once, removed in the end."""
+"""Synthetic vectors and judged runs, the same for every competitor: seeded, written once, removed at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = 1 << 14
 
 
 def vectors(plan: Plan, count: int, dim: int, seed: int = 0) -> Path:
-    """A .npy file of float32 [count, dim]: normal around a common mean, as real vectors are after a fashion."""
+    """A .npy file of float32 [count, dim]: normal around a common mean, roughly like real embeddings."""
     path = _folder(plan) / f"vectors-{count}-{dim}-{seed}.npy"
     if not path.exists():
         generator, partial = np.random.default_rng(seed), path.with_suffix(".partial.npy")
@@ -30,7 +30,7 @@ def vectors(plan: Plan, count: int, dim: int, seed: int = 0) -> Path:
 def judged_runs(plan: Plan, queries: int, documents: int, seed: int = 0) -> Path:
     """A .npz file: ``documents`` and ``scores`` [queries, documents], ``judged`` and ``grades`` [queries, 20].
 
-    Documents are numbers below 50,000, each once per query, in no order. In a third of the queries scores have two
+    Documents are distinct numbers below 50,000 in random order. In a third of the queries scores have two
     decimals, so that many tie. Judged are 20 documents a query, of which 14 are in its ranking, above the others by
     one and a half standard deviations.
     """
@@ -57,6 +57,6 @@ def _judged(generator: np.random.Generator, found: NDArray[np.int64]) -> NDArray
 
 
 def _folder(plan: Plan) -> Path:
-    folder = plan.work / "made-up"
+    folder = plan.work / "synthetic"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""Standings as a Markdown table under the machine that they are of."""
+"""Renders standings as a Markdown table with a description of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NONE = "—"
 
 
 def heading(name: str, plan: Plan, rounds: int) -> str:
-    """The page's title, and where and how its figures were taken."""
+    """The page's title, machine and method."""
     about, commit = machine(), git_state(ROOT)
     code = f"{commit['commit'][:10]}{' with changes' if commit['dirty'] else ''}" if commit else "no checkout"
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
@@ -28,9 +28,9 @@ def heading(name: str, plan: Plan, rounds: int) -> str:
         f"{''.join(f', {gpu}' for gpu in about['gpus'])}; {', '.join(about['features'])}; {about['system']}. "
         f"{plan.threads} threads each; size {plan.size!r}; load average {load} before it began; code {code}.",
         "",
-        f"Every contestant is a process of its own; only one works at a time, the others are stopped. One round that "
+        f"Every competitor is a process of its own; only one works at a time, the others are stopped. One round that "
         f"does not count, then up to {rounds} alternating rounds: medians of seconds and of the processor's seconds; "
-        f"*times ours* is the median over rounds of the contestant's seconds divided by ours in that round (over 1: "
+        f"*times ours* is the median over rounds of the competitor's seconds divided by ours in that round (over 1: "
         f"ours is faster). Peak memory is resident memory of the process, while loading and while working.",
         "",
     ]
@@ -38,9 +38,9 @@ def heading(name: str, plan: Plan, rounds: int) -> str:
 
 
 def render(contest: Contest, standings: Sequence[Standing]) -> str:
-    """One contest's section."""
+    """Section of one comparison."""
     columns = list(dict.fromkeys(column for each in standings for column in each.quality))
-    headers = ["contestant", "seconds", "range", "times ours", "CPU s"]
+    headers = ["competitor", "seconds", "range", "times ours", "CPU s"]
     headers += [f"{contest.rate[0]}/s"] if contest.rate else []
     headers += ["load s", "peak MiB, load", "peak MiB, work", *columns]
     rows = [_row(contest, each, standings[0], columns) for each in standings]
@@ -69,7 +69,7 @@ def _row(contest: Contest, one: Standing, ours: Standing, columns: list[str]) ->
 
 
 def _short(seconds: float) -> str:
-    """Three digits."""
+    """Format with three digits."""
     return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2f}"
 
 
@@ -78,6 +78,6 @@ def _mebibytes(figures: Sequence[dict[str, Any]]) -> str:
 
 
 def _about(one: Standing) -> str:
-    """Versions and the contestant's own remark."""
+    """Versions and the competitor's note."""
     versions = ", ".join(f"{name} {version}" for name, version in one.load.get("versions", {}).items())
     return "; ".join(filter(None, [versions, one.load.get("note", "")]))

@@ -1,4 +1,4 @@
-"""Collections as the benchmarks' text: a folder in BEIR format where there is one, else the embedded dataset."""
+"""Text collections of the benchmarks: a folder in BEIR format if available, else the embedded dataset."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Texts(NamedTuple):
     qrels: Qrels
 
     def part(self, documents: int, queries: int) -> Texts:
-        """So many of its queries, drawn by `SEED`, with the documents judged for them, filled up with others."""
+        """A seeded sample of queries with their judged documents, padded with other documents."""
         chance = random.Random(SEED)
         asked = _drawn(chance, self.queries, queries)
         qrels = {query.id: self.qrels[query.id] for query in asked}
@@ -43,11 +43,11 @@ class Texts(NamedTuple):
         return Texts(f"{len(found):,} documents of {self.name}", found, asked, qrels)
 
     def sample(self, documents: int) -> list[str]:
-        """The contents of so many documents, drawn by `SEED`, in corpus order."""
+        """Contents of a seeded sample of documents, in corpus order."""
         return [document.content for document in _drawn(random.Random(SEED), self.documents, documents)]
 
     def write(self, folder: Path) -> Path:
-        """As a folder in BEIR format."""
+        """Write a folder in BEIR format."""
         (folder / "qrels").mkdir(parents=True, exist_ok=True)
         records = [{"_id": d.id, "title": d.title, "text": d.text} for d in self.documents]
         _lines(folder / "corpus.jsonl", map(json.dumps, records))
@@ -57,7 +57,7 @@ class Texts(NamedTuple):
         return folder
 
     def ndcg(self, answer: Answer) -> float:
-        """nDCG@10 of ``rows`` and ``scores`` [queries, k], of which rows below 0 are none."""
+        """nDCG@10 of ``rows`` and ``scores`` [queries, k], where rows below 0 are missing documents."""
         rankings = (
             rank(query.id, [self.documents[row].id for row in rows[rows >= 0].tolist()], scores[rows >= 0], 10)
             for query, rows, scores in zip(self.queries, answer["rows"], answer["scores"], strict=True)
@@ -66,7 +66,7 @@ class Texts(NamedTuple):
 
 
 def collection(plan: Plan, name: str, split: str = "test") -> Texts | None:
-    """A dataset of ``--data``; None where that is not on this machine."""
+    """A dataset of ``--data``; None where it does not exist."""
     folder = plan.folder(name)
     if folder is None:
         return None
@@ -75,13 +75,13 @@ def collection(plan: Plan, name: str, split: str = "test") -> Texts | None:
 
 
 def embedded() -> Texts:
-    """Python's documentation, which every machine has; built on first use."""
+    """The embedded dataset, built on first use."""
     with open_named("pydocs", load_registry(), State().made_home) as dataset:
         return _texts(dataset)
 
 
 def scifact(plan: Plan) -> tuple[Texts, list[str]]:
-    """SciFact, or what stands in for it with a sentence that says so."""
+    """SciFact, or its substitute with a note."""
     found = collection(plan, "scifact")
     absent = f"scifact is not in {plan.data.name}/, so the texts are those of the embedded dataset, pydocs"
     return (found, []) if found else (embedded(), [absent])
@@ -89,7 +89,7 @@ def scifact(plan: Plan) -> tuple[Texts, list[str]]:
 
 @cache
 def weights(model: str) -> Path:
-    """The folder of a model's weights, brought if need be."""
+    """The folder of a model's weights, downloaded if necessary."""
     return Path(str(Prepared(load_registry().model(model), State().made_home).ref.options["path"]))
 
 
@@ -98,7 +98,7 @@ def _texts(dataset: Dataset) -> Texts:
 
 
 def _drawn(chance: random.Random, things: list[T], count: int) -> list[T]:
-    """So many of them, in their order."""
+    """A seeded sample, in the original order."""
     return [things[at] for at in sorted(chance.sample(range(len(things)), min(count, len(things))))]
 
 

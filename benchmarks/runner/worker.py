@@ -1,8 +1,8 @@
-"""``python -m benchmarks.runner.worker``: one contestant, waiting for orders. Needs numpy and nothing else of ours.
+"""``python -m benchmarks.runner.worker``: runs one competitor. Needs only numpy.
 
-Orders are JSON lines on standard input, answers JSON lines on what was standard output when it started; whatever the
-contestant prints goes to standard error. Every order is timed here, without the driver's share, and its peak of
-resident memory counts from its beginning: Linux forgets the peak before (``clear_refs``).
+Orders are JSON lines on standard input, answers JSON lines on the original standard output; the competitor's own output
+goes to standard error. Orders are timed here, without the driver's overhead, and their peak resident memory is reset
+at the start (``clear_refs``).
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ import numpy as np
 
 
 class Task(Protocol):
-    """What a contestant's class must offer; making one is the phase ``load``.
+    """Interface of a competitor's class; its construction is the phase ``load``.
 
-    It may also have ``note`` (a sentence for below the table), ``ready()`` (done before every round, not timed),
-    ``warm()`` (instead of a whole round that does not count), ``answer()`` (what was found, not timed, instead of what
-    ``work`` returned) and ``peak`` (bytes of a process that it ran last, which count where they are more).
+    Optional: ``note`` (a sentence below the table), ``ready()`` (untimed, before every round), ``warm()`` (replaces the
+    warm-up round), ``answer()`` (untimed, replaces the result of ``work``) and ``peak`` (bytes of a child process, used
+    if larger).
     """
 
     def work(self) -> dict[str, Any] | None:
-        """One round; what it found, by name."""
+        """Run one round; returns results by name."""
 
 
 class Worker:
-    """The orders."""
+    """Executes orders."""
 
     def __init__(self) -> None:
         self._task: Any = None
         self._found: Any = None
 
     def load(self, target: str, settings: dict[str, Any], packages: list[str]) -> dict[str, Any]:
-        """Makes the contestant ready for work."""
+        """Construct the competitor."""
 
         def step() -> None:
             module, name = target.split(":")
@@ -56,12 +56,12 @@ class Worker:
         return {**figures, "versions": _versions(packages), "note": str(getattr(self._task, "note", ""))}
 
     def warm(self) -> dict[str, Any]:
-        """A round that does not count."""
+        """The warm-up round."""
         self._ready()
         return self._measured(getattr(self._task, "warm", self._task.work))
 
     def work(self) -> dict[str, Any]:
-        """A round."""
+        """A measured round."""
         self._ready()
 
         def step() -> None:
@@ -70,7 +70,7 @@ class Worker:
         return self._measured(step)
 
     def answer(self, path: str) -> dict[str, Any]:
-        """Writes what was found."""
+        """Write the results."""
         found = self._task.answer() if hasattr(self._task, "answer") else self._found
         np.savez(path, **{name: np.asarray(value) for name, value in (found or {}).items()})
         return {}
@@ -84,7 +84,7 @@ class Worker:
 
 
 def measured(step: Callable[[], object]) -> dict[str, Any]:
-    """Seconds, those of the processor (of child processes too) and peak resident bytes of a step."""
+    """Wall seconds, CPU seconds (including children) and peak resident bytes of a step."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     processor, start = _processor(), time.perf_counter()
@@ -99,7 +99,7 @@ def _processor() -> float:
 
 
 def _peak() -> int:
-    """Of this process since the peak was last forgotten."""
+    """Peak of this process since the last reset."""
     with contextlib.suppress(OSError):
         if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
             return int(found[1]) * 1024
@@ -115,7 +115,7 @@ def _versions(packages: list[str]) -> dict[str, str]:
 
 
 def serve(orders: IO[str], answers: IO[str]) -> None:
-    """Carries out one order after another until there are no more."""
+    """Execute orders until the input ends."""
     worker = Worker()
     for line in orders:
         order = json.loads(line)
@@ -129,13 +129,13 @@ def serve(orders: IO[str], answers: IO[str]) -> None:
 
 
 def die_with_parent() -> None:
-    """Asks Linux to end this process when the one that started it ends, however that ends."""
+    """Ask Linux to kill this process when its parent exits for any reason."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def main() -> None:
-    """Takes the streams for itself, and dies with its driver even while paused."""
+    """Redirect the streams and serve orders; exits with the driver even while paused."""
     die_with_parent()
     orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -1,4 +1,4 @@
-"""Approximate indexes against exact search: recall, nDCG@10, size and speed, by way of the product's own command."""
+"""Approximate indexes against exact search: recall, nDCG@10, size and speed, with the harness's own command."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _row(dataset: str, index: dict, documents: int) -> list[str]:
 
 
 def main(model: str = "minilm", *datasets: str) -> None:
-    """Prints the table; the embedded dataset where none is named."""
+    """Print the table; for the embedded dataset by default."""
     table = []
     for dataset in datasets or ("pydocs",):
         with tempfile.TemporaryDirectory() as results:

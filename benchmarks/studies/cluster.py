@@ -1,6 +1,6 @@
-"""How a suite scales with workers: the real foreman hands out simulated tasks, on a clock that does not tick by itself.
+"""How a suite scales with workers: runs the production scheduler with simulated tasks and a simulated clock.
 
-``python -m benchmarks cluster [MODEL [DEVICE [SUITE]]]`` takes what each cell costs from `harness plan` and prints a
+``python -m benchmarks cluster [MODEL [DEVICE [SUITE]]]`` takes the cost of each cell from `harness plan` and prints a
 table for 1 to 64 workers; docs/scale.md says what is modelled and what is not.
 """
 
@@ -24,28 +24,28 @@ from harness.embeddings.sharding import SHARD_BYTES
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 BYTES_PER_TOKEN = 4.4
-"""Of English text in word pieces."""
+"""Characters per word piece in English text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds of what `harness plan` leaves out, measured on two cores of an AMD EPYC."""
+    """Costs in seconds that `harness plan` excludes, measured on two cores of an AMD EPYC."""
 
     read_mib: float = 0.007
-    """For the master to read, parse and hash one MiB of documents."""
+    """Read, parse and hash one MiB of documents on the master."""
     task: float = 0.003
-    """To hand out a task and take its answer."""
+    """Dispatch a task and receive its result."""
     load: float = 6.0
-    """To load the model, once in each worker."""
+    """Load the model, once per worker."""
     query: float = 0.002
-    """To rank, measure and write one query's results."""
+    """Rank, measure and write one query's results."""
     merge: float = 0.00004
-    """To put one part of one query's hits to the others."""
+    """Merge one part of one query's hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellCost:
-    """What a cell takes."""
+    """Cost of a cell."""
 
     label: str
     documents: int
@@ -95,7 +95,7 @@ class Suite:
         return [Piece(f"{cell.label} {n}", cell.encode / count, at, "encode", n) for n in range(count)]
 
     def _reading(self) -> float:
-        """When the next stretch will have been read."""
+        """Time at which the next task will have been read."""
         if not self.stretches:
             return float("inf")
         at = self.stretches[0].cell
@@ -107,7 +107,7 @@ class Suite:
         return self.finished < len(self.cells)
 
     def next(self) -> Task | None:
-        """As the schedule's: what has become possible first, then what has been read."""
+        """Like the scheduler: newly unblocked tasks first, then tasks that have been read."""
         if self.released:
             return self.released.popleft()
         if not self.stretches or self.read_at > self.clock.now:
@@ -117,7 +117,7 @@ class Suite:
         return piece
 
     def ended(self, task: Task, answer: Answer) -> None:
-        """As the schedule's."""
+        """Like the scheduler."""
         assert isinstance(task, Piece)
         at, cell = task.cell, self.cells[task.cell]
         if task.kind == "finish":
@@ -144,7 +144,7 @@ class Suite:
 
 @dataclass(slots=True)
 class Simulated:
-    """A crew whose workers take as long as their tasks say."""
+    """A worker pool with simulated durations."""
 
     size: int
     costs: Costs
@@ -156,11 +156,11 @@ class Simulated:
     longest_end: tuple[float, str] = (0.0, "")
 
     def start(self) -> None:
-        """All at once."""
+        """Start all workers."""
         self.ends = [(0.0, worker, Event("ready", worker)) for worker in range(self.size)]
 
     def send(self, worker: int, task: Task) -> None:
-        """The worker is busy from now on."""
+        """Mark the worker as busy."""
         assert isinstance(task, Piece)
         seconds = task.seconds + self.costs.task
         if task.kind != "finish" and worker not in self.loaded:
@@ -176,7 +176,7 @@ class Simulated:
         heapq.heappush(self.ends, (end, worker, Event("done", worker, Answer(True))))
 
     def wait(self, seconds: float) -> list[Event]:
-        """To the next thing that happens, however long that takes."""
+        """Advance the clock to the next event."""
         upcoming = [at for at in (self.ends[0][0] if self.ends else None, self.suite.read_at) if at is not None]
         later = [at for at in upcoming if at > self.clock.now]
         if not (self.ends and self.ends[0][0] <= self.clock.now) and later:
@@ -187,11 +187,11 @@ class Simulated:
         return told
 
     def stop(self) -> None:
-        """Nothing is left over."""
+        """Nothing to clean up."""
 
 
 def simulate(cells: Sequence[CellCost], workers: int, costs: Costs) -> tuple[float, float, str]:
-    """Seconds from start to end, seconds of work in all, and the task that ended last."""
+    """Elapsed seconds, total seconds of work and the last task."""
     clock = Clock()
     suite = Suite(cells, workers, costs, clock)
     crew = Simulated(workers, costs, clock, suite)
@@ -201,7 +201,7 @@ def simulate(cells: Sequence[CellCost], workers: int, costs: Costs) -> tuple[flo
 
 
 def planned(model: str, device: str, suite: str) -> list[CellCost]:
-    """Of every dense cell of a suite, from `harness plan`."""
+    """Costs of all dense cells of a suite, from `harness plan`."""
     command = [sys.executable, "-m", "harness", "plan", "-m", model, "--suite", suite, "--device", device, "--json"]
     found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     made = []
@@ -215,7 +215,7 @@ def planned(model: str, device: str, suite: str) -> list[CellCost]:
 
 
 def main(model: str = "mpnet", device: str = "t4", suite: str = "beir18") -> None:
-    """Prints the table."""
+    """Print the table."""
     cells, costs = planned(model, device, suite), Costs()
     rows = []
     alone = simulate(cells, 1, costs)[0]

@@ -1,6 +1,6 @@
 """Where the time of encoding goes: ``python -m benchmarks profile [--whole] [MODEL [DATASET]]``.
 
-Encodes documents of DATASET (scifact) with MODEL (mpnet, in the packed forward pass) just as `harness benchmark` does:
+Encodes documents of DATASET (scifact) with MODEL (mpnet, in the unpadded forward pass) as `harness benchmark` does:
 256 drawn at random (seed 0), or all with --whole. Prints two Markdown tables from torch's profiler: the share of each
 part of the forward pass in the whole time, and the operations that took the most.
 """
@@ -28,23 +28,23 @@ from harness.registry.manager import load_registry
 from harness.system.environment import machine
 from harness.types import PluginError
 from harness_plugins.forward import unpadded
-from harness_plugins.sentence_transformers.encoder import PackedEncoder
+from harness_plugins.sentence_transformers.encoder import UnpaddedEncoder
 
 SAMPLE = 256
 PARTS: dict[str, tuple[Any, str]] = {
     "matrix products": (unpadded.Product, "__call__"),
-    "attention": (unpadded.Packed, "_attend"),
-    "residuals and LayerNorm": (unpadded, "_added"),
-    "embedding": (unpadded.Packed, "_embedded"),
+    "attention": (unpadded.UnpaddedModel, "_attend"),
+    "residuals and LayerNorm": (unpadded, "add_and_normalise"),
+    "embedding": (unpadded.UnpaddedModel, "_embedded"),
 }
-"""What is timed -> the function that does it; none of them calls another."""
+"""Name of a part -> its function; no function calls another."""
 OPERATIONS = 12
 
 
 @contextmanager
 def labelled() -> Any:
-    """The functions of `PARTS` and the whole forward pass, each under its label in the profile."""
-    every = {**PARTS, "network": (unpadded.Packed, "__call__"), "batch": (PackedEncoder, "encode_tokens")}
+    """The functions of `PARTS` and the whole forward pass, each labelled in the profile."""
+    every = {**PARTS, "network": (unpadded.UnpaddedModel, "__call__"), "batch": (UnpaddedEncoder, "encode_tokens")}
     before = {label: getattr(*where) for label, where in every.items()}
     for label, (owner, name) in every.items():
         setattr(owner, name, _timed(label, before[label]))
@@ -65,9 +65,9 @@ def _timed(label: str, work: Callable[..., Any]) -> Callable[..., Any]:
 
 def run(model: Prepared, texts: Sequence[str]) -> tuple[dict[str, float], list[tuple[str, float, int]], float, Tally]:
     """Seconds of each part, the operations (name, own seconds, calls), seconds of the whole, and what was encoded."""
-    if not isinstance(model.dense, PackedEncoder):
-        raise PluginError(f"{model.label} does not encode in the packed forward pass, which is what this profiles.")
-    model.dense.encode(list(texts[:8]), role="document")  # what only the first call costs
+    if not isinstance(model.dense, UnpaddedEncoder):
+        raise PluginError(f"{model.label} does not use the unpadded forward pass, which this profiles.")
+    model.dense.encode(list(texts[:8]), role="document")  # exclude the cost of the first call
     tally = Tally()
     with tempfile.TemporaryDirectory() as place, labelled(), profile(activities=[ProfilerActivity.CPU]) as found:
         start = time.perf_counter()
@@ -80,14 +80,14 @@ def run(model: Prepared, texts: Sequence[str]) -> tuple[dict[str, float], list[t
     network, batch = labels["part: network"], labels["part: batch"]
     parts["other operations of the network"] = network - sum(parts.values())
     parts["pooling, normalising"] = batch - network
-    parts["tokenising as far as it is waited for, forming batches, storing"] = whole - batch
+    parts["waiting for tokenisation, forming batches, storing"] = whole - batch
     own = [(event.key, event.self_cpu_time_total / 1e6, int(event.count)) for event in averages]
     operations = sorted((row for row in own if row[0].startswith(("aten::", "mkldnn::"))), key=lambda row: -row[1])
     return parts, operations[:OPERATIONS], whole, tally
 
 
 def main(*words: str) -> None:
-    """Prints the tables."""
+    """Print the tables."""
     names = [word for word in words if word != "--whole"]
     name, dataset = (*names, *("mpnet", "scifact")[len(names) :])
     registry, home = load_registry(), State().home

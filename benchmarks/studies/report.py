@@ -1,7 +1,7 @@
-"""``python -m benchmarks report [MODELS [DATASETS [QUERIES [FOLDER]]]]``: makes up a results folder and reports it.
+"""``python -m benchmarks report [MODELS [DATASETS [QUERIES [FOLDER]]]]``: times reports of a synthetic results folder.
 
 20 models, 31 datasets (those of BEIR, CQADupStack's forums one by one, and others) and 10,000 queries each unless told
-otherwise: 0.3 GB of disk in ``FOLDER`` or the platform's temporary folder, freed in the end.
+otherwise: 0.3 GB of disk in ``FOLDER`` or the platform's temporary folder, removed at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PANEL = ("isotropy", "isotropy_ceiling", "isotropy_debiased", "participation_rat
 
 
 def main(*given: str) -> None:
-    """Prints a Markdown table: seconds and peak memory of every form, each in a process of its own."""
+    """Print a Markdown table of seconds and peak memory per format, each in a process of its own."""
     models, datasets, queries = (int(n) for n in (*given[:3], *("20", "31", "10000")[len(given[:3]) :]))
     rows = []
     with tempfile.TemporaryDirectory(dir=given[3] if len(given) > 3 else None) as folder:
@@ -53,7 +53,7 @@ def main(*given: str) -> None:
 
 
 def write(root: Path, models: int, datasets: int, queries: int) -> None:
-    """The folder, as a benchmark would have left it but for the runs. A query is hard or easy for every model."""
+    """Write the folder like a benchmark, without run files. A query's difficulty is shared by all models."""
     beir = [label for entry in catalogue().suites["beir18"] for label in labels(entry)]
     names = list(dict.fromkeys([*beir, *catalogue().datasets, *(f"set {n}" for n in range(datasets))]))[:datasets]
     store, rng = ResultStore(root), np.random.default_rng(0)
@@ -103,14 +103,14 @@ try:
     main(sys.argv[1:])
 finally:
     usage, status = resource.getrusage(resource.RUSAGE_SELF), pathlib.Path("/proc/self/status")
-    # what Linux says of a process's peak includes that of its parent, except here
+    # on Linux only VmHWM excludes the parent's peak
     peak = int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) if status.exists() else None
     print(json.dumps([usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss]), file=sys.stderr)
 """
 
 
 def _reported(words: list[str]) -> tuple[float, float, int, int]:
-    """Seconds, those of the processor, peak resident KiB and bytes printed of the command in a process of its own."""
+    """Wall seconds, CPU seconds, peak resident KiB and output bytes of the command in its own process."""
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, check=False)
     seconds = time.perf_counter() - start

@@ -1,7 +1,7 @@
 """``python -m benchmarks.studies.scale``: corpora of 1, 5 and 15 million documents through open, iterate and search.
 
-Every figure is of a process of its own, so that its peak resident memory is that step's. The vectors (512 dimensions,
-float16) and the texts are made up, on a disk that needs room for them (`needed`), and removed in the end. The peer is
+Every step runs in its own process, which gives its own peak memory. The vectors (512 dimensions,
+float16) and the texts are synthetic, need disk space (`needed`) and are removed at the end. The peer is
 FAISS's IndexFlatL2 with the vectors in memory, as float32, in the same run, for the sizes of which it can hold them.
 """
 
@@ -28,7 +28,7 @@ from harness.system.environment import machine
 
 DIM, K, SHARD = 512, 1000, 4096
 TEXT_BYTES = 330
-"""Of a document on disk, about that of a Wikipedia passage in BEIR's HotpotQA."""
+"""Bytes per document, similar to a Wikipedia passage in BEIR's HotpotQA."""
 COLLECTION = "synthetic"
 
 
@@ -38,7 +38,7 @@ def needed(documents: int) -> int:
 
 
 def vectors(folder: Path, documents: int) -> Vectors:
-    """The first so many of the stored vectors."""
+    """The first vectors of the file."""
     store = VectorStore(folder, COLLECTION, "document", "float16")
     listed = json.loads((folder / "shards.json").read_text())[: -(-documents // SHARD)]
     shards = [Shard(key, min(SHARD, documents - at * SHARD), DIM, "", 0, 0) for at, key in enumerate(listed)]
@@ -46,12 +46,12 @@ def vectors(folder: Path, documents: int) -> Vectors:
 
 
 def queries(count: int) -> NDArray[np.float32]:
-    """Drawn as the documents are, so they have neighbours as near and far as those."""
+    """Queries drawn from the documents' distribution."""
     return np.random.default_rng(1).standard_normal((count, DIM), np.float32) + 0.5
 
 
 def build(folder: Path, documents: int, count: int) -> None:
-    """Writes vectors: normal around a common mean, as real ones are after a fashion."""
+    """Writes vectors: normal around a common mean, roughly like real embeddings."""
     store, keys = VectorStore(folder, COLLECTION, "document", "float16"), []
     for start in range(0, documents, SHARD):
         rows = min(SHARD, documents - start)
@@ -72,7 +72,7 @@ def write(folder: Path, documents: int, count: int) -> None:
 
 
 def open_corpus(folder: Path, documents: int, count: int) -> None:
-    """The first time reads every line; the second time should cost nothing."""
+    """Open the corpus; the first time reads every line, later ones use the index."""
     from harness.datasets.corpus import open_corpus
 
     with open_corpus(folder / f"corpus-{documents}.jsonl", folder / "cache") as corpus:
@@ -81,7 +81,7 @@ def open_corpus(folder: Path, documents: int, count: int) -> None:
 
 
 def iterate(folder: Path, documents: int, count: int) -> None:
-    """Every document once, as encoding reads them."""
+    """Read every document once, like encoding does."""
     from harness.datasets.corpus import open_corpus
 
     with open_corpus(folder / f"corpus-{documents}.jsonl", folder / "cache") as corpus:
@@ -98,7 +98,7 @@ def search(folder: Path, documents: int, count: int) -> None:
 
 
 def flat(folder: Path, documents: int, count: int) -> float:
-    """IndexFlatL2: seconds of its search alone, the vectors being in memory."""
+    """Search with IndexFlatL2; times the search only, with vectors in memory."""
     import faiss
 
     index = faiss.IndexFlatL2(DIM)
@@ -125,7 +125,7 @@ TEXTUAL = {*MEASURED[:3]}
 
 
 def measured(step: str, folder: Path, documents: int, count: int) -> tuple[float, float]:
-    """Seconds and peak resident MB of one step in a process of its own."""
+    """Seconds and peak resident MB of one step in its own process."""
     words = [sys.executable, "-m", "benchmarks.studies.scale", "--step", step, "--folder", str(folder)]
     words += ["--documents", str(documents), "--queries", str(count)]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
@@ -134,7 +134,7 @@ def measured(step: str, folder: Path, documents: int, count: int) -> tuple[float
 
 
 def rows(folder: Path, sizes: list[int], count: int, fits: int, chosen: list[str]) -> Iterator[list[str]]:
-    """A line of the table as each chosen step ends."""
+    """Yield the rows of the table as the steps finish."""
     build_seconds, _ = measured("build", folder, max(sizes), count)
     click.echo(f"vectors of {max(sizes):,} documents written in {build_seconds:,.0f} s", err=True)
     for documents in sizes:

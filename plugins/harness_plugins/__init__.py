@@ -1,1 +1,1 @@
-"""The built-in models and the embedded dataset, registered exactly as a third party's would be."""
+"""The built-in models and the embedded dataset, registered like third-party plug-ins."""

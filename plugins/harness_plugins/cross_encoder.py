@@ -1,4 +1,4 @@
-"""A cross-encoder over another model's best: any sequence-classification folder with one score, read locally."""
+"""Reranks another model's top hits with a cross-encoder: a local sequence-classification folder with one score."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.storage.safe_load import read_json
 from harness.types import ModelError, Options
 from harness_plugins.model_folder.files import files_of, hashes_of, root_files
 from harness_plugins.model_folder.kind import require_cross_encoder
-from harness_plugins.model_folder.load import opened, require_words, spoilt
+from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
 from harness_plugins.model_folder.modules import Module, modules
-from harness_plugins.model_folder.verify import require_sound
+from harness_plugins.model_folder.verify import require_valid
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS, resolve_device, resolve_dtype
 from harness_plugins.sentence_transformers.limits import finite
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import torch
 
 IMPLEMENTATION = "logits of padded batches, bf16/fp16 linear layers below the head; 1"
-"""Part of the fingerprint: scores made by another forward pass must never be mistaken for these."""
+"""Part of the fingerprint, so that scores of different forward passes never share a key."""
 
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The reranker that stands for any folder."""
+    """Register the reranker that runs any folder."""
     yield ModelSpec(
         name="rerank",
         kind="reranker",
@@ -51,7 +51,7 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def folder_of(options: Options) -> Path:
-    """The cross-encoder's folder; UserError when it is not one that can be run here. Only JSON files are read."""
+    """The cross-encoder's folder; UserError when it cannot be run here. Reads only JSON files."""
     folder = Path(str(options["model"])).expanduser()
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give model= the folder of a cross-encoder.")
@@ -75,17 +75,17 @@ def folder_of(options: Options) -> Path:
             f"{folder} is not a cross-encoder that can be run here (it {lacks}); "
             f"give model= a folder that CrossEncoder(...).save_pretrained() wrote."
         )
-    require_sound(folder, parts)
+    require_valid(folder, parts)
     return folder
 
 
 def parts_of(folder: Path) -> list[Module]:
-    """The modules; the folder alone where sentence-transformers did not write it."""
+    """The modules; only the root where sentence-transformers did not write the folder."""
     return modules(folder) if (folder / "modules.json").is_file() else [Module(folder, "Transformer")]
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Everything that determines the scores; reads and hashes files, loads nothing."""
+    """Everything that determines the scores; hashes files without loading the model."""
     folder = folder_of(options)
     parts = parts_of(folder)
     files = root_files(folder) if parts[0].place == folder else files_of(folder)
@@ -99,9 +99,9 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def load(options: Options) -> Reranker:
-    """The folder's model."""
+    """Load the folder."""
     folder = folder_of(options)
-    with spoilt(folder):
+    with load_errors(folder):
         return _load(folder, options)
 
 
@@ -110,9 +110,9 @@ def _load(folder: Path, options: Options) -> _CrossEncoder:
     from sentence_transformers import CrossEncoder
 
     device, length = resolve_device(str(options["device"])), int(options["max_length"] or 0)
-    # The activation is given, so that none that the folder names is made: the scores are logits anyway.
-    model = opened(CrossEncoder, folder, device, activation_fn=torch.nn.Identity())
-    require_words(model, folder)
+    # Given explicitly so that the folder's own activation is not created; the scores are logits.
+    model = load_model(CrossEncoder, folder, device, activation_fn=torch.nn.Identity())
+    require_vocabulary(model, folder)
     if model.default_prompt_name:
         raise UserError(f"{folder} puts a prompt before its texts, which is not done here; choose another reranker.")
     most = int(model.max_seq_length or 512)
@@ -123,15 +123,14 @@ def _load(folder: Path, options: Options) -> _CrossEncoder:
 
 
 class _CrossEncoder:
-    """`Reranker` whose scores are the classifier's logits: the sigmoid that often follows orders them alike, but ends
-    in 1.0 for all that are sure."""
+    """`Reranker` that scores with logits: a sigmoid would keep the order but saturate at 1.0."""
 
     def __init__(self, model: Any, depth: int, length: int, dtype: torch.dtype) -> None:
         import torch
 
         self.depth, self.length, self.dtype = depth, length, dtype
         self.tokenizer, self.classifier = model.tokenizer, model.model
-        # The head stays float32: in bfloat16 its logits would be one of a few hundred values, and documents would tie.
+        # The head stays float32: bfloat16 logits have a few hundred distinct values and would tie.
         for name, module in self.classifier.base_model.named_modules() if dtype != torch.float32 else ():
             if isinstance(module, torch.nn.Linear) and "pooler" not in name:
                 module.to(dtype)
@@ -140,11 +139,11 @@ class _CrossEncoder:
 
     @property
     def token_budget(self) -> int:
-        """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
+        """Tokens per batch: few enough for a CPU's cache, enough to saturate a GPU."""
         return 2048 if self.classifier.device.type == "cpu" else 65_536
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Scored:
-        """Batches of similar length, longest first."""
+        """Score in batches of similar length, longest first."""
         queries, documents = [query for query, _ in pairs], [document for _, document in pairs]
         read = self.tokenizer(
             queries, documents, truncation="longest_first", max_length=self.length, return_attention_mask=False

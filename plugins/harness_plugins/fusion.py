@@ -14,15 +14,17 @@ from harness.types import Options
 
 DEPTH = Option(1000, "how many of each member's hits take part", minimum=1)
 TIE = 1e-14
-"""A document ties with the best one whose sum is at most this much greater: 1/70 + 1/105 is 1/84 + 1/84, and floating
-point must not tell them apart. Sums of two members' shares that differ do so by 8e-13 or more at the usual depth."""
+"""Sums within this tolerance of the greatest one tie: 1/70 + 1/105 equals 1/84 + 1/84 in spite of rounding.
+
+Different sums of two members are at least 8e-13 apart at the default depth.
+"""
 IMPLEMENTATION = 2
-"""Raised where a member's ranking or the arithmetic here changes: zero vectors under cosine, chains of ties."""
+"""Increased when a member's ranking or this arithmetic changes (zero vectors under cosine, chains of ties)."""
 
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """Two ways to fuse."""
+    """Register the two fusion methods."""
     yield ModelSpec(
         name="rrf",
         kind="fusion",
@@ -42,7 +44,7 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """The options, and a number that changes when the arithmetic here does."""
+    """The options and the revision of this arithmetic."""
     return {"implementation": IMPLEMENTATION, "options": dict(options)}
 
 
@@ -53,9 +55,9 @@ def load_rrf(options: Options) -> Fusion:
 
 
 def load_linear(options: Options) -> Fusion:
-    """Sum over members of weight x (score - least) / (greatest - least) of the member's hits for the query.
+    """Weighted sum over members of min-max normalised scores: weight x (score - min) / (max - min) per query.
 
-    A document that a member did not find has 0 of it, as its last hit has; hits that all score alike have 1.
+    Documents that a member did not find get 0 from it, like its last hit; equal scores all get 1.
     """
     try:
         given = [float(text) for text in str(options["weights"]).split("/")] if options["weights"] else []
@@ -76,16 +78,16 @@ def load_linear(options: Options) -> Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Adds up what each member's hits give a document."""
+    """Adds up each member's contribution to a document."""
 
     depth: int
     share: Callable[[int, Hits], NDArray[np.float64]]
-    """Of (place of the member, its hits): float64, one per hit."""
+    """(member's index, its hits) -> contribution of each hit, float64."""
     weights: int = 0
-    """How many were given; 0: none."""
+    """Number of weights given; 0 for none."""
 
     def fuse(self, lists: Sequence[Hits]) -> Hits:
-        """Every document that any member found, best first."""
+        """All documents found by any member, best first."""
         if self.weights not in (0, len(lists)):
             raise UserError(f"linear has {self.weights} weights for {len(lists)} models; give one for each.")
         rows, place = np.unique(np.concatenate([hits.rows for hits in lists]), return_inverse=True)
@@ -99,7 +101,7 @@ class Sum:
 
 
 def _tied(falling: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each sum, or the greatest one of its tie. Ties do not chain: all of one are within `TIE` of its greatest."""
+    """Replace each sum by the greatest of its tie. Ties do not chain: all are within `TIE` of the greatest."""
     leads = np.diff(falling, prepend=np.inf) < -TIE
     edges = np.append(np.flatnonzero(leads), len(falling))
     chains = np.flatnonzero(falling[edges[:-1]] - falling[edges[1:] - 1] > TIE)

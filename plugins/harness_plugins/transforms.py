@@ -1,7 +1,7 @@
-"""Post-hoc transforms of a model's vectors: mean removal, whitening in part or whole, principal components.
+"""Post-hoc transforms of a model's vectors: mean removal, partial or full whitening, principal components.
 
-All are fitted on the documents of the dataset that is evaluated (transductive, unsupervised). Distances and inner
-products do not depend on the rotation that whitening is free to choose; the symmetric one leaves most in its place.
+All are fitted on the documents of the evaluated dataset (transductive, unsupervised). Whitening is unique up to a
+rotation, which changes no distance; the symmetric (ZCA) one stays closest to the original vectors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIMILARITY = Option(
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The three transforms."""
+    """Register the three transforms."""
     exponent = Option(1.0, "0 removes the mean alone, 1 makes all variances 1", minimum=0, maximum=2)
     kinds: tuple[tuple[str, str, dict[str, Option]], ...] = (
         ("center", "the mean of the documents removed: center(minilm)", {}),
@@ -50,25 +50,25 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """The options, a number that changes when the arithmetic here does, and what the map is fitted on."""
+    """The options, the revision of this arithmetic and the data it is fitted on."""
     return {"implementation": IMPLEMENTATION, "options": dict(options), "fitted_on": "the dataset's documents"}
 
 
 def load_center(options: Options) -> Transform:
-    """x - mean."""
+    """x -> x - mean."""
     return Center(_similarity(options))
 
 
 def load_whiten(options: Options) -> Transform:
-    """(x - mean) V diag(l)^(-exponent/2) V', V and l the eigenvectors and eigenvalues of the documents' covariance.
+    """x -> (x - mean) V diag(l)^(-exponent/2) V' with V, l the eigenvectors and eigenvalues of the covariance.
 
-    Directions in which the documents do not vary are left out: no ranking depends on them.
+    Directions without variance are dropped; no ranking depends on them.
     """
     return Whiten(_similarity(options), float(options["exponent"] or 0))
 
 
 def load_pca(options: Options) -> Transform:
-    """(x - mean) times the eigenvectors of the documents' covariance with the largest eigenvalues."""
+    """x -> (x - mean) times the eigenvectors of the covariance with the largest eigenvalues."""
     return Components(_similarity(options), int(options["dim"] or 0))
 
 
@@ -84,20 +84,20 @@ class Center:
     similarity: Similarity | None
 
     def fit(self, mean: Floats, covariance: Floats) -> Affine:
-        """x - mean."""
+        """x -> x - mean."""
         return _about(mean, np.eye(len(mean)))
 
 
 @dataclass(frozen=True, slots=True)
 class Whiten:
-    """Whitening, whole or partial."""
+    """Full or partial whitening."""
 
     similarity: Similarity | None
     exponent: float
 
     def fit(self, mean: Floats, covariance: Floats) -> Affine:
         """See `load_whiten`."""
-        if not self.exponent:  # exactly, not to within the rounding of V V'
+        if not self.exponent:  # exact, without the rounding of V V'
             return _about(mean, np.eye(len(mean)))
         values, axes = _axes(mean, covariance)
         if not values[0]:
@@ -128,10 +128,10 @@ def _about(mean: Floats, matrix: Floats) -> Affine:
 
 
 def _axes(mean: Floats, covariance: Floats) -> tuple[Floats, Floats]:
-    """Eigenvalues [d], falling, and eigenvectors [d, d] in columns.
+    """Eigenvalues [d] in descending order, and eigenvectors [d, d] in columns.
 
-    What is below the rounding of the decomposition, or of float32 vectors of this size, is 0: whitening would blow it
-    up to the size of everything else.
+    Eigenvalues below the rounding error of the decomposition or of float32 vectors are set to 0, because whitening
+    would amplify that noise.
     """
     rising, axes = np.linalg.eigh(covariance)
     values = rising[::-1].copy()

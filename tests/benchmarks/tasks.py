@@ -1,4 +1,4 @@
-"""Contestants of a few lines, for the driver's tests."""
+"""Competitors of a few lines, for the driver's tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Diary:
-    """Notes when it begins and ends; sleeps meanwhile."""
+    """Records its start and end and sleeps in between."""
 
     def __init__(self, name: str, diary: str, seconds: float = 0.01, value: float = 1.0) -> None:
         self.name, self.diary, self.seconds, self.value = name, diary, seconds, value
@@ -36,7 +36,7 @@ class Diary:
 
 
 class Hungry:
-    """Takes memory while loading, and more while working, which it gives back."""
+    """Allocates memory while loading, and more while working, which it frees."""
 
     def __init__(self, load: int, work: int) -> None:
         self.kept, self.extra = np.ones(load, np.uint8), work
@@ -46,7 +46,7 @@ class Hungry:
 
 
 class Broken:
-    """Fails where it is told to."""
+    """Fails in the given phase."""
 
     def __init__(self, where: str) -> None:
         self.where, self.rounds = where, 0
@@ -68,7 +68,7 @@ class Broken:
 
 
 class Background:
-    """A thread that counts whenever it is let run."""
+    """A thread that counts while it runs."""
 
     def __init__(self, diary: str) -> None:
         import threading

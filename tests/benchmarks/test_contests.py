@@ -1,4 +1,4 @@
-"""The contests themselves, at sizes that take a second: they run, and their quality figures say what they must."""
+"""The comparisons at small sizes: they run, and their quality values are correct."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_without_a_gpu_the_page_says_so(monkeypatch: pytest.MonkeyPatch, plan: P
         assert len(others) == 1 - lines
     (contest,) = others
     assert contest.title == "Encoding on a GPU: 256 texts of 384 tokens with mpnet, bfloat16"
-    assert str(contest.contestants[0].settings["model"]).endswith("forward=packed")
-    assert contest.contestants[-1].settings["batch"] == 0
+    assert str(contest.competitors[0].settings["model"]).endswith("forward=packed")
+    assert contest.competitors[-1].settings["batch"] == 0
 
 
 def test_texts_joined_for_a_gpu_reach_the_limit() -> None:
@@ -163,7 +163,7 @@ def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:
 
 
 def test_a_commands_memory_is_its_own_not_that_of_the_largest_before() -> None:
-    program = (  # in a process of its own, as contestants are: what is forked begins with the memory of who forks
+    program = (  # in its own process, as competitors are: a forked process starts with its parent's memory
         "from benchmarks.runner.command import Command\n"
         "large, small = (['{python}', '-c', f'bytearray({size} << 20)'] for size in (150, 1))\n"
         "command = Command(small, warm=large)\n"
@@ -202,13 +202,13 @@ def test_the_command_writes_a_page_and_prints_it(run: Callable[..., Any], tmp_pa
     assert "ranx did not finish: its environment none/mteb is not made" in page
     row = next(line for line in page.splitlines() if line.startswith("| harness"))
     assert [cell.strip() for cell in row.split("|")[-3:-1]] == ["0", "0"]  # no difference, in no query
-    assert not (tmp_path / "work" / "made-up").exists()
+    assert not (tmp_path / "work" / "synthetic").exists()
 
 
 def test_of_the_peers_those_that_are_named_take_part(plan: Plan) -> None:
     (contest,) = measures.contests(plan)
-    assert [one.name for one in contest.among(["pytrec", "ranx"]).contestants] == ["harness", "pytrec_eval", "ranx"]
-    assert contest.among([]).contestants == contest.contestants
+    assert [one.name for one in contest.among(["pytrec", "ranx"]).competitors] == ["harness", "pytrec_eval", "ranx"]
+    assert contest.among([]).competitors == contest.competitors
 
 
 def test_an_unknown_contest_is_the_users_mistake(run: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""What ``python -m benchmarks`` has besides contests can be reached."""
+"""The other measurements of ``python -m benchmarks`` can be run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver: alternation, pauses, faults, memory; and the table of what came of it."""
+"""The driver: alternation, pauses, faults, memory; and the table of results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.runner.contest import Answer, Contest, Contestant, Plan, Quality, no_quality
+from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, no_quality
 from benchmarks.runner.driver import Process, Unable
 from benchmarks.runner.rounds import Standing, compete
 from benchmarks.runner.table import heading, render
@@ -18,8 +18,8 @@ TASKS = "tests.benchmarks.tasks"
 MIB = 1 << 20
 
 
-def contest(*contestants: Contestant, quality: Any = no_quality) -> Contest:
-    return Contest("A contest", contestants, quality, rate=("texts", 100))
+def contest(*competitors: Competitor, quality: Any = no_quality) -> Contest:
+    return Contest("A contest", competitors, quality, rate=("texts", 100))
 
 
 def finished(given: Contest, folder: Path, rounds: int = 2) -> Sequence[Standing]:
@@ -27,12 +27,12 @@ def finished(given: Contest, folder: Path, rounds: int = 2) -> Sequence[Standing
     return last
 
 
-def diarist(name: str, folder: Path, **settings: Any) -> Contestant:
-    return Contestant(name, f"{TASKS}:Diary", {"name": name, "diary": str(folder / "diary"), **settings})
+def diarist(name: str, folder: Path, **settings: Any) -> Competitor:
+    return Competitor(name, f"{TASKS}:Diary", {"name": name, "diary": str(folder / "diary"), **settings})
 
 
-def broken(where: str) -> Contestant:
-    return Contestant(where, f"{TASKS}:Broken", {"where": where})
+def broken(where: str) -> Competitor:
+    return Competitor(where, f"{TASKS}:Broken", {"where": where})
 
 
 def test_rounds_alternate_and_one_works_at_a_time(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_seconds_are_of_the_work_alone(tmp_path: Path) -> None:
 def test_who_waits_does_nothing(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     with Process(
-        Contestant("a", f"{TASKS}:Background", {"diary": str(diary)}), Plan(tmp_path), tmp_path / "log"
+        Competitor("a", f"{TASKS}:Background", {"diary": str(diary)}), Plan(tmp_path), tmp_path / "log"
     ) as one:
         one.load(20)
         time.sleep(0.05)  # the signal has come by then
@@ -72,7 +72,7 @@ def test_nothing_survives_the_driver(tmp_path: Path) -> None:
     script = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     settings = {"words": ["{python}", "-c", script], "first": True}
     with Process(
-        Contestant("a", "benchmarks.runner.command:Command", settings), Plan(tmp_path), tmp_path / "log"
+        Competitor("a", "benchmarks.runner.command:Command", settings), Plan(tmp_path), tmp_path / "log"
     ) as one:
         with pytest.raises(Unable, match="no answer within"):
             one.load(3)
@@ -83,7 +83,7 @@ def test_nothing_survives_the_driver(tmp_path: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether it is there and no corpse that waits for its parent."""
+    """Whether the process exists and is not a zombie."""
     stat = Path(f"/proc/{process}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
@@ -108,7 +108,7 @@ def test_who_dies_is_listed_too(tmp_path: Path) -> None:
 
 def test_an_environment_that_is_not_made_is_a_reason(tmp_path: Path) -> None:
     plan = Plan(work=tmp_path, peers=tmp_path / "nowhere")
-    given = contest(Contestant("peer", f"{TASKS}:Diary", {}, "absent"), diarist("ours", tmp_path))
+    given = contest(Competitor("peer", f"{TASKS}:Diary", {}, "absent"), diarist("ours", tmp_path))
     *_, (absent, ours) = compete(given, plan, 1, lambda text: None, tmp_path)
     assert absent.reason == "its environment nowhere/absent is not made; type: make bench-peers"
     assert len(ours.rounds) == 1
@@ -124,8 +124,8 @@ def test_whoever_takes_too_long_is_given_up(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak of memory")
 def test_peak_memory_is_by_phase(tmp_path: Path) -> None:
-    hungry = Contestant("hungry", f"{TASKS}:Hungry", {"load": 200 * MIB, "work": 100 * MIB})
-    sated = Contestant("sated", f"{TASKS}:Hungry", {"load": 1, "work": 1})
+    hungry = Competitor("hungry", f"{TASKS}:Hungry", {"load": 200 * MIB, "work": 100 * MIB})
+    sated = Competitor("sated", f"{TASKS}:Hungry", {"load": 1, "work": 1})
     hungry_one, sated_one = finished(contest(hungry, sated), tmp_path, rounds=1)
     assert 200 * MIB < hungry_one.load["peak"] < 290 * MIB
     assert 300 * MIB < hungry_one.rounds[0]["peak"] < 390 * MIB
@@ -166,7 +166,7 @@ def test_the_table_has_medians_ranges_and_ratios_by_round() -> None:
         rounds = [{"seconds": each, "processor": 2 * each, "peak": 50 * MIB} for each in seconds]
         return Standing(name, load={"seconds": 1.234, "peak": 40 * MIB, "versions": {"thing": "1.2"}}, rounds=rounds)
 
-    given = contest(Contestant("ours", ""), Contestant("peer", ""))
+    given = contest(Competitor("ours", ""), Competitor("peer", ""))
     text = render(given, [standing("ours", [1.0, 2.0, 4.0]), standing("peer", [3.0, 4.0, 20.0])])
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert rows[1] == ["ours", "2.00", "1.00 to 4.00", "1.00", "4.00", "50.0", "1.23", "40", "50"]

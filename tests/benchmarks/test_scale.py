@@ -1,4 +1,4 @@
-"""The benchmarks that nothing else runs still run."""
+"""Smoke tests of the other benchmarks."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_a_profile_of_encoding_accounts_for_the_whole(tmp_path: Path) -> None:
     from benchmarks.studies.profile import PARTS, run
     from harness.models.runner import Prepared
     from harness.registry.manager import load_registry
-    from harness_plugins.forward.unpadded import Packed
+    from harness_plugins.forward.unpadded import UnpaddedModel
     from tests.tiny import DIM, transformer
 
     modules = [transformer(tmp_path / "base", "mpnet"), Pooling(DIM, "mean")]
     SentenceTransformer(modules=modules).save(str(tmp_path / "model"))
-    own = Packed._attend
+    own = UnpaddedModel._attend
     model = Prepared(load_registry().model(f"{tmp_path / 'model'}:forward=packed,device=cpu"), tmp_path)
     parts, operations, whole, tally = run(model, ["the heart pumps blood", "moon", "red planet " * 9])
     assert set(PARTS) < set(parts)
@@ -65,4 +65,4 @@ def test_a_profile_of_encoding_accounts_for_the_whole(tmp_path: Path) -> None:
     assert sum(parts.values()) == pytest.approx(whole)
     assert tally.texts == 3
     assert any(name.endswith(("_linear_pointwise", "addmm")) for name, *_ in operations)
-    assert Packed._attend is own  # as it was
+    assert UnpaddedModel._attend is own  # restored

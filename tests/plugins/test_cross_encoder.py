@@ -1,4 +1,4 @@
-"""Reranking against sentence-transformers' own predict(), resumed, and through the command line."""
+"""Reranking compared with sentence-transformers' predict(), resumed, and through the command line."""
 
 from __future__ import annotations
 

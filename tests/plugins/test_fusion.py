@@ -1,4 +1,4 @@
-"""Fusion against its formulas in exact arithmetic, and through the command line."""
+"""Fusion compared with its formulas in exact arithmetic, and through the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded dataset: what it promises of every pair, that it is the same everywhere, and how docstrings are read."""
+"""The embedded dataset: properties of every pair, reproducibility, and parsing of docstrings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transforms of stored vectors against brute force in float64, closed forms and what must not change."""
+"""Transforms of stored vectors compared with brute force in float64, closed forms and invariants."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def brute(documents: np.ndarray, queries: np.ndarray, similarity: str) -> dict[s
 
 
 def whitening(documents: np.ndarray, exponent: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and matrix by a singular value decomposition, another way than the product's."""
+    """Mean and matrix by a singular value decomposition, unlike the implementation."""
     wide = documents.astype(np.float64)
     mean = wide.mean(axis=0)
     _, s, vt = np.linalg.svd(wide - mean, full_matrices=False)
@@ -136,7 +136,7 @@ def test_a_chain_is_its_steps_one_after_the_other(harness, case: Case) -> None:
 
 
 def test_what_must_not_change_ranks_does_not(harness, case: Case) -> None:
-    """Distances know neither where the origin is nor how the axes are turned."""
+    """Distances are invariant to translation and rotation."""
     labels = ["table", "center(table)", "whiten(table):exponent=0.0", f"pca(table):dim={D}"]
     cells = case.benchmark(harness, *labels)
     assert len({json.dumps(cell["measures"]) for cell in cells}) == 1
@@ -233,7 +233,7 @@ def test_whitened_by_another_sample_isotropy_reaches_its_ceiling_in_expectation(
 
 @pytest.mark.parametrize("step", [Whiten(None, 1.0), Whiten(None, 0.25), Components(None, 20)])
 def test_directions_without_variance_are_left_out_not_blown_up(step: object) -> None:
-    """Ten documents span nine dimensions; what float32 leaves in the others is noise."""
+    """Ten documents span nine dimensions; the others contain float32 noise."""
     rows = spread(10, 20, 3) + np.float32(100)
     matrix, offset = fit([Named(Center(None)), Named(step)], *moments(Vectors.of(rows)))
     new = rows.astype(np.float64) @ matrix + offset

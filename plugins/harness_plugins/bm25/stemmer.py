@@ -1,8 +1,8 @@
 """The Porter stemmer as Lucene's PorterStemFilter applies it.
 
-Source: M. F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980, with the two departures of his own
-later programs that Lucene keeps: "bli" becomes "ble" (the paper has "abli" to "able"), and "logi" becomes "log".
-Java counts UTF-16 units, so a letter beyond the basic plane counts as two consonants here as well.
+Source: M. F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980, with the two changes of his
+later programs that Lucene has: "bli" becomes "ble" (the paper has "abli" to "able"), and "logi" becomes "log".
+Java counts UTF-16 units, so a letter beyond the basic plane counts as two consonants.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def _longest_suffix(suffixes: str) -> re.Pattern[str]:
 _SUFFIX3, _SUFFIX4, _SUFFIX5 = map(_longest_suffix, (" ".join(_STEP3), " ".join(_STEP4), _STEP5))
 _ENDS3, _ENDS4, _ENDS5 = tuple(_STEP3), tuple(_STEP4), tuple(_STEP5.split())
 _ENDS = ("s", "ed", "ing", "y", "e", "l", "i", "er", "or", "ism", "ion", "ic", "nt", "ou")
-"""What the suffixes of all steps end in: a word that ends in none of these is its own stem."""
+"""Endings of the suffixes of all steps; any other word is its own stem."""
 _VOWEL_Y = re.compile("([^aeiou])y")
 _VOWEL_THEN_CONSONANT = re.compile("[aeiou][^aeiou]")
 _SHORT = re.compile("[^aeiou][aeiou][^aeiouwxy]$")
 
 
 def _shape(text: str) -> str:
-    """The text with every y that is a vowel (one after a consonant) written as i."""
+    """The text with each y that is a vowel (after a consonant) replaced by i."""
     return _VOWEL_Y.sub(r"\1i", text) if "y" in text else text
 
 
 def _measure(text: str) -> int:
-    """Porter's m: how often a vowel is followed by a consonant."""
+    """Porter's m: number of vowel-consonant transitions."""
     return len(_VOWEL_THEN_CONSONANT.findall(_shape(text)))
 
 
@@ -100,7 +100,7 @@ def _final(word: str) -> str:
 
 
 def stem(word: str) -> str:
-    """The stem of a lower-case word; words of one or two letters stay as they are."""
+    """The stem of a lower-case word; words of one or two letters are unchanged."""
     if not word.isascii() and max(word) > "\uffff":
         units = "".join(map(chr, memoryview(word.encode("utf-16-le")).cast("H")))
         return _stem(units).encode("utf-16-le", "surrogatepass").decode("utf-16-le")

@@ -1,8 +1,7 @@
-"""Lucene 9's StandardTokenizer: the words of a text by Unicode's word-break rules (UAX #29), each as long as can be.
+"""Lucene 9's StandardTokenizer: splits text by Unicode's word-break rules (UAX #29), longest match first.
 
-The rules are written as one regular expression over Unicode properties. Lucene's tables are those of Unicode 12.1 while
-the `regex` package follows the newest Unicode, so the few characters that changed class since are named here; they were
-found by comparing the two on every code point.
+The rules are one regular expression over Unicode properties. Lucene uses Unicode 12.1 and the `regex` package the
+newest version, so the characters that changed class since are listed here, found by comparing every code point.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 LONGEST = 255
-"""Words are cut at this many UTF-16 units (Lucene's maxTokenLength)."""
+"""Maximum word length in UTF-16 units (Lucene's maxTokenLength)."""
 
 _ASCII_WORD = re.compile(
     r"[A-Za-z0-9_]+(?:(?:[.':](?<=[A-Za-z].)(?=[A-Za-z])|[.',;](?<=[0-9].)(?=[0-9]))[A-Za-z0-9_]+)*"
 )
 _REMEMBERED = 100_000
-"""Pieces of text with letters beyond ASCII whose words are remembered."""
+"""Size of the cache of tokenised non-ASCII pieces."""
 
-_NOT_YET = (  # code points without a word-break class in Unicode 12.1 that have one today
+_NOT_YET = (  # code points with a word-break class today but not in Unicode 12.1
     "B8 2E5-2EB 558 55A 55F 58A-58C 5C8-5C9 870-89F 8B5 8BE-8D2 B53-B55 C3C C5C-C5D CDC-CDD CF3 D04 D81 ECE 170D "
     "1715-171F 180F 1ABF-1AF0 1B4C 1C89-1C8A 1DFA 208F 209D-209F 2C2F 2C5F 31BB-31BF 4DB6-4DBF 9FF0-9FFF A708-A716 "
     "A7C0-A7C1 A7C7-A7F6 A82C AB68-AB6D 10570-105F3 10780-107BF 10940-10959 10D40-10EFF 10F70-10FC4 11070-11075 110C2 "
@@ -30,7 +29,7 @@ _NOT_YET = (  # code points without a word-break class in Unicode 12.1 that have
     "16FE2 16FE4-1AFFE 1B11F-1B132 1B155 1B168 1CCF0-1D128 1D250-1D281 1D6A6 1DF00-1DFFF 1E030-1E08F 1E290-1E2AE "
     "1E4D0-1E7FE 2A6D7-2A6DF 2B735-2B73F 2B81E 2CEA2-2CEAD 2EBF0-2EE5D 30000-33479"
 )
-_PICTOGRAPHS = (  # Extended_Pictographic in Emoji 12, no longer today
+_PICTOGRAPHS = (  # Extended_Pictographic in Emoji 12 only
     "2388 2605 2607-2612 2616-2685 2690-2704 270E-2711 2765-2767 1F000-1F0F5 1F10D-1F10F 1F12F 1F16C-1F16F 1F1AD-1F1AE "
     "1F260-1F3F6 1F4FE 1F546-1F5F9 1F6C6-1F6F2 1F774-1F77F 1F7D5-1F7FF 1F8B0-1F8D8 1FA00-1FBFF"
 )
@@ -38,7 +37,7 @@ _ONCE_FORMAT = "600-605 6DD 70F 8E2 110BD 110CD"  # Format in Unicode 12.1, Nume
 
 
 def _ranges(text: str) -> str:
-    """The inside of a character class from hexadecimal ranges."""
+    """Body of a character class from hexadecimal ranges."""
     return "".join("-".join(rf"\U{int(end, 16):08X}" for end in part.split("-")) for part in text.split())
 
 
@@ -51,12 +50,11 @@ _JOINS = r"\p{WB=ExtendNumLet}"
 
 
 def _rules(*, anywhere: bool) -> str:
-    """The grammar: every piece is possessive, and the longest alternative wins.
+    """The grammar; every piece is possessive and the longest alternative wins.
 
-    A word may begin with underscores and the like, a picture with joiners (U+200D), however many there are; whether
-    there is one is told by what follows them all. So the first of them is the only one where a search for whole words
-    has to look: with every later one it would take quadratic time. Not so with ``anywhere``, for searches that begin
-    within a word that was cut, and see no further than a window.
+    A word may start with any number of underscores or joiners (U+200D), and what follows decides whether it is one. To
+    avoid quadratic time a match may only start at the first of them, except with ``anywhere``, for searches that start
+    inside a truncated word and are limited to a window.
     """
     formats, extends = _FORMATS, _EXTENDS
     first_line, first_joiner = ("", "") if anywhere else (rf"(?={_JOINS})(?<!{_JOINS}{extends}*)", r"(?<!\u200D)")
@@ -68,7 +66,7 @@ def _rules(*, anywhere: bool) -> str:
 
     more = f"{extends}*+"
     joiner = rf"(?:{_JOINS}{more})"
-    unit = (  # a Hebrew letter may end in a quote, or reach the next over a double one; not from inside a chain
+    unit = (  # quotes may follow or double quotes join Hebrew letters, but not from inside a chain
         rf"(?:{hebrew}{more}(?:'{more}|\"{more}{hebrew}{more}|(?:{mid_letter}{more}{letter}{more})++)?+"
         rf"|{letter}{more}(?:{mid_letter}{more}{letter}{more})*+"
         rf"|{digit}{more}(?:{mid_digit}{more}{digit}{more})*+)"
@@ -101,17 +99,17 @@ def _word(*, anywhere: bool = False) -> Any:
 
 @functools.cache
 def _long_run() -> Any:
-    """Characters that only extend words or may lead to one, more in a row than any word reaches over."""
+    """Matches runs of extending or leading characters that are longer than any word."""
     import regex
 
     return regex.compile(rf"[[{_EXTENDS}{_JOINS}]--\p{{Emoji_Modifier}}]{{{2 * LONGEST + 1},}}+", regex.V1)
 
 
 def words(text: str) -> list[str]:
-    """The words of the text in order, as they stand in it; spaces and punctuation between them are dropped."""
+    """The words of the text in order, unchanged, without spaces and punctuation."""
     if text.isascii():
         found = _ascii_words(text)
-    else:  # no word reaches across a space, so the slower grammar sees only the pieces that need it
+    else:  # words never contain spaces, so only the pieces that need it go through the slower grammar
         found = []
         for piece in text.split(" "):
             found += _ascii_words(piece) if piece.isascii() else _other_words(piece)
@@ -137,14 +135,14 @@ def _unicode_words(text: str) -> list[str]:
 
 
 def _cut(text: str) -> list[str]:
-    """The words of a text that has very long ones: Lucene sees no further than `LONGEST` units from a word's start."""
+    """The words of a text with very long ones, truncated to `LONGEST` units like in Lucene."""
     text, found, position = _long_run().sub(_shortened, _UNCLASSED.sub(" ", text)), [], 0
     word = _word(anywhere=True)
     while position < len(text):
-        # No further ahead than a word can matter: to the end of a token of megabytes, every cut would look again.
+        # Limited to a window: otherwise every cut would scan to the end of a very long token.
         match = word.search(text, position, position + 2 * LONGEST)
         if match is None or match.start() >= position + LONGEST:
-            position += LONGEST  # not to the match: a start before it may have seen too little
+            position += LONGEST  # not to the match: an earlier start may have seen too short a window
             continue
         start, end = match.span()
         if (window := _reach(text, start)) < end:
@@ -157,11 +155,11 @@ def _cut(text: str) -> list[str]:
 
 
 def _shortened(run: Any) -> str:
-    """The ends of a long run, as far as a word may reach into it; nothing between them belongs to a word."""
+    """Shorten a long run to the parts at its ends that a word can include."""
     return f"{run[0][:LONGEST]} {run[0][-LONGEST:]}"
 
 
 def _reach(text: str, start: int) -> int:
-    """Where the last whole character within `LONGEST` UTF-16 units of the start ends."""
+    """End of the last complete character within `LONGEST` UTF-16 units of the start."""
     ahead = text[start : start + LONGEST].encode("utf-16-le", "surrogatepass")[: 2 * LONGEST]
     return start + len(ahead.decode("utf-16-le", "ignore"))

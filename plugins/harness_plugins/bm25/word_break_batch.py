@@ -1,8 +1,7 @@
-"""The words of many texts at once, as arrays: `harness_plugins.bm25.word_break` for a whole batch of documents.
+"""Vectorised `harness_plugins.bm25.word_break` for a batch of documents.
 
-Which bytes of ASCII text belong to a word is told from each byte's class and, for the few marks that can join, from its
-two neighbours: no loop over words. Only the pieces between spaces that hold other letters, or a very long word, go
-through the grammar.
+Whether a byte of ASCII text belongs to a word depends on its class and, for the few marks that join words, on its two
+neighbours, so no loop over words is needed. Only pieces with other characters or very long words use the grammar.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ Flags = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 
 _LETTER, _DIGIT, _LINE, _JOINS = 1, 2, 4, 3
-"""Classes of bytes; the class that a mark joins is shifted by `_JOINS`."""
+"""Byte classes; the class that a mark joins is shifted by `_JOINS`."""
 _IN_WORD = _LETTER | _DIGIT | _LINE
 
 
 def _classes() -> Bytes:
-    """What each byte can be in a word of ASCII text [256]."""
+    """Class of each byte in ASCII text [256]."""
     table = np.zeros(256, np.uint8)
     letters = b"abcdefghijklmnopqrstuvwxyz"
     for members, kind in (
@@ -43,21 +42,21 @@ _CLASSES = _classes()
 
 
 class WordArray(NamedTuple):
-    """The words of a batch of texts, text by text but not in their order within one."""
+    """The words of a batch of texts, grouped by text but unordered within one."""
 
     distinct: list[str]
-    """Every spelling; those of ASCII text in lower case."""
+    """Distinct words; those of ASCII text in lower case."""
     which: NDArray[np.int32]
-    """Of each word, its place in ``distinct`` [words]."""
+    """Index into ``distinct`` of each word [words]."""
     rows: NDArray[np.int32]
-    """Of each word, its text [words]."""
+    """Text number of each word [words]."""
 
 
 def word_array(texts: Sequence[str]) -> WordArray:
-    """What `harness_plugins.bm25.word_break.words` finds in each of the texts."""
+    """Equivalent of `harness_plugins.bm25.word_break.words` for each of the texts."""
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    text_ends = np.cumsum(sizes + 1)  # no word reaches across the spaces put around every text
+    text_ends = np.cumsum(sizes + 1)  # words cannot span the spaces put around every text
     whole = b" %b " % b" ".join(encoded)
     data = np.frombuffer(whole, np.uint8)
     inside = _inside(data)
@@ -80,7 +79,7 @@ def word_array(texts: Sequence[str]) -> WordArray:
 
 
 def _inside(data: Bytes) -> Flags:
-    """Whether each byte belongs to a word, as far as ASCII text goes [bytes]; the ends must be spaces."""
+    """Whether each byte of ASCII text belongs to a word [bytes]; the ends must be spaces."""
     kinds = _CLASSES[data]
     inside: Flags = (kinds & _IN_WORD) != 0
     marks = np.flatnonzero(kinds > _IN_WORD)
@@ -90,14 +89,14 @@ def _inside(data: Bytes) -> Flags:
 
 
 def _edges(inside: Flags) -> Positions:
-    """Where words start and stop in turn [2 x words]."""
+    """Alternating starts and ends of words [2 x words]."""
     return np.flatnonzero(inside[1:] != inside[:-1]) + 1
 
 
 def _others(whole: bytes, inside: Flags, positions: Positions) -> list[tuple[int, str]]:
-    """The words, each with where its piece starts, of the pieces between spaces that hold these positions.
+    """Words, with the start of their pieces, of the space-separated pieces that contain these positions.
 
-    Takes the pieces out of ``inside``.
+    Removes the pieces from ``inside``.
     """
     spaces = np.flatnonzero(np.frombuffer(whole, np.uint8) == ord(" "))
     after = np.unique(np.searchsorted(spaces, positions))
@@ -109,7 +108,7 @@ def _others(whole: bytes, inside: Flags, positions: Positions) -> list[tuple[int
 
 
 def _encoded(letters: Bytes, edges: Positions) -> tuple[list[str], NDArray[np.int32]]:
-    """Distinct words, and the place of each word among them, from the words' letters end to end."""
+    """Distinct words, and each word's index among them, from the concatenated letters."""
     import pyarrow
 
     ends = np.concatenate([[0], np.cumsum(edges[1::2] - edges[::2])])

@@ -1,7 +1,7 @@
-"""What the channels of an encoder's feed-forward layers hold, seen over a few texts that never change.
+"""Calibration ranges (absolute maxima) of the feed-forward activations on a fixed set of texts, for static int8.
 
-A quantised product needs the range of its input beforehand: taken from each batch, it would let a text's vector depend
-on its neighbours. The texts are of many kinds, because a value beyond its range is cut off.
+Static ranges keep a text's vector independent of its batch. The texts are diverse because values out of range are
+clipped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness_plugins.forward.unpadded import Packed
+    from harness_plugins.forward.unpadded import UnpaddedModel
 
 TEXTS = (
     "Aspirin lowers the risk of a second heart attack. In a randomised, double-blind trial, 1,247 patients aged 45 "
@@ -74,16 +74,16 @@ TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Of one feed-forward layer, over every token."""
+    """Ranges of one feed-forward layer over all tokens."""
 
     given: Tensor
-    """[hidden], the largest magnitude of its input."""
+    """[hidden], absolute maximum of the input."""
     widened: Tensor
-    """[intermediate], the largest value after GELU, whose smallest is known."""
+    """[intermediate], maximum after GELU, whose minimum is known."""
 
 
-def ranges(plain: Packed, tokens: Sequence[Sequence[int]]) -> list[Ranges]:
-    """Layer by layer, in the float32 pass."""
+def ranges(plain: UnpaddedModel, tokens: Sequence[Sequence[int]]) -> list[Ranges]:
+    """Ranges per layer in the float32 pass over these token ids."""
     import torch
 
     seen: list[Ranges] = []

@@ -1,11 +1,10 @@
-"""Texts whose vector turns on a rounding error, found while they are encoded in a narrow dtype.
+"""Detects texts whose vectors depend on rounding errors in narrow dtypes, so that they are encoded again in float32.
 
-MPNet makes a few tokens of every text into sinks, mostly full stops: over some layers their states grow five-fold from
-each to the next, until in one layer their spread is fifty times the usual; from then on other tokens attend to them.
-Rounding errors grow as fast. A token on the border becomes a sink in bfloat16 and not in float32, or the other way,
-and all the text's states with it (cosine of the vectors 0.9994, where others have 0.99999). Such a token is still
-between the usual spread and a sink's in the layer where sinks are first as large as that, and few others are: one text
-in a hundred has one. So it costs little to encode those texts again in float32.
+MPNet turns a few tokens of every text, mostly full stops, into outliers: over some layers the spread of their states
+grows five-fold per layer until it is fifty times the median; other tokens attend to them from then on. Rounding errors
+grow as fast. A borderline token becomes an outlier in bfloat16 but not in float32, or the reverse, and changes all of
+its text's states (vector cosine 0.9994 instead of 0.99999). In the layer where outliers first reach their size, such a
+token's spread is between the median and an outlier's. One text in a hundred has one, so encoding these again is cheap.
 """
 
 from __future__ import annotations
@@ -17,44 +16,44 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness_plugins.forward.unpadded import Packed
+    from harness_plugins.forward.unpadded import UnpaddedModel
 
-SINK = 30.0
-"""Times the usual spread in which a token is a sink; MPNet's are at 50, and what is no sink is below 20."""
-BETWEEN = (2.0, 15.0)
-"""Times the usual spread between which a token is on the border."""
+OUTLIER = 30.0
+"""Outlier threshold, in multiples of the median spread; MPNet's outliers reach 50, other tokens stay below 20."""
+BORDERLINE = (2.0, 15.0)
+"""Range of a borderline token's spread, in multiples of the median spread."""
 
 
 @dataclass(frozen=True, slots=True)
-class Border:
-    """Where a model's tokens become sinks."""
+class OutlierLayer:
+    """The first layer in which a model's tokens become outliers."""
 
     layer: int
-    usual: float
-    """Median spread of a token's state in that layer."""
+    median: float
+    """Median standard deviation of a token's state in that layer."""
 
-    def between(self, spreads: Sequence[Tensor]) -> Tensor:
-        """bool [tokens], whether each is on the border; nothing is waited for."""
-        ratio = spreads[self.layer] / self.usual
-        return (ratio > BETWEEN[0]) & (ratio < BETWEEN[1])
+    def borderline(self, spreads: Sequence[Tensor]) -> Tensor:
+        """bool [tokens], whether each token is borderline; does not synchronise with the device."""
+        ratio = spreads[self.layer] / self.median
+        return (ratio > BORDERLINE[0]) & (ratio < BORDERLINE[1])
 
     def undecided(self, spreads: Sequence[Tensor], lengths: Sequence[int]) -> list[bool]:
-        """Whether each text has a token on the border; ``spreads`` as `Packed` gives them, texts end to end."""
+        """Whether each text has a borderline token (empty where none has); ``spreads`` as in `UnpaddedModel`."""
         import torch
 
-        between = self.between(spreads)
-        return [bool(text.any()) for text in torch.split(between, list(lengths))] if between.any() else []
+        borderline = self.borderline(spreads)
+        return [bool(text.any()) for text in torch.split(borderline, list(lengths))] if borderline.any() else []
 
 
-def border(plain: Packed, tokens: Sequence[Sequence[int]]) -> Border | None:
-    """Of a model, from what its float32 pass does with a few texts; None where no token becomes a sink."""
+def find_outlier_layer(plain: UnpaddedModel, tokens: Sequence[Sequence[int]]) -> OutlierLayer | None:
+    """Find the layer with the float32 pass on a few texts; None where no token becomes an outlier."""
     import torch
 
     spreads: list[Tensor] = []
     with torch.inference_mode():
         plain(tokens, spreads)
     for layer, spread in enumerate(spreads):
-        usual = float(spread.median())
-        if float(spread.max()) > SINK * usual:
-            return Border(layer, usual)
+        median = float(spread.median())
+        if float(spread.max()) > OUTLIER * median:
+            return OutlierLayer(layer, median)
     return None

@@ -1,11 +1,10 @@
-"""The forward pass of BERT and MPNet encoders on texts laid end to end: no padding, and fused attention.
+"""Unpadded forward pass of BERT and MPNet encoders: concatenated texts and fused attention.
 
-Everything but attention works on one matrix of all tokens. Attention takes texts of equal length together, in torch's
-fused kernel: they need no mask, and MPNet's relative position bias, which depends on the distance of two tokens alone,
-is one [heads, length, length] corner of a table made once. transformers pads, adds a mask, and writes MPNet's bias out
-for every text of a batch.
+Everything but attention works on one matrix of all tokens. Attention runs over texts of equal length in torch's fused
+kernel, so no mask is needed, and MPNet's relative position bias, a function of the distance of two tokens, is a
+[heads, length, length] slice of a cached table. transformers pads, masks and expands the bias for every text.
 
-Matrix products are in the chosen dtype; LayerNorm, softmax and the residual stream in float32.
+Matrix products use the chosen dtype; LayerNorm, softmax and the residual stream use float32.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from torch.nn import LayerNorm
 
 FAMILIES = {"bert": "BertModel", "mpnet": "MPNetModel"}
-"""model_type of config.json -> transformers' class, whose arithmetic `Packed` repeats."""
+"""model_type of config.json -> transformers' class that `UnpaddedModel` reimplements."""
 _EXPECTED = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -35,13 +34,13 @@ _EXPECTED = {
     "add_cross_attention": False,
     "chunk_size_feed_forward": 0,
 }
-"""What config.json must say, where it says anything."""
+"""Required values of config.json, where they are stated."""
 LONG = 96
-"""Tokens of a text from which on its attention is computed by itself."""
+"""Texts of at least this many tokens are attended one by one."""
 
 
 def applies(folder: Path) -> bool:
-    """Whether the transformer in a folder is of a family, and in a form, that this module repeats. Reads one file."""
+    """Whether this module supports the transformer in a folder. Reads one file."""
     try:
         plain = repeats(read_json(folder / "config.json"))
         return plain and not (folder / "adapter_config.json").exists()
@@ -50,31 +49,31 @@ def applies(folder: Path) -> bool:
 
 
 def repeats(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is of a family and a form whose arithmetic is repeated here."""
+    """Whether this module supports a transformer with this config.json."""
     return config["model_type"] in FAMILIES and all(config.get(key, value) == value for key, value in _EXPECTED.items())
 
 
 class Product:
-    """x W' + b, and GELU of it if asked for; weights in one dtype, for oneDNN laid out once and not at each call."""
+    """Linear layer x W' + b with an optional GELU; weights are cast, and reordered for oneDNN, once."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False, lay_out: bool = True
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False, reorder: bool = True
     ) -> None:
         import torch
 
         self.weight, self.bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
         self._dtype = dtype
-        self._laid_out = lay_out and dtype == torch.bfloat16 and _lays_out(weight.device.type)
-        if self._laid_out:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, LAID_OUT_FOR)
+        self._reordered = reorder and dtype == torch.bfloat16 and _reorders_weights(weight.device.type)
+        if self._reordered:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, ONEDNN_ROWS)
 
     def __call__(self, given: Tensor) -> Tensor:
-        """[n, in] of any dtype -> [n, out] of this one."""
+        """[n, in] of any dtype -> [n, out] of the layer's dtype."""
         import torch
         from torch.nn.functional import gelu, linear
 
         given = given.to(self._dtype)
-        if self._laid_out:
+        if self._reordered:
             after, how = ("gelu", "none") if self._gelu else ("none", "")
             found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, after, [], how)
             return found
@@ -82,12 +81,12 @@ class Product:
         return gelu(found) if self._gelu else found
 
 
-LAID_OUT_FOR = 2048
-"""Rows that oneDNN lays weights out for; others are as right, and nearly as fast."""
+ONEDNN_ROWS = 2048
+"""Batch rows that oneDNN optimises the weight layout for; other sizes are correct and nearly as fast."""
 
 
-def _lays_out(device: str) -> bool:
-    """Whether this torch has the operations (private ones, so none is taken for granted) and the processor the type."""
+def _reorders_weights(device: str) -> bool:
+    """Whether torch has the (private) operations and the processor supports bfloat16."""
     import torch
 
     names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
@@ -97,37 +96,40 @@ def _lays_out(device: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FeedForward:
-    """The half of a layer that is no attention: [n, hidden] -> [n, hidden]."""
+    """Feed-forward block of a layer: [n, hidden] -> [n, hidden]."""
 
     widened: Product
     narrowed: Product
 
     def __call__(self, state: Tensor) -> Tensor:
-        """Of any dtype -> of the products'."""
+        """Any dtype in, the products' dtype out."""
         return self.narrowed(self.widened(state))
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention: Product
-    """Query, key and value as one: weight [3 hidden, hidden], bias."""
+    """Fused query, key and value: weight [3 hidden, hidden], bias."""
     mixed: Product
     after_attention: LayerNorm
     after: LayerNorm
 
 
-class Packed:
-    """Last hidden states of an encoder of transformers, which shares its weights but those fused here."""
+class UnpaddedModel:
+    """Computes the last hidden states of a transformers encoder; shares all weights except fused ones."""
 
-    _lay_out = True
-    """Whether weights may be laid out for oneDNN."""
+    _reorder = True
+    """Whether weights may be reordered for oneDNN."""
 
     def __init__(
         self, model: Any, dtype: torch.dtype, feeds: Sequence[Callable[[Tensor], Tensor]] | None = None
     ) -> None:
-        """``model`` is a `FAMILIES` member in eval mode; ``dtype`` is that of the matrix products.
+        """Fuse and cast the weights.
 
-        ``feeds`` may stand in for the layers' `FeedForward`.
+        Args:
+            model: An encoder of one of the `FAMILIES`, in eval mode.
+            dtype: Of the matrix products.
+            feeds: Replacements of the layers' `FeedForward`.
         """
         self._embeddings, self.dtype = model.embeddings, dtype
         self._bert = model.config.model_type == "bert"
@@ -157,12 +159,17 @@ class Packed:
         return FeedForward(self._product(wide.weight, wide.bias, gelu=True), self._product(narrow.weight, narrow.bias))
 
     def _product(self, weight: Tensor, bias: Tensor, *, gelu: bool = False) -> Product:
-        return Product(weight, bias, self.dtype, gelu=gelu, lay_out=self._lay_out)
+        return Product(weight, bias, self.dtype, gelu=gelu, reorder=self._reorder)
 
     def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
-        """float32 [all tokens, hidden], texts in the order given; texts of equal length should stand together.
+        """Encode texts.
 
-        ``spreads`` gets each layer's standard deviations of every token's state before the last LayerNorm.
+        Args:
+            tokens: Token ids per text; texts of equal length should be adjacent.
+            spreads: Receives, per layer, the standard deviation of every token's state before the last LayerNorm.
+
+        Returns:
+            float32 [all tokens, hidden], in the order given.
         """
         import torch
 
@@ -176,14 +183,14 @@ class Packed:
                 stop = start + length * count
                 self._attend(given[start:stop], found[start:stop], length)
                 start = stop
-            state, _ = _added(state, layer.mixed(found), layer.after_attention)
-            state, spread = _added(state, feed(state), layer.after)
+            state, _ = add_and_normalise(state, layer.mixed(found), *_parameters(layer.after_attention))
+            state, spread = add_and_normalise(state, feed(state), *_parameters(layer.after))
             if spreads is not None:
                 spreads.append(spread)
         return state
 
     def distance(self, module: Any, tokens: Sequence[Sequence[int]]) -> float:
-        """The largest difference of a hidden state from what sentence-transformers' module gives, text by text."""
+        """Largest absolute difference from the hidden states of sentence-transformers' module, text by text."""
         import torch
 
         device, found = self._embeddings.word_embeddings.weight.device, 0.0
@@ -208,7 +215,7 @@ class Packed:
         return embedded
 
     def _positions(self, text: Sequence[int]) -> NDArray[np.int64]:
-        """From 0 in BERT; in MPNet from padding + 1, and where a text holds the padding token, that has no position."""
+        """Position ids: from 0 in BERT, from padding + 1 in MPNet, where padding tokens are not counted."""
         if self._bert:
             return np.arange(len(text))
         padding = self._embeddings.padding_idx
@@ -228,15 +235,15 @@ class Packed:
             bias = None if self._bert else self._bias_of(length).expand(len(query), -1, -1, -1)
             out.copy_(scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2))
             return
-        # On processors the fused kernel reaches half of the speed of these products in bfloat16. Long texts one by one,
-        # so that what a product made is in the cache still when it is used.
+        # On CPUs the fused kernel has half the speed of these bfloat16 products. Long texts are processed one by one
+        # so that intermediate results stay in the cache.
         together = 1 if length >= LONG else len(query)
         for start in range(0, len(query), together):
             part = slice(start, start + together)
             out[part].copy_(self._weighted(query[part], key[part], value[part]).transpose(1, 2))
 
     def _weighted(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """[texts, heads, length, size] three times -> the values weighted, [texts, heads, length, size]."""
+        """Attention output from query, key and value, all [texts, heads, length, size]."""
         import torch
 
         count, length, size = len(query), *query.shape[2:]
@@ -249,7 +256,7 @@ class Packed:
         return torch.bmm(torch.softmax(scores, -1, out=scores), flat[2]).view(query.shape)
 
     def _bias_of(self, length: int) -> Tensor:
-        """MPNet's relative position bias [1, heads, length, length], a corner of the largest so far."""
+        """MPNet's relative position bias [1, heads, length, length], cached for the largest length so far."""
         import torch
 
         if self._bias is None or self._bias.shape[-1] < length:
@@ -259,10 +266,13 @@ class Packed:
         return bias
 
 
-def _added(state: Tensor, news: Tensor, norm: LayerNorm) -> tuple[Tensor, Tensor]:
-    """The LayerNorm of a sum, and the standard deviation that it divided each row by."""
+def add_and_normalise(state: Tensor, news: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """LayerNorm of a sum in float32, and each row's standard deviation."""
     import torch
 
-    total = state + news.float()
-    normed, _, inverse = torch.native_layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    normed, _, inverse = torch.native_layer_norm(state + news.float(), [state.shape[1]], weight, bias, eps)
     return normed, inverse[:, 0].reciprocal()
+
+
+def _parameters(norm: LayerNorm) -> tuple[Tensor, Tensor, float]:
+    return norm.weight, norm.bias, norm.eps

@@ -1,1 +1,1 @@
-"""Model folders: what they hold, whether they are safe and complete, and how they are opened."""
+"""Model folders: their contents, validation and loading."""

@@ -30,12 +30,12 @@ WORDS = r"sentence_transformers\.(?:models|sentence_transformer\.modules)\.token
 
 
 class Rule(NamedTuple):
-    """What a key may hold."""
+    """Allowed values of a key."""
 
     allowed: str
-    """Regular expression that every string of its value matches in full."""
+    """Regular expression that every string of the value must match in full."""
     what: str
-    """Of the allowed values."""
+    """Description of the allowed values."""
     why: str = "the code that a model's folder names is never run"
 
 
@@ -71,7 +71,7 @@ RULES: dict[str, Rule] = {
     ),
     "megatron_core": Rule(r"megatron\.core", "megatron.core"),
 }
-"""Key of a JSON object, at any depth in the files of `FILES` -> what it may hold."""
+"""Key of a JSON object, at any depth in `FILES` -> its rule."""
 ABSENT = {
     "quantization_config": "quantised weights are not supported (they need a GPU and a package such as bitsandbytes); "
     "load the model where both are, call its dequantize(), and save it again",
@@ -81,15 +81,15 @@ ABSENT = {
     "lora_ga_config": _ADAPTERS,
     "eva_config": _ADAPTERS,
 }
-"""Key -> why it is refused unless it holds nothing."""
+"""Key -> why any value but an empty one is refused."""
 FILES = (
     *("config.json", "config.*.json", "config_sentence_transformers.json", "sentence_*_config.json"),
     *("*tokenizer_config.json", "special_tokens_map.json", "*processor_config.json", "adapter_config.json"),
     *("router_config.json", "*.safetensors.index.json"),
 )
-"""What is searched for these keys in the folder of each module."""
+"""Files searched for these keys in each module's folder."""
 VOCABULARIES = ("BoW", "WordWeights")
-"""Modules whose config.json has words for keys, and names no code."""
+"""Modules whose config.json has words as keys and names no code."""
 TRANSFORMER = frozenset(
     (
         *("max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"),
@@ -98,9 +98,9 @@ TRANSFORMER = frozenset(
         *("config_kwargs", "config_args"),
     )
 )
-"""Keys of sentence_bert_config.json: all become arguments of a constructor."""
+"""Allowed keys of sentence_bert_config.json, which become constructor arguments."""
 METHOD = re.compile(r"forward|get_\w+_features")
-"""Of the model, that modality_config may name."""
+"""Methods of the model that modality_config may name."""
 _MODEL = frozenset(
     (
         *("add_pooling_layer", "attn_implementation", "dtype", "torch_dtype", "experts_implementation"),
@@ -130,11 +130,11 @@ NOT_CONFIG = frozenset(
         *("return_unused_kwargs", "subfolder", "token", "transformers_weights", "_from_auto", "_from_pipeline"),
     )
 )
-"""What config_kwargs may not pass: arguments of from_pretrained that are no fields of a configuration."""
+"""Arguments of from_pretrained that config_kwargs may not pass because they are not configuration fields."""
 
 
 def require_known_code(modules: Iterable[Module]) -> None:
-    """ModelError where a file of these modules names code that is not on a list. Reads JSON files alone."""
+    """ModelError where a file of these modules names code that is not on a list. Reads only JSON files."""
     for module in dict.fromkeys(modules):
         for file, content in _contents(module.place, FILES) if module.name not in VOCABULARIES else ():
             _examine(file, content)
@@ -166,7 +166,7 @@ def _contents(place: Path, patterns: tuple[str, ...]) -> Iterator[tuple[Path, di
 
 
 def _examine(file: Path, content: object) -> None:
-    """Every key of a JSON value, at any depth."""
+    """Check every key of a JSON value, at any depth."""
     if isinstance(content, list):
         for value in content:
             _examine(file, value)
@@ -200,7 +200,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _arguments(file: Path, content: dict[str, Any]) -> None:
-    """The arguments that sentence_bert_config.json passes on."""
+    """Check the arguments that sentence_bert_config.json passes on."""
 
     def allow(given: object, allowed: frozenset[str], where: str) -> None:
         for name in given if isinstance(given, Mapping) else ():

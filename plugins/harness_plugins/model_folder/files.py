@@ -1,4 +1,4 @@
-"""A sentence-transformers folder on disk: whether it can be run as a model, and which files decide the vectors."""
+"""A sentence-transformers folder on disk: whether it can be run, and which files determine the vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.types import ModelError, Options, UserError
 from harness_plugins.model_folder.kind import require_bi_encoder
 from harness_plugins.model_folder.modules import Module, configurations, modules
 from harness_plugins.model_folder.outside_files import BASE, outside
-from harness_plugins.model_folder.verify import require_sound
+from harness_plugins.model_folder.verify import require_valid
 
 _ROOT_FILES = (
     "modules.json",
@@ -48,21 +48,22 @@ _ROOT_FILES = (
     "additional_chat_templates/*.jinja",
     "*processor_config.json",
 )
-"""What sentence-transformers and transformers read of a module that lies in the folder itself."""
+"""Files that the libraries read for a module in the folder's root."""
 _NEEDED = {
     "Transformer": ("config.json", "*.safetensors"),
     "Pooling": ("config.json",),
     "Dense": ("config.json", "*.safetensors"),
 }
-"""Module of sentence-transformers -> what its folder cannot do without."""
+"""Module class -> files that its folder must have."""
 HEADER_BYTES = 100_000_000
-"""Of a safetensors file; the library refuses longer ones."""
+"""Largest header of a safetensors file; the library refuses longer ones."""
 
 
 def folder_of(options: Options) -> Path:
-    """The model's folder; UserError when it does not hold a bi-encoder of sentence-transformers that can be run here.
+    """The model's folder, from JSON files and file names alone.
 
-    Only JSON files and the names of others are read.
+    Raises:
+        UserError: It does not hold a sentence-transformers bi-encoder that can be run here.
     """
     folder = Path(str(options["path"]))
     require_bi_encoder(folder)
@@ -71,17 +72,17 @@ def folder_of(options: Options) -> Path:
             f"{folder} is not a sentence-transformers folder (it has no modules.json); "
             "give -m a folder that SentenceTransformer.save() wrote."
         )
-    require_sound(folder, modules(folder))
+    require_valid(folder, modules(folder))
     if truncated(folder) == 0:
         raise ModelError(
-            f"{folder / 'config_sentence_transformers.json'} sets truncate_dim to something else than a positive "
+            f"{folder / 'config_sentence_transformers.json'} sets truncate_dim to something other than a positive "
             f"integer; remove that key."
         )
     return folder
 
 
 def truncated(folder: Path) -> int | None:
-    """The dimension that the folder states for its vectors (truncate_dim): None for none, 0 for what is not one."""
+    """The folder's truncate_dim: None where it is not set, 0 where it is invalid."""
     with suppress(OSError, ValueError):
         for content in configurations(folder, "config_sentence_transformers.json"):
             stated = content.get("truncate_dim")
@@ -91,17 +92,17 @@ def truncated(folder: Path) -> int | None:
 
 
 def module_folders(folder: Path) -> list[Path]:
-    """Where the modules lie, those that a router leads to included; UserError as `modules` has it."""
+    """Folders of the modules, including those behind a router; UserError as in `modules`."""
     return [module.place for module in modules(folder)]
 
 
 def root_files(folder: Path) -> list[Path]:
-    """What decides the outputs of the model that lies in the folder itself, in name order."""
+    """Files in the root that determine the model's outputs, sorted by name."""
     return sorted({p for pattern in _ROOT_FILES for p in folder.glob(pattern) if p.is_file()})
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files inside that sentence-transformers reads, in name order; not the cards, logs and exports beside them."""
+    """Files that sentence-transformers reads, sorted by name; without model cards, logs and exports."""
     places = [place for place in module_folders(folder) if place != folder]
     inside = [p for place in places for p in (*place.rglob("*"), *place.glob("additional_chat_templates/*.jinja"))]
     root = root_files(folder)
@@ -109,7 +110,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def hashes_of(folder: Path, parts: list[Module], files: list[Path]) -> dict[str, str]:
-    """Name -> hex SHA-256 of a model's ``files``, and of those outside its folder that its modules have read."""
+    """Name -> hex SHA-256 of ``files`` and of files outside the folder that its modules read."""
     found = hashes(folder, files)
     for prefix, place in outside(parts, folder).items():
         there = [file for file in root_files(place) if BASE in prefix or ".safetensors" not in file.name]
@@ -118,7 +119,7 @@ def hashes_of(folder: Path, parts: list[Module], files: list[Path]) -> dict[str,
 
 
 def incomplete(folder: Path) -> str:
-    """What a checkpoint lacks, in words; nothing where each of its modules is whole. Only headers are read."""
+    """Describe what a checkpoint lacks; empty where every module is complete. Reads only headers."""
     try:
         folder_of({"path": str(folder)})
         for module in modules(folder):
@@ -144,22 +145,21 @@ def _whole(file: Path) -> bool:
 
 
 def _header(file: Path) -> tuple[int, dict[str, Any]]:
-    """The length in bytes of a safetensors file's header, and what it says of each tensor; ValueError for none."""
+    """Length in bytes and content of a safetensors header; ValueError for an invalid file."""
     with open_regular(file) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > HEADER_BYTES:
             raise ValueError(f"a header of {length:,} bytes")
         header = parse_json(stream.read(length))
     if not isinstance(header, dict):
-        raise ValueError("a header that is no JSON object")
+        raise ValueError("a header that is not a JSON object")
     return length, {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def figures(options: Options) -> dict[str, float]:
-    """``dim`` and ``flops_per_token`` as the folder's files state them; what they do not state is left out.
+    """``dim`` and ``flops_per_token`` as far as the folder's files state them. Reads only headers.
 
-    A token's forward pass costs two operations per parameter of every matrix of the first module, embeddings and the
-    pooler (which sentence-transformers does not use) apart. Only headers are read.
+    A token costs two operations per parameter of the first module's matrices, without embeddings and the unused pooler.
     """
     folder = folder_of(options)
     folders = module_folders(folder)
@@ -169,7 +169,7 @@ def figures(options: Options) -> dict[str, float]:
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             config = read_json(module / "config.json")
             for key in ("hidden_size", "embedding_dimension", "word_embedding_dimension", "out_features"):
-                stated["dim"] = int(config.get(key, stated.get("dim", 0)))  # the last module has the last word
+                stated["dim"] = int(config.get(key, stated.get("dim", 0)))  # the last module decides
             if isinstance(modes := config.get("pooling_mode"), list):
                 stated["dim"] *= len(modes)
     if stated.get("dim") and (most := truncated(folder)):
@@ -178,7 +178,7 @@ def figures(options: Options) -> dict[str, float]:
 
 
 def gives_token_types(place: Path) -> bool:
-    """Whether the tokenizer in a transformer's folder may mark tokens as of another segment than the first."""
+    """Whether the tokenizer in a transformer's folder may assign tokens to a second segment."""
     try:
         processing = read_json(place / "tokenizer.json")["post_processor"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -187,7 +187,7 @@ def gives_token_types(place: Path) -> bool:
 
 
 def pools(folder: Path) -> bool:
-    """Whether a transformer's own pooler gives the vectors, and not a module of sentence-transformers."""
+    """Whether the vectors come from the transformer's own pooler instead of a sentence-transformers module."""
     with suppress(OSError, ValueError, UserError):
         contents = [configurations(place, "sentence_*_config.json") for place in module_folders(folder)]
         return any("pooler" in str(name) for name in _values(contents, "method_output_name"))
@@ -195,7 +195,7 @@ def pools(folder: Path) -> bool:
 
 
 def _values(content: object, key: str, skip: str = "") -> Iterator[object]:
-    """What stands under a key in a JSON value, at any depth but below the key ``skip``."""
+    """Values of a key in a JSON value, at any depth except below the key ``skip``."""
     if isinstance(content, list):
         for each in content:
             yield from _values(each, key, skip)
@@ -208,11 +208,11 @@ def _values(content: object, key: str, skip: str = "") -> Iterator[object]:
 
 
 def _matrices(file: Path) -> list[tuple[int, int]]:
-    """Shapes of the matrices in a safetensors file that every token is multiplied by."""
+    """Shapes of the matrices in a safetensors file that are applied to every token."""
     apart = ("embed", "pooler", "bias", "lm_head")
     try:
         named = {name: entry["shape"] for name, entry in _header(file)[1].items()}
         shapes = [s for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]
         return [(int(rows), int(columns)) for rows, columns in shapes]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"{file} is no safetensors file ({error}); save the model again.") from None
+        raise ModelError(f"{file} is not a safetensors file ({error}); save the model again.") from None

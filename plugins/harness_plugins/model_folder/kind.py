@@ -1,7 +1,7 @@
-"""What kind of model a folder holds: a bi-encoder is run as a dense model, and no other kind may pass for one.
+"""Detects the kind of model in a folder, so that only bi-encoders are run as dense models.
 
-sentence-transformers opens folders of other kinds as well. It then replaces their modules by mean pooling and drops
-their prompts, and only a line in its log says so.
+sentence-transformers also loads other kinds, replacing their modules by mean pooling and dropping their prompts with
+only a log message.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ HEADS: dict[str, Kind] = {
 
 
 def kind_of(folder: Path) -> tuple[Kind, str]:
-    """The kind of a model folder, and the model_type that it states; the kind is empty for an unknown model_type.
+    """The kind of a model folder (empty for an unknown model_type) and its model_type.
 
     Raises:
-        ModelError: A file that tells the kind cannot be read.
+        ModelError: A file that states the kind cannot be read.
     """
     try:
         stated = _stated(folder)
@@ -61,7 +61,7 @@ def kind_of(folder: Path) -> tuple[Kind, str]:
 
 
 def require_bi_encoder(folder: Path) -> None:
-    """ModelError for a folder that holds a model of another kind."""
+    """ModelError for any other kind of model."""
     kind, stated = kind_of(folder)
     if kind == "cross-encoder":
         raise ModelError(
@@ -73,7 +73,7 @@ def require_bi_encoder(folder: Path) -> None:
 
 
 def require_cross_encoder(folder: Path) -> None:
-    """ModelError for a folder that says it holds a model of another kind."""
+    """ModelError for a folder that states another kind of model."""
     kind, stated = kind_of(folder)
     pools = (folder / "modules.json").is_file() and any(module.name == "Pooling" for module in listed(folder))
     if kind == "bi-encoder" and (stated or pools):
@@ -96,14 +96,14 @@ def _unsupported(folder: Path, kind: Kind, stated: str) -> ModelError:
 
 
 def _stated(folder: Path) -> str:
-    """The model_type; empty where none is stated, which sentence-transformers takes for a bi-encoder."""
+    """The model_type; empty where none is stated, which sentence-transformers treats as a bi-encoder."""
     found = [content.get("model_type") for content in configurations(folder, "config_sentence_transformers.json")]
     return str(found[0]) if found and found[0] is not None else ""
 
 
 def _bare(folder: Path) -> Kind:
-    """Of a folder without modules.json: what the head of its transformer is for."""
-    if (folder / "artifact.metadata").is_file():  # as ColBERT's own program writes it
+    """Kind of a folder without modules.json, from its transformer's head."""
+    if (folder / "artifact.metadata").is_file():  # written by ColBERT's own code
         return "multi-vector encoder"
     for content in configurations(folder, "config.json"):
         for architecture in content.get("architectures") or ():
@@ -114,7 +114,7 @@ def _bare(folder: Path) -> Kind:
 
 
 def _kinds(modules: list[Module]) -> list[Kind]:
-    """What the modules are for, each by its class and by the task that its transformer is opened for."""
+    """Kinds of the modules, by class and transformer task."""
     found: list[Kind] = [
         kind for module in modules for start, kind in PACKAGES.items() if module.type.startswith(start)
     ]

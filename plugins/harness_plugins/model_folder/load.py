@@ -1,4 +1,4 @@
-"""Model folders opened by sentence-transformers: without a network, pickles, code of theirs, or random weights."""
+"""Loads model folders with sentence-transformers: no network, pickles, folder-supplied code or random weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ M = TypeVar("M")
 
 
 @contextmanager
-def spoilt(folder: Path) -> Iterator[None]:
-    """Turns whatever the libraries raise for a folder, which has no common class, into a ModelError of one sentence."""
+def load_errors(folder: Path) -> Iterator[None]:
+    """Convert any exception of the libraries, which share no base class, to a ModelError of one sentence."""
     try:
         yield
     except UserError:
@@ -37,10 +37,18 @@ def spoilt(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def opened(kind: Callable[..., M], folder: Path, device: str, *, unused: str = "", **settings: Any) -> M:
-    """The folder as a model of one of sentence-transformers' classes: local files, safetensors, and no code of its own.
+def load_model(kind: Callable[..., M], folder: Path, device: str, *, unused: str = "", **settings: Any) -> M:
+    """Load a folder with one of sentence-transformers' classes, from local safetensors and without running its code.
 
-    UserError where the device cannot be used, or where weights are missing that `complete` does not call ``unused``.
+    Args:
+        kind: The class.
+        folder: Of the model.
+        device: torch's name of the device.
+        unused: As in `require_weights`.
+        settings: Further arguments of the class.
+
+    Raises:
+        UserError: The device cannot be used, or weights are missing.
     """
     import torch
     from transformers.utils import logging
@@ -50,9 +58,9 @@ def opened(kind: Callable[..., M], folder: Path, device: str, *, unused: str = "
     require_device(device)
     limit_threads()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with complete(folder, unused):
-        # float32 is explicit: transformers 5 would otherwise take the dtype written in the folder's config. So is the
-        # whole path: a relative one can be taken for the name of a model on the hub.
+    with require_weights(folder, unused):
+        # float32 is explicit because transformers 5 would use the dtype in the folder's config; the path is absolute
+        # because a relative one can be mistaken for the name of a model on the hub.
         model: Any = kind(
             str(folder.absolute()),
             device=device,
@@ -65,14 +73,14 @@ def opened(kind: Callable[..., M], folder: Path, device: str, *, unused: str = "
 
 
 @contextmanager
-def complete(folder: Path, unused: str) -> Iterator[None]:
-    """Refused where transformers, asked for a model meanwhile, gives random values to weights that it did not find.
+def require_weights(folder: Path, unused: str) -> Iterator[None]:
+    """Raise Refused when transformers, loading a model inside this context, initialises missing weights randomly.
 
-    It says so in its log alone.
+    transformers only reports this in its log.
 
     Args:
         folder: Of the model.
-        unused: What the names of weights contain that may be missing, since nothing is computed with them.
+        unused: Part of the names of weights that may be missing because nothing is computed with them.
     """
     from transformers import modeling_utils
     from transformers.integrations import peft
@@ -99,8 +107,8 @@ def complete(folder: Path, unused: str) -> Iterator[None]:
         )
 
 
-def require_words(model: Any, folder: Path) -> None:
-    """Refused where a tokenizer has no token but its special ones: transformers makes one of the wrong files."""
+def require_vocabulary(model: Any, folder: Path) -> None:
+    """Raise Refused for a tokenizer with special tokens only, which transformers builds when its files are missing."""
     from sentence_transformers.base.modules import Transformer
 
     for module in model.modules():
@@ -124,8 +132,10 @@ def require_device(device: str) -> None:
 
 
 def limit_threads() -> None:
-    """One thread for each core that this process may use, where torch would take more: it knows of no quota of a
-    container's. Nothing is changed where OMP_NUM_THREADS or MKL_NUM_THREADS decides."""
+    """Limit torch to one thread per core that this process may use, since torch ignores container quotas.
+
+    OMP_NUM_THREADS and MKL_NUM_THREADS take precedence.
+    """
     import torch
 
     decided = os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS")

@@ -1,4 +1,4 @@
-"""The modules of a sentence-transformers folder, as its modules.json and its routers list them. Loads nothing."""
+"""The modules of a sentence-transformers folder, from modules.json and router files. Loads nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness import ModelError
 from harness.storage.safe_load import read_json
 
 MOST = 100
-"""Modules of one model."""
+"""Maximum number of modules of a model."""
 CLASSES = (
     *("Transformer", "CLIPModel", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "Router", "Asym"),
     *("CNN", "LSTM", "BoW", "WordEmbeddings", "WordWeights", "WeightedLayerPooling", "StaticEmbedding"),
@@ -20,7 +20,7 @@ TYPE = re.compile(
     rf"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.(?:models|modules))(?:\.\w+)?"
     rf"\.(?:{'|'.join(CLASSES)})"
 )
-"""Of a module in modules.json or router_config.json, as any release of sentence-transformers writes it."""
+"""Class name of a module in modules.json or router_config.json, in the form of any release."""
 
 
 ROUTERS = ("Router", "Asym")
@@ -36,15 +36,15 @@ class Module(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the class alone."""
+        """Class name without its package."""
         return self.type.rpartition(".")[2]
 
 
 def listed(folder: Path) -> list[Module]:
-    """Every module in order, those of routers included; ModelError when modules.json cannot be read."""
+    """Every module in order, including those of routers; ModelError when modules.json cannot be read."""
     try:
         found = [_inside(folder, entry["path"], entry["type"]) for entry in read_json(folder / "modules.json")]
-        for module in found:  # grows meanwhile
+        for module in found:  # grows during the loop
             if len(found) > MOST:
                 raise ValueError(f"it leads to more than {MOST} modules")
             found += [_inside(module.place, name, kind) for name, kind in _routed(module).items()]
@@ -77,7 +77,7 @@ def configurations(place: Path, *patterns: str) -> list[dict[str, Any]]:
 
 
 def _routed(module: Module) -> dict[str, Any]:
-    """Folder -> class of what a router leads to; {} for a module of another kind."""
+    """Folder -> class of a router's modules; {} for other modules."""
     files = ("router_config.json", "config.json") if module.name in ROUTERS else ("router_config.json",)
     found: dict[str, Any] = {}
     for content in configurations(module.place, *files):
@@ -86,7 +86,7 @@ def _routed(module: Module) -> dict[str, Any]:
 
 
 def _inside(folder: Path, name: str, kind: Any) -> Module:
-    """ValueError for a module elsewhere."""
+    """The module; ValueError where it lies outside the folder."""
     if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
         raise ValueError(f"{name!r} leads out of the folder")
     if not isinstance(kind, str):

@@ -1,7 +1,7 @@
-"""Files outside a model's folder that are read when it is loaded: they decide its vectors, too, and belong in its key.
+"""Files outside a model's folder that loading reads: they affect the vectors and belong in the key.
 
-An adapter (peft) names its base model, and sentence_bert_config.json may name another folder for the tokenizer. A name
-that is not a folder on this machine would be looked for on the hub, where it can change: it is refused.
+An adapter (peft) names its base model, and sentence_bert_config.json may name another folder for the tokenizer. Names
+that are not local folders are refused, since the libraries would look them up on the hub, where content can change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CURES = {
 
 
 def outside(modules: Iterable[Module], folder: Path) -> dict[str, Path]:
-    """What reads them -> the folders outside that are read, such as ``base_model_name_or_path``.
+    """Key that names a folder (such as ``base_model_name_or_path``) -> the folder outside the model's own.
 
     Raises:
         ModelError: One of them is not a folder on this machine, or is an adapter itself.
@@ -39,7 +39,7 @@ def outside(modules: Iterable[Module], folder: Path) -> dict[str, Path]:
                 raise ModelError(f"{file} names {named!r} as {key}, which is an adapter itself; {CURES[key]}.")
             prefix = key if part == "." else f"{part}/{key}"
             found[prefix] = place
-            if part != "." and (place / part).is_dir():  # which of the two is read depends on the library's release
+            if part != "." and (place / part).is_dir():  # which one is read depends on the library's release
                 found[f"{prefix}/{part}"] = place / part
     return found
 

@@ -1,4 +1,4 @@
-"""Whether every module in a model's folder is whole and safe to open: its weights, its tokenizer and its JSON files."""
+"""Checks that every module in a model's folder is complete and safe: weights, tokenizer and JSON files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _VOCABULARIES = (
     *("tokenizer.json", "tokenizer.*.json", "vocab.*", "*vocab*.json", "*.model", "tokenizer.model.*", "*.spm"),
     *("bpe.codes", "byte_maps.json", "tekken.json", "*.tokenizer", "*.tiktoken"),
 )
-"""Files that hold a tokenizer's vocabulary; one is enough."""
+"""Vocabulary files of a tokenizer, of which one is enough."""
 _WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "canine", "perceiver")
-"""Tokenizers of bytes or characters, and the model types that have no other."""
+"""Byte or character tokenizers and the model types that use them, which need no vocabulary file."""
 _TRANSFORMERS = ("Transformer", "CLIPModel")
 _WEIGHTED = (
     *_TRANSFORMERS,
@@ -25,9 +25,8 @@ _WEIGHTED = (
 """Modules that have weights."""
 
 
-def require_sound(folder: Path, parts: list[Module]) -> None:
-    """ModelError where a module lacks its weights or its tokenizer, or where a file names code or files elsewhere that
-    are not accepted."""
+def require_valid(folder: Path, parts: list[Module]) -> None:
+    """ModelError for missing weights or tokenizers, and for files that name disallowed code or outside files."""
     for module in parts:
         if there := _instead_of_weights(module):
             raise ModelError(
@@ -46,7 +45,7 @@ def require_sound(folder: Path, parts: list[Module]) -> None:
 
 
 def _instead_of_weights(module: Module) -> str:
-    """What a module's folder holds in place of safetensors; empty where it has them, or needs none."""
+    """Describe what a module's folder holds instead of safetensors; empty where it has or needs none."""
     place, wanted = module.place, "model.safetensors"
     if module.name in _TRANSFORMERS:
         wanted = "adapter_model.safetensors" if (place / "adapter_config.json").is_file() else "*.safetensors"
@@ -61,13 +60,13 @@ def _instead_of_weights(module: Module) -> str:
 
 
 def _has_tokenizer(module: Module) -> bool:
-    """False where the tokenizer of a module would know no word."""
+    """False where the tokenizer of a module would have no vocabulary."""
     place = module.place
     if module.name == "StaticEmbedding":
         return (place / "tokenizer.json").is_file()
     if module.name not in _TRANSFORMERS:
         return True
-    with suppress(OSError, ValueError):  # told by whoever needs the file
+    with suppress(OSError, ValueError):  # reported where the file is needed
         for content in configurations(place, "sentence_*_config.json", "tokenizer_config.json", "config.json"):
             kind = str(content.get("tokenizer_class") or content.get("model_type")).removesuffix("Fast")
             if content.get("tokenizer_name_or_path") or kind in _WITHOUT_VOCABULARY:

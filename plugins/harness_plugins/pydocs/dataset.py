@@ -1,7 +1,7 @@
 """The dataset ``pydocs``: docstrings of Python, NumPy, pandas and (where installed) PyTorch, made without a download.
 
-A query is a docstring's first sentence; its one relevant document is the rest of the same docstring, without the name
-of its object. PyTorch contributes `TORCH` only, a fixed part: the collection stays between 2,500 and 5,000 documents.
+A query is a docstring's first sentence; its one relevant document is the rest of that docstring without the object's
+name. Only `TORCH`, a fixed part of PyTorch, is used, so that the collection has between 2,500 and 5,000 documents.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from harness.types import DatasetSpec
 from harness_plugins.pydocs import docstrings
 
 RECIPE = 1
-"""Raised when the way of making the collection changes, so that an older one is not taken for it."""
+"""Increased when the construction changes, so that older collections are not reused."""
 PACKAGES = ("python", "numpy", "pandas", "torch")
 OFTEN_SPLIT_OFF = {"distutils", "ensurepip", "idlelib", "lib2to3", "tkinter", "turtle", "turtledemo"}
-"""Parts of the standard library that some distributions ship separately: left out, so that the version says it all."""
+"""Standard library packages that some distributions ship separately; excluded so that the version is sufficient."""
 WORD = re.compile(r"\w+")
 TORCH = ("nn.functional", "nn.modules", "optim", "distributions")
 CITATION = "Docstrings of CPython's standard library, NumPy, pandas and PyTorch, as installed."
@@ -34,7 +34,7 @@ LICENCE = "Python: PSF-2.0; NumPy, pandas and PyTorch: BSD-3-Clause. Built where
 
 
 class Pair(NamedTuple):
-    """A first sentence and the rest of its docstring."""
+    """First sentence and rest of a docstring."""
 
     id: str
     query: str
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Installed version of each package; absent ones are left out, and so is a build's local part (``+cpu``)."""
+    """Installed version of each package without its local part (``+cpu``); missing packages are omitted."""
     found = {}
     for name in packages:
         try:
@@ -53,12 +53,12 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def key(packages: Sequence[str] = PACKAGES) -> str:
-    """Names everything that the content depends on: ``1-python3.11.7-numpy2.4.6-...``."""
+    """Identifies the content: ``1-python3.11.7-numpy2.4.6-...``."""
     return "-".join([str(RECIPE), *(f"{name}{number}" for name, number in versions(packages).items())])
 
 
 def pairs(packages: Iterable[str]) -> list[Pair]:
-    """Every usable docstring of the packages; where two share their query or their document, the first one."""
+    """Every usable docstring of the packages; of duplicate queries or documents only the first."""
     found: list[Pair] = []
     seen: set[str] = set()
     for docstring in (each for package in packages for each in _docstrings(package)):
@@ -74,12 +74,12 @@ def _docstrings(package: str) -> Iterator[docstrings.Docstring]:
     if package == "python":
         modules = sorted(sys.stdlib_module_names - OFTEN_SPLIT_OFF)
         yield from docstrings.read(Path(sysconfig.get_path("stdlib")), "", modules)
-    elif (spec := find_spec(package)) and spec.origin:  # finds a top-level package without importing it
+    elif (spec := find_spec(package)) and spec.origin:  # locates a top-level package without importing it
         yield from docstrings.read(Path(spec.origin).parent, package, TORCH if package == "torch" else ("",))
 
 
 def build(folder: Path, packages: Sequence[str] = PACKAGES) -> None:
-    """Writes the collection in BEIR format, with a dataset.toml that names the versions it was made from."""
+    """Write the collection in BEIR format, with a dataset.toml that states the package versions."""
     made = versions(packages)
     found = pairs(made)
     _write(folder / "corpus.jsonl", (_record(pair.id, pair.document, title="") for pair in found))
@@ -101,7 +101,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 @hookimpl
 def harness_datasets() -> Iterable[DatasetSpec]:
-    """The one dataset that is always there."""
+    """Register the dataset, which is always available."""
     yield DatasetSpec(
         name="pydocs",
         summary="docstrings of Python, NumPy, pandas (and PyTorch): find the rest from the first sentence; no download",

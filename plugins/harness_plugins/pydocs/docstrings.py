@@ -1,6 +1,6 @@
 """Docstrings read from source files, without importing the modules they document.
 
-Reading sources keeps the result free of import side effects, memory addresses and whatever an object's ``repr`` holds.
+Reading sources avoids import side effects, and memory addresses from an object's ``repr``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RULE_OR_PLACEHOLDER = re.compile(r"[-=~*^\s]*|\$?\{\w+\}|%\(\w+\)s")
 
 
 class Docstring(NamedTuple):
-    """One object's documentation."""
+    """Docstring of one object."""
 
     id: str
     """Module and qualified name, ``numpy.linalg._linalg.norm``."""
@@ -30,15 +30,15 @@ class Docstring(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Last part of the id."""
+        """Last component of the id."""
         return self.id.rpartition(".")[2]
 
 
 def read(folder: Path, package: str, within: Sequence[str] = ("",)) -> Iterator[Docstring]:
-    """Docstrings of public classes, functions and methods of the package in ``folder``, in order of path and line.
+    """Docstrings of public classes, functions and methods of the package in ``folder``, by path and line.
 
-    ``within`` keeps the files whose dotted name starts with one of these prefixes (package left out); an empty package
-    name means that ``folder`` is the place where top-level modules lie.
+    ``within`` keeps files whose dotted name (without the package) starts with one of these prefixes; with an empty
+    package name ``folder`` contains top-level modules.
     """
     for file in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).parts):
         parts = file.relative_to(folder).with_suffix("").parts
@@ -47,7 +47,7 @@ def read(folder: Path, package: str, within: Sequence[str] = ("",)) -> Iterator[
         inside = ".".join(parts).removesuffix("__init__").removesuffix(".")
         if not any(not prefix or f"{inside}.".startswith(f"{prefix}.") for prefix in within):
             continue
-        with warnings.catch_warnings():  # an invalid escape in somebody's docstring is not our user's concern
+        with warnings.catch_warnings():  # ignore warnings about invalid escapes in third-party docstrings
             warnings.simplefilter("ignore")
             tree = ast.parse(file.read_bytes())
         yield from _definitions(tree, f"{package}.{inside}".strip("."))
@@ -63,17 +63,17 @@ def _definitions(node: ast.AST, prefix: str) -> Iterator[Docstring]:
                     yield from _definitions(child, f"{prefix}.{child.name}")
         elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
             yield from _added(child.value, prefix.partition(".")[0])
-        elif not isinstance(child, ast.expr):  # if, try, with: a definition inside is as public as one outside
+        elif not isinstance(child, ast.expr):  # definitions inside if, try and with are public too
             yield from _definitions(child, prefix)
 
 
 def _added(call: ast.Call, package: str) -> Iterator[Docstring]:
-    """What NumPy attaches to its compiled objects: ``add_newdoc(place, object, text | (attribute, text) | [...])``."""
+    """Docstrings of NumPy's compiled objects: ``add_newdoc(place, object, text | (attribute, text) | [...])``."""
     if not isinstance(call.func, ast.Name) or call.func.id != "add_newdoc":
         return
     try:
         place, name, added = (ast.literal_eval(argument) for argument in call.args[:3])
-    except ValueError:  # assembled at run time
+    except ValueError:  # built at run time
         return
     if place.partition(".")[0] != package:
         return
@@ -82,10 +82,10 @@ def _added(call: ast.Call, package: str) -> Iterator[Docstring]:
 
 
 def split(docstring: Docstring) -> tuple[str, str] | None:
-    """(first sentence, the rest without the object's name), or None where either is too short or too long to be of use.
+    """Split into the first sentence and the rest without the object's name; None where either length is unsuitable.
 
-    The rest loses the signature line and headings' underlines, and ends with the last whole paragraph (or, where the
-    first is longer, sentence or word) within `DOCUMENT_CHARACTERS`.
+    The signature line and heading underlines are removed. The rest is cut at the last full paragraph (else sentence,
+    else word) within `DOCUMENT_CHARACTERS`.
     """
     blocks = [_plain(block) for block in re.split(r"\n\s*\n", _without_signature(docstring))]
     first, *others = [block for block in blocks if block] or [""]
@@ -98,7 +98,7 @@ def split(docstring: Docstring) -> tuple[str, str] | None:
 
 
 def _without_signature(docstring: Docstring) -> str:
-    """The text after a leading ``name(arguments) -> result``, or several of them."""
+    """Remove leading ``name(arguments) -> result`` lines."""
     text = docstring.text.strip()
     while match := re.match(rf"(?:\w+\.)*{re.escape(docstring.name)}\(", text):
         depth, end = 1, match.end()
@@ -110,7 +110,7 @@ def _without_signature(docstring: Docstring) -> str:
 
 
 def _plain(block: str) -> str:
-    """One line, no underlines, no template placeholders on a line of their own; always valid UTF-8."""
+    """Join lines, without underlines and placeholder lines; the result is valid UTF-8."""
     lines = (line for line in block.splitlines() if not RULE_OR_PLACEHOLDER.fullmatch(line.strip()))
     return " ".join(" ".join(lines).split()).encode("utf-8", "replace").decode()
 

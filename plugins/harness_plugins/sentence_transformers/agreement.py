@@ -1,8 +1,7 @@
-"""Whether a forward pass of ours gives the vectors that SentenceTransformer.encode gives, tried on a few texts.
+"""Compares the vectors of a fast forward pass with those of SentenceTransformer.encode on a few texts.
 
-Both passes run in float32, where they differ by rounding alone. So there is one tolerance and none for narrow dtypes:
-what is compared is the same pass before it is narrowed. Each text is encoded by itself, because a module that reads its
-neighbours' padding, such as a convolution, has no other vector that both could agree on.
+Both passes run in float32, before a narrower dtype is set, so one tolerance for rounding is enough. Texts are encoded
+one at a time because encode() itself lets a convolution read the padding of a batch.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from harness_plugins.sentence_transformers.encoder import Encoder, TokenEncoder
 
 AGREEMENT = 1e-4
-"""How far hidden states of two forward passes may be apart in float32, or vectors as a share of their length; 2e-6 is
-usual."""
+"""Tolerance in float32 for hidden states (absolute) and vectors (relative to their norm); 2e-6 is typical."""
 SAMPLES = ("Two words, a comma.", "The heart pumps blood through the body, and 12 planets have no moon.")
 ROLES: tuple[Role, ...] = ("query", "document")
 
@@ -31,9 +29,10 @@ def samples(encoder: Encoder) -> dict[Role, NDArray[np.float32]]:
 
 
 def require_agreement(fast: TokenEncoder, reference: dict[Role, NDArray[np.float32]]) -> None:
-    """Raises Otherwise where the vectors of `SAMPLES` are not those of ``reference``.
+    """Compare the vectors of `SAMPLES` with ``reference``, unless that is not finite (encoding reports this later).
 
-    Nothing is raised where those are not finite: encoding tells.
+    Raises:
+        Otherwise: They differ by more than `AGREEMENT`.
     """
     if all(np.isfinite(vectors).all() for vectors in reference.values()):
         apart = _apart(fast, reference)
@@ -45,10 +44,10 @@ def require_agreement(fast: TokenEncoder, reference: dict[Role, NDArray[np.float
 
 
 def _apart(fast: TokenEncoder, reference: dict[Role, NDArray[np.float32]]) -> float:
-    """The largest difference of a vector as a share of its length; infinity where none can be made."""
+    """Largest difference of a vector relative to its norm; infinity where encoding fails."""
     try:
         made = samples(fast)
         lengths = {role: np.maximum(np.linalg.norm(reference[role], axis=1), 1e-12) for role in ROLES}
         return max(float((np.linalg.norm(made[r] - reference[r], axis=1) / lengths[r]).max()) for r in ROLES)
-    except (LookupError, TypeError, ValueError, RuntimeError):  # a module that needs more than is handed on
+    except (LookupError, TypeError, ValueError, RuntimeError):  # a module needs features that are not passed on
         return float("inf")

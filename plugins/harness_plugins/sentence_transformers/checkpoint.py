@@ -13,11 +13,11 @@ from harness.system.environment import multiplies_bfloat16
 from harness.types import Options
 from harness_plugins.forward import unpadded
 from harness_plugins.model_folder.files import files_of, folder_of, gives_token_types, hashes_of, module_folders, pools
-from harness_plugins.model_folder.load import opened, require_words, spoilt
+from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
 from harness_plugins.model_folder.modules import modules
 from harness_plugins.sentence_transformers import prompts
 from harness_plugins.sentence_transformers.agreement import require_agreement, samples
-from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder, PackedEncoder, TokenEncoder
+from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder, TokenEncoder, UnpaddedEncoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ OPTIONS: dict[str, Option] = {
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The model that stands for any folder."""
+    """Register the model that runs any folder."""
     yield ModelSpec(
         name="checkpoint",
         kind="dense",
@@ -69,7 +69,7 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
-    """What ``auto`` means on this machine. Imports torch only to ask the processor."""
+    """Resolve ``auto`` for this machine. Imports torch only to query the processor."""
     if dtype != "auto":
         return dtype
     if resolve_device(device) == "cpu":
@@ -78,7 +78,7 @@ def resolve_dtype(dtype: str, device: str) -> str:
 
 
 def resolve_device(device: str) -> str:
-    """What ``auto`` means on this machine; without a driver's device file torch need not be asked."""
+    """Resolve ``auto`` for this machine; torch is not imported when there is no NVIDIA driver on Linux."""
     if device != "auto":
         return device
     if not Path("/dev/nvidiactl").exists() and os.name == "posix" and os.uname().sysname == "Linux":
@@ -89,7 +89,7 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_forward(options: Options, folder: Path) -> str:
-    """``packed``, ``stock`` or ``encode``; UserError where packed is asked for and does not apply."""
+    """Resolve ``auto`` to ``packed``, ``stock`` or ``encode``; UserError for an unsupported ``packed`` or int8."""
     asked, fits = str(options["forward"]), unpadded.applies(module_folders(folder)[0])
     if asked == "packed" and not fits:
         families = " or ".join(unpadded.FAMILIES)
@@ -103,11 +103,11 @@ def resolve_forward(options: Options, folder: Path) -> str:
 
 
 PLAIN = ("Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
-"""Modules that need nothing of the ones before them but token states or vectors."""
+"""Modules whose only input is token embeddings or vectors."""
 
 
 def trial(options: Options) -> bool:
-    """Whether loading may find that the chosen forward pass gives other vectors than encode()."""
+    """Whether loading may reveal that the chosen forward pass gives other vectors than encode()."""
     folder = folder_of(options)
     chosen = resolve_forward(options, folder)
     if chosen != "stock":
@@ -117,12 +117,16 @@ def trial(options: Options) -> bool:
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Everything that determines the vectors; reads and hashes files, loads nothing."""
+    """Everything that determines the vectors; hashes files without loading the model."""
     folder = folder_of(options)
-    forward = resolve_forward(options, folder)
+    found, implementation = modules(folder), resolve_forward(options, folder)
+    if options["dtype"] == "int8":
+        implementation = "int8"
+    elif implementation == "stock" and any(module.name == "CNN" for module in found):
+        implementation = "stock with CNN"
     return {
-        "files": hashes_of(folder, modules(folder), files_of(folder)),
-        "implementation": IMPLEMENTATIONS["int8" if options["dtype"] == "int8" else forward],
+        "files": hashes_of(folder, found, files_of(folder)),
+        "implementation": IMPLEMENTATIONS[implementation],
         "dtype": resolve_dtype(str(options["dtype"]), str(options["device"])),
         "max_seq_length": options["max_seq_length"],
         **{f"{role}_prompt": prompt for role, prompt in prompts.chosen(options, folder).items()},
@@ -130,9 +134,9 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def load(options: Options) -> Encoder:
-    """The folder's model: a `TokenModel` when its first module is a plain text transformer, else a `DenseModel`."""
+    """Load the folder: a `TokenModel` when its first module is a plain text transformer, else a `DenseModel`."""
     folder = folder_of(options)
-    with spoilt(folder):
+    with load_errors(folder):
         return _load(folder, options)
 
 
@@ -140,12 +144,12 @@ def _load(folder: Path, options: Options) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
     device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
-    model = opened(SentenceTransformer, folder, device, unused="" if pools(folder) else "pooler")
-    require_words(model, folder)
+    model = load_model(SentenceTransformer, folder, device, unused="" if pools(folder) else "pooler")
+    require_vocabulary(model, folder)
     if length:
         try:
             model.max_seq_length = length
-            model.encode("a " * length, show_progress_bar=False)  # fails beyond the positions that the model knows
+            model.encode("a " * length, show_progress_bar=False)  # fails beyond the model's position embeddings
         except (AttributeError, IndexError, RuntimeError):
             raise UserError(
                 f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or omit it."
@@ -164,15 +168,15 @@ def _load(folder: Path, options: Options) -> Encoder:
 
 
 def _encoder(model: Any, dtype: str, stated: dict[str, Any], folder: Path, chosen: str, *, named: bool) -> Encoder:
-    """The model by the ``chosen`` forward pass, or, where its texts cannot be tokenised apart, by encode().
+    """The model with the ``chosen`` forward pass, or with encode() where texts cannot be tokenised separately.
 
     Raises:
-        Otherwise: That pass gives other vectors than encode(), or is the packed one, ``named`` by the user, and the
-            texts cannot be tokenised apart.
+        Otherwise: The pass gives other vectors than encode(), or the user ``named`` the unpadded pass and texts cannot
+            be tokenised separately.
     """
     encoder = Encoder(model, dtype, stated)
     if chosen != "encode":
-        fast = (PackedEncoder if chosen == "packed" else TokenEncoder)(model, dtype, stated)
+        fast = (UnpaddedEncoder if chosen == "packed" else TokenEncoder)(model, dtype, stated)
         if fast.agrees():
             require_agreement(fast, _samples(encoder, folder))
             encoder = fast
@@ -185,7 +189,7 @@ def _encoder(model: Any, dtype: str, stated: dict[str, Any], folder: Path, chose
 def _samples(encoder: Encoder, folder: Path) -> dict[Role, NDArray[np.float32]]:
     try:
         return samples(encoder)
-    except Exception as error:  # modules that do not fit together raise anything
+    except Exception as error:  # incompatible modules may raise any exception
         raise Refused(
             f"{folder} cannot be run by sentence-transformers itself: encode() raises {type(error).__name__}: {error}; "
             f"its modules do not fit together."

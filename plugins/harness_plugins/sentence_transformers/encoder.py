@@ -1,4 +1,4 @@
-"""A sentence-transformers model as the harness's dense model: texts, or tokens, to vectors."""
+"""Dense models of sentence-transformers: encode texts, or token ids, as vectors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from harness.registry.load_fallback import Otherwise
 from harness.types import Similarity
 from harness_plugins.forward import int8
 from harness_plugins.forward.calibration import TEXTS
-from harness_plugins.forward.double_buffer import Conveyor, conveyor
-from harness_plugins.forward.outlier_tokens import border
-from harness_plugins.forward.unpadded import FAMILIES, Packed
+from harness_plugins.forward.double_buffer import DoubleBuffer, make_double_buffer
+from harness_plugins.forward.outlier_tokens import find_outlier_layer
+from harness_plugins.forward.unpadded import FAMILIES, UnpaddedModel
 from harness_plugins.sentence_transformers.agreement import AGREEMENT
 from harness_plugins.sentence_transformers.limits import affordable, finite, limit_of
+from harness_plugins.sentence_transformers.prompts import default_prompt
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -26,20 +27,21 @@ if TYPE_CHECKING:
 
 IMPLEMENTATIONS = {
     "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
+    "stock with CNN": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 2",
     "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
     "int8": "as packed, feed-forward layers in int8 but for one neuron in 24, ranges of fixed texts; 1",
     "encode": "SentenceTransformer.encode of 8 texts, bf16/fp16 linear layers under autocast; 1",
 }
-"""Part of the fingerprint: vectors made by one forward pass must never be mistaken for the other's."""
+"""Part of the fingerprint, so that vectors of different forward passes never share a key."""
 
 _SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
-FLEXED_ON = ("cuda",)
-"""Devices on which the packed pass is `harness_plugins.forward.flex_attention`."""
+FLEX_ATTENTION_DEVICES = ("cuda",)
+"""Devices on which the unpadded pass uses FlexAttention."""
 _PROBES = ("a", "Two words, a comma.", "ÜBER 東京 🙂 'quoted'  spaces\tand\nlines " * 100)
 
 
 class Encoder:
-    """`DenseModel` through SentenceTransformer.encode, for folders of any modules."""
+    """`DenseModel` that calls SentenceTransformer.encode; works with any modules."""
 
     def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
         import torch
@@ -51,11 +53,12 @@ class Encoder:
                 f"set similarity_fn_name to one of {', '.join(_SIMILARITIES)} and save it again."
             )
         self.similarity: Similarity = _SIMILARITIES[model.similarity_fn_name]
-        self.prompts = {role: self._prompt(role, prompts.get(role)) for role in ("query", "document")}
+        given = {role: prompts.get(role) for role in ("query", "document")}
+        self.prompts = {role: default_prompt(model, role) if own is None else str(own) for role, own in given.items()}
         self.dtype, self._wanted = torch.float32, getattr(torch, dtype)  # see `narrow`
 
     def narrow(self) -> None:
-        """Has matrix products in the dtype that was asked for; the model can make no float32 vectors afterwards."""
+        """Switch the matrix products to the requested dtype; float32 vectors are not possible afterwards."""
         import torch
 
         self.dtype = self._wanted
@@ -66,19 +69,13 @@ class Encoder:
                 if isinstance(module, torch.nn.Linear):
                     module.to(self.dtype)
 
-    def _prompt(self, role: str, given: Any) -> str:
-        """As encode_query and encode_document choose: an empty prompt of the role's name hides the default prompt."""
-        names = ("query",) if role == "query" else ("document", "passage", "corpus")
-        name = next((name for name in names if name in self.model.prompts), self.model.default_prompt_name)
-        return str(given if given is not None else self.model.prompts.get(name or "") or "")
-
     @property
     def dim(self) -> int:
-        """Of the vectors."""
+        """Dimension of the vectors."""
         return int(self.model.get_embedding_dimension() or 0)
 
     def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
-        """float32 [n, dim]."""
+        """Encode texts as float32 [n, dim]."""
         encode = self.model.encode_query if role == "query" else self.model.encode_document
         with self._precision():
             vectors = encode(list(texts), prompt=self.prompts[role], batch_size=8, show_progress_bar=False)
@@ -91,14 +88,14 @@ class Encoder:
 
 
 class TokenEncoder(Encoder):
-    """`TokenModel`: tokens first, then padded batches of the lengths that the harness groups."""
+    """`TokenModel` that encodes padded batches of similar lengths, which the harness groups."""
 
     NAME, FALLBACK = "stock", "encode"
-    """This forward pass, and the one to take where it gives other vectors."""
+    """Names of this forward pass and of its fallback."""
 
     @property
     def token_budget(self) -> int:
-        """Tokens per batch: what keeps a CPU's cache warm, or a GPU busy."""
+        """Tokens per batch: few enough for a CPU's cache, enough to saturate a GPU."""
         return 1024 if self.model.device.type == "cpu" else 32_768
 
     @property
@@ -107,8 +104,11 @@ class TokenEncoder(Encoder):
         return str(self.dtype).removeprefix("torch."), str(self.model.device)
 
     def flops(self, lengths: Sequence[int]) -> float:
-        """Two operations per parameter of every linear layer but the pooler's, which no text passes, and token; in
-        attention four per token, token attended to, dimension and layer. 0 for families that may attend to fewer."""
+        """Floating-point operations for texts of these lengths; 0 for families with sparse attention.
+
+        Two per token and parameter of the linear layers without the unused pooler, plus four per pair of tokens,
+        dimension and layer in attention.
+        """
         import torch
 
         transformer: Any = self.model[0].model
@@ -125,7 +125,7 @@ class TokenEncoder(Encoder):
         return 2.0 * linear * float(counts.sum()) + attended
 
     def agrees(self) -> bool:
-        """Whether tokenising apart gives what the folder's own preprocessing gives (plain text transformers only)."""
+        """Whether `tokenize` gives the token ids of the model's own preprocessing (plain text transformers only)."""
         from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
         first = self.model[0]
@@ -156,11 +156,11 @@ class TokenEncoder(Encoder):
         return ids  # type: ignore[no-any-return]
 
     def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
-        """float32 [n, dim] as one batch."""
+        """Encode texts as one batch: float32 [n, dim]."""
         return self.encode_tokens(self.tokenize(texts, role=role), role=role)
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
-        """float32 [n, dim] from one padded batch."""
+        """Encode token ids as one padded batch: float32 [n, dim]."""
         import torch
 
         width, device = affordable(max(map(len, tokens)), self.model.max_seq_length), self.model.device
@@ -182,15 +182,24 @@ class TokenEncoder(Encoder):
         return finite(self._vectors(features).cpu().numpy(), self.dtype, "vectors")
 
     def _vectors(self, features: dict[str, Any]) -> Tensor:
-        """Of the modules after the first, still on the device."""
+        """Run the modules after the transformer; the vectors stay on the device.
+
+        Padding is zero before every module but Pooling, which masks it itself: a convolution would read it, and a text
+        encoded alone has zeros beyond its ends.
+        """
+        from sentence_transformers.sentence_transformer.modules import Pooling
+
         for module in list(self.model)[1:]:
+            if "sentence_embedding" not in features and not isinstance(module, Pooling):
+                mask = features["attention_mask"][..., None]
+                features["token_embeddings"] = features["token_embeddings"] * mask
             features = module(features)
         vectors: Tensor = features["sentence_embedding"].float()
         return vectors[..., : self.model.truncate_dim]
 
 
-class PackedEncoder(TokenEncoder):
-    """`TokenEncoder` with our own forward pass in place of the transformer's; what follows it is the folder's."""
+class UnpaddedEncoder(TokenEncoder):
+    """`TokenEncoder` with the unpadded forward pass instead of the transformer; later modules are the folder's."""
 
     NAME, FALLBACK = "packed", "stock"
 
@@ -198,56 +207,60 @@ class PackedEncoder(TokenEncoder):
         import torch
 
         super().__init__(model, dtype, prompts)
-        self._conveyor: Conveyor | None = None
+        self._double_buffer: DoubleBuffer | None = None
         self._ids = [model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
         try:
-            plain = Packed(model[0].model, torch.float32)
+            plain = UnpaddedModel(model[0].model, torch.float32)
             apart = plain.distance(model[0], self._ids)
-        except (AttributeError, TypeError) as error:  # a version of transformers that has other parts, or other names
-            raise Otherwise(f"the packed forward pass does not fit its parts ({error})", forward="stock") from error
+        except (AttributeError, TypeError) as error:  # transformers may rename its parts
+            raise Otherwise(f"the unpadded forward pass does not fit its parts ({error})", forward="stock") from error
         if not apart <= AGREEMENT:
             raise Otherwise(
-                f"this model's own forward pass differs from the packed one by {apart:.2g}, so it is not the plain "
+                f"this model's own forward pass differs from the unpadded one by {apart:.2g}, so it is not the plain "
                 f"encoder that its config.json says",
                 forward="stock",
             )
         self._plain = self._forward = plain
-        self._border = border(plain, self._ids)
+        self._outlier_layer = find_outlier_layer(plain, self._ids)
 
     @property
     def token_budget(self) -> int:
-        """Tokens per batch: products of more rows are faster, until they leave a CPU's cache. A GPU's conveyor makes
-        batches of its own, and is given many at a time."""
-        if self._conveyor is not None:
+        """Tokens per batch: larger batches are faster until they leave a CPU's cache.
+
+        The double buffer splits its input itself and receives many batches at once.
+        """
+        if self._double_buffer is not None:
             return 1 << 20
         return 2048 if self.model.device.type == "cpu" else 32_768
 
     def narrow(self) -> None:
-        """Has matrix products in the dtype that was asked for, or on a GPU; the float32 pass stays beside them."""
+        """Switch to the requested dtype or to the GPU's pass; the float32 pass is kept for undecided texts."""
         import torch
 
         self.dtype = self._wanted
         encoder = self.model[0].model
-        if self.model.device.type in FLEXED_ON:
-            undecided = self._border if self.dtype != torch.float32 else None
-            self._conveyor = conveyor(encoder, self.dtype, self._plain, self._ids, self._vectors, undecided)
+        if self.model.device.type in FLEX_ATTENTION_DEVICES:
+            undecided = self._outlier_layer if self.dtype != torch.float32 else None
+            self._double_buffer = make_double_buffer(
+                encoder, self.dtype, self._plain, self._ids, self._vectors, undecided
+            )
         elif self.dtype != torch.float32:
             self._forward = self._narrowed(encoder)
 
-    def _narrowed(self, encoder: Any) -> Packed:
+    def _narrowed(self, encoder: Any) -> UnpaddedModel:
         import torch
 
         if self.dtype != torch.int8:
-            return Packed(encoder, self.dtype)
+            return UnpaddedModel(encoder, self.dtype)
         seen = [self.model.tokenizer(text, truncation=True, max_length=self.model.max_seq_length) for text in TEXTS]
-        return Packed(encoder, torch.bfloat16, int8.feeds(self._plain, [text["input_ids"] for text in seen]))
+        return UnpaddedModel(encoder, torch.bfloat16, int8.feeds(self._plain, [text["input_ids"] for text in seen]))
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]], *, role: Role) -> NDArray[np.float32]:
-        """float32 [n, dim] from one batch, texts of equal length side by side."""
-        if self._conveyor is None:
+        """Encode token ids as one batch, texts of equal length adjacent: float32 [n, dim]."""
+        if self._double_buffer is None:
             return self._from_states(tokens)
-        vectors, again = self._conveyor(tokens)
-        for part in batches([len(tokens[row]) for row in again], self._conveyor.rows, 1 << 30):
+        vectors, again = self._double_buffer(tokens)
+        for part in batches([len(tokens[row]) for row in again], self._double_buffer.rows, 1 << 30):
             rows = [again[at] for at in part]
             vectors[rows] = self._from_states([tokens[row] for row in rows])
         return finite(vectors, self.dtype, "vectors")
@@ -263,13 +276,13 @@ class PackedEncoder(TokenEncoder):
             return self._pooled({"token_embeddings": state, "attention_mask": mask.long().to(state.device)})
 
     def _states(self, tokens: Sequence[Sequence[int]], lengths: list[int]) -> list[Tensor]:
-        """Each text's hidden states; those of undecided texts from the float32 pass."""
+        """Hidden states of each text; undecided texts use the float32 pass."""
         import torch
 
         spreads: list[Tensor] = []
         states = [*torch.split(self._forward(tokens, spreads), lengths)]
-        if self._forward is not self._plain and self._border is not None:
-            again = [row for row, text in enumerate(self._border.undecided(spreads, lengths)) if text]
+        if self._forward is not self._plain and self._outlier_layer is not None:
+            again = [row for row, text in enumerate(self._outlier_layer.undecided(spreads, lengths)) if text]
             if again:
                 chosen = self._plain([tokens[row] for row in again])
                 for row, state in zip(again, torch.split(chosen, [lengths[row] for row in again]), strict=True):

@@ -1,7 +1,7 @@
 """Any sentence-transformers model of the Hugging Face hub: ``-m st:organisation/name``, ``@commit`` to pin it.
 
-The harness downloads its files (`harness.download.hub_models`), which are opened as any local folder is: safetensors,
-and no code of theirs.
+The harness downloads the files (`harness.download.hub_models`) and loads them like any local folder: safetensors only,
+and no code from the repository.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME = Option(None, "its name on the hub, organisation/name, with @commit to pin
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The model that stands for any of the hub's."""
+    """Register the model that runs any model of the hub."""
     yield ModelSpec(
         name="st",
         kind="dense",
@@ -46,19 +46,19 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def repository(options: Options) -> str:
-    """What stands after ``st:``."""
+    """The part after ``st:``."""
     return str(options["name"])
 
 
 def figures(options: Options) -> dict[str, float]:
-    """As of any checkpoint, once it is here."""
+    """As for a checkpoint, once it is downloaded."""
     from harness_plugins.model_folder.files import figures as of_folder
 
     return of_folder(options) if options["path"] else {}
 
 
 def training(options: Options) -> dict[str, Any]:
-    """What the models that are known by their weights were trained on; {} for any other: the hub does not tell."""
+    """Training data of models recognised by their weights; {} for others, since the hub does not state it."""
     file = Path(str(options["path"])) / "model.safetensors"
     digest = sha256_file(file) if options["path"] and file.is_file() else ""
     known = (seen for weights, seen in BASES.values() if weights.sha256["model.safetensors"] == digest)

@@ -1,4 +1,4 @@
-"""What is too much for a model: numbers for float16, and texts for memory. Told with what to type instead."""
+"""Errors for values that overflow float16 and for texts too long for memory, each with the option that helps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 
 def finite(values: NDArray[np.float32], dtype: torch.dtype, what: str) -> NDArray[np.float32]:
-    """The rows as given; PluginError where products in float16 made any of them NaN or infinite.
+    """Return the rows unchanged.
 
     Args:
         values: float32 [n] or [n, dim].
         dtype: Of the matrix products.
-        what: The rows are, such as "vectors".
+        what: Name of the rows for the message, such as "vectors".
+
+    Raises:
+        PluginError: float16 products made some of them NaN or infinite.
     """
     if str(dtype) == "torch.float16" and (lost := int((~np.isfinite(values.reshape(len(values), -1)).all(1)).sum())):
         raise PluginError(
@@ -30,19 +33,18 @@ def finite(values: NDArray[np.float32], dtype: torch.dtype, what: str) -> NDArra
 
 
 BOUNDLESS = 10**9
-"""Tokens from which on a tokenizer's limit is none: transformers writes 10^30 where none is stated."""
+"""Tokenizer limits above this mean "no limit"; transformers writes 10^30."""
 UNCUT = 10_000
-"""Tokens of the longest text that is encoded by a model without a limit: the memory of attention grows with the square,
-to some 5 GB in a layer of 12 heads."""
+"""Longest text, in tokens, for a model without a limit: attention memory is quadratic, 5 GB in a layer of 12 heads."""
 
 
 def limit_of(stated: int | None) -> int | None:
-    """The tokens at which texts are cut; None where they are not."""
+    """The length at which texts are truncated; None for no limit."""
     return None if stated is None or stated > BOUNDLESS else stated
 
 
 def affordable(tokens: int, stated: int | None) -> int:
-    """The tokens of a text as given; PluginError where nothing cuts it and it may not fit into memory."""
+    """Return the number of tokens; PluginError for a text too long for memory in a model without a limit."""
     if tokens > UNCUT and limit_of(stated) is None:
         raise PluginError(
             f"a text of {tokens:,} tokens is not cut, since the model states no limit, and may not fit into memory; "

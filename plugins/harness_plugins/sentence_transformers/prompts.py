@@ -1,20 +1,25 @@
-"""The prompts that options state or name: ``query_prompt=...`` as text, ``query_prompt_name=...`` by its name."""
+"""Prompts from options: ``query_prompt=TEXT`` or, by name, ``query_prompt_name=NAME``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.storage.safe_load import read_json
 from harness.types import Options, UserError
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 FILE = "config_sentence_transformers.json"
-"""Where a sentence-transformers folder keeps its prompts."""
+"""File of a sentence-transformers folder with its prompts."""
 
 
 def chosen(options: Options, folder: Path) -> dict[str, str | None]:
-    """Role -> the prompt that the options give; None: what the folder says.
+    """Role -> the prompt that the options give; None for the folder's own.
 
-    UserError where both text and name are given, and for a name that the folder does not have.
+    Raises:
+        UserError: Both text and name are given, or the folder has no prompt of that name.
     """
     return {role: _chosen(role, options, folder) for role in ("query", "document")}
 
@@ -38,3 +43,10 @@ def _stored(folder: Path) -> dict[str, str]:
         return {str(name): text for name, text in prompts.items() if isinstance(text, str)}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def default_prompt(model: SentenceTransformer, role: str) -> str:
+    """The prompt of encode_query or encode_document: an empty one of that role hides the model's default prompt."""
+    names = ("query",) if role == "query" else ("document", "passage", "corpus")
+    name = next((name for name in names if name in model.prompts), model.default_prompt_name)
+    return str(model.prompts.get(name or "") or "")

@@ -1,7 +1,7 @@
-"""What ``harness train`` made, as models: ``-m isotropy`` is the newest finished run of the experiment isotropy.
+"""Models trained by ``harness train``: ``-m isotropy`` is the newest finished run of the experiment isotropy.
 
-A run is a folder RUNS/EXPERIMENT/RUN with run.json and, once it is finished, checkpoint/: a sentence-transformers
-folder, opened as any other is. RUNS is $HARNESS_RUNS, else ./runs.
+A run is a folder RUNS/EXPERIMENT/RUN with run.json and, once finished, checkpoint/, which is loaded like any
+sentence-transformers folder. RUNS is $HARNESS_RUNS, else ./runs.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SHAPE: Mapping[str, type] = {
 """What run.json holds where it holds it."""
 BASES: Mapping[str, tuple[Weights, tuple[str, ...]]] = {
     "all-mpnet-base-v2": (mpnet.WEIGHTS, mpnet.TRAINED_ON),
-    "all-MiniLM-L6-v2": (minilm.WEIGHTS, mpnet.TRAINED_ON),  # both were trained on the same data
+    "all-MiniLM-L6-v2": (minilm.WEIGHTS, mpnet.TRAINED_ON),  # trained on the same data
 }
-"""Bases whose own training data is known: their weights, and the datasets whose judgements they saw."""
+"""Bases with known training data: their weights, and the datasets whose judgements they were trained on."""
 
 
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
-    """One model for each experiment; there is something to run once it was trained."""
+    """Register one model per experiment, which can be run once trained."""
     for name in EXPERIMENTS:
         yield ModelSpec(
             name=name,
@@ -70,36 +70,36 @@ def harness_models() -> Iterable[ModelSpec]:
 
 
 class Run(NamedTuple):
-    """A run on disk, finished or not."""
+    """A run on disk, finished or unfinished."""
 
     folder: Path
     record: dict[str, Any]
     """run.json; empty when it cannot be read."""
     flaw: str = ""
-    """Why it cannot be used, as what follows its name; empty when it is finished and whole."""
+    """Why it cannot be used, as a predicate ("is still running"); empty when it is finished and valid."""
 
     @property
     def checkpoint(self) -> Path:
-        """Where its best checkpoint is, if it is finished."""
+        """Folder of the best checkpoint of a finished run."""
         return self.folder / "checkpoint"
 
     @property
     def finished(self) -> datetime | None:
-        """When it was finished; None for one that is not."""
+        """Time of completion; None for an unfinished run."""
         if self.record.get("status") != "finished":
             return None
         when = datetime.fromisoformat(self.record["finished"])
         return when if when.tzinfo else when.replace(tzinfo=UTC)
 
     def usable(self) -> Run:
-        """Itself; UserError when it is flawed."""
+        """Return the run; UserError when it cannot be used."""
         if self.flaw:
             raise UserError(f"broken: the run {self.folder} {self.flaw}; name another one, or train it again.")
         return self
 
 
 def read_run(folder: Path) -> Run:
-    """The run in a folder, examined: its record, and its checkpoint file by file."""
+    """Read the run in a folder and check its record and every file of its checkpoint."""
     try:
         record = read_record(folder / "run.json")
         if record["format"] != FORMAT:
@@ -120,21 +120,22 @@ def read_run(folder: Path) -> Run:
 
 
 def run_at(folder: Path) -> Run | None:
-    """The run that a folder is, or whose checkpoint it is; None for any other folder."""
+    """The run of a run's or checkpoint's folder; None for any other folder."""
     above = folder.resolve().parent if folder.resolve().name == "checkpoint" else folder
     return next((read_run(place) for place in (folder, above) if (place / "run.json").is_file()), None)
 
 
 def checkpoint_at(folder: Path) -> Path:
-    """The checkpoint that a folder means: a run's, or itself. UserError when the run is not finished, or damaged."""
+    """Resolve a run's or checkpoint's folder to the checkpoint; UserError for an unfinished or damaged run."""
     run = run_at(folder)
     return run.usable().checkpoint if run else folder
 
 
 def locate(options: Options) -> str:
-    """The checkpoint's folder: of the option ``path``, of the named run, or of the newest finished one.
+    """The checkpoint's folder: the option ``path``, the named run's, or the newest finished run's.
 
-    A damaged run that would be the newest is named, never passed over. UserError when there is no run to take.
+    Raises:
+        UserError: There is no such run, or the newest one is damaged; older runs are never substituted.
     """
     if given := options["path"]:
         return str(checkpoint_at(Path(str(given)).expanduser()))
@@ -158,14 +159,14 @@ def _named(name: str, runs: list[Run], root: Path) -> Run:
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """As of any checkpoint; UserError when its weights are not those that the run's record is about."""
+    """As for a checkpoint; UserError when its weights differ from the run's record."""
     found = checkpoint.fingerprint(options)
     check_weights(Path(str(options["path"])), found["files"])
     return found
 
 
 def check_weights(folder: Path, files: Mapping[str, str]) -> None:
-    """UserError when a run's checkpoint has other files (name -> SHA-256) than its run.json states."""
+    """UserError when the files (name -> SHA-256) of a run's checkpoint differ from its run.json."""
     run = run_at(folder)
     record = run.record if run else {}
     stated, listed = record.get("checkpoint_key"), record.get("checkpoint_files")
@@ -182,10 +183,13 @@ def check_weights(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def training(options: Options) -> dict[str, Any]:
-    """How the checkpoint in ``path`` was trained: run.json beside it, or what a released folder says of it.
+    """How the checkpoint in ``path`` was trained, from its run.json or a released folder's manifest.
 
-    Without the curves, and of where the base lay the last name alone, since results are shown to others; under
-    ``trained_on`` also what the base was trained on. {} for a checkpoint from elsewhere.
+    The curves are omitted and the base's path is reduced to its last component, since results are shared.
+    ``trained_on`` includes the base's training data.
+
+    Returns:
+        The record; {} for other checkpoints.
     """
     folder = Path(str(options["path"])).expanduser()
     if (run := run_at(folder)) and run.record:
@@ -205,7 +209,7 @@ def training(options: Options) -> dict[str, Any]:
 
 
 def known_base(record: Mapping[str, Any]) -> str:
-    """Name in `BASES` of what a run started from, by the hash of its files or its name; empty for any other."""
+    """Name in `BASES` of a run's base, found by its file hashes or name; empty for any other."""
     base = record.get("base") or {}
     names = {re.split("[@:]", str(base.get("name")))[0], Path(str(base.get("path"))).name}
     for name, (weights, _) in BASES.items():
@@ -216,10 +220,10 @@ def known_base(record: Mapping[str, Any]) -> str:
 
 
 def seen_by_base(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Datasets whose judgements the base of a run saw, as far as that is known."""
+    """Datasets whose judgements the base of a run was trained on, as far as known."""
     if name := known_base(record):
         return BASES[name][1]
     path = (record.get("base") or {}).get("path")
-    with suppress(OSError, ValueError, RuntimeError, RecursionError):  # a path that is none, or leads back here
+    with suppress(OSError, ValueError, RuntimeError, RecursionError):  # an invalid path, or one that leads back here
         return tuple(training({"path": path}).get("trained_on", ())) if path else ()
     return ()

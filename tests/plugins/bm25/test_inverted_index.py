@@ -12,7 +12,7 @@ from harness_plugins.bm25.inverted_index import Builder, InvertedFile
 
 
 def split(texts: list[str]) -> tuple[list[str], NDArray[np.int32], NDArray[np.int32]]:
-    """The words of texts that spaces part, as `harness_plugins.bm25.word_break_batch` would give them."""
+    """Space-separated words in the form of `harness_plugins.bm25.word_break_batch`."""
     found = [(word, row) for row, text in enumerate(texts) for word in text.split()]
     distinct = list(dict.fromkeys(word for word, _ in found))
     which = [distinct.index(word) for word, _ in found]

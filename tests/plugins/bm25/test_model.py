@@ -86,7 +86,7 @@ def test_fingerprint_of_an_engine_that_is_not_installed(monkeypatch: pytest.Monk
 
 
 def quantised(length: int) -> int:
-    """Lucene's SmallFloat in closed form: beyond 24, four leading binary digits of what is over."""
+    """Lucene's SmallFloat in closed form: beyond 24, the four leading bits of the excess."""
     over = length - 24
     shift = max(over.bit_length() - 4, 0)
     return length if over < 0 else 24 + (over >> shift << shift)
@@ -136,7 +136,7 @@ def test_scores_against_brute_force(tmp_path: Path, k1: float, b: float) -> None
 @pytest.mark.parametrize("k1", [3e7, 1e8, 1e30])
 @pytest.mark.parametrize("k", [2, 100])
 def test_a_document_whose_score_vanishes_in_float32_is_a_hit(tmp_path: Path, k1: float, k: int) -> None:
-    """As in Lucene: what holds a word of the query is found, by score and then by row, with all ties of the k-th."""
+    """As in Lucene: documents with a query word, sorted by score, then row, with all ties of the k-th."""
     held = ["zork", "quib", "", "zork quib", *["flan mux"] * 5, f"zork{' zork' * 30}"]
     found = search(tmp_path / "i", texts(*held), ["zork", "quib zork", "mux", "dorp"], k, k1=k1)
     for hits, words in zip(found, ({"zork"}, {"quib", "zork"}, {"mux"}, {"dorp"}), strict=True):
@@ -161,7 +161,7 @@ def test_multifield_adds_the_fields(tmp_path: Path) -> None:
 
 
 def test_multifield_leaves_out_documents_without_text_as_anserini_does(tmp_path: Path) -> None:
-    """Java takes no other character than those up to the blank for white space."""
+    """Java's white space is only the characters up to the blank."""
     documents = [Document("a", "zork", " \x1c\n"), Document("b", "zork", "quib"), Document("c", "zork", "\u00a0\u2028")]
     flat, multifield = (search(tmp_path / f, documents, ["zork"], 10, fields=f)[0] for f in ("flat", "multifield"))
     assert sorted(flat.rows) == [0, 1, 2]

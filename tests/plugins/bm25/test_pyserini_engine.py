@@ -1,4 +1,4 @@
-"""Everything about BM25 that can be held against Lucene itself; skipped where pyserini is not installed."""
+"""Compares BM25 with Lucene itself; skipped where pyserini is not installed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,12 @@ def lucene() -> Analyse:
 
 
 @pytest.mark.parametrize(
-    ("name", "every"), [("scifact", 1), ("cranfield", 1), ("vaswani", 2), ("medquad", 8), ("squad-dev", 1)]
+    ("name", "every"),
+    [
+        *[("scifact", 6), ("cranfield", 4), ("vaswani", 16), ("medquad", 48), ("squad-dev", 4)],
+        *[pytest.param(name, 1, marks=pytest.mark.slow) for name in ("scifact", "cranfield", "vaswani", "squad-dev")],
+        pytest.param("medquad", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_terms_of_real_documents(shared: Path, lucene: Analyse, name: str, every: int, record_property: Any) -> None:
     documents, queries, _ = collection(shared / "data" / name)
@@ -67,15 +72,15 @@ def strange_text(chance: random.Random) -> str:
 
 def test_terms_of_random_unicode(lucene: Analyse, record_property: Any) -> None:
     chance = random.Random(29)
-    texts = [strange_text(chance) for _ in range(10_000)]
+    texts = [strange_text(chance) for _ in range(4_000)]
     wrong = [ascii(text) for text in texts if analyse(text) != lucene(text)]
     record_property("agreement", 1 - len(wrong) / len(texts))
-    assert len(wrong) <= 10, wrong[:10]  # 99.9 %; more only where `regex` follows a Unicode newer than any tried
+    assert len(wrong) <= 4, wrong  # 99.9 %; more only where `regex` follows a Unicode newer than any tried
 
 
 def test_terms_around_the_longest_word(lucene: Analyse) -> None:
     chance = random.Random(255)
-    for _ in range(300):
+    for _ in range(100):
         pools = chance.sample([*POOLS, "a", "_", "\u0301", "\U00010400"], 2)
         text = "".join(chance.choice(chance.choice(pools)) for _ in range(chance.randrange(200, 900)))
         assert analyse(text) == lucene(text), ascii(text)
@@ -93,7 +98,7 @@ def test_stems_of_whole_vocabularies(shared: Path) -> None:
     split = re.compile(r"[a-z]+|[^\W\d_]+")
     words: set[str] = set()
     for name in ("scifact", "medquad"):
-        for document in collection(shared / "data" / name)[0]:
+        for document in collection(shared / "data" / name)[0][::2]:
             words.update(split.findall(document.content.lower()))
     chance = random.Random(6)
     endings = "ational tional izer bli ization fulness iviti logi icate ness ance ement sion tion ion ou ize eed ed ing"
@@ -102,7 +107,7 @@ def test_stems_of_whole_vocabularies(shared: Path) -> None:
     settings = java()("java.util.HashMap")()
     builder = java()("org.apache.lucene.analysis.custom.CustomAnalyzer").builder()
     porter = through(builder.withTokenizer("whitespace", settings).addTokenFilter("porterstem", settings).build())
-    assert len(listed) > 40_000
+    assert len(listed) > 30_000
     assert porter(" ".join(listed)) == [stem(word) for word in listed]
 
 
@@ -115,6 +120,7 @@ def test_stored_lengths_are_lucenes() -> None:
 @pytest.mark.parametrize("fields", ["flat", "multifield"])
 def test_scifact_hits_and_scores_are_lucenes_to_the_last_bit(tmp_path: Path, shared: Path, fields: str) -> None:
     documents, queries, _ = collection(shared / "data" / "scifact")
+    documents = documents[:: 3 if fields == "flat" else 6]
     queries = [*queries[:150], Query("repeated", "cell cell cell protein " * 5 + "heart"), Query("empty", "the")]
     found = {}
     for engine in (LuceneBM25, PyseriniBM25):
@@ -164,7 +170,7 @@ def test_texts_of_nothing_but_white_space(tmp_path: Path, fields: str) -> None:
 
 
 def as_anserini(hits: Hits, k: int) -> tuple[list[str], list[float]]:
-    """What Anserini makes of Lucene's hits: ties by id, rising; scores to four decimals, tied ones lowered in steps."""
+    """Anserini's form of Lucene's hits: ties by ascending id, scores rounded to four decimals, ties lowered."""
     falling = sorted(zip((-hits.scores).tolist(), map(str, hits.rows.tolist()), strict=True))[:k]
     scores: list[np.float32] = []
     lowered = 0
@@ -176,9 +182,9 @@ def as_anserini(hits: Hits, k: int) -> tuple[list[str], list[float]]:
 
 
 def test_pyserinis_lists_are_ours_with_ties_in_its_order_and_set_apart(tmp_path: Path, shared: Path) -> None:
-    """The searcher behind pyserini's LuceneSearcher: the same documents and, but for its rounding, the same scores."""
+    """The searcher behind pyserini's LuceneSearcher: the same documents and, except for rounding, scores."""
     documents, queries, _ = collection(shared / "data" / "squad-dev")
-    queries, tied = queries[::50], 0
+    documents, queries, tied = documents[::2], queries[::50], 0
     ours = LuceneBM25(0.9, 0.4, "flat")
     for engine, name in ((ours, "ours"), (PyseriniBM25(0.9, 0.4, "flat"), "theirs")):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""The batch form of the word-break rules against the rules themselves, text by text."""
+"""Compares the batched word-break rules with the unbatched ones, text by text."""
 
 from __future__ import annotations
 

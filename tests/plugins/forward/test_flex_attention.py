@@ -1,4 +1,4 @@
-"""The packed pass for GPUs, run on a processor: against transformers, and that every batch has one shape."""
+"""The unpadded pass for GPUs, run on a CPU: compared with transformers, and compiled once for all batches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 
 from harness_plugins.forward import double_buffer, flex_attention
-from harness_plugins.forward.flex_attention import BLOCK, ROOM, Flexed, Sheet
-from harness_plugins.forward.unpadded import Packed
+from harness_plugins.forward.flex_attention import BLOCK, MAX_PADDING, BatchLayout, FlexAttentionModel
+from harness_plugins.forward.unpadded import UnpaddedModel
 from tests.plugins.forward.test_unpadded import FAMILIES, Module, tokens
 from tests.plugins.forward.test_unpadded import encoder as random_encoder
 
 ROWS = 640
-"""The least that the longest text, of 514 positions, lets it be."""
+"""The minimum for the longest text, of 514 positions."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,17 +34,16 @@ def fresh() -> Iterator[None]:
 
 
 def mixes(seed: int, count: int, longest: int = 60) -> list[list[list[int]]]:
-    """Batches of texts of many lengths, of which no two batches have the same."""
+    """Batches of texts with different lengths."""
     generator = np.random.default_rng(seed)
     sizes = (generator.integers(0, longest, generator.integers(1, 12)) for _ in range(count))
     return [[generator.integers(2, 90, length).tolist() for length in lengths] for lengths in sizes]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("family", "seed"), zip(FAMILIES, (0, 1), strict=True))
 def test_hidden_states_are_those_of_transformers(family: str, seed: int) -> None:
     model = random_encoder(family, seed)
-    ours = Flexed(model, torch.float32, rows=ROWS, backend=None)
+    ours = FlexAttentionModel(model, torch.float32, rows=ROWS, backend=None)
     assert ours.rows == ROWS
     assert ours.distance(Module(model), tokens(seed)) < 1e-5
 
@@ -56,19 +55,19 @@ def test_one_token_no_token_and_what_is_left_over(family: str) -> None:
     with torch.inference_mode():
         spreads: list[torch.Tensor] = []
         plain: list[torch.Tensor] = []
-        found = Flexed(model, torch.float32, rows=ROWS, backend=None)(texts, spreads)
+        found = FlexAttentionModel(model, torch.float32, rows=ROWS, backend=None)(texts, spreads)
         kept = [text for text in texts if text]
-        exact = Packed(model, torch.float32)(kept, plain)
+        exact = UnpaddedModel(model, torch.float32)(kept, plain)
     torch.testing.assert_close(found, exact, atol=1e-5, rtol=0)
     assert len(spreads) == len(plain) == len(model.encoder.layer)
     for ours, theirs in zip(spreads, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def sheet(ours: Flexed, texts: list[list[int]]) -> Sheet:
-    flat = np.zeros(Sheet.size(ours.rows), np.int32)
-    ours.lay(texts, flat)
-    return Sheet.of(flat, ours.rows)
+def layout(ours: FlexAttentionModel, texts: list[list[int]]) -> BatchLayout:
+    flat = np.zeros(BatchLayout.size(ours.rows), np.int32)
+    ours.fill_layout(texts, flat)
+    return BatchLayout.of(flat, ours.rows)
 
 
 def dense(count: Any, at: Any) -> Any:
@@ -80,12 +79,12 @@ def dense(count: Any, at: Any) -> Any:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_mask_is_the_one_that_torch_makes_of_every_pair(seed: int) -> None:
-    ours = Flexed(random_encoder("bert", 0), torch.float32, rows=ROWS, backend=None)
+    ours = FlexAttentionModel(random_encoder("bert", 0), torch.float32, rows=ROWS, backend=None)
     generator = np.random.default_rng(seed)
     lengths = {0: [512], 1: [128, 128, 256, 128], 2: [], 3: [0, 60, 0]}.get(seed, [])
     while seed > 1 and sum(lengths) < 140 * seed:
         lengths.append(int(generator.integers(0, 60)))
-    found = sheet(ours, [[5] * length for length in lengths])
+    found = layout(ours, [[5] * length for length in lengths])
     texts = torch.from_numpy(found.texts)
     theirs = create_block_mask(lambda b, h, q, k: texts[q] == texts[k], None, None, ROWS, ROWS, "cpu", BLOCK)
     assert theirs.full_kv_num_blocks is not None
@@ -99,15 +98,15 @@ def test_the_mask_is_the_one_that_torch_makes_of_every_pair(seed: int) -> None:
 
 
 def test_rows_left_over_see_one_block_alone() -> None:
-    ours = Flexed(random_encoder("mpnet", 0), torch.float32, rows=ROWS, backend=None)
-    found = sheet(ours, [[5] * 100, [6] * 40])
+    ours = FlexAttentionModel(random_encoder("mpnet", 0), torch.float32, rows=ROWS, backend=None)
+    found = layout(ours, [[5] * 100, [6] * 40])
     seen = dense(found.some, found.some_at) | dense(found.whole, found.whole_at)
     np.testing.assert_array_equal(seen[2:], np.eye(ROWS // BLOCK, dtype=bool)[2:])
     assert not (set(found.texts[140:]) & {0, 1})
 
 
 def test_batches_fill_the_rows_and_bound_what_pooling_pads() -> None:
-    ours = Flexed(random_encoder("bert", 0), torch.float32, rows=ROWS, backend=None)
+    ours = FlexAttentionModel(random_encoder("bert", 0), torch.float32, rows=ROWS, backend=None)
     generator = np.random.default_rng(0)
     for lengths in ([512, *[1] * 2000], generator.integers(0, 512, 300).tolist(), [0, 0], [512] * 3):
         parts = list(ours.batches(lengths))
@@ -115,13 +114,13 @@ def test_batches_fill_the_rows_and_bound_what_pooling_pads() -> None:
         for part in parts:
             own = [lengths[row] for row in part]
             assert sum(own) <= ROWS
-            assert max(own) * len(own) <= ROOM * ROWS
+            assert max(own) * len(own) <= MAX_PADDING * ROWS
     assert len(list(ours.batches([64] * 40))) == 4
 
 
 def test_distances_are_the_bias_of_every_pair() -> None:
     model = random_encoder("mpnet", 5)
-    table = Flexed(model, torch.float32, rows=ROWS, backend=None)._table
+    table = FlexAttentionModel(model, torch.float32, rows=ROWS, backend=None)._table
     assert table is not None
     reach = table.shape[1] // 2
     every = torch.arange(512)
@@ -134,23 +133,23 @@ def test_distances_are_the_bias_of_every_pair() -> None:
 
 def broken(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if what == "bias":
-        own = Flexed._distances
-        monkeypatch.setattr(Flexed, "_distances", lambda self: 0 * own(self))
+        own = FlexAttentionModel._distances
+        monkeypatch.setattr(FlexAttentionModel, "_distances", lambda self: 0 * own(self))
     elif what == "positions":
         monkeypatch.setattr(
-            Flexed,
+            FlexAttentionModel,
             "_counted",
             lambda self, ids, first: np.arange(len(ids), dtype=np.int32) % 70 + (0 if self._bert else 2),
         )
     else:
-        own_lay = Flexed.lay
+        own_lay = FlexAttentionModel.fill_layout
 
-        def one_text(self: Flexed, texts: Any, flat: Any) -> Any:
+        def one_text(self: FlexAttentionModel, texts: Any, flat: Any) -> Any:
             found = own_lay(self, texts, flat)
-            Sheet.of(flat, self.rows).texts[:] = 0
+            BatchLayout.of(flat, self.rows).texts[:] = 0
             return found
 
-        monkeypatch.setattr(Flexed, "lay", one_text)
+        monkeypatch.setattr(FlexAttentionModel, "fill_layout", one_text)
 
 
 BREAKERS = [("mpnet", "bias"), *((family, what) for family in FAMILIES for what in ("positions", "documents"))]
@@ -160,15 +159,15 @@ BREAKERS = [("mpnet", "bias"), *((family, what) for family in FAMILIES for what 
 def test_what_breaks_it_is_noticed(family: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(what, monkeypatch)
     model, texts = random_encoder(family, 4), [[5, 9, 20, 7, 33], [5, 60, 61, 7, 2], [8, 3]]
-    assert Flexed(model, torch.float32, rows=ROWS, backend=None).distance(Module(model), texts) > 0.01
+    assert FlexAttentionModel(model, torch.float32, rows=ROWS, backend=None).distance(Module(model), texts) > 0.01
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_batches_and_layers_are_one_compilation(family: str) -> None:
-    ours = Flexed(random_encoder(family, 6), torch.float32, rows=ROWS, backend="eager")
-    through = double_buffer.Conveyor(ours, lambda features: features["token_embeddings"].sum(1), None)
+    ours = FlexAttentionModel(random_encoder(family, 6), torch.float32, rows=ROWS, backend="eager")
+    through = double_buffer.DoubleBuffer(ours, lambda features: features["token_embeddings"].sum(1), None)
     with torch.inference_mode(), torch._dynamo.config.patch(error_on_recompile=True):
-        for batch in mixes(6, 6):
+        for batch in mixes(6, 3):
             ours(batch)
             through(batch)
         ours(tokens(6))
@@ -182,7 +181,7 @@ def test_models_of_one_shape_share_what_is_compiled(family: str) -> None:
         for seed in (0, 1):
             model = random_encoder(family, seed)
             with torch.inference_mode(False):
-                ours = Flexed(model, torch.bfloat16, rows=ROWS, backend="eager")
+                ours = FlexAttentionModel(model, torch.bfloat16, rows=ROWS, backend="eager")
             ours([[5, 6, 7]])
     assert counters["stats"]["unique_graphs"] == 1
 
@@ -191,8 +190,8 @@ def test_models_of_one_shape_share_what_is_compiled(family: str) -> None:
 def test_bfloat16_stays_near_float32(family: str) -> None:
     model, texts = random_encoder(family, 5), tokens(5)
     with torch.inference_mode():
-        exact = Packed(model, torch.float32)(texts)
-        near = Flexed(model, torch.bfloat16, rows=ROWS, backend=None)(texts)
+        exact = UnpaddedModel(model, torch.float32)(texts)
+        near = FlexAttentionModel(model, torch.bfloat16, rows=ROWS, backend=None)(texts)
     assert torch.cosine_similarity(near, exact).mean() > 0.999
 
 
@@ -203,7 +202,7 @@ def test_what_inductor_makes_of_it_is_as_right(family: str, dtype: torch.dtype) 
     if not torch.cpu._is_avx2_supported():
         pytest.skip("inductor has FlexAttention for processors with AVX2 alone")
     model, texts = random_encoder(family, 7), tokens(7)
-    ours = Flexed(model, dtype, rows=ROWS)
+    ours = FlexAttentionModel(model, dtype, rows=ROWS)
     try:
         with torch.inference_mode():
             ours([[5]])
@@ -213,7 +212,7 @@ def test_what_inductor_makes_of_it_is_as_right(family: str, dtype: torch.dtype) 
         assert ours.distance(Module(model), texts) < 1e-5
     else:
         with torch.inference_mode():
-            exact = Packed(model, torch.float32)(texts)
+            exact = UnpaddedModel(model, torch.float32)(texts)
             assert torch.cosine_similarity(ours(texts), exact).mean() > 0.999
 
 
@@ -225,6 +224,6 @@ def test_on_a_gpu(family: str, tmp_path: Path) -> None:
     model = random_encoder(family, 0)
     texts = tokens(0)
     with torch.inference_mode():
-        exact = Packed(model, torch.float32)(texts)
-        found = Flexed(model.to("cuda"), torch.bfloat16, rows=flex_attention.ROWS)(texts).cpu()
+        exact = UnpaddedModel(model, torch.float32)(texts)
+        found = FlexAttentionModel(model.to("cuda"), torch.bfloat16, rows=flex_attention.ROWS)(texts).cpu()
     assert torch.cosine_similarity(found, exact).mean() > 0.999

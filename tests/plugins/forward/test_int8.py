@@ -1,4 +1,4 @@
-"""int8 products against whole numbers multiplied one by one, and what they cost against float32."""
+"""int8 products compared with integer arithmetic, and their accuracy compared with float32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.types import UserError
 from harness_plugins.forward import int8
 from harness_plugins.forward.calibration import Ranges, ranges
 from harness_plugins.forward.int8 import Int8FeedForward, Quantised
-from harness_plugins.forward.unpadded import FeedForward, Packed, Product
+from harness_plugins.forward.unpadded import FeedForward, Product, UnpaddedModel
 from harness_plugins.sentence_transformers import encoder
 from tests.plugins.forward.test_unpadded import encoder as network
 from tests.tiny import DIM, transformer
@@ -79,10 +79,10 @@ def test_it_stays_near_float32_and_a_text_does_not_depend_on_its_neighbours(fami
     model = network(family, 5)
     generator = np.random.default_rng(0)
     texts = [generator.integers(2, 90, length).tolist() for length in (1, 7, 7, 40, 128, 300)]
-    plain = Packed(model, torch.float32)
+    plain = UnpaddedModel(model, torch.float32)
     feeds = int8.feeds(plain, texts)
     assert all(isinstance(feed, FeedForward) for feed in plain.feeds)  # as it was before it was watched
-    ours = Packed(model, torch.bfloat16, feeds)
+    ours = UnpaddedModel(model, torch.bfloat16, feeds)
     with torch.inference_mode():
         exact, near = plain(texts), ours(texts)
         parts = torch.split(near, [len(text) for text in texts])
@@ -93,7 +93,7 @@ def test_it_stays_near_float32_and_a_text_does_not_depend_on_its_neighbours(fami
 
 
 def test_ranges_are_the_largest_of_every_token() -> None:
-    plain, texts = Packed(network("mpnet", 1), torch.float32), [[5, 6, 7], [8, 9]]
+    plain, texts = UnpaddedModel(network("mpnet", 1), torch.float32), [[5, 6, 7], [8, 9]]
     states: list[Any] = []
     feeds = list(plain.feeds)
     plain.feeds = [lambda state, feed=feed: (states.append(state), feed(state))[1] for feed in feeds]

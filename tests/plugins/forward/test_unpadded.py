@@ -1,4 +1,4 @@
-"""The packed forward pass against transformers' own, and the three things that break it without a sound."""
+"""The unpadded forward pass against transformers' own, and the three things that break it silently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.registry.load_fallback import Otherwise
 from harness.registry.manager import load_registry
 from harness.types import DenseModel, UserError
 from harness_plugins.forward import unpadded
-from harness_plugins.forward.unpadded import Packed, applies
+from harness_plugins.forward.unpadded import UnpaddedModel, applies
 from tests.tiny import DIM, transformer
 
 FAMILIES = ("bert", "mpnet")
@@ -32,7 +32,7 @@ LENGTHS = (1, 2, 3, 3, 7, 8, 8, 8, 40, 127, 128, 129, 129, 300, 511, 512)
 
 
 def encoder(family: str, seed: int) -> Any:
-    """Random weights, with position biases as large as the genuine ones."""
+    """Random weights, with position biases of realistic size."""
     torch.manual_seed(seed)
     kind, config = (BertModel, BertConfig) if family == "bert" else (MPNetModel, MPNetConfig)
     model = kind(config(**SIZES, max_position_embeddings=514, pad_token_id=1, initializer_range=0.1)).eval()
@@ -52,7 +52,7 @@ class Module:
 
 
 def tokens(seed: int) -> list[list[int]]:
-    """Texts of all lengths, some with the padding token in their middle."""
+    """Texts of many lengths, some with the padding token inside."""
     generator = np.random.default_rng(seed)
     return [generator.integers(1, 90, length).tolist() for length in generator.permutation(LENGTHS)]
 
@@ -61,12 +61,12 @@ def tokens(seed: int) -> list[list[int]]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_hidden_states_are_those_of_transformers(family: str, seed: int) -> None:
     model = encoder(family, seed)
-    assert Packed(model, torch.float32).distance(Module(model), tokens(seed)) < 1e-5
+    assert UnpaddedModel(model, torch.float32).distance(Module(model), tokens(seed)) < 1e-5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_does_not_depend_on_its_neighbours(family: str) -> None:
-    ours, texts = Packed(encoder(family, 3), torch.float32), tokens(3)
+    ours, texts = UnpaddedModel(encoder(family, 3), torch.float32), tokens(3)
     with torch.inference_mode():
         together = torch.split(ours(texts), [len(text) for text in texts])
         for text, state in zip(texts, together, strict=True):
@@ -75,19 +75,21 @@ def test_a_text_does_not_depend_on_its_neighbours(family: str) -> None:
 
 def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "bias":
-        whole = Packed._bias_of
-        monkeypatch.setattr(Packed, "_bias_of", lambda self, length: 0 * whole(self, length))
+        whole = UnpaddedModel._bias_of
+        monkeypatch.setattr(UnpaddedModel, "_bias_of", lambda self, length: 0 * whole(self, length))
     elif what == "positions":
         counted = [0]
 
-        def running(self: Packed, text: list[int]) -> Any:
+        def running(self: UnpaddedModel, text: list[int]) -> Any:
             counted[0] += len(text)
             return np.arange(counted[0] - len(text), counted[0]) % 70 + (0 if self._bert else 2)
 
-        monkeypatch.setattr(Packed, "_positions", running)
-    else:  # texts of equal length see one another
-        own = Packed._attend
-        monkeypatch.setattr(Packed, "_attend", lambda self, given, found, length: own(self, given, found, len(given)))
+        monkeypatch.setattr(UnpaddedModel, "_positions", running)
+    else:  # texts of equal length attend to each other
+        own = UnpaddedModel._attend
+        monkeypatch.setattr(
+            UnpaddedModel, "_attend", lambda self, given, found, length: own(self, given, found, len(given))
+        )
 
 
 @pytest.mark.parametrize(
@@ -96,10 +98,10 @@ def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
 def test_what_breaks_it_is_noticed(family: str, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken(monkeypatch, what)
     model, texts = encoder(family, 4), [[5, 9, 20, 7, 33], [5, 60, 61, 7, 2], [8, 3]]
-    assert Packed(model, torch.float32).distance(Module(model), texts) > 0.01
+    assert UnpaddedModel(model, torch.float32).distance(Module(model), texts) > 0.01
     saved(tmp_path, family)
     if what != "documents":  # the probes at loading differ in length
-        with pytest.raises(UserError, match=r"differs from the packed one by .*forward=stock"):
+        with pytest.raises(UserError, match=r"differs from the unpadded one by .*forward=stock"):
             loaded(tmp_path / "model")
 
 
@@ -115,7 +117,7 @@ def loaded(folder: Path, options: str = "dtype=float32") -> DenseModel:
 
 
 def disguised(folder: Path, family: str) -> Path:
-    """A folder whose config.json says GELU, and whose module has ReLU all the same."""
+    """A folder whose config.json states GELU but whose module uses ReLU."""
     saved(folder, family)
     file = folder / "model" / "sentence_bert_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"config_kwargs": {"hidden_act": "relu"}}))
@@ -149,7 +151,7 @@ def test_a_model_of_another_pass_falls_back_to_its_own(
     assert json.loads(harness(*words).out)[0]["cell"] == "cached"
     refused = harness("benchmark", "-m", f"{folder}:forward=packed", "-d", toy)
     assert refused.code == 2
-    assert "This model's own forward pass differs from the packed one by" in refused.err
+    assert "This model's own forward pass differs from the unpadded one by" in refused.err
     assert "type forward=stock" in refused.err
 
 
@@ -159,7 +161,7 @@ def test_parts_of_another_name_are_a_reason_too(tmp_path: Path, monkeypatch: pyt
     def renamed(*_: Any) -> None:
         raise AttributeError("no attribute 'query'")
 
-    monkeypatch.setattr(Packed, "_layer", renamed)
+    monkeypatch.setattr(UnpaddedModel, "_layer", renamed)
     with pytest.raises(Otherwise, match=r"does not fit its parts \(no attribute 'query'\); type forward=stock"):
         loaded(tmp_path / "model")
 
@@ -209,7 +211,7 @@ def test_a_folder_without_a_config_is_not_of_a_family(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("rows", [1, 3, 64, 500])
-def test_products_laid_out_once_are_as_right_as_plain_ones(
+def test_products_reordered_once_are_as_right_as_plain_ones(
     gelu: bool, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = torch.Generator().manual_seed(rows)
@@ -218,7 +220,7 @@ def test_products_laid_out_once_are_as_right_as_plain_ones(
     exact = given.double() @ weight.bfloat16().double().T + bias.bfloat16().double()
     exact = torch.nn.functional.gelu(exact) if gelu else exact
     laid_out = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
-    monkeypatch.setattr(unpadded, "_lays_out", lambda device: False)
+    monkeypatch.setattr(unpadded, "_reorders_weights", lambda device: False)
     plain = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
     for found in (laid_out, plain):
         assert (found.double() - exact).abs().max() <= 2**-7 * exact.abs().max()
@@ -229,12 +231,12 @@ def test_products_laid_out_once_are_as_right_as_plain_ones(
 def test_bfloat16_stays_near_float32_with_either_product(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, texts = encoder(family, 5), tokens(5)
     with torch.inference_mode():
-        exact = Packed(model, torch.float32)(texts)
-        near = Packed(model, torch.bfloat16)(texts)
-        monkeypatch.setattr(unpadded, "_lays_out", lambda device: False)
-        plain = Packed(model, torch.bfloat16)(texts)
+        exact = UnpaddedModel(model, torch.float32)(texts)
+        near = UnpaddedModel(model, torch.bfloat16)(texts)
+        monkeypatch.setattr(unpadded, "_reorders_weights", lambda device: False)
+        plain = UnpaddedModel(model, torch.bfloat16)(texts)
         monkeypatch.setattr(unpadded, "LONG", 1 << 20)
-        together = Packed(model, torch.bfloat16)(texts)
+        together = UnpaddedModel(model, torch.bfloat16)(texts)
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(near, exact).mean() > 0.999
     assert cosine(near, exact).mean() >= cosine(plain, exact).mean() - 1e-4

@@ -1,4 +1,4 @@
-"""Strings in a model's folder that its libraries would turn into code: each is refused before anything is loaded."""
+"""Strings in a model's folder that the libraries would run as code are refused before loading."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
-    """A bi-encoder with a Dense module, to be changed."""
+    """A bi-encoder with a Dense module, for modification."""
     return shutil.copytree(folders["bi"], tmp_path / "model")
 
 
@@ -69,7 +69,7 @@ def test_sound_folders_pass(folder: Path, cross: Path) -> None:
 
 @pytest.mark.parametrize("command", [("benchmark", "-d", "ds"), ("check",)])
 def test_an_activation_of_a_cross_encoder_runs_nothing(cross: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """As a cloned repository has it: a model's folder, and a file of the name that torch's program would run."""
+    """Like a cloned repository: a model's folder, and a file that torch's program would run."""
     change(cross / "config.json", sentence_transformers={"activation_fn": CALLED, "version": "5.0.0"})
     write_dataset(tmp_path / "ds", {"a": "heart", "b": "moon"}, {"q": "heart"}, [("q", "a", 1)])
     for name in ("benchmark", "check"):
@@ -104,7 +104,7 @@ def test_nor_is_an_activation_made_that_got_past(cross: Path, monkeypatch: pytes
     from harness_plugins.cross_encoder import load
 
     change(cross / "config.json", sentence_transformers={"activation_fn": "torch.cuda.is_available"})
-    monkeypatch.setattr("harness_plugins.cross_encoder.require_sound", lambda *_: None)
+    monkeypatch.setattr("harness_plugins.cross_encoder.require_valid", lambda *_: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("it was called"))
     load({"model": str(cross), "depth": 5, "dtype": "float32", "device": "cpu", "max_length": 0})
 
@@ -171,7 +171,7 @@ def test_what_names_code_or_files_elsewhere_is_refused(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, fields, words = EVIL[name]
-    monkeypatch.setattr(load, "opened", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr(load, "load_model", lambda *_, **__: pytest.fail("it was opened"))
     change(folder / file, **fields)
     if file == "adapter_config.json":
         (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
@@ -233,7 +233,7 @@ def test_a_tokenizer_class_of_word_embeddings(folder: Path) -> None:
 
 
 def entry_points(folder: Path, toy: Path) -> dict[str, Callable[[], object]]:
-    """Whatever opens a model's folder, but the commands."""
+    """Everything that loads a model's folder, except the commands."""
     from harness_training.data.filters import CrossEncoding
     from harness_training.model.head import load_base
     from harness_training.release.release import checkpoint_of

@@ -1,4 +1,4 @@
-"""Folders of models that are no bi-encoders: refused as dense models, with what they are and how they can be run."""
+"""Folders of other models than bi-encoders are refused as dense models, with their kind and how to run them."""
 
 from __future__ import annotations
 

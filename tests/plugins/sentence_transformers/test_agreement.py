@@ -34,14 +34,14 @@ TEXTS = ["", "a", "The heart pumps blood.", "moon bread " * 5, "UPPER 東京 low
 
 
 def write_layers(folder: Path) -> Path:
-    """The mean of all layers' states: the packed pass hands on the last one alone."""
+    """The mean of all layers' states: the unpadded pass provides only the last one."""
     write_bi_encoder(folder, between=[WeightedLayerPooling(DIM, num_hidden_layers=2, layer_start=0)])
     change(folder / "sentence_bert_config.json", config_kwargs={"output_hidden_states": True})
     return folder
 
 
 def write_routed_head(folder: Path) -> Path:
-    """A head of its own for queries: which of them it is, the passes of ours do not hand on."""
+    """A separate head for queries; our passes do not provide the task."""
     heads = Router.for_query_document([Dense(DIM, DIM)], [Dense(DIM, DIM)])
     return write_bi_encoder(folder, after=[heads])
 
@@ -79,7 +79,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "plain": write_bi_encoder,
 }
 TAKEN = {"layers": "stock", "routed head": "encode", "segments": "encode", "weights": "stock"}
-"""What a folder is run by in place of the packed pass."""
+"""The pass used instead of the unpadded one."""
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,18 @@ def test_vectors_are_those_of_encode(folders, home: Path, name: str, dtype: str)
             cosines = (made * expected).sum(1) / np.linalg.norm(made, axis=1) / np.linalg.norm(expected, axis=1)
             assert cosines.min() > 0.99
     plain = encode_texts(Prepared(ref(folders("plain"), f",dtype={dtype}"), home).dense, "it", TEXTS, "query")
-    if name in ("layers", "segments"):  # what the packed pass would have given
+    if name in ("layers", "segments"):  # what the unpadded pass would have given
         assert np.abs(plain - theirs(folder, "query")).max() > 0.05
+
+
+def test_a_convolution_does_not_read_the_padding_of_a_batch(folders, tmp_path: Path) -> None:
+    """Two of them: the first one's output is not zero where there is padding."""
+    twice = write_bi_encoder(tmp_path / "twice", between=[CNN(DIM, 16, [1, 3]), CNN(32, 16, [1, 5])], width=32)
+    for folder in (folders("convolution"), twice):
+        stock = ref(folder, ",dtype=float32,forward=stock")
+        assert stock.fingerprint["implementation"] == IMPLEMENTATIONS["stock with CNN"]
+        for made in (stock.load(), ref(folder, ",dtype=float32,forward=packed").load()):
+            np.testing.assert_allclose(made.encode(TEXTS, role="query"), theirs(folder, "query"), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["layers", "segments"])
@@ -153,7 +163,7 @@ def test_the_three_passes_never_share_a_key(folders) -> None:
 
 
 def test_stored_vectors_of_plain_models_keep_their_key(folders) -> None:
-    """What is part of a key is as it was before there was a comparison."""
+    """Keys did not change when the comparison was introduced."""
     found = ref(folders("plain"), ",dtype=float32").fingerprint
     assert found == {
         "model": "",
@@ -175,17 +185,16 @@ def test_stored_vectors_of_plain_models_keep_their_key(folders) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["layers", "segments"])
 def test_packed_by_name_is_refused_even_where_vectors_are_stored(
-    harness, folders, toy: Path, home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    harness, folders, toy: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = f"{folders(name)}:dtype=float32,device=cpu,forward=packed"
+    typed = f"{folders('layers')}:dtype=float32,device=cpu,forward=packed"
     words = ("benchmark", "-m", typed, "-d", toy, "--json")
-    with monkeypatch.context() as before:  # as vectors were made before there was a comparison
+    with monkeypatch.context() as before:  # as before the comparison was introduced
         before.setattr("harness_plugins.sentence_transformers.checkpoint.require_agreement", lambda *_: None)
         before.setattr("harness_plugins.sentence_transformers.checkpoint.trial", lambda options: False)
         assert harness(*words).code == 0
-    for _ in range(2):  # found out, and remembered
+    for _ in range(2):  # detected, then remembered
         done = harness(*words)
         assert done.code == 2
         assert "Its vectors by forward=packed are not those of encode()" in done.err.splitlines()[-1]
@@ -231,7 +240,7 @@ def test_stock_falls_back_as_well(folders, home: Path) -> None:
 
 
 def test_only_models_that_may_differ_are_loaded_to_know(folders, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that is not packed, with nothing unusual in its files, needs no loading before its results are found."""
+    """A model with ordinary files and the stock pass need not be loaded to find its results."""
     loaded: list[Any] = []
     monkeypatch.setattr(
         "harness_plugins.sentence_transformers.checkpoint._load", lambda folder, options: loaded.append(folder)

@@ -91,7 +91,7 @@ PLAIN = {"static", "routed", "prompt not pooled", "truncated, prompt not pooled"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a stack of modules, saved once."""
+    """Folder of a list of modules, saved once."""
     root = tmp_path_factory.mktemp("folders")
 
     def folder(name: str) -> Path:
@@ -105,7 +105,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def copy(folders: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A folder of one's own to spoil."""
+    """A copy to corrupt."""
     return lambda name: shutil.copytree(folders(name), tmp_path / "copy")
 
 
@@ -302,7 +302,7 @@ def test_a_dimension_that_is_none_is_refused(harness, copy, toy: Path, stated: o
     change(folder / "config_sentence_transformers.json", truncate_dim=stated)
     done = harness("benchmark", "-m", folder, "-d", toy)
     assert done.code == 2
-    assert "sets truncate_dim to something else than a positive integer" in done.err.splitlines()[-1]
+    assert "sets truncate_dim to something other than a positive integer" in done.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("stack", ["mean", "two", "euclidean", "cosine", "static", "routed", "truncated"])
@@ -328,7 +328,7 @@ def truncated(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
 
 
-SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+CORRUPT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no modules.json": (lambda f: (f / "modules.json").unlink(), "not a sentence-transformers folder"),
     "modules.json is no JSON": (lambda f: truncated(f / "modules.json", 20), "is not a list of modules"),
     "modules.json is no list": (lambda f: (f / "modules.json").write_text("{}"), "it is empty"),
@@ -371,7 +371,7 @@ def only_onnx(folder: Path) -> None:
 
 
 def wrong_words(folder: Path) -> None:
-    """A vocabulary that is not of the tokenizer's kind: transformers makes a tokenizer of special tokens alone."""
+    """A vocabulary of another kind of tokenizer, from which transformers builds one with special tokens only."""
     for file in folder.glob("token*"):
         file.unlink()
     change(folder / "tokenizer_config.json", tokenizer_class="MPNetTokenizer")
@@ -386,18 +386,18 @@ def custom(folder: Path) -> None:
 
 
 def own_code(folder: Path) -> None:
-    """A module whose class lies in the folder: opening it would run whatever the folder's author wrote."""
+    """A module whose class is in the folder: loading it would run the author's code."""
     modules = json.loads((folder / "modules.json").read_text())
     modules[2]["type"] = "own.Own"
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "own.py").write_text(f"open({str(folder / 'it ran')!r}, 'w')\nclass Own: pass\n")
 
 
-@pytest.mark.parametrize("fault", SPOILT)
+@pytest.mark.parametrize("fault", CORRUPT)
 def test_a_folder_that_is_no_sound_model_is_told_in_one_sentence(harness, copy, toy: Path, fault: str) -> None:
     folder = copy("euclidean")
-    spoil, words = SPOILT[fault]
-    spoil(folder)
+    corrupt, words = CORRUPT[fault]
+    corrupt(folder)
     done = harness("benchmark", "-m", folder, "-d", toy)
     assert done.code == 2, done.err
     told = [line for line in done.err.splitlines() if line.startswith("harness: ")]

@@ -1,4 +1,4 @@
-"""Whose tokens are whose: what files tell of a tokenizer, and what the loaded encoder does."""
+"""Tokenizers of folders that were saved again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of the hub by name: brought from a local server, opened as folders, never asked for twice."""
+"""Models of the hub by name: downloaded once from a local server and loaded as folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = ["heart moon bread earth planet red blood language programming the is a"
 
 
 def publish(site: Site, folder: Path, name: str = "someone/words", commit: str = COMMIT, **more: bytes) -> None:
-    """Serves a model's folder as a repository, with what such repositories hold besides."""
+    """Serve a model's folder as a repository with typical further files."""
     held = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     held |= {
         "README.md": b"# card",

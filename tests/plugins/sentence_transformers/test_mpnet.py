@@ -1,4 +1,4 @@
-"""The two published models as descriptors; with their weights on the machine, also what those say of themselves."""
+"""The two published models as descriptors; with local weights, also the weights' own settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of MTEB's registry in our hands: its revision, its prompts, its scores."""
+"""Models of MTEB's registry: revision, prompts and scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained runs as models: which run is meant, what is not served and why, and what results say of the training."""
+"""Trained runs as models: selection, refusals, and the training record in results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pat
 
 @pytest.fixture
 def runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The runs' root: ./runs, as nothing else is said."""
+    """The default root of runs, ./runs."""
     monkeypatch.delenv("HARNESS_RUNS", raising=False)
     return Path("runs")
 

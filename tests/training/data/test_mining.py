@@ -1,4 +1,4 @@
-"""Mining: against a BM25 of the formula alone, filters against scores set by hand, and what a kill leaves behind."""
+"""Mining compared with a reference BM25, filters with hand-set scores, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import ROOT, Done, write_dataset
 
 pytest.importorskip("bm25s", reason="BM25 needs the bm25 extra")
 WORDS = [f"{a}o{b}" for a in "bdfgklmp" for b in "bdgkmp"]
-"""Words that an English stemmer leaves alone."""
+"""Words that an English stemmer does not change."""
 
 
 def collection(folder: Path, queries: int = 20, documents: int = 60) -> Path:
@@ -154,14 +154,14 @@ def test_a_killed_run_goes_on_after_its_last_part(
     assert not (tmp_path / "set").exists()
     (work,) = [path for path in (tmp_path / "home" / "mining").iterdir() if path.is_dir()]
     assert sorted(path.name for path in work.glob("*.parquet")) == ["part-00000.parquet", "part-00001.parquet"]
-    (work / "part-00000.parquet").write_bytes(b"spoilt")
+    (work / "part-00000.parquet").write_bytes(b"corrupt")
 
     def watch(what: str, done: int, total: int) -> None:
         mined.extend([done] if what.startswith("mining") else [])
 
     mined.clear()
     made = mine(dataset, settings, tmp_path / "set", tmp_path / "home", progress=watch)
-    assert mined == [*range(1, 5), *range(9, 21)]  # the spoilt part again, the whole one not
+    assert mined == [*range(1, 5), *range(9, 21)]  # only the corrupt part is mined again
     assert not work.exists()
     straight = mine(dataset, settings, tmp_path / "other", tmp_path / "elsewhere")
     assert (made.key, made.record["counts"]) == (straight.key, straight.record["counts"])
@@ -238,7 +238,7 @@ def test_candidates_too_near_beside_the_positive_are_dropped(angles: Registry, t
 
 
 def test_what_is_relevant_to_the_same_question_is_no_negative(angles: Registry, tmp_path: Path) -> None:
-    """A question that stands twice, under two ids with one relevant document each."""
+    """A query text with two ids and one relevant document each."""
     texts = {key: f"{key} angle {angle} norm 1" for key, angle in {"a": 10, "b": 20, "c": 30}.items()}
     asked = {"q1": "angle 0 norm 1", "q2": "angle 0 norm 1 ", "q3": "angle 1 norm 1"}
     judged = [("q1", "a", 1), ("q2", "b", 1), ("q3", "c", 1)]
@@ -372,7 +372,7 @@ def test_the_command_reports_what_was_removed(harness: Callable[..., Done], tmp_
         (["--ce-margin", "1"], "add --cross-encoder"),
         (["--cross-encoder", "."], "not a cross-encoder that can be run here (it has no config.json of a model)"),
         (["--negatives", "0"], "--help"),
-        (["-o", "words"], "is there already; give another folder with -o"),
+        (["-o", "words"], "already exists; give another folder with -o"),
     ],
 )
 def test_a_mistake_is_one_sentence(

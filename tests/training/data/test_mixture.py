@@ -1,4 +1,4 @@
-"""Several training sets as one: every row once, in proportion, and what it is made of is not forgotten."""
+"""Joined training sets: every row once, in proportion, with the sources recorded."""
 
 from __future__ import annotations
 

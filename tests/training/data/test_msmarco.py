@@ -49,7 +49,7 @@ def test_the_hubs_triplets_are_sampled_by_seed(site: Site, tmp_path: Path) -> No
     assert [row for row in known if row in some] == some  # a sample, in the order of the files
     assert rows("b", 50, 42) == some
     assert set(rows("c", 50, 43)) != set(some)
-    assert rows("d", 1000, 42) == known  # all that are sound
+    assert rows("d", 1000, 42) == known  # all valid ones
     assert {row[0] for row in rows("e", 1, 1)} < {row["query"] for row in ROWS}
 
 
@@ -179,7 +179,7 @@ def test_a_collection_is_mined(form: str, harness: Callable[..., Done], tmp_path
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"other.txt": b"x"}, "holds nothing of MS MARCO's that is known"),
+        ({"other.txt": b"x"}, "holds none of MS MARCO's known files"),
         ({"triples.train.small.tsv": b""}, "holds no rows"),
         ({"triples.train.small.tsv": b"a\tb\n"}, "line 1 has 2 cells, not 3"),
         ({"triples.train.small.tsv": b"a\tb\tc\na\tb\t\xff\n"}, "line 2 is not UTF-8"),

@@ -1,4 +1,4 @@
-"""Training sets: what is written is read back, and what is unfit is named with its row."""
+"""Training sets: round trips, and errors that name the row."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_changed_set_is_refused(tmp_path: Path) -> None:
 
 
 def save(path: Path, rows: list[dict[str, object]]) -> Path:
-    """A user's own file, in the format its name says."""
+    """A user's file in the format of its suffix."""
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     elif path.suffix == ".jsonl":
@@ -88,7 +88,7 @@ def test_a_users_own_file_becomes_a_set(name: str, tmp_path: Path) -> None:
     assert found.sources[0]["fingerprint"]["files"].keys() == {name}
     before = found.file.stat().st_mtime_ns
     assert read(path, tmp_path / "home").file.stat().st_mtime_ns == before
-    found.file.write_bytes(b"spoilt")
+    found.file.write_bytes(b"corrupt")
     assert next(read(path, tmp_path / "home").iter())[0] == "how"
 
 
@@ -102,7 +102,7 @@ GOOD = {"query": "q", "positive": "p", "negative": "n"}
         ([{"query": "q", "negative": "n"}], "lacks the column positive; it has 'query', 'negative'"),
         ([{"text": "q", "positive": "p", "negative": "n"}], "lacks the column query"),
         ([{"query": "q", "positive": "p"}], "lacks the column negative;.*harness mine"),
-        ([GOOD, {**GOOD, "positive": " "}], "{place} has no text for the positive; mend or drop that row"),
+        ([GOOD, {**GOOD, "positive": " "}], "{place} has no text for the positive; fix or remove that row"),
         ([GOOD, {**GOOD, "query": ""}], "{place} has no text for the query"),
         ([GOOD, {**GOOD, "negative": "p"}], "{place} has a positive that is also its negative"),
     ],
@@ -121,16 +121,16 @@ def test_an_unfit_file_is_named_with_its_row(
         ("own.parquet", b"PAR1 rubbish", "cannot be read"),
         ("own.jsonl", b'{"query": "q", "positive": "p", "negative": "n"}\n{"query": ', "line 2 is not JSON"),
         ("own.jsonl", b'{"query": "q", "positive": "p", "negative": ["n"]}', "line 1: negative is .* not text"),
-        ("own.jsonl", b"[1]", "line 1 is no JSON object"),
+        ("own.jsonl", b"[1]", "line 1 is not a JSON object"),
         ("own.jsonl", b"", "holds no rows"),
         ("own.tsv", b"query\tpositive\tnegative\nq\tp\n", "line 2 has 2 cells where the header has 3"),
         ("own.tsv", b"query\tpositive\tnegative\n", "holds no triplets"),
         ("own.tsv", b"query\tpositive\tnegative\nq\t\xff\tn", "line 2 is not UTF-8"),
         ("own.tsv.gz", b"query\tpositive\tnegative\n", "cannot be read"),
-        ("own.csv", b"query,positive,negative\n", "of no known kind"),
+        ("own.csv", b"query,positive,negative\n", "has an unknown format"),
     ],
 )
-def test_a_spoilt_file_is_one_sentence(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_one_sentence(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
         read(tmp_path / name, tmp_path / "home")

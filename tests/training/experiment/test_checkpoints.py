@@ -1,4 +1,4 @@
-"""Files that training reads back, damaged on the disk: treated as absent or refused, never believed."""
+"""Damaged files of a training run are treated as missing or refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ from harness.registry.manager import load_registry
 from harness.types import UserError
 from harness_plugins.sentence_transformers.trained import run_at
 from harness_training.data.triplets import RECORD, read
-from harness_training.experiment.checkpoints import MARK, STATE, all_in, damage, is_whole, mark_whole, newest, rotate
+from harness_training.experiment.checkpoints import (
+    MARK,
+    STATE,
+    all_in,
+    damaged_file,
+    is_complete,
+    mark_complete,
+    newest,
+    rotate,
+)
 from harness_training.experiment.run_record import read_run
 from harness_training.experiment.train import train
 from tests.conftest import ROOT
@@ -31,11 +40,11 @@ from tests.training.experiment.test_train import World, assert_identical, weight
 from tests.training.models import write_base, write_pairs
 
 SHAPES: tuple[Any, ...] = (None, 7, "x", [], [[1, 2]], {}, {"format": None}, {"a": None}, {"a": [1]}, {"a": {"b": 1}})
-"""What a state file may hold and still be JSON."""
+"""Invalid contents of a state file that are valid JSON."""
 
 
 def flip(path: Path, at: int | None = None) -> None:
-    """The lowest bit of one byte the other way; size and time stamp stay."""
+    """Flip the lowest bit of one byte, keeping size and mtime."""
     data, status = bytearray(path.read_bytes()), path.stat()
     data[len(data) // 2 if at is None else at] ^= 1
     path.write_bytes(data)
@@ -48,7 +57,7 @@ def checkpoint(steps: Path, step: int, best: int | None = None) -> Path:
     (folder / "weights").write_bytes(bytes(range(200)))
     (folder / "deep" / "state").write_bytes(b"optimizer")
     (folder / STATE).write_text(json.dumps({"global_step": step, "best_global_step": best}))
-    mark_whole(folder)
+    mark_complete(folder)
     return folder
 
 
@@ -58,7 +67,7 @@ def test_a_damaged_checkpoint_is_as_good_as_absent(file: str, tmp_path: Path) ->
     older, newer = checkpoint(tmp_path, 3), checkpoint(tmp_path, 6)
     assert newest(tmp_path) == newer
     flip(newer / file)
-    assert damage(newer)
+    assert damaged_file(newer)
     assert newest(tmp_path, lambda what, *_: told.append(what)) == older
     assert len(told) == 1
     assert f"{newer}/" in told[0]
@@ -70,7 +79,7 @@ def test_a_damaged_checkpoint_is_as_good_as_absent(file: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("what", ["damaged", "gone"])
 def test_a_checkpoint_whose_best_is_lost_is_not_resumed(what: str, tmp_path: Path) -> None:
-    """The best one is what the run ends with; it is trained again."""
+    """The best checkpoint becomes the result, so it is trained again."""
     first, best, last = checkpoint(tmp_path, 3, 3), checkpoint(tmp_path, 6, 6), checkpoint(tmp_path, 9, 6)
     assert newest(tmp_path) == last
     flip(best / "weights") if what == "damaged" else shutil.rmtree(best)
@@ -100,7 +109,7 @@ def test_a_mark_of_another_shape_is_damage(content: Any, tmp_path: Path) -> None
     older, newer = checkpoint(tmp_path, 3), checkpoint(tmp_path, 6)
     (newer / MARK).write_text(json.dumps(content))
     if content != {}:
-        assert not is_whole(newer)
+        assert not is_complete(newer)
         assert newest(tmp_path) == older
 
 
@@ -113,18 +122,18 @@ from harness_training.experiment.train import train
 from dataclasses import replace
 
 def progress(what, done, total):
-    if what.startswith("training") and done == 11:
+    if what.startswith("training") and done == 17:
         os.kill(os.getpid(), signal.SIGKILL)
 
 world = World(Path(sys.argv[1]))
 train(world.plan("isotropy", **SETTINGS), replace(world.job(Path(sys.argv[2])), progress=progress))
 """
-SETTINGS = {"save_steps": 3, "eval_steps": 5, "logging_steps": 1}
+SETTINGS = {"save_steps": 3, "eval_steps": 5, "logging_steps": 1, "learn_scale": "true", "mini_batch_size": 8}
 
 
 @dataclass(frozen=True)
 class Made:
-    """A run that was killed after its 11th step, the same run undisturbed, and their world."""
+    """A run killed after step 17, in its second epoch, the same run uninterrupted, and their world."""
 
     world: World
     killed: Path
@@ -144,23 +153,31 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return found
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "best weights.safetensors"])
-def test_a_run_resumed_over_damage_is_the_undisturbed_one(name: str, made: Made, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "optimizer.pt", "trainer_state.json", "best weights.safetensors"])
+def test_a_killed_run_resumed_over_damage_equals_the_uninterrupted_one(name: str, made: Made, tmp_path: Path) -> None:
     plan = made.world.plan("isotropy", **SETTINGS)
     shutil.copytree(made.killed, tmp_path / "runs")
     steps = tmp_path / "runs" / "isotropy" / plan.run / "steps"
     last = newest(steps)
     assert last is not None
+    assert last.name == "checkpoint-15"
+    assert json.loads((steps.parent / "run.json").read_bytes())["status"] == "running"
+    half = shutil.copytree(last, steps / "checkpoint-16")
+    (half / "optimizer.pt").write_bytes(b"half")
     step = json.loads((last / STATE).read_bytes())["best_global_step"] if name.startswith("best") else last.name[11:]
-    flip(steps / f"checkpoint-{step}" / name.removeprefix("best "))
+    if name:
+        flip(steps / f"checkpoint-{step}" / name.removeprefix("best "))
     record = train(plan, made.world.job(tmp_path / "runs"))
     finished = steps.with_name("checkpoint")
     assert_identical(weights(finished), weights(made.whole / "isotropy" / plan.run / "checkpoint"))
-    assert record["curves"][-1] == read_run(made.whole, plan).record["curves"][-1]
+    whole, values = read_run(made.whole, plan).record, ("loss", "isotropy_loss", "nDCG@10", "grad_norm")
+    for one, other in zip(whole["curves"], record["curves"], strict=True):
+        assert [one.get(value) for value in values] == [other.get(value) for value in values]
+    assert (record["best_step"], record["dev"]) == (whole["best_step"], whole["dev"])
 
 
 def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
-    """Every file that decides the vectors, not the weights alone."""
+    """Every file that determines the vectors, not only the weights."""
     plan = made.world.plan("isotropy", **SETTINGS)
     run = made.whole / "isotropy" / plan.run
     files = [file.relative_to(run) for file in (run / "checkpoint").rglob("*") if file.is_file()]
@@ -180,7 +197,7 @@ def test_a_finished_run_is_its_files(made: Made, tmp_path: Path) -> None:
 
 
 def test_records_that_were_damaged_are_refused(made: Made, tmp_path: Path) -> None:
-    """run.json and training-set.json that are JSON still, with one figure changed."""
+    """run.json and training-set.json with one value changed, still valid JSON."""
     plan = made.world.plan("isotropy", **SETTINGS)
     shutil.copytree(made.whole, tmp_path / "runs")
     file = tmp_path / "runs" / "isotropy" / plan.run / "run.json"

@@ -1,4 +1,4 @@
-"""The runs of a sweep, each started by a worker: what is typed there, and what is told of those that fail."""
+"""Sweeps on workers: the command line of each run, and messages about failed runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness_training.experiment.sweep import Starter, train_by
 
 
 class Here:
-    """A crew of two whose work is done on the spot."""
+    """A pool of two workers that runs tasks synchronously."""
 
     def __init__(self, call: Call) -> None:
         self.size, self.station, self.events = 2, Station(call), list[Event]()

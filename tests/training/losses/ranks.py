@@ -1,4 +1,4 @@
-"""What one of several processes computes; run as ``python -m tests.training.losses.ranks RANK RANKS FOLDER``.
+"""One of several processes; run as ``python -m tests.training.losses.ranks RANK RANKS FOLDER``.
 
 Rows of the joined batch are dealt out unevenly where the loss allows it. Gradients are averaged as
 DistributedDataParallel does, and the process of rank 0 writes every figure to FOLDER/RANKS.npz.
@@ -80,7 +80,7 @@ def shapes() -> list[tuple[int, ...]]:
 
 
 def objectives(rank: int, ranks: int, folder: Path) -> Iterator[tuple[str, Tensor, list[Tensor]]]:
-    """A whole training step of a transformer in DistributedDataParallel."""
+    """A full training step of a transformer in DistributedDataParallel."""
     from sentence_transformers import SentenceTransformer
 
     for size in (None, 4):
@@ -116,7 +116,7 @@ def main(rank: int, ranks: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
-    # Taking the group apart hangs now and then: its destructor waits, holding Python's lock, for a thread
-    # that waits for the lock (torch 2.13). Once all are here nothing is left to take apart.
+    # Destroying the process group sometimes hangs: its destructor waits, holding the GIL, for a thread
+    # that waits for the GIL (torch 2.13). After the barrier it is safe to exit without it.
     dist.barrier()
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Two processes on halves of a batch against one on the whole: losses and gradients."""
+"""Losses and gradients of two processes on halves of a batch compared with one process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ pytest.importorskip("sentence_transformers", reason="training needs sentence-tra
 import torch
 
 from harness_training.losses.collectives import gather_rows, rank, row_counts, sum_over_ranks, world_size
-from harness_training.model.head import build_model, save_model
+from harness_training.model.head import save_model
 from tests.training.losses import ranks
-from tests.training.models import texts, write_base
+from tests.training.models import build_model, texts, write_base
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
-    """Figures of one process and of two."""
+    """Results of one process and of two."""
     folder = tmp_path_factory.mktemp("ranks")
     save_model(build_model(write_base(folder), texts(300), dim=16), folder / "model")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -1,4 +1,4 @@
-"""Control regularisers against loops in float64, sentence-transformers and known values."""
+"""Control regularisers compared with loops in float64, sentence-transformers and known values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objective: its parts, and cached gradients against the plain ones."""
+"""The objective: its terms, and cached gradients compared with plain ones."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from harness.types import UserError
 from harness_training.losses.objective import Objective
 from harness_training.losses.retrieval import InfoNCE
 from harness_training.losses.sigreg import SIGReg, exact_sigreg
-from harness_training.model.head import build_model
-from tests.training.models import columns_of, texts, write_base
+from tests.training.models import build_model, columns_of, texts, write_base
 
 ROWS = slice(0, 11)
 EXACT: dict[str, Any] = {"regulariser": "sigreg-exact", "isotropy_weight": 0.7}

@@ -1,4 +1,4 @@
-"""Retrieval losses against loops in float64 and against sentence-transformers' and torch's own."""
+"""Retrieval losses compared with loops in float64, sentence-transformers and torch."""
 
 from __future__ import annotations
 

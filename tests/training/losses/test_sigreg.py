@@ -1,4 +1,4 @@
-"""SIGReg against closed forms, published digits, its own slice-free limit and brute force in float64."""
+"""SIGReg compared with closed forms, published digits, its own slice-free limit and brute force in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trained model's first state and its folder, against numpy and plain sentence-transformers."""
+"""The initial model and its folder, compared with numpy and plain sentence-transformers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from harness.types import UserError
-from harness_training.model.head import build_model, freeze_base, head, head_pattern, projection, save_model
+from harness_training.model.head import head, head_pattern, projection, save_model
 from tests.tiny import DIM, transformer
-from tests.training.models import texts, write_base
+from tests.training.models import build_model, texts, write_base
 
 SAMPLE = texts(300)
 
@@ -71,7 +71,7 @@ def test_random_directions_differ_in_nothing_but_the_directions(base: Path) -> N
 
 def test_a_checkpoint_loads_in_plain_sentence_transformers(base: Path, tmp_path: Path) -> None:
     model = build_model(base, SAMPLE, dim=16)
-    with torch.no_grad():  # as after some training: the first layer is no identity any more
+    with torch.no_grad():  # as after some training: the first layer is no longer the identity
         model[2].linear.weight.add_(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(0)))
     save_model(model, tmp_path / "checkpoint")
     loaded = SentenceTransformer(str(tmp_path / "checkpoint"))
@@ -106,16 +106,11 @@ def test_the_head_of_mpnet_has_about_a_million_parameters() -> None:
     assert sum(parameter.numel() for layer in layers for parameter in layer.parameters()) == 984_320
 
 
-def test_freezing_leaves_the_head_alone_to_learn(base: Path) -> None:
+def test_the_pattern_finds_the_parameters_of_the_head_alone(base: Path) -> None:
     model = build_model(base, SAMPLE, dim=16)
     pattern = re.compile(head_pattern(model))
-    freeze_base(model)
-    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert learning == {name for name, _ in model.named_parameters() if pattern.search(name)}
-    assert {name.split(".")[0] for name in learning} == {"2", "3"}
-    model.train()
-    features = model.preprocess(SAMPLE[:4])
-    assert torch.equal(model(dict(features))["token_embeddings"], model(dict(features))["token_embeddings"])
+    found = {name for name, _ in model.named_parameters() if pattern.search(name)}
+    assert found == {name for name, _ in model.named_parameters() if name.split(".")[0] in ("2", "3")}
 
 
 def test_prompts_and_length_of_the_base_are_kept(base: Path, tmp_path: Path) -> None:

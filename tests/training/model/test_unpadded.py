@@ -1,4 +1,4 @@
-"""Training without padding against transformers' own modules, in float64: states, gradients, dropout."""
+"""Training without padding compared with transformers' modules, in float64: states, gradients, dropout."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ pytest.importorskip("transformers", reason="training needs transformers (the tra
 import torch
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
-from harness_training.model.unpadded import pack
+from harness_training.model.unpadded import use_unpadded_forward
 
 SIZES = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 
 
 def pair(family: str, seed: int = 0, **settings: Any) -> tuple[Any, Any]:
-    """The same encoder twice, float64: stock and packed."""
+    """The same encoder twice, float64: stock and unpadded."""
     kind, config = (BertModel, BertConfig) if family == "bert" else (MPNetModel, MPNetConfig)
     made = []
-    for packed in (False, True):
+    for unpadded in (False, True):
         torch.manual_seed(seed)
         settings = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **settings}
         given = config(**SIZES, max_position_embeddings=300, pad_token_id=1, initializer_range=0.3, **settings)
@@ -30,7 +30,7 @@ def pair(family: str, seed: int = 0, **settings: Any) -> tuple[Any, Any]:
         with torch.no_grad():  # biases and norms are 0 and 1 at the start, which would hide a forgotten one
             for parameter in encoder.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-        assert pack([Holder(encoder)]) if packed else True
+        assert use_unpadded_forward([Holder(encoder)]) if unpadded else True
         made.append(encoder)
     return made[0], made[1]
 
@@ -133,6 +133,6 @@ def test_saved_weights_and_names_are_the_stock_ones(tmp_path: Path) -> None:
 
 def test_other_encoders_are_left_alone() -> None:
     relative = BertModel(BertConfig(**SIZES, hidden_act="relu"))
-    assert not pack([Holder(relative)])
-    assert not pack([Holder(torch.nn.Linear(2, 2))])
-    assert not pack([torch.nn.Linear(2, 2)])
+    assert not use_unpadded_forward([Holder(relative)])
+    assert not use_unpadded_forward([Holder(torch.nn.Linear(2, 2))])
+    assert not use_unpadded_forward([torch.nn.Linear(2, 2)])

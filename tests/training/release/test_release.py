@@ -1,4 +1,4 @@
-"""A folder for the hub: its card says what was stored and recorded, it loads by itself, and nothing unsafe is in it."""
+"""Folders for the hub: correct model card, loadable without this program, nothing unsafe."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips loading the copy in another process, for tests of the other steps."""
+    monkeypatch.setattr("harness_training.release.release.load_cleanly", lambda *_: LOADED)
+
+
+@pytest.fixture
 def run(home: Path, checkpoint: Path) -> Path:
     return write_run(Path("runs/isotropy/seed42"), checkpoint, base={"path": "/home/somebody/models/mpnet"})
 
@@ -51,6 +57,7 @@ def rows(card: str, heading: str) -> list[list[str]]:
     return [[cell.strip().replace("\\", "") for cell in line.strip("|").split(" | ")] for line in lines]
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_a_run_is_released_with_what_was_measured(harness, run: Path, toy: Path, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "nq", {"d": "bread", "e": "moon"}, {"q": "bread"}, [("q", "d", 1)])
     assert harness("benchmark", "-m", "isotropy", "-d", toy, "-d", other, "--dtype", "float32").code == 0
@@ -123,6 +130,8 @@ def test_the_folder_is_the_model_and_keeps_its_history(harness, run: Path, check
     done = harness("release", run, "-o", "out")
     assert done.code == 0, done.err
     assert "note: no result in results belongs to this checkpoint" in done.err
+    facts = json.loads(Path("out/manifest.json").read_text())["loaded"]
+    assert (facts["dim"], facts["max_seq_length"], facts["difference"]) == (LOADED.dim, LOADED.max_seq_length, 0)
     assert done.out.splitlines()[-1].endswith("upload it yourself: hf upload ORG/out out")
     texts = ["what pumps blood", "x" * 500]
     ours, theirs = (SentenceTransformer(str(f), device="cpu").encode_query(texts) for f in ("out", checkpoint))
@@ -136,6 +145,7 @@ def test_the_folder_is_the_model_and_keeps_its_history(harness, run: Path, check
     assert not measured(Path("results"), {"model.safetensors": "0"}, ())
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_a_checkpoint_from_elsewhere_says_what_is_not_known_and_links_inside_are_files(
     harness, home: Path, checkpoint: Path
 ) -> None:
@@ -187,8 +197,8 @@ def own_code(folder: Path) -> None:
 )
 def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, home, checkpoint, what: str) -> None:
     folder = Path(shutil.copytree(checkpoint, "mine"))
-    spoil, words = UNSAFE[what]
-    spoil(folder)
+    corrupt, words = UNSAFE[what]
+    corrupt(folder)
     done = harness("release", folder, "-o", "made/out")
     assert done.code == 2
     told = [line for line in done.err.splitlines() if line.startswith("harness: ")]
@@ -198,7 +208,7 @@ def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, 
 
 
 def test_a_copy_that_differs_is_refused(harness, home, checkpoint: Path, monkeypatch) -> None:
-    """A file that decides the vectors and is not copied: the vectors tell."""
+    """A file that affects the vectors and is not copied is detected by the vectors."""
     monkeypatch.setattr(
         "harness_training.release.release.files_of",
         lambda folder: [
@@ -233,10 +243,10 @@ print(json.dumps([blocked, sys.flags.isolated, os.environ["HF_HUB_OFFLINE"], "HA
     ("words", "sentence"),
     [
         (["nowhere", "-o", "out"], "There is no folder nowhere"),
-        (["runs/isotropy/seed42", "-o", "runs"], "runs is there already"),
-        (["runs/isotropy/seed42", "-o", "out", "--name", "a/b/c"], "is no name for the hub"),
-        (["runs/isotropy/seed42", "-o", "out", "--name", "a`b"], "is no name for the hub"),
-        (["runs/isotropy/seed42", "-o", "out", "--licence", "My Own: 1"], "is no licence identifier"),
+        (["runs/isotropy/seed42", "-o", "runs"], "runs already exists"),
+        (["runs/isotropy/seed42", "-o", "out", "--name", "a/b/c"], "is not a valid name for the hub"),
+        (["runs/isotropy/seed42", "-o", "out", "--name", "a`b"], "is not a valid name for the hub"),
+        (["runs/isotropy/seed42", "-o", "out", "--licence", "My Own: 1"], "is not a licence identifier"),
         (["runs/isotropy/seed43", "-o", "out"], "is still running, or was interrupted"),
         (["runs/isotropy/seed43/checkpoint", "-o", "out"], "is still running, or was interrupted"),
     ],

@@ -1,4 +1,4 @@
-"""Filters against false negatives: documents that answer the query though nobody judged them.
+"""Filters that remove false negatives: relevant documents without a judgement.
 
 `PositiveAware` is TopK-PercPos of NV-Retriever (Moreira et al. 2024, arXiv 2407.15831): with s the positive's
 similarity to the query, a candidate above s - margin |s| is dropped (above 0.95 s, for a margin of 0.05 and s > 0).
@@ -21,7 +21,7 @@ from harness.storage.atomic import sha256_file
 from harness.types import Query
 from harness_plugins.cross_encoder import folder_of, parts_of
 from harness_plugins.model_folder.files import hashes_of
-from harness_plugins.model_folder.load import opened, spoilt
+from harness_plugins.model_folder.load import load_errors, load_model
 from harness_plugins.sentence_transformers.checkpoint import resolve_device
 from harness_training.data.miners import document_vectors, query_vectors
 from harness_training.data.sampling import Candidate
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 PAIRS = 32
-"""Pairs of a cross-encoder's batch."""
+"""Batch size of the cross-encoder, in pairs."""
 
 
 class PositiveAware:
-    """Similarities of a dense model: inner products where that is how its vectors are compared, else cosines.
+    """Filters by a dense model's similarities: inner products for models compared that way, else cosines.
 
-    A model compared by Euclidean distance is judged by the cosine of its vectors as well: a share of a negated distance
-    would allow far positives more than near ones, and nothing is at the distance zero.
+    Models with Euclidean distance use the cosine too, because a margin relative to a negated distance would be larger
+    for distant positives.
     """
 
     name = "positive_aware"
@@ -48,12 +48,12 @@ class PositiveAware:
         self._queries: dict[str, NDArray[np.float64]] = {}
 
     def begin(self, queries: Sequence[Query]) -> None:
-        """Takes the vectors of the queries that follow."""
+        """Encode the queries of the next part."""
         vectors = self._scaled(query_vectors(self._model, queries))
         self._queries = {query.id: vector for query, vector in zip(queries, vectors, strict=True)}
 
     def keep(self, query: Query, positive: Candidate, candidates: Sequence[Candidate]) -> list[bool]:
-        """Whether each candidate stays beside that positive."""
+        """Whether to keep each candidate for this positive."""
         rows = np.array([positive.row, *(one.row for one in candidates)], np.int64)
         own, *others = (self._scaled(self._documents.gather(rows)) @ self._queries[query.id]).tolist()
         return [score <= own - self._margin * abs(own) for score in others]
@@ -67,7 +67,7 @@ class PositiveAware:
 
 
 class CrossEncoding:
-    """Logits of a cross-encoder in a local folder, loaded on first use; no code of the folder is run."""
+    """Filters by the logits of a cross-encoder in a local folder, loaded on first use; its code is never run."""
 
     name = "cross_encoder"
 
@@ -75,17 +75,17 @@ class CrossEncoding:
         self.folder, self._margin = folder_of({"model": str(folder)}), margin
 
     def fingerprint(self) -> dict[str, str]:
-        """SHA-256 of the files that decide the scores."""
+        """SHA-256 of the files that determine the scores."""
         kinds = {".json", ".safetensors", ".txt", ".model"}
         files = sorted(file for file in self.folder.rglob("*") if file.is_file() and file.suffix in kinds)
         found = {file.relative_to(self.folder).as_posix(): sha256_file(file) for file in files}
         return found | hashes_of(self.folder, parts_of(self.folder), [])
 
     def begin(self, queries: Sequence[Query]) -> None:
-        """Nothing is known ahead."""
+        """Nothing to prepare."""
 
     def keep(self, query: Query, positive: Candidate, candidates: Sequence[Candidate]) -> list[bool]:
-        """Whether each candidate stays beside that positive."""
+        """Whether to keep each candidate for this positive."""
         own, *others = self.scores(query.text, [positive.text, *(one.text for one in candidates)])
         return [score <= own - self._margin for score in others]
 
@@ -94,7 +94,7 @@ class CrossEncoding:
         import torch
 
         pairs = [(query, text) for text in texts]
-        identity = torch.nn.Identity()  # the folder may name a sigmoid, but the margin is in logits
+        identity = torch.nn.Identity()  # the folder may configure a sigmoid, but the margin is in logits
         logits = self._model.predict(pairs, batch_size=PAIRS, show_progress_bar=False, activation_fn=identity)
         return [float(logit) for logit in logits]
 
@@ -103,8 +103,8 @@ class CrossEncoding:
         import torch
         from sentence_transformers import CrossEncoder
 
-        with spoilt(self.folder):
-            model: CrossEncoder = opened(
+        with load_errors(self.folder):
+            model: CrossEncoder = load_model(
                 CrossEncoder, self.folder, resolve_device("auto"), activation_fn=torch.nn.Identity()
             )
         return model

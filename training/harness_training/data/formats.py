@@ -1,6 +1,6 @@
-"""Tables of triplets in the formats people keep them in: Parquet, JSON lines, tab-separated with a header.
+"""Reads triplets from Parquet, JSON lines and tab-separated files with a header.
 
-Columns are query (or anchor), positive, and negative or negative_1 ... negative_m; others are left out. Rows are
+Columns are query (or anchor), positive, and negative or negative_1 ... negative_m; others are ignored. Rows are
 streamed.
 """
 
@@ -26,17 +26,17 @@ WANTED = "query (or anchor), positive, and negative or negative_1 ... negative_m
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Triplets in files of one kind."""
+    """Triplets in files of one format."""
 
     files: list[Path]
     negatives: int
-    """How many each row has."""
+    """Negatives per row."""
     rows: Callable[[], Iterator[tuple[str, Row]]]
-    """Where a row stands ("FILE row 7") and the row, whose cells may be empty."""
+    """Position ("FILE row 7") and cells of each row, which may be empty."""
 
 
 def open_table(files: list[Path]) -> Table:
-    """The triplets of these files; UserError where a column is missing or the kind of file is not known."""
+    """Open these files; UserError for a missing column or an unknown format."""
     kind = "".join(files[0].suffixes[-2:]).removesuffix(".gz").rpartition(".")[2]
     if kind == "parquet":
         names, read = _parquet_names(files[0]), _parquet
@@ -45,13 +45,13 @@ def open_table(files: list[Path]) -> Table:
     elif kind == "tsv":
         names, read = _tsv_names(files[0]), _tsv
     else:
-        raise UserError(f"{files[0]} is of no known kind; triplets are read from .parquet, .jsonl and .tsv files.")
+        raise UserError(f"{files[0]} has an unknown format; triplets are read from .parquet, .jsonl and .tsv files.")
     columns = _columns(files[0], names)
     return Table(files, len(columns) - 2, lambda: (found for file in files for found in read(file, columns)))
 
 
 def _columns(file: Path, names: list[str]) -> list[str]:
-    """The table's own names for query, positive and the negatives, in that order."""
+    """Names of the query, positive and negative columns, in that order."""
     query = "query" if "query" in names else "anchor"
     numbered = sorted((int(match[1]), match[0]) for name in names if (match := re.fullmatch(r"negative_(\d+)", name)))
     negatives = ["negative"] if "negative" in names else [name for _, name in numbered]
@@ -83,7 +83,7 @@ def _parquet(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
         with open_parquet(file) as table:
             if lacking := [name for name in columns if name not in table.names]:
                 raise UserError(
-                    f"{file} lacks the column {lacking[0]}, which the files beside it have; mend or drop it."
+                    f"{file} lacks the column {lacking[0]}, which the files beside it have; fix or remove it."
                 )
             for name in columns:
                 if not is_text(kind := table.type(name)):
@@ -109,12 +109,12 @@ def _json(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
         values = [record.get(name) for name in columns]
         for name, value in zip(columns, values, strict=True):
             if value is not None and not isinstance(value, str):
-                raise UserError(f"{file} line {number}: {name} is {str(value)[:40]!r}, not text; mend that line.")
-        yield f"{file} line {number}", tuple(whole(value or "") for value in values)
+                raise UserError(f"{file} line {number}: {name} is {str(value)[:40]!r}, not text; fix that line.")
+        yield f"{file} line {number}", tuple(replace_surrogates(value or "") for value in values)
 
 
-def whole(text: str) -> str:
-    """The text with half of a surrogate pair, which JSON can spell and UTF-8 cannot, as U+FFFD."""
+def replace_surrogates(text: str) -> str:
+    """Replace unpaired surrogates, which are valid in JSON but not in UTF-8, by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -122,9 +122,9 @@ def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = parse_json(line)
     except ValueError as error:
-        raise UserError(f"{file} line {number} is not JSON ({error}); mend or drop that line.") from None
+        raise UserError(f"{file} line {number} is not JSON ({error}); fix or remove that line.") from None
     if not isinstance(record, dict):
-        raise UserError(f'{file} line {number} is no JSON object; write it as {{"query": ..., "positive": ...}}.')
+        raise UserError(f'{file} line {number} is not a JSON object; write it as {{"query": ..., "positive": ...}}.')
     return record
 
 
@@ -141,15 +141,15 @@ def _tsv(file: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
     for number, line in numbered:
         cells = line.split("\t")
         if len(cells) != len(names):
-            raise UserError(f"{file} line {number} has {len(cells)} cells where the header has {len(names)}; mend it.")
+            raise UserError(f"{file} line {number} has {len(cells)} cells where the header has {len(names)}; fix it.")
         yield f"{file} line {number}", tuple(cells[place] for place in places)
 
 
 def lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text of each line that is not blank."""
+    """Number (from 1) and text of each non-empty line."""
     number = 0
     try:
-        with open_packed(file) as stream:
+        with open_decompressed(file) as stream:
             for number, line in enumerate(safe_load.lines(stream, file), 1):
                 if text := line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"):
                     yield number, text
@@ -159,8 +159,8 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
         raise _unreadable(file, error) from error
 
 
-def open_packed(file: Path) -> IO[bytes]:
-    """The file's bytes, unpacked where its name ends in .gz."""
+def open_decompressed(file: Path) -> IO[bytes]:
+    """Open a file for reading, decompressed where its name ends in .gz."""
     return open_gzip(file) if file.suffix == ".gz" else open_regular(file)
 
 

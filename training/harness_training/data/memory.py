@@ -1,7 +1,7 @@
-"""A training set in memory as numbers: its distinct texts, and per row the places of its texts among them.
+"""A training set in memory: its distinct texts, and rows of indices into them.
 
-Queries held out for the dev set are the ones with the smallest hashes, so that they are the same whatever the seed, the
-limit and the order of rows. Memory holds every distinct text once (MS MARCO's 500,000 triplets: about 0.4 GB).
+The dev set holds out the queries with the smallest hashes, independent of the seed, the limit and the order of rows.
+Every distinct text is in memory once (MS MARCO's 500,000 triplets: about 0.4 GB).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness_training.data.triplets import TrainingSet
 from harness_training.experiment.settings import Settings
 
 DEV_SHARE = 10
-"""At most one query in so many is held out."""
+"""At most one query in this many is held out."""
 
 Ids = NDArray[np.int64]
 
@@ -32,12 +32,12 @@ class Rows:
     columns: list[str]
     """query, positive, negative_1 ... negative_m."""
     texts: Any
-    """pyarrow array of the distinct texts of the whole set, in the order in which they come."""
+    """pyarrow array of the distinct texts of the full set, in order of appearance."""
     ids: Ids
-    """[rows, columns], places in ``texts``."""
+    """[rows, columns], indices into ``texts``."""
 
     def text(self, places: list[int]) -> list[str]:
-        """The texts at these places."""
+        """The texts with these indices."""
         found: list[str] = self.texts.take(places).to_pylist()
         return found
 
@@ -47,17 +47,17 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What is trained on, what is held out, and passages by the hash of their texts."""
+    """Training rows, held-out rows and the passages in hash order."""
 
     train: Rows
     dev: Rows
-    """Every row of the queries held out."""
+    """All rows of the held-out queries."""
     passages: Ids
-    """Places of the set's distinct passages, in an order that their hashes decide."""
+    """Indices of the distinct passages, ordered by hash."""
 
 
 def read_rows(data: TrainingSet) -> Rows:
-    """The whole training set."""
+    """Read the full training set."""
     import pyarrow
 
     try:
@@ -72,7 +72,7 @@ def read_rows(data: TrainingSet) -> Rows:
 
 
 def split(rows: Rows, settings: Settings, *, hold_out: bool = True) -> Split:
-    """Holds queries out, then takes the first ``limit`` rows of the rest. UserError where no batch is left."""
+    """Hold out queries, then take the first ``limit`` remaining rows. UserError where no batch is left."""
     queries = np.unique(rows.ids[:, 0])
     count = min(settings.dev_queries, len(queries) // DEV_SHARE) if hold_out else 0
     if hold_out and not count:
@@ -94,6 +94,6 @@ def split(rows: Rows, settings: Settings, *, hold_out: bool = True) -> Split:
 
 
 def by_hash(rows: Rows, places: Ids) -> Ids:
-    """The places in the order of their texts' hashes."""
+    """Sort indices by the hashes of their texts."""
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in rows.text(places.tolist())]
     return places[np.array(sorted(range(len(places)), key=digests.__getitem__), np.int64)]

@@ -1,4 +1,4 @@
-"""Miners: models that propose negatives, best first, a block of queries at a time."""
+"""Miners: models that retrieve candidate negatives for blocks of queries."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from harness.types import Hits, Query
 
 
 class Miner(Protocol):
-    """What proposes negatives."""
+    """Retrieves candidate negatives."""
 
     label: str
 
     def candidates(self, queries: Sequence[Query]) -> Iterator[list[int]]:
-        """For each query in order, corpus rows of its nearest documents, best first."""
+        """For each query, the corpus rows of its top documents, best first."""
         ...
 
 
 def open_miner(model: Prepared, dataset: Dataset, depth: int, home: Path) -> Miner:
-    """The model as a miner of its ``depth`` nearest documents; its index or vectors are made if they are not there."""
+    """A miner of the model's top ``depth`` documents; builds its index or vectors if they are missing."""
     return (_Lexical if model.ref.spec.kind == "lexical" else _Dense)(model, dataset, depth, home)
 
 
@@ -62,19 +62,19 @@ class _Dense:
 
 
 def document_vectors(model: Prepared, corpus: Corpus) -> Vectors:
-    """The vectors of the whole corpus, stored or computed now."""
+    """Vectors of the corpus, computed if they are not stored."""
     return model.vectors(corpus.sha256, lambda: (d.content for d in corpus.iter()), len(corpus), "document")[0]
 
 
 def query_vectors(model: Prepared, queries: Sequence[Query]) -> NDArray[np.float32]:
-    """float32 [len(queries), d], stored or computed now."""
+    """float32 [len(queries), d], computed if not stored."""
     collection = content_key([list(query) for query in queries])
     vectors, _ = model.vectors(collection, lambda: (q.text for q in queries), len(queries), "query")
     return vectors.gather(np.arange(len(queries)))
 
 
 def _ranked(dataset: Dataset, queries: Sequence[Query], hits: Iterator[Hits], depth: int) -> Iterator[list[int]]:
-    """Rows in the one order of rankings, cut at ``depth``, without a query's own document where that is excluded."""
+    """Rows in ranking order, cut at ``depth``, without the query's own document where that is excluded."""
     for query, (rows, scores) in zip(queries, hits, strict=True):
         ids = dataset.corpus.ids(rows)
         row_of = dict(zip(ids, rows.tolist(), strict=True))
@@ -83,5 +83,5 @@ def _ranked(dataset: Dataset, queries: Sequence[Query], hits: Iterator[Hits], de
 
 
 def interleave(lists: Sequence[Sequence[int]]) -> list[int]:
-    """The first of every list, then the second of every list and so on, each row once."""
+    """Interleave the lists round-robin, without duplicates."""
     return list(dict.fromkeys(row for rank in zip_longest(*lists) for row in rank if row is not None))

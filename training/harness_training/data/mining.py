@@ -1,10 +1,11 @@
-"""Hard negatives for any training split in BEIR format: candidates from miners, filters, a choice, part by part.
+"""Mines hard negatives for a training split in BEIR format: candidates from miners, filters and selection.
 
-Queries are taken in an order drawn from the seed and their ids, so the first N rows are a sample and the rows come
-shuffled; a row's own draw depends on the seed and its ids alone. Finished parts wait under $HARNESS_HOME/mining/KEY,
-so that a killed run goes on after the last of them. Memory holds the judgements, one part and some documents' texts.
+Queries are processed in parts, in an order that depends on the seed and their ids, so the rows are shuffled and the
+first N are a sample; the selection within a row depends only on the seed and its ids. Finished parts are kept under
+$HARNESS_HOME/mining/KEY, so an interrupted run resumes after them. Memory holds the judgements, one part and a cache of
+documents.
 
-A row with fewer candidates left than negatives wanted is left out and counted, never filled up with easy ones.
+Rows with fewer remaining candidates than requested negatives are dropped and counted, never padded with easy negatives.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ from harness_training.data.sampling import COUNTS, Choice, Filter, Selection, dr
 from harness_training.data.triplets import TrainingSet, columns_of, made, refuse_occupied, write, write_rows
 
 REVISION = 1
-"""Raised when a change to the mining can change a row."""
+"""Increased when a change to the mining can change a row."""
 PART, DENSE_PART = 1024, 4096
-"""Queries of a part; more where a dense miner reads all documents once a part."""
+"""Queries per part; more for dense miners, which read all documents once per part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Who proposes negatives, who filters them, how they are chosen."""
+    """Miners, filters and selection of the negatives."""
 
     miners: Sequence[ModelRef]
     depth: int = 100
-    """Candidates of each miner."""
+    """Candidates per miner."""
     negatives: int = 1
     pick: Literal["random", "top"] = "random"
     seed: int = 42
     limit: int | None = None
-    """Rows; None: all."""
+    """Maximum number of rows; None for all."""
     score_model: ModelRef | None = None
-    """The dense model of the positive-aware filter; None: no such filter."""
+    """The dense model of the positive-aware filter; None for no filter."""
     relative_margin: float = 0.05
     cross_encoder: Path | None = None
     cross_margin: float = 3.0
@@ -66,7 +67,7 @@ def mine(
     offline: bool = False,
     progress: Progress = lambda *_: None,
 ) -> TrainingSet:
-    """Makes the training set in ``folder``, or finds it there; UserError where something else is there."""
+    """Mine the training set into ``folder``, or find it finished there; UserError for other content there."""
     job = _Job(dataset, settings, home, lambda ref: Prepared(ref, home, offline=offline, progress=progress), progress)
     request = content_key({**job.record, "limit": settings.limit})
     dense = any(miner.spec.kind == "dense" for miner in settings.miners)
@@ -84,7 +85,7 @@ def mine(
 
 
 def _gather(job: _Job, work: Path, size: int) -> tuple[dict[str, int], list[Path]]:
-    """Mines what is not there yet; returns the counts of the queries that the rows need, and the parts' files."""
+    """Mine the missing parts; returns the counts of the queries used and the parts' files."""
     queries = sorted(job.dataset.queries, key=lambda query: draw(job.settings.seed, query.id))
     limit = job.settings.limit or len(queries) * len(job.dataset.corpus)
     counts = Counter[str]()
@@ -104,7 +105,7 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
 
 
 def _finished(file: Path) -> list[dict[str, int]] | None:
-    """The counts of a part, query by query, if it is whole."""
+    """Counts per query of a part, if it is complete."""
     try:
         stated = fields(read_sealed(file.with_suffix(".json")), sha256=str, counts=list)
         counts = [fields(entry, **dict.fromkeys(entry, int)) for entry in stated["counts"]]
@@ -114,7 +115,7 @@ def _finished(file: Path) -> list[dict[str, int]] | None:
 
 
 class _Job:
-    """One mining. Weights are found at once; indexes, vectors and models when the first part needs them."""
+    """One mining run. Resolves weights immediately; indexes, vectors and models on the first part."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class _Job:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What determines the rows, apart from the limit, as training-set.json states it."""
+        """Everything that determines the rows except the limit, for training-set.json."""
         dataset, settings, filters = self.dataset, self.settings, []
         if self._score is not None:
             filters.append({"filter": "positive_aware", "margin": settings.relative_margin, **_named(self._score)})
@@ -164,7 +165,7 @@ class _Job:
         return miners, filters, Selection(dataset, choice, filters)
 
     def part(self, queries: Sequence[Query], file: Path, done: int) -> list[dict[str, int]]:
-        """Mines these queries into a file, its counts beside it; returns the counts query by query."""
+        """Mine these queries into a file and a file of counts; returns the counts per query."""
         miners, filters, selection = self._opened
         for each in filters:
             each.begin(queries)

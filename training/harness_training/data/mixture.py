@@ -1,4 +1,4 @@
-"""Several training sets as one, their rows interleaved in proportion to their sizes."""
+"""Joins training sets, interleaving rows in proportion to their sizes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from harness_training.data.triplets import GROUP, TrainingSet, made, write
 
 
 def join(sets: Sequence[TrainingSet], home: Path, progress: Progress = lambda *_: None) -> TrainingSet:
-    """One training set of all rows, kept under ``home``; a set alone is itself.
+    """Join the sets under ``home``; a single set is returned unchanged.
 
-    Row i of n stands at (i + 1/2) / n of the whole, so that the first N rows hold every set in proportion, each in its
-    own order. UserError where one set comes twice, or where they differ in the number of negatives.
+    Row i of n is placed at (i + 1/2) / n, so the first N rows contain every set in proportion and in its own order.
+
+    Raises:
+        UserError: A set is given twice, or the sets differ in the number of negatives.
     """
     if len(sets) == 1:
         return sets[0]

@@ -1,7 +1,7 @@
-"""MS MARCO's training triplets: a sample, by seed, of the hub's set or of files that somebody has.
+"""MS MARCO's training triplets: a seeded sample of the hub's dataset or of local files.
 
-Two passes over the rows: one draws a number for each sound row and keeps the places of the N smallest, the other picks
-them. Memory grows with N, not with the 40 or 400 million rows of MS MARCO's own files.
+Two passes over the rows: the first draws a number per valid row and keeps the indices of the N smallest, the second
+collects them. Memory grows with N, not with the 40 or 400 million rows of MS MARCO's files.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from harness_training.data.triplets import TrainingSet, fault, made, refuse_occu
 NAME, SPLIT = "msmarco", "train"
 TRIPLETS = 500_000
 HUB = "sentence-transformers/msmarco-bm25@d215805a20e56917e6763b25b059238b7cbfd864"
-"""Its card says of ``triplet``: 502,931 rows of query, positive and negative, 329 MB of Parquet. The card was read at
-this commit; the names of the files under triplet/ and the download are not verified."""
+"""Its card states for ``triplet``: 502,931 rows of query, positive and negative, 329 MB of Parquet.
+
+The card was read at this commit; the file names under triplet/ and the download are not verified.
+"""
 PATTERNS = ("triplet/*.parquet",)
 STEP = 100_000
 BY_HAND = "harness data msmarco --from FOLDER (MS MARCO's own files, or BEIR's msmarco)"
 
 
 class Origin(NamedTuple):
-    """Rows that can be read as often as need be."""
+    """A repeatable source of rows."""
 
     rows: Callable[[], Iterator[Row]]
-    """Texts, or ids that ``texts`` knows."""
+    """Rows of texts, or of ids that ``texts`` resolves."""
     negatives: int
     fingerprint: dict[str, Any]
-    """What the rows depend on."""
+    """Identifies the rows."""
     texts: Callable[[Row], Row] = lambda row: row
 
 
 def sample(
     origin: Origin, folder: Path, rows: int, seed: int, home: Path, request: str, progress: Progress
 ) -> TrainingSet:
-    """``rows`` of the origin's sound rows (all, where there are fewer), drawn by seed, in the origin's order.
+    """Sample ``rows`` of the origin's valid rows (all, where there are fewer) by seed, in the origin's order.
 
-    ``request`` is the key under which the finished set is recognised. Unsound rows (an empty text, a negative that is
-    the positive) are left out and counted.
+    ``request`` is the key by which a finished set is recognised. Invalid rows (an empty text, a negative equal to the
+    positive) are dropped and counted.
     """
     with exclusive(home / "mining" / request[:32], progress):
         if (found := made(folder, request)) is not None:
@@ -67,7 +69,7 @@ def sample(
 
 
 def _draw(origin: Origin, rows: int, seed: int, counts: dict[str, int], progress: Progress) -> list[int]:
-    """Places of the rows that are taken, ascending."""
+    """Indices of the sampled rows, ascending."""
     source = random.Random(seed)
 
     def numbers() -> Iterator[tuple[float, int]]:
@@ -91,7 +93,7 @@ def _taken(origin: Origin, places: list[int], counts: dict[str, int], progress: 
             row, next_one, number = origin.texts(row), next(wanted, None), number + 1
             if number % 10_000 == 0:
                 progress("writing triplets", number, len(places))
-            if fault(row):  # of a row of ids this is known only now
+            if fault(row):  # for rows of ids this is only known now
                 counts["faulty"] += 1
             else:
                 yield row
@@ -102,7 +104,7 @@ def _taken(origin: Origin, places: list[int], counts: dict[str, int], progress: 
 def from_hub(
     folder: Path, rows: int, seed: int, home: Path, *, offline: bool = False, progress: Progress = lambda *_: None
 ) -> TrainingSet:
-    """Triplets of the hub's set with BM25 negatives; the download goes on where it was cut. UserError without it."""
+    """Triplets of the hub's dataset with BM25 negatives; downloads resume. UserError where it is unavailable."""
     request = content_key({"hub": HUB, "rows": rows, "seed": seed})
     if (found := made(folder, request)) is not None:
         return found
@@ -115,7 +117,9 @@ def from_hub(
         try:
             files = Repository(HUB, scratch, progress).fetch_matching("triplets", PATTERNS)
         except SourceFailed as error:
-            raise UserError(f"MS MARCO's triplets could not be had ({error}); mend that, or type {BY_HAND}.") from error
+            raise UserError(
+                f"MS MARCO's triplets could not be downloaded ({error}); fix that, or type {BY_HAND}."
+            ) from error
         table = open_table(files)
         fingerprint = {"hub": HUB, "files": {file.name: sha256_file(file) for file in files}}
         origin = Origin(lambda: (row for _, row in table.rows()), table.negatives, fingerprint)

@@ -1,5 +1,8 @@
-"""MS MARCO's own files: collection.tsv, queries.train.tsv and qrels.train.tsv; triples.train.small.tsv (texts);
-qidpidtriples.train.*.tsv (ids, with collection and queries beside them). Each may be packed with gzip."""
+"""Reads MS MARCO's original files, optionally gzipped.
+
+collection.tsv, queries.train.tsv and qrels.train.tsv; triples.train.small.tsv (texts); qidpidtriples.train.*.tsv (ids,
+next to collection and queries).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ WANTED = (
 
 
 def locate(path: Path) -> Path:
-    """The file of triples, or the folder to be mined, that ``path`` means; UserError where it is neither."""
+    """Resolve ``path`` to a file of triples or a folder to mine; UserError where it is neither."""
     if path.is_file():
         return path
     if not path.is_dir():
@@ -31,7 +34,7 @@ def locate(path: Path) -> Path:
         return path
     if triples := next((found for name in TRIPLES if (found := _find(path, name))), None):
         return triples
-    raise UserError(f"{path} holds nothing of MS MARCO's that is known; --from takes {WANTED}.")
+    raise UserError(f"{path} holds none of MS MARCO's known files; --from takes {WANTED}.")
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -45,7 +48,7 @@ def _need(folder: Path, name: str) -> Path:
 
 
 def open_triples(file: Path, home: Path, progress: Progress) -> Origin:
-    """The rows of a file of triples; where they are ids, their texts come from the files beside it."""
+    """Open a file of triples; the texts of ids are read from the files next to it."""
     number, first = next(_rows(file), (0, ()))
     if not number:
         raise UserError(f"{file} holds no rows; --from takes {WANTED}.")
@@ -65,7 +68,7 @@ def open_triples(file: Path, home: Path, progress: Progress) -> Origin:
         found = corpus.rows(row[1:])
         if row[0] not in queries or (found < 0).any():
             lacking = row[0] if row[0] not in queries else row[1 + int((found < 0).argmax())]
-            raise UserError(f"{file} names {lacking}, which {file.parent} has no text for; bring files that match.")
+            raise UserError(f"{file} names {lacking}, which {file.parent} has no text for; use matching files.")
         return (queries[row[0]], *(corpus[at].content for at in found.tolist()))
 
     return Origin(rows, 1, {"files": files | {side.name: sha256_file(side) for side in sides}}, texts)
@@ -79,12 +82,12 @@ def _cells(file: Path, wanted: int) -> Iterator[tuple[int, Row]]:
     for number, line in lines(file):
         cells = tuple(line.split("\t"))
         if len(cells) != wanted:
-            raise UserError(f"{file} line {number} has {len(cells)} cells, not {wanted} with tabs between; mend it.")
+            raise UserError(f"{file} line {number} has {len(cells)} cells, not {wanted} with tabs between; fix it.")
         yield number, cells
 
 
 def beir_folder(folder: Path, home: Path, progress: Progress, *, judged: bool = True) -> Path:
-    """The collection in BEIR format, written under ``home`` once; ``folder`` itself where it is in that format."""
+    """Convert the collection to BEIR format under ``home``, once; a folder in that format is returned as is."""
     if (folder / "corpus.jsonl").is_file():
         return folder
     progress("hashing MS MARCO's files", 0, 0)

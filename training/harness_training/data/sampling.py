@@ -1,7 +1,7 @@
-"""From one query's candidates to its rows: what is removed, counted, and the choice among what is left.
+"""Makes training rows from a query's candidates: filtering, counting and selection.
 
-All counts but ``queries`` and ``positives`` are over rows: a query with two relevant documents has its candidates
-counted twice, as each of its rows filters and chooses for itself.
+All counts but ``queries`` and ``positives`` are per row: the candidates of a query with two relevant documents count
+twice, because each row filters and selects separately.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ COUNTS = {
     "short": "rows left out: fewer candidates than negatives",
     "rows": "rows",
 }
-"""What is counted, and what it means. ``candidates of MODEL`` stands beside them for each miner."""
+"""Counter -> description. ``candidates of MODEL`` is added for each miner."""
 REMEMBERED = 1 << 16
-"""Documents' texts kept in memory."""
+"""Size of the cache of document texts."""
 
 
 class Choice(NamedTuple):
-    """How negatives are chosen among the candidates that are left."""
+    """How negatives are selected from the remaining candidates."""
 
     negatives: int
     pick: Literal["random", "top"]
-    """By a draw, or the first ones."""
+    """At random, or the highest ranked."""
     seed: int
 
 
 class Candidate(NamedTuple):
-    """A document that may be a negative."""
+    """A candidate negative."""
 
     row: int
     id: str
@@ -56,17 +56,17 @@ class Candidate(NamedTuple):
 
 
 class Filter(Protocol):
-    """Tells false negatives."""
+    """Detects false negatives."""
 
     name: str
-    """One of `COUNTS`."""
+    """A key of `COUNTS`."""
 
     def begin(self, queries: Sequence[Query]) -> None:
-        """Takes the queries that follow."""
+        """Prepare for the queries of the next part."""
         ...
 
     def keep(self, query: Query, positive: Candidate, candidates: Sequence[Candidate]) -> list[bool]:
-        """Whether each candidate stays beside that positive."""
+        """Whether to keep each candidate for this positive."""
         ...
 
 
@@ -79,14 +79,13 @@ class Selection:
         asked: dict[str, list[str]] = {}
         for query in dataset.queries:
             asked.setdefault(plain(query.text), []).append(query.id)
-        self._twins = {text: ids for text, ids in asked.items() if len(ids) > 1}
+        self._duplicates = {text: ids for text, ids in asked.items() if len(ids) > 1}
 
     def rows(self, query: Query, found: Mapping[str, Sequence[int]]) -> tuple[list[Row], dict[str, int]]:
-        """The query's rows and counts, given what each miner found (corpus rows, best first)."""
+        """The query's rows and counts, given each miner's results (corpus rows, best first)."""
         relevant = self._relevant(query.id)
-        answers = dict.fromkeys(
-            [*relevant, *(doc_id for twin in self._twins.get(plain(query.text), ()) for doc_id in self._relevant(twin))]
-        )  # of a query asked twice under two ids, what is relevant to either
+        same = [query.id, *self._duplicates.get(plain(query.text), ())]  # ids of queries with this text
+        answers = dict.fromkeys(doc_id for query_id in same for doc_id in self._relevant(query_id))
         known = self._texts(list(answers))
         positives = [one for one in known if one.id in relevant]
         pool = interleave(list(found.values()))
@@ -104,7 +103,7 @@ class Selection:
         return [doc_id for doc_id, grade in self._dataset.qrels[query_id].items() if grade > 0]
 
     def _texts(self, relevant: list[str]) -> list[Candidate]:
-        """Those that the corpus holds, with a text."""
+        """Those documents that are in the corpus and have a text."""
         rows = self._dataset.corpus.rows(relevant).tolist()
         named = [
             Candidate(row, doc_id, self._text(row)) for row, doc_id in zip(rows, relevant, strict=True) if row >= 0
@@ -114,7 +113,7 @@ class Selection:
     def _candidates(
         self, query: Query, pool: list[int], relevant: set[str], positives: list[Candidate]
     ) -> tuple[list[Candidate], int]:
-        """Those with a text of their own that nobody judged relevant, and how many were judged so."""
+        """Candidates with distinct texts that are not judged relevant, and the number judged relevant."""
         seen = {"", plain(query.text), *(plain(positive.text) for positive in positives)}
         kept, judged = [], 0
         for row, doc_id in zip(pool, self._dataset.corpus.ids(np.array(pool, np.int64)), strict=True):
@@ -143,10 +142,10 @@ class Selection:
 
 
 def plain(text: str) -> str:
-    """The text with every stretch of white space as one space: what makes two texts the same."""
+    """Collapse white space; texts that are equal afterwards count as duplicates."""
     return " ".join(text.split())
 
 
 def draw(seed: int, *parts: str) -> bytes:
-    """A random number of the seed and some ids, the same in whatever order it is asked for."""
+    """A pseudo-random value that depends only on the seed and the ids."""
     return hashlib.blake2b(json.dumps([seed, *parts]).encode(), digest_size=16).digest()

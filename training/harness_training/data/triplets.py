@@ -1,9 +1,9 @@
-"""A training set on disk: triplets.parquet and training-set.json in one folder, whole or not at all.
+"""A training set on disk: triplets.parquet and training-set.json in one folder, written atomically.
 
 The Parquet file has the columns query, positive, negative_1 ... negative_m (text, never empty), compressed with zstd in
-row groups of `GROUP` rows, so that it can be streamed. training-set.json says what the rows are made of: ``name``,
-``rows``, ``columns``, ``seed``, ``sources`` (name, split and fingerprint of every dataset whose judgements went in),
-``miners``, ``filters``, ``counts``, then ``request`` (hash of what was asked for), ``key`` (hash of the texts, order
+row groups of `GROUP` rows, so that it can be streamed. training-set.json states the origin of the rows: ``name``,
+``rows``, ``columns``, ``seed``, ``sources`` (name, split and fingerprint of every dataset whose judgements were used),
+``miners``, ``filters``, ``counts``, then ``request`` (hash of the request), ``key`` (hash of the texts, order
 included) and ``sha256`` of the file.
 """
 
@@ -27,16 +27,16 @@ RECORD = "training-set.json"
 TRIPLETS = "triplets.parquet"
 FORMAT = 1
 GROUP = 10_000
-"""Rows of a row group: about 10 MB of MS MARCO's passages."""
+"""Rows per row group: about 10 MB of MS MARCO's passages."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A whole training set."""
+    """A complete training set."""
 
     folder: Path
     record: Mapping[str, Any]
-    """training-set.json."""
+    """Content of training-set.json."""
 
     @property
     def file(self) -> Path:
@@ -45,12 +45,12 @@ class TrainingSet:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Display name."""
         return str(self.record["name"])
 
     @property
     def rows(self) -> int:
-        """How many triplets."""
+        """Number of rows."""
         return int(self.record["rows"])
 
     @property
@@ -60,7 +60,7 @@ class TrainingSet:
 
     @property
     def negatives(self) -> int:
-        """How many negatives a row has."""
+        """Negatives per row."""
         return len(self.record["columns"]) - 2
 
     @property
@@ -70,7 +70,7 @@ class TrainingSet:
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """``name``, ``split`` and ``fingerprint`` of the datasets whose judgements the rows are made of."""
+        """``name``, ``split`` and ``fingerprint`` of the datasets whose judgements were used."""
         return list(self.record["sources"])
 
     @property
@@ -84,10 +84,13 @@ class TrainingSet:
 
 
 def write(folder: Path, rows: Iterable[Row], negatives: int, record: Callable[[int], Mapping[str, Any]]) -> TrainingSet:
-    """Streams rows into a new training set; ``record``, given their number in the end, is what training-set.json says
-    besides rows, columns and keys.
+    """Stream rows into a new training set, replacing the folder (see `refuse_occupied`).
 
-    Replaces what was there (see `refuse_occupied`). UserError where there is no row.
+    Args:
+        folder: Of the training set.
+        rows: At least one; UserError for none.
+        negatives: Per row.
+        record: Number of rows -> further fields of training-set.json.
     """
     columns = columns_of(negatives)
     with whole_folder(folder) as made:
@@ -106,7 +109,7 @@ def columns_of(negatives: int) -> list[str]:
 
 
 def write_rows(path: Path | IO[bytes], columns: list[str], rows: Iterable[Row]) -> tuple[str, int]:
-    """Writes a Parquet file; returns the hash of its texts and the number of rows."""
+    """Write a Parquet file; returns the hash of its texts and the number of rows."""
     import pyarrow
     import pyarrow.parquet
 
@@ -124,15 +127,15 @@ def write_rows(path: Path | IO[bytes], columns: list[str], rows: Iterable[Row]) 
 
 
 def refuse_occupied(folder: Path) -> None:
-    """UserError where something is in the way of a new training set."""
+    """UserError where the folder is not empty."""
     recover(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        what = "holds another training set" if (folder / RECORD).exists() else "is there already"
+        what = "holds another training set" if (folder / RECORD).exists() else "already exists"
         raise UserError(f"{folder} {what}; give another folder with -o, or remove it first.")
 
 
 def made(folder: Path, request: str) -> TrainingSet | None:
-    """The training set in ``folder`` if it is whole and is what this request makes."""
+    """The training set in ``folder`` if it is valid and was made by this request."""
     with suppress(UserError):
         found = _open(folder)
         if found.record.get("request") == request:
@@ -141,11 +144,11 @@ def made(folder: Path, request: str) -> TrainingSet | None:
 
 
 def read(path: Path, home: Path, progress: Progress = lambda *_: None) -> TrainingSet:
-    """Opens a training set, or a user's own triplets (see `harness_training.data.formats`), which become one under
-    ``home``.
+    """Open a training set, or import triplets (see `harness_training.data.formats`) into one under ``home``.
 
-    UserError for a file that was changed or cannot be read, for missing columns, and, with its row, for an empty text
-    and for a positive that is among its negatives.
+    Raises:
+        UserError: A file was changed or cannot be read, columns are missing, or a row has an empty text or a positive
+            that is also its negative.
     """
     recover(path)
     if (path / RECORD).is_file():
@@ -175,7 +178,7 @@ def _checked(table: Table, progress: Progress) -> Iterator[Row]:
     number = -1
     for number, (place, row) in enumerate(table.rows()):
         if wrong := fault(row):
-            raise UserError(f"{place} {wrong}; mend or drop that row and run the same command again.")
+            raise UserError(f"{place} {wrong}; fix or remove that row and run the same command again.")
         if number % GROUP == 0:
             progress(f"reading {table.files[0].name}", number, 0)
         yield row
@@ -184,7 +187,7 @@ def _checked(table: Table, progress: Progress) -> Iterator[Row]:
 
 
 def fault(row: Row) -> str:
-    """What makes a row unfit for training, in words; empty when it is sound."""
+    """Describe why a row is invalid; empty for a valid row."""
     for place, text in enumerate(row):
         if not text or not text.strip():
             return f"has no text for the {'query' if place == 0 else 'positive' if place == 1 else 'negative'}"

@@ -1,8 +1,8 @@
-"""The trainer's own checkpoints, ``steps/checkpoint-N``: valid, or treated as absent.
+"""The trainer's checkpoints, ``steps/checkpoint-N``: invalid ones are treated as missing.
 
-A checkpoint counts once its ``whole.json``, which lists every file with its size and SHA-256 and is written last, is
-there and agrees. What a kill or a full disk left half-written is passed over, and removed with the next one that is
-kept. Sizes tell that; a resumed run compares the checksums too, since a disk that loses a bit keeps the size.
+A checkpoint is complete when its ``whole.json``, which is written last, matches: it lists the size and SHA-256 of every
+file. Incomplete checkpoints after a crash or a full disk are skipped and removed with the next rotation. Sizes suffice
+for that; a resumed run also compares checksums, which detect bit rot.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from harness.types import Progress
 MARK = "whole.json"
 STATE = "trainer_state.json"
 KEPT = 2
-"""The newest ones that are kept, beside the best."""
+"""Number of newest checkpoints kept in addition to the best."""
 
 
-def mark_whole(folder: Path) -> None:
-    """Flushes the checkpoint's files to the disk and lists them."""
+def mark_complete(folder: Path) -> None:
+    """Flush the checkpoint's files to disk and list them in ``whole.json``."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != MARK]
     for file in files:
         with file.open("rb+") as stream:
@@ -35,18 +35,18 @@ def mark_whole(folder: Path) -> None:
     write_json(folder / MARK, seal(listed))
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether every file is there in its size."""
+def is_complete(folder: Path) -> bool:
+    """Whether every file exists with its recorded size."""
     try:
         return all((folder / name).stat().st_size == size for name, (size, _) in _listed(folder).items())
     except (OSError, ValueError):
         return False
 
 
-def damage(folder: Path) -> str:
-    """Which file of a checkpoint is missing or not what was written; empty where all are sound.
+def damaged_file(folder: Path) -> str:
+    """The first missing or changed file of a checkpoint; empty where all are valid.
 
-    Earlier versions listed sizes alone; their checkpoints are taken by these.
+    Earlier versions recorded only sizes, which are then compared alone.
     """
     name = MARK
     try:
@@ -78,31 +78,31 @@ def step_of(folder: Path) -> int:
 
 
 def all_in(steps: Path) -> list[Path]:
-    """Every checkpoint's folder, whole or not, by step."""
+    """All checkpoint folders, complete or not, by step."""
     found = (path for path in steps.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal())
     return sorted(found, key=step_of)
 
 
 def newest(steps: Path, progress: Progress = lambda *_: None) -> Path | None:
-    """The newest checkpoint that is undamaged, and whose best checkpoint so far is undamaged too; None without one.
+    """The newest valid checkpoint whose best checkpoint so far is valid too; None where there is none.
 
-    Damaged ones, and those that need a damaged one, are removed, with a note.
+    Damaged checkpoints, and those that depend on one, are removed with a note.
     """
     for path in reversed(all_in(steps)):
-        if not (path / MARK).is_file():  # a kill or a full disk left it half-written
+        if not (path / MARK).is_file():  # incomplete after a crash or a full disk
             continue
-        place, fault = path, damage(path)
+        folder, fault = path, damaged_file(path)
         if not fault and (best := _best(path)) is not None:
-            place, fault = best, damage(best)
+            folder, fault = best, damaged_file(best)
         if not fault:
             return path
-        progress(f"{NOTE}{place / fault} is damaged or missing; the training resumes before {path.name}", 0, 0)
+        progress(f"{NOTE}{folder / fault} is damaged or missing; the training resumes before {path.name}", 0, 0)
         remove(path)
     return None
 
 
 def _best(checkpoint: Path) -> Path | None:
-    """The best checkpoint, as the trainer knew it when it wrote this one."""
+    """The best checkpoint when this one was written, from the trainer's state."""
     try:
         step = fields(read_json(checkpoint / STATE)).get("best_global_step")
         return checkpoint.with_name(f"checkpoint-{step}") if step else None
@@ -111,9 +111,9 @@ def _best(checkpoint: Path) -> Path | None:
 
 
 def rotate(steps: Path, best: Iterable[int]) -> None:
-    """Keeps the newest whole ones and those of the steps in ``best``; what is older, or not whole, goes."""
-    whole = [path for path in all_in(steps) if is_whole(path)]
-    kept = {*whole[-KEPT:], *(path for path in whole if step_of(path) in set(best))}
+    """Keep the newest complete checkpoints and the ``best`` steps; remove all others."""
+    complete = [path for path in all_in(steps) if is_complete(path)]
+    kept = {*complete[-KEPT:], *(path for path in complete if step_of(path) in set(best))}
     for path in all_in(steps):
         if path not in kept:
             remove(path)

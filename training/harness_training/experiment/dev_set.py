@@ -1,7 +1,7 @@
-"""The dev set: what chooses the checkpoint and draws the curves. Held-out queries of the training set, or a folder in
-BEIR format with judgements of its split ``dev``; never one of BEIR's test sets.
+"""The development set, which selects the checkpoint and provides the learning curves.
 
-nDCG@10 by exact Euclidean search and trec_eval's rules, isotropy and its companions of the passages' vectors.
+It consists of held-out training queries or of a BEIR folder with a split ``dev``, never of one of BEIR's test sets.
+Measures: nDCG@10 (exact Euclidean search, trec_eval's rules), and isotropy and related values of the passage vectors.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from harness_training.data.memory import Split
 from harness_training.experiment.settings import Settings
 
 MEASURE = "nDCG@10"
-FIGURES = ("isotropy", "isotropy_debiased", "one_minus_mean_cosine", "effective_rank", "norm_mean")
+GEOMETRY = ("isotropy", "isotropy_debiased", "one_minus_mean_cosine", "effective_rank", "norm_mean")
 MOST = 200_000
-"""Passages of a dev folder, at most: they are encoded at every measurement."""
+"""Maximum passages of a dev folder, which are encoded at every evaluation."""
 
 Encode = Callable[[list[str], Role], NDArray[np.float32]]
-"""Texts and their role -> float32 [n, d]."""
+"""(texts, role) -> float32 [n, d]."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevSet:
-    """Queries, passages, and which answer which, by their places."""
+    """Queries, passages and relevance judgements, by index."""
 
     name: str
     queries: list[str]
     documents: list[str]
     qrels: Qrels
-    """Places as text: ``{"0": {"17": 1}}``."""
+    """Indices as strings: ``{"0": {"17": 1}}``."""
 
     @property
     def key(self) -> str:
-        """Hash of everything."""
+        """Hash of the content."""
         return content_key([self.queries, self.documents, self.qrels])
 
     def measure(self, encode: Encode) -> dict[str, float]:
-        """nDCG@10 and the geometry figures that are defined."""
+        """nDCG@10 and the geometry values that are defined."""
         documents = encode(self.documents, "document")
         if not np.isfinite(documents).all():
-            return {MEASURE: 0.0}  # diverged: the trainer says so at its next step
+            return {MEASURE: 0.0}  # diverged; the trainer reports it at the next step
         moments, sample = collect(iter([documents]), len(documents))
         hits = search(encode(self.queries, "query"), Vectors.of(documents), moments.mean, 10, "euclidean")
         rankings = (
@@ -63,12 +63,12 @@ class DevSet:
             for number, found in enumerate(hits)
         )
         scores = measure(self.qrels, rankings, (MEASURE,)).mean()
-        figures = panel(moments, sample)
-        return scores | {name: float(figures[name]) for name in FIGURES if figures[name] is not None}
+        values = panel(moments, sample)
+        return scores | {name: float(values[name]) for name in GEOMETRY if values[name] is not None}
 
 
 def held_out(split: Split, settings: Settings) -> DevSet:
-    """The held-out queries against their own passages and, up to ``dev_documents``, others of the training set."""
+    """Held-out queries with their passages and, up to ``dev_documents``, others of the training set."""
     ids = split.dev.ids
     queries = np.unique(ids[:, 0])
     own = np.unique(ids[:, 1:])
@@ -83,12 +83,12 @@ def held_out(split: Split, settings: Settings) -> DevSet:
 
 
 def from_folder(folder: Path, home: Path, progress: Progress = lambda *_: None) -> DevSet:
-    """The split ``dev`` of a folder in BEIR format. UserError for BEIR's test sets and for folders without it."""
+    """The split ``dev`` of a BEIR folder. UserError for BEIR's test sets and folders without that split."""
     known = catalogue()
     forbidden = {*known.datasets, *known.groups}
     if folder.resolve().name.lower() in forbidden:
         raise UserError(
-            f"{folder} is one of BEIR's test sets, on which no checkpoint may be chosen; leave away --dev to hold out "
+            f"{folder} is one of BEIR's test sets, on which no checkpoint may be chosen; omit --dev to hold out "
             f"training queries, or name another folder."
         )
     with open_dataset(folder, cache=home / "corpora", split="dev", progress=progress) as dataset:
@@ -107,5 +107,5 @@ def from_folder(folder: Path, home: Path, progress: Progress = lambda *_: None) 
 
 
 def record(dev: DevSet) -> dict[str, Any]:
-    """What run.json says of it."""
+    """Its entry in run.json."""
     return {"name": dev.name, "queries": len(dev.queries), "documents": len(dev.documents), "key": dev.key}

@@ -1,4 +1,4 @@
-"""Experiments by name and from files, and the runs that sweeps make of them."""
+"""Reads experiments by name or from files and expands sweeps into runs."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Plan:
 
     experiment: str
     run: str
-    """What deviates from the experiment, then the seed: ``isotropy_weight=0.05,seed42``."""
+    """Settings that differ from the experiment, then the seed: ``isotropy_weight=0.05,seed42``."""
     settings: Settings
 
 
 def plans(text: str, sets: tuple[str, ...], sweeps: tuple[str, ...], seeds: int) -> list[Plan]:
-    """The runs of the experiments that ``text`` names: every combination of the swept values, ``seeds`` times.
+    """The runs of some experiments: every combination of the swept values with every seed.
 
     Args:
-        text: an experiment's name, ``all``, or a TOML file.
+        text: An experiment's name, ``all``, or a TOML file.
         sets: ``key=value``, for every run.
         sweeps: ``key=value,value...``.
-        seeds: how many, from the setting ``seed`` upwards.
+        seeds: Number of seeds, counted from the setting ``seed``.
     """
     fixed = assignments(sets, "--set")
     axes = {name: _values(name, values) for name, values in assignments(sweeps, "--sweep").items()}
     if seeds > 1 and "seed" in axes:
-        raise UserError("Seeds are given twice; leave away --seeds or --sweep seed=....")
+        raise UserError("Seeds are given twice; omit --seeds or --sweep seed=....")
     found: dict[tuple[str, str], Plan] = {}
     for name, experiment in _experiments(text).items():
         start = changed(experiment, fixed, "--set")
@@ -63,7 +63,7 @@ def _values(name: str, text: str) -> list[str]:
 
 
 def _name(settings: Settings, experiment: Settings) -> str:
-    """Readable, and fit for a folder's name."""
+    """Readable name that is valid as a folder name."""
     different = settings.differing(experiment)
     parts = [f"{name}={_short(value)}" for name, value in different.items() if name != "seed"]
     return ",".join([*parts, f"seed{settings.seed}"])

@@ -1,7 +1,7 @@
 """A run's folder: RUNS/EXPERIMENT/RUN with run.json, checkpoint/, steps/ and logs/.
 
-run.json is whole or absent, says what the run is made of and how it went, and says ``finished`` only once checkpoint/
-is in place. A run that is started again goes on, is found finished, or is refused because it was another one.
+run.json is written atomically, states the run's inputs and progress, and has the status ``finished`` only once
+checkpoint/ is complete. A run started again is resumed, found finished, or refused if its inputs differ.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from harness_training.experiment.plans import Plan
 
 FORMAT = 1
 REVISION = 1
-"""Raised when a change to the training can change a weight."""
+"""Increased when a change to the training can change a weight."""
 
 Status = Literal["running", "finished", "failed"]
 
 
 @dataclass
 class Run:
-    """One run, and what run.json says of it."""
+    """One run and the content of its run.json."""
 
     folder: Path
     plan: Plan
@@ -39,56 +39,57 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The best checkpoint, once finished."""
+        """The best checkpoint of a finished run."""
         return self.folder / "checkpoint"
 
     @property
     def steps(self) -> Path:
-        """The trainer's own checkpoints."""
+        """Folder of the trainer's checkpoints."""
         return self.folder / "steps"
 
     @property
     def logs(self) -> Path:
-        """TensorBoard's."""
+        """Folder of TensorBoard's logs."""
         return self.folder / "logs"
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is finished."""
         recover(self.checkpoint)
         return self.record.get("status") == "finished" and (self.checkpoint / "modules.json").is_file()
 
     def save(self, status: Status, **news: Any) -> None:
-        """Writes run.json with these fields renewed."""
+        """Write run.json with these fields updated."""
         self.record |= {"status": status, "reason": "", **news}
         write_json(self.folder / "run.json", seal(self.record))
 
     def drop(self) -> None:
-        """Removes everything."""
+        """Remove the run's folder."""
         remove(self.folder)
         self.record = {}
 
     def check(self, identity: Mapping[str, Any]) -> None:
-        """UserError, saying what differs, where the folder holds a run that was made of other things."""
+        """UserError that lists the differences if the folder holds a run with other inputs."""
         if self.record and self.record.get("settings_key") != _key(identity):
             raise UserError(
-                f"{self.folder} was started otherwise ({_differences(self.record.get('identity') or {}, identity)}); "
-                f"set that back, keep this run elsewhere with --runs, or start over with --fresh."
+                f"{self.folder} was started with other inputs "
+                f"({_differences(self.record.get('identity') or {}, identity)}); "
+                f"restore them, keep this run elsewhere with --runs, or start over with --fresh."
             )
 
     def begin(self, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Writes run.json as of a run that goes on, or begins."""
+        """Write run.json of a new or resumed run."""
         if not self.record:
-            stated = {"format": FORMAT, "experiment": self.plan.experiment, "run": self.plan.run, "status": "running"}
+            header = {"format": FORMAT, "experiment": self.plan.experiment, "run": self.plan.run, "status": "running"}
             settings = {"settings": {}, "settings_key": _key(identity), "identity": dict(identity)}
-            figures: dict[str, Any] = {
+            progress: dict[str, Any] = {
                 "seed": self.plan.settings.seed,
                 "steps": 0,
                 "best_step": None,
                 "dev": {},
                 "curves": [],
             }
-            self.record = {**stated, "reason": "", **settings, **about, **figures, "seconds": 0.0}
+            self.record = {**header, "reason": "", **settings, **about, **progress, "seconds": 0.0}
             self.record |= {"started": now(), "finished": None, "versions": versions(), "machine": machine()}
         self.save("running", settings=asdict(self.plan.settings), finished=None)
 
@@ -113,12 +114,12 @@ def _brief(value: Any) -> str:
 
 
 def now() -> str:
-    """ISO 8601, UTC."""
+    """Current time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_run(root: Path, plan: Plan) -> Run:
-    """The run as it stands; an empty record where there is none. UserError where run.json is not ours, or damaged."""
+    """Read a run; its record is empty where it does not exist. UserError for an invalid run.json."""
     run = Run(root / plan.experiment / plan.run, plan)
     file = run.folder / "run.json"
     try:
@@ -137,8 +138,8 @@ def read_run(root: Path, plan: Plan) -> Run:
 
 
 @contextmanager
-def held(root: Path, plan: Plan, progress: Progress, *, leader: bool = True) -> Iterator[Run]:
-    """The run, which no other process trains meanwhile: it waits. Of processes that train together, one is leader."""
+def locked_run(root: Path, plan: Plan, progress: Progress, *, leader: bool = True) -> Iterator[Run]:
+    """Lock the run against other processes, which wait. In distributed training only the leader locks it."""
     run = Run(root / plan.experiment / plan.run, plan)
     if not leader:
         yield run

@@ -1,4 +1,4 @@
-"""The settings of a training run: what they are, which values they take, and what they are by default."""
+"""The settings of a training run, their valid values and defaults."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from harness.types import Option, OptionValue, UserError
 
 
 def _setting(default: OptionValue, help: str, *, cosmetic: bool = False, **limits: Any) -> Any:
-    """A field with its description; ``cosmetic``: no weight depends on it, so it may change when a run is resumed."""
+    """A field with its description. ``cosmetic`` fields affect no weight and may change when a run is resumed."""
     return field(default=default, metadata={"option": Option(default, help, **limits), "cosmetic": cosmetic})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything an experiment may set; the defaults are the study's common settings."""
+    """All settings of an experiment; the defaults are the common settings of the study."""
 
     base: str = _setting("mpnet", "model that is trained: a name or a folder")
     isotropy_weight: float = _setting(0.0, "of the isotropy term, added to the retrieval loss; 0: off", minimum=0)
@@ -60,12 +60,12 @@ class Settings:
     )
 
     def lasting(self) -> dict[str, OptionValue]:
-        """The settings that a weight may depend on; the base's name is not among them, its files decide."""
+        """The settings that affect the weights, without the base's name: its files count instead."""
         left = {"base", *(one.name for one in fields(self) if one.metadata["cosmetic"])}
         return {name: value for name, value in asdict(self).items() if name not in left}
 
     def differing(self, other: Settings) -> dict[str, OptionValue]:
-        """Name and value of each setting that is not as in ``other``."""
+        """Name and value of each setting that differs from ``other``."""
         theirs = asdict(other)
         return {name: value for name, value in asdict(self).items() if value != theirs[name]}
 
@@ -74,13 +74,13 @@ OPTIONS: Mapping[str, Option] = {one.name: one.metadata["option"] for one in fie
 
 
 def changed(settings: Settings, values: Mapping[str, Any], where: str = "") -> Settings:
-    """The settings with some of them set, from a file's values or typed text; UserError for what cannot be."""
+    """Update settings with values of a file or of the command line; UserError for invalid ones."""
     parsed: dict[str, Any] = {name: parse(name, value, where) for name, value in values.items()}
     return replace(settings, **parsed)
 
 
 def parse(name: str, value: Any, where: str = "") -> OptionValue:
-    """One setting's value, checked; UserError, naming ``where`` it stands, for a name nobody knows or a bad value."""
+    """Parse one setting's value; UserError, with its location ``where``, for an unknown name or invalid value."""
     place = f"{where}: " if where else ""
     if name not in OPTIONS:
         raise UserError(place + unknown("setting", name, OPTIONS))
@@ -91,7 +91,7 @@ def parse(name: str, value: Any, where: str = "") -> OptionValue:
 
 
 def assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
-    """``("a=1", "b=2")`` as a mapping; UserError where there is no ``=``."""
+    """Parse ``("a=1", "b=2")`` to a mapping; UserError where ``=`` is missing."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -1,5 +1,4 @@
-"""Several runs: one after another, one per GPU, or one per worker of a cluster. What is finished is found, so a killed
-sweep goes on."""
+"""Runs several trainings sequentially, one per GPU, or one per worker of a cluster; finished runs are skipped."""
 
 from __future__ import annotations
 
@@ -24,7 +23,11 @@ from harness_training.experiment.trainer import Diverged
 
 
 def train_all(plans: Sequence[Plan], job: Job, tell: Callable[[str], object]) -> list[dict[str, Any]]:
-    """run.json of every run, in order; one that diverges is told of, says ``failed``, and the others go on."""
+    """Train all runs in order; diverged runs are reported and recorded as ``failed``.
+
+    Returns:
+        The run.json of every run.
+    """
     records = []
     for plan in plans:
         try:
@@ -40,10 +43,10 @@ def train_all(plans: Sequence[Plan], job: Job, tell: Callable[[str], object]) ->
 def train_on_gpus(
     plans: Sequence[Plan], job: Job, gpus: Sequence[str], words: Sequence[str], tell: Callable[[str], object]
 ) -> list[dict[str, Any]]:
-    """As `train_all`, each run a process of its own on the next free GPU.
+    """Like `train_all`, with one process per run on the next free GPU.
 
-    ``words`` is the command line that was typed; each process gets it with ``--only EXPERIMENT/RUN``. UserError, once
-    all have ended, where one could not be started as it was meant.
+    ``words`` is the user's command line, to which ``--only EXPERIMENT/RUN`` is added. UserError, after all have ended,
+    where a process failed.
     """
     free: SimpleQueue[str] = SimpleQueue()
     for gpu in gpus:
@@ -75,7 +78,7 @@ def train_by(
     *,
     threads: int,
 ) -> list[dict[str, Any]]:
-    """As `train_on_gpus`, each run a process started by one of a crew's workers, who see the same folders."""
+    """Like `train_on_gpus`, with processes started by the workers of a pool, which share the file system."""
     runs = [
         _Run(f"{plan.experiment}/{plan.run}", (*words, "--only", f"{plan.experiment}/{plan.run}")) for plan in plans
     ]
@@ -87,27 +90,27 @@ def train_by(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run to be started."""
+    """A run to start."""
 
     label: str
     words: tuple[str, ...]
 
 
 class Starter:
-    """A worker that starts runs, in the folder where the command was typed."""
+    """Starts runs on a worker, in the user's working directory."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def perform(self, run: _Run) -> tuple[int, str]:
-        """Exit code, and what went to stderr."""
+        """Run the command; returns its exit code and stderr."""
         command = [sys.executable, "-m", "harness", *run.words]
         done = subprocess.run(command, cwd=self._folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         return done.returncode, done.stderr
 
 
 class _Sweep:
-    """The agenda of a sweep: every run once."""
+    """The task queue of a sweep: every run once."""
 
     def __init__(self, runs: Sequence[_Run], tell: Callable[[str], object]) -> None:
         self._todo, self._tell, self._count = deque(runs), tell, len(runs)
@@ -135,5 +138,5 @@ def _records(
             last = said.strip().splitlines()[-1:] or [f"exit code {code}"]
             tell(f"{plan.experiment}/{plan.run}: {last[0].removeprefix('harness: ')}")
     if any(code not in (0, 1) for code, _ in ended):
-        raise UserError("Some runs were not trained (see above); mend that and run the same command again.")
+        raise UserError("Some runs were not trained (see above); fix that and run the same command again.")
     return [read_run(job.root, plan).record for plan in plans]

@@ -1,4 +1,4 @@
-"""One run of an experiment: data, model, objective and trainer put together, resumed where it was, finished."""
+"""Trains one run of an experiment: sets up data, model, objective and trainer, resumes and finishes it."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from harness.storage.atomic import content_key, sha256_file
 from harness.system.environment import peak_memory
 from harness.types import Progress, UserError
 from harness_plugins.model_folder.files import files_of
+from harness_plugins.sentence_transformers.prompts import default_prompt
 from harness_training.data.memory import Rows, Split, read_rows, split
 from harness_training.data.triplets import TrainingSet
 from harness_training.experiment import dev_set as dev_sets
-from harness_training.experiment.checkpoints import damage, newest
+from harness_training.experiment.checkpoints import damaged_file, newest
 from harness_training.experiment.dev_set import DevSet, Encode
 from harness_training.experiment.plans import Plan
-from harness_training.experiment.run_record import Run, held, now, read_run
+from harness_training.experiment.run_record import Run, locked_run, now, read_run
 from harness_training.experiment.settings import Settings
-from harness_training.experiment.trainer import Collator, DevEvaluator, Diverged, Trainer, prompt_of
+from harness_training.experiment.trainer import Collator, DevEvaluator, Diverged, Trainer
 from harness_training.experiment.trainer_args import make_arguments, make_objective, several_cpus
 from harness_training.model.base_embeddings import Base, BaseEmbeddings
 from harness_training.model.frozen_base import Embedded, embed_rows, head_encoder
 from harness_training.model.head import add_head, check_sizes, head, head_pattern, load_base, projection, save_model
-from harness_training.model.unpadded import pack
+from harness_training.model.unpadded import use_unpadded_forward
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 PER_DIMENSION = 10
-"""Passages that set the head, per dimension of the base."""
+"""Passages that initialise the head, per dimension of the base."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is made of, beside its settings."""
+    """Inputs of a run besides its settings."""
 
     data: TrainingSet
     base: Base
@@ -58,8 +59,8 @@ class Job:
 
 
 @dataclass
-class _Parts:
-    """What is trained, and what its texts are embedded by."""
+class _Components:
+    """The model, its dev set encoder, and base embeddings when only the head is trained."""
 
     model: SentenceTransformer
     encode: Encode
@@ -67,14 +68,18 @@ class _Parts:
 
 
 def train(plan: Plan, job: Job) -> dict[str, Any]:
-    """Trains one run, or goes on with it, or finds it finished; returns run.json.
+    """Train one run, or resume it, or find it finished. Supports torchrun and accelerate.
 
-    UserError for settings that cannot be, `Diverged` (run.json then says ``failed``) where the loss is no number.
-    Processes that torchrun or accelerate started train it together.
+    Returns:
+        The content of run.json.
+
+    Raises:
+        UserError: Invalid settings.
+        Diverged: The loss became NaN or infinite; run.json has the status ``failed``.
     """
     leader = int(os.environ.get("RANK", "0")) == 0
-    plan = replace(plan, settings=_settled(plan.settings))
-    with held(job.root, plan, job.progress, leader=leader) as run:
+    plan = replace(plan, settings=_resolved(plan.settings))
+    with locked_run(job.root, plan, job.progress, leader=leader) as run:
         if leader and job.fresh:
             run.drop()
         parted = split(job.rows, plan.settings, hold_out=job.dev_folder is None)
@@ -109,19 +114,19 @@ def _begin(run: Run, job: Job, dev: DevSet) -> None:
         run.begin(identity, about)
 
 
-def _settled(settings: Settings) -> Settings:
-    """With what ``auto`` means on this machine."""
+def _resolved(settings: Settings) -> Settings:
+    """Resolve ``auto`` for this machine."""
     cuda = torch.cuda.is_available()
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
     if precision == "fp16" and not cuda:
-        raise UserError("fp16 trains on a GPU only, and there is none here; set precision to fp32 or bf16.")
+        raise UserError("fp16 trains on a GPU only, and this machine has none; set precision to fp32 or bf16.")
     return replace(settings, precision=precision)
 
 
 def _processes() -> Any:
-    """accelerate's view of the processes that train together; without a GPU it has to be told that CPUs are meant."""
+    """accelerate's state of the distributed processes; CPU training must be requested explicitly."""
     from accelerate import PartialState
 
     return PartialState(cpu=several_cpus())
@@ -131,18 +136,18 @@ def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict
     settings = run.plan.settings
     parts = _start(settings, job, parted, dev)
     trainer = _trainer(run, job, parts, parted.train, dev, leader)
-    with _processes().main_process_first():  # which removes what is damaged
+    with _processes().main_process_first():  # the main process removes damaged checkpoints
         resumed = newest(run.steps, job.progress)
     trainer.args.eval_on_start = resumed is None
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except Diverged as error:
         if leader:
-            run.save("failed", reason=str(error), **_figures(trainer, run))
+            run.save("failed", reason=str(error), **_progress(trainer, run))
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"The memory does not hold a batch of {settings.batch_size}; set mini_batch_size=8, which computes the "
+            f"A batch of {settings.batch_size} does not fit into memory; set mini_batch_size=8, which computes the "
             f"same batch in pieces."
         ) from error
     if leader:
@@ -151,8 +156,8 @@ def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict
     return read_run(job.root, run.plan).record
 
 
-def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Parts:
-    """The model as training starts it; one process computes base embeddings, the others then find them."""
+def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Components:
+    """The initial model; one process computes base embeddings, which the others then load."""
     state = _processes()
     embeddings = BaseEmbeddings(job.base, settings, job.home, str(state.device), job.progress)
     encoder = load_base(job.base.folder, str(state.device), settings.max_seq_length)
@@ -164,11 +169,11 @@ def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Parts:
         layers = head(*projection(torch.from_numpy(vectors), settings.dim, settings.init, settings.seed))  # type: ignore[arg-type]
         if not settings.freeze_base:
             model = add_head(encoder, layers)
-            pack(model)
-            return _Parts(model, _encode(model))
+            use_unpadded_forward(model)
+            return _Components(model, _encode(model))
         embedded = embed_rows(parted.train, embeddings)
         alone = _head_alone(layers, str(state.device))
-        return _Parts(alone, head_encoder(alone, dev, embeddings), embedded)
+        return _Components(alone, head_encoder(alone, dev, embeddings), embedded)
 
 
 def _head_alone(layers: list[torch.nn.Module], device: str) -> SentenceTransformer:
@@ -179,76 +184,76 @@ def _head_alone(layers: list[torch.nn.Module], device: str) -> SentenceTransform
 
 def _encode(model: SentenceTransformer) -> Encode:
     def encode(texts: list[str], role: str) -> Any:
-        return model.encode(texts, prompt=prompt_of(model, role), batch_size=64, show_progress_bar=False).astype(
+        return model.encode(texts, prompt=default_prompt(model, role), batch_size=64, show_progress_bar=False).astype(
             "float32"
         )
 
     return encode
 
 
-def _trainer(run: Run, job: Job, parts: _Parts, rows: Rows, dev: DevSet, leader: bool) -> Trainer:
+def _trainer(run: Run, job: Job, parts: _Components, rows: Rows, dev: DevSet, leader: bool) -> Trainer:
     from datasets import Dataset
 
     settings, processes = run.plan.settings, int(_processes().num_processes)
     if settings.batch_size % processes:
-        raise UserError(f"A batch of {settings.batch_size} does not part into {processes} processes; choose another.")
+        raise UserError(f"A batch of {settings.batch_size} is not divisible by {processes} processes; choose another.")
     objective = make_objective(settings, parts.model, processes)
     rates = {head_pattern(parts.model): settings.head_learning_rate}
     if any(True for _ in objective.task.parameters()):
         rates[r"^task\."] = settings.head_learning_rate
 
-    def on_news(trainer: Trainer) -> None:
+    def on_update(trainer: Trainer) -> None:
         state = trainer.state
         job.progress(f"training {run.plan.experiment}/{run.plan.run} (steps)", state.global_step, state.max_steps)
         if leader and any("eval_nDCG@10" in entry for entry in state.log_history[-1:]):
-            run.save("running", **_figures(trainer, run))
+            run.save("running", **_progress(trainer, run))
 
     try:
         trainer = Trainer(
             model=parts.model,
             objective=objective,
-            on_news=on_news,
+            on_update=on_update,
             args=make_arguments(run, len(rows), rates, processes, job.report_to),
             train_dataset=Dataset.from_dict({name: rows.ids[:, place] for place, name in enumerate(rows.columns)}),
             evaluator=DevEvaluator(dev, parts.encode),
             data_collator=Collator(parts.model, rows, parts.embedded),
         )
-    except (ValueError, ImportError, RuntimeError) as error:  # of --report-to and precision, in the libraries' words
-        raise UserError(f"The training cannot be set up so: {' '.join(str(error).split())}") from error
-    trainer.earlier = float(run.record.get("seconds", 0.0))
+    except (ValueError, ImportError, RuntimeError) as error:  # from the libraries, about --report-to or precision
+        raise UserError(f"The training cannot be set up: {' '.join(str(error).split())}") from error
+    trainer.earlier_seconds = float(run.record.get("seconds", 0.0))
     return trainer
 
 
-def _figures(trainer: Trainer, run: Run) -> dict[str, Any]:
-    """What run.json says of how far it got."""
+def _progress(trainer: Trainer, run: Run) -> dict[str, Any]:
+    """The fields of run.json that record the progress."""
     curves: dict[float, dict[str, Any]] = {}
     for entry in trainer.state.log_history:
-        wanted = {name.removeprefix("eval_"): value for name, value in entry.items() if name not in _LEFT_OUT}
+        wanted = {name.removeprefix("eval_"): value for name, value in entry.items() if name not in _OMITTED}
         if "train_loss" not in entry:
             curves.setdefault(entry["step"], {}).update(wanted)
     best = trainer.state.best_global_step
-    pace = trainer.pace
+    step_callback = trainer.step_callback
     return {
         "steps": trainer.state.global_step,
         "best_step": best,
         "dev": {name: curves[best][name] for name in ("nDCG@10", "isotropy") if name in curves[best]} if best else {},
         "curves": [curves[step] for step in sorted(curves)],
-        "seconds": round(trainer.earlier + pace.seconds, 3),
-        "samples_per_second": round(pace.steps * run.plan.settings.batch_size / pace.seconds, 3)
-        if pace.seconds
+        "seconds": round(trainer.earlier_seconds + step_callback.seconds, 3),
+        "samples_per_second": round(step_callback.steps * run.plan.settings.batch_size / step_callback.seconds, 3)
+        if step_callback.seconds
         else None,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory(),
     }
 
 
-_LEFT_OUT = ("epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+_OMITTED = ("epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 
-def _finish(run: Run, job: Job, parts: _Parts, trainer: Trainer) -> None:
-    """The best weights as a checkpoint that stands alone, then run.json, then the trainer's own ones go."""
-    figures = _figures(trainer, run)
-    best = run.steps / f"checkpoint-{figures['best_step']}"
-    if fault := damage(best):
+def _finish(run: Run, job: Job, parts: _Components, trainer: Trainer) -> None:
+    """Save the best weights as the final checkpoint, update run.json, and remove the trainer's checkpoints."""
+    fields = _progress(trainer, run)
+    best = run.steps / f"checkpoint-{fields['best_step']}"
+    if fault := damaged_file(best):
         raise UserError(
             f"{best / fault} is damaged or missing, and that checkpoint is the best; run the same command again, which "
             f"resumes before it."
@@ -262,6 +267,6 @@ def _finish(run: Run, job: Job, parts: _Parts, trainer: Trainer) -> None:
     weights = sorted(run.checkpoint.rglob("*.safetensors"))
     key = content_key({file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in weights})
     files = {file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in files_of(run.checkpoint)}
-    run.save("finished", **figures, checkpoint_key=key, checkpoint_files=files, finished=now())
+    run.save("finished", **fields, checkpoint_key=key, checkpoint_files=files, finished=now())
     with suppress(OSError):
         shutil.rmtree(run.steps)

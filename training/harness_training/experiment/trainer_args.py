@@ -1,4 +1,4 @@
-"""A run's settings in the terms of the objective and of sentence-transformers' Trainer."""
+"""Maps a run's settings to the objective and to sentence-transformers' TrainingArguments."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness_training.experiment.settings import Settings
 from harness_training.losses.objective import Objective
 
 EVALUATIONS, ENTRIES = 20, 200
-"""Measurements and entries of the loss over a run, where the settings leave that open."""
+"""Default numbers of evaluations and of logged losses per run."""
 APART = 50
-"""Steps between two measurements then, at least: on a CPU one can take longer than that."""
+"""Minimum steps between two evaluations by default, since an evaluation on a CPU is slow."""
 
 
 def make_objective(settings: Settings, model: SentenceTransformer, processes: int) -> Objective:
-    """What is minimised; with several processes the batch of all of them is."""
+    """The objective; with several processes it is computed over their joint batch."""
     options: dict[str, Any] = {}
     if settings.loss != "triplet":
         options = {"tau": settings.tau, "learn_scale": settings.learn_scale, "gather": processes > 1}
@@ -41,7 +41,7 @@ def make_objective(settings: Settings, model: SentenceTransformer, processes: in
 def make_arguments(
     run: Run, rows: int, rates: Mapping[str, float], processes: int, report_to: Sequence[str]
 ) -> SentenceTransformerTrainingArguments:
-    """The trainer's, for so many rows; ``rates``: learning rates by the names of parameters."""
+    """TrainingArguments for this number of rows; ``rates``: parameter name pattern -> learning rate."""
     settings = run.plan.settings
     total = rows // settings.batch_size * settings.epochs
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.logs)
@@ -59,7 +59,7 @@ def make_arguments(
         bf16=settings.precision == "bf16",
         fp16=settings.precision == "fp16",
         seed=settings.seed,
-        use_cpu=several_cpus() or not torch.accelerator.is_available(),  # or bf16 is taken for a GPU's
+        use_cpu=several_cpus() or not torch.accelerator.is_available(),  # otherwise bf16 requires a GPU
         batch_sampler="no_duplicates",
         dataloader_drop_last=True,
         dataloader_num_workers=0,
@@ -79,5 +79,5 @@ def make_arguments(
 
 
 def several_cpus() -> bool:
-    """Whether processes train together on processors, which accelerate has to be told."""
+    """Whether training is distributed over CPUs, which accelerate must be told."""
     return "LOCAL_RANK" in os.environ and not torch.cuda.is_available()

@@ -4,8 +4,8 @@ Every process computes its own loss L_r, and DistributedDataParallel averages th
 trained is mean_r L_r. The adjoint of a sum over processes is then again a sum over processes, and a loss that all of
 them compute from the same sum gets exactly the gradient it would have in one process on the joined batch.
 
-`torch.distributed.nn` offers the same but is deprecated, and the collectives meant to replace it have no place in the
-oldest torch supported here; gloo knows no average either. So: one autograd function over ``all_reduce`` (SUM).
+`torch.distributed.nn` offers the same but is deprecated, its replacement is missing from the oldest supported torch,
+and gloo has no average. Hence one autograd function over ``all_reduce`` (SUM).
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def row_counts(x: Tensor) -> list[int]:
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """Every process's rows [n_r, d], one after the other: [sum n_r, d], differentiable; ``x`` in a single process.
+    """Concatenate every process's rows [n_r, d] to [sum n_r, d], differentiably; ``x`` in a single process.
 
-    A sum of zero-padded blocks: twice the traffic of an all-gather, for matrices of a few megabytes.
+    Computed as a sum of zero-padded blocks: twice the traffic of an all-gather, for a few megabytes.
     """
     if world_size() == 1:
         return x

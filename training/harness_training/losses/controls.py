@@ -1,4 +1,4 @@
-"""Control arms: what else might explain a gain that SIGReg shows. Each is a scalar of one batch [N, d], N >= 2."""
+"""Control regularisers: alternative explanations of SIGReg's gains. Each is a scalar of a batch [N, d], N >= 2."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness_training.losses.precision import full_precision
 
 @full_precision
 def mean_removal(embeddings: Tensor) -> Tensor:
-    """|mean|^2 / d: the squared offset per dimension, and nothing about the spectrum.
+    """|mean|^2 / d: the squared offset per dimension, without constraining the spectrum.
 
     Removing the mean alone is reported to improve retrieval ("Correcting Mean Bias in Text Embeddings", arXiv
-    2511.11041); what SIGReg gains over this arm, it gains elsewhere. For N samples of unit variance its floor is 1/N.
+    2511.11041); gains of SIGReg over this control have other causes. For N samples of unit variance its floor is 1/N.
     """
     return embeddings.mean(0).square().mean()
 
@@ -46,7 +46,7 @@ def vicreg(embeddings: Tensor, covariance_weight: float = 0.04, target: float = 
     """(1/d) sum_j max(0, target - sqrt(Var_j + epsilon)) + covariance_weight (1/d) sum_{j != k} C_jk^2.
 
     Bardes, Ponce & LeCun, "VICReg" (arXiv 2105.04906), eq. 1-4, with their 25 : 1 of variance to covariance. With
-    N < d the second term is mostly noise of size d/N. The mean is free.
+    N < d the second term is mostly noise of size d/N. The mean is unconstrained.
     """
     dim = embeddings.shape[1]
     covariance = torch.cov(embeddings.T).reshape(dim, dim)

@@ -1,4 +1,4 @@
-"""Making something from its name and options, as a configuration file gives them."""
+"""Creates objects from a name and options of a configuration file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 def make(kind: str, makers: Mapping[str, Callable[..., T]], name: str, options: Mapping[str, Any]) -> T:
-    """``makers[name](**options)``; UserError for a name nobody has or an option it does not take."""
+    """``makers[name](**options)``; UserError for an unknown name or option."""
     if name not in makers:
         raise UserError(unknown(kind, name, makers))
     try:
         return makers[name](**options)
     except TypeError as error:
         reason = str(error).rpartition("() ")[2]
-        raise UserError(f"The {kind} {name} cannot be made with {dict(options)}: {reason}; mend them.") from error
+        raise UserError(f"The {kind} {name} cannot be made with {dict(options)}: {reason}; fix them.") from error

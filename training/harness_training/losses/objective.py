@@ -1,10 +1,10 @@
-"""What is minimised: a retrieval loss plus a weighted regulariser of each view, with or without cached gradients.
+"""The training objective: a retrieval loss plus a weighted regulariser of each view, optionally with cached gradients.
 
     loss = task(q, p, n) + isotropy_weight * (R(queries) + mean over passage columns of R(column)) / 2
 
 The weight is *additive*: LeJEPA's lambda, in (1 - lambda) task + lambda SIGReg, is lambda/(1 - lambda) here (0.05 is
-0.0526), and a weight of 1 does not switch the task off. R sees one column of the batch at a time: a query and its
-passages are near duplicates of each other, which a statistic of independent samples must not be given.
+0.0526), and a weight of 1 does not switch the task off. R is computed per column of the batch, because a query and its
+passages are not independent samples.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from harness_training.losses.regularisers import make_regulariser
 from harness_training.losses.retrieval import InfoNCE, make_loss
 
 Features = Iterable[dict[str, Tensor]]
-"""Tokenised columns, as the trainer's collator makes them."""
+"""Tokenised columns from the trainer's collator."""
 
 
 class Objective(CachedLossMixin, nn.Module):
     """A loss in sentence-transformers' convention; columns are anchor, positive and any number of negatives.
 
-    With ``mini_batch_size`` gradients are cached (Gao et al., arXiv 2101.06983): only that many texts are in memory
-    with their activations at once, while loss and regulariser see the whole batch; equal to the plain form, at the
-    price of one more forward pass.
+    With ``mini_batch_size`` gradients are cached (Gao et al., arXiv 2101.06983): activations of only that many texts
+    are in memory, while loss and regulariser use the full batch. The result is the same, at the cost of a second
+    forward pass.
 
-    For the trainer: ``parts`` holds the figures of the last step, detached: ``task``, ``isotropy`` (unweighted, and
+    For the trainer: ``parts`` holds the detached values of the last step: ``task``, ``isotropy`` (unweighted, and
     measured at weight 0 too), ``isotropy_query``, ``isotropy_passage``, and ``scale`` when it is learnt. ``step`` seeds
     the slices; it counts the training passes, so set it when training is resumed. Drop incomplete last batches.
     """
@@ -49,7 +49,7 @@ class Objective(CachedLossMixin, nn.Module):
         isotropy_weight: float = 0.0,
         mini_batch_size: int | None = None,
     ) -> None:
-        """UserError for unknown names and options, a negative or infinite weight and an empty mini-batch."""
+        """UserError for unknown names and options, a negative or infinite weight, or an empty mini-batch."""
         super().__init__()
         if not (isotropy_weight >= 0 and math.isfinite(isotropy_weight)):
             raise UserError(
@@ -73,7 +73,7 @@ class Objective(CachedLossMixin, nn.Module):
         }
 
     def forward(self, sentence_features: Features, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Parts whose sum is the loss and carries its gradient: ``task_loss`` and, weighted, ``isotropy_loss``."""
+        """Terms of the loss: ``task_loss`` and the weighted ``isotropy_loss``."""
         if self.uses_gradient_cache:
             total = self._with_own_gradients(self.forward_cached(sentence_features, labels))
         else:
@@ -88,7 +88,7 @@ class Objective(CachedLossMixin, nn.Module):
     def on_embeddings(self, columns: list[Tensor]) -> Tensor:
         """The loss of embedded columns (queries, positives, negatives...), each [B, d]; fills ``parts``."""
         if len(columns) < 2:
-            raise UserError("Training needs two columns at least, a query and its positive passage; there is one.")
+            raise UserError("Training needs at least two columns, a query and its positive passage; there is one.")
         query, positive, *negatives = columns
         task: Tensor = self.task(query, positive, torch.stack(negatives, dim=1) if negatives else None)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.isotropy_weight > 0):
@@ -102,13 +102,13 @@ class Objective(CachedLossMixin, nn.Module):
         return task + self.isotropy_weight * isotropy if self.isotropy_weight else task
 
     def _regularised(self, column: Tensor) -> Tensor:
-        """The regulariser of one view; 0 for a single row, which has neither pairs nor a covariance."""
+        """The regulariser of one view; 0 for a single row, where it is undefined."""
         return self.regulariser(column, self.step) if sum(row_counts(column)) > 1 else column.float().sum() * 0
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
-        """The middle stage of gradient caching: loss of the whole batch, gradients left on the mini-batches."""
+        """Second stage of gradient caching: loss of the full batch, with gradients stored per mini-batch."""
         total = self.on_embeddings([torch.cat(column) for column in reps])
         if with_backward:
             leaves = [leaf for column in reps for leaf in column]
@@ -123,8 +123,10 @@ class Objective(CachedLossMixin, nn.Module):
         return [parameter for parameter in self.task.parameters() if parameter.requires_grad]
 
     def _with_own_gradients(self, total: Tensor) -> Tensor:
-        """Adds a 0 that carries the gradients of the loss's own parameters, so that they too are scaled (fp16) and
-        divided (accumulation) by the backward pass that the trainer starts."""
+        """Add a 0 with the gradients of the loss's own parameters to the loss.
+
+        The trainer's backward pass then scales (fp16) and divides (accumulation) them too.
+        """
         if not total.requires_grad:
             return total
         for parameter, gradient in zip(self._own_parameters(), self._own_gradients, strict=True):
@@ -132,6 +134,6 @@ class Objective(CachedLossMixin, nn.Module):
         return total
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What makes this objective, for the model card and the manifest."""
+        """Settings of this objective for the model card and the manifest."""
         size = self.mini_batch_size if self.uses_gradient_cache else None
         return {**self._named, "isotropy_weight": self.isotropy_weight, "mini_batch_size": size}

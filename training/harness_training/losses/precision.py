@@ -1,4 +1,4 @@
-"""Losses are computed in float32 (or float64, when given it) whatever the model runs in."""
+"""Computes losses in float32 (float64 for float64 inputs) regardless of the model's dtype."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def full_precision(function: Callable[P, T]) -> Callable[P, T]:
-    """Runs ``function`` outside autocast, with its half-precision tensors widened to float32.
+    """Run ``function`` outside autocast, with half-precision tensors cast to float32.
 
-    Its gradients come back in the precision of the tensors it was given.
+    Gradients have the dtype of the given tensors.
     """
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Regularisers by name, as an experiment's configuration gives them."""
+"""Regularisers by the name used in an experiment's configuration."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Regulariser(Protocol):
     """A scalar of one view's embeddings [N, d]; when processes train together, of their joined batch."""
 
     def __call__(self, embeddings: Tensor, step: int) -> Tensor:
-        """``step`` seeds what is random in it and must be the same in every process."""
+        """``step`` seeds randomness and must be the same in every process."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A function of a batch as a regulariser: rows of all processes are gathered first."""
+    """Regulariser from a function of a batch; gathers the rows of all processes first."""
 
     function: Callable[..., Tensor]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        inspect.signature(self.function).bind(None, **self.options)  # TypeError now, not at the first step
+        inspect.signature(self.function).bind(None, **self.options)  # TypeError early, not at the first step
 
     def __call__(self, embeddings: Tensor, step: int) -> Tensor:
-        """The function's value; ``step`` plays no part."""
+        """The function's value; ``step`` is ignored."""
         return self.function(gather_rows(embeddings), **self.options)
 
 

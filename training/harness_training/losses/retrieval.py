@@ -1,6 +1,6 @@
 """Retrieval losses on embeddings: queries [B, d], positives [B, d] and hard negatives [B, m, d] (or None).
 
-Row i of the positives answers query i. Everything is computed in float32 at least, whatever the model runs in.
+Row i of the positives belongs to query i. Computation is at least float32, regardless of the model's dtype.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from harness_training.losses.factory import make
 from harness_training.losses.precision import full_precision
 
 LARGEST_SCALE = 100.0
-"""Of a learnt 1/tau, as in CLIP (arXiv 2103.00020, sec. 2.5): without a bound the softmax can saturate for good."""
+"""Upper bound of a learnt 1/tau, as in CLIP (arXiv 2103.00020, sec. 2.5), which prevents a saturated softmax."""
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """|a_i - b_j|^2 for a [n, d] and b [m, d]: [n, m], smooth everywhere (no root).
 
-    Both sides are first centred by the same vector: distances stay, and less of float32 cancels.
+    Both sides are centred by the same vector first, which reduces cancellation in float32.
     """
     centre = b.detach().mean(0)
     a, b = a - centre, b - centre
@@ -33,18 +33,18 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 class InfoNCE(nn.Module):
-    """Softmax over every passage of the batch: all positives and all hard negatives.
+    """Softmax cross-entropy over all passages of the batch, positives and hard negatives.
 
     Logits are -|q - p|^2 / (2 d tau), ranking by Euclidean distance. Where |q|^2 = |p|^2 = d (SIGReg's target) they
-    equal (cos(q, p) - 1)/tau, so tau means what it means in the usual loss: van den Oord et al. (arXiv 1807.03748).
-    With ``cosine`` logits are cos(q, p)/tau at any norm: the control arm, and sentence-transformers'
+    equal (cos(q, p) - 1)/tau, so tau has its usual meaning: van den Oord et al. (arXiv 1807.03748).
+    With ``cosine`` logits are cos(q, p)/tau at any norm: the control, identical to sentence-transformers'
     MultipleNegativesRankingLoss with scale 1/tau.
     """
 
     def __init__(
         self, tau: float = 0.05, *, cosine: bool = False, learn_scale: bool = False, gather: bool = False
     ) -> None:
-        """``learn_scale``: log(1/tau) is a parameter, 1/tau clamped to [1, 100]. ``gather``: the batch of all ranks."""
+        """``learn_scale``: log(1/tau) is a parameter, clamped to [1, 100]. ``gather``: use the batch of all ranks."""
         super().__init__()
         if not (tau > 0 and math.isfinite(tau)):
             raise UserError(f"The temperature tau must be above 0, not {tau:g}; the usual value is 0.05.")
@@ -52,10 +52,10 @@ class InfoNCE(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(tau))) if learn_scale else None
 
     def scale(self) -> Tensor | float:
-        """1/tau; a learnt one is shared by all processes, their gradients averaged."""
+        """1/tau; if learnt, shared by all processes with averaged gradients."""
         if self.log_scale is None:
             return 1 / self.tau
-        with torch.no_grad():  # the parameter itself: at the bound it still has a gradient, and can come back
+        with torch.no_grad():  # clamp the parameter, not the value, to keep a gradient at the bound
             self.log_scale.clamp_(0, math.log(LARGEST_SCALE))
         return (sum_over_ranks(self.log_scale) / world_size()).exp()
 
@@ -85,14 +85,14 @@ class TripletMargin(nn.Module):
     """
 
     SMALLEST = 1e-8
-    """Added under the root, whose gradient is singular at 0; distances move by less than 1e-4."""
+    """Added under the root, whose gradient is singular at 0; changes distances by less than 1e-4."""
 
     def __init__(self, margin: float | None = None) -> None:
         super().__init__()
         self.margin = margin
 
     def forward(self, query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> Tensor:
-        """Mean over queries and their own negatives; UserError when there are none."""
+        """Mean over queries and their negatives; UserError when there are none."""
         if negatives is None:
             raise UserError("The triplet loss needs hard negatives; mine some first, or choose the loss infonce.")
         return self._loss(query, positive, negatives)

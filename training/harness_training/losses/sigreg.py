@@ -1,17 +1,17 @@
 """SIGReg: how far a batch of embeddings is from a standard Gaussian, by its characteristic function along slices.
 
 Balestriero & LeCun, "LeJEPA" (arXiv 2511.08544), sec. 4.2-5.1. For embeddings z_1..z_N in R^d and unit vectors a_1..a_M
-drawn anew at every step, with s_i = a.z_i and phi(t) = exp(-t^2/2)::
+drawn again at every step, with s_i = a.z_i and phi(t) = exp(-t^2/2)::
 
     T(a) = N * Int |(1/N) sum_i exp(i t s_i) - phi(t)|^2 exp(-t^2/2) dt          (Epps & Pulley 1983)
     SIGReg = mean over slices of T(a)
 
-Samples are not standardised: mean 0 and variance 1 are part of what is asked. For Gaussian samples E[T] =
-sqrt(2 pi) (1 - 1/sqrt 3) = 1.0594 whatever N; T never falls to 0. With everything at one point T = 0.4089 N.
+Samples are not standardised: mean 0 and variance 1 are part of the target. For Gaussian samples E[T] =
+sqrt(2 pi) (1 - 1/sqrt 3) = 1.0594 for every N; T never reaches 0. If all samples coincide, T = 0.4089 N.
 
 T grows with N away from the target while its gradient per sample does not, and a task loss that is a mean over the
-batch has gradients per sample of order 1/N. So the value is divided by N unless asked otherwise: one weight then means
-the same for every batch size.
+batch has gradients per sample of order 1/N. So the value is divided by N by default, which makes one weight valid
+for every batch size.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from harness_training.losses.precision import full_precision
 from harness_training.losses.sphere import gaussian_kernel
 
 CHUNK_ELEMENTS = 1 << 22
-"""Rows times slices held at once (16 MB in float32); the number of slices never costs memory."""
+"""Maximum rows times slices in memory (16 MB in float32)."""
 
 
 class Quadrature(NamedTuple):
-    """Trapezoid rule on [-reach, reach] with ``knots`` equidistant points, of which 0 is one."""
+    """Trapezoid rule on [-reach, reach] with ``knots`` equidistant points, including 0."""
 
     reach: float
     knots: int
@@ -48,8 +48,8 @@ REPOSITORY = Quadrature(3.0, 33)
 def unit_slices(count: int, dim: int, step: int, seed: int = 0) -> Tensor:
     """float32 [count, dim] on the CPU: directions uniform on the sphere, the same in every process for a step.
 
-    A GPU's generator would give other numbers than the CPU's. Torch seeds its CPU generator with 32 bits, hence the
-    hash of (seed, step).
+    GPU generators give different numbers. Torch's CPU generator uses 32 bits of the seed, hence the hash of
+    (seed, step).
     """
     digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
@@ -67,7 +67,7 @@ def sliced_sigreg(
 ) -> Tensor:
     """SIGReg of embeddings [N, d] along unit slices [M, d], over the joined batch when processes train together.
 
-    ``unbiased``: the U-statistic, without the pairs (i, i): expectation 0 for Gaussian samples, and can be negative.
+    ``unbiased``: the U-statistic without the pairs (i, i); its expectation is 0 for Gaussian samples.
     ``normalise``: T/N instead of T.
     """
     knots, weights = _half_line(quadrature, embeddings)
@@ -91,7 +91,7 @@ def exact_sigreg(embeddings: Tensor, *, unbiased: bool = False, normalise: bool 
 
         T = sqrt(2 pi)/N sum_ij k(|z_i-z_j|^2/2) - 2 sqrt(pi) sum_i k(|z_i|^2/4) + N sqrt(2 pi/3)
 
-    Cost N^2 d instead of N M d: for small batches cheaper than slices, and without their noise (per slice about 0.93).
+    Costs N^2 d instead of N M d: cheaper for small batches, and without the noise of slices (about 0.93 per slice).
     """
     rows = gather_rows(embeddings).double()
     count, dim = rows.shape
@@ -109,14 +109,14 @@ class SIGReg:
     """SIGReg as a regulariser: ``SIGReg()(embeddings [N, d], step)`` -> scalar."""
 
     slices: int = 1024
-    """Directions per step; 0: the exact form."""
+    """Directions per step; 0 for the exact form."""
     quadrature: Quadrature = PAPER
     unbiased: bool = False
     normalise: bool = True
     seed: int = 0
 
     def __call__(self, embeddings: Tensor, step: int) -> Tensor:
-        """The statistic; ``step`` chooses the slices and must be the same in every process."""
+        """The statistic; ``step`` seeds the slices and must be the same in every process."""
         if not self.slices:
             return exact_sigreg(embeddings, unbiased=self.unbiased, normalise=self.normalise)
         slices = unit_slices(self.slices, embeddings.shape[1], step, self.seed).to(embeddings.device)
@@ -138,7 +138,7 @@ def _half_line(quadrature: Quadrature, like: Tensor) -> tuple[Tensor, Tensor]:
 class _CharacteristicSums(torch.autograd.Function):
     """Sums over samples of cos(t s) and sin(t s): [2, K, M] from x [N, d], slices [M, d] and knots [K].
 
-    Projections are computed anew in the backward pass, a few slices at a time: nothing of size N x M x K is kept.
+    Projections are recomputed in the backward pass, a few slices at a time, so nothing of size N x M x K is stored.
     """
 
     @staticmethod

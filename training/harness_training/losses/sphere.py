@@ -1,4 +1,4 @@
-"""Means over directions uniform on the sphere: the confluent hypergeometric function that SIGReg's exact form needs."""
+"""Means over uniform directions on the sphere: the confluent hypergeometric function of SIGReg's exact form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 STEP = 0.25
-"""Of the trapezoid rule, in standard deviations of its near-Gaussian integrand: its error is below 1e-15."""
+"""Step of the trapezoid rule in standard deviations of the near-Gaussian integrand; error below 1e-15."""
 NEGLIGIBLE = 40.0
 """exp(-40) is below the last digit of a float64."""
 
@@ -42,8 +42,8 @@ class _Kernel(torch.autograd.Function):
 def _moments(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Integrals of exp(-x u^2) and u^2 exp(-x u^2) under the weight (1 - u^2)^((dim-3)/2).
 
-    With u = tanh v they run over the whole line and the weight becomes sech(v)^(dim-1) dv: analytic and fast falling,
-    where the trapezoid rule converges exponentially. Scaled by the width of each integrand one grid serves every x.
+    With u = tanh v the weight becomes sech(v)^(dim-1) dv on the real line: analytic and rapidly decaying, so the
+    trapezoid rule converges exponentially. Scaling by the width of each integrand allows one grid for every x.
     """
     width = (2 * x + dim - 1).rsqrt()
     value, second = 0.5 * width, torch.zeros_like(x)
@@ -58,7 +58,7 @@ def _moments(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def _knots(dim: int) -> int:
-    """Knots until every integrand is negligible, whatever x: the worst x is found on a grid."""
+    """Number of knots until every integrand is negligible; the worst x is found on a grid."""
     x = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-1, 5, 200, dtype=torch.float64)])
     low, high = torch.zeros_like(x), torch.full_like(x, 2 * NEGLIGIBLE)
     for _ in range(60):

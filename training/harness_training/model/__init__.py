@@ -1,1 +1,1 @@
-"""The trained model: a base encoder and a projection head."""
+"""The trained model: base encoder and projection head."""

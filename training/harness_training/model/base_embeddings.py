@@ -1,6 +1,6 @@
-"""Embeddings of the untouched base, computed once: float32 shards under $HARNESS_HOME/vectors, keyed by content.
+"""Cached embeddings of the frozen base model: float32 shards under $HARNESS_HOME/vectors, keyed by content.
 
-They set the head at the start of every run, and are all that the frozen experiment reads of its texts.
+They initialise the head of every run and are the input of the frozen experiment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class Base:
-    """The model that is trained, found and verified."""
+    """A base model, located and verified."""
 
     name: str
     folder: Path
@@ -38,19 +38,19 @@ class Base:
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """SHA-256 of every file that decides its vectors."""
+        """SHA-256 of every file that determines its vectors."""
         options = {"path": str(self.folder), "dtype": "float32", "device": "cpu", "forward": "stock"}
         empty = dict.fromkeys(("max_seq_length", "query_prompt", "document_prompt"))
         return dict(fingerprint({**options, **empty})["files"])
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json says of it."""
+        """Its entry in run.json."""
         return {"name": self.name, "path": str(self.folder), "fingerprint": content_key(self.files)}
 
 
 def open_base(prepared: Prepared) -> Base:
-    """The base behind a model of the registry; UserError where that is no sentence-transformers folder."""
+    """The base of a registered model; UserError where it is not a sentence-transformers folder."""
     folder = prepared.ref.options.get("path")
     if prepared.ref.spec.kind != "dense" or not folder:
         raise UserError(f"{prepared.label} has no weights to train; give --base mpnet, minilm or a model's folder.")
@@ -58,7 +58,7 @@ def open_base(prepared: Prepared) -> Base:
 
 
 class BaseEmbeddings:
-    """Mean-pooled embeddings [n, h] of texts by the base, not normalised, from the store or computed now."""
+    """Mean-pooled, unnormalised embeddings [n, h] of texts, computed if they are not stored."""
 
     def __init__(self, base: Base, settings: Settings, home: Path, device: str, progress: Progress) -> None:
         self._base, self._settings, self._home = base, settings, home
@@ -81,7 +81,7 @@ class BaseEmbeddings:
         return encoder
 
     def of(self, texts: Sequence[str], role: Role) -> NDArray[np.float32]:
-        """float32 [len(texts), h]."""
+        """Embed texts: float32 [len(texts), h]."""
         store = VectorStore(self._home, self._key, role)
         found = [store.get(chunk.key) for chunk in chunks(texts)]
         shards = [shard for shard in found if shard is not None]

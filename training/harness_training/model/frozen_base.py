@@ -1,4 +1,4 @@
-"""Training the head alone: every text's base embedding is computed once, and the trainer sees nothing else."""
+"""Trains only the head, on base embeddings that are computed once per text."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Embedded = Callable[[str, list[int]], torch.Tensor]
-"""A column's name and places of texts -> base embeddings [n, h]."""
+"""(column name, text indices) -> base embeddings [n, h]."""
 
 
 def embed_rows(rows: Rows, embeddings: BaseEmbeddings) -> Embedded:
-    """Base embeddings of every query and passage of the rows, in memory (MS MARCO's 500,000 triplets: 4 GB)."""
+    """Load base embeddings of all texts of the rows into memory (MS MARCO's 500,000 triplets: 4 GB)."""
     roles: dict[Role, NDArray[np.int64]] = {"query": np.unique(rows.ids[:, 0]), "document": np.unique(rows.ids[:, 1:])}
     vectors = {role: embeddings.of(rows.text(places.tolist()), role) for role, places in roles.items()}
 
@@ -34,7 +34,7 @@ def embed_rows(rows: Rows, embeddings: BaseEmbeddings) -> Embedded:
 
 
 def head_encoder(model: SentenceTransformer, dev: DevSet, embeddings: BaseEmbeddings) -> Encode:
-    """The dev set's texts through the head, their base embeddings computed once."""
+    """Encoder of the dev set's texts that applies the head to base embeddings computed once."""
     vectors: dict[Role, NDArray[np.float32]] = {
         "query": embeddings.of(dev.queries, "query"),
         "document": embeddings.of(dev.documents, "document"),

@@ -1,14 +1,13 @@
-"""The model that is trained: a base encoder with a Gaussian projection head, unnormalised, compared by distance.
+"""The trained model: a base encoder with a Gaussian projection head, unnormalised, compared by Euclidean distance.
 
     Transformer -> mean Pooling -> Dense(h, h, GELU, residual) -> Dense(h, d)
 
-All of it stock sentence-transformers modules, so that `SentenceTransformer(folder)` loads a checkpoint anywhere, with
-no code of ours and no trust_remote_code. For h = 768 and d = 512 the head has 984,320 parameters.
+All modules are sentence-transformers' own, so `SentenceTransformer(folder)` loads a checkpoint without this package or
+trust_remote_code. For h = 768 and d = 512 the head has 984,320 parameters.
 
-The first layer computes x + GELU(Wx + b) and starts at W = 0, b = 0, where it is exactly the identity but not at rest
-(GELU'(0) = 1/2): the head starts as one linear map, which principal components can set, and can become nonlinear. A
-pair of linear layers would have the same start and could express no more than one; a nonlinear layer without the
-residual could not start there.
+The first layer computes x + GELU(Wx + b) and starts at W = 0, b = 0, where it is the identity with a non-zero gradient
+(GELU'(0) = 1/2). The head thus starts as a linear map set from principal components and can become nonlinear. Two
+linear layers could never become nonlinear, and a nonlinear layer without the residual could not start as the identity.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from harness.download.http import brief
 from harness.storage.atomic import whole_folder
 from harness.types import UserError
 from harness_plugins.model_folder.files import folder_of
-from harness_plugins.model_folder.load import complete, spoilt
+from harness_plugins.model_folder.load import load_errors, require_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,53 +33,20 @@ Init = Literal["pca", "pca-rotation", "random"]
 INITS: tuple[Init, ...] = ("pca", "pca-rotation", "random")
 
 
-def build_model(
-    base: Path | str,
-    texts: Sequence[str],
-    *,
-    dim: int = 512,
-    init: Init = "pca",
-    seed: int = 0,
-    device: str | None = None,
-    max_seq_length: int | None = None,
-    batch_size: int = 64,
-) -> SentenceTransformer:
-    """The base's folder with a head to ``dim``, set from the base's embeddings of ``texts`` (thousands of passages).
-
-    In every ``init`` the mean of the sample goes to 0. ``pca``: its ``dim`` first principal components, each scaled to
-    variance 1. ``pca-rotation``: the same components with one common scale, variance 1 on average, which keeps
-    their distances (full whitening costs the untouched model points). ``random``: Gaussian directions, each output of
-    variance 1, which leaves the directions as the only difference from ``pca``.
-
-    Give ten texts and more per dimension of the base: ``pca`` overfits its last components, and with 900 claims for
-    512 components of all-mpnet-base-v2 the squared norm of unseen claims was 2.7 d instead of d (0.98 d for
-    ``pca-rotation``).
-
-    UserError: not a folder of Transformer and mean Pooling, too few texts, ``dim`` above the base's (or equal to it:
-    a final layer norm leaves a direction without variance).
-    """
-    encoder = load_base(base, device, max_seq_length)
-    check_sizes(encoder, base, dim, len(texts))
-    sample = encoder.encode_document(
-        list(texts), batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False
-    )
-    return add_head(encoder, head(*projection(sample.cpu(), dim, init, seed)))
-
-
 def check_sizes(encoder: SentenceTransformer, base: Path | str, dim: int, texts: int) -> None:
-    """UserError where no head of that size fits, or so many texts cannot set it."""
+    """UserError where a head of that size does not fit, or there are too few texts to initialise it."""
     width = int(encoder.get_embedding_dimension() or 0)
     if not 1 <= dim <= width:
         raise UserError(f"A head of {dim} dimensions does not fit on {base}, which has {width}; choose 1 to {width}.")
     if texts <= width:
         raise UserError(
-            f"The head is set from the spread of {width}-dimensional embeddings, for which {texts} texts are too "
+            f"The head is initialised from {width}-dimensional embeddings, for which {texts} texts are too "
             f"few; give at least {width + 1}, better {10 * width}."
         )
 
 
 def add_head(encoder: SentenceTransformer, layers: Sequence[nn.Module]) -> SentenceTransformer:
-    """The encoder with these layers after it, its embeddings compared by Euclidean distance."""
+    """Append these layers to the encoder and compare its embeddings by Euclidean distance."""
     for layer in layers:
         encoder.append(layer.to(encoder.device))
     encoder.similarity_fn_name = "euclidean"
@@ -88,14 +54,14 @@ def add_head(encoder: SentenceTransformer, layers: Sequence[nn.Module]) -> Sente
 
 
 def load_base(base: Path | str, device: str | None = None, max_seq_length: int | None = None) -> SentenceTransformer:
-    """The base in float32 without its Normalize; its prompts are kept. UserError where no head goes on it."""
+    """Load the base in float32 without Normalize, keeping its prompts. UserError where a head does not fit."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Normalize, Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     folder = folder_of({"path": str(base)})
     wanted = {"dtype": torch.float32, "use_safetensors": True}
-    with spoilt(folder), complete(folder, "pooler"):
+    with load_errors(folder), require_weights(folder, "pooler"):
         loaded = SentenceTransformer(
             str(folder), device=device, local_files_only=True, trust_remote_code=False, model_kwargs=wanted
         )
@@ -113,10 +79,28 @@ def load_base(base: Path | str, device: str | None = None, max_seq_length: int |
 
 
 def projection(sample: Tensor, dim: int, init: Init = "pca", seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Weight [dim, h] and bias [dim], float32, of the linear map that `build_model` describes, for a sample [n, h].
+    """Compute the initial linear map of the head from the base's embeddings of sample texts.
 
-    Variances are divided by n - 1. Each component's sign makes its largest coefficient positive: eigenvectors come
-    without one, and the same sample must give the same head.
+    Every ``init`` maps the sample mean to 0. ``pca`` keeps the first ``dim`` principal components, each scaled to
+    variance 1. ``pca-rotation`` keeps them with a common scale (variance 1 on average), which preserves distances;
+    full whitening lowers the base's scores. ``random`` uses Gaussian directions, each output scaled to variance 1.
+    Variances are divided by n - 1. Signs are chosen so that each component's largest coefficient is positive, which
+    makes the result deterministic.
+
+    Args:
+        sample: [n, h], at least ten texts per dimension: ``pca`` overfits its last components. With 900 claims for
+            512 components of all-mpnet-base-v2 the squared norm of unseen claims was 2.7 d instead of d (0.98 d for
+            ``pca-rotation``).
+        dim: Dimensions of the output.
+        init: See above.
+        seed: Of ``random``.
+
+    Returns:
+        Weight [dim, h] and bias [dim], float32.
+
+    Raises:
+        UserError: The sample does not vary in ``dim`` directions. ``dim`` must be below h for a base with a final
+            layer norm, which leaves one direction without variance.
     """
     if init not in INITS:
         raise UserError(f"A head starts as {', '.join(INITS)}, not {init}.")
@@ -144,7 +128,7 @@ def projection(sample: Tensor, dim: int, init: Init = "pca", seed: int = 0) -> t
 
 
 def head(weight: Tensor, bias: Tensor) -> list[nn.Module]:
-    """The two layers of the head that together compute x -> weight x + bias at the start."""
+    """The two layers of the head, which initially compute x -> weight x + bias."""
     from sentence_transformers.base.modules import Dense
 
     dim, width = weight.shape
@@ -156,19 +140,8 @@ def head(weight: Tensor, bias: Tensor) -> list[nn.Module]:
 
 
 def head_pattern(model: SentenceTransformer) -> str:
-    """Regular expression that finds the head's parameters by name: ``learning_rate_mapping={pattern: 5e-4}``."""
+    """Regular expression for the head's parameter names: ``learning_rate_mapping={pattern: 5e-4}``."""
     return rf"^(model\.)?({'|'.join(_head_names(model))})\."
-
-
-def freeze_base(model: SentenceTransformer) -> None:
-    """Only the head keeps learning. The base's dropout is turned off too: nothing is left for it to regularise."""
-    names = _head_names(model)
-    for name, module in model.named_children():
-        if name not in names:
-            module.requires_grad_(False)
-            for layer in module.modules():
-                if isinstance(layer, nn.Dropout):
-                    layer.p = 0.0
 
 
 def _head_names(model: SentenceTransformer) -> list[str]:
@@ -178,9 +151,10 @@ def _head_names(model: SentenceTransformer) -> list[str]:
 
 
 def save_model(model: SentenceTransformer, folder: Path) -> None:
-    """Writes a checkpoint, whole or not at all, that plain `SentenceTransformer(folder)` loads.
+    """Write a checkpoint atomically; `SentenceTransformer(folder)` loads it.
 
-    UserError where the disk has no room for it: safetensors tells of that in an error of its own.
+    Raises:
+        UserError: The disk is full, which safetensors reports as an error of its own.
     """
     try:
         with whole_folder(folder) as temporary:

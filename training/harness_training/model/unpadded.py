@@ -1,11 +1,11 @@
-"""The forward pass of BERT and MPNet encoders in training, without padding: exact, gradients and dropout included.
+"""Unpadded forward pass of BERT and MPNet encoders for training, with exact gradients and dropout.
 
-Everything but attention works on one matrix of a batch's tokens, so padding costs nothing there. Attention takes texts
-of about the same length together, padded to the longest of them and masked. What makes MPNet's gradient exact is that
-its relative position bias is one [heads, length, length] table for all texts, and that autograd sums over them.
+Everything but attention works on one matrix of a batch's tokens, so padding costs nothing there. Attention groups texts
+of similar length, padded to the longest and masked. MPNet's gradient is exact because its relative position bias is one
+[heads, length, length] table shared by all texts, and autograd sums over them.
 
-It stands in for the encoder's own ``forward`` and takes and gives padded batches: pooling, losses, cached gradients,
-saving and several processes know nothing of it.
+It replaces the encoder's ``forward`` with padded inputs and outputs, so pooling, losses, cached gradients, saving and
+distributed training are unaffected.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from torch.nn.functional import scaled_dot_product_attention
 from harness_plugins.forward.unpadded import FAMILIES, repeats
 
 WASTE = 1.25
-"""Padded tokens over tokens up to which texts share one call of attention."""
+"""Largest ratio of padded tokens to tokens in a call of attention."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Texts that attend together: their tokens are rows ``start`` to ``stop`` of the matrix."""
+    """Texts in one call of attention; their tokens are rows ``start`` to ``stop`` of the matrix."""
 
     start: int
     stop: int
     length: int
-    """Of the longest."""
+    """Length of the longest text."""
     places: Tensor
-    """[stop - start], of each token in the padded texts laid end to end."""
+    """[stop - start], index of each token in the flattened padded texts."""
     mask: Tensor | None
     """[texts, 1, 1, length], True where there is a token; None without padding."""
 
 
-class _Packed:
-    """Put before an encoder's class. Leaves to it what is not repeated here (padding on the left, hidden states...)."""
+class _UnpaddedForward:
+    """Mixin before an encoder's class; unsupported inputs (left padding, hidden states...) use the original."""
 
     config: Any
     embeddings: Any
@@ -50,10 +50,10 @@ class _Packed:
         return bool(self.config.model_type == "bert")
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, **others: Any) -> Any:
-        """As the encoder's own: last hidden states [texts, length, hidden], 0 where there is padding."""
+        """Like the original: last hidden states [texts, length, hidden], 0 for padding."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-        if not self._repeats(input_ids, attention_mask, others):
+        if not self._supported(input_ids, attention_mask, others):
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, **others)  # type: ignore[misc]
         present = attention_mask.bool()
         lengths = present.sum(1)
@@ -67,8 +67,8 @@ class _Packed:
         hidden = state.new_zeros(present.numel(), state.shape[1]).index_copy(0, rows, state)
         return BaseModelOutputWithPooling(last_hidden_state=hidden.view(*present.shape, -1))
 
-    def _repeats(self, ids: Any, mask: Any, others: dict[str, Any]) -> bool:
-        """Whether this is a plain batch, each text with a token at least and padding on its right alone."""
+    def _supported(self, ids: Any, mask: Any, others: dict[str, Any]) -> bool:
+        """Whether this is a plain batch with right padding and at least one token per text."""
         types = others.get("token_type_ids")
         asked = [
             v for name, v in others.items() if name not in ("token_type_ids", "return_dict") and v not in (None, False)
@@ -81,7 +81,7 @@ class _Packed:
         parts = self.embeddings
         if self._bert:
             places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
-        else:  # counted from padding + 1, the padding token itself left out
+        else:  # counted from padding + 1, without padding tokens
             counted = (ids != parts.padding_idx).long()
             places = counted.cumsum(1) * counted + parts.padding_idx
         flat = {"input_ids": ids.reshape(-1)[rows][None], "position_ids": places.reshape(-1)[rows][None]}
@@ -95,7 +95,7 @@ class _Packed:
         return bias
 
     def _groups(self, lengths: list[int], device: torch.device) -> Iterator[_Group]:
-        """``lengths`` descend."""
+        """Group texts by length; ``lengths`` are in descending order."""
         first = start = 0
         while first < len(lengths):
             longest, last, tokens = lengths[first], first, 0
@@ -138,15 +138,16 @@ class _Packed:
         return flat if group.mask is None else flat[group.places]
 
 
-def pack(model: Any) -> bool:
-    """Lets a sentence-transformers model encode without padding from now on; whether its encoder is of a kind that can.
+def use_unpadded_forward(model: Any) -> bool:
+    """Switch a sentence-transformers model to the unpadded forward pass, without changing its weights or saved files.
 
-    Its weights, and what is saved of it, are the same.
+    Returns:
+        Whether its encoder is supported.
     """
     encoder: Any = getattr(model[0], "auto_model", None)
     if type(encoder).__name__ not in FAMILIES.values() or not repeats(encoder.config.to_dict()):
         return False
     own = type(encoder)
-    # A class of the same name, not a function of this object: copies on other devices then use their own weights.
-    encoder.__class__ = type(own.__name__, (_Packed, own), {"__module__": own.__module__})
+    # A subclass instead of a bound method, so that copies on other devices use their own weights.
+    encoder.__class__ = type(own.__name__, (_UnpaddedForward, own), {"__module__": own.__module__})
     return True

@@ -1,1 +1,1 @@
-"""Checkpoints made ready to publish."""
+"""Prepares checkpoints for publication."""

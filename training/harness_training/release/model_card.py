@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint is, what it scored, what it was trained on, and what nobody measured."""
+"""Writes the model card: description, scores, training data and untested aspects of a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ SAW = (
 )
 COMPARED = {"euclidean": "Euclidean distance", "cosine": "cosine", "dot": "inner product"}
 MSMARCO = (
-    "MS MARCO, which this model or its base was trained on, is offered for non-commercial research; whether that binds "
-    "weights trained on it is for whoever uses them to judge."
+    "MS MARCO, which this model or its base was trained on, is licensed for non-commercial research; whether that "
+    "applies to weights trained on it is for their users to judge."
 )
 
 
 def card(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[Measured], loaded: Loaded) -> str:
-    """README.md of a hub folder; ``record`` is what `harness_plugins.sentence_transformers.trained.training` gives,
-    without paths."""
+    """README.md of a hub folder.
+
+    Args:
+        name: Of the model.
+        licence: Identifier of its licence.
+        record: Result of `harness_plugins.sentence_transformers.trained.training`, without paths.
+        cells: Its stored results.
+        loaded: Properties of the loaded model.
+    """
     sections = {
         "How to use": _use(name, loaded),
         "Measured": _measured(cells),
@@ -44,7 +51,7 @@ def card(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[Mea
 
 
 def _front(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[Measured]) -> dict[str, Any]:
-    """What the hub reads."""
+    """The YAML front matter."""
     tags = ["sentence-transformers", "sentence-similarity", "feature-extraction", "information-retrieval"]
     front: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
     front |= {"license": licence, "tags": tags}
@@ -79,7 +86,7 @@ def _own_data(record: Mapping[str, Any]) -> list[str]:
 
 
 def yaml(content: Any) -> Iterator[str]:
-    """Lines of block YAML; every text is quoted as JSON does, so that none is taken for anything else."""
+    """Lines of block YAML; strings are quoted as in JSON, so that they are never read as another type."""
     entries = content.items() if isinstance(content, Mapping) else ((None, value) for value in content)
     for key, value in entries:
         start = "-" if key is None else f"{key}:"
@@ -117,7 +124,7 @@ def _base_name(record: Mapping[str, Any]) -> str:
 
 
 def _code(value: Any) -> str:
-    """A text for the inside of backticks."""
+    """Sanitise text for use inside backticks."""
     return " ".join(str(value).replace("`", "'").split())
 
 

@@ -1,6 +1,6 @@
-"""A checkpoint made ready for the hub: its files, a model card and a manifest in one folder, whole or not at all.
+"""Prepares a checkpoint for the hub: its files, a model card and a manifest in one folder, written atomically.
 
-What is written is what was measured and recorded; nothing is uploaded. Paths of this machine stay out of it.
+Only measured and recorded facts are written, without local paths, and nothing is uploaded.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from harness_training.release.verify import Loaded, load_cleanly
 
 FORMAT = 1
 PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npz"}
-"""Suffixes of files that may hold pickles, which run code when they are opened."""
+"""Suffixes of files that may contain pickles, which run code when loaded."""
 PICKLES = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
-"""What such files begin with, whatever they are called: an archive of torch's, or a pickle."""
+"""Magic bytes of pickles and torch archives, whatever the file is called."""
 NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]{0,95}", re.ASCII)
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -43,7 +43,7 @@ class Release:
 
     @property
     def upload(self) -> list[str]:
-        """The words of the command that uploads it, for the user to type."""
+        """The upload command, for the user to run."""
         name = str(self.manifest["name"])
         return ["hf", "upload", name if "/" in name else f"ORG/{name}", str(self.folder)]
 
@@ -51,19 +51,30 @@ class Release:
 def release(
     source: Path, output: Path, results: Path, *, name: str = "", licence: str = "apache-2.0", progress: Progress
 ) -> Release:
-    """Makes the folder ``output`` from a run's folder or a checkpoint's, with what ``results`` hold about it.
+    """Create the folder ``output`` from a run's or checkpoint's folder and its results.
 
-    UserError when the run is not finished or damaged, when there are pickles or links that lead out of the folder,
-    and when sentence-transformers alone does not load the copy and give the same vectors; then nothing is left.
+    Args:
+        source: Folder of a run or checkpoint.
+        output: New folder.
+        results: Stored results.
+        name: NAME or ORG/NAME on the hub; by default the name of ``output``.
+        licence: Identifier of the licence.
+        progress: Called with each stage.
+
+    Raises:
+        UserError: The run is unfinished or damaged, there are pickles or links out of the folder, or
+            sentence-transformers alone does not reproduce the vectors; nothing is left behind.
     """
     checkpoint = checkpoint_of(source)
     name = name or output.resolve().name
     if not NAME.fullmatch(name):
-        raise UserError(f"{name!r} is no name for the hub; give --name NAME or ORG/NAME, of letters, digits, - _ and .")
+        raise UserError(
+            f"{name!r} is not a valid name for the hub; give --name NAME or ORG/NAME, of letters, digits, - _ and ."
+        )
     if not LICENCE.fullmatch(licence):
-        raise UserError(f"{licence!r} is no licence identifier; give one such as apache-2.0, mit or cc-by-nc-4.0.")
+        raise UserError(f"{licence!r} is not a licence identifier; give one such as apache-2.0, mit or cc-by-nc-4.0.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} is there already; name another folder with -o, or remove it first.")
+        raise UserError(f"{output} already exists; name another folder with -o, or remove it first.")
     files = safe_files(checkpoint)
     record = without_paths(training({"path": str(checkpoint)}))
     with whole_folder(output) as folder:
@@ -81,17 +92,17 @@ def release(
 
 
 def checkpoint_of(source: Path) -> Path:
-    """The whole checkpoint that a run's folder, or a path of its own, means; UserError where there is none."""
+    """Resolve a run's or checkpoint's folder to a complete checkpoint; UserError where there is none."""
     if not source.is_dir():
         raise UserError(f"There is no folder {source}; name a run (runs/EXPERIMENT/RUN) or a checkpoint's folder.")
     checkpoint = checkpoint_at(source)
     if lacks := incomplete(checkpoint):
-        raise UserError(f"{checkpoint} cannot be released: {lacks}; name a whole checkpoint.")
+        raise UserError(f"{checkpoint} cannot be released: {lacks}; name a complete checkpoint.")
     return checkpoint
 
 
 def safe_files(checkpoint: Path) -> list[str]:
-    """What sentence-transformers reads, in name order, once nothing in the folder can run code or lie outside it."""
+    """Files that sentence-transformers reads, sorted by name; UserError for unsafe or outside files."""
     for path in sorted(checkpoint.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(checkpoint.resolve()):
             raise UserError(f"{path} is a link that leads out of the checkpoint; put the file itself in its place.")
@@ -112,14 +123,14 @@ def _begins_as_a_pickle(path: Path) -> bool:
 
 
 def _copied(source: Path, target: Path) -> str:
-    """SHA-256 of the copy."""
+    """Copy a file; returns the SHA-256 of the copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     return sha256_file(target)
 
 
 def without_paths(content: Any) -> Any:
-    """JSON-able content in which every path of this machine is its last part only."""
+    """Replace every local path in JSON content by its last component."""
     if isinstance(content, dict):
         return {key: without_paths(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -128,7 +139,7 @@ def without_paths(content: Any) -> Any:
         return content
     bare = content.removeprefix("file://")
     if re.match(r"[~/\\.]|[A-Za-z]:[\\/]", bare) and re.search(r"[/\\]", bare):
-        return PureWindowsPath(bare).name  # which parts at both kinds of slashes
+        return PureWindowsPath(bare).name  # splits at both kinds of slashes
     return re.sub(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\\"']+[/\\])+([^\s/\\\"']*)", r"\1", content)
 
 

@@ -1,4 +1,4 @@
-"""The stored results that belong to one checkpoint: those whose model had these very files."""
+"""Finds the stored results of a checkpoint: those whose model had identical files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.results.store import ResultStore, Unreadable
 
 MEASURE = "nDCG@10"
 _APART = ("path", "run", "experiment", "device", "dtype")
-"""Options that do not change what was measured, or are stated apart."""
+"""Options that do not affect results or are listed separately."""
 
 
 class Measured(NamedTuple):
@@ -27,24 +27,24 @@ class Measured(NamedTuple):
     in_domain: bool
     dtype: str
     options: dict[str, Any]
-    """Those that the user changed, and how vectors were stored, where that loses something."""
+    """Options that the user changed, and lossy vector storage."""
     key: str
-    """Of the cell."""
+    """Key of the cell."""
     finished: str
 
     @property
     def plain(self) -> bool:
-        """Whether it is of the whole dataset and the model as it is: what stands for the dataset."""
+        """Whether it covers all queries with default options."""
         return not self.partial and not self.options
 
     @property
     def score(self) -> float | None:
-        """Its `MEASURE`, where that was measured."""
+        """Value of `MEASURE`, if measured."""
         return self.measures.get(MEASURE)
 
 
 def measured(root: Path, files: Mapping[str, str], trained_on: Iterable[str]) -> list[Measured]:
-    """Results below ``root`` of the model with these files (name -> SHA-256), by dataset, the most telling first."""
+    """Results under ``root`` of the model with these files (name -> SHA-256), sorted by dataset and relevance."""
     saw = set(trained_on)
     stored = (result for result in ResultStore(root).scan() if not isinstance(result, Unreadable))
     found = [_measured(result, saw) for result in stored if _belongs(result, files)]
@@ -59,8 +59,8 @@ def _belongs(result: Result, files: Mapping[str, str]) -> bool:
         result["status"] == "ok"
         and model.get("kind") == "dense"
         and not model.get("members")
-        and "index" not in result["manifest"]  # approximate search measures the index, too
-        and result["manifest"].get("k", DEPTH) == DEPTH  # the usual row says the same
+        and "index" not in result["manifest"]  # approximate search also measures the index
+        and result["manifest"].get("k", DEPTH) == DEPTH  # the row with the default depth has the same scores
         and (model.get("fingerprint") or {}).get("files") == dict(files)
     )
 
@@ -85,7 +85,7 @@ def _measured(result: Result, saw: set[str]) -> Measured:
 
 
 def standing(cells: Iterable[Measured]) -> dict[str, Measured]:
-    """Dataset -> the one result that stands for it, where it was measured whole."""
+    """Dataset -> its representative result, for datasets evaluated on all queries."""
     chosen: dict[str, Measured] = {}
     for cell in cells:
         if cell.plain and cell.score is not None:

@@ -1,4 +1,4 @@
-"""A model folder opened as a stranger would: a fresh interpreter, sentence-transformers, no network, nothing else."""
+"""Smoke-loads a model folder in a clean subprocess: sentence-transformers alone, without network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from harness.types import UserError
 
 TOLERANCE = 1e-6
-"""Largest difference of a vector's component between the copy and its source."""
+"""Largest accepted difference of a vector component between copy and source."""
 TEXTS = ("what pumps blood", "The heart pumps blood through the body.", "ÜBER 東京 🙂 " * 200)
 OURS = ("harness", "harness_plugins", "harness_reports", "harness_training")
 PROGRAM = """
 import json, sys
 texts, ours, folders = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
-sys.modules.update(dict.fromkeys(ours))  # an import of any of them fails
+sys.modules.update(dict.fromkeys(ours))  # makes importing them fail
 from sentence_transformers import SentenceTransformer
 found = []
 for folder in folders:
@@ -35,7 +35,7 @@ print("\\n" + json.dumps(found))
 
 
 class Loaded(NamedTuple):
-    """What a model is to who loads it."""
+    """Properties of a loaded model."""
 
     dim: int
     max_seq_length: int | None
@@ -43,11 +43,11 @@ class Loaded(NamedTuple):
     prompts: dict[str, str]
     parameters: int
     difference: float
-    """Largest difference of a component to the source's vectors."""
+    """Largest difference of a vector component to the source."""
 
 
 def load_cleanly(copy: Path, source: Path) -> Loaded:
-    """Loads both folders and compares queries' and documents' vectors of `TEXTS`; UserError when that fails."""
+    """Load both folders and compare their vectors of `TEXTS`; UserError when they differ or loading fails."""
     import numpy as np
 
     copied, original = _run(copy, source)
