@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from harness.cli.terminal import printable
-from harness.errors import trace
 
 
 def _set(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -58,7 +57,14 @@ def note(sentence: str) -> None:
 def show_trace(error: BaseException | str) -> None:
     """The traceback on stderr, where the user has asked for it."""
     if error and is_set("debug"):
+        from harness.errors import trace
+
         click.echo(error if isinstance(error, str) else trace(error), err=True, nl=False)
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters, which the errors of plug-ins and files may hold."""
+    return printable(" ".join(filter(None, map(str.strip, text.splitlines()))))
 
 
 class _Line(logging.Formatter):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from harness.cli.flags import is_set, show_trace
+from harness.cli.flags import is_set, one_line, show_trace
 from harness.cli.folding import shown
-from harness.cli.main import State, one_line
+from harness.cli.main import State
 from harness.cli.quantity import Bytes, size
 from harness.cli.terminal import bare, printable
 from harness.registry.option_values import printed

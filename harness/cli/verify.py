@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples, note, show_trace
-from harness.cli.main import State, one_line
+from harness.cli.flags import examples, note, one_line, show_trace
+from harness.cli.main import State
 from harness.cli.options import (
     json_option,
     offline_option,

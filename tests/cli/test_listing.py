@@ -15,7 +15,10 @@ from pathlib import Path
 import click
 import pytest
 
-from harness.cli.main import COMMANDS, State, cli
+import harness.cli as harness_cli
+import harness_reports.cli
+import harness_training.cli
+from harness.cli.main import State, cli
 from harness.datasets.catalog import catalogue
 from harness.registry.manager import load_registry
 from harness_plugins.sentence_transformers.minilm import WEIGHTS as MINILM
@@ -194,12 +197,8 @@ def test_help_lists_every_command_in_one_line(harness, words, tmp_path) -> None:
     lines = done.out.partition("Commands:\n")[2].splitlines()
     listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
     assert len(listed) == len(lines)
-    assert {*COMMANDS, "report"} <= set(listed)
+    assert listed == {**harness_cli.COMMANDS, **harness_reports.cli.COMMANDS, **harness_training.cli.COMMANDS}
     assert all(line.startswith("  ") and line[2] != " " and len(line) < 80 for line in lines)
-    for name, command in every_command():
-        if " " not in name:
-            assert listed[name] == COMMANDS.get(name, listed[name])
-            assert listed[name][:20] == (COMMANDS.get(name) or command.get_short_help_str(100))[:20]
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:

@@ -12,7 +12,7 @@ from harness.types import UserError
 from harness_reports.claims.criteria import Comparison, Coverage, Relation
 from harness_reports.claims.toml_positions import Position
 
-SHIPPED = Path(__file__).parent / "claimed"
+SHIPPED = Path(__file__).parent / "shipped"
 SECTIONS = ("geometry", "seconds", "counts", "index")
 """Of a result, besides its measures: their figures are named by keys joined with dots."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness import UserError, hookimpl
+from harness import UserError
 from harness.cli.flags import examples
 from harness.cli.options import completing, results_option
 
@@ -37,7 +37,7 @@ from harness.cli.options import completing, results_option
     help="Only this row (default: all).",
 )
 @click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
-def export(results: Path, form: str, output: Path, models: tuple[str, ...], suite: str | None) -> None:
+def command(results: Path, form: str, output: Path, models: tuple[str, ...], suite: str | None) -> None:
     """Write stored results as MTEB or the hub keep them.
 
     Failed cells and those over some of the queries are left out. Results that cannot be read are named on stderr; the
@@ -69,9 +69,3 @@ def export(results: Path, form: str, output: Path, models: tuple[str, ...], suit
         click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
     if board.skipped:
         sys.exit(1)
-
-
-@hookimpl
-def harness_commands(group: click.Group) -> None:
-    """Adds ``harness export``."""
-    group.add_command(export)

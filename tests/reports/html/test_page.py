@@ -19,12 +19,12 @@ from click.testing import CliRunner
 from harness.metrics.measures import Scores
 from harness.results.store import write_per_query
 from harness.types import Query, UserError
+from harness_reports.cli.report import command as report
 from harness_reports.data.leaderboard import Leaderboard
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.rows import content, rows
 from harness_reports.html import page_data
 from harness_reports.html.page import page
-from harness_reports.plugin import report
 from harness_reports.tables.model import Column, Figure, Report, Table
 from tests.browser import CHROMIUM, Browser, browser
 from tests.reports.factory import Results

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 import harness_reports
 from harness.metrics.geometry import DEFINITIONS
+from harness_reports.cli.report import command as report
 from harness_reports.data.rows import content
-from harness_reports.plugin import report
 from harness_reports.render.markdown import escape
 from harness_reports.tables.geometry import GEOMETRY
 from harness_reports.tables.model import SIGNS

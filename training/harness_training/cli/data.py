@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.group("data")
-def data() -> None:
+def command() -> None:
     """Obtain training data (triplets) by name."""
 
 
-@data.command(
+@command.command(
     "msmarco",
     **examples(
         "harness data msmarco -o path/to/set",
