@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
@@ -88,9 +87,3 @@ def _events_shown() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
-
-
-def examples(*lines: str) -> dict[str, Any]:
-    """For ``click.command``: the lines as examples at the end of the command's help."""
-    listed = "\n".join(f"  {line}" for line in lines)
-    return {"epilog": f"\b\nExamples:\n{listed}"}

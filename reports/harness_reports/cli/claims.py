@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples, note
+from harness.cli.flags import note
 from harness.cli.folding import shown
-from harness.cli.options import plugin_option, results_option
+from harness.cli.options import examples, plugin_option, results_option
+from harness.cli.output import end_with_skipped
 
 if TYPE_CHECKING:
     from harness_reports.claims.evaluate import Verdict
@@ -78,10 +78,7 @@ def command(
         click.echo(dump_json(content).decode(), nl=False)
     else:
         click.echo(shown("\n\n".join(filter(None, _sections(stated, judged, expected, everything)))))
-    for one in skipped:
-        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
-    if skipped:
-        sys.exit(1)
+    end_with_skipped(skipped)
 
 
 def _known(board: Leaderboard, models: Any, datasets: Any) -> Known:

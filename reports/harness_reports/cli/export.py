@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from harness import UserError
-from harness.cli.flags import examples
-from harness.cli.options import completing, results_option
+from harness.cli.options import completing, examples, results_option
+from harness.cli.output import end_with_skipped
 
 
 @click.command(
@@ -65,7 +64,4 @@ def command(results: Path, form: str, output: Path, models: tuple[str, ...], sui
         raise UserError(f"None of the results in {results} can be exported as {form}; measure a dataset of beir18.")
     for path in (write_mteb if form == "mteb" else write_hub)(cells, output):
         click.echo(path)
-    for skipped in board.skipped:
-        click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
-    if board.skipped:
-        sys.exit(1)
+    end_with_skipped(board.skipped)

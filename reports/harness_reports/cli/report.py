@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.flags import examples, note
+from harness.cli.flags import note
 from harness.cli.folding import shown
-from harness.cli.options import completing, plugin_option, results_option
+from harness.cli.options import completing, examples, plugin_option, results_option
 
 if TYPE_CHECKING:
     from harness_reports.data.leaderboard import Leaderboard
