@@ -9,6 +9,7 @@ from harness.datasets import catalog
 from harness_reports.data.averages import Average, Mean
 from harness_reports.data.leaderboard import MEASURE, Cells, Leaderboard
 from harness_reports.data.uncertainty import Entry, Uncertainty
+from harness_reports.tables import columns
 from harness_reports.tables.model import NONE, Column, Figure, Mark, Table, with_best
 from harness_reports.tables.provenance import sources
 
@@ -57,22 +58,22 @@ class _Scores:
         self.averages = [average for average in averages if average not in self.measured]
 
     def build(self, key: str, title: str, caption: list[str]) -> Table:
-        columns: list[Filled] = [(Column("model"), [Figure(model, model) for model in self.models])]
+        filled: list[Filled] = [(Column("model"), [Figure(model, model) for model in self.models])]
         if self.uncertainty and self.models:
             marks = self.uncertainty.marks(self.measured)
-            columns += [self._column(entry, marks) for entry in self.measured]
+            filled += [self._column(entry, marks) for entry in self.measured]
             for average in self.averages or self._alone():
-                columns += [self._column(average, {})] if average in self.averages else []
-                columns += self._bearing(self.uncertainty, average)
+                filled += [self._column(average, {})] if average in self.averages else []
+                filled += self._bearing(self.uncertainty, average)
             isotropy = self._isotropy()
             if _known(isotropy):
-                columns.append(isotropy)
+                filled.append(isotropy)
                 told = "Isotropy is that of the document vectors; it depends on their number and dimension, see below."
                 caption = [*caption, told]
         else:
-            columns += [self._column(entry, {}) for entry in self.measured]
-        rows = list(zip(*(figures for _, figures in columns), strict=True))
-        return Table(key, title, caption, [column for column, _ in columns], rows)
+            filled += [self._column(entry, {}) for entry in self.measured]
+        rows = list(zip(*(figures for _, figures in filled), strict=True))
+        return Table(key, title, caption, [column for column, _ in filled], rows)
 
     def _alone(self) -> list[Average]:
         """The only dataset as its own average, where there is no other."""
@@ -86,7 +87,7 @@ class _Scores:
     def _column(self, entry: Entry, marks: Mapping[tuple[str, str], Mark]) -> Filled:
         """A dataset's or an average's; nothing is best where the models saw different versions of a dataset."""
         name, labels = (entry, (entry,)) if isinstance(entry, str) else (entry.name, entry.labels)
-        column = Column(name, ".2f", 100)
+        column = columns.score(name)
         figures = [
             self._score(column, model, entry) if isinstance(entry, str) else self._mean(column, entry, model)
             for model in self.models
@@ -139,19 +140,15 @@ class _Scores:
     def _bearing(self, uncertainty: Uncertainty, average: Average) -> list[Filled]:
         """Interval, ranks and difference from the baseline, as far as any of them is known."""
         first = average is (self.averages or [average])[0]
-        of = "" if first else f" of {average.name}"
         spans = [uncertainty.interval(model, average) for model in self.models]
-        interval = Column(f"95% interval{of}", ".2f", 100)
+        interval = columns.interval("" if first else average.name)
         filled = [(interval, [interval.figure(span.ends if span else None) for span in spans])]
         if first and _known(filled[0]):
-            rank, ranks = Column("rank", "d"), uncertainty.ranks(average)
+            rank, ranks = columns.RANK, uncertainty.ranks(average)
             filled.append((rank, [rank.figure(ranks.get(model)) for model in self.models]))
         if uncertainty.baseline and first:
             gaps = [uncertainty.difference(model, average) for model in self.models]
-            minus, around = (
-                Column(f"minus {uncertainty.baseline}", "+.2f", 100),
-                Column("its 95% interval", "+.2f", 100),
-            )
+            minus, around = columns.difference(uncertainty.baseline), columns.DIFFERENCE_INTERVAL
             own = [
                 Figure("baseline", absence="none")
                 if model == uncertainty.baseline
@@ -162,8 +159,7 @@ class _Scores:
         return [each for each in filled if _known(each)]
 
     def _isotropy(self) -> Filled:
-        n = len(self.measured)
-        column = Column("isotropy" if n == 1 else f"isotropy (mean of {n})", ".4f")
+        column = columns.isotropy(len(self.measured))
         return column, [self._mean_isotropy(column, model) for model in self.models]
 
     def _mean_isotropy(self, column: Column, model: str) -> Figure:

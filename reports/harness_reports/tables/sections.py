@@ -10,8 +10,8 @@ from harness_reports.analysis.isotropy_vs_ndcg import associations, sentence
 from harness_reports.data.leaderboard import Cell, Leaderboard, some
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.uncertainty import ALPHA, Uncertainty
-from harness_reports.tables.cost import cost
-from harness_reports.tables.geometry import geometry
+from harness_reports.tables.columns import INTERVAL, RANK
+from harness_reports.tables.measurements import measurements
 from harness_reports.tables.model import Report, Table
 from harness_reports.tables.provenance import provenance
 from harness_reports.tables.scores import UNANSWERED, scores
@@ -24,7 +24,7 @@ def report(board: Leaderboard, evidence: Evidence | None = None, baseline: str |
     """
     evidence = evidence or Evidence(board)
     uncertainty = Uncertainty(board, evidence, baseline)
-    tables = [*scores(board, uncertainty), *geometry(board), *cost(board), provenance(board)]
+    tables = [*scores(board, uncertainty), *measurements(board), provenance(board)]
     told = [*_marks(board, tables, uncertainty), *_notes(board), *_faults(board, evidence)]
     return Report(tables, list(dict.fromkeys(told)))
 
@@ -50,13 +50,13 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
         )
         none = "" if marks & {"better", "worse"} else " (there is none)"
         yield f"† better, ‡ worse than {how}{none}."
-    if "95% interval" in columns:
+    if INTERVAL in columns:
         drawn = "datasets, their queries and seeds" if board.seeds else "datasets and their queries"
         yield (
             f"95% interval: where the mean would lie on datasets like these; bootstrap over {drawn} (over queries "
             "alone where there is one dataset), 10,000 resamples."
         )
-    if "rank" in columns:
+    if RANK.name in columns:
         yield (
             "Rank: the places that a model may have, after the models that are surely better and before those surely "
             "worse; all of them hold at once at 95%."
