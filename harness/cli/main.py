@@ -49,7 +49,7 @@ class Lazy(NamedTuple):
 
 @dataclass
 class State:
-    """What commands share: where things are kept, and the plug-ins (loaded on first use)."""
+    """What commands share: the home folder, the plug-ins (loaded on first use) and the common flags."""
 
     plugins: list[Path] = field(default_factory=list)
     words: Sequence[str] = ()
@@ -205,7 +205,7 @@ def _main(words: list[str]) -> None:
     except Exception as error:
         if state.debug:
             click.echo(trace(error), err=True, nl=False)
-        sentence, status = _told(error)
+        sentence, status = _message(error)
         if not sentence:
             raise
         _end(sentence, status)
@@ -216,8 +216,8 @@ def _main(words: list[str]) -> None:
 INTERRUPTED = "Interrupted; what was finished is kept, and the same command goes on from there."
 
 
-def _told(error: Exception) -> tuple[str, int]:
-    """What is said of an error, and the exit status; an empty sentence for a fault of ours."""
+def _message(error: Exception) -> tuple[str, int]:
+    """The message for an error and the exit status; the message is empty for a bug of the harness."""
     match error:
         case UserError():
             return str(error), 2
@@ -244,7 +244,7 @@ def _told(error: Exception) -> tuple[str, int]:
 
 
 def _misused(error: click.UsageError) -> str:
-    """click's sentence; for words that stand alone, where they belong."""
+    """click's message; for extra arguments, the command with ``-m`` or ``-d`` before them."""
     sentence, context = error.format_message(), error.ctx
     found = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)\.?", sentence)
     if not found or context is None:
@@ -260,7 +260,7 @@ def _misused(error: click.UsageError) -> str:
 
 
 def _forget_stdout() -> None:
-    """Keeps Python from trying, at its exit, to write again what could not be written."""
+    """Keeps Python from flushing at exit what could not be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -28,8 +28,8 @@ from harness.types import PluginError, UserError
 def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_json: bool) -> None:
     """List models, their status, and the plug-ins that failed to load.
 
-    Status: ready; needs fetch (weights not here yet); not trained yet (with the command); needs install (a package is
-    missing); broken (with the reason).
+    Status: ready; needs fetch (weights not downloaded yet); not trained yet (with the command); needs install (a
+    package is missing); broken (with the reason).
     """
     registry = state.registry(plugins)
     rows: list[dict[str, Any]] = []

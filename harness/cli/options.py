@@ -48,7 +48,7 @@ def dataset_options(command: F) -> F:
 
 
 def dataset_choice(*, limit: str = "", exclude: str = "") -> Callable[[F], F]:
-    """As `dataset_options`, with help of the command's own; without it an option is accepted and not shown."""
+    """Like `dataset_options`, with other help; an option without help is accepted and hidden."""
 
     def added(command: F) -> F:
         for option in (
@@ -103,7 +103,7 @@ Kind = Literal["models", "datasets", "groups", "suites", "results"]
 
 
 def completing(*kinds: Kind) -> Callable[..., list[CompletionItem]]:
-    """For ``shell_complete``: names of those kinds, or folders (for a suite, files) where none begins so."""
+    """For ``shell_complete``: names of these kinds, or folders (for a suite, files) if none matches."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem

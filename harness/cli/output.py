@@ -27,7 +27,7 @@ BYTES = " (bytes)"
 
 
 def tell_failed(cells: Iterable[Cell]) -> None:
-    """Why cells failed, on stderr."""
+    """Prints on stderr why cells failed."""
     for cell in cells:
         if cell.status == "failed":
             click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
@@ -63,7 +63,7 @@ def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A rich bar on stderr; where stderr is no terminal, a line each time the work changes. Notes stay."""
+    """A rich bar on stderr; if stderr is not a terminal, a line each time the work changes. Notes stay."""
     if is_set("quiet"):
         yield lambda *_: None
         return
@@ -71,7 +71,7 @@ def progress_bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    last, told = "", set[str]()
+    last, shown_notes = "", set[str]()
     with Bar(
         TextColumn("{task.description}", markup=False),
         *(BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn()),
@@ -84,9 +84,9 @@ def progress_bar() -> Iterator[Progress]:
         def progress(description: str, done: int, total: int) -> None:
             nonlocal last, task
             if description.startswith(NOTE):
-                if description not in told:
+                if description not in shown_notes:
                     bar.console.print(printable(description), markup=False, highlight=False, soft_wrap=True)
-                told.add(description)
+                shown_notes.add(description)
                 return
             if description != last:
                 last = description
@@ -101,7 +101,7 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def _amount(description: str, done: int, total: int) -> str:
-    """How much is done of how much, in units of bytes where those are counted."""
+    """The amount done and the total, in bytes if bytes are counted."""
     written: Callable[[int], str] = size if description.endswith(BYTES) else "{:,}".format
     if total:
         return f"{written(done)}/{written(total)}"

@@ -133,7 +133,7 @@ def search_limits(memory: int, search_device: str) -> Limits:
 
 
 def _gpu() -> str:
-    """``cuda`` where torch can use one; told from the driver first, because asking torch takes seconds."""
+    """``cuda`` if torch can use a GPU; the driver is asked first, because importing torch takes seconds."""
     from harness.system.environment import machine
 
     if not machine()["gpus"]:

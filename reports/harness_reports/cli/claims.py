@@ -1,4 +1,4 @@
-"""``harness claims``: a paper's claims held against stored results."""
+"""``harness claims``: checks the claims of a paper against stored results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """A paper's claims, from a file or by name (brief, published): met, not met or not measured.
 
-    A claim that is not met is no error. Results that cannot be read are named on stderr; the exit code is then 1.
+    A claim that is not met is not an error. Results that cannot be read are named on stderr; the exit code is then 1.
     """
     from harness.cli.main import State
     from harness.storage.atomic import dump_json

@@ -1,4 +1,4 @@
-"""``harness correlate``: does isotropy go with nDCG@10 in the stored results?"""
+"""``harness correlate``: rank correlation of isotropy with nDCG@10 over stored results."""
 
 from __future__ import annotations
 

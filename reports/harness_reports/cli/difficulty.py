@@ -1,4 +1,4 @@
-"""``harness difficulty``: do scores or the lengths of query vectors tell which queries are hard?"""
+"""``harness difficulty``: do scores or the lengths of query vectors predict which queries are hard?"""
 
 from __future__ import annotations
 

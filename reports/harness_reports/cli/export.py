@@ -1,4 +1,4 @@
-"""``harness export``: stored results in the formats of others."""
+"""``harness export``: stored results in the formats of other tools."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from harness.cli.output import end_with_skipped
 )
 @click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
 def command(results: Path, form: str, output: Path, models: tuple[str, ...], suite: str | None) -> None:
-    """Write stored results as MTEB or the hub keep them.
+    """Write stored results in the formats of MTEB or the hub.
 
     Failed cells and those over some of the queries are left out. Results that cannot be read are named on stderr; the
     exit code is then 1.

@@ -102,7 +102,7 @@ def command(
 
 
 def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | None = None) -> str:
-    """The board in one of `FORMS`; UserError where there is no such baseline."""
+    """The board in one of `FORMS`; UserError if there is no such baseline."""
     from harness.storage.atomic import dump_json
     from harness_reports.data.rows import content, csv_text
     from harness_reports.render.latex import latex
@@ -111,8 +111,8 @@ def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | No
 
     if form == "csv":
         return csv_text(board)
-    told = sections(board, evidence, baseline)
+    built = sections(board, evidence, baseline)
     if form == "json":
-        return dump_json({**content(board), **told.content()}).decode()
+        return dump_json({**content(board), **built.content()}).decode()
     printed: Callable[..., str] = {"markdown": markdown, "latex": latex}[form]
-    return printed(told)
+    return printed(built)

@@ -50,9 +50,9 @@ def _table(
     names = [Column("model"), Column("dataset")]
     rows = [
         [
-            names[0].figure(cell.model, sources=sources(cell)),
-            names[1].figure(cell.dataset),
-            *(field.column.figure(field.value(cell)) for field in shown),
+            names[0].cell(cell.model, sources=sources(cell)),
+            names[1].cell(cell.dataset),
+            *(field.column.cell(field.value(cell)) for field in shown),
         ]
         for cell in cells
     ]

@@ -33,7 +33,7 @@ def provenance(board: Leaderboard) -> Table:
     rows = []
     for (command, version, commit), days in made.items():
         values = (command, len(days), _span(days), version, commit)
-        rows.append([column.figure(value) for column, value in zip(PROVENANCE, values, strict=True)])
+        rows.append([column.cell(value) for column, value in zip(PROVENANCE, values, strict=True)])
     caption = (
         "What was typed, how many of the results it made, and on which days (UTC). A + after the commit: the working "
         "tree differed from it. The key of every cell is in the JSON form."
