@@ -213,7 +213,7 @@ def _main(words: list[str]) -> None:
         _end(INTERRUPTED, getattr(stopped, "status", 130))
 
 
-INTERRUPTED = "Interrupted; what was finished is kept, and the same command goes on from there."
+INTERRUPTED = "Interrupted; finished work is kept, and the same command resumes from there."
 
 
 def _message(error: Exception) -> tuple[str, int]:

@@ -27,7 +27,7 @@ def ending_at_once() -> None:
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"harness: Interrupted; what was finished is kept, and the same command goes on from there.\n")
+        os.write(2, b"harness: Interrupted; finished work is kept, and the same command resumes from there.\n")
         os._exit(128 + number)
 
     for number in ENDING:

@@ -252,6 +252,26 @@ def test_a_plugin_files_command_is_listed_run_and_explained(harness, tmp_path) -
     assert harness("greet").code == 2  # and no longer there without it
 
 
+def test_a_package_of_commands_is_listed_and_run_and_a_broken_one_is_named(harness, monkeypatch, tmp_path) -> None:
+    folder = tmp_path / "their_commands"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('COMMANDS = {"greet": "Say hello.", "benchmark": "not ours"}')
+    (folder / "greet.py").write_text(COMMAND.partition("@hookimpl")[0] + "command = greet\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    installed = importlib.metadata.entry_points
+    added = [
+        importlib.metadata.EntryPoint(name, name, "harness.commands") for name in ("their_commands", "absent_commands")
+    ]
+    found = {group: [*installed(group=group)] for group in ("harness", "harness.commands")}
+    found["harness.commands"] += added
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found[group])
+    done = harness("--help")
+    assert [line.split(maxsplit=1) for line in done.out.splitlines() if "greet" in line] == [["greet", "Say hello."]]
+    assert "not ours" not in done.out
+    assert done.err.startswith("note: the package absent_commands gave no commands: ModuleNotFoundError")
+    assert harness("greet").out == "hello\n"
+
+
 def test_a_plugin_whose_commands_fail_is_named_and_the_rest_works(harness, tmp_path, toy) -> None:
     file = tmp_path / "mute.py"
     file.write_text(COMMAND.replace("    group.add_command(greet)", "    raise RuntimeError('speechless')"))

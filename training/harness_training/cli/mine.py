@@ -81,8 +81,8 @@ def command(
 ) -> None:
     """Mine hard negatives for a training split.
 
-    What a model ranks high and nobody judged relevant. Rows are a query, a relevant document and negatives; a killed
-    run goes on where it was.
+    These are documents that a model ranks high and that are not judged relevant. Rows are a query, a relevant document
+    and negatives. An interrupted run resumes.
     """
     from harness_training.data.mining import Settings, mine
 
@@ -115,7 +115,7 @@ def _dense(refs: list[ModelRef]) -> ModelRef:
 
 
 def report(made: TrainingSet, as_json: bool) -> None:
-    """What a training set holds and how it came about, on stdout."""
+    """Prints the size of a training set and the counts of its filters on stdout."""
     from harness_training.data.sampling import COUNTS
 
     if as_json:

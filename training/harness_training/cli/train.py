@@ -100,8 +100,8 @@ def command(
 ) -> int:
     """Train an experiment.
 
-    EXPERIMENT is baseline, isotropy, frozen, all, or a file of your own (setting = value). A killed run goes on where
-    it was when the same command is typed again; what is finished stays. Under torchrun or accelerate launch, all
+    EXPERIMENT is baseline, isotropy, frozen, all, or a file of your own (setting = value). An interrupted run
+    resumes when the same command is started again; finished runs are kept. Under torchrun or accelerate launch, all
     processes train one run together.
     """
     from harness.distributed.process_pool import visible_gpus
