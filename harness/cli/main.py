@@ -128,13 +128,11 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command; its module is imported now."""
-        state = _state(ctx)
         if cmd_name in COMMANDS:  # without a look at what is installed
-            command: click.Command | None = Lazy("harness.cli", "").load(cmd_name)
-        elif cmd_name in state.packaged:
-            command = state.packaged[cmd_name].load(cmd_name)
-        else:
-            command = state.hooked.get(cmd_name)
+            return with_common(Lazy("harness.cli", "").load(cmd_name))
+        state = _state(ctx)
+        packaged = state.packaged.get(cmd_name)
+        command = packaged.load(cmd_name) if packaged else state.hooked.get(cmd_name)
         return command and with_common(command)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
