@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from harness.errors import ModelError as ModelError
 from harness.errors import PluginError as PluginError
 from harness.errors import UserError as UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Role = Literal["query", "document"]
 Similarity = Literal["euclidean", "cosine", "dot"]
@@ -76,7 +78,7 @@ class Option:
                 value = kind(text)
             except ValueError:
                 raise ValueError(f"{text!r} is not {'an integer' if kind is int else 'a number'}") from None
-            if not (abs(value) < 2**63 if kind is int else np.isfinite(value)):
+            if not (abs(value) < 2**63 if kind is int else isfinite(value)):
                 raise ValueError(f"{text[:40]!r} is {'of more than 64 bits' if kind is int else 'not finite'}")
             if self.minimum is not None and value < self.minimum:
                 raise ValueError(f"{text} is below {self.minimum:g}")

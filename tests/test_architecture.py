@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.main import SUMMARY_WIDTH, Lazy
 from tests.conftest import ROOT
 
 ORDER = (
@@ -78,6 +80,36 @@ def test_no_file_is_long_and_none_is_a_drawer() -> None:
         for file in (ROOT / room).rglob("*.py"):
             assert len(file.read_text().splitlines()) <= 500, f"{file} has over 500 lines"
             assert file.stem not in ("utils", "util", "base", "helpers", "common", "misc"), file
+
+
+COUNTING = """
+import sys
+from harness.cli.start import main
+sys.argv = ["harness", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+ours = sorted(name for name in sys.modules if name.split(".")[0] in PACKAGES)
+assert len(ours) <= 15, ours
+assert not {"numpy", "pluggy", "rich"} & {*sys.modules}
+"""
+
+
+def test_the_list_of_commands_imports_few_modules_and_no_command() -> None:
+    packages = ("harness", "harness_plugins", "harness_reports", "harness_training")
+    program = COUNTING.replace("PACKAGES", repr(packages))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "benchmark" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["harness.cli", "harness_reports.cli", "harness_training.cli"])
+def test_every_command_is_in_the_module_of_its_name(package: str) -> None:
+    listed = importlib.import_module(package).COMMANDS
+    for name, summary in listed.items():
+        assert Lazy(package, summary).load(name).name == name
+        assert len(summary) <= SUMMARY_WIDTH, name
 
 
 @pytest.mark.parametrize(

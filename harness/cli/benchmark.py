@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.executor_options import Executor, executor_options
-from harness.cli.flags import examples, note
-from harness.cli.main import State
+from harness.cli.flags import note
 from harness.cli.options import (
-    chosen_models,
     completing,
     dataset_options,
+    datasets_option,
     depth_option,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    print_table,
-    progress_bar,
-    required,
+    examples,
     results_option,
-    search_limits,
     search_options,
     suites_option,
-    tell_failed,
 )
-from harness.system.paths import make_folder
+from harness.cli.output import end_with_failed, print_json, print_table, tell_failed
+from harness.cli.session import Session, required, search_limits, session_options
 from harness.types import Storage, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from harness.datasets.beir import Dataset
     from harness.evaluation.pipeline import Cell
+    from harness.registry.model_ref import ModelRef
     from harness.search.index_config import Recipe
 
 
@@ -57,14 +47,7 @@ if TYPE_CHECKING:
     shell_complete=completing("models"),
     help='Name, path to a checkpoint, NAME:key=value,..., "rrf(NAME,NAME)".',
 )
-@click.option(
-    "-d",
-    "--dataset",
-    "datasets",
-    multiple=True,
-    shell_complete=completing("datasets", "groups"),
-    help="Name, or path to a folder in BEIR format.",
-)
+@datasets_option
 @suites_option
 @dataset_options
 @click.option(
@@ -108,12 +91,9 @@ if TYPE_CHECKING:
     envvar="HARNESS_LOG",
     help="Append what happens to this file, as JSON lines; it rotates at 10 MB [of workers: $HARNESS_HOME/logs].",
 )
-@offline_option
-@plugin_option
-@json_option
-@pass_state
+@session_options
 def command(
-    state: State,
+    session: Session,
     /,
     models: tuple[str, ...],
     datasets: tuple[str, ...],
@@ -130,9 +110,6 @@ def command(
     store: str | None,
     force: bool,
     log: Path | None,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
     executor: Executor,
     **choice: Any,
 ) -> None:
@@ -141,77 +118,58 @@ def command(
     Finished cells are reused when nothing they depend on has changed; an interrupted run resumes. Further measures are
     computed from the stored runs and added to the results.
     """
-    from harness.download.local_weights import clear_hash_cache
-    from harness.evaluation.open_datasets import open_all
-    from harness.evaluation.pipeline import Settings
-    from harness.results.store import ResultStore
-    from harness.storage.remote import open_remote_cache
-    from harness.system.log_file import log_to_file
-
-    registry = state.registry(plugins)
     if force:
-        clear_hash_cache(state.home)
-    refs = chosen_models(registry, models, dtype, storage)
+        _forget_checks(session)
+    refs = session.models(models, dtype, storage)
     required(refs)
-    names = chosen_measures(measures, depth)
-    recipes = _recipes(indexes, searches)
-    for ref in refs if recipes else ():
-        if not ref.has_vectors:
-            note(f"--index is for dense models; {ref.label} is searched as ever")
-    log = log or executor.log(state.home)
-    if log:
-        make_folder(log.absolute().parent, "choose another file with --log")
-    run = executor.benchmark([*state.plugins, *plugins])
-    cells = []
-    with log_to_file(log) if log else nullcontext(), progress_bar() as progress:
-        shared = open_remote_cache(store, state.made_home, note, progress, offline=offline) if store else None
-        opened = open_all(
-            datasets,
-            suites,
-            registry,
-            state.made_home,
-            offline=offline,
-            rehash=force,
-            progress=progress,
-            note=note,
-            **choice,
-        )
+    names, recipes = chosen_measures(measures, depth), _recipes(indexes, searches, refs)
+    run = executor.benchmark([*session.state.plugins, *session.plugins])
+    limits, cells = search_limits(memory, search_device), []
+    with _logging(log or executor.log(session.state.home)), session.progress_bar():
+        shared = _remote(session, store)
+        opened = session.open_datasets(datasets, suites, rehash=force, **choice)
         for sentence in _dataset_notes(opened, names, depth):
             note(sentence)
-        settings = Settings(
-            home=state.home,
-            results=ResultStore(make_folder(results, "choose another folder with --results")),
-            measures=names,
-            k=depth,
-            limits=search_limits(memory, search_device),
-            indexes=recipes,
-            force=force,
-            offline=offline,
-            shared=shared,
-            command=state.command,
-            progress=progress,
-        )
-        for cell in run(refs, opened, settings):
+        searching: dict[str, Any] = {"measures": names, "k": depth, "limits": limits, "indexes": recipes}
+        for cell in run(refs, opened, session.settings(results, force=force, shared=shared, **searching)):
             cells.append(cell)
             _tell(cell)
         if shared:
             shared.flush()
-    if as_json:
-        print_json(
-            [
-                {**dict(c.result or {}), "model": c.model, "dataset": c.dataset, "cell": c.status, "reason": c.reason}
-                | ({"traceback": c.trace} if c.trace else {})
-                for c in cells
-            ]
-        )
+    if session.as_json:
+        print_json([_content(cell) for cell in cells])
     else:
-        print_table([_row(c, names) for c in cells], floatfmt=".4f", missingval="-")
-    if any(c.status == "failed" for c in cells):
-        sys.exit(1)
+        print_table([_row(cell, names) for cell in cells], floatfmt=".4f", missingval="-")
+    end_with_failed(cells)
+
+
+def _forget_checks(session: Session) -> None:
+    """Makes the hashes of weights be computed again."""
+    from harness.download.local_weights import clear_hash_cache
+
+    clear_hash_cache(session.state.home)
+
+
+def _logging(file: Path | None) -> AbstractContextManager[object]:
+    """Logs events to the file, if there is one, while the block runs."""
+    from harness.system.log_file import log_to_file
+    from harness.system.paths import make_folder
+
+    if file is None:
+        return nullcontext()
+    make_folder(file.absolute().parent, "choose another file with --log")
+    return log_to_file(file)
+
+
+def _remote(session: Session, url: str | None) -> Any:
+    """The remote cache behind the local one; None without a URL."""
+    from harness.storage.remote import open_remote_cache
+
+    return open_remote_cache(url, session.home, note, session.progress, offline=session.offline) if url else None
 
 
 def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: int) -> Iterator[str]:
-    """What to know of the datasets, and of metrics that have no cutoff."""
+    """Notes on the datasets, and on metrics that have no cutoff."""
     from harness.metrics.depth import depth_notes
 
     for dataset in datasets:
@@ -220,7 +178,7 @@ def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: 
 
 
 def _tell(cell: Cell) -> None:
-    """How a cell ended, on stderr and in the log."""
+    """Reports how a cell ended, on stderr and in the log."""
     from harness.evaluation.encode_rate import sentence as rate_sentence
     from harness.results.frame import unanswered
     from harness.system.log import note as log_event
@@ -242,14 +200,15 @@ def replaced(cell: Cell) -> str:
 
 
 def chosen_measures(text: str | None, depth: int) -> tuple[str, ...]:
-    """Those that ``--measures`` names, else the usual ones that runs of that depth give."""
+    """The measures that ``--measures`` names; by default the usual ones that a run of that depth can give."""
     from harness.metrics.depth import fits
     from harness.metrics.measures import MEASURES, measure_names
 
     return measure_names(text) if text else tuple(name for name in MEASURES if fits(name, depth, depth + 1))
 
 
-def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:
+def _recipes(factories: tuple[str, ...], searches: tuple[str, ...], refs: Iterable[ModelRef]) -> tuple[Recipe, ...]:
+    """The approximate indexes to build; models without vectors are searched without one, and a note says so."""
     from harness.search.index_config import parse_recipe
 
     if len(searches) not in (0, 1, len(factories)):
@@ -260,13 +219,23 @@ def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Rec
     given = searches * len(factories) if len(searches) == 1 else searches or ("",) * len(factories)
     if searches and not factories:
         raise UserError("--index-search is for an index; name one, as in --index IVF64,Flat.")
-    return tuple(dict.fromkeys(parse_recipe(factory, search) for factory, search in zip(factories, given, strict=True)))
+    recipes = dict.fromkeys(parse_recipe(factory, search) for factory, search in zip(factories, given, strict=True))
+    for ref in refs if recipes else ():
+        if not ref.has_vectors:
+            note(f"--index is for dense models; {ref.label} is searched without it")
+    return tuple(recipes)
 
 
-def _row(cell: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    measures = cell.result["measures"] if cell.result else {}
-    documents = (cell.result or {}).get("geometry", {}).get("documents", {})
-    row = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
-    index = (cell.result or {}).get("index", {}).get("served", {})
+def _content(cell: Cell) -> dict[str, Any]:
+    stated = {"model": cell.model, "dataset": cell.dataset, "cell": cell.status, "reason": cell.reason}
+    return {**dict(cell.result or {}), **stated} | ({"traceback": cell.trace} if cell.trace else {})
+
+
+def _row(cell: Cell, names: tuple[str, ...]) -> dict[str, Any]:
+    result: Any = cell.result or {}
+    measures = result.get("measures", {})
+    documents = result.get("geometry", {}).get("documents", {})
+    row: dict[str, Any] = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
+    index = result.get("index", {}).get("served", {})
     recall = {"recall@10": index["recall@10"]} if index else {}
     return row | {name: measures.get(name) for name in names} | {"isotropy": documents.get("isotropy")} | recall

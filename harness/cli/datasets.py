@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from harness.cli.flags import examples, show_trace
-from harness.cli.main import State, one_line
-from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
+from harness.cli.flags import one_line, show_trace
+from harness.cli.main import State
+from harness.cli.options import examples, json_option, pass_state, plugin_option
+from harness.cli.output import print_json, print_table
 from harness.types import DatasetSpec, PluginError
 
 

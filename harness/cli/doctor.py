@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    dataset_choice,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    progress_bar,
-)
+from harness.cli.options import completing, dataset_choice, examples
+from harness.cli.output import print_json
+from harness.cli.session import Session, session_options
 
 
 @click.command(
@@ -34,24 +24,17 @@ from harness.cli.options import (
     limit="Only the first N judged queries, beside all documents.",
     exclude="Whether a query's own document is left out of its ranking (default: what the dataset says).",
 )
-@offline_option
-@plugin_option
-@json_option
-@pass_state
-def command(
-    state: State, /, dataset: str, offline: bool, plugins: tuple[Path, ...], as_json: bool, **choice: Any
-) -> None:
+@session_options
+def command(session: Session, /, dataset: str, **choice: Any) -> None:
     """Examine a dataset: duplicates, empty texts, dangling judgements, ids on both sides.
 
-    Exit code 1 when there is a problem (what bends the figures); a note is worth knowing and no more.
+    Exit code 1 when there is a problem, which would bias the metrics; a note is for information only.
     """
     from harness.datasets.doctor import examine
-    from harness.evaluation.open_datasets import open_named
 
-    with progress_bar() as progress:
-        registry, home = state.registry(plugins), state.made_home
-        report = examine(open_named(dataset, registry, home, offline=offline, progress=progress, **choice))
-    if as_json:
+    with session.progress_bar():
+        report = examine(session.open_dataset(dataset, **choice))
+    if session.as_json:
         print_json(report.to_dict())
     else:
         for finding in report.findings:

@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import completing, offline_option, pass_state, plugin_option, progress_bar
+from harness.cli.options import completing, examples
+from harness.cli.session import Session, session_options
 from harness.datasets.catalog import unknown
 from harness.metrics.kilt import KEYS, evaluate_kilt
 from harness.metrics.kilt import MEASURES as KILT
@@ -24,7 +23,7 @@ from harness.storage.columns import numbered_lines, regular_file
 from harness.types import Qrels, UserError
 
 COLUMNS = 6
-"""Of a TREC run."""
+"""The number of columns of a TREC run."""
 FILE = click.Path(path_type=Path)
 
 
@@ -57,12 +56,9 @@ FILE = click.Path(path_type=Path)
     "--measures", "names", help=f"Names as in ir_measures [default: {' '.join(MEASURES)}; KILT: {' '.join(KILT)}]"
 )
 @click.option("--per-query", is_flag=True, help="Show every judged query as well.")
-@offline_option
-@plugin_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@pass_state
+@session_options
 def command(
-    state: State,
+    session: Session,
     /,
     run_path: Path,
     qrels: str | None,
@@ -71,9 +67,6 @@ def command(
     kilt_keys: str,
     names: str | None,
     per_query: bool,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
 ) -> None:
     """Evaluate a TREC run.
 
@@ -89,34 +82,29 @@ def command(
             scores = evaluate_kilt(gold_path, run, re.split(r"[\s,]+", names.strip()) if names else KILT, keys=keys)
         elif qrels is not None:
             measures = measure_names(names) if names else MEASURES
-            judgements = _judgements(state, qrels, split, offline, plugins)
+            judgements = _judgements(session, qrels, split)
             scores = _measured(run, qrels, judgements, measures, notes)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    if as_json:
+    if session.as_json:
         click.echo(dump_json(_content(scores, per_query, notes)), nl=False)
     else:
         click.echo(_table(scores, per_query))
 
 
-def _judgements(state: State, text: str, split: str | None, offline: bool, plugins: tuple[Path, ...]) -> Judgements:
-    """Those of a file, or of a dataset by its name or folder; UserError where there is neither."""
+def _judgements(session: Session, text: str, split: str | None) -> Judgements:
+    """The judgements of a file, or of a dataset by its name or folder; UserError if there is neither."""
     path = Path(text)
     if path.exists() and not path.is_dir():
         if split:
             raise UserError(f"--split is for a dataset, and {text} is a file; name the file of that split.")
         with regular_file(path) as file:
             return read_judgements(file)
-    from harness.evaluation.open_datasets import open_named
-
-    registry = state.registry(plugins)
+    registry = session.registry
     if not path.is_dir() and text not in {*registry.datasets, *registry.groups}:
         known = unknown("dataset", text, [*registry.datasets, *registry.groups])
         raise UserError(f"There is no file {text}; check the path, or name a dataset. {known}")
-    with (
-        progress_bar() as progress,
-        open_named(text, registry, state.made_home, split=split, offline=offline, progress=progress) as dataset,
-    ):
+    with session.progress_bar(), session.open_dataset(text, split=split) as dataset:
         return Judgements(dataset.qrels, [])
 
 
@@ -136,7 +124,7 @@ def _measured(
 
 
 def _unjudged(run_path: Path, qrels: Qrels) -> list[str]:
-    """The run's queries where none of them is judged; empty where one is, and for what `read_run` will refuse."""
+    """The run's queries if none of them is judged; empty if one is, or if `read_run` will reject the file."""
     met: dict[str, None] = {}
     with suppress(UserError):
         for _, line in numbered_lines(run_path):

@@ -1,4 +1,4 @@
-"""``--executor`` and what goes with it: who does the work of a benchmark."""
+"""``--executor`` and the options of its workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """What was chosen."""
+    """The executor that was chosen, and the options of its workers."""
 
     kind: str
     address: str | None
@@ -30,11 +30,11 @@ class Executor:
     gpus: float | None
 
     def log(self, home: Path) -> Path | None:
-        """Where what workers do is logged unless the user says where."""
+        """The default log file of the workers; None without workers."""
         return None if self.kind == "in-process" else home / "logs" / "benchmark.jsonl"
 
     def benchmark(self, plugins: Sequence[Path]) -> Callable[..., Iterator[Cell]]:
-        """`harness.evaluation.pipeline.benchmark`, or what stands for it; UserError where it cannot work here."""
+        """`harness.evaluation.pipeline.benchmark` or its distributed form; UserError if that cannot run here."""
         if self.kind == "in-process":
             given: dict[str, object] = {"--address": self.address, "--workers": self.workers}
             given |= {"--cpus-per-task": self.cpus, "--gpus-per-task": self.gpus}
@@ -63,12 +63,12 @@ class Executor:
     def _ray(self, hands: Hands) -> Callable[[Call], Crew]:
         from harness.distributed.ray_pool import RayCrew, connect
 
-        owned = connect(self.address)  # now: whatever is wrong with it is told before any work
+        owned = connect(self.address)  # now, so that errors are reported before any work
         return functools.partial(RayCrew, hands=hands, owned=owned)
 
 
 def executor_options(command: F) -> F:
-    """``--executor`` and the options of workers, all together as the argument ``executor``."""
+    """``--executor`` and the options of workers, passed together as the argument ``executor``."""
 
     @functools.wraps(command)
     def collected(

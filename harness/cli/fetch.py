@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    progress_bar,
-)
+from harness.cli.options import completing, examples
+from harness.cli.output import print_json
+from harness.cli.session import Session, session_options
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -39,53 +31,26 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder with the original files of a dataset under licence, to convert them.",
 )
-@offline_option
-@plugin_option
-@json_option
-@pass_state
-def command(
-    state: State,
-    /,
-    names: tuple[str, ...],
-    suites: tuple[str, ...],
-    source: Path | None,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
-) -> None:
-    """Bring datasets and the weights of models ahead of time. All of it is verified.
+@session_options
+def command(session: Session, /, names: tuple[str, ...], suites: tuple[str, ...], source: Path | None) -> None:
+    """Download datasets and the weights of models ahead of time, and verify them.
 
     For a dataset under licence, this says who grants access and what to put where (the exit code is then 2), and with
     --from converts the original files.
     """
     if source is not None:
-        return _print(_converted(state, names, suites, source), as_json)
-    from harness.datasets.acquire import obtain as dataset
+        return _print(_converted(session, names, suites, source), session.as_json)
     from harness.datasets.catalog import status
-    from harness.download.hub_models import obtain as snapshot
-    from harness.download.pinned_models import obtain as model
 
-    registry = state.registry(plugins)
+    registry, home = session.registry, session.home
     wanted = _wanted(names, suites, registry)
-    home = state.made_home
     gated = [n for n in wanted if n in registry.datasets and status(registry.datasets[n], home) == "needs licence"]
-    folders: dict[str, Path | None] = {}
-    with progress_bar() as progress:
-        for name in wanted:
-            folders[name] = None
-            if name in gated:
-                continue
-            if name in registry.datasets:
-                spec, known = registry.datasets[name], registry.datasets.values()
-                folders[name] = dataset(spec, home, offline=offline, known=known, progress=progress)
-            elif name not in registry.models:
-                repository = registry.model(name).repository
-                folders[name] = snapshot(repository, home, offline=offline, renew=True, progress=progress)
-            elif weights := registry.models[name].spec.files.weights:
-                folders[name] = model(weights, home, offline=offline, progress=progress)
-    _print(folders if as_json else {name: folder for name, folder in folders.items() if name not in gated}, as_json)
+    with session.progress_bar():
+        folders = {name: None if name in gated else _obtained(session, name) for name in wanted}
+    shown = folders if session.as_json else {name: folder for name, folder in folders.items() if name not in gated}
+    _print(shown, session.as_json)
     for name in gated:
-        click.echo(registry.datasets[name].instructions.strip() + "\n", err=as_json)
+        click.echo(registry.datasets[name].instructions.strip() + "\n", err=session.as_json)
     if gated:
         raise UserError(
             f"{', '.join(gated)} not fetched: a licence is needed; do what is said above, then type: "
@@ -93,8 +58,24 @@ def command(
         )
 
 
+def _obtained(session: Session, name: str) -> Path | None:
+    """The folder of a dataset or a model, downloaded if need be; None for a model without files."""
+    from harness.datasets.acquire import obtain as dataset
+    from harness.download.hub_models import obtain as snapshot
+    from harness.download.pinned_models import obtain as model
+
+    registry, home = session.registry, session.home
+    options: dict[str, Any] = {"offline": session.offline, "progress": session.progress}
+    if name in registry.datasets:
+        return dataset(registry.datasets[name], home, known=registry.datasets.values(), **options)
+    if name not in registry.models:
+        return snapshot(registry.model(name).repository, home, renew=True, **options)
+    weights = registry.models[name].spec.files.weights
+    return model(weights, home, **options) if weights else None
+
+
 def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry) -> list[str]:
-    """Models and datasets, groups taken apart; folders among a suite's entries are here already."""
+    """Models and datasets to fetch, those of groups one by one; folders among a suite's entries need no download."""
     from harness.datasets.catalog import looks_like_path, suite, unknown
     from harness.evaluation.open_datasets import expand
 
@@ -109,15 +90,17 @@ def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry)
     return wanted
 
 
-def _converted(state: State, names: tuple[str, ...], suites: tuple[str, ...], source: Path) -> dict[str, Path | None]:
+def _converted(
+    session: Session, names: tuple[str, ...], suites: tuple[str, ...], source: Path
+) -> dict[str, Path | None]:
     from harness.datasets.converters import CONVERTERS, convert
 
     if len(names) != 1 or suites or names[0] not in CONVERTERS:
         raise UserError(
             f"--from goes with one dataset under licence: harness fetch {'|'.join(CONVERTERS)} --from FOLDER."
         )
-    with progress_bar() as progress:
-        return {names[0]: convert(names[0], source.expanduser().resolve(), state.made_home, progress)}
+    with session.progress_bar() as progress:
+        return {names[0]: convert(names[0], source.expanduser().resolve(), session.home, progress)}
 
 
 def _print(folders: dict[str, Path | None], as_json: bool) -> None:

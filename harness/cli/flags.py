@@ -1,16 +1,14 @@
-"""Options of every command: ``--debug``, ``--verbose`` and ``--quiet``, before the command's name or after it."""
+"""``--debug``, ``--verbose`` and ``--quiet`` of every command, before or after its name, and what they control."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
 from harness.cli.terminal import printable
-from harness.errors import trace
 
 
 def _set(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -34,7 +32,7 @@ COMMON = (
 
 
 def with_common(command: click.Command) -> click.Command:
-    """The command, its subcommands likewise, with those of `COMMON` whose names it does not use itself."""
+    """Adds to the command and its subcommands the options of `COMMON` whose names it does not use itself."""
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         with_common(below)
     for option in COMMON:
@@ -50,15 +48,22 @@ def is_set(flag: str) -> bool:
 
 
 def note(sentence: str) -> None:
-    """A sentence on stderr, unless the user wants results and errors alone."""
+    """Prints a note on stderr, unless ``--quiet`` was given."""
     if not is_set("quiet"):
         click.echo(f"note: {sentence}", err=True)
 
 
 def show_trace(error: BaseException | str) -> None:
-    """The traceback on stderr, where the user has asked for it."""
+    """Prints the traceback on stderr if ``--debug`` was given."""
     if error and is_set("debug"):
+        from harness.errors import trace
+
         click.echo(error if isinstance(error, str) else trace(error), err=True, nl=False)
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters, which the errors of plug-ins and files may hold."""
+    return printable(" ".join(filter(None, map(str.strip, text.splitlines()))))
 
 
 class _Line(logging.Formatter):
@@ -71,7 +76,7 @@ class _Line(logging.Formatter):
 
 @contextmanager
 def _events_shown() -> Iterator[None]:
-    """Prints what the harness logs on stderr, a line each, while the block runs."""
+    """Prints the log of the harness on stderr while the block runs."""
     log, handler = logging.getLogger("harness"), logging.StreamHandler()
     handler.setFormatter(_Line())
     before = log.level
@@ -82,9 +87,3 @@ def _events_shown() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
-
-
-def examples(*lines: str) -> dict[str, Any]:
-    """For ``click.command``: the lines as examples at the end of the command's help."""
-    listed = "\n".join(f"  {line}" for line in lines)
-    return {"epilog": f"\b\nExamples:\n{listed}"}

@@ -1,4 +1,4 @@
-"""Text with Markdown tables, made to fit a terminal's width; what goes to a pipe or a file is left as it is."""
+"""Wraps text with Markdown tables to the width of a terminal; output to a pipe or a file is not changed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from itertools import groupby
 from typing import NamedTuple
 
 KEYS = ("model", "dataset", "name")
-"""Leading columns that stand in every part of a table that is cut."""
+"""Leading columns that are repeated in every part of a table that is split."""
 LEAST, LONGEST = 12, 30
-"""Characters of a column of words: at least, and at most where the table has other columns to show."""
+"""Minimum width of a column of text, and its maximum if the table has other columns."""
 
 
 class _Column(NamedTuple):
@@ -21,23 +21,23 @@ class _Column(NamedTuple):
 
     cells: list[str]
     rule: str
-    """What stands below its heading."""
+    """The line below its heading."""
 
     @property
     def width(self) -> int:
-        """Of its longest cell."""
+        """The width of its longest cell."""
         return max(map(len, self.cells))
 
     @property
     def right(self) -> bool:
-        """Whether it is aligned to the right, as numbers are: its cells are not wrapped."""
+        """Whether it is right-aligned, as numbers are; its cells are then not wrapped."""
         numbers = [cell for cell in self.cells[1:] if cell not in ("", "-")]
         stated = self.rule.endswith(":") and not self.rule.startswith(":")
         return stated or (":" not in self.rule and bool(numbers) and all(map(_is_number, numbers)))
 
 
 def shown(text: str) -> str:
-    """The text as stdout should get it: folded where stdout is a terminal."""
+    """The text for stdout, folded if stdout is a terminal."""
     return folded(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
 
 
@@ -77,7 +77,7 @@ def _folded_table(lines: Sequence[str], width: int) -> Iterator[str]:
 
 
 def _shared(wanted: Sequence[int], room: int) -> list[int]:
-    """Widths within the room: narrow columns get what they want, wide ones share the rest."""
+    """Widths that add up to at most ``room``: narrow columns get their width, wide ones share the rest."""
     widths = list(wanted)
     for left, place in zip(range(len(wanted), 0, -1), sorted(range(len(wanted)), key=wanted.__getitem__), strict=True):
         widths[place] = min(wanted[place], max(LEAST, room // left))
@@ -86,7 +86,7 @@ def _shared(wanted: Sequence[int], room: int) -> list[int]:
 
 
 def _parts(columns: Sequence[_Column], room: int) -> list[list[_Column]]:
-    """The columns in order, in parts that fit."""
+    """The columns in order, split into parts that fit."""
     parts: list[list[_Column]] = [[]]
     for column in columns:
         needed = sum(_least(each) + 3 for each in [*parts[-1], column])
@@ -101,7 +101,7 @@ def _least(column: _Column) -> int:
 
 
 def _widths(columns: Sequence[_Column], room: int) -> list[int]:
-    """A width for each, those of words getting what is left."""
+    """A width for each column; columns of text share the remaining space."""
     widths = [max(1, min(_least(column), room - 3)) for column in columns]
     spare = room - sum(each + 3 for each in widths)
     for place, column in enumerate(columns):

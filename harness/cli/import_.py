@@ -1,28 +1,16 @@
-"""``harness import``: other people's results as rows."""
+"""``harness import``: external results as rows."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    dataset_options,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    print_table,
-    progress_bar,
-    results_option,
-)
+from harness.cli.options import completing, dataset_options, examples, results_option
+from harness.cli.output import end_with_skipped, print_json, print_table
+from harness.cli.session import Session, session_options
 from harness.results.schema import Result
 from harness.results.store import ResultStore
 from harness.types import UserError
@@ -50,12 +38,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--measures", help='With --run: ir_measures names, as in "nDCG@10 P@5"; added to those it has already.')
 @results_option
 @dataset_options
-@offline_option
-@plugin_option
-@json_option
-@pass_state
+@session_options
 def command(
-    state: State,
+    session: Session,
     /,
     run_path: Path | None,
     folder: Path | None,
@@ -64,15 +49,12 @@ def command(
     trained_on: tuple[str, ...],
     measures: str | None,
     results: Path,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
     **choice: Any,
 ) -> None:
-    """Take other people's results in as rows, marked as imported.
+    """Import external results as rows, which are marked as imported.
 
-    A TREC run is measured as any other, with intervals and tests. MTEB's results hold means alone: their rows have no
-    intervals. A result that was measured here is never replaced.
+    A TREC run is measured like any other, with intervals and tests. MTEB's results hold means only, so their rows have
+    no intervals. A result that was measured here is never replaced.
     """
     if (run_path is None) == (folder is None):
         raise UserError(
@@ -82,40 +64,44 @@ def command(
     if folder is not None:
         if dataset or trained_on or measures or any(value is not None for value in choice.values()):
             raise UserError("MTEB's results name their datasets themselves; leave out what is said of a dataset.")
-        return _mteb(folder, label, store, state.command, as_json)
-    from harness.evaluation.open_datasets import open_named
+        return _mteb(session, folder, label, store)
+    if not label or not dataset or run_path is None:
+        raise UserError(f"Say what the row is called and what the run is of: --run {run_path} --model LABEL -d NAME")
+    _run(session, run_path, label, dataset, store, trained_on, measures, **choice)
+
+
+def _run(
+    session: Session,
+    run_path: Path,
+    label: str,
+    dataset: str,
+    store: ResultStore,
+    trained_on: tuple[str, ...],
+    measures: str | None,
+    **choice: Any,
+) -> None:
     from harness.metrics.measures import MEASURES, measure_names
     from harness.results.frame import unanswered
     from harness.results.import_ import import_run
     from harness.storage.columns import regular_file
 
-    if not label or not dataset or run_path is None:
-        raise UserError(f"Say what the row is called and what the run is of: --run {run_path} --model LABEL -d NAME")
-    registry = state.registry(plugins)
-    with (
-        regular_file(run_path) as run,
-        progress_bar() as progress,
-        open_named(dataset, registry, state.made_home, offline=offline, progress=progress, **choice) as opened,
-    ):
+    with regular_file(run_path) as run, session.progress_bar(), session.open_dataset(dataset, **choice) as opened:
         names = measure_names(measures) if measures else MEASURES
-        told = {"measures": names, "trained_on": trained_on, "command": state.command}
-        found = import_run(run, label, opened, store, **told)  # type: ignore[arg-type]
+        command = session.state.command
+        found = import_run(run, label, opened, store, measures=names, trained_on=trained_on, command=command)
         if sentence := unanswered(found):
             click.echo(f"note: {sentence}", err=True)
-        _print([found], store, as_json)
+        _print([found], store, session.as_json)
 
 
-def _mteb(folder: Path, label: str | None, store: ResultStore, typed: str, as_json: bool) -> None:
+def _mteb(session: Session, folder: Path, label: str | None, store: ResultStore) -> None:
     from harness.results.import_mteb import import_mteb
 
-    done = import_mteb(folder, store, model=label, command=typed)
-    _print(done.results, store, as_json)
+    done = import_mteb(folder, store, model=label, command=session.state.command)
+    _print(done.results, store, session.as_json)
     if done.others:
-        click.echo(f"left out: {len(done.others)} scores without nDCG@10, which are no retrieval", err=True)
-    for one in done.skipped:
-        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
-    if done.skipped:
-        sys.exit(1)
+        click.echo(f"left out: {len(done.others)} scores without nDCG@10, which are not retrieval", err=True)
+    end_with_skipped(done.skipped)
 
 
 def _print(results: Sequence[Result], store: ResultStore, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``harness index``: what is served, from what was measured."""
+"""``harness index``: indexes for a search server, of the vectors that were measured."""
 
 from __future__ import annotations
 
@@ -7,20 +7,9 @@ from typing import Any
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    dataset_choice,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    print_table,
-    progress_bar,
-)
-from harness.types import UserError
+from harness.cli.options import completing, dataset_choice, examples
+from harness.cli.output import print_json, print_table
+from harness.cli.session import Session, session_options
 
 
 @click.group("index")
@@ -44,50 +33,36 @@ def command() -> None:
     "--index-search", "parameters", default="", metavar="NAME=N,...", help="Parameters to recommend, as in nprobe=16."
 )
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to make; it must not hold anything."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to create; it must be empty."
 )
 @dataset_choice()
-@offline_option
-@plugin_option
-@json_option
-@pass_state
+@session_options
 def export_command(
-    state: State,
+    session: Session,
     /,
     model: str,
     dataset: str,
     factory: str,
     parameters: str,
     output: Path,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
     **choice: Any,
 ) -> None:
     """Write a dataset's vectors as a plain FAISS file, with the document ids.
 
     The folder holds index.faiss, ids.json (a list; item i is the document of row i) and about.json, which says how to
-    ask.
-    The index is built in memory, whole; Flat takes 4 bytes for every dimension of every document.
+    search it. The index is built in memory; Flat takes 4 bytes for every dimension of every document.
     """
-    from harness.evaluation.open_datasets import open_named
-    from harness.models.runner import Prepared
     from harness.search.index_config import parse_recipe
     from harness.search.index_export import export, refuse_existing
 
-    registry = state.registry(plugins)
-    ref = registry.model(model)
-    if not ref.has_vectors:
-        raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
-    ref.require()
+    ref = session.dense_model(model)
     recipe = parse_recipe(factory, parameters)
     refuse_existing(output)
-    home = state.made_home
-    with progress_bar() as progress:
-        opened = open_named(dataset, registry, home, offline=offline, progress=progress, **choice)
+    with session.progress_bar():
+        opened = session.open_dataset(dataset, **choice)
         recipe.check(len(opened.corpus), opened.label)
-        about = export(Prepared(ref, home, offline=offline, progress=progress), opened, recipe, output)
-    if as_json:
+        about = export(session.prepared(ref), opened, recipe, output)
+    if session.as_json:
         print_json(about)
         return
     record = about["index"]

@@ -7,19 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    dataset_choice,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    print_table,
-    progress_bar,
-)
+from harness.cli.options import completing, dataset_choice, examples
+from harness.cli.output import print_json, print_table
+from harness.cli.session import Session, session_options
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -41,53 +31,34 @@ if TYPE_CHECKING:
     "-d", "--dataset", shell_complete=completing("datasets"), help="Name, or path to a folder in BEIR format."
 )
 @dataset_choice(limit="Only the first N judged queries, beside all documents.")
-@offline_option
-@plugin_option
-@json_option
-@pass_state
-def command(
-    state: State,
-    /,
-    file: Path | None,
-    model: str | None,
-    dataset: str | None,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
-    **choice: Any,
-) -> None:
-    """The geometry panel of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row)."""
+@session_options
+def command(session: Session, /, file: Path | None, model: str | None, dataset: str | None, **choice: Any) -> None:
+    """The geometry of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row)."""
     if (file is None) == (model is None and dataset is None) or (file is None and not (model and dataset)):
         raise UserError("Give either a .npy file, or both -m MODEL and -d DATASET.")
     if file is not None:
-        panels = {"vectors": _panel(_load(file))}
+        sides = {"vectors": _geometry(_load(file))}
     else:
-        from harness.evaluation.open_datasets import open_named
-        from harness.models.runner import Prepared, dataset_vectors
+        from harness.models.runner import dataset_vectors
 
-        registry = state.registry(plugins)
-        ref = registry.model(str(model))
-        if not ref.has_vectors:
-            raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
-        ref.require()
-        home = state.made_home
-        with progress_bar() as progress:
-            opened = open_named(str(dataset), registry, home, offline=offline, progress=progress, **choice)
-            both = dataset_vectors(Prepared(ref, home, offline=offline, progress=progress), opened)
-            panels = {"documents": _panel(both["document"][0]), "queries": _panel(both["query"][0])}
-    if as_json:
-        print_json(panels)
+        ref = session.dense_model(str(model))
+        with session.progress_bar():
+            opened = session.open_dataset(str(dataset), **choice)
+            both = dataset_vectors(session.prepared(ref), opened)
+            sides = {"documents": _geometry(both["document"][0]), "queries": _geometry(both["query"][0])}
+    if session.as_json:
+        print_json(sides)
         return
-    names = [key for key, value in next(iter(panels.values())).items() if not isinstance(value, list | dict)]
-    rows = [{"measure": name, **{side: _shown(panel[name]) for side, panel in panels.items()}} for name in names]
-    print_table(rows, disable_numparse=True, colalign=("left", *("right" for _ in panels)))
+    names = [key for key, value in next(iter(sides.values())).items() if not isinstance(value, list | dict)]
+    rows = [{"measure": name, **{side: _shown(values[name]) for side, values in sides.items()}} for name in names]
+    print_table(rows, disable_numparse=True, colalign=("left", *("right" for _ in sides)))
 
 
 def _shown(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _panel(vectors: Vectors) -> dict[str, Any]:
+def _geometry(vectors: Vectors) -> dict[str, Any]:
     from harness.metrics.geometry import measure_geometry
 
     return measure_geometry(vectors.blocks(), len(vectors))

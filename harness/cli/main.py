@@ -7,61 +7,64 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from keyword import iskeyword
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from harness.cli.flags import COMMON, note, show_trace, with_common
+from harness.cli import COMMANDS
+from harness.cli.flags import COMMON, note, one_line, show_trace, with_common
 from harness.cli.signals import stopping
-from harness.cli.terminal import plain_output, printable
-from harness.errors import trace
-from harness.registry.option_values import command_line
+from harness.cli.terminal import plain_output
+from harness.errors import PluginError, UserError, trace
 from harness.system.paths import home_folder, make_home_folder, require_utf8
-from harness.types import PluginError, UserError
 
 if TYPE_CHECKING:
     from harness.registry.manager import Registry
 
-COMMANDS = {
-    "benchmark": "Evaluate models on datasets: nDCG@10 and isotropy of every pair.",
-    "check": "Prove a model plug-in sound, or say what is wrong with it.",
-    "datasets": "List the datasets known by name.",
-    "doctor": "Examine a dataset: duplicates, empty texts, dangling judgements.",
-    "evaluate": "Measure any TREC run against judgements.",
-    "fetch": "Download and verify datasets and model weights ahead of time.",
-    "import": "Take others' results in as rows: TREC runs, MTEB's folders.",
-    "index": "Export a model's vectors of a dataset as a plain FAISS index.",
-    "isotropy": "The geometry panel of a model on a dataset, or of a .npy file.",
-    "models": "List the models known by name, and what each still needs.",
-    "plan": "What a benchmark will take: tokens, bytes, memory, hours, cost.",
-    "suites": "List the suites: datasets with one average.",
-    "transform": "Benchmark a model's vectors centred, whitened or projected.",
-    "verify": "Run recorded results again: OK, OKish or FAIL for each.",
-}
-"""Command -> its line in the help; ``harness/cli/NAME.py`` holds it as ``command``."""
-MODULES = {"import": "import_"}
-"""Command -> its module, where the command is a reserved word of Python."""
+PACKAGES = "harness.commands"
+"""Group of the entry points that name packages of commands, each like `harness.cli`."""
+PLUGINS = "harness"
+"""Group of the entry points that name plug-ins, which may add commands through a hook."""
 SUMMARY_WIDTH = 65
-"""Characters of a plug-in's command that the list of commands shows: what fits into 80 columns."""
+"""Characters of a hook's command that the list of commands shows: what fits into 80 columns."""
+
+
+class Lazy(NamedTuple):
+    """A command whose module is imported when the command is asked for."""
+
+    package: str
+    summary: str
+
+    def load(self, name: str) -> click.Command:
+        """The command of that name; a reserved word of Python is in a module with an underscore behind it."""
+        module = importlib.import_module(f"{self.package}.{name}{'_' if iskeyword(name) else ''}")
+        command: click.Command = module.command
+        return command
 
 
 @dataclass
 class State:
-    """What commands share: where things are kept, and the plug-ins (loaded on first use)."""
+    """What commands share: the home folder, the plug-ins (loaded on first use) and the common flags."""
 
     plugins: list[Path] = field(default_factory=list)
-    command: str = ""
-    """What was typed, for the record."""
+    words: Sequence[str] = ()
+    """The arguments as they were typed."""
     debug: bool = False
     verbose: bool = False
     quiet: bool = False
-    commands: Mapping[str, click.Command] | None = None
-    """Those of the plug-ins, once asked for."""
     _registry: Registry | None = None
+
+    @cached_property
+    def command(self) -> str:
+        """The command line as it was typed, for the record."""
+        from harness.registry.option_values import command_line
+
+        return command_line(["harness", *self.words])
 
     @property
     def home(self) -> Path:
@@ -81,30 +84,56 @@ class State:
             self._registry = load_registry(dict.fromkeys([*self.plugins, *files]))
         return self._registry
 
+    @cached_property
+    def packaged(self) -> Mapping[str, Lazy]:
+        """The commands of every package of commands that is installed; of two with one name the first."""
+        from importlib.metadata import entry_points
 
-class Group(click.Group):
-    """Finds a command's module only when that command is asked for; plug-ins add theirs through a hook."""
+        found = {name: Lazy("harness.cli", summary) for name, summary in COMMANDS.items()}
+        for entry in sorted(entry_points(group=PACKAGES), key=lambda entry: entry.name):
+            try:
+                listed = dict(entry.load().COMMANDS)
+            except Exception as error:
+                show_trace(error)
+                note(f"the package {entry.value} gave no commands: {type(error).__name__}: {error}")
+            else:
+                found = {name: Lazy(entry.value, summary) for name, summary in listed.items()} | found
+        return found
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names, ours and the plug-ins'."""
-        return sorted({*COMMANDS, *self._from_plugins(ctx)})
+    @cached_property
+    def hooked(self) -> Mapping[str, click.Command]:
+        """The commands that plug-ins add through the hook ``harness_commands``.
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One command, imported now."""
-        if cmd_name in COMMANDS:
-            return with_common(importlib.import_module(f"harness.cli.{MODULES.get(cmd_name, cmd_name)}").command)
-        command = self._from_plugins(ctx).get(cmd_name)
-        return command and with_common(command)
+        Loading plug-ins takes time. It is left out for those of distributions that have packages of commands.
+        """
+        from importlib.metadata import entry_points
 
-    def _from_plugins(self, ctx: click.Context) -> Mapping[str, click.Command]:
-        state = ctx.ensure_object(State)
-        if state.commands is None:
-            group = click.Group("harness")
-            for broken in state.registry(ctx.params.get("plugins") or ()).add_commands(group):
+        packaged = {entry.dist.name for entry in entry_points(group=PACKAGES) if entry.dist}
+        asked = [entry for entry in entry_points(group=PLUGINS) if not entry.dist or entry.dist.name not in packaged]
+        group = click.Group("harness")
+        if asked or self.plugins:
+            for broken in self.registry().add_commands(group):
                 show_trace(broken.trace)
                 note(f"the plug-in {broken.plugin} gave no commands: {broken.reason}")
-            state.commands = group.commands
-        return state.commands
+        return group.commands
+
+
+class Group(click.Group):
+    """The commands of packages, imported one by one when they are asked for, and those of plug-ins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        state = _state(ctx)
+        return sorted({*state.packaged, *state.hooked})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command; its module is imported now."""
+        if cmd_name in COMMANDS:  # without a look at what is installed
+            return with_common(Lazy("harness.cli", "").load(cmd_name))
+        state = _state(ctx)
+        packaged = state.packaged.get(cmd_name)
+        command = packaged.load(cmd_name) if packaged else state.hooked.get(cmd_name)
+        return command and with_common(command)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click's, with the nearest names when there is no such command."""
@@ -116,11 +145,19 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in ``--help``, without importing any command of ours."""
-        added = self._from_plugins(ctx).items()
-        rows = {**{name: command.get_short_help_str(SUMMARY_WIDTH) for name, command in added}, **COMMANDS}
+        """The list in ``--help``, which imports no command's module."""
+        state = _state(ctx)
+        rows = {name: command.get_short_help_str(SUMMARY_WIDTH) for name, command in state.hooked.items()}
+        rows |= {name: lazy.summary for name, lazy in state.packaged.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows.items()))
+
+
+def _state(ctx: click.Context) -> State:
+    """The context's `State`, with the plug-in files that were named before the command."""
+    state = ctx.ensure_object(State)
+    state.plugins.extend(file for file in ctx.params.get("plugins") or () if file not in state.plugins)
+    return state
 
 
 @click.group(
@@ -137,7 +174,7 @@ def cli(ctx: click.Context, plugins: tuple[Path, ...]) -> None:
 
     Start with:  harness benchmark -m bm25 -m minilm --suite demo
     """
-    ctx.ensure_object(State).plugins.extend(plugins)
+    _state(ctx)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -150,7 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _main(words: list[str]) -> None:
-    state = State(command=command_line(["harness", *words]))
+    state = State(words=words)
     try:
         for word in words:
             require_utf8("The word {}", word)
@@ -166,7 +203,7 @@ def _main(words: list[str]) -> None:
     except Exception as error:
         if state.debug:
             click.echo(trace(error), err=True, nl=False)
-        sentence, status = _told(error)
+        sentence, status = _message(error)
         if not sentence:
             raise
         _end(sentence, status)
@@ -174,11 +211,11 @@ def _main(words: list[str]) -> None:
         _end(INTERRUPTED, getattr(stopped, "status", 130))
 
 
-INTERRUPTED = "Interrupted; what was finished is kept, and the same command goes on from there."
+INTERRUPTED = "Interrupted; finished work is kept, and the same command resumes from there."
 
 
-def _told(error: Exception) -> tuple[str, int]:
-    """What is said of an error, and the exit status; an empty sentence for a fault of ours."""
+def _message(error: Exception) -> tuple[str, int]:
+    """The message for an error and the exit status; the message is empty for a bug of the harness."""
     match error:
         case UserError():
             return str(error), 2
@@ -205,7 +242,7 @@ def _told(error: Exception) -> tuple[str, int]:
 
 
 def _misused(error: click.UsageError) -> str:
-    """click's sentence; for words that stand alone, where they belong."""
+    """click's message; for extra arguments, the command with ``-m`` or ``-d`` before them."""
     sentence, context = error.format_message(), error.ctx
     found = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)\.?", sentence)
     if not found or context is None:
@@ -221,13 +258,8 @@ def _misused(error: click.UsageError) -> str:
 
 
 def _forget_stdout() -> None:
-    """Keeps Python from trying, at its exit, to write again what could not be written."""
+    """Keeps Python from flushing at exit what could not be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and whatever else a terminal obeys, which other people's errors may hold."""
-    return printable(" ".join(filter(None, map(str.strip, text.splitlines()))))
 
 
 def _end(sentence: str, code: int) -> None:

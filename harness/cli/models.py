@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from harness.cli.flags import examples, show_trace
-from harness.cli.main import State, one_line
-from harness.cli.options import json_option, pass_state, plugin_option, print_json, print_table
+from harness.cli.flags import one_line, show_trace
+from harness.cli.main import State
+from harness.cli.options import examples, json_option, pass_state, plugin_option
+from harness.cli.output import print_json, print_table
 from harness.types import PluginError, UserError
 
 
@@ -27,8 +28,8 @@ from harness.types import PluginError, UserError
 def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_json: bool) -> None:
     """List models, their status, and the plug-ins that failed to load.
 
-    Status: ready; needs fetch (weights not here yet); not trained yet (with the command); needs install (a package is
-    missing); broken (with the reason).
+    Status: ready; needs fetch (weights not downloaded yet); not trained yet (with the command); needs install (a
+    package is missing); broken (with the reason).
     """
     registry = state.registry(plugins)
     rows: list[dict[str, Any]] = []

@@ -1,35 +1,20 @@
-"""Options that several commands share, and the progress bar."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from harness.cli.flags import is_set, show_trace
-from harness.cli.folding import shown
-from harness.cli.main import State, one_line
-from harness.cli.quantity import Bytes, size
-from harness.cli.terminal import bare, printable
-from harness.registry.option_values import printed
-from harness.storage.atomic import dump_json
-from harness.system.log import NOTE
-from harness.types import Progress, Storage, UserError
+from harness.cli.main import State
+from harness.cli.quantity import Bytes
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from harness.evaluation.pipeline import Cell
-    from harness.registry.manager import Registry
-    from harness.registry.model_ref import ModelRef
-    from harness.search.exact import Limits
 
-BYTES = " (bytes)"
-"""A `Progress` description that ends so counts bytes."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 plugin_option = click.option(
@@ -49,6 +34,12 @@ offline_option = click.option(
 pass_state = click.make_pass_decorator(State, ensure=True)
 
 
+def examples(*lines: str) -> dict[str, Any]:
+    """For ``click.command``: the lines as examples at the end of the command's help."""
+    listed = "\n".join(f"  {line}" for line in lines)
+    return {"epilog": f"\b\nExamples:\n{listed}"}
+
+
 def dataset_options(command: F) -> F:
     """``--split``, ``--exclude-self`` and ``--limit``, of a command that ranks documents."""
     limit = "Only the first N judged queries; the result is marked partial."
@@ -57,7 +48,7 @@ def dataset_options(command: F) -> F:
 
 
 def dataset_choice(*, limit: str = "", exclude: str = "") -> Callable[[F], F]:
-    """As `dataset_options`, with help of the command's own; without it an option is accepted and not shown."""
+    """Like `dataset_options`, with other help; an option without help is accepted and hidden."""
 
     def added(command: F) -> F:
         for option in (
@@ -108,53 +99,11 @@ def search_options(command: F) -> F:
     return command
 
 
-def chosen_models(registry: Registry, names: Sequence[str], dtype: str | None, storage: Storage) -> list[ModelRef]:
-    """The models that ``-m`` names, each once, with what ``--dtype`` and ``--storage`` say; UserError when none is."""
-    if not names:
-        raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
-    refs = [registry.model(text) for text in registry.texts(names)]
-    return [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
-
-
-def required(refs: Iterable[ModelRef]) -> None:
-    """UserError where a model needs a package that is not installed; to be called before a dataset is opened."""
-    for ref in refs:
-        ref.require()
-
-
-def tell_failed(cells: Iterable[Cell]) -> None:
-    """Why cells failed, on stderr."""
-    for cell in cells:
-        if cell.status == "failed":
-            click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
-            show_trace(cell.trace)
-
-
-def search_limits(memory: int, search_device: str) -> Limits:
-    """What those options mean on this machine."""
-    from harness.search.exact import Limits
-
-    return Limits(memory, _gpu() if search_device == "auto" else search_device)
-
-
-def _gpu() -> str:
-    """``cuda`` where torch can use one; told from the driver first, because asking torch takes seconds."""
-    from harness.system.environment import machine
-
-    if not machine()["gpus"]:
-        return "cpu"
-    try:
-        import torch
-    except ImportError:
-        return "cpu"
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 Kind = Literal["models", "datasets", "groups", "suites", "results"]
 
 
 def completing(*kinds: Kind) -> Callable[..., list[CompletionItem]]:
-    """For ``shell_complete``: names of those kinds, or folders (for a suite, files) where none begins so."""
+    """For ``shell_complete``: names of these kinds, or folders (for a suite, files) if none matches."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
@@ -187,63 +136,11 @@ suites_option = click.option(
     shell_complete=completing("suites"),
     help="Name of a suite of datasets, or path of a .toml file with one.",
 )
-
-
-def print_json(content: Any) -> None:
-    """Results as JSON on stdout."""
-    click.echo(dump_json(content), nl=False)
-
-
-def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
-    """Results as an aligned table on stdout."""
-    from tabulate import tabulate
-
-    plain = [{key: printed(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
-    click.echo(shown(tabulate(plain, headers="keys", tablefmt="github", **settings)))
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A rich bar on stderr; where stderr is no terminal, a line each time the work changes. Notes stay."""
-    if is_set("quiet"):
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    last, told = "", set[str]()
-    with Bar(
-        TextColumn("{task.description}", markup=False),
-        *(BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn()),
-        console=Console(file=bare(sys.stderr)),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task("", total=None, visible=False, amount="")
-
-        def progress(description: str, done: int, total: int) -> None:
-            nonlocal last, task
-            if description.startswith(NOTE):
-                if description not in told:
-                    bar.console.print(printable(description), markup=False, highlight=False, soft_wrap=True)
-                told.add(description)
-                return
-            if description != last:
-                last = description
-                words = printable(description).removesuffix(BYTES)
-                bar.remove_task(task)  # a task that is reset keeps the old one's total
-                task = bar.add_task(words, total=total or None, visible=bool(words), amount="")
-                if words and not sys.stderr.isatty():
-                    click.echo(words, err=True)
-            bar.update(task, completed=done, total=total or None, amount=_amount(description, done, total))
-
-        yield progress
-
-
-def _amount(description: str, done: int, total: int) -> str:
-    """How much is done of how much, in units of bytes where those are counted."""
-    written: Callable[[int], str] = size if description.endswith(BYTES) else "{:,}".format
-    if total:
-        return f"{written(done)}/{written(total)}"
-    return written(done) if done else ""
+datasets_option = click.option(
+    "-d",
+    "--dataset",
+    "datasets",
+    multiple=True,
+    shell_complete=completing("datasets", "groups"),
+    help="Name, or path to a folder in BEIR format.",
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,22 @@ import click
 
 from harness.cli.benchmark import chosen_measures
 from harness.cli.benchmark import command as benchmark
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import chosen_models, pass_state, print_json, print_table, progress_bar, search_limits
+from harness.cli.options import examples
+from harness.cli.output import print_json, print_table
+from harness.cli.session import Session, pass_session, search_limits
 from harness.types import Role, Storage
 
 if TYPE_CHECKING:
     from harness.models.runner import Prepared
     from harness.planning.cost_model import Pace
     from harness.planning.devices import Device
-    from harness.planning.forecast import Forecast
+    from harness.planning.forecast import Conditions, Forecast
     from harness.planning.speed import Encoding, Indexing, Scanning
     from harness.planning.workload import Workload
+    from harness.registry.model_ref import ModelRef
 
-
+CHOICE = ("split", "exclude_self", "limit")
+"""Options that choose a part of a dataset."""
 UNUSED = (
     *("search_device", "indexes", "searches", "executor", "address", "workers", "cpus_per_task", "gpus_per_task"),
     *("store", "log", "offline"),
@@ -46,16 +48,14 @@ def _unused(option: click.Parameter) -> click.Parameter:
 )
 @click.option("--device", help="Plan for t4, a100 or h100 instead of this machine.")
 @click.option("--price", type=click.FloatRange(min=0), help="USD an hour (default: the device's, approximate).")
-@pass_state
+@pass_session
 def command(
-    state: State,
+    session: Session,
     /,
     models: tuple[str, ...],
     datasets: tuple[str, ...],
     suites: tuple[str, ...],
-    plugins: tuple[Path, ...],
     dtype: str | None,
-    as_json: bool,
     device: str | None,
     price: float | None,
     storage: Storage,
@@ -63,7 +63,9 @@ def command(
     search_device: str,
     measures: str | None,
     depth: int,
-    **settings: Any,
+    results: Path,
+    force: bool,
+    **others: Any,
 ) -> None:
     """Say what a benchmark with the same arguments will take, before any of it is done. Those that change nothing here
     (--executor, --store, --index ...) are accepted.
@@ -71,51 +73,91 @@ def command(
     Documents, tokens, bytes, peak memory, hours and cost of every model on every dataset. Nothing is fetched; a model
     is loaded only where its speed is neither on record nor known. Finished cells show what they really took.
     """
-    from harness.metrics.depth import check_depth
     from harness.planning import devices as known
-    from harness.planning.cost_model import pace, prepared
-    from harness.planning.forecast import STORAGE, Conditions, total
-    from harness.planning.workload import workloads
+    from harness.planning.forecast import STORAGE, Conditions
 
     target = known.device(device) if device else None
     searcher = "cpu" if target else search_limits(memory, search_device).device
     price = target.price if target and price is None else price
-    registry = state.registry(plugins)
-    refs = chosen_models(registry, models, dtype, storage)
+    refs = session.models(models, dtype, storage)
     names = chosen_measures(measures, depth)
-    choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
-    cells: list[Forecast] = []
-    totals: list[Forecast] = []
-    paces: list[Pace] = []
-    with progress_bar() as progress:
-        work = workloads(datasets, suites, registry, state.made_home, progress=progress, **choice)
-        for opened in (each.dataset for each in work if each.dataset):
-            check_depth(names, depth, len(opened.corpus) - opened.exclude_self, opened.label)
-        for ref in refs:
-            ready = prepared(ref, state.home, progress, tries=target is None)
-            paces.append(pace(ref, ready, state.home, target, progress, searcher))
-            stored = _stored(ready, work, state.home) if target is None else {}
-            conditions = Conditions(price, STORAGE[storage], memory, depth, stored)
-            own = [_cell(paces[-1], ready, each, conditions, target, state, **settings) for each in work]
-            cells += own
-            totals.append(total(paces[-1].label, own, paces[-1:]))
+    conditions = Conditions(price, STORAGE[storage], memory, depth, {})
+    with session.progress_bar() as progress:
+        work = _workloads(session, datasets, suites, names, depth, {key: others[key] for key in CHOICE})
+        forecasts = _forecasts(session, refs, work, conditions, target, searcher, None if force else results)
         progress("", 0, 0)
+    notes = _notes(target, price, forecasts.paces, work, forecasts.cells, searcher)
+    _print(forecasts, notes, session.as_json)
+
+
+@dataclass
+class _Forecasts:
+    """What every model takes on every dataset, and in total; and the speeds that this was computed from."""
+
+    cells: list[Forecast] = field(default_factory=list)
+    totals: list[Forecast] = field(default_factory=list)
+    paces: list[Pace] = field(default_factory=list)
+
+
+def _workloads(
+    session: Session,
+    datasets: Sequence[str],
+    suites: Sequence[str],
+    measures: tuple[str, ...],
+    depth: int,
+    choice: dict[str, Any],
+) -> Sequence[Workload]:
+    """The sizes of the datasets; UserError where a measure is deeper than the runs will be."""
+    from harness.metrics.depth import check_depth
+    from harness.planning.workload import workloads
+
+    work = workloads(datasets, suites, session.registry, session.home, progress=session.progress, **choice)
+    for opened in (each.dataset for each in work if each.dataset):
+        check_depth(measures, depth, len(opened.corpus) - opened.exclude_self, opened.label)
+    return work
+
+
+def _forecasts(
+    session: Session,
+    refs: Sequence[ModelRef],
+    work: Sequence[Workload],
+    conditions: Conditions,
+    target: Device | None,
+    searcher: str,
+    results: Path | None,
+) -> _Forecasts:
+    from harness.planning.cost_model import pace, prepared
+    from harness.planning.forecast import total
+
+    home, found = session.state.home, _Forecasts()
+    for ref in refs:
+        ready = prepared(ref, home, session.progress, tries=target is None)
+        speed = pace(ref, ready, home, target, session.progress, searcher)
+        stored = _stored(ready, work, home) if target is None else {}
+        under = replace(conditions, stored=stored)
+        own = [_cell(speed, ready, each, under, target, home, results) for each in work]
+        found.cells += own
+        found.paces.append(speed)
+        found.totals.append(total(speed.label, own, [speed]))
     if len(refs) > 1:
-        totals.append(total("all", cells, paces))
-    notes = _notes(target, price, paces, work, cells, searcher)
+        found.totals.append(total("all", found.cells, found.paces))
+    return found
+
+
+def _print(forecasts: _Forecasts, notes: list[str], as_json: bool) -> None:
     if as_json:
-        listed = {"cells": cells, "totals": totals}
+        listed = {"cells": forecasts.cells, "totals": forecasts.totals}
         rows = {name: [asdict(r) | {"total_seconds": r.total_seconds} for r in of] for name, of in listed.items()}
-        print_json({**rows, "paces": [asdict(p) for p in paces], "notes": notes})
+        print_json({**rows, "paces": [asdict(each) for each in forecasts.paces], "notes": notes})
         return
-    table = [_row(row) for row in (*cells, *totals)]
+    table = [_row(row) for row in (*forecasts.cells, *forecasts.totals)]
     shown = [name for name in table[0] if any(row[name] for row in table)]
     print_table([{name: row[name] for name in shown} for row in table], disable_numparse=True)
     click.echo("\n" + "\n".join(f"- {note}" for note in notes))
 
 
 def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
-    """What of vectors and indexes need not be made again, where the datasets are here."""
+    """Which vectors and indexes are stored already, of datasets that are on this machine."""
     from harness.search.lexical import index_folder, index_owner
     from harness.storage.bundles import belongs
 
@@ -136,24 +178,19 @@ def _cell(
     pace: Pace,
     model: Prepared | str,
     work: Workload,
-    conditions: Any,
+    conditions: Conditions,
     target: Device | None,
-    state: State,
-    *,
-    results: Path,
-    force: bool,
-    **_: Any,
+    home: Path,
+    results: Path | None,
 ) -> Forecast:
-    """The forecast; beside what it really took where `harness benchmark` would find the cell finished."""
-    from dataclasses import replace
-
+    """The forecast, with what it really took if the cell is finished in the folder ``results``."""
     from harness.evaluation.pipeline import Settings, finished
     from harness.planning.forecast import compared, forecast
     from harness.results.store import ResultStore
     from harness.system.environment import machine
 
-    if not isinstance(model, str) and work.dataset is not None and not force:
-        settings = Settings(state.home, ResultStore(results), k=conditions.depth)
+    if not isinstance(model, str) and work.dataset is not None and results is not None:
+        settings = Settings(home, ResultStore(results), k=conditions.depth)
         if result := finished(model, work.dataset, settings):
             there = result["manifest"].get("run", {}).get("machine", {})
             same = any(target.name.upper() in gpu for gpu in there.get("gpus", ())) if target else there == machine()
@@ -169,7 +206,7 @@ def _notes(
     cells: Sequence[Forecast],
     searcher: str,
 ) -> list[str]:
-    """Where the figures come from and how far they go, a sentence each."""
+    """Where the numbers come from and what they leave out, a sentence each."""
     notes = ["tokens are the catalogue's, off by a quarter at most; estimated from the texts where a dataset is here"]
     for pace in paces:
         if pace.encoding:

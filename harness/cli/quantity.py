@@ -1,4 +1,4 @@
-"""Amounts, bytes and durations, written for people and by them."""
+"""Human-readable amounts, sizes and durations, and the parser of sizes on the command line."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
         """Bytes; powers of 1000, or of 1024 with an i."""
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?\s*", str(value))
         if not found:
-            self.fail(f"{value!r} is no amount of bytes; write it as in 512MB or 2GB.", param, ctx)
+            self.fail(f"{value!r} is not an amount of bytes; write it as in 512MB or 2GB.", param, ctx)
         return round(float(found[1]) * UNITS[(found[2] or "").replace("K", "k").replace("ki", "Ki")])
 
 
 def amount(number: int | None) -> str:
-    """``5.4 M``; empty for what is not known."""
+    """``5.4 M``; empty if not known."""
     return "" if number is None else _scaled(number, ("", " k", " M", " G", " T"))
 
 
 def size(count: int | None) -> str:
-    """``1.2 GB``, in powers of 1000; empty for what is not known."""
+    """``1.2 GB``, in powers of 1000; empty if not known."""
     return "" if count is None else _scaled(count, (" B", " kB", " MB", " GB", " TB"))
 
 
 def duration(seconds: float | None) -> str:
-    """``12 s``, ``4.5 min``, ``7.2 h`` or ``3.1 d``; empty for what is not known."""
+    """``12 s``, ``4.5 min``, ``7.2 h`` or ``3.1 d``; empty if not known."""
     if seconds is None:
         return ""
     for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):

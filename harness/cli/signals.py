@@ -13,7 +13,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for the end; what is under way is put in order on the way out."""
+    """Raised by the first signal, so that the command cleans up before it ends."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -21,13 +21,13 @@ class Stopped(KeyboardInterrupt):
 
 
 def ending_at_once() -> None:
-    """Lets each of `ENDING` end the process in one sentence: while nothing is under way, before a command and after it.
+    """Makes each of `ENDING` end the process with one sentence, while no command runs.
 
-    One that is ignored (nohup, a job in the background) stays ignored.
+    A signal that is ignored (nohup, a job in the background) stays ignored.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"harness: Interrupted; what was finished is kept, and the same command goes on from there.\n")
+        os.write(2, b"harness: Interrupted; finished work is kept, and the same command resumes from there.\n")
         os._exit(128 + number)
 
     for number in ENDING:
@@ -39,7 +39,7 @@ def ending_at_once() -> None:
 def stopping() -> Iterator[None]:
     """The first of `ENDING` raises `Stopped`, the second ends the process at once.
 
-    One that whoever started the process has switched off (nohup, a job in the background) stays off.
+    A signal that is ignored (nohup, a job in the background) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

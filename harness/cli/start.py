@@ -1,4 +1,4 @@
-"""Where the command ``harness`` starts: it handles signals first and imports everything else after that.
+"""The entry point of ``harness``: it sets up signal handling before it imports anything else.
 
 The imports take up to seconds on a busy machine, in which Ctrl-C would otherwise end in a traceback.
 """

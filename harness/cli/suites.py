@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.options import json_option, print_json, print_table
+from harness.cli.options import examples, json_option
+from harness.cli.output import print_json, print_table
 
 
 @click.command(

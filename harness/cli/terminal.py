@@ -1,6 +1,7 @@
-"""What is printed is text alone: names, ids and texts of other people's files cannot move a terminal's cursor, hide
-lines, set its title or turn the direction of what follows. Nor can they through a pipe or a file, which somebody may
-look at later. JSON keeps such characters, as escapes."""
+"""Strips control characters from output, so that names, ids and texts of untrusted files cannot control a terminal.
+
+They are stripped from pipes and files too, which may be shown in a terminal later. JSON keeps them, as escapes.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +16,18 @@ OBEYED = re.compile("[\0-\b\v\f\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066
 
 
 def printable(text: str) -> str:
-    """One line with U+FFFD in place of whatever is not to be seen, line ends and tabs too."""
+    """The text with U+FFFD in place of characters that are not printable, line ends and tabs too."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 class Plain:
-    """A stream that writes U+FFFD in place of what is `OBEYED`."""
+    """A stream that writes U+FFFD in place of control characters."""
 
     def __init__(self, bare: TextIO) -> None:
         self.bare = bare
 
     def write(self, text: str) -> int:
-        """As the stream's own."""
+        """Writes the text without control characters; returns the number of characters written."""
         return self.bare.write(OBEYED.sub("\ufffd", text))
 
     def __getattr__(self, name: str) -> Any:
@@ -35,7 +36,7 @@ class Plain:
 
 @contextmanager
 def plain_output() -> Iterator[None]:
-    """Makes stdout and stderr `Plain`."""
+    """Strips control characters from stdout and stderr while the block runs."""
     kept = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, Plain(each)) if each else each for each in kept)
     try:
@@ -45,5 +46,5 @@ def plain_output() -> Iterator[None]:
 
 
 def bare(stream: TextIO) -> TextIO:
-    """The stream that may be given escape sequences: a progress bar's."""
+    """The underlying stream, for a progress bar's escape sequences."""
     return stream.bare if isinstance(stream, Plain) else stream

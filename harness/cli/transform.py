@@ -1,8 +1,7 @@
-"""``harness transform``: a model beside its own vectors, centred, whitened or projected."""
+"""``harness transform``: a model compared with its own vectors centred, whitened or projected."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,28 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.benchmark import replaced
-from harness.cli.flags import examples, note
-from harness.cli.main import State
+from harness.cli.flags import note
 from harness.cli.options import (
-    chosen_models,
     completing,
     dataset_options,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    print_table,
-    progress_bar,
-    required,
+    datasets_option,
+    examples,
     results_option,
-    search_limits,
     search_options,
     suites_option,
-    tell_failed,
 )
+from harness.cli.output import end_with_failed, print_json, print_table, tell_failed
+from harness.cli.session import Session, required, search_limits, session_options
 from harness.datasets.catalog import unknown
-from harness.system.paths import make_folder
 from harness.types import Storage, UserError
 
 if TYPE_CHECKING:
@@ -57,14 +47,7 @@ GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore"
 @click.option(
     "-m", "--model", "models", multiple=True, shell_complete=completing("models"), help="A model that has vectors."
 )
-@click.option(
-    "-d",
-    "--dataset",
-    "datasets",
-    multiple=True,
-    shell_complete=completing("datasets", "groups"),
-    help="Name, or path to a folder in BEIR format.",
-)
+@datasets_option
 @suites_option
 @click.option(
     "--with",
@@ -77,12 +60,9 @@ GEOMETRY = ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore"
 @dataset_options
 @search_options
 @results_option
-@offline_option
-@plugin_option
-@json_option
-@pass_state
+@session_options
 def command(
-    state: State,
+    session: Session,
     /,
     models: tuple[str, ...],
     datasets: tuple[str, ...],
@@ -92,23 +72,40 @@ def command(
     memory: int,
     search_device: str,
     results: Path,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
     **choice: Any,
 ) -> None:
-    """What evening out a model's vectors does to nDCG@10 and to isotropy.
+    """What centring, whitening or projecting a model's vectors does to nDCG@10 and to isotropy.
 
     Each row is a model like any other, "whiten(minilm):exponent=0.5" say, computed from the stored vectors, fitted on
-    the dataset's documents (not on queries or judgements), and held against the model itself, query by query.
+    the dataset's documents (not on queries or judgements), and compared with the model itself, query by query.
     """
-    from harness.evaluation.open_datasets import open_all
-    from harness.evaluation.pipeline import Settings, benchmark
-    from harness.results.store import ResultStore
+    from harness.evaluation.pipeline import benchmark
 
-    registry = state.registry(plugins)
+    refs, origin = _models(session, models, steps, storage)
+    cells = []
+    with session.progress_bar():
+        opened = session.open_datasets(datasets, suites, **choice)
+        settings = session.settings(results, limits=search_limits(memory, search_device))
+        for cell in benchmark(refs, opened, settings):
+            cells.append(cell)
+            if cell.replaced:
+                note(replaced(cell))
+            tell_failed([cell])
+    rows = _rows(cells, origin, settings.results)
+    if session.as_json:
+        print_json(rows)
+    else:
+        print_table([_shown(row) for row in rows], disable_numparse=True)
+    end_with_failed(cells)
+
+
+def _models(
+    session: Session, models: Sequence[str], steps: Sequence[str], storage: Storage
+) -> tuple[list[ModelRef], dict[str, str]]:
+    """Every model followed by its transforms; and the label of each -> the label of the model it was made from."""
+    registry = session.registry
     texts = registry.texts(models)
-    plain = chosen_models(registry, texts, None, storage)
+    plain = session.models(texts, storage=storage)
     if lacking := next((ref for ref in plain if not ref.has_vectors), None):
         raise UserError(
             f"{lacking.label} is a {lacking.spec.kind} model, which has no vectors; name a dense one with -m."
@@ -118,35 +115,10 @@ def command(
     origin: dict[str, str] = {}
     for text, ref in zip(texts, plain, strict=True):
         changed = [_expression(text, step, known) for step in steps or USUAL]
-        refs += [ref, *chosen_models(registry, changed, None, storage)]
+        refs += [ref, *session.models(changed, storage=storage)]
         origin |= {other.label: ref.label for other in refs if other.label not in origin}
     required(refs)
-    store = ResultStore(make_folder(results, "choose another folder with --results"))
-    cells = []
-    with progress_bar() as progress:
-        opened = open_all(
-            datasets, suites, registry, state.made_home, offline=offline, progress=progress, note=note, **choice
-        )
-        settings = Settings(
-            home=state.home,
-            results=store,
-            limits=search_limits(memory, search_device),
-            offline=offline,
-            command=state.command,
-            progress=progress,
-        )
-        for cell in benchmark(refs, opened, settings):
-            cells.append(cell)
-            if cell.replaced:
-                note(replaced(cell))
-            tell_failed([cell])
-    rows = _rows(cells, origin, store)
-    if as_json:
-        print_json(rows)
-    else:
-        print_table([_shown(row) for row in rows], disable_numparse=True)
-    if any(cell.status == "failed" for cell in cells):
-        sys.exit(1)
+    return refs, origin
 
 
 def _expression(model: str, steps: str, known: Sequence[str]) -> str:
@@ -168,12 +140,10 @@ def _rows(cells: Sequence[Cell], origin: Mapping[str, str], store: ResultStore) 
     rows: list[dict[str, Any]] = []
     for cell in sorted(cells, key=lambda cell: cell.dataset):  # stable: models stay in their order
         result: Any = cell.result or {}
-        panel = result.get("geometry", {}).get("documents", {})
+        geometry = result.get("geometry", {}).get("documents", {})
         row: dict[str, Any] = {"model": cell.model, "dataset": cell.dataset, "status": cell.status}
         row |= {MEASURE: result.get("measures", {}).get(MEASURE)} | dict.fromkeys(("difference", "low", "high", "p"))
-        row |= {
-            name: panel.get(name) for name in ("d", "isotropy", "isotropy_ceiling", "isotropy_debiased", "isoscore")
-        }
+        row |= {name: geometry.get(name) for name in GEOMETRY}
         rows.append(row)
         if not result:
             continue
@@ -181,10 +151,10 @@ def _rows(cells: Sequence[Cell], origin: Mapping[str, str], store: ResultStore) 
         if origin[cell.model] == cell.model:
             plain[cell.model, cell.dataset] = values
         elif (before := plain.get((origin[cell.model], cell.dataset))) is not None:
-            apart = values - before
+            difference = values - before
             interval = difference_interval([values], [before]).ends or (None, None)
-            row |= {"difference": float(apart.mean()), "low": interval[0], "high": interval[1]}
-            row["p"] = randomisation_test(apart)
+            row |= {"difference": float(difference.mean()), "low": interval[0], "high": interval[1]}
+            row["p"] = randomisation_test(difference)
     tested = [row for row in rows if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
@@ -195,12 +165,12 @@ def _shown(row: Mapping[str, Any]) -> dict[str, str]:
     def number(name: str, form: str = ".4f") -> str:
         return "-" if row[name] is None else format(row[name], form)
 
-    apart = f"{number('difference', '+.4f')} [{number('low', '+.4f')}, {number('high', '+.4f')}]"
+    difference = f"{number('difference', '+.4f')} [{number('low', '+.4f')}, {number('high', '+.4f')}]"
     return {
         "model": row["model"],
         "dataset": row["dataset"],
         MEASURE: number(MEASURE) if row["status"] != "failed" else "failed",
-        "difference [95% interval]": "-" if row["difference"] is None else apart,
+        "difference [95% interval]": "-" if row["difference"] is None else difference,
         "p (Holm)": number("p"),
         "d": number("d", "d"),
         "isotropy": number("isotropy"),

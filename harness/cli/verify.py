@@ -1,34 +1,25 @@
-"""``harness verify``: recorded cells, made anew."""
+"""``harness verify``: runs recorded cells again and compares the results."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples, note, show_trace
-from harness.cli.main import State, one_line
-from harness.cli.options import (
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    print_table,
-    progress_bar,
-    search_limits,
-)
-from harness.types import Progress, UserError
+from harness.cli.flags import note, one_line, show_trace
+from harness.cli.options import examples
+from harness.cli.output import print_json, print_table
+from harness.cli.session import Session, search_limits, session_options
+from harness.types import UserError
 
 if TYPE_CHECKING:
     from harness.evaluation.recorded import Recorded
     from harness.evaluation.reproduce import Verification
-    from harness.registry.manager import Registry
 
 
 @click.command(
@@ -44,23 +35,11 @@ if TYPE_CHECKING:
     "--dataset",
     "datasets",
     multiple=True,
-    help="Where a dataset's folder is now, if it is not where it was.",
+    help="Where a dataset's folder is now, if it was moved.",
 )
 @click.option("--reuse", is_flag=True, help="Use stored vectors and indexes, which checks search and measures alone.")
-@offline_option
-@plugin_option
-@json_option
-@pass_state
-def command(
-    state: State,
-    /,
-    paths: tuple[Path, ...],
-    datasets: tuple[str, ...],
-    reuse: bool,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
-) -> None:
+@session_options
+def command(session: Session, /, paths: tuple[Path, ...], datasets: tuple[str, ...], reuse: bool) -> None:
     """Run recorded cells again: result.json files, or folders with results.
 
     OK: equal to the last digit, or the run is byte-identical. OKish: the same model, dataset and depth by their
@@ -70,10 +49,9 @@ def command(
     from harness.evaluation.recorded import read_recorded
 
     found, unreadable = read_recorded(paths)
-    registry = state.registry(plugins)
     verified, lost = [], []
-    with progress_bar() as progress:
-        again = _runner(state, registry, datasets, reuse=reuse, offline=offline, progress=progress)
+    with session.progress_bar():
+        again = _runner(session, datasets, reuse=reuse)
         for each in found:
             if each.result["status"] != "ok":
                 note(f"{_cell(each)} was not finished, so there is nothing to verify")
@@ -82,12 +60,7 @@ def command(
                 verified.append(again(each))
             except UserError as error:
                 lost.append(f"{_cell(each)} cannot be run: {one_line(str(error))}")
-    if as_json:
-        print_json([_content(each) for each in verified])
-    elif verified:
-        print_table([_row(each) for each in verified], missingval="-", disable_numparse=True)
-        for done in (each for each in verified if each.differs):
-            click.echo(f"{done.model} on {done.dataset} differs in {'; '.join(done.differs)}")
+    _print(verified, session.as_json)
     for one in unreadable:
         click.echo(f"skipped: {one.place}: {one.reason}", err=True)
     for sentence in lost:
@@ -98,14 +71,25 @@ def command(
         sys.exit(2)
 
 
-def _runner(
-    state: State, registry: Registry, given: tuple[str, ...], *, reuse: bool, offline: bool, progress: Progress
-) -> Callable[[Recorded], Verification]:
+def _print(verified: Sequence[Verification], as_json: bool) -> None:
+    if as_json:
+        print_json([_content(each) for each in verified])
+    elif verified:
+        print_table([_row(each) for each in verified], missingval="-", disable_numparse=True)
+        for done in (each for each in verified if each.differs):
+            click.echo(f"{done.model} on {done.dataset} differs in {'; '.join(done.differs)}")
+
+
+def _runner(session: Session, given: tuple[str, ...], *, reuse: bool) -> Callable[[Recorded], Verification]:
+    """A function that runs a recorded cell again and compares the results."""
     from harness.evaluation.pipeline import Settings, benchmark
     from harness.evaluation.recorded import find_dataset, find_model
     from harness.evaluation.reproduce import failed, verify
     from harness.results.store import ResultStore
     from harness.search.index_config import parse_recipe
+
+    state, registry = session.state, session.registry
+    offline, progress = session.offline, session.progress
 
     def again(recorded: Recorded) -> Verification:
         old, manifest = recorded.result, recorded.result["manifest"]
@@ -120,7 +104,7 @@ def _runner(
             TemporaryDirectory(prefix="verify-", dir=state.home) as folder,
         ):
             settings = Settings(
-                home=state.home if reuse else _bare(Path(folder), state.home),
+                home=state.home if reuse else _without_vectors(Path(folder), state.home),
                 results=ResultStore(Path(folder) / "results"),
                 measures=tuple(old["measures"]),
                 k=manifest["k"],
@@ -138,8 +122,8 @@ def _runner(
     return again
 
 
-def _bare(folder: Path, home: Path) -> Path:
-    """A home without vectors and indexes, which has the models of the usual one."""
+def _without_vectors(folder: Path, home: Path) -> Path:
+    """A home folder without vectors and indexes, with the models of the usual one."""
     bare = folder / "home"
     bare.mkdir()
     (home / "models").mkdir(exist_ok=True)
@@ -167,11 +151,7 @@ def _row(verified: Verification) -> dict[str, Any]:
 
 def _content(verified: Verification) -> dict[str, Any]:
     figures = {
-        figure.name: {
-            "old": figure.old,
-            "new": figure.new,
-            "difference": None if figure.new is None else figure.difference,
-        }
-        for figure in verified.figures
+        each.name: {"old": each.old, "new": each.new, "difference": None if each.new is None else each.difference}
+        for each in verified.figures
     }
     return dataclasses.asdict(verified) | {"figures": figures}

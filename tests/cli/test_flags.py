@@ -100,7 +100,7 @@ def test_an_interrupt_is_told_as_ever_with_and_without_a_traceback(
     done = harness("benchmark", "-m", "bm25", "-d", toy)
     assert (done.code, done.out) == (130, "")
     assert done.err.splitlines()[-1] == (
-        "harness: Interrupted; what was finished is kept, and the same command goes on from there."
+        "harness: Interrupted; finished work is kept, and the same command resumes from there."
     )
     assert "Traceback" not in done.err
 

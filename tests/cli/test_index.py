@@ -34,7 +34,7 @@ def test_every_index_is_a_row_beside_the_exact_one(harness, toy) -> None:
     words = (*words, "--index-search", "", "--index-search", "nprobe=1")
     done = harness(*words, "--json")
     assert done.code == 0, done.err
-    assert "note: --index is for dense models; bm25 is searched as ever" in done.err
+    assert "note: --index is for dense models; bm25 is searched without it" in done.err
     told = {cell["model"]: cell for cell in json.loads(done.out)}
     assert [*told] == ["byte-counts", "byte-counts|Flat", "byte-counts|IVF3,Flat|nprobe=1", "bm25"]
     exact, flat, coarse = (told[label] for label in [*told][:3])

@@ -9,7 +9,7 @@ import sys
 import pytest
 from rich.progress import Progress
 
-from harness.cli.options import progress_bar
+from harness.cli.output import progress_bar
 
 
 class Terminal(io.StringIO):

@@ -140,7 +140,7 @@ def test_a_signal_ends_it_cleanly_while_it_imports(
     assert done.stdout.startswith("importing ")
     assert done.returncode == status, done.stderr
     if status:
-        told = "harness: Interrupted; what was finished is kept, and the same command goes on from there."
+        told = "harness: Interrupted; finished work is kept, and the same command resumes from there."
         assert (done.stdout, done.stderr.strip()) == ("importing ", told)
 
 

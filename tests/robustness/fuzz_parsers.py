@@ -98,6 +98,7 @@ def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object
     from harness.results.store import ResultStore, Unreadable
     from harness_reports.analysis.isotropy_vs_ndcg import associations
     from harness_reports.analysis.query_difficulty import difficulties
+    from harness_reports.cli.report import render
     from harness_reports.compare.compare import compare
     from harness_reports.data.leaderboard import read_leaderboard
     from harness_reports.data.per_query import Evidence
@@ -105,7 +106,6 @@ def results(folder: Path, data: bytes, per_query: bytes | None = None) -> object
     from harness_reports.export.mteb import write_mteb
     from harness_reports.html.page_data import embedded
     from harness_reports.html.tables import html_tables
-    from harness_reports.plugin import render
     from harness_reports.tables.sections import report
 
     root = folder / "results"

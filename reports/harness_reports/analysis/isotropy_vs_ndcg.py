@@ -1,8 +1,8 @@
-"""Does isotropy go with nDCG@10? Rank correlations over stored cells, with what can be said of their error.
+"""Rank correlations of isotropy with nDCG@10 over stored cells, with intervals and tests.
 
 Two questions, never mixed: across models (what a leaderboard shows, where models differ in much else), and across the
 post-hoc transforms of one model (where nothing but the vectors' shape differs). Ranks are taken within a dataset (of
-transforms: within a dataset and model), so that neither hard datasets nor good models can make the association. The
+transforms: within a dataset and model), so that neither hard datasets nor good models can cause an association. The
 same models appear in every dataset: many datasets are no more models, so intervals and tests count models (or kinds of
 transform), which is careful where datasets disagree.
 """
@@ -26,13 +26,13 @@ FIGURES: Mapping[str, str] = {
     "isoscore": "IsoScore",
     "one_minus_mean_cosine": "1 - mean cosine",
 }
-"""Of the documents' geometry -> what a table calls it."""
+"""Measure of the documents' geometry -> its name in a table."""
 Scope = Literal["models", "transforms"]
 
 
 @dataclass(frozen=True, slots=True)
 class Association:
-    """Rank correlation of one figure of geometry with nDCG@10."""
+    """Rank correlation of one measure of geometry with nDCG@10."""
 
     scope: Scope
     """Across models, or across the transforms of a model (itself among them)."""
@@ -41,18 +41,18 @@ class Association:
     dataset: str | None
     """None: over all datasets, ranks taken within each."""
     units: int
-    """Models, or kinds of transform, that the largest dataset holds: what intervals and tests count."""
+    """Models, or kinds of transform, that the largest dataset holds: the sample size of intervals and tests."""
     cells: int
     rho: float | None
-    """From -1 to 1; None with fewer than three units, or where either side does not vary."""
+    """From -1 to 1; None with fewer than three units, or if either side does not vary."""
     interval: Interval
-    """From -inf to inf with fewer than five units, of which nothing can be said."""
+    """From -inf to inf with fewer than five units, which allow no interval."""
     p: float | None
     """Two-sided, of no association; None with fewer than five units."""
 
 
 class Point(NamedTuple):
-    """One cell: nDCG@10 and what its vectors are like."""
+    """One cell: nDCG@10 and the geometry of its vectors."""
 
     scope: Scope
     dataset: str
@@ -66,7 +66,7 @@ class Point(NamedTuple):
 def associations(
     board: Leaderboard, figures: Sequence[str] = tuple(FIGURES), *, each_dataset: bool = True
 ) -> list[Association]:
-    """The figures, by scope: over all datasets first, then dataset by dataset; only what has any cells.
+    """The associations by scope: over all datasets first, then dataset by dataset; only those with any cells.
 
     Cells count that are whole, finished and have the geometry of their documents: no approximate indexes and no unusual
     depths (whose vectors are those of the usual cell), no fusions, and no dataset of which the models saw different
@@ -136,7 +136,7 @@ def _association(own: Sequence[Point], scope: Scope, figure: str, dataset: str |
 
 
 def sentence(found: Sequence[Association]) -> str:
-    """What the figures of `isotropy` over all datasets say, and what they do not."""
+    """The interpretation of the associations of `isotropy` over all datasets."""
     overall = {one.scope: one for one in found if one.dataset is None and one.figure == "isotropy"}
     said = [_across_models(overall["models"])] if "models" in overall else []
     if "transforms" in overall:

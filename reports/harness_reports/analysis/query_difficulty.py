@@ -1,6 +1,6 @@
-"""Can a model tell which queries it will fail on? From the scores of stored runs and the lengths of query vectors.
+"""Query performance prediction from the scores of stored runs and the lengths of query vectors.
 
-A predictor is held against nDCG@10 query by query: rank correlation, and the risk-coverage curve of answering only the
+A predictor is compared with nDCG@10 query by query: rank correlation, and the risk-coverage curve of answering only the
 queries that the predictor trusts most. Predictors are oriented beforehand (greater means easier), never by the outcome.
 """
 
@@ -37,11 +37,11 @@ PREDICTORS: Mapping[str, str] = {
     "by the score of the whole corpus",
     NORM: "as the model gave it; left out where all have one length or the vectors are not at hand",
 }
-"""Name -> what it is."""
+"""Predictor -> its description."""
 FEWEST = 10
-"""Queries below which nothing is computed."""
+"""Minimum number of queries."""
 STEPS = 20
-"""Points of a curve that are told: coverages of 5%, 10%, ... 100%."""
+"""Points of a curve that are stored: coverages of 5%, 10%, ... 100%."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Difficulty:
     area: float
     """Under the risk-coverage curve: mean over coverages of 1 - nDCG@10."""
     area_random: float
-    """Without any order: 1 - nDCG@10 of all."""
+    """The risk without any order: 1 - nDCG@10 over all queries."""
     area_best: float
-    """Had the order been that of nDCG@10 itself."""
+    """The area for the ideal order, by nDCG@10 itself."""
     curve: list[tuple[float, float]]
     """(coverage, mean 1 - nDCG@10 of the queries answered)."""
 
@@ -123,7 +123,7 @@ def run_scores(path: Path) -> dict[str, Floats]:
     """Query id -> its scores, falling, of a TREC run whose queries stand together, as in ours; in the run's order.
 
     Much faster than `harness.metrics.ranking.read_run`, which checks more and gives the documents too. ValueError where
-    it is no such run.
+    it is not such a run.
     """
     import pyarrow
     from pyarrow import csv

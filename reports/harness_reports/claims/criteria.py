@@ -1,4 +1,4 @@
-"""What a claim says, in a small language of its own; nothing is ever executed::
+"""Parses the criterion of a claim; nothing is ever executed::
 
     criterion  = comparison | coverage
     comparison = [ NAME "of" ] sum RELATION sum [ "on" NAME ]
@@ -39,7 +39,7 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The sum of ``factor`` x model, held against a threshold."""
+    """The sum of ``factor`` x model, compared with a threshold."""
 
     factors: Mapping[str, float]
     """Model -> its factor, once everything but numbers stands on the left."""
@@ -62,7 +62,7 @@ class Coverage:
 
 
 class SyntaxFault(Exception):
-    """A criterion that is none: why, and at which character of it."""
+    """An invalid criterion: the reason, and at which character."""
 
     def __init__(self, reason: str, at: int) -> None:
         super().__init__(reason)
@@ -76,7 +76,7 @@ class _Token(NamedTuple):
 
 
 def parse_criterion(text: str) -> Comparison | Coverage:
-    """Reads a criterion; SyntaxFault where it is none."""
+    """Parses a criterion; SyntaxFault if it is invalid."""
     return _Reader(text).criterion()
 
 

@@ -1,4 +1,4 @@
-"""Claims held against results: met, not met, or not measured, and what it would take to be sure."""
+"""Checks claims against results: met, not met or not measured, and what would decide them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness_reports.claims.model import Claim, Claims, Expected, entries, scale
 
 State = Literal["met", "not met", "not measured", "not decidable"]
 SLACK = 1e-9
-"""By which rounding may miss a threshold."""
+"""Tolerance for rounding errors at a threshold."""
 SHOWN = 5
 """How many datasets a sentence names."""
 MOST = 1000
@@ -26,7 +26,7 @@ MOST = 1000
 
 @dataclass(slots=True)
 class Verdict:
-    """A claim, or an expected value, and what the results say of it."""
+    """The verdict on a claim or an expected value."""
 
     stated: Claim | Expected
     state: State
@@ -35,16 +35,16 @@ class Verdict:
     relation: Relation | None = None
     interval: Interval | None = None
     models: dict[str, float] = field(default_factory=dict)
-    """Each model's own figure."""
+    """The value of each model."""
     need: list[str] = field(default_factory=list)
     """What would decide it."""
     notes: list[str] = field(default_factory=list)
     hedged: bool = False
-    """Whether the interval reaches across the threshold: the value falls on one side, but maybe by chance."""
+    """Whether the interval contains the threshold, so that the value may be on this side of it by chance."""
 
     @property
     def words(self) -> str:
-        """The state as it is told."""
+        """The state as text."""
         return f"{self.state}, but not beyond noise" if self.hedged else self.state
 
 
@@ -153,14 +153,14 @@ def _seeds(
         if len(own) > 1:
             verdict.notes.append(f"{name} is the mean of {len(own)} results: {', '.join(own)}")
         if left:
-            verdict.notes.append(f"left out for want of some datasets: {', '.join(left)}")
+            verdict.notes.append(f"left out because datasets are missing: {', '.join(left)}")
     if inside := measured.in_domain(every, datasets):
         verdict.notes.append(f"in-domain, trained on: {', '.join(folded(inside))}")
     return seeds
 
 
 def _lacking(verdict: Verdict, missing: Missing, measured: Measured) -> None:
-    """Says what is missing, what it takes to measure it, and what of it needs a licence."""
+    """Adds what is missing, the commands that measure it, and which datasets need a licence."""
     if not missing:
         return
     stated = verdict.stated

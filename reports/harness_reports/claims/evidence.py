@@ -1,4 +1,4 @@
-"""What the results hold for a claim: figures of models on places, what is missing, the queries behind them."""
+"""The values that claims need from the results: means of models, what is missing, and scores per query."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Missing = dict[str, list[str]]
 
 
 class Measured:
-    """The results, asked for by the names of a claims file."""
+    """Access to the results by the names of a claims file."""
 
     def __init__(self, board: Leaderboard, models: Mapping[str, tuple[str, ...]]) -> None:
         self.board = board
@@ -52,8 +52,8 @@ class Measured:
         alone = bool(own) and content_key(own.get("fingerprint")) not in runs  # NAME is its newest run
         return (*((name,) if alone or not runs else ()), *sorted(runs.values()))
 
-    def figure(self, label: str, dataset: str, measure: str) -> float | None:
-        """One cell's, in the units that claims are made in; None where there is none."""
+    def value(self, label: str, dataset: str, measure: str) -> float | None:
+        """The value of one cell, in the units of claims; None if there is none."""
         cell = self.board.cells.get((label, dataset))
         keys = measure.split(".") if measure.partition(".")[0] in SECTIONS else ("measures", measure)
         value = cell.get(*keys) if cell and cell.ok else None
@@ -62,7 +62,7 @@ class Measured:
     def seeds(self, name: str, datasets: Sequence[str], measure: str) -> tuple[tuple[str, ...], Missing]:
         """The model's results that have every figure; where none has, what the most complete one lacks."""
         lacking = {
-            label: [dataset for dataset in datasets if self.figure(label, dataset, measure) is None]
+            label: [dataset for dataset in datasets if self.value(label, dataset, measure) is None]
             for label in self.labels(name)
         }
         whole = tuple(label for label, missing in lacking.items() if not missing)
@@ -74,7 +74,7 @@ class Measured:
         means = []
         for entry in entries(place):
             labels = catalog.labels(entry)
-            known = [self.figure(seed, dataset, measure) for seed in seeds for dataset in labels]
+            known = [self.value(seed, dataset, measure) for seed in seeds for dataset in labels]
             means.append(fsum(value for value in known if value is not None) / len(known))
         return fsum(means) / len(means)
 
@@ -112,7 +112,7 @@ class Measured:
         return found
 
     def commands(self, missing: Missing, measure: str = MEASURE) -> list[str]:
-        """What to type to measure what is missing: one command for all models that lack the same datasets."""
+        """The commands that measure what is missing, one for all models that lack the same datasets."""
         together: dict[tuple[str, ...], list[str]] = {}
         for label, datasets in missing.items():
             together.setdefault(tuple(datasets), []).append(label)

@@ -1,4 +1,4 @@
-"""Claims: what a paper states of models and datasets, as a claims file has it."""
+"""The claims and expected values of a claims file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness_reports.claims.toml_positions import Position
 
 SHIPPED = Path(__file__).parent / "shipped"
 SECTIONS = ("geometry", "seconds", "counts", "index")
-"""Of a result, besides its measures: their figures are named by keys joined with dots."""
+"""Sections of a result besides its measures; their values are named by keys joined with dots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Claim:
     name: str
     text: str
     typed: str
-    """The criterion as it stands in the file; empty when there is none."""
+    """The criterion as written in the file; empty if there is none."""
     criterion: Comparison | Coverage | None
     measure: str
     place: str
@@ -67,7 +67,7 @@ class Claims:
 
 
 def find_claims(text: str) -> Path:
-    """The file of that path, or the shipped one of that name; UserError when there is neither."""
+    """The file of that path, or the shipped one of that name; UserError if there is neither."""
     path = Path(text).expanduser()
     shipped = {file.stem: file for file in SHIPPED.glob("*.toml")}
     if text in shipped:
@@ -79,7 +79,7 @@ def find_claims(text: str) -> Path:
 
 
 def entries(place: str) -> tuple[str, ...]:
-    """What a mean over the place is a mean of: datasets and groups; that of a group alone is of its datasets."""
+    """The datasets and groups that a mean over the place is computed from; for a group, its datasets."""
     known = catalog.catalogue()
     if place in known.suites or place.endswith(".toml"):
         return catalog.suite(place).datasets
@@ -87,5 +87,5 @@ def entries(place: str) -> tuple[str, ...]:
 
 
 def scale(measure: str) -> float:
-    """What a stored figure is multiplied with: measures of rankings are told in points, others as they are."""
+    """The factor for a stored value: 100 for measures of rankings, which claims state in points, else 1."""
     return 1.0 if measure.partition(".")[0] in SECTIONS else 100.0

@@ -1,4 +1,4 @@
-"""A TOML file whose faults are told by line and column: `tomllib` does not say where a value stands."""
+"""A TOML file whose errors are reported with line and column, which `tomllib` does not give for values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
 LEFT = re.compile(rf"\s*({KEY}(?:[ \t]*\.[ \t]*{KEY})*)[ \t]*=[ \t]*")
 ESCAPE = re.compile(r"\\(?:U.{8}|u.{4}|.)")
 PATIENCE = 1 << 20
-"""Characters that are read to find statements: one over thousands of lines is read anew with each."""
+"""Characters that are read to find statements: one over thousands of lines is read again with each."""
 KINDS = {str: 'text ("...")', dict: "a table", bool: "true or false"}
 
 
@@ -94,14 +94,14 @@ class TomlFile:
             raise UserError(f"{path} is not UTF-8 text; save the file as UTF-8.") from error
         except tomllib.TOMLDecodeError as error:
             said = str(error).replace("at end of document", f"at line {text.rstrip().count(chr(10)) + 1}, its last one")
-            raise UserError(f"{path} is not TOML ({said}); mend that line.") from error
+            raise UserError(f"{path} is not TOML ({said}); fix that line.") from error
         except ValueError as error:
             raise UserError(f"{path} cannot be read ({error}); check the path.") from error
         self._text = text
 
     @cached_property
     def positions(self) -> Positions:
-        """Of its statements; found when the first fault is to be told."""
+        """The positions of its statements, computed for the first error."""
         return Positions(self._text)
 
     def fault(self, keys: Keys, reason: str, at: int | None = None) -> UserError:
@@ -110,7 +110,7 @@ class TomlFile:
         return UserError(f"{self.path}, line {line}, column {column}: {reason.rstrip('.?')}.")
 
     def at(self, keys: Keys) -> Any:
-        """What lies there; None where nothing does."""
+        """The value under these keys; None if there is none."""
         value: Any = self.content
         for key in keys:
             value = value[key] if isinstance(key, int) else value.get(key) if isinstance(value, dict) else None
@@ -131,7 +131,7 @@ class TomlFile:
         return float(value)
 
     def texts(self, keys: Keys) -> tuple[str, ...]:
-        """A text or a list of texts; empty where there is none."""
+        """A text or a list of texts; empty if there is none."""
         value = self.at(keys)
         listed = [] if value is None else [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(each, str) and each for each in listed):

@@ -1,9 +1,8 @@
-"""``harness claims``: a paper's claims held against stored results."""
+"""``harness claims``: checks the claims of a paper against stored results."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples, note
+from harness.cli.flags import note
 from harness.cli.folding import shown
-from harness.cli.options import plugin_option, results_option
+from harness.cli.options import examples, plugin_option, results_option
+from harness.cli.output import end_with_skipped
 
 if TYPE_CHECKING:
     from harness_reports.claims.evaluate import Verdict
@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """A paper's claims, from a file or by name (brief, published): met, not met or not measured.
 
-    A claim that is not met is no error. Results that cannot be read are named on stderr; the exit code is then 1.
+    A claim that is not met is not an error. Results that cannot be read are named on stderr; the exit code is then 1.
     """
     from harness.cli.main import State
     from harness.storage.atomic import dump_json
@@ -78,10 +78,7 @@ def command(
         click.echo(dump_json(content).decode(), nl=False)
     else:
         click.echo(shown("\n\n".join(filter(None, _sections(stated, judged, expected, everything)))))
-    for one in skipped:
-        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
-    if skipped:
-        sys.exit(1)
+    end_with_skipped(skipped)
 
 
 def _known(board: Leaderboard, models: Any, datasets: Any) -> Known:

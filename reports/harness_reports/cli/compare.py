@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from harness.cli.flags import examples, note
+from harness.cli.flags import note
 from harness.cli.folding import shown
-from harness.cli.options import completing, results_option
+from harness.cli.options import completing, examples, results_option
+from harness.cli.output import end_with_skipped
 from harness_reports.data.leaderboard import MEASURE
 
 
@@ -62,8 +62,4 @@ def command(
         click.echo(f"warning: {warning}", err=True)
     if evidence.lacking:
         note(evidence.lacking)
-    skipped = [*evidence.board.skipped, *evidence.skipped.values()]
-    for one in skipped:
-        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
-    if skipped:
-        sys.exit(1)
+    end_with_skipped([*evidence.board.skipped, *evidence.skipped.values()])

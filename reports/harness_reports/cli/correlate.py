@@ -1,15 +1,14 @@
-"""``harness correlate``: does isotropy go with nDCG@10 in the stored results?"""
+"""``harness correlate``: rank correlation of isotropy with nDCG@10 over stored results."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from harness.cli.flags import examples
 from harness.cli.folding import shown
-from harness.cli.options import completing, results_option
+from harness.cli.options import completing, examples, results_option
+from harness.cli.output import end_with_skipped
 
 
 @click.command(
@@ -41,7 +40,4 @@ def command(results: Path, suite: str | None, as_json: bool) -> None:
         click.echo(dump_json({"associations": content, "sentence": sentence(found)}), nl=False)
     else:
         click.echo(shown(section(found)), nl=False)
-    for skipped in board.skipped:
-        click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
-    if board.skipped:
-        sys.exit(1)
+    end_with_skipped(board.skipped)

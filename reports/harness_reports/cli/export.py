@@ -1,15 +1,14 @@
-"""``harness export``: stored results in the formats of others."""
+"""``harness export``: stored results in the formats of other tools."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from harness import UserError, hookimpl
-from harness.cli.flags import examples
-from harness.cli.options import completing, results_option
+from harness import UserError
+from harness.cli.options import completing, examples, results_option
+from harness.cli.output import end_with_skipped
 
 
 @click.command(
@@ -37,8 +36,8 @@ from harness.cli.options import completing, results_option
     help="Only this row (default: all).",
 )
 @click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
-def export(results: Path, form: str, output: Path, models: tuple[str, ...], suite: str | None) -> None:
-    """Write stored results as MTEB or the hub keep them.
+def command(results: Path, form: str, output: Path, models: tuple[str, ...], suite: str | None) -> None:
+    """Write stored results in the formats of MTEB or the hub.
 
     Failed cells and those over some of the queries are left out. Results that cannot be read are named on stderr; the
     exit code is then 1.
@@ -65,13 +64,4 @@ def export(results: Path, form: str, output: Path, models: tuple[str, ...], suit
         raise UserError(f"None of the results in {results} can be exported as {form}; measure a dataset of beir18.")
     for path in (write_mteb if form == "mteb" else write_hub)(cells, output):
         click.echo(path)
-    for skipped in board.skipped:
-        click.echo(f"skipped: {skipped.place}: {skipped.reason}", err=True)
-    if board.skipped:
-        sys.exit(1)
-
-
-@hookimpl
-def harness_commands(group: click.Group) -> None:
-    """Adds ``harness export``."""
-    group.add_command(export)
+    end_with_skipped(board.skipped)

@@ -1,4 +1,4 @@
-"""Stored results of several models, query by query: which differences are real, and where they come from."""
+"""Compares stored results of models query by query: significant differences, and the queries they come from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
     id: str
     text: str
-    """Its title, or its text where it has none; empty where the corpus is not at hand."""
+    """Its title, or its text where it has none; empty if the corpus is not on this machine."""
 
 
 class Move(NamedTuple):
@@ -39,13 +39,13 @@ class Move(NamedTuple):
     value: float
     value_against: float
     first: tuple[Found, ...] = ()
-    """The documents that the model puts first, best first; empty where the run is not at hand."""
+    """The documents that the model puts first, best first; empty if the run is not on this machine."""
     first_against: tuple[Found, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All of it. The first model is the baseline."""
+    """A comparison of models, of which the first is the baseline."""
 
     models: Sequence[str]
     datasets: Sequence[str]
@@ -54,7 +54,7 @@ class Comparison:
     overall: Sequence[Overall]
     moves: Sequence[Move]
     warnings: Sequence[str]
-    """What a reader must know: cells that are missing, queries left out, datasets of several versions."""
+    """Warnings for the reader: cells that are missing, queries left out, datasets of several versions."""
 
 
 def compare(
@@ -108,17 +108,17 @@ def _aligned(
 
 
 def _counted(evidence: Evidence, datasets: Sequence[str]) -> list[str]:
-    """Those of the datasets that the difference over all of them is over."""
+    """The datasets that count in the difference over all datasets."""
     board = evidence.board
-    sound = [dataset for dataset in datasets if dataset not in board.mixed]
-    if whole := [dataset for dataset in sound if dataset not in board.partial_datasets]:
+    comparable = [dataset for dataset in datasets if dataset not in board.mixed]
+    if whole := [dataset for dataset in comparable if dataset not in board.partial_datasets]:
         return whole
-    names = [_name(evidence, dataset) for dataset in sound]
-    return [dataset for dataset, name in zip(sound, names, strict=True) if names.count(name) == 1]
+    names = [_name(evidence, dataset) for dataset in comparable]
+    return [dataset for dataset, name in zip(comparable, names, strict=True) if names.count(name) == 1]
 
 
 def _name(evidence: Evidence, dataset: str) -> str:
-    """The dataset's name, without what makes a test of it unusual."""
+    """The dataset's name, without the part of the label that marks unusual settings."""
     cells = (evidence.cell(model, dataset) for model in evidence.board.models)
     return next((str(cell.get("manifest", "dataset", "name")) for cell in cells if cell), dataset)
 
@@ -126,7 +126,7 @@ def _name(evidence: Evidence, dataset: str) -> str:
 def _scope(
     evidence: Evidence, datasets: Sequence[str], counted: Sequence[str], ignored: Sequence[str]
 ) -> Iterator[str]:
-    """What a reader must know of partial results."""
+    """Warnings about partial results."""
     board = evidence.board
     if ignored:
         yield f"left out, since there are whole results: {', '.join(ignored)} (name one with -d to compare it)"
@@ -138,7 +138,7 @@ def _scope(
 
 
 def _depth(evidence: Evidence, models: Sequence[str], datasets: Sequence[str], measure: str) -> Iterator[str]:
-    """How deep the runs are, where the measure's name does not say how much of them it looks at."""
+    """The depth of the runs, if it matters and the measure's name does not state a cutoff."""
     for dataset in datasets:
         cells = [cell for model in models if (cell := evidence.cell(model, dataset)) and cell.ok]
         known = [(cell.get("manifest", "k"), cell.get("counts", "documents")) for cell in cells if not cell.imported]
@@ -180,7 +180,7 @@ def with_documents(comparison: Comparison, evidence: Evidence, corpora: Path, *,
 
 
 def _first(evidence: Evidence, model: str, dataset: str, queries: Collection[str], count: int) -> dict[str, list[str]]:
-    """The first documents by query; nothing where there is no run, or a damaged one, which is then noted."""
+    """The first documents by query; empty if there is no run, or a corrupt one, which is added to `skipped`."""
     path = evidence.file(model, dataset, "run.trec.gz")
     try:
         usable = path.exists() and evidence.intact(model, dataset, path.name)
@@ -210,7 +210,7 @@ def _moves(
 
 
 def _farthest(apart: Values) -> list[int]:
-    """Rows by size of the difference, gains and losses in turn where it is the same; ties are left out."""
+    """Rows by size of the difference, alternating gains and losses of the same size; ties are left out."""
     order = np.argsort(-np.abs(apart), kind="stable")
     order = order[np.abs(apart[order]) > TIE]
     gains = apart[order] > 0
@@ -244,7 +244,7 @@ def _warnings(
 
 
 def _absence(evidence: Evidence, model: str, dataset: str, measure: str) -> str:
-    """Why a model has no values there; empty where it has."""
+    """Why a model has no values there; empty if it has values."""
     cell = evidence.cell(model, dataset)
     if evidence.scores(model, dataset, measure):
         return ""

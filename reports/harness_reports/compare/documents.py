@@ -1,4 +1,4 @@
-"""The documents behind a cell: those a run puts first, and their texts where the corpus is on this machine."""
+"""The first documents of a run, and their texts if the corpus is on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.types import Document, UserError
 
 def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str, list[str]]:
     """Query id -> its first documents, best first, from a packed TREC run, of which only these queries' lines are
-    taken apart. UserError with the reason where the file is missing, damaged or no run."""
+    parsed. UserError with the reason if the file is missing, corrupt or not a run."""
     try:
         return {found.query_id: found.doc_ids[:count] for found in read_run(run, known=queries, only=queries)}
     except UserError as error:
@@ -22,7 +22,7 @@ def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str
 
 
 def local_documents(corpora: Path, sha256: str, ids: Iterable[str]) -> dict[str, Document]:
-    """Documents by id from a corpus of that checksum which this machine has read before; empty where there is none.
+    """Documents by id from a corpus of that checksum which this machine has read before; empty if there is none.
 
     ``corpora`` is the folder of corpus indices: each names its corpus file. Nothing is fetched and nothing indexed.
     """

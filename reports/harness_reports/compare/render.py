@@ -1,4 +1,4 @@
-"""A comparison as Markdown and as JSON; both hold the same figures."""
+"""A comparison as Markdown and as JSON; both hold the same values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 70
 
 
 def content(comparison: Comparison) -> dict[str, Any]:
-    """Everything in full precision; intervals are [low, high], and None is what cannot be said."""
+    """Everything in full precision; intervals are [low, high], and None stands for what is not known."""
     contrasts = [asdict(each) | {"interval": each.interval.ends, "real": each.real} for each in comparison.contrasts]
     overall = [
         each._asdict() | {"here": each.here.ends, "elsewhere": each.elsewhere.ends if each.elsewhere else None}

@@ -1,4 +1,4 @@
-"""One model on one dataset, as a report sees it."""
+"""The result of one model on one dataset."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Cell:
     folder: Path | None = None
     """Where it is stored; None for a mean."""
     row: str = ""
-    """What its model is called here, where that is not the label it was stored under."""
+    """The label of its model here, if it differs from the stored one."""
     members: tuple[Cell, ...] = ()
-    """Those that it is the mean of."""
+    """The cells that it is the mean of."""
 
     def get(self, *keys: str) -> Any:
-        """What lies under the keys, one inside the other; None where one of them is missing."""
+        """The value under these nested keys; None if one of them is missing."""
         found: Any = self.result
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -60,7 +60,7 @@ class Cell:
 
     @property
     def apart(self) -> bool:
-        """Whether it stands apart from the whole and usual tests."""
+        """Whether it is shown separately from results on whole datasets with their usual setting."""
         return self.partial or self.unusual
 
     @property

@@ -1,4 +1,4 @@
-"""Stored results as one leaderboard: what a report shows, however it is printed."""
+"""Stored results as one leaderboard, the content of every report."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Leaderboard:
     """A row that is a mean over seeds -> the models whose cells it is the mean of."""
 
     def label(self, text: str) -> str:
-        """The model that is meant, whatever the order and form of its options; the text itself where there is none."""
+        """The model of that label, with options in any order and form; the text itself if there is no such model."""
         if text in self.models:
             return text
         meant = canonical(text, typed=True)
         return next((model for model in self.models if canonical(model) == meant), text)
 
     def warnings(self) -> list[str]:
-        """What a reader must know of whole columns."""
+        """Warnings about whole columns."""
         return [
             f"{dataset}: the models saw different versions of it, so its column compares nothing "
             f"({'; '.join(f'one version: {some(group)}' for group in groups)})"
@@ -78,7 +78,7 @@ class Leaderboard:
 
 
 def read_leaderboard(root: Path, suite: str | None = None, *, seeds: bool = False) -> Leaderboard:
-    """Every result below ``root``, or those on one suite's datasets; UserError when there is none.
+    """Every result below ``root``, or those on one suite's datasets; UserError if there is none.
 
     With ``seeds``, training runs that differ in their seed alone become one model, the mean over them.
     """

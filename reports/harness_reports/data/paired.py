@@ -1,4 +1,4 @@
-"""One model against another on values per query: every test of a table, and the difference over all datasets."""
+"""Paired comparison of two models on per-query values: the tests of a table, and the difference over all datasets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Overall(NamedTuple):
     here: Interval
     """For these very datasets."""
     elsewhere: Interval | None
-    """For datasets like these; None with a single one, which says nothing about others."""
+    """For datasets like these; None for a single dataset, which allows no inference about others."""
 
 
 def family(

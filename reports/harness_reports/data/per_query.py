@@ -1,4 +1,4 @@
-"""What lies behind a leaderboard's figures: every query's score, read from the cells' ``per_query.parquet``."""
+"""Per-query scores of a leaderboard's cells, read from their ``per_query.parquet``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness_reports.data.leaderboard import MEASURE, Cell, Leaderboard
 
 FILE = "per_query.parquet"
 TOLERANCE = 1e-6
-"""How far the mean over the queries may lie from the cell's figure."""
+"""Tolerance between the mean over the queries and the stored score."""
 
 
 class QueryScores(NamedTuple):
@@ -44,7 +44,7 @@ class Evidence:
 
     @property
     def lacking(self) -> str:
-        """One sentence for all that is missing; empty where nothing is."""
+        """One sentence about all missing files; empty if there are none."""
         if not self.missing:
             return ""
         count, first = len(self.missing), next(iter(self.missing)).parent
@@ -59,12 +59,12 @@ class Evidence:
         return self.board.cells.get((model, dataset)) or self.board.partial_cells.get((model, dataset))
 
     def file(self, model: str, dataset: str, name: str = FILE) -> Path:
-        """Where a file of the cell lies."""
+        """The path of a file of the cell."""
         cell = self.cell(model, dataset)
         return (cell.folder if cell and cell.folder else self._store.folder(model, dataset)) / name
 
     def intact(self, model: str, dataset: str, name: str = FILE) -> bool:
-        """Whether a file of the cell is as it was written, as far as the cell says; if not, that is noted."""
+        """Whether a file of the cell has the checksum that the result states; if not, it is added to `skipped`."""
         path, cell = self.file(model, dataset, name), self.cell(model, dataset)
         if path not in self._intact:
             stated = (cell.get("manifest", "files", name) if cell else None) or ""
@@ -77,7 +77,7 @@ class Evidence:
     def scores(self, model: str, dataset: str, measure: str = MEASURE) -> QueryScores | None:
         """Every judged query's value; None where the cell is missing, failed, without that measure or without the file.
 
-        A file that is damaged, or whose mean is not the cell's figure, is None too and noted in `skipped`.
+        A corrupt file, or one whose mean differs from the stored score, gives None too and is added to `skipped`.
         """
         key = (model, dataset, measure)
         if key not in self._scores:
@@ -103,7 +103,7 @@ class Evidence:
         return ids, {model: _in_order(scores, ids) for model, scores in known.items()}
 
     def texts(self, dataset: str) -> dict[str, str]:
-        """Query id -> its text, of every query that any model was judged on; empty where no file says."""
+        """Query id -> text of every query that any model was judged on; empty if no file has texts."""
         texts: dict[str, str] = {}
         seen: set[int] = set()
         for model in self.board.models:

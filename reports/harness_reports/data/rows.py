@@ -12,9 +12,9 @@ from harness.results.frame import flat
 from harness_reports.data.leaderboard import MEASURE, Leaderboard
 
 FORMULA = "=+-@"
-"""What a spreadsheet takes for the begin of a formula, in any of Unicode's widths."""
+"""Characters that begin a formula in a spreadsheet, in any of Unicode's widths."""
 IGNORED = ("Cc", "Cf", "Zl", "Zp", "Zs")
-"""Categories of characters that may stand before it: blanks, control characters, marks such as U+FEFF."""
+"""Categories of characters that may precede it: blanks, control characters, marks such as U+FEFF."""
 
 
 def rows(board: Leaderboard) -> list[dict[str, Any]]:
@@ -33,9 +33,9 @@ def csv_text(board: Leaderboard) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Text as a spreadsheet and a terminal may be given it; numbers as they are.
+    """Text that is safe for spreadsheets and terminals; numbers are unchanged.
 
-    What a spreadsheet would take for a formula stands behind an apostrophe, and U+FFFD for what a terminal obeys.
+    Formulas get an apostrophe in front, and control characters become U+FFFD.
     """
     if not isinstance(value, str):
         return value

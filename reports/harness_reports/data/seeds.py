@@ -60,7 +60,7 @@ def fold(cells: Cells) -> tuple[dict[tuple[str, str], Cell], dict[str, tuple[str
 
 
 def _run(cell: Cell) -> tuple[str, str, int] | None:
-    """Key of the experiment and its settings, its name, and the seed; None for what is no trained run."""
+    """Key of the experiment and its settings, its name, and the seed; None if it is not a trained run."""
     model = cell.get("manifest", "model") or {}
     training = model.get("training") or {}
     experiment, seed = training.get("experiment"), training.get("seed")

@@ -1,4 +1,4 @@
-"""The results below a folder: what can be used, what cannot, and where two of them contradict each other."""
+"""Reads the results below a folder: usable ones, unreadable ones, and conflicts between them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harness_reports.data.cells import MEASURE, Cell
 
 
 class Stored(NamedTuple):
-    """Everything below a results folder."""
+    """All results below a results folder."""
 
     cells: dict[tuple[str, str], Cell]
     """(model, dataset) -> cell. A result that contradicts another of the same cell has a row of its own, named after
     its folder."""
     skipped: list[Unreadable]
     disputed: dict[tuple[str, str], str]
-    """Both keys of results of one cell that disagree -> what is said of them."""
+    """Both keys of results of one cell that disagree -> the message about them."""
 
 
 def read_cells(root: Path) -> Stored:
@@ -68,7 +68,7 @@ def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, store: ResultSt
 
 
 def _agree(own: Cell, cell: Cell) -> bool:
-    """Whether both say the same of the metrics that both hold."""
+    """Whether both have the same values of the metrics that both hold."""
     first, second = own.get("measures"), cell.get("measures")
     both = first.keys() & second.keys()
     same = all(first[name] == second[name] for name in both) and (both or not second)

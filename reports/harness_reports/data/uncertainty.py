@@ -1,4 +1,4 @@
-"""What the scores of a leaderboard can bear: intervals, ranks, and which differences from a baseline are real."""
+"""Confidence intervals, rank intervals, and significant differences from a baseline."""
 
 from __future__ import annotations
 

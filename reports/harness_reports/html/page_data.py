@@ -54,7 +54,7 @@ def embedded(
 ) -> tuple[dict[str, Any], list[str]]:
     """The JSON of the page, and the compressed blocks that it numbers under ``blocks``.
 
-    Of ``told``, the report as JSON, only the table of scores and the notes are kept: the rows hold the rest.
+    Of ``told``, the report as JSON, only the table of scores and the notes are kept; the rows contain the rest.
     """
     tables = query_tables(board, evidence) if evidence else []
     for limit in LIMITS:
@@ -92,7 +92,7 @@ def embedded(
 
 
 def _split(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows as their columns' names and values, so that no name is repeated; what is no number to JSON becomes None."""
+    """Rows as column names and values, so that no name is repeated; NaN and infinity become None."""
     names = list(rows[0])
     values = [
         [None if isinstance(v, float) and not isfinite(v) else v for v in (row[name] for name in names)] for row in rows
@@ -172,7 +172,7 @@ def spectra(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def curves(runs: Path) -> list[dict[str, Any]]:
-    """Training curves of every run below a folder: RUNS/EXPERIMENT/RUN/run.json. UserError where there is none."""
+    """Training curves of every run below a folder: RUNS/EXPERIMENT/RUN/run.json. UserError if there is none."""
     found = []
     for file in sorted(runs.glob("*/*/run.json")):
         try:

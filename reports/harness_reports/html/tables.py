@@ -1,8 +1,8 @@
 """A report's tables as a fragment of HTML that a page embeds: plain tables, captions and scopes; no script, no style.
 
-Classes say what a figure is (``best``, ``in-domain``, ``better``, ``worse``, ``disputed``, ``failed``, ``missing``),
-``data-value`` holds it in full precision (an interval: both ends), ``title`` where it comes from. A scrolling region
-can be reached and named by keyboard and screen reader.
+Classes describe a cell (``best``, ``in-domain``, ``better``, ``worse``, ``disputed``, ``failed``, ``missing``),
+``data-value`` holds the value in full precision (of an interval: both ends), ``title`` the sources. The scrolling
+region is accessible by keyboard and screen reader.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape as _escape
 
-from harness_reports.tables.model import Column, Figure, Mark, Report, Table
+from harness_reports.tables.model import Column, Mark, Report, Table, TableCell
 
 SAID: dict[Mark, str] = {
     "in-domain": "in-domain",
@@ -21,18 +21,18 @@ SAID: dict[Mark, str] = {
     "unanswered": "of a run without many of the queries",
     "versions": "of different versions of the dataset",
 }
-"""What a sign means, for those who hear it."""
+"""What a sign means, for screen readers."""
 
 
 def html_tables(report: Report) -> str:
     """Sections with ids ``table-scores``, ``table-geometry`` ..., and the notes under ``report-notes``."""
     notes = "".join(f"<li>{escape(note)}</li>\n" for note in report.notes)
-    told = f'<section id="report-notes">\n<h2>Notes</h2>\n<ul>\n{notes}</ul>\n</section>' if notes else ""
-    return "\n".join([*map(_section, report.tables), told]) + "\n"
+    listed = f'<section id="report-notes">\n<h2>Notes</h2>\n<ul>\n{notes}</ul>\n</section>' if notes else ""
+    return "\n".join([*map(_section, report.tables), listed]) + "\n"
 
 
 def escape(text: str) -> str:
-    """Text that HTML shows as it is, in attributes too; control characters, which HTML forbids, as U+FFFD."""
+    """Escapes text for HTML and its attributes; control characters, which HTML forbids, become U+FFFD."""
     return _escape("".join(c if c.isprintable() or c in " \n\t" else "\ufffd" for c in text), quote=True)
 
 
@@ -52,33 +52,33 @@ def _header(column: Column) -> str:
     return f'<th scope="col"{"" if not column.form else _class(["number"])}>{escape(column.name)}</th>'
 
 
-def _cells(columns: Sequence[Column], row: Sequence[Figure]) -> str:
+def _cells(columns: Sequence[Column], row: Sequence[TableCell]) -> str:
     first, *rest = zip(columns, row, strict=True)
-    return _cell("th", *first, extra=' scope="row"') + "".join(_cell("td", column, figure) for column, figure in rest)
+    return _cell("th", *first, extra=' scope="row"') + "".join(_cell("td", column, cell) for column, cell in rest)
 
 
-def _cell(tag: str, column: Column, figure: Figure, extra: str = "") -> str:
-    classes = [*(["number"] if column.form else []), *(["best"] if figure.best else []), *figure.marks]
-    classes += [figure.absence.replace(" ", "-")] if figure.absence else []
-    text = escape(figure.text)
-    text = f"<strong>{text}</strong>" if figure.best else text
+def _cell(tag: str, column: Column, cell: TableCell, extra: str = "") -> str:
+    classes = [*(["number"] if column.form else []), *(["best"] if cell.best else []), *cell.marks]
+    classes += [cell.absence.replace(" ", "-")] if cell.absence else []
+    text = escape(cell.text)
+    text = f"<strong>{text}</strong>" if cell.best else text
     signs = "".join(
         f'<sup aria-label="{SAID[mark]}" role="img">{escape(sign)}</sup>'
-        for mark, sign in zip(figure.marks, figure.signs, strict=True)
+        for mark, sign in zip(cell.marks, cell.signs, strict=True)
     )
-    return f"<{tag}{extra}{_class(classes)}{_value(column, figure)}{_title(figure)}>{text}{signs}</{tag}>"
+    return f"<{tag}{extra}{_class(classes)}{_value(column, cell)}{_title(cell)}>{text}{signs}</{tag}>"
 
 
 def _class(classes: Sequence[str]) -> str:
     return f' class="{" ".join(classes)}"' if classes else ""
 
 
-def _value(column: Column, figure: Figure) -> str:
-    if not column.form or figure.value is None:
+def _value(column: Column, cell: TableCell) -> str:
+    if not column.form or cell.value is None:
         return ""
-    ends = figure.value if isinstance(figure.value, tuple) else (figure.value,)
+    ends = cell.value if isinstance(cell.value, tuple) else (cell.value,)
     return f' data-value="{escape(" ".join(map(repr, ends)))}"'
 
 
-def _title(figure: Figure) -> str:
-    return f' title="{escape(figure.told)}"' if figure.sources else ""
+def _title(cell: TableCell) -> str:
+    return f' title="{escape(cell.origin)}"' if cell.sources else ""

@@ -1,13 +1,13 @@
 r"""A report as LaTeX: a fragment to ``\input`` into a paper, with booktabs.
 
-Names may hold anything: what LaTeX would read as its own is spelt out, and so are characters that pdfTeX's fonts lack.
+Special characters of LaTeX are escaped, and so are characters that pdfTeX's fonts lack.
 """
 
 from __future__ import annotations
 
 import re
 
-from harness_reports.tables.model import Column, Figure, Report, Table
+from harness_reports.tables.model import Column, Report, Table, TableCell
 
 PACKAGES = r"\usepackage[T1]{fontenc} \usepackage{booktabs,graphicx,longtable}"
 WIDE, LONG = 8, 40
@@ -21,11 +21,11 @@ SPELT = {
     "[": "{[}", "]": "{]}", "±": r"\textpm{}", "–": r"\textendash{}", "—": r"\textemdash{}", "×": r"\texttimes{}",
     "°": r"\textdegree{}", "‖": r"\textbardbl{}", "¶": r"\textparagraph{}",
 }  # fmt: skip
-"""What is spelt out; square brackets, because they would be read as an option after a line's end."""
+"""Escapes; square brackets too, because LaTeX would read them as an option after a line's end."""
 
 
 def latex(report: Report) -> str:
-    """Every table, one after the other, and the notes."""
+    """All tables, then the notes."""
     notes = "\n".join(rf"\item {escape(note)}" for note in report.notes)
     parts = [f"% In the preamble: {PACKAGES}", *map(_table, report.tables)]
     parts += ["\\begin{itemize}\\small\\sloppy\n" + notes + "\n\\end{itemize}"] if notes else []
@@ -33,7 +33,7 @@ def latex(report: Report) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX shows as it is, on one line; characters beyond Latin-1 as U+1F600."""
+    """Escapes text for LaTeX, on one line; characters beyond Latin-1 become U+1F600 and the like."""
     spelt = "".join(SPELT.get(c) or (c if c.isascii() or "À" <= c <= "ÿ" else f"U+{ord(c):04X}") for c in _line(text))
     return re.sub("([-,])(?=[-,])", r"\1{}", spelt)  # -- and ,, would become other signs
 
@@ -84,11 +84,11 @@ def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _cell(column: Column, figure: Figure) -> str:
-    text = escape(figure.text)
-    if column.form and not figure.absence:
+def _cell(column: Column, cell: TableCell) -> str:
+    text = escape(cell.text)
+    if column.form and not cell.absence:
         text = text.replace("-", r"\textminus{}")
     if column.long:
         text = rf"\raggedright {text}"
-    signs = rf"\textsuperscript{{{escape(figure.signs)}}}" if figure.signs else ""
-    return (rf"\textbf{{{text}}}" if figure.best else text) + signs
+    signs = rf"\textsuperscript{{{escape(cell.signs)}}}" if cell.signs else ""
+    return (rf"\textbf{{{text}}}" if cell.best else text) + signs

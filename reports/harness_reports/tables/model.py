@@ -1,4 +1,4 @@
-"""A table before it is Markdown, LaTeX or HTML: every figure with its value, what is shown, and what it is."""
+"""The tables of a report, from which Markdown, LaTeX, HTML and JSON are rendered."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ SIGNS: Mapping[Mark, str] = {
     **{"in-domain": "*", "better": "†", "worse": "‡", "disputed": "§", "imported": "°"},
     **{"unanswered": "‖", "versions": "¶"},
 }
-"""What stands after a figure for each mark; the notes say what it means."""
+"""The sign that follows a value for each mark; the notes of the report explain it."""
 Absence = Literal["", "failed", "partial", "missing", "needs licence", "incomplete", "none"]
-"""Why a figure has no value: its cell failed, was run on some queries only, is not there, or is of a dataset that needs
-a licence; an average or a mean over seeds lacks parts; there is no such figure."""
+"""Why a cell of a table has no value: the result failed, is of some queries only, is missing, or is of a dataset that
+needs a licence; an average or a mean over seeds is incomplete; there is no such value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The stored result that a figure comes from."""
+    """The stored result that a value comes from."""
 
     command: str
-    """What was typed."""
+    """The command that made it."""
     key: str
-    """Of the cell, as its manifest has it."""
+    """The key in its manifest."""
     finished: str
     """ISO 8601, UTC."""
     folder: str
-    """Below the results folder."""
+    """Relative to the results folder."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One place of a table."""
+class TableCell:
+    """One cell of a table."""
 
     text: str
-    """What is shown, in plain characters: a renderer escapes it."""
+    """The text that is shown, unescaped."""
     value: Value = None
-    """Full precision, in the unit that is stored; both ends of an interval; words for words; None: there is none."""
+    """The value in full precision, in the stored unit; both ends of an interval; a text; None if there is no value."""
     best: bool = False
-    """Whether it is the best of its column (or shown alike)."""
+    """Whether it is the best of its column, or is shown like the best."""
     marks: tuple[Mark, ...] = ()
     absence: Absence = ""
     sources: tuple[Source, ...] = ()
-    """None where it was made from figures beside it."""
+    """Empty if it was computed from other cells of the table."""
 
     @property
     def signs(self) -> str:
-        """The signs of its marks."""
+        """The signs of its marks, joined."""
         return "".join(SIGNS[mark] for mark in self.marks)
 
     @property
-    def told(self) -> str:
-        """Where it comes from, in words."""
+    def origin(self) -> str:
+        """Its sources as text: folder, date, key and command of each."""
         return "; ".join(
             f"{each.folder or 'result'}, {each.finished or 'no date'}, key {each.key[:12] or 'unknown'}: {each.command}"
             for each in self.sources
@@ -63,56 +63,56 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column holds, and how its values are shown."""
+    """A column: its heading and how its values are formatted."""
 
     name: str
     form: str = ""
-    """Of Python's format(); empty: words."""
+    """Format specification for format(); empty for text."""
     scale: float = 1.0
-    """What a value is multiplied by to be shown."""
+    """Factor that values are multiplied by before they are formatted."""
     long: bool = False
-    """Whether its words may take several lines."""
+    """Whether its text may be wrapped over several lines."""
 
-    def figure(self, value: object, marks: Sequence[Mark] = (), sources: tuple[Source, ...] = ()) -> Figure:
-        """A value of this column, or an interval of such; a dash where there is none."""
+    def cell(self, value: object, marks: Sequence[Mark] = (), sources: tuple[Source, ...] = ()) -> TableCell:
+        """The table cell of a value or an interval; a dash if there is no value."""
         if not self.form:
-            return Figure(str(value), str(value), sources=sources) if value not in (None, "") else NONE
+            return TableCell(str(value), str(value), sources=sources) if value not in (None, "") else NONE
         if isinstance(value, tuple):
             ends = map(self._shown, dict.fromkeys(value))
-            return Figure(" to ".join(ends), value, marks=tuple(marks), sources=sources)
+            return TableCell(" to ".join(ends), value, marks=tuple(marks), sources=sources)
         if not isinstance(value, int | float):
             return NONE
-        return Figure(self._shown(value), value, marks=tuple(marks), sources=sources)
+        return TableCell(self._shown(value), value, marks=tuple(marks), sources=sources)
 
     def _shown(self, value: float) -> str:
         return format(value * self.scale if self.scale != 1 else value, self.form)
 
 
-NONE = Figure("-", absence="none")
+NONE = TableCell("-", absence="none")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows under a title."""
+    """A table with a title and a caption."""
 
     key: str
-    """Its name to a program."""
+    """Its identifier, for programs."""
     title: str
     caption: Sequence[str]
     """Sentences."""
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Figure]]
+    rows: Sequence[Sequence[TableCell]]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything there is to print."""
+    """All tables and notes of a report."""
 
     tables: Sequence[Table]
     notes: Sequence[str]
 
     def content(self) -> dict[str, Any]:
-        """Tables and notes, JSON-able. A figure's ``sources`` are places in the list ``sources``."""
+        """Tables and notes as JSON; a cell's ``sources`` are indices into the list ``sources``."""
         sources = {each: 0 for table in self.tables for row in table.rows for f in row for each in f.sources}
         places = {source: place for place, source in enumerate(sources)}
         tables = [
@@ -121,7 +121,7 @@ class Report:
                 "title": table.title,
                 "caption": " ".join(table.caption),
                 "columns": [{"name": c.name, "format": c.form, "scale": c.scale} for c in table.columns],
-                "rows": [[_content(figure, places) for figure in row] for row in table.rows],
+                "rows": [[_content(cell, places) for cell in row] for row in table.rows],
             }
             for table in self.tables
         ]
@@ -132,16 +132,16 @@ class Report:
         return {"tables": tables, "notes": list(self.notes), "sources": listed}
 
 
-def _content(figure: Figure, places: Mapping[Source, int]) -> dict[str, Any]:
-    content: dict[str, Any] = {"text": figure.text, "value": figure.value}
-    content |= {"best": True} if figure.best else {}
-    content |= {"marks": list(figure.marks)} if figure.marks else {}
-    content |= {"absence": figure.absence} if figure.absence else {}
-    return content | ({"sources": [places[each] for each in figure.sources]} if figure.sources else {})
+def _content(cell: TableCell, places: Mapping[Source, int]) -> dict[str, Any]:
+    content: dict[str, Any] = {"text": cell.text, "value": cell.value}
+    content |= {"best": True} if cell.best else {}
+    content |= {"marks": list(cell.marks)} if cell.marks else {}
+    content |= {"absence": cell.absence} if cell.absence else {}
+    return content | ({"sources": [places[each] for each in cell.sources]} if cell.sources else {})
 
 
-def with_best(figures: Sequence[Figure]) -> list[Figure]:
-    """The figures of a column, the greatest of several marked, and all that are shown like it."""
-    known = [figure.text for figure in figures if not figure.absence]
+def with_best(cells: Sequence[TableCell]) -> list[TableCell]:
+    """The cells of a column with the largest value, and all that are shown like it, marked as the best."""
+    known = [cell.text for cell in cells if not cell.absence]
     best = max(known, key=float) if len(known) > 1 else None
-    return [replace(figure, best=not figure.absence and figure.text == best) for figure in figures]
+    return [replace(cell, best=not cell.absence and cell.text == best) for cell in cells]

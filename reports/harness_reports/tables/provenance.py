@@ -1,4 +1,4 @@
-"""Where figures come from: the command, the cell's key and the day of every result."""
+"""The origin of values: the command, the key and the day of every result."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ from collections.abc import Iterable
 from harness.results.store import as_text
 from harness_reports.data.cells import Cell
 from harness_reports.data.leaderboard import Leaderboard
-from harness_reports.tables.model import Column, Source, Table
-
-COLUMNS = (
-    Column("command", long=True),
-    Column("results", "d"),
-    Column("measured"),
-    Column("version"),
-    Column("commit"),
-)
+from harness_reports.tables.columns import PROVENANCE
+from harness_reports.tables.model import Source, Table
 
 
 def sources(cell: Cell) -> tuple[Source, ...]:
@@ -28,7 +21,7 @@ def sources(cell: Cell) -> tuple[Source, ...]:
 
 
 def provenance(board: Leaderboard) -> Table:
-    """How the results came to be: what was typed, when, and with which version."""
+    """The commands that made the results, with the days and the versions."""
     made: dict[tuple[str, str, str], list[str]] = {}
     for cell in board.rows():
         run = ("manifest", "run")
@@ -40,12 +33,12 @@ def provenance(board: Leaderboard) -> Table:
     rows = []
     for (command, version, commit), days in made.items():
         values = (command, len(days), _span(days), version, commit)
-        rows.append([column.figure(value) for column, value in zip(COLUMNS, values, strict=True)])
+        rows.append([column.cell(value) for column, value in zip(PROVENANCE, values, strict=True)])
     caption = (
         "What was typed, how many of the results it made, and on which days (UTC). A + after the commit: the working "
         "tree differed from it. The key of every cell is in the JSON form."
     )
-    return Table("provenance", "Provenance", [caption], COLUMNS, rows)
+    return Table("provenance", "Provenance", [caption], PROVENANCE, rows)
 
 
 def _span(days: Iterable[str]) -> str:

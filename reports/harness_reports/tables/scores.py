@@ -1,4 +1,4 @@
-"""The tables of scores: models by datasets, with their averages and what those can bear."""
+"""The tables of scores: models by datasets, with averages, confidence intervals, ranks and differences."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from harness.datasets import catalog
 from harness_reports.data.averages import Average, Mean
 from harness_reports.data.leaderboard import MEASURE, Cells, Leaderboard
 from harness_reports.data.uncertainty import Entry, Uncertainty
-from harness_reports.tables.model import NONE, Column, Figure, Mark, Table, with_best
+from harness_reports.tables import columns
+from harness_reports.tables.model import NONE, Column, Mark, Table, TableCell, with_best
 from harness_reports.tables.provenance import sources
 
 UNANSWERED = 0.1
 """Share of the judged queries that a run may have no document for; a larger one is marked."""
 ISOTROPY = ("geometry", "documents", "isotropy")
-Filled = tuple[Column, list[Figure]]
+Filled = tuple[Column, list[TableCell]]
 
 
 def scores(board: Leaderboard, uncertainty: Uncertainty) -> list[Table]:
-    """Whole datasets with their averages, and apart from them what was run on some queries only, or with another
+    """A table of complete datasets with their averages, and one of results on some queries only or with another
     setting than the dataset's."""
     caption = [f"{MEASURE} x 100, the mean over the judged queries of a dataset; in bold the best of a column."]
     averaged = [f"{average.name}: the unweighted mean of {', '.join(average.datasets)}." for average in board.averages]
@@ -33,7 +34,7 @@ def scores(board: Leaderboard, uncertainty: Uncertainty) -> list[Table]:
 
 
 def _apart(board: Leaderboard) -> tuple[str, list[str]]:
-    """Title of the table of what stands apart, and why it does."""
+    """The title of the second table, and the sentences of its caption that say why these results are separate."""
     cells = board.partial_cells.values()
     title, told = f"{MEASURE} on some queries only", list[str]()
     if any(cell.partial for cell in cells):
@@ -45,7 +46,7 @@ def _apart(board: Leaderboard) -> tuple[str, list[str]]:
 
 
 class _Scores:
-    """One table under way; without ``uncertainty`` that of the partial cells."""
+    """Builds one table; without ``uncertainty`` that of the partial cells."""
 
     def __init__(self, board: Leaderboard, uncertainty: Uncertainty | None) -> None:
         self.board, self.uncertainty = board, uncertainty
@@ -57,25 +58,25 @@ class _Scores:
         self.averages = [average for average in averages if average not in self.measured]
 
     def build(self, key: str, title: str, caption: list[str]) -> Table:
-        columns: list[Filled] = [(Column("model"), [Figure(model, model) for model in self.models])]
+        filled: list[Filled] = [(Column("model"), [TableCell(model, model) for model in self.models])]
         if self.uncertainty and self.models:
             marks = self.uncertainty.marks(self.measured)
-            columns += [self._column(entry, marks) for entry in self.measured]
+            filled += [self._column(entry, marks) for entry in self.measured]
             for average in self.averages or self._alone():
-                columns += [self._column(average, {})] if average in self.averages else []
-                columns += self._bearing(self.uncertainty, average)
+                filled += [self._column(average, {})] if average in self.averages else []
+                filled += self._uncertainty_columns(self.uncertainty, average)
             isotropy = self._isotropy()
             if _known(isotropy):
-                columns.append(isotropy)
+                filled.append(isotropy)
                 told = "Isotropy is that of the document vectors; it depends on their number and dimension, see below."
                 caption = [*caption, told]
         else:
-            columns += [self._column(entry, {}) for entry in self.measured]
-        rows = list(zip(*(figures for _, figures in columns), strict=True))
-        return Table(key, title, caption, [column for column, _ in columns], rows)
+            filled += [self._column(entry, {}) for entry in self.measured]
+        rows = list(zip(*(shown for _, shown in filled), strict=True))
+        return Table(key, title, caption, [column for column, _ in filled], rows)
 
     def _alone(self) -> list[Average]:
-        """The only dataset as its own average, where there is no other."""
+        """The only dataset as an average, if the leaderboard has just one."""
         if len(self.board.datasets) != 1:
             return []
         [dataset] = self.board.datasets
@@ -84,27 +85,27 @@ class _Scores:
         return [Average(dataset, (dataset,), means)]
 
     def _column(self, entry: Entry, marks: Mapping[tuple[str, str], Mark]) -> Filled:
-        """A dataset's or an average's; nothing is best where the models saw different versions of a dataset."""
+        """The column of a dataset or an average; none is the best if the models saw different versions of a dataset."""
         name, labels = (entry, (entry,)) if isinstance(entry, str) else (entry.name, entry.labels)
-        column = Column(name, ".2f", 100)
-        figures = [
+        column = columns.score(name)
+        shown = [
             self._score(column, model, entry) if isinstance(entry, str) else self._mean(column, entry, model)
             for model in self.models
         ]
         marked = [
-            replace(figure, marks=(*figure.marks, marks[model, name])) if (model, name) in marks else figure
-            for model, figure in zip(self.models, figures, strict=True)
+            replace(one, marks=(*one.marks, marks[model, name])) if (model, name) in marks else one
+            for model, one in zip(self.models, shown, strict=True)
         ]
         return column, marked if self.board.mixed & {*labels} else with_best(marked)
 
-    def _score(self, column: Column, model: str, dataset: str) -> Figure:
+    def _score(self, column: Column, model: str, dataset: str) -> TableCell:
         cell = self.cells.get((model, dataset))
         if cell is None:
             return self._absent(model, dataset)
         origin = sources(cell)
         if not cell.ok:
             status = str(cell.get("status"))
-            return Figure(
+            return TableCell(
                 status, absence="incomplete" if cell.members or model in self.board.seeds else "failed", sources=origin
             )
         marks: list[Mark] = ["in-domain"] if cell.in_domain else []
@@ -113,60 +114,55 @@ class _Scores:
         marks += ["unanswered"] if cell.unanswered > UNANSWERED else []
         marks += ["versions"] if dataset in self.board.mixed and cell.imported != "mteb" else []
         if cell.score is None:
-            return Figure("not measured", absence="missing", sources=origin)
-        return column.figure(cell.score, marks, origin)
+            return TableCell("not measured", absence="missing", sources=origin)
+        return column.cell(cell.score, marks, origin)
 
-    def _mean(self, column: Column, average: Average, model: str) -> Figure:
+    def _mean(self, column: Column, average: Average, model: str) -> TableCell:
         mean = average.means[model]
         if mean.value is None:
-            return Figure(f"{mean.measured} of {len(average.datasets)}", absence="incomplete")
+            return TableCell(f"{mean.measured} of {len(average.datasets)}", absence="incomplete")
         marks: list[Mark] = ["in-domain"] if mean.in_domain else []
         own = [self.cells[model, label] for label in average.labels if (model, label) in self.cells]
         marks += ["unanswered"] if any(cell.unanswered > UNANSWERED for cell in own) else []
         marks += ["versions"] if self.board.mixed & {*average.labels} else []
-        return column.figure(mean.value, marks)
+        return column.cell(mean.value, marks)
 
-    def _absent(self, model: str, dataset: str) -> Figure:
+    def _absent(self, model: str, dataset: str) -> TableCell:
         for (owner, label), cell in self.board.partial_cells.items():
             names = (label, cell.get("manifest", "dataset", "name"))
             if cell.partial and owner == model and dataset in names and self.uncertainty:
-                return Figure("partial", absence="partial", sources=sources(cell))
+                return TableCell("partial", absence="partial", sources=sources(cell))
         spec = catalog.catalogue().datasets.get(dataset)
         if spec and not spec.sources and not spec.build:
-            return Figure("needs licence", absence="needs licence")
-        return Figure("missing", absence="missing")
+            return TableCell("needs licence", absence="needs licence")
+        return TableCell("missing", absence="missing")
 
-    def _bearing(self, uncertainty: Uncertainty, average: Average) -> list[Filled]:
-        """Interval, ranks and difference from the baseline, as far as any of them is known."""
+    def _uncertainty_columns(self, uncertainty: Uncertainty, average: Average) -> list[Filled]:
+        """The columns with interval, ranks and difference from the baseline, if any value of them is known."""
         first = average is (self.averages or [average])[0]
-        of = "" if first else f" of {average.name}"
         spans = [uncertainty.interval(model, average) for model in self.models]
-        interval = Column(f"95% interval{of}", ".2f", 100)
-        filled = [(interval, [interval.figure(span.ends if span else None) for span in spans])]
+        interval = columns.interval("" if first else average.name)
+        filled = [(interval, [interval.cell(span.ends if span else None) for span in spans])]
         if first and _known(filled[0]):
-            rank, ranks = Column("rank", "d"), uncertainty.ranks(average)
-            filled.append((rank, [rank.figure(ranks.get(model)) for model in self.models]))
+            rank, ranks = columns.RANK, uncertainty.ranks(average)
+            filled.append((rank, [rank.cell(ranks.get(model)) for model in self.models]))
         if uncertainty.baseline and first:
             gaps = [uncertainty.difference(model, average) for model in self.models]
-            minus, around = (
-                Column(f"minus {uncertainty.baseline}", "+.2f", 100),
-                Column("its 95% interval", "+.2f", 100),
-            )
+            minus, around = columns.difference(uncertainty.baseline), columns.DIFFERENCE_INTERVAL
             own = [
-                Figure("baseline", absence="none")
+                TableCell("baseline", absence="none")
                 if model == uncertainty.baseline
-                else minus.figure(gap.value if gap else None)
+                else minus.cell(gap.value if gap else None)
                 for model, gap in zip(self.models, gaps, strict=True)
             ]
-            filled += [(minus, own), (around, [around.figure(gap.interval.ends if gap else None) for gap in gaps])]
+            filled += [(minus, own), (around, [around.cell(gap.interval.ends if gap else None) for gap in gaps])]
         return [each for each in filled if _known(each)]
 
     def _isotropy(self) -> Filled:
-        n = len(self.measured)
-        column = Column("isotropy" if n == 1 else f"isotropy (mean of {n})", ".4f")
+        column = columns.isotropy(len(self.measured))
         return column, [self._mean_isotropy(column, model) for model in self.models]
 
-    def _mean_isotropy(self, column: Column, model: str) -> Figure:
+    def _mean_isotropy(self, column: Column, model: str) -> TableCell:
         """The mean over the entries, of which a group's is the mean over its members."""
         means = []
         for labels in ([entry] if isinstance(entry, str) else entry.labels for entry in self.measured):
@@ -175,15 +171,15 @@ class _Scores:
             if len(known) < len(found):
                 return NONE
             means.append(sum(known) / len(known))
-        return column.figure(sum(means) / len(means)) if means else NONE
+        return column.cell(sum(means) / len(means)) if means else NONE
 
 
 def _known(filled: Filled) -> bool:
-    return any(not figure.absence for figure in filled[1])
+    return any(not one.absence for one in filled[1])
 
 
 def _folded(datasets: Sequence[str], averages: Sequence[Average]) -> list[Entry]:
-    """The datasets, a group's mean in place of its members where there is anything beside them."""
+    """The datasets; a group's mean replaces its members if there are other datasets too."""
     means = {label: each for each in averages if each.group and {*each.labels} != {*datasets} for label in each.labels}
     entries: list[Entry] = []
     for entry in (means.get(dataset, dataset) for dataset in datasets):

@@ -1,4 +1,4 @@
-"""A leaderboard as a report: its tables, and the notes that say what they are."""
+"""A leaderboard as a report: its tables, and the notes that explain them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness_reports.analysis.isotropy_vs_ndcg import associations, sentence
 from harness_reports.data.leaderboard import Cell, Leaderboard, some
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.uncertainty import ALPHA, Uncertainty
-from harness_reports.tables.cost import cost
-from harness_reports.tables.geometry import geometry
+from harness_reports.tables.columns import INTERVAL, RANK
+from harness_reports.tables.measurements import measurements
 from harness_reports.tables.model import Report, Table
 from harness_reports.tables.provenance import provenance
 from harness_reports.tables.scores import UNANSWERED, scores
@@ -20,18 +20,18 @@ from harness_reports.tables.scores import UNANSWERED, scores
 def report(board: Leaderboard, evidence: Evidence | None = None, baseline: str | None = None) -> Report:
     """Scores, indexes, geometry, cost and provenance, with notes.
 
-    With a ``baseline`` (a model of the board) differences from it are marked; UserError where there is no such model.
+    With a ``baseline`` (a model of the board) differences from it are marked; UserError if there is no such model.
     """
     evidence = evidence or Evidence(board)
     uncertainty = Uncertainty(board, evidence, baseline)
-    tables = [*scores(board, uncertainty), *geometry(board), *cost(board), provenance(board)]
+    tables = [*scores(board, uncertainty), *measurements(board), provenance(board)]
     told = [*_marks(board, tables, uncertainty), *_notes(board), *_faults(board, evidence)]
     return Report(tables, list(dict.fromkeys(told)))
 
 
 def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty) -> Iterable[str]:
-    """What the signs and the columns of uncertainty mean, as far as they are there."""
-    marks = {mark for table in tables for row in table.rows for figure in row for mark in figure.marks}
+    """Explains the signs and the columns of uncertainty that occur."""
+    marks = {mark for table in tables for row in table.rows for cell in row for mark in cell.marks}
     columns = {column.name for table in tables for column in table.columns}
     if "in-domain" in marks:
         yield "* in-domain: the model was trained on judgements of that dataset (of an average: of one in it)."
@@ -50,13 +50,13 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
         )
         none = "" if marks & {"better", "worse"} else " (there is none)"
         yield f"† better, ‡ worse than {how}{none}."
-    if "95% interval" in columns:
+    if INTERVAL in columns:
         drawn = "datasets, their queries and seeds" if board.seeds else "datasets and their queries"
         yield (
             f"95% interval: where the mean would lie on datasets like these; bootstrap over {drawn} (over queries "
             "alone where there is one dataset), 10,000 resamples."
         )
-    if "rank" in columns:
+    if RANK.name in columns:
         yield (
             "Rank: the places that a model may have, after the models that are surely better and before those surely "
             "worse; all of them hold at once at 95%."
@@ -88,7 +88,7 @@ def _notes(board: Leaderboard) -> Iterable[str]:
 
 
 def _own_documents(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
-    """For whom a query's own document is left out of its ranking."""
+    """The models for which a query's own document is left out of its ranking."""
     left_out = {cell.model: bool(cell.get("manifest", "dataset", "exclude_self")) for cell in cells if cell.ok}
     models = [model for model, out in left_out.items() if out]
     if models:
@@ -97,7 +97,7 @@ def _own_documents(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
 
 
 def _unanswered(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
-    """Which runs lack judged queries."""
+    """The runs without results for some of the judged queries."""
     by_sentence: dict[str, list[str]] = {}
     for cell in cells:
         if sentence := unanswered(cell.result):

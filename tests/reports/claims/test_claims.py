@@ -27,7 +27,7 @@ from harness_reports.claims.evaluate import holds
 from harness_reports.claims.model import SHIPPED, find_claims
 from harness_reports.cli.claims import command
 from tests.reports.factory import PANEL, Results
-from tests.reports.test_plugin import PROBE
+from tests.reports.test_report import PROBE
 
 REGISTRY = load_registry()
 Claims = Callable[..., Result]
@@ -219,7 +219,7 @@ def test_runs_of_an_experiment_are_its_seeds(claims: Claims, results: Results) -
     assert judged(claims, "isotropy > 1 on scifact")["value"] == pytest.approx(40.0)
     one = judged(claims, "isotropy > 1 on fiqa")
     assert one["value"] == pytest.approx(50.0)
-    assert "left out for want of some datasets: isotropy:run=s1" in one["notes"]
+    assert "left out because datasets are missing: isotropy:run=s1" in one["notes"]
     record = {"name": "isotropy", "passed": {"run": "s1"}, "fingerprint": {"files": 1}}
     results.add("isotropy|depth=9:run=s1", "scifact", 0.1, manifest={"model": record, "k": 9})
     results.add("isotropy|Flat:run=s1", "scifact", 0.1, manifest={"model": record}, index={"factory": "Flat"})

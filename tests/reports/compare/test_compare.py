@@ -22,7 +22,7 @@ from harness_reports.data.paired import family, overall
 from harness_reports.data.per_query import Evidence
 from tests.reports.factory import Results
 from tests.reports.rendering import rendered
-from tests.reports.test_plugin import PROBE
+from tests.reports.test_report import PROBE
 
 
 def scored(seed: int, n: int = 60, shift: float = 0.0, names: str = "q") -> dict[str, float]:

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from harness.datasets.catalog import catalogue
 from harness.types import UserError
+from harness_reports.cli.report import command as report
 from harness_reports.data.rows import content, csv_text
-from harness_reports.plugin import report
 from tests.reports.factory import PANEL, Results
 from tests.reports.rendering import markdown, rendered
 

@@ -15,10 +15,10 @@ from harness.datasets.catalog import catalogue
 from harness.metrics.significance import mean_interval, rank_intervals
 from harness.types import UserError
 from harness_reports.analysis.isotropy_vs_ndcg import points
+from harness_reports.cli.report import render
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.rows import content
 from harness_reports.data.uncertainty import Uncertainty
-from harness_reports.plugin import render
 from harness_reports.tables.sections import report
 from tests.reports.factory import Results
 from tests.reports.rendering import Table, rendered

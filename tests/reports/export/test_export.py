@@ -13,7 +13,7 @@ from harness.cli.main import cli
 from harness.datasets.catalog import catalogue
 from harness.results.mteb_tasks import TRANSLATED, members
 from harness.types import UserError
-from harness_reports.cli.export import export
+from harness_reports.cli.export import command as export
 from harness_reports.data.leaderboard import read_leaderboard
 from tests.reports.factory import Results
 

@@ -19,13 +19,13 @@ from click.testing import CliRunner
 from harness.metrics.measures import Scores
 from harness.results.store import write_per_query
 from harness.types import Query, UserError
+from harness_reports.cli.report import command as report
 from harness_reports.data.leaderboard import Leaderboard
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.rows import content, rows
 from harness_reports.html import page_data
 from harness_reports.html.page import page
-from harness_reports.plugin import report
-from harness_reports.tables.model import Column, Figure, Report, Table
+from harness_reports.tables.model import Column, Report, Table, TableCell
 from tests.browser import CHROMIUM, Browser, browser
 from tests.reports.factory import Results
 
@@ -352,10 +352,10 @@ def test_what_the_report_states_stands_beside_the_scores(
     columns = [Column(name) for name in ("model", "mean of 3", "95% interval", "alpha")]
     cells = [
         [
-            Figure(model, model),
-            Figure("1 of 3", absence="incomplete"),
-            Figure("20.00 to 40.00", (0.2, 0.4)),
-            Figure("30.00", 0.3, marks=("better",)),
+            TableCell(model, model),
+            TableCell("1 of 3", absence="incomplete"),
+            TableCell("20.00 to 40.00", (0.2, 0.4)),
+            TableCell("30.00", 0.3, marks=("better",)),
         ]
         for model in board.models
     ]

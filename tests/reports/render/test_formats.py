@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from harness_reports.cli.report import command, render
 from harness_reports.data.per_query import Evidence
 from harness_reports.html.tables import html_tables
-from harness_reports.plugin import render
-from harness_reports.plugin import report as command
 from harness_reports.render.latex import PACKAGES, latex
 from harness_reports.render.markdown import markdown
 from harness_reports.tables.model import SIGNS

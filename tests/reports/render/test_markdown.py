@@ -10,13 +10,15 @@ from click.testing import CliRunner
 
 import harness_reports
 from harness.metrics.geometry import DEFINITIONS
+from harness_reports.cli.report import command as report
 from harness_reports.data.rows import content
-from harness_reports.plugin import report
 from harness_reports.render.markdown import escape
-from harness_reports.tables.geometry import GEOMETRY
+from harness_reports.tables import columns
 from harness_reports.tables.model import SIGNS
 from tests.reports.factory import HUBNESS, PANEL, Results
 from tests.reports.rendering import markdown, rendered
+
+GEOMETRY = [(field.column.name, field.keys[1:], field.column.form) for field in columns.GEOMETRY]
 
 
 def test_failed_cells(results: Results) -> None:

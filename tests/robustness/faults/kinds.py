@@ -144,12 +144,12 @@ def crowd(suite: Suite, chance: random.Random, place: Path) -> Verdict:
 
 def another_version() -> None:
     """For `Suite.start`: this program as another version of itself, with results and numbers of another kind."""
-    from harness.evaluation import pipeline
-    from harness.results import store
+    from harness.evaluation import cells, record
+    from harness.results import schema
 
-    pipeline.REVISION += 1
-    store.SCHEMA += 1
-    pipeline.SCHEMA = store.SCHEMA  # type: ignore[attr-defined]
+    cells.REVISION += 1
+    schema.SCHEMA += 1
+    record.SCHEMA = schema.SCHEMA
 
 
 def versions(suite: Suite, chance: random.Random, place: Path) -> Verdict:

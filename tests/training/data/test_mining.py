@@ -349,7 +349,7 @@ def test_a_cross_encoder_drops_what_it_finds_relevant(
 
 
 def command(harness: Callable[..., Done], *words: object) -> Done:
-    return harness("--plugin", ROOT / "training" / "harness_training" / "plugin.py", "mine", *words)
+    return harness("mine", *words)
 
 
 def test_the_command_reports_what_was_removed(harness: Callable[..., Done], tmp_path: Path) -> None:
@@ -396,8 +396,7 @@ def test_help_of_the_training_commands_imports_nothing_heavy() -> None:
     import sys
 
     program = (
-        "import sys, click\nfrom harness_training.plugin import harness_commands\n"
-        "harness_commands(group=click.Group('harness'))\n"
+        "import sys\nfrom harness_training.cli import data, mine, release, train\n"
         "assert not {'torch', 'pyarrow', 'faiss', 'datasets', 'bm25s'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

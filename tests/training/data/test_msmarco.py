@@ -14,7 +14,7 @@ from harness.types import UserError
 from harness_training.data import msmarco
 from harness_training.data.msmarco import HUB, from_hub
 from harness_training.data.triplets import read
-from tests.conftest import ROOT, Done, write_dataset
+from tests.conftest import Done, write_dataset
 from tests.server import Site, serve_repository
 from tests.standin import parquet
 
@@ -23,7 +23,7 @@ FAULTY = [{"query": "q", "positive": "same", "negative": "same"}, {"query": "q",
 
 
 def command(harness: Callable[..., Done], *words: object) -> Done:
-    return harness("--plugin", ROOT / "training" / "harness_training" / "plugin.py", "data", "msmarco", *words)
+    return harness("data", "msmarco", *words)
 
 
 def publish(site: Site) -> None:

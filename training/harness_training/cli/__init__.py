@@ -1,1 +1,9 @@
-"""The commands of training."""
+"""The commands that train models and make their data; see `harness.cli`."""
+
+COMMANDS = {
+    "data": "Obtain training data (triplets) by name.",
+    "mine": "Mine hard negatives for a training split.",
+    "release": "Make a folder for the hub: model, model card, manifest.",
+    "train": "Train an experiment.",
+}
+"""Command -> its line in ``harness --help``."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.flags import examples
 from harness.cli.main import State
-from harness.cli.options import json_option, offline_option, pass_state, progress_bar
+from harness.cli.options import examples, json_option, offline_option, pass_state
+from harness.cli.output import progress_bar
 from harness_training.cli.mine import output_option, report, seed_option
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.group("data")
-def data() -> None:
+def command() -> None:
     """Obtain training data (triplets) by name."""
 
 
-@data.command(
+@command.command(
     "msmarco",
     **examples(
         "harness data msmarco -o path/to/set",

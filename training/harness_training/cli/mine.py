@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples, note
-from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    progress_bar,
-    required,
-)
+from harness.cli.flags import note
+from harness.cli.options import completing, examples
+from harness.cli.output import print_json
+from harness.cli.session import Session, required, session_options
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -73,12 +65,9 @@ seed_option = click.option("--seed", type=int, default=42, show_default=True, he
 @click.option("--limit", type=click.IntRange(1), help="Only so many rows: a sample, by seed.")
 @seed_option
 @output_option
-@offline_option
-@plugin_option
-@json_option
-@pass_state
+@session_options
 def command(
-    state: State,
+    session: Session,
     /,
     dataset: str,
     split: str,
@@ -88,20 +77,16 @@ def command(
     score_model: str | None,
     cross_encoder: Path | None,
     ce_margin: float | None,
-    offline: bool,
-    plugins: tuple[Path, ...],
-    as_json: bool,
     **choice: Any,
 ) -> None:
     """Mine hard negatives for a training split.
 
-    What a model ranks high and nobody judged relevant. Rows are a query, a relevant document and negatives; a killed
-    run goes on where it was.
+    These are documents that a model ranks high and that are not judged relevant. Rows are a query, a relevant document
+    and negatives. An interrupted run resumes.
     """
-    from harness.evaluation.open_datasets import open_named
     from harness_training.data.mining import Settings, mine
 
-    registry = state.registry(plugins)
+    registry = session.registry
     refs = [registry.model(text) for text in dict.fromkeys(miners)]
     settings: dict[str, Any] = {"miners": refs, **choice}
     if relative_margin is not None or score_model is not None:
@@ -114,12 +99,12 @@ def command(
             raise UserError("--ce-margin needs a cross-encoder; add --cross-encoder FOLDER.")
         settings["cross_margin"] = ce_margin
     settings["cross_encoder"] = cross_encoder and cross_encoder.expanduser()
-    with progress_bar() as progress:
-        opened = open_named(dataset, registry, state.made_home, split=split, offline=offline, progress=progress)
+    with session.progress_bar() as progress:
+        opened = session.open_dataset(dataset, split=split)
         for sentence in opened.notes:
             note(f"{opened.label}: {sentence}")
-        made = mine(opened, Settings(**settings), folder, state.home, offline=offline, progress=progress)
-    report(made, as_json)
+        made = mine(opened, Settings(**settings), folder, session.home, offline=session.offline, progress=progress)
+    report(made, session.as_json)
 
 
 def _dense(refs: list[ModelRef]) -> ModelRef:
@@ -130,7 +115,7 @@ def _dense(refs: list[ModelRef]) -> ModelRef:
 
 
 def report(made: TrainingSet, as_json: bool) -> None:
-    """What a training set holds and how it came about, on stdout."""
+    """Prints the size of a training set and the counts of its filters on stdout."""
     from harness_training.data.sampling import COUNTS
 
     if as_json:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from harness.cli.flags import examples, note
-from harness.cli.options import json_option, print_json, progress_bar
+from harness.cli.flags import note
+from harness.cli.options import examples, json_option
+from harness.cli.output import print_json, progress_bar
 
 
 @click.command(

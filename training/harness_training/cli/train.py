@@ -11,23 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.flags import examples
-from harness.cli.main import State
-from harness.cli.options import (
-    completing,
-    json_option,
-    offline_option,
-    pass_state,
-    plugin_option,
-    print_json,
-    print_table,
-    progress_bar,
-)
+from harness.cli.options import completing, examples
+from harness.cli.output import print_json, print_table
+from harness.cli.session import Session, session_options
 from harness.types import UserError
 
 if TYPE_CHECKING:
     from harness.distributed.executor import Call, Crew
-    from harness.types import Progress
     from harness_training.experiment.plans import Plan
     from harness_training.experiment.train import Job
 
@@ -91,12 +81,9 @@ NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
 @click.option("--address", help="Of the Ray cluster; without it one is started here.")
 @click.option("--cpus-per-task", type=click.IntRange(1), default=1, show_default=True, help="Cores of each worker.")
 @click.option("--only", hidden=True, help="EXPERIMENT/RUN.")
-@offline_option
-@plugin_option
-@json_option
-@pass_state
+@session_options
 def command(
-    state: State,
+    session: Session,
     /,
     experiment: str,
     base: str | None,
@@ -109,13 +96,12 @@ def command(
     executor: str,
     address: str | None,
     cpus_per_task: int,
-    as_json: bool,
     **choice: Any,
 ) -> int:
     """Train an experiment.
 
-    EXPERIMENT is baseline, isotropy, frozen, all, or a file of your own (setting = value). A killed run goes on where
-    it was when the same command is typed again; what is finished stays. Under torchrun or accelerate launch, all
+    EXPERIMENT is baseline, isotropy, frozen, all, or a file of your own (setting = value). An interrupted run
+    resumes when the same command is started again; finished runs are kept. Under torchrun or accelerate launch, all
     processes train one run together.
     """
     from harness.distributed.process_pool import visible_gpus
@@ -129,11 +115,11 @@ def command(
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]  # else the trainer would split every batch over all of them
     _require()
     crew = _crew(address, cpus_per_task) if executor == "ray" and only is None else None
-    with progress_bar() as progress:
-        jobs = _jobs(state, made, progress, **choice)
+    with session.progress_bar():
+        jobs = _jobs(session, made, **choice)
         records = _run(jobs, gpus if one_per_gpu and only is None else [], crew, cpus_per_task, sys.argv[1:])
     if int(os.environ.get("RANK", "0")) == 0:
-        _report(records, choice["root"], as_json)
+        _report(records, choice["root"], session.as_json)
     return int(any(record.get("status") != "finished" for record in records))
 
 
@@ -165,33 +151,29 @@ def _run(
 
 
 def _jobs(
-    state: State,
+    session: Session,
     made: list[Plan],
-    progress: Progress,
     *,
     data: tuple[Path, ...],
     dev: Path | None,
     root: Path,
     resume: bool,
     report_to: tuple[str, ...],
-    offline: bool,
-    plugins: tuple[Path, ...],
 ) -> list[tuple[Plan, Job]]:
     """Every run with what it is made of; training set and bases are opened once."""
-    from harness.models.runner import Prepared
     from harness_training.data.mixture import join
     from harness_training.data.triplets import read
     from harness_training.experiment.train import Job
     from harness_training.model.base_embeddings import open_base
 
-    registry, home = state.registry(plugins), state.made_home
+    home, progress = session.home, session.progress
     reports = tuple(name for name in report_to if name != "none")
     names = dict.fromkeys(plan.settings.base for plan in made)
-    refs = {name: registry.model(name) for name in names}
+    refs = {name: session.registry.model(name) for name in names}
     opened = join([read(path.expanduser(), home, progress) for path in data], home, progress)
     jobs = {}
     for name, ref in refs.items():
-        found = open_base(Prepared(ref, home, offline=offline, progress=progress, tries=False))
+        found = open_base(session.prepared(ref, tries=False))
         jobs[name] = Job(
             opened, found, home, root.expanduser(), dev and dev.expanduser(), reports, not resume, progress
         )

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.types import UserError
-from harness_reports.plugin import report
+from harness_reports.cli.report import command as report
 from tests.reports.factory import Results
 from tests.reports.rendering import rendered
 

@@ -1,4 +1,4 @@
-"""The commands of the reports; ``harness report``: leaderboards from stored results alone."""
+"""``harness report``: leaderboards from stored results alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness import hookimpl
-from harness.cli.flags import examples, note
+from harness.cli.flags import note
 from harness.cli.folding import shown
-from harness.cli.options import completing, plugin_option, results_option
-from harness_reports.cli.claims import command as claims
-from harness_reports.cli.compare import command as compare
-from harness_reports.cli.correlate import command as correlate
-from harness_reports.cli.difficulty import command as difficulty
+from harness.cli.options import completing, examples, plugin_option, results_option
 
 if TYPE_CHECKING:
     from harness_reports.data.leaderboard import Leaderboard
@@ -58,7 +53,7 @@ FORMS = ("markdown", "latex", "html", "json", "csv")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
-def report(
+def command(
     ctx: click.Context,
     results: Path,
     form: str,
@@ -107,7 +102,7 @@ def report(
 
 
 def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | None = None) -> str:
-    """The board in one of `FORMS`; UserError where there is no such baseline."""
+    """The board in one of `FORMS`; UserError if there is no such baseline."""
     from harness.storage.atomic import dump_json
     from harness_reports.data.rows import content, csv_text
     from harness_reports.render.latex import latex
@@ -116,18 +111,8 @@ def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | No
 
     if form == "csv":
         return csv_text(board)
-    told = sections(board, evidence, baseline)
+    built = sections(board, evidence, baseline)
     if form == "json":
-        return dump_json({**content(board), **told.content()}).decode()
+        return dump_json({**content(board), **built.content()}).decode()
     printed: Callable[..., str] = {"markdown": markdown, "latex": latex}[form]
-    return printed(told)
-
-
-@hookimpl
-def harness_commands(group: click.Group) -> None:
-    """Adds ``harness claims``, ``compare``, ``correlate``, ``difficulty`` and ``report``."""
-    group.add_command(claims)
-    group.add_command(compare)
-    group.add_command(correlate)
-    group.add_command(difficulty)
-    group.add_command(report)
+    return printed(built)

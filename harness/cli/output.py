@@ -1,0 +1,108 @@
+"""What commands print: tables and JSON on stdout; progress, notes and failures on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.flags import is_set, one_line, show_trace
+from harness.cli.folding import shown
+from harness.cli.quantity import size
+from harness.cli.terminal import bare, printable
+from harness.registry.option_values import printed
+from harness.storage.atomic import dump_json
+from harness.system.log import NOTE
+from harness.types import Progress
+
+if TYPE_CHECKING:
+    from harness.evaluation.pipeline import Cell
+    from harness.results.store import Unreadable
+
+BYTES = " (bytes)"
+"""A `Progress` description that ends with this counts bytes."""
+
+
+def tell_failed(cells: Iterable[Cell]) -> None:
+    """Prints on stderr why cells failed."""
+    for cell in cells:
+        if cell.status == "failed":
+            click.echo(f"failed: {cell.model} on {cell.dataset}: {one_line(cell.reason)}", err=True)
+            show_trace(cell.trace)
+
+
+def end_with_failed(cells: Iterable[Cell]) -> None:
+    """Exits with code 1 if a cell failed."""
+    if any(cell.status == "failed" for cell in cells):
+        sys.exit(1)
+
+
+def end_with_skipped(skipped: Sequence[Unreadable]) -> None:
+    """Names results that cannot be read on stderr, and exits with code 1 if there are any."""
+    for one in skipped:
+        click.echo(f"skipped: {one.place}: {one.reason}", err=True)
+    if skipped:
+        sys.exit(1)
+
+
+def print_json(content: Any) -> None:
+    """Results as JSON on stdout."""
+    click.echo(dump_json(content), nl=False)
+
+
+def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
+    """Results as an aligned table on stdout."""
+    from tabulate import tabulate
+
+    plain = [{key: printed(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
+    click.echo(shown(tabulate(plain, headers="keys", tablefmt="github", **settings)))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A rich bar on stderr; if stderr is not a terminal, a line each time the work changes. Notes stay."""
+    if is_set("quiet"):
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    last, shown_notes = "", set[str]()
+    with Bar(
+        TextColumn("{task.description}", markup=False),
+        *(BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn()),
+        console=Console(file=bare(sys.stderr)),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("", total=None, visible=False, amount="")
+
+        def progress(description: str, done: int, total: int) -> None:
+            nonlocal last, task
+            if description.startswith(NOTE):
+                if description not in shown_notes:
+                    bar.console.print(printable(description), markup=False, highlight=False, soft_wrap=True)
+                shown_notes.add(description)
+                return
+            if description != last:
+                last = description
+                words = printable(description).removesuffix(BYTES)
+                bar.remove_task(task)  # a task that is reset keeps the old one's total
+                task = bar.add_task(words, total=total or None, visible=bool(words), amount="")
+                if words and not sys.stderr.isatty():
+                    click.echo(words, err=True)
+            bar.update(task, completed=done, total=total or None, amount=_amount(description, done, total))
+
+        yield progress
+
+
+def _amount(description: str, done: int, total: int) -> str:
+    """The amount done and the total, in bytes if bytes are counted."""
+    written: Callable[[int], str] = size if description.endswith(BYTES) else "{:,}".format
+    if total:
+        return f"{written(done)}/{written(total)}"
+    return written(done) if done else ""

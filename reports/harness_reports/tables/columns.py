@@ -1,0 +1,151 @@
+"""The columns of a report's tables, in every format; to add one, add a line here.
+
+The tables with one row for each stored result list `Field`s: a column, and how its value is read from a result. The
+table of scores has a column for each dataset; the functions at the end make those and the ones beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.planning.devices import devices
+from harness_reports.data.cells import Cell
+from harness_reports.tables.model import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of a table with one row for each result."""
+
+    column: Column
+    value: Callable[[Cell], object]
+    """Reads the value; None where the result has none."""
+    caption: str = ""
+    """A sentence added to the table's caption when the column is shown."""
+    optional: bool = False
+    """Whether the column is left out if no result has a value."""
+    keys: tuple[str, ...] = ()
+    """Where the value is stored in a result, if it is stored as it is."""
+
+
+def stored(name: str, form: str, *keys: str, scale: float = 1.0) -> Field:
+    """A column whose value is stored in a result under these keys, one inside the other."""
+    return Field(Column(name, form, scale), lambda cell: cell.get(*keys), keys=keys)
+
+
+GEOMETRY = (
+    stored("n", "d", "geometry", "documents", "n"),
+    stored("d", "d", "geometry", "documents", "d"),
+    stored("isotropy", ".4f", "geometry", "documents", "isotropy"),
+    stored("its ceiling", ".4f", "geometry", "documents", "isotropy_ceiling"),
+    stored("debiased", ".4f", "geometry", "documents", "isotropy_debiased"),
+    stored("participation ratio", ".2f", "geometry", "documents", "participation_ratio"),
+    stored("IsoScore", ".4f", "geometry", "documents", "isoscore"),
+    stored("1 - mean cosine", ".4f", "geometry", "documents", "one_minus_mean_cosine"),
+    stored("uniformity", ".4f", "geometry", "documents", "uniformity"),
+    stored("effective rank", ".2f", "geometry", "documents", "effective_rank"),
+    stored("top-1 share", ".4f", "geometry", "documents", "top1_share"),
+    stored("isotropy of queries", ".4f", "geometry", "queries", "isotropy"),
+    stored("hubness skewness", ".4f", "geometry", "hubness", "skewness"),
+)
+INDEX = (
+    stored("recall@10", ".4f", "index", "served", "recall@10"),
+    stored("nDCG@10 exact", ".4f", "index", "exact", "nDCG@10"),
+    stored("nDCG@10 cost", "+.4f", "index", "served", "cost", "nDCG@10"),
+    stored("queries/s", ".1f", "index", "served", "queries_per_second", "approximate"),
+    stored("exact queries/s", ".1f", "index", "served", "queries_per_second", "exact"),
+    stored("recall@100", ".4f", "index", "recall@100"),
+    stored("recall@1000", ".4f", "index", "recall@1000"),
+    stored("bytes", ",d", "index", "bytes"),
+    stored("vectors' bytes", ",d", "index", "vectors_bytes"),
+    stored("build s", ".2f", "index", "build_seconds"),
+    stored("trained on", ",d", "index", "train_sample"),
+)
+PHASES = ("encode_documents", "encode_queries", "index", "search", "measure", "geometry")
+"""The order of the columns of seconds; other phases come after these."""
+PEAK_MEMORY = ("manifest", "run", "peak_memory_bytes")
+
+
+def cost(cells: Iterable[Cell]) -> tuple[Field, ...]:
+    """Seconds of every phase of these results, speeds, memory, energy, price and processor."""
+    found = {phase for cell in cells for phase in cell.get("seconds") if "/" not in phase}
+    phases = [*(phase for phase in PHASES if phase in found), *sorted(found - {*PHASES})]
+    usd = (
+        "USD: the seconds at the price of an hour of the machine's GPUs, as harness plan has it; encoding is counted "
+        "as if it had run there."
+    )
+    return (
+        *(stored(f"{phase.replace('_', ' ')} s", ".2f", "seconds", phase) for phase in phases),
+        Field(Column("documents/s", ".1f"), lambda cell: _speed(cell, "documents")),
+        Field(Column("tokens/s", ".1f"), lambda cell: _speed(cell, "document_tokens")),
+        Field(Column("peak GiB", ".2f", 1 / 2**30), lambda cell: cell.get(*PEAK_MEMORY) or None),
+        Field(Column("kWh", ".4f"), _energy, "kWh: as the run recorded it.", optional=True),
+        Field(Column("USD", ".4f"), _price, usd, optional=True),
+        Field(Column("processor"), _processor),
+        stored("dtype", "", "manifest", "model", "fingerprint", "dtype"),
+    )
+
+
+PROVENANCE = (
+    Column("command", long=True),
+    Column("results", "d"),
+    Column("measured"),
+    Column("version"),
+    Column("commit"),
+)
+INTERVAL = "95% interval"
+RANK = Column("rank", "d")
+DIFFERENCE_INTERVAL = Column("its 95% interval", "+.2f", 100)
+
+
+def score(name: str) -> Column:
+    """The scores on a dataset, or an average over datasets, x 100."""
+    return Column(name, ".2f", 100)
+
+
+def interval(average: str = "") -> Column:
+    """The confidence interval of an average; the first average of a table needs no name."""
+    return score(f"{INTERVAL} of {average}" if average else INTERVAL)
+
+
+def difference(baseline: str) -> Column:
+    """The difference of an average from the baseline's."""
+    return Column(f"minus {baseline}", "+.2f", 100)
+
+
+def isotropy(datasets: int) -> Column:
+    """The mean isotropy over so many datasets."""
+    return Column("isotropy" if datasets == 1 else f"isotropy (mean of {datasets})", ".4f")
+
+
+def _speed(cell: Cell, count: str) -> float | None:
+    """Documents or tokens per second of encoding (lexical models: of indexing); None if not known."""
+    seconds = cell.get("seconds", "encode_documents") or cell.get("seconds", "index")
+    number = cell.get("counts", count)
+    return number / seconds if number and seconds else None
+
+
+def _energy(cell: Cell) -> float | None:
+    """kWh, if the run recorded it."""
+    found = cell.get("manifest", "run", "energy_kwh")
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _price(cell: Cell) -> float | None:
+    """USD of all phases on the machine's GPUs; None if the price of one is not known."""
+    gpus: Sequence[object] = cell.get("manifest", "run", "machine", "gpus") or ()
+    hourly = [
+        next((d.price for d in devices().values() if re.search(rf"\b{d.name}\b", str(gpu), re.IGNORECASE)), None)
+        for gpu in gpus
+    ]
+    known = [price for price in hourly if price is not None]
+    seconds = sum(spent for phase, spent in cell.get("seconds").items() if "/" not in phase)
+    return seconds / 3600 * sum(known) if known and len(known) == len(hourly) else None
+
+
+def _processor(cell: Cell) -> str:
+    """The processor and GPUs of the run; empty if not recorded."""
+    machine = ("manifest", "run", "machine")
+    return ", ".join(map(str, filter(None, [cell.get(*machine, "processor"), *(cell.get(*machine, "gpus") or ())])))
