@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from harness.datasets.catalog import catalogue
 from harness.distributed.encode_tasks import MAX_TASK_SHARDS, TASKS_PER_WORKER
-from harness.distributed.executor import Executor, TaskResult, WorkerEvent, WorkerTask
+from harness.distributed.executor import TaskExecutor, TaskResult, WorkerEvent, WorkerTask
 from harness.distributed.scheduler import PART_ROWS
 from harness.embeddings.sharding import SHARD_BYTES
 
@@ -195,7 +195,7 @@ def simulate(cells: Sequence[CellCost], workers: int, costs: Costs) -> tuple[flo
     clock = Clock()
     suite = Suite(cells, workers, costs, clock)
     pool = Simulated(workers, costs, clock, suite)
-    for _ in Executor(pool, clock=lambda: clock.now).run(suite):
+    for _ in TaskExecutor(pool, clock=lambda: clock.now).run(suite):
         pass
     return clock.now, pool.busy, pool.longest_end[1]
 

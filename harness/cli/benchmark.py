@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from harness.datasets.beir import Dataset
     from harness.evaluation.pipeline import Cell
-    from harness.search.index_config import Recipe
+    from harness.search.index_config import IndexConfig
 
 
 @click.command(
@@ -249,8 +249,8 @@ def chosen_measures(text: str | None, depth: int) -> tuple[str, ...]:
     return measure_names(text) if text else tuple(name for name in MEASURES if fits(name, depth, depth + 1))
 
 
-def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Recipe, ...]:
-    from harness.search.index_config import parse_recipe
+def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[IndexConfig, ...]:
+    from harness.search.index_config import parse_index_config
 
     if len(searches) not in (0, 1, len(factories)):
         raise UserError(
@@ -260,7 +260,9 @@ def _recipes(factories: tuple[str, ...], searches: tuple[str, ...]) -> tuple[Rec
     given = searches * len(factories) if len(searches) == 1 else searches or ("",) * len(factories)
     if searches and not factories:
         raise UserError("--index-search is for an index; name one, as in --index IVF64,Flat.")
-    return tuple(dict.fromkeys(parse_recipe(factory, search) for factory, search in zip(factories, given, strict=True)))
+    return tuple(
+        dict.fromkeys(parse_index_config(factory, search) for factory, search in zip(factories, given, strict=True))
+    )
 
 
 def _row(cell: Any, names: tuple[str, ...]) -> dict[str, Any]:

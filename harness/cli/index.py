@@ -72,21 +72,21 @@ def export_command(
     """
     from harness.evaluation.open_datasets import open_named
     from harness.models.runner import Prepared
-    from harness.search.index_config import parse_recipe
-    from harness.search.index_export import export, refuse_existing
+    from harness.search.index_config import parse_index_config
+    from harness.search.index_export import export_index, refuse_existing
 
     registry = state.registry(plugins)
     ref = registry.model(model)
     if not ref.has_vectors:
         raise UserError(f"{model} is a {ref.spec.kind} model, which has no vectors; name a dense one with -m.")
     ref.require()
-    recipe = parse_recipe(factory, parameters)
+    recipe = parse_index_config(factory, parameters)
     refuse_existing(output)
     home = state.made_home
     with progress_bar() as progress:
         opened = open_named(dataset, registry, home, offline=offline, progress=progress, **choice)
         recipe.check(len(opened.corpus), opened.label)
-        about = export(Prepared(ref, home, offline=offline, progress=progress), opened, recipe, output)
+        about = export_index(Prepared(ref, home, offline=offline, progress=progress), opened, recipe, output)
     if as_json:
         print_json(about)
         return

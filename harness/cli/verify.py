@@ -105,14 +105,14 @@ def _runner(
     from harness.evaluation.recorded import find_dataset, find_model
     from harness.evaluation.reproduce import failed, verify
     from harness.results.store import ResultStore
-    from harness.search.index_config import parse_recipe
+    from harness.search.index_config import parse_index_config
 
     def again(recorded: Recorded) -> Verification:
         old, manifest = recorded.result, recorded.result["manifest"]
         model = find_model(old, registry)
         model.require()
         index = manifest.get("index")
-        recipes = (parse_recipe(index["factory"], index["search"]),) if index else ()
+        recipes = (parse_index_config(index["factory"], index["search"]),) if index else ()
         memory = (manifest.get("run", {}).get("search") or {}).get("memory", 2_000_000_000)
         opening = {"offline": offline, "progress": progress}
         with (

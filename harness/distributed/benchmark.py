@@ -9,7 +9,7 @@ from pathlib import Path
 
 import harness
 from harness.datasets.beir import Dataset
-from harness.distributed.executor import Executor, WorkerPool, WorkerSpec
+from harness.distributed.executor import TaskExecutor, WorkerPool, WorkerSpec
 from harness.distributed.scheduler import Scheduler
 from harness.distributed.worker import DatasetSource, WorkerJob
 from harness.evaluation.pipeline import Cell, Settings, prepare
@@ -60,7 +60,7 @@ def distributed_benchmark(
             plugins=tuple((file.resolve(), regular(file).read_bytes()) for file in plugins),
             version=harness.__version__,
         )
-        executor = Executor(make_pool(WorkerSpec("harness.distributed.worker:Worker", job, threads)))
+        executor = TaskExecutor(make_pool(WorkerSpec("harness.distributed.worker:Worker", job, threads)))
         scheduler.workers = executor.pool.size
         with scheduler:
             for _ in executor.run(scheduler):

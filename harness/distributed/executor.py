@@ -150,7 +150,7 @@ class TaskRunner:
 
 
 @dataclass(slots=True)
-class Executor:
+class TaskExecutor:
     """Runs the tasks of a queue on a worker pool until none are left."""
 
     pool: WorkerPool

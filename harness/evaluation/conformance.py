@@ -19,7 +19,7 @@ from harness.registry import option_values
 from harness.registry.manager import parse_options
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Fusion, Reranker
-from harness.search.rerank import faulty
+from harness.search.rerank import score_fault
 from harness.types import DenseModel, Document, Hits, LexicalModel, PluginError, Query, Role, TokenModel, UserError
 
 TEXTS = (
@@ -267,7 +267,7 @@ def _check_reranker(model: Reranker) -> Iterator[Outcome]:
     pairs = [(query, text) for query in TEXTS[:2] for text in TEXTS]
 
     def sound(pairs: list[tuple[str, str]]) -> str:
-        return faulty(model.score(pairs), len(pairs))
+        return score_fault(model.score(pairs), len(pairs))
 
     def same(again: Callable[[], NDArray[np.float32]], tolerance: float, what: str) -> str:
         scores = model.score(pairs).scores

@@ -22,9 +22,9 @@ from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
 from harness.results.dataset_identity import refuse_another
 from harness.results.store import PER_QUERY, RUN, SCHEMA, Result, ResultStore, extend_per_query, write_per_query
-from harness.search.ann_eval import Indexed, costs
+from harness.search.ann_eval import IndexEvaluation, index_costs
 from harness.search.exact import Limits
-from harness.search.index_config import Recipe
+from harness.search.index_config import IndexConfig
 from harness.search.retrieve import Retrieval, retrieve
 from harness.storage.atomic import alone, content_key
 from harness.storage.remote import Shared
@@ -49,7 +49,7 @@ class Settings:
     k: int = DEPTH
     """Depth of the runs."""
     limits: Limits = Limits()  # noqa: RUF009 (immutable)
-    indexes: tuple[Recipe, ...] = ()
+    indexes: tuple[IndexConfig, ...] = ()
     """Each one a further row for every dense model, held against its exact one."""
     force: bool = False
     offline: bool = False
@@ -160,7 +160,7 @@ def cells(model: Prepared, dataset: Dataset, settings: Settings, fault: str = ""
     exact = _cell(model, dataset, settings, fault=error)
     yield exact
     if model.ref.has_vectors:
-        indexed = Indexed(model, dataset, settings.k, settings.limits)
+        indexed = IndexEvaluation(model, dataset, settings.k, settings.limits)
         for recipe in settings.indexes:
             yield _cell(model, dataset, settings, _Way(recipe, indexed, exact.result))
 
@@ -182,7 +182,9 @@ def finished(model: Prepared, dataset: Dataset, settings: Settings) -> Result | 
     return _work(model, dataset, settings, None).stored()
 
 
-def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None = None, **more: Any) -> str:
+def cell_key(
+    model: Prepared, dataset: Dataset, settings: Settings, recipe: IndexConfig | None = None, **more: Any
+) -> str:
     """What a finished cell is recognised by. Metrics are not part of it: they are added to the cell.
 
     ``more`` is ``measures``, a list, for the key under which earlier versions stored a cell with these.
@@ -194,12 +196,12 @@ def cell_key(model: Prepared, dataset: Dataset, settings: Settings, recipe: Reci
     return content_key({**parts, "revision": REVISION, "k": settings.k, **more, **index})
 
 
-def _recipes(ref: ModelRef, settings: Settings) -> tuple[Recipe | None, ...]:
+def _recipes(ref: ModelRef, settings: Settings) -> tuple[IndexConfig | None, ...]:
     """Of the cells of one model and dataset: None for exact search, then every index."""
     return (None, *(settings.indexes if ref.has_vectors else ()))
 
 
-def _label(ref: ModelRef, recipe: Recipe | None, settings: Settings) -> str:
+def _label(ref: ModelRef, recipe: IndexConfig | None, settings: Settings) -> str:
     """The row's name."""
     return depth_label(recipe.label(ref.label) if recipe else ref.label, settings.k)
 
@@ -207,8 +209,8 @@ def _label(ref: ModelRef, recipe: Recipe | None, settings: Settings) -> str:
 class _Way(NamedTuple):
     """An approximate index to search with, and what it is held against."""
 
-    recipe: Recipe
-    indexed: Indexed
+    recipe: IndexConfig
+    indexed: IndexEvaluation
     exact: Result | None
     """The exact cell; None when it failed."""
 
@@ -230,7 +232,7 @@ def _cell(
         return work.finished() or _made(work)
 
 
-def _work(model: Prepared, dataset: Dataset, settings: Settings, recipe: Recipe | None) -> _Work:
+def _work(model: Prepared, dataset: Dataset, settings: Settings, recipe: IndexConfig | None) -> _Work:
     key = cell_key(model, dataset, settings, recipe)
     return _Work(model, dataset, _label(model.ref, recipe, settings), key, settings, recipe)
 
@@ -280,7 +282,7 @@ class _Work:
     label: str
     key: str
     settings: Settings
-    recipe: Recipe | None
+    recipe: IndexConfig | None
     way: _Way | None = None
     fault: PluginError | None = None
     """Why it has failed already."""
@@ -370,7 +372,7 @@ class _Work:
         result = {**stored, "measures": measures, "manifest": {**stored["manifest"], "key": self.key, "run": run}}
         if index := stored.get("index"):
             exact = self.way.exact["measures"] if self.way and self.way.exact else {}
-            result["index"] = costs(index, measures, {**index["exact"], **exact})
+            result["index"] = index_costs(index, measures, {**index["exact"], **exact})
         return result
 
     def _retrieve(self) -> Retrieval:
@@ -397,7 +399,7 @@ class _Work:
             "command": self.settings.command,
             "measures": measures,
             "geometry": self.found.geometry,
-            **({"index": costs(index["figures"], measures, exact)} if index and measures else {}),
+            **({"index": index_costs(index["figures"], measures, exact)} if index and measures else {}),
             "seconds": {phase: round(spent, 4) for phase, spent in self.clock.seconds.items()},
             "counts": {
                 "documents": len(dataset.corpus),

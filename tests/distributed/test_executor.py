@@ -24,7 +24,7 @@ from benchmarks.studies.cluster import CellCost, Costs, simulate
 from harness.distributed.executor import (
     MAX_ATTEMPTS,
     MAX_RESTARTS,
-    Executor,
+    TaskExecutor,
     TaskResult,
     TaskRunner,
     WorkerEvent,
@@ -322,7 +322,7 @@ class Fragile:
 
 def test_a_task_is_given_out_again_until_so_many_workers_died_over_it() -> None:
     pool, steps = Fragile(3, lambda step, worker: "gone astray" if step.number == 4 else "done"), Steps(20)
-    for _ in Executor(pool).run(steps):
+    for _ in TaskExecutor(pool).run(steps):
         pass
     assert pool.stopped
     assert sum(pool.starts) == 3 + MAX_ATTEMPTS
@@ -333,12 +333,12 @@ def test_a_task_is_given_out_again_until_so_many_workers_died_over_it() -> None:
 
 def test_work_goes_on_while_one_worker_is_left_and_ends_in_a_sentence_when_none_is() -> None:
     pool, steps = Fragile(2, lambda step, worker: "done" if worker else "dead"), Steps(30)
-    for _ in Executor(pool).run(steps):
+    for _ in TaskExecutor(pool).run(steps):
         pass
     assert len(steps.results) == 30
     pool = Fragile(2, lambda step, worker: "dead")
     with pytest.raises(PluginError, match="All 2 workers died"):
-        list(Executor(pool).run(Steps(30)))
+        list(TaskExecutor(pool).run(Steps(30)))
     assert pool.stopped
 
 
@@ -349,7 +349,7 @@ def test_when_nobody_comes_the_work_is_given_up_in_the_end() -> None:
 
     now = iter(range(0, 100_000, 100))
     with pytest.raises(PluginError, match="No worker was alive"):
-        list(Executor(Absent(2, lambda *_: ""), clock=lambda: float(next(now))).run(Steps(1)))
+        list(TaskExecutor(Absent(2, lambda *_: ""), clock=lambda: float(next(now))).run(Steps(1)))
 
 
 class Blunt:

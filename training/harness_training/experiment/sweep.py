@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from harness.distributed.executor import Executor, TaskResult, WorkerPool, WorkerSpec, WorkerTask
+from harness.distributed.executor import TaskExecutor, TaskResult, WorkerPool, WorkerSpec, WorkerTask
 from harness.types import UserError
 from harness_training.experiment.checkpoints import newest
 from harness_training.experiment.plans import Plan
@@ -80,7 +80,7 @@ def train_by(
         _Run(f"{plan.experiment}/{plan.run}", (*words, "--only", f"{plan.experiment}/{plan.run}")) for plan in plans
     ]
     sweep = _Sweep(runs, tell)
-    for _ in Executor(make_pool(WorkerSpec(f"{__name__}:Starter", str(Path.cwd()), threads))).run(sweep):
+    for _ in TaskExecutor(make_pool(WorkerSpec(f"{__name__}:Starter", str(Path.cwd()), threads))).run(sweep):
         pass
     return _records(plans, job, [sweep.ended_with[run] for run in runs], tell)
 
