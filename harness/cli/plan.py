@@ -19,7 +19,7 @@ from harness.types import Role, Storage
 
 if TYPE_CHECKING:
     from harness.models.runner import Prepared
-    from harness.planning.cost_model import Pace
+    from harness.planning.cost_model import CostModel
     from harness.planning.devices import Device
     from harness.planning.forecast import Forecast
     from harness.planning.speed import Encoding, Indexing, Scanning
@@ -73,7 +73,7 @@ def command(
     """
     from harness.metrics.depth import check_depth
     from harness.planning import devices as known
-    from harness.planning.cost_model import pace, prepared
+    from harness.planning.cost_model import cost_model, loadable
     from harness.planning.forecast import STORAGE, Conditions, total
     from harness.planning.workload import workloads
 
@@ -86,14 +86,14 @@ def command(
     choice = {key: settings.pop(key) for key in ("split", "exclude_self", "limit")}
     cells: list[Forecast] = []
     totals: list[Forecast] = []
-    paces: list[Pace] = []
+    paces: list[CostModel] = []
     with progress_bar() as progress:
         work = workloads(datasets, suites, registry, state.made_home, progress=progress, **choice)
         for opened in (each.dataset for each in work if each.dataset):
             check_depth(names, depth, len(opened.corpus) - opened.exclude_self, opened.label)
         for ref in refs:
-            ready = prepared(ref, state.home, progress, tries=target is None)
-            paces.append(pace(ref, ready, state.home, target, progress, searcher))
+            ready = loadable(ref, state.home, progress, tries=target is None)
+            paces.append(cost_model(ref, ready, state.home, target, progress, searcher))
             stored = _stored(ready, work, state.home) if target is None else {}
             conditions = Conditions(price, STORAGE[storage], memory, depth, stored)
             own = [_cell(paces[-1], ready, each, conditions, target, state, **settings) for each in work]
@@ -133,7 +133,7 @@ def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict
 
 
 def _cell(
-    pace: Pace,
+    pace: CostModel,
     model: Prepared | str,
     work: Workload,
     conditions: Any,
@@ -164,7 +164,7 @@ def _cell(
 def _notes(
     target: Device | None,
     price: float | None,
-    paces: Sequence[Pace],
+    paces: Sequence[CostModel],
     work: Sequence[Workload],
     cells: Sequence[Forecast],
     searcher: str,

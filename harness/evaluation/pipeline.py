@@ -15,7 +15,7 @@ from harness.datasets.beir import Dataset
 from harness.errors import described, trace, writable
 from harness.evaluation.encode_rate import rates
 from harness.metrics.depth import DEPTH, check_depth, depth_label, fits
-from harness.metrics.hubness import Hubness
+from harness.metrics.geometry import Hubness
 from harness.metrics.measures import MEASURES, measure
 from harness.metrics.ranking import Ranking, rank, read_run, run_writer
 from harness.models.runner import Prepared
