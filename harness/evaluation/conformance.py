@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embeddings.encode import encode_texts, wrong
+from harness.embeddings.encode import encode_texts, vectors_fault
 from harness.embeddings.transform import fit
 from harness.errors import described, trace
 from harness.models.runner import Prepared
@@ -134,7 +134,7 @@ def _check_dense(model: DenseModel) -> Iterator[Outcome]:
 
     def shape(role: Role) -> str:
         given = model.encode(list(TEXTS), role=role)
-        return wrong(given, len(TEXTS), model.dim)
+        return vectors_fault(given, len(TEXTS), model.dim)
 
     for role in roles:
         yield _guarded(f"{role}: float32, one finite row per text", lambda role=role: shape(role))  # type: ignore[misc]
@@ -160,9 +160,11 @@ def _check_dense(model: DenseModel) -> Iterator[Outcome]:
     yield _guarded("batch order does not matter", order)
     yield _guarded("batch size does not matter", single)
     yield _guarded("different texts give different vectors", distinct)
-    yield _guarded("an empty text gives a finite vector", lambda: wrong(encode(["", "a"]), 2, model.dim))
-    yield _guarded("a very long text gives a finite vector", lambda: wrong(encode(["word " * 50_000]), 1, model.dim))
-    yield _guarded("any Unicode gives finite vectors", lambda: wrong(encode(UNICODE), len(UNICODE), model.dim))
+    yield _guarded("an empty text gives a finite vector", lambda: vectors_fault(encode(["", "a"]), 2, model.dim))
+    yield _guarded(
+        "a very long text gives a finite vector", lambda: vectors_fault(encode(["word " * 50_000]), 1, model.dim)
+    )
+    yield _guarded("any Unicode gives finite vectors", lambda: vectors_fault(encode(UNICODE), len(UNICODE), model.dim))
     if isinstance(model, TokenModel):
         yield _guarded(
             "tokenize() and encode_tokens() together are encode()",
