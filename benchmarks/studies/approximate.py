@@ -12,7 +12,7 @@ from harness.evaluation.open_datasets import open_named
 from harness.evaluation.pipeline import Settings, benchmark
 from harness.registry.manager import load_registry
 from harness.results.store import ResultStore
-from harness.search.index_config import parse_recipe
+from harness.search.index_config import parse_index_config
 from harness.system.environment import machine
 
 INDEXES = (
@@ -37,7 +37,7 @@ def rows(model: str, dataset: str, results: Path) -> list[list[str]]:
     """One row per index."""
     registry, home = load_registry(), State().home
     opened = open_named(dataset, registry, home)
-    recipes = tuple(parse_recipe(*index) for index in INDEXES)
+    recipes = tuple(parse_index_config(*index) for index in INDEXES)
     settings = Settings(home, ResultStore(results), indexes=recipes)
     found = []
     for cell in benchmark([registry.model(model)], [opened], settings):

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from tabulate import tabulate
 
 from harness.datasets.catalog import catalogue
-from harness.distributed.encode_tasks import LONGEST, STRETCHES
-from harness.distributed.executor import Answer, Event, Foreman, Task
+from harness.distributed.encode_tasks import MAX_TASK_SHARDS, TASKS_PER_WORKER
+from harness.distributed.executor import TaskExecutor, TaskResult, WorkerEvent, WorkerTask
 from harness.distributed.scheduler import PART_ROWS
 from harness.embeddings.sharding import SHARD_BYTES
 
@@ -75,48 +75,48 @@ class Clock:
 
 
 class Suite:
-    """The agenda that `harness.distributed.scheduler` makes of such cells."""
+    """The task queue that `harness.distributed.scheduler` makes of such cells."""
 
     def __init__(self, cells: Sequence[CellCost], workers: int, costs: Costs, clock: Clock) -> None:
         self.cells = sorted(cells, key=lambda cell: -cell.documents)
         self.costs, self.clock, self.released = costs, clock, deque[Piece]()
         self.open = [0] * len(cells)
         self.finished = 0
-        self.stretches = deque(piece for at in range(len(cells)) for piece in self._encode(at, workers))
-        self.left = [sum(1 for piece in self.stretches if piece.cell == at) for at in range(len(cells))]
-        self.stretched = list(self.left)
+        self.pieces = deque(piece for at in range(len(cells)) for piece in self._encode(at, workers))
+        self.left = [sum(1 for piece in self.pieces if piece.cell == at) for at in range(len(cells))]
+        self.counts = list(self.left)
         self.read_at = self._reading()
 
     def _encode(self, at: int, workers: int) -> list[Piece]:
         cell = self.cells[at]
         shards = max(1, round(cell.mib * (1 << 20) / SHARD_BYTES))
-        longest = max(1, min(LONGEST, shards // (STRETCHES * workers)))
+        longest = max(1, min(MAX_TASK_SHARDS, shards // (TASKS_PER_WORKER * workers)))
         count = -(-shards // longest)
         return [Piece(f"{cell.label} {n}", cell.encode / count, at, "encode", n) for n in range(count)]
 
     def _reading(self) -> float:
         """Time at which the next task will have been read."""
-        if not self.stretches:
+        if not self.pieces:
             return float("inf")
-        at = self.stretches[0].cell
-        return self.clock.now + self.costs.read_mib * self.cells[at].mib / self.stretched[at]
+        at = self.pieces[0].cell
+        return self.clock.now + self.costs.read_mib * self.cells[at].mib / self.counts[at]
 
     @property
     def unfinished(self) -> bool:
         """Whether a cell is missing."""
         return self.finished < len(self.cells)
 
-    def next(self) -> Task | None:
+    def next_task(self) -> WorkerTask | None:
         """Like the scheduler: newly unblocked tasks first, then tasks that have been read."""
         if self.released:
             return self.released.popleft()
-        if not self.stretches or self.read_at > self.clock.now:
+        if not self.pieces or self.read_at > self.clock.now:
             return None
-        piece = self.stretches.popleft()
+        piece = self.pieces.popleft()
         self.read_at = self._reading()
         return piece
 
-    def ended(self, task: Task, answer: Answer) -> None:
+    def task_done(self, task: WorkerTask, result: TaskResult) -> None:
         """Like the scheduler."""
         assert isinstance(task, Piece)
         at, cell = task.cell, self.cells[task.cell]
@@ -152,14 +152,14 @@ class Simulated:
     suite: Suite
     busy: float = 0.0
     loaded: set[int] = field(default_factory=set)
-    ends: list[tuple[float, int, Event]] = field(default_factory=list)
+    ends: list[tuple[float, int, WorkerEvent]] = field(default_factory=list)
     longest_end: tuple[float, str] = (0.0, "")
 
     def start(self) -> None:
         """Start all workers."""
-        self.ends = [(0.0, worker, Event("ready", worker)) for worker in range(self.size)]
+        self.ends = [(0.0, worker, WorkerEvent("ready", worker)) for worker in range(self.size)]
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: WorkerTask) -> None:
         """Mark the worker as busy."""
         assert isinstance(task, Piece)
         seconds = task.seconds + self.costs.task
@@ -173,9 +173,9 @@ class Simulated:
                 end,
                 f"{task.kind} of {task.label}" if task.kind != "encode" else f"encoding {task.label}",
             )
-        heapq.heappush(self.ends, (end, worker, Event("done", worker, Answer(True))))
+        heapq.heappush(self.ends, (end, worker, WorkerEvent("done", worker, TaskResult(True))))
 
-    def wait(self, seconds: float) -> list[Event]:
+    def wait(self, seconds: float) -> list[WorkerEvent]:
         """Advance the clock to the next event."""
         upcoming = [at for at in (self.ends[0][0] if self.ends else None, self.suite.read_at) if at is not None]
         later = [at for at in upcoming if at > self.clock.now]
@@ -194,10 +194,10 @@ def simulate(cells: Sequence[CellCost], workers: int, costs: Costs) -> tuple[flo
     """Elapsed seconds, total seconds of work and the last task."""
     clock = Clock()
     suite = Suite(cells, workers, costs, clock)
-    crew = Simulated(workers, costs, clock, suite)
-    for _ in Foreman(crew, clock=lambda: clock.now).work(suite):
+    pool = Simulated(workers, costs, clock, suite)
+    for _ in TaskExecutor(pool, clock=lambda: clock.now).run(suite):
         pass
-    return clock.now, crew.busy, crew.longest_end[1]
+    return clock.now, pool.busy, pool.longest_end[1]
 
 
 def planned(model: str, device: str, suite: str) -> list[CellCost]:

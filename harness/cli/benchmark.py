@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.datasets.beir import Dataset
     from harness.evaluation.pipeline import Cell
     from harness.registry.model_ref import ModelRef
-    from harness.search.index_config import Recipe
+    from harness.search.index_config import IndexConfig
 
 
 @click.command(
@@ -207,9 +207,11 @@ def chosen_measures(text: str | None, depth: int) -> tuple[str, ...]:
     return measure_names(text) if text else tuple(name for name in MEASURES if fits(name, depth, depth + 1))
 
 
-def _recipes(factories: tuple[str, ...], searches: tuple[str, ...], refs: Iterable[ModelRef]) -> tuple[Recipe, ...]:
+def _recipes(
+    factories: tuple[str, ...], searches: tuple[str, ...], refs: Iterable[ModelRef]
+) -> tuple[IndexConfig, ...]:
     """The approximate indexes to build; models without vectors are searched without one, and a note says so."""
-    from harness.search.index_config import parse_recipe
+    from harness.search.index_config import parse_index_config
 
     if len(searches) not in (0, 1, len(factories)):
         raise UserError(
@@ -219,7 +221,9 @@ def _recipes(factories: tuple[str, ...], searches: tuple[str, ...], refs: Iterab
     given = searches * len(factories) if len(searches) == 1 else searches or ("",) * len(factories)
     if searches and not factories:
         raise UserError("--index-search is for an index; name one, as in --index IVF64,Flat.")
-    recipes = dict.fromkeys(parse_recipe(factory, search) for factory, search in zip(factories, given, strict=True))
+    recipes = dict.fromkeys(
+        parse_index_config(factory, search) for factory, search in zip(factories, given, strict=True)
+    )
     for ref in refs if recipes else ():
         if not ref.has_vectors:
             note(f"--index is for dense models; {ref.label} is searched without it")

@@ -13,7 +13,7 @@ import click
 from harness.types import UserError
 
 if TYPE_CHECKING:
-    from harness.distributed.executor import Call, Crew, Hands
+    from harness.distributed.executor import Resources, WorkerPool, WorkerSpec
     from harness.evaluation.pipeline import Cell
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,28 +43,30 @@ class Executor:
             from harness.evaluation.pipeline import benchmark
 
             return benchmark
-        from harness.distributed.benchmark import benchmark as distributed
+        from harness.distributed.benchmark import distributed_benchmark
 
-        return functools.partial(distributed, crew=self._crew(), threads=self.cpus or 1, plugins=plugins)
+        return functools.partial(
+            distributed_benchmark, make_pool=self._make_pool(), threads=self.cpus or 1, plugins=plugins
+        )
 
-    def _crew(self) -> Callable[[Call], Crew]:
-        from harness.distributed.executor import Hands
+    def _make_pool(self) -> Callable[[WorkerSpec], WorkerPool]:
+        from harness.distributed.executor import Resources
 
-        hands = Hands(self.workers, self.cpus or 1, self.gpus)
-        return self._ray(hands) if self.kind == "ray" else self._processes(hands)
+        resources = Resources(self.workers, self.cpus or 1, self.gpus)
+        return self._ray(resources) if self.kind == "ray" else self._processes(resources)
 
-    def _processes(self, hands: Hands) -> Callable[[Call], Crew]:
+    def _processes(self, resources: Resources) -> Callable[[WorkerSpec], WorkerPool]:
         if self.address is not None:
             raise UserError("--address is for --executor ray; processes run on this machine.")
-        from harness.distributed.process_pool import ProcessCrew, visible_gpus
+        from harness.distributed.process_pool import ProcessPool, visible_gpus
 
-        return functools.partial(ProcessCrew, hands=hands, gpus=visible_gpus())
+        return functools.partial(ProcessPool, resources=resources, gpus=visible_gpus())
 
-    def _ray(self, hands: Hands) -> Callable[[Call], Crew]:
-        from harness.distributed.ray_pool import RayCrew, connect
+    def _ray(self, resources: Resources) -> Callable[[WorkerSpec], WorkerPool]:
+        from harness.distributed.ray_pool import RayPool, connect
 
         owned = connect(self.address)  # now, so that errors are reported before any work
-        return functools.partial(RayCrew, hands=hands, owned=owned)
+        return functools.partial(RayPool, resources=resources, owned=owned)
 
 
 def executor_options(command: F) -> F:

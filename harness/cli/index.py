@@ -52,16 +52,16 @@ def export_command(
     The folder holds index.faiss, ids.json (a list; item i is the document of row i) and about.json, which says how to
     search it. The index is built in memory; Flat takes 4 bytes for every dimension of every document.
     """
-    from harness.search.index_config import parse_recipe
-    from harness.search.index_export import export, refuse_existing
+    from harness.search.index_config import parse_index_config
+    from harness.search.index_export import export_index, refuse_existing
 
     ref = session.dense_model(model)
-    recipe = parse_recipe(factory, parameters)
+    recipe = parse_index_config(factory, parameters)
     refuse_existing(output)
     with session.progress_bar():
         opened = session.open_dataset(dataset, **choice)
         recipe.check(len(opened.corpus), opened.label)
-        about = export(session.prepared(ref), opened, recipe, output)
+        about = export_index(session.prepared(ref), opened, recipe, output)
     if session.as_json:
         print_json(about)
         return

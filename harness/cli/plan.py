@@ -19,7 +19,7 @@ from harness.types import Role, Storage
 
 if TYPE_CHECKING:
     from harness.models.runner import Prepared
-    from harness.planning.cost_model import Pace
+    from harness.planning.cost_model import CostModel
     from harness.planning.devices import Device
     from harness.planning.forecast import Conditions, Forecast
     from harness.planning.speed import Encoding, Indexing, Scanning
@@ -96,7 +96,7 @@ class _Forecasts:
 
     cells: list[Forecast] = field(default_factory=list)
     totals: list[Forecast] = field(default_factory=list)
-    paces: list[Pace] = field(default_factory=list)
+    paces: list[CostModel] = field(default_factory=list)
 
 
 def _workloads(
@@ -126,13 +126,13 @@ def _forecasts(
     searcher: str,
     results: Path | None,
 ) -> _Forecasts:
-    from harness.planning.cost_model import pace, prepared
+    from harness.planning.cost_model import cost_model, loadable
     from harness.planning.forecast import total
 
     home, found = session.state.home, _Forecasts()
     for ref in refs:
-        ready = prepared(ref, home, session.progress, tries=target is None)
-        speed = pace(ref, ready, home, target, session.progress, searcher)
+        ready = loadable(ref, home, session.progress, tries=target is None)
+        speed = cost_model(ref, ready, home, target, session.progress, searcher)
         stored = _stored(ready, work, home) if target is None else {}
         under = replace(conditions, stored=stored)
         own = [_cell(speed, ready, each, under, target, home, results) for each in work]
@@ -175,7 +175,7 @@ def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict
 
 
 def _cell(
-    pace: Pace,
+    pace: CostModel,
     model: Prepared | str,
     work: Workload,
     conditions: Conditions,
@@ -201,7 +201,7 @@ def _cell(
 def _notes(
     target: Device | None,
     price: float | None,
-    paces: Sequence[Pace],
+    paces: Sequence[CostModel],
     work: Sequence[Workload],
     cells: Sequence[Forecast],
     searcher: str,

@@ -86,7 +86,7 @@ def _runner(session: Session, given: tuple[str, ...], *, reuse: bool) -> Callabl
     from harness.evaluation.recorded import find_dataset, find_model
     from harness.evaluation.reproduce import failed, verify
     from harness.results.store import ResultStore
-    from harness.search.index_config import parse_recipe
+    from harness.search.index_config import parse_index_config
 
     state, registry = session.state, session.registry
     offline, progress = session.offline, session.progress
@@ -96,7 +96,7 @@ def _runner(session: Session, given: tuple[str, ...], *, reuse: bool) -> Callabl
         model = find_model(old, registry)
         model.require()
         index = manifest.get("index")
-        recipes = (parse_recipe(index["factory"], index["search"]),) if index else ()
+        recipes = (parse_index_config(index["factory"], index["search"]),) if index else ()
         memory = (manifest.get("run", {}).get("search") or {}).get("memory", 2_000_000_000)
         opening = {"offline": offline, "progress": progress}
         with (

@@ -1,4 +1,4 @@
-"""A benchmark by many workers, with the same results as in one process."""
+"""Benchmarks on several workers, with the same results as in one process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import harness
 from harness.datasets.beir import Dataset
-from harness.distributed.executor import Call, Crew, Foreman
-from harness.distributed.scheduler import Schedule
-from harness.distributed.worker import Job, Opened
+from harness.distributed.executor import TaskExecutor, WorkerPool, WorkerSpec
+from harness.distributed.scheduler import Scheduler
+from harness.distributed.worker import DatasetSource, WorkerJob
 from harness.evaluation.pipeline import Cell, Settings, prepare
 from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
@@ -21,53 +21,54 @@ from harness.storage.regular_files import regular
 log = logging.getLogger("harness")
 
 
-def benchmark(
+def distributed_benchmark(
     models: Sequence[ModelRef],
     datasets: Sequence[Dataset],
     settings: Settings,
-    crew: Callable[[Call], Crew],
+    make_pool: Callable[[WorkerSpec], WorkerPool],
     *,
     threads: int = 1,
     plugins: Sequence[Path] = (),
 ) -> Iterator[Cell]:
-    """As `harness.evaluation.pipeline.benchmark`, by the workers of a crew, which must see the folders of datasets and
-    results and
-    the home under the same paths; cells come in the same order.
+    """Run `harness.evaluation.pipeline.benchmark` on a worker pool; cells are yielded in the same order.
+
+    The workers must see the dataset folders, the results folder and the home under the same paths.
 
     Args:
-        models: likewise.
-        datasets: likewise.
-        settings: likewise; its memory is that of one worker's search.
-        crew: makes the crew.
-        threads: of each worker, for numeric libraries.
-        plugins: files that models come from.
+        models: as for `benchmark`.
+        datasets: as for `benchmark`.
+        settings: as for `benchmark`; the memory limit applies to each worker.
+        make_pool: creates the worker pool.
+        threads: number of threads of each worker, for numeric libraries.
+        plugins: plug-in files that the workers load.
 
-    Raises PluginError when no worker is left. A task over which worker after worker dies fails its cell.
+    Raises:
+        PluginError: no worker is left. A task that kills several workers only fails its cell.
     """
     settings = replace(settings, sole=len(models) == 1)
     ready = prepare(models, datasets, settings)
     for model in ready:
         if isinstance(model, Prepared):
             model.unload()
-    schedule = Schedule(ready, datasets, settings)
-    if schedule.unfinished:
-        job = Job(
+    scheduler = Scheduler(ready, datasets, settings)
+    if scheduler.unfinished:
+        job = WorkerJob(
             settings=replace(settings, progress=_silent, results=ResultStore(settings.results.root.resolve())),
-            models=tuple(model.ref for model in schedule.models),
-            keys=tuple(model.ref.key for model in schedule.models),
-            datasets=tuple(map(Opened.of, datasets)),
+            models=tuple(model.ref for model in scheduler.models),
+            keys=tuple(model.ref.key for model in scheduler.models),
+            datasets=tuple(map(DatasetSource.of, datasets)),
             plugins=tuple((file.resolve(), regular(file).read_bytes()) for file in plugins),
             version=harness.__version__,
         )
-        foreman = Foreman(crew(Call("harness.distributed.worker:Worker", job, threads)))
-        schedule.workers = foreman.crew.size
-        with schedule:
-            for _ in foreman.work(schedule):
-                yield from schedule.told()
-        log.info("benchmark done", extra=schedule.throughput())
-    yield from schedule.told()
+        executor = TaskExecutor(make_pool(WorkerSpec("harness.distributed.worker:Worker", job, threads)))
+        scheduler.workers = executor.pool.size
+        with scheduler:
+            for _ in executor.run(scheduler):
+                yield from scheduler.finished_cells()
+        log.info("benchmark done", extra=scheduler.throughput())
+    yield from scheduler.finished_cells()
     settings.progress("", 0, 0)
 
 
 def _silent(*_: object) -> None:
-    """A worker's progress is told by its answers."""
+    """Workers report no progress of their own: the main process does."""

@@ -1,8 +1,8 @@
-"""Work shared out among workers that may die: each holds one task at a time, and what a dead one held is done again.
+"""Fault-tolerant execution of tasks on a pool of workers.
 
-Which task comes next, and what follows from its answer, is the agenda's business (`harness.distributed.benchmark`);
-where workers run and how they are reached is the crew's (`harness.distributed.process_pool`,
-`harness.distributed.ray_pool`). Here is what both have in common.
+Each worker runs one task at a time. The task of a worker that dies is given to another worker. A `TaskQueue` decides
+which task comes next and what its result leads to (`harness.distributed.scheduler`). A `WorkerPool` starts the workers
+and talks to them (`harness.distributed.process_pool`, `harness.distributed.ray_pool`).
 """
 
 from __future__ import annotations
@@ -17,219 +17,232 @@ from typing import Any, Literal, NamedTuple, Protocol
 from harness.errors import described, trace
 from harness.types import ModelError, PluginError, UserError, resolve
 
-TRIES = 3
-"""Workers that may die over one task before that task has failed."""
-RESTARTS = 5
-"""Times that one worker is started anew."""
-PATIENCE = 600.0
-"""Seconds without a single worker alive after which the work is given up."""
+MAX_ATTEMPTS = 3
+"""A task fails after this many workers have died while running it."""
+MAX_RESTARTS = 5
+"""Restarts of one worker."""
+NO_WORKER_TIMEOUT = 600.0
+"""Seconds without a live worker before the run is aborted."""
 
 log = logging.getLogger("harness")
 
 
-class Task(Protocol):
-    """A piece of work: immutable, and small enough to be sent anywhere. Done twice, it leaves what once leaves."""
+class WorkerTask(Protocol):
+    """An immutable, picklable and idempotent unit of work."""
 
     @property
     def label(self) -> str:
-        """For messages: what it does, and to what."""
+        """Description for messages."""
         ...
 
 
-class Answer(NamedTuple):
-    """What became of a task."""
+class TaskResult(NamedTuple):
+    """The result of a task."""
 
     value: Any = None
     fault: str = ""
-    """Why it failed, in words; empty: it did not."""
-    mistake: bool = False
-    """Whether the fault is its user's (a UserError), which ends everything."""
+    """Why the task failed; empty on success."""
+    user_error: bool = False
+    """Whether the fault is a UserError, which aborts the whole run."""
     trace: str = ""
-    """The traceback of the fault."""
+    """Traceback of the fault."""
 
 
-class Event(NamedTuple):
-    """Something that a crew has to tell."""
+class WorkerEvent(NamedTuple):
+    """A change in the state of a worker."""
 
-    kind: Literal["ready", "done", "lost", "gone"]
-    """A worker can take a task; answers the one it holds; died and is being started anew; died for good."""
+    kind: Literal["ready", "done", "lost", "dead"]
+    """Ready for a first task; finished its task; died and is being restarted; died and is not restarted."""
     worker: int
-    answer: Answer = Answer()
-    """Of one that is done."""
+    result: TaskResult = TaskResult()
+    """For "done"."""
     reason: str = ""
-    """Why it died; where it runs, of one that is ready."""
+    """For "lost" and "dead": why it died. For "ready": where it runs."""
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers numbered from 0."""
 
     size: int
 
     def start(self) -> None:
-        """Starts every worker; each tells when it is ready."""
+        """Start all workers; each sends a "ready" event."""
         ...
 
-    def send(self, worker: int, task: Task) -> None:
-        """Gives a task to a worker that is ready and holds none."""
+    def send(self, worker: int, task: WorkerTask) -> None:
+        """Send a task to an idle worker."""
         ...
 
-    def wait(self, seconds: float) -> Sequence[Event]:
-        """What happened; after so many seconds nothing, perhaps."""
+    def wait(self, seconds: float) -> Sequence[WorkerEvent]:
+        """Wait at most this long and return the events since the last call, possibly none."""
         ...
 
     def stop(self) -> None:
-        """Ends every worker at once, whatever it holds."""
+        """Kill all workers, including busy ones."""
         ...
 
 
-class Agenda(Protocol):
-    """What is to be done."""
+class TaskQueue(Protocol):
+    """Source of tasks and receiver of their results."""
 
     @property
     def unfinished(self) -> bool:
-        """Whether anything is still to be done or awaited."""
+        """Whether any task is still to be run or running."""
         ...
 
-    def next(self) -> Task | None:
-        """The next task, for a worker that is free; None when there is none at this moment."""
+    def next_task(self) -> WorkerTask | None:
+        """Return the next task, or None if none is available yet."""
         ...
 
-    def ended(self, task: Task, answer: Answer) -> None:
-        """Takes note of a task's answer, which may make others possible."""
+    def task_done(self, task: WorkerTask, result: TaskResult) -> None:
+        """Process the result of a task, which may make further tasks available."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
-    """How many workers there are to be, and what each one gets. None: as many as the machine or cluster offers."""
+class Resources:
+    """Number of workers and resources of each; None: decided by what the machine or the cluster has."""
 
     workers: int | None = None
     cpus: int = 1
-    """Cores, and threads, of each."""
+    """Cores (and threads) per worker."""
     gpus: float | None = None
+    """GPUs per worker."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What a worker is made of."""
+class WorkerSpec:
+    """How to create a worker."""
 
     target: str
-    """``"module:callable"``: from ``knowledge`` to something with ``perform(task) -> answer``."""
-    knowledge: Any
+    """``"module:callable"``, called with ``argument``; returns an object with ``perform(task)``."""
+    argument: Any
     threads: int
 
     @property
     def environment(self) -> dict[str, str]:
-        """What must be set before a worker imports anything: the threads that every numeric library uses."""
+        """Environment variables that must be set before a worker imports any numeric library."""
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         return {**dict.fromkeys(names, str(self.threads)), "TOKENIZERS_PARALLELISM": "false"}
 
 
-class Station:
-    """Where a worker works, once it is there: made with its first task, kept for all others."""
+class TaskRunner:
+    """Worker-side task runner; creates the worker object on the first task and keeps it."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
         self._worker: Any = None
 
-    def perform(self, task: Task) -> Answer:
-        """Does the task; what goes wrong becomes words, which survive any journey. An interrupt is a fault too: the
-        user's reaches the master, so this one was raised by a plug-in."""
+    def perform(self, task: WorkerTask) -> TaskResult:
+        """Run the task. Exceptions are converted to strings, which can always be pickled.
+
+        KeyboardInterrupt is converted as well: Ctrl-C is handled by the main process, so a plug-in raised it.
+        """
         try:
-            self._worker = self._worker or resolve(self._call.target)(self._call.knowledge)
-            return Answer(self._worker.perform(task))
+            self._worker = self._worker or resolve(self._spec.target)(self._spec.argument)
+            return TaskResult(self._worker.perform(task))
         except UserError as error:
-            return Answer(fault=str(error), mistake=not isinstance(error, ModelError), trace=trace(error))
+            return TaskResult(fault=str(error), user_error=not isinstance(error, ModelError), trace=trace(error))
         except PluginError as error:
-            return Answer(fault=str(error), trace=trace(error))
-        except BaseException as error:  # the boundary of the task: it has failed, the worker goes on
-            return Answer(fault=described(error), trace=trace(error))
+            return TaskResult(fault=str(error), trace=trace(error))
+        except BaseException as error:  # the task has failed; the worker continues
+            return TaskResult(fault=described(error), trace=trace(error))
 
 
 @dataclass(slots=True)
-class Foreman:
-    """Hands out an agenda's tasks to a crew until there are none left."""
+class TaskExecutor:
+    """Runs the tasks of a queue on a worker pool until none are left."""
 
-    crew: Crew
+    pool: WorkerPool
     clock: Callable[[], float] = time.monotonic
-    held: dict[int, tuple[Task, float]] = field(default_factory=dict)
-    """Worker -> what it does, and since when."""
-    free: deque[int] = field(default_factory=deque)
-    again: deque[Task] = field(default_factory=deque)
-    deaths: Counter[Task] = field(default_factory=Counter)
+    running: dict[int, tuple[WorkerTask, float]] = field(default_factory=dict)
+    """Worker -> its task and start time."""
+    idle: deque[int] = field(default_factory=deque)
+    retries: deque[WorkerTask] = field(default_factory=deque)
+    """Tasks whose worker died."""
+    failures: Counter[WorkerTask] = field(default_factory=Counter)
+    """Task -> workers that died while running it."""
     alive: set[int] = field(default_factory=set)
-    gone: set[int] = field(default_factory=set)
-    since: float = 0.0
-    """When there last was a worker."""
+    dead: set[int] = field(default_factory=set)
+    last_alive: float = 0.0
+    """Last time at which a worker was alive."""
 
-    def work(self, agenda: Agenda) -> Iterator[None]:
-        """Does everything, yielding now and then. Whatever ends it, no worker outlives it.
+    def run(self, queue: TaskQueue) -> Iterator[None]:
+        """Run all tasks, yielding after each round of events. All workers are stopped at the end or on error.
 
-        Raises PluginError when no worker is left.
+        Raises:
+            PluginError: no worker is left.
         """
         try:
-            self.since = self.clock()
-            self.crew.start()
-            while agenda.unfinished:
-                starving = not self._hand_out(agenda)
-                for event in self.crew.wait(0.02 if starving else 1.0):
-                    self._take(event, agenda)
-                self._despair()
+            self.last_alive = self.clock()
+            self.pool.start()
+            while queue.unfinished:
+                starved = not self._dispatch(queue)
+                for event in self.pool.wait(0.02 if starved else 1.0):
+                    self._handle(event, queue)
+                self._check_liveness()
                 yield
         finally:
-            self.crew.stop()
+            self.pool.stop()
 
-    def _hand_out(self, agenda: Agenda) -> bool:
-        """Whether every free worker found something to do."""
-        while self.free:
-            task = self.again.popleft() if self.again else agenda.next()
+    def _dispatch(self, queue: TaskQueue) -> bool:
+        """Send tasks to idle workers; returns whether each of them got one."""
+        while self.idle:
+            task = self.retries.popleft() if self.retries else queue.next_task()
             if task is None:
                 return False
-            worker = self.free.popleft()
-            self.held[worker] = task, self.clock()
-            self.crew.send(worker, task)
+            worker = self.idle.popleft()
+            self.running[worker] = task, self.clock()
+            self.pool.send(worker, task)
         return True
 
-    def _take(self, event: Event, agenda: Agenda) -> None:
+    def _handle(self, event: WorkerEvent, queue: TaskQueue) -> None:
         worker = event.worker
         if event.kind in ("ready", "done"):
-            self.free.append(worker)
+            self.idle.append(worker)
         if event.kind == "ready":
             self.alive.add(worker)
             log.info("worker ready", extra={"worker": worker, "where": event.reason})
         elif event.kind == "done":
-            task, start = self.held.pop(worker)
+            task, start = self.running.pop(worker)
             seconds = round(self.clock() - start, 3)
-            told = {"task": task.label, "worker": worker, "seconds": seconds, "fault": event.answer.fault}
-            told |= {"traceback": event.answer.trace} if event.answer.trace else {}
-            log.info("task done", extra=told)
-            agenda.ended(task, event.answer)
+            entry = {"task": task.label, "worker": worker, "seconds": seconds, "fault": event.result.fault}
+            entry |= {"traceback": event.result.trace} if event.result.trace else {}
+            log.info("task done", extra=entry)
+            queue.task_done(task, event.result)
         else:
-            self._bury(event, agenda)
+            self._handle_worker_lost(event, queue)
 
-    def _bury(self, event: Event, agenda: Agenda) -> None:
+    def _handle_worker_lost(self, event: WorkerEvent, queue: TaskQueue) -> None:
+        """Retry the task of a dead worker, or fail it after `MAX_ATTEMPTS`."""
         worker = event.worker
         self.alive.discard(worker)
-        if worker in self.free:
-            self.free.remove(worker)
-        if event.kind == "gone":
-            self.gone.add(worker)
-        log.warning("worker lost", extra={"worker": worker, "reason": event.reason, "for_good": event.kind == "gone"})
-        task, _ = self.held.pop(worker, (None, 0.0))
+        if worker in self.idle:
+            self.idle.remove(worker)
+        if event.kind == "dead":
+            self.dead.add(worker)
+        log.warning("worker lost", extra={"worker": worker, "reason": event.reason, "for_good": event.kind == "dead"})
+        task, _ = self.running.pop(worker, (None, 0.0))
         if task is None:
             return
-        self.deaths[task] += 1
-        if self.deaths[task] < TRIES:
-            self.again.append(task)
+        self.failures[task] += 1
+        if self.failures[task] < MAX_ATTEMPTS:
+            self.retries.append(task)
             return
-        fault = f"{TRIES} workers died over it, one after the other ({task.label}; the last: {event.reason})"
-        agenda.ended(task, Answer(fault=fault))
+        fault = f"{MAX_ATTEMPTS} workers died while running {task.label} (last: {event.reason})"
+        queue.task_done(task, TaskResult(fault=fault))
 
-    def _despair(self) -> None:
+    def _check_liveness(self) -> None:
         now = self.clock()
         if self.alive:
-            self.since = now
-        elif len(self.gone) == self.crew.size:
-            raise PluginError(f"All {self.crew.size} workers died {RESTARTS + 1} times; what was finished is kept.")
-        elif now - self.since > PATIENCE:
-            raise PluginError(f"For {PATIENCE:.0f} seconds there was no worker alive; what was finished is kept.")
+            self.last_alive = now
+        elif len(self.dead) == self.pool.size:
+            raise PluginError(
+                f"All {self.pool.size} workers died {MAX_RESTARTS + 1} times; finished work is kept, so the same "
+                f"command resumes."
+            )
+        elif now - self.last_alive > NO_WORKER_TIMEOUT:
+            raise PluginError(
+                f"No worker was alive for {NO_WORKER_TIMEOUT:.0f} seconds; finished work is kept, so the same command "
+                f"resumes."
+            )

@@ -1,7 +1,7 @@
-"""A worker's side of a distributed benchmark: a stretch of documents encoded, a part searched, a cell finished.
+"""The worker side of a distributed benchmark: encodes shards, searches ranges of documents, finishes cells.
 
-It opens models and datasets itself, when a task first needs them, and keeps them. What it makes goes where a benchmark
-in one process puts it, under the same keys.
+A worker opens models and datasets when a task first needs them and keeps them open. Its results are stored where a
+benchmark in one process stores them, under the same keys.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from harness.models.runner import Prepared
 from harness.registry.manager import load_registry
 from harness.registry.model_ref import ModelRef
 from harness.search.exact import search
-from harness.search.partial_results import Searched
+from harness.search.partial_results import PartialResults
 from harness.storage.regular_files import regular
 from harness.types import ModelError, PluginError, Role, Similarity, UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """How to open a dataset as the master has it."""
+class DatasetSource:
+    """How to open a dataset exactly as the main process did."""
 
     folder: Path
     name: str
@@ -45,8 +45,8 @@ class Opened:
     fingerprint: dict[str, Any]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Opened:
-        """How this one is opened."""
+    def of(cls, dataset: Dataset) -> DatasetSource:
+        """The source of an open dataset."""
         return cls(
             folder=dataset.folder.resolve(),
             name=dataset.name,
@@ -61,46 +61,46 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a worker must know."""
+class WorkerJob:
+    """What all workers of a benchmark are given."""
 
     settings: Settings
     models: tuple[ModelRef, ...]
     keys: tuple[str, ...]
-    """Of the models."""
-    datasets: tuple[Opened, ...]
+    """Keys of the models."""
+    datasets: tuple[DatasetSource, ...]
     plugins: tuple[tuple[Path, bytes], ...]
-    """Files given with --plugin, and what they hold: other machines may not have them."""
+    """Plug-in files (--plugin) and their content, as other machines may not have them."""
     version: str
 
 
 @dataclass(frozen=True, slots=True)
-class Encode:
-    """Brings some shards into the store; answers `Encoded`."""
+class EncodeTask:
+    """Encode and store some shards; returns `EncodeResult`."""
 
     label: str
     model: int
     base: int
-    """Which of the model's `bases`."""
+    """Index in the model's `bases`."""
     dataset: int
     role: Role
     start: int
     stop: int
     keys: tuple[str, ...]
-    """Of the shards that texts ``start`` to ``stop`` make up."""
+    """Keys of the shards of texts ``start`` to ``stop``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """The shards of a stretch, in order, and how the model compares vectors."""
+class EncodeResult:
+    """The shards of an `EncodeTask`, in order, and the model's similarity."""
 
     shards: list[Shard]
     similarity: Similarity
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """Searches some documents and collects their geometry, and keeps the part."""
+class SearchTask:
+    """Search a range of documents, compute its moments and store both as a partial result."""
 
     label: str
     model: int
@@ -108,15 +108,15 @@ class Search:
     start: int
     stop: int
     keys: tuple[str, ...]
-    """Of the shards that documents ``start`` to ``stop`` lie in."""
+    """Keys of the shards that hold documents ``start`` to ``stop``."""
     skipped: int
-    """Documents of the first shard that are before ``start``."""
+    """Number of documents of the first shard before ``start``."""
     similarity: Similarity
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """Does whatever is left of a cell (and of its approximate indexes); answers the list of `Cell`."""
+class FinishTask:
+    """Compute what is left of a cell (and of its approximate indexes); returns a list of `Cell`."""
 
     label: str
     model: int
@@ -125,33 +125,37 @@ class Finish:
     trace: str = ""
 
 
-def texts(dataset: Dataset, role: Role, start: int = 0, stop: int | None = None) -> Iterator[str]:
-    """The texts of a collection as they are encoded, or of a stretch of it."""
+def collection_texts(dataset: Dataset, role: Role, start: int = 0, stop: int | None = None) -> Iterator[str]:
+    """The texts of a collection from ``start`` to ``stop``, as they are encoded."""
     if role == "query":
         return (query.text for query in dataset.queries[start:stop])
     return (document.content for document in dataset.corpus.iter(start, stop))
 
 
 class Worker:
-    """Performs the tasks of one job. UserError where it cannot be the same job here."""
+    """Runs the tasks of one job."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         if job.version != harness.__version__:
             raise UserError(
-                f"A worker has version {harness.__version__} of the harness, the command {job.version}; install one "
-                f"version everywhere."
+                f"A worker has version {harness.__version__} of the harness, the command has {job.version}; "
+                f"install one version everywhere."
             )
         self._job, self._settings = job, job.settings
         if job.plugins:
-            load_registry(_here(*plugin) for plugin in job.plugins)
+            load_registry(_local_plugin(*plugin) for plugin in job.plugins)
         self._model, self._dataset = cache(self._open_model), cache(self._open_dataset)
 
-    def perform(self, task: Encode | Search | Finish) -> Any:
-        """Does it."""
+    def perform(self, task: EncodeTask | SearchTask | FinishTask) -> Any:
+        """Run a task.
+
+        Raises:
+            UserError: this machine has another model or dataset, or the only model of a benchmark cannot be used.
+        """
         try:
-            if isinstance(task, Encode):
+            if isinstance(task, EncodeTask):
                 return self._encode(task)
-            return self._search(task) if isinstance(task, Search) else self._finish(task)
+            return self._search(task) if isinstance(task, SearchTask) else self._finish(task)
         except ModelError as error:
             if self._settings.sole:  # as in one process
                 raise UserError(str(error)) from error
@@ -162,66 +166,66 @@ class Worker:
             self._job.models[number], self._settings.home, offline=self._settings.offline, shared=self._settings.shared
         )
         if model.ref.key != self._job.keys[number]:
-            raise UserError(f"A worker has another {model.label} than the command; install one version everywhere.")
+            raise UserError(f"A worker has another version of {model.label} than the command; install the same one.")
         return model
 
     def _open_dataset(self, number: int) -> Dataset:
-        stated = self._job.datasets[number]
+        source = self._job.datasets[number]
         dataset = open_dataset(
-            stated.folder,
+            source.folder,
             cache=self._settings.home / "corpora",
-            name=stated.name,
-            usual_split=stated.usual_split,
-            usual_exclude_self=stated.usual_exclude_self,
-            split=stated.split,
-            exclude_self=stated.exclude_self,
-            limit=stated.limit,
-            source=stated.source,
+            name=source.name,
+            usual_split=source.usual_split,
+            usual_exclude_self=source.usual_exclude_self,
+            split=source.split,
+            exclude_self=source.exclude_self,
+            limit=source.limit,
+            source=source.source,
         )
-        if dataset.fingerprint != stated.fingerprint:
-            raise UserError(f"A worker finds another dataset in {stated.folder} than the command; share one folder.")
+        if dataset.fingerprint != source.fingerprint:
+            raise UserError(f"A worker found different data in {source.folder} than the command; share one folder.")
         return dataset
 
-    def _encode(self, task: Encode) -> Encoded:
+    def _encode(self, task: EncodeTask) -> EncodeResult:
         model, dataset = self._model(task.model).bases[task.base], self._dataset(task.dataset)
-        stretch = texts(dataset, task.role, task.start, task.stop)
+        texts = collection_texts(dataset, task.role, task.start, task.stop)
         store, total = model.store(task.role), task.stop - task.start
-        shards = encode_collection(model.dense, model.label, stretch, total, store, task.role, model.progress)
+        shards = encode_collection(model.dense, model.label, texts, total, store, task.role, model.progress)
         if tuple(shard.key for shard in shards) != task.keys:
-            raise UserError(f"{dataset.corpus.path} was changed while it was in use; run the same command again.")
-        return Encoded(shards, model.similarity)
+            raise UserError(f"{dataset.corpus.path} changed while it was in use; run the same command again.")
+        return EncodeResult(shards, model.similarity)
 
-    def _search(self, task: Search) -> None:
+    def _search(self, task: SearchTask) -> None:
         model, dataset = self._model(task.model), self._dataset(task.dataset)
         store = model.store("document")
         found = [shard for shard in map(store.get, task.keys) if shard is not None]
         if len(found) < len(task.keys):
             raise PluginError(
-                f"{len(task.keys) - len(found)} shards in {store.folder} are damaged; they are made anew."
+                f"{len(task.keys) - len(found)} shards in {store.folder} are corrupt; they will be encoded again."
             )
         opened = Vectors.open(store, found, normalise=task.similarity == "cosine")
         documents = opened.part(task.skipped, task.skipped + task.stop - task.start)
         queries, _ = model.vectors(
-            dataset.fingerprint["queries"], lambda: texts(dataset, "query"), len(dataset.queries), "query"
+            dataset.fingerprint["queries"], lambda: collection_texts(dataset, "query"), len(dataset.queries), "query"
         )
-        asked = queries.gather(np.arange(len(queries)))
+        query_vectors = queries.gather(np.arange(len(queries)))
         centre = documents.gather(np.arange(min(len(documents), 1024))).mean(axis=0, dtype=np.float64)
         depth = self._settings.k + dataset.exclude_self
         limits = self._settings.limits
-        hits = search(asked, documents, centre, depth, task.similarity, limits=limits)
+        hits = search(query_vectors, documents, centre, depth, task.similarity, limits=limits)
         blocks = documents.blocks(aligned(limits.rows(documents.dim)))
         geometry = joined(parts(blocks, len(dataset.corpus), task.start))
-        Searched(model, dataset, depth).put(task.start, task.stop, hits, geometry)
+        PartialResults(model, dataset, depth).put(task.start, task.stop, hits, geometry)
 
-    def _finish(self, task: Finish) -> list[Cell]:
+    def _finish(self, task: FinishTask) -> list[Cell]:
         model, dataset = self._model(task.model), self._dataset(task.dataset)
         found = list(cells(model, dataset, self._settings, task.fault, task.trace))
-        Searched(model, dataset, self._settings.k + dataset.exclude_self).forget()
+        PartialResults(model, dataset, self._settings.k + dataset.exclude_self).forget()
         return found
 
 
-def _here(file: Path, content: bytes) -> Path:
-    """The plug-in file where it is the same here, else a copy of it."""
+def _local_plugin(file: Path, content: bytes) -> Path:
+    """The plug-in file if this machine has the same one, else a copy of it in a temporary folder."""
     if file.is_file() and regular(file).read_bytes() == content:
         return file
     copy = Path(tempfile.mkdtemp(prefix="harness-plugin-")) / file.name

@@ -1,5 +1,7 @@
-"""Texts to vectors: shards in order, batches of equal length inside a shard, the next shard tokenised and the last one
-written while this one is computed. What is stored already is not computed again."""
+"""Encode texts to vectors, shard by shard, in batches of similar length.
+
+The next shard is tokenised and the previous one written while a shard is encoded. Stored shards are not encoded again.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,19 @@ from harness.errors import plugin_code
 from harness.types import DenseModel, PluginError, Progress, Role, TokenModel
 
 TOKEN_BUDGET = 2048
-"""Tokens of a batch, padding included: on CPUs larger batches leave the cache and are slower. A model's own
-``token_budget`` attribute overrides it."""
+"""Tokens per batch including padding: larger batches exceed CPU caches and are slower. Overridden by the attribute
+``token_budget`` of a model."""
 CHARACTER_BUDGET, TEXT_BUDGET = 1 << 16, 256
-"""Batch bounds for models that do not tokenise apart."""
+"""Batch limits for models without a separate tokeniser."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was encoded, as against found stored."""
+    """Counters for freshly encoded texts (cache hits excluded)."""
 
     texts: int = 0
     tokens: int = 0
-    """0 where the model does not tokenise apart."""
+    """0 if the model has no separate tokeniser."""
     seconds: float = 0.0
 
 
@@ -43,9 +45,23 @@ def encode_collection(
     progress: Progress,
     tally: Tally | None = None,
 ) -> list[Shard]:
-    """Brings every text's vector into the store; returns the shards in order. ``tally`` gets what that took.
+    """Encode and store all texts that are not stored yet.
 
-    Raises PluginError naming model and batch when the model returns anything but finite float32 [n, dim].
+    Args:
+        model: the dense model.
+        name: name of the model for messages.
+        texts: the collection.
+        total: number of texts, for the progress.
+        store: receives the shards.
+        role: documents or queries.
+        progress: receives the progress.
+        tally: counts the freshly encoded texts.
+
+    Returns:
+        The shards of all texts, in order.
+
+    Raises:
+        PluginError: the model returned anything but finite float32 [n, dim]; the message names the batch.
     """
     store.sweep()
     shards: list[Shard | Future[Shard]] = []
@@ -66,7 +82,7 @@ def encode_collection(
                     if tally is not None:
                         tally.texts, tally.tokens = tally.texts + len(chunk.texts), tally.tokens + count
                         tally.seconds += seconds
-                    while pending:  # one shard in flight: memory stays bounded and a full disk is noticed at once
+                    while pending:  # one pending write bounds the memory and reports a full disk early
                         pending.popitem()[1].result()
                     pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
                     shards.append(pending[chunk.key])
@@ -81,7 +97,7 @@ def encode_collection(
 def _ahead(
     reader: ThreadPoolExecutor, model: DenseModel, stream: Iterator[Chunk], store: VectorStore, role: Role
 ) -> Iterator[tuple[Chunk, Future[list[list[int]]] | None]]:
-    """Chunks with their tokens under way, one chunk ahead of the consumer."""
+    """Yield chunks with the future of their tokens, tokenising one chunk ahead of the consumer."""
     previous = None
     for chunk in stream:
         tokens = None
@@ -97,13 +113,13 @@ def _ahead(
 def encode_texts(
     model: DenseModel, name: str, texts: Sequence[str], role: Role, tokens: Sequence[Sequence[int]] | None = None
 ) -> NDArray[np.float32]:
-    """float32 [len(texts), dim]: batches of similar length, longest first, put back in order."""
+    """Encode texts in batches of similar length, longest first; returns float32 [len(texts), dim] in input order."""
     module = type(model).__module__
     if isinstance(model, TokenModel):
         with plugin_code(f"{name}: tokenize() raised", module):
             tokens = model.tokenize(texts, role=role) if tokens is None else tokens
         if len(tokens) != len(texts):
-            raise PluginError(f"{name}: tokenize() gave {len(tokens)} lists for {len(texts)} texts.")
+            raise PluginError(f"{name}: tokenize() returned {len(tokens)} lists for {len(texts)} texts.")
         lengths, budget, most = [len(t) for t in tokens], int(getattr(model, "token_budget", TOKEN_BUDGET)), 1 << 30
     else:
         lengths, budget, most = [len(t) for t in texts], CHARACTER_BUDGET, TEXT_BUDGET
@@ -115,14 +131,14 @@ def encode_texts(
                 vectors = model.encode_tokens([tokens[i] for i in batch], role=role)
             else:
                 vectors = model.encode([texts[i] for i in batch], role=role)
-        if fault := wrong(vectors, len(batch), model.dim):
+        if fault := vectors_fault(vectors, len(batch), model.dim):
             raise PluginError(f"{where}: {fault}")
         out[batch] = vectors
     return out
 
 
 def batches(lengths: Sequence[int], budget: int, most: int) -> Iterator[list[int]]:
-    """Index batches, longest texts first: longest x count stays within the budget (one text always fits)."""
+    """Yield batches of indices, longest texts first, with longest x count within the budget (one text always fits)."""
     batch: list[int] = []
     for index in np.argsort(-np.asarray(lengths, np.int64), kind="stable").tolist():
         if batch and (lengths[batch[0]] * (len(batch) + 1) > budget or len(batch) == most):
@@ -133,8 +149,8 @@ def batches(lengths: Sequence[int], budget: int, most: int) -> Iterator[list[int
         yield batch
 
 
-def wrong(vectors: object, count: int, dim: int) -> str:
-    """What is wrong with a model's answer, in words; empty when it is sound."""
+def vectors_fault(vectors: object, count: int, dim: int) -> str:
+    """Describe what is wrong with the output of a model; empty if it is valid."""
     if not isinstance(vectors, np.ndarray):
         return f"encode() returned a {type(vectors).__name__}, not a numpy array; return np.asarray(..., np.float32)."
     if vectors.shape != (count, dim):
@@ -142,4 +158,4 @@ def wrong(vectors: object, count: int, dim: int) -> str:
     if vectors.dtype != np.float32:
         return f"encode() returned {vectors.dtype}; return float32 (vectors.astype(np.float32))."
     bad = ~np.isfinite(vectors).all(axis=1)
-    return f"{int(bad.sum())} of {count} vectors hold NaN or infinity; mend the encoder." if bad.any() else ""
+    return f"{int(bad.sum())} of {count} vectors hold NaN or infinity; fix the encoder." if bad.any() else ""

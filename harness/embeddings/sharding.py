@@ -1,4 +1,4 @@
-"""Texts cut into the pieces that become shards of vectors, each keyed by its content."""
+"""Split texts into chunks, each of which becomes a shard of vectors keyed by its content."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 1 << 20
-"""A shard closes at so many texts or bytes of text at the latest: a kill costs no more than that anywhere."""
-SHARD_LEAST = 64
-ENDS = 1024
-"""One text in so many ends its shard, if that holds `SHARD_LEAST` by then: collections that differ in some texts cut
-alike again after the next such text."""
+"""Largest number of texts and bytes per shard; a killed run loses at most one shard."""
+MIN_SHARD_ROWS = 64
+BOUNDARY_INTERVAL = 1024
+"""On average one text in this many ends its shard (content-defined chunking), if the shard has `MIN_SHARD_ROWS`:
+collections that differ in some texts have equal shards again after the next boundary."""
 
 
 class Chunk(NamedTuple):
@@ -24,7 +24,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(texts: Iterable[str]) -> Iterator[Chunk]:
-    """Cuts a stream of texts into shards; depends on the texts alone, so every run cuts alike."""
+    """Split a stream of texts into chunks; the boundaries depend only on the texts."""
     batch: list[str] = []
     digest, size = hashlib.sha256(), 0
     for text in texts:
@@ -32,7 +32,7 @@ def chunks(texts: Iterable[str]) -> Iterator[Chunk]:
         digest.update(len(data).to_bytes(8, "little") + data)
         batch.append(text)
         size += len(data)
-        ends = len(batch) >= SHARD_LEAST and zlib.crc32(data) % ENDS == 0
+        ends = len(batch) >= MIN_SHARD_ROWS and zlib.crc32(data) % BOUNDARY_INTERVAL == 0
         if ends or len(batch) == SHARD_ROWS or size >= SHARD_BYTES:
             yield Chunk(digest.hexdigest(), batch)
             batch, digest, size = [], hashlib.sha256(), 0

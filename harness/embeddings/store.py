@@ -1,10 +1,10 @@
-"""Vectors on disk: shards keyed by the content of their texts, whole or absent, checked when read.
+"""Vectors on disk: shards keyed by the content of their texts and verified on reading.
 
 $HARNESS_HOME/vectors/MODELKEY/ROLE/ holds KEY.npy and KEY.json per shard (the JSON is written last, so a shard without
-one does not exist), and list-COLLECTION.json, the shards of one collection in order. Because a shard's key is the hash
-of its texts, two collections that share a stretch of texts share the shard, and nothing is ever stale. Where a shard
-ends is decided by the texts around its end, so that a document inserted or dropped changes one shard, not all after it
-(FEVER and Climate-FEVER share 5.4 million passages but not all of them).
+it does not exist), and list-COLLECTION.json, the shards of one collection in order. The key of a shard is the hash of
+its texts, so collections with common texts share shards and no shard is ever stale. The boundaries of shards depend on
+the content: an inserted or deleted document changes one shard, not all that follow (FEVER and Climate-FEVER share most
+of 5.4 million passages).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from harness.storage.temporary_files import sweep
 from harness.types import Role, Similarity, Storage, UserError
 
 BLOCK_ROWS = 16_384
-"""Few enough that fresh memory for two blocks costs little; many enough for whole matrix products."""
-TORCH_ALONE = 32_767
-"""Numbers that torch converts in the calling thread; for more it wakes others, which a busy machine waits for."""
+"""Rows per block: large enough for efficient matrix products, small enough for two blocks in memory."""
+TORCH_SERIAL = 32_767
+"""Largest array that torch converts in the calling thread; more threads would be slower on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What is recorded of one shard. ``seconds`` and ``tokens`` are what it cost whoever computed it."""
+    """The record of a shard. ``seconds`` and ``tokens`` are the costs of encoding it."""
 
     key: str
     rows: int
@@ -48,17 +48,17 @@ class Shard:
     seconds: float
     tokens: int
     owner: str = ""
-    """MODELKEY/ROLE of the store it belongs to; empty: an earlier version wrote it, which did not say."""
+    """MODELKEY/ROLE of its store; empty in records of earlier versions."""
 
 
 def _shard(path: Path) -> Shard:
-    """A shard's record. Raises OSError, ValueError and TypeError."""
+    """Read a shard record. Raises OSError, ValueError or TypeError."""
     shape = {"key": str, "rows": int, "dim": int, "sha256": str, "seconds": float, "tokens": int}
     return Shard(**fields(read_sealed(path), **shape))
 
 
 class VectorStore:
-    """The shards of one model and role. Those in float16 are made from float32 ones where these are stored."""
+    """The shards of one model and role. A float16 shard is converted from the float32 one if that is stored."""
 
     def __init__(
         self, home: Path, model_key: str, role: Role, storage: Storage = "float32", shared: RemoteCache | None = None
@@ -68,10 +68,10 @@ class VectorStore:
         self.shared = shared
         self._owner = f"{model_key}/{role}"
         self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
-        self._intact: dict[str, Shard] = {}
+        self._verified: dict[str, Shard] = {}
 
     def get(self, key: str) -> Shard | None:
-        """The shard's record if its file is whole and matches its checksum; a damaged shard is as good as absent.
+        """Return the record of a shard; None if the shard is missing or corrupt.
 
         One that is not here is pulled from the remote cache if it has it.
         """
@@ -85,20 +85,20 @@ class VectorStore:
         return found
 
     def _stored(self, key: str) -> Shard | None:
-        if key not in self._intact:
+        if key not in self._verified:
             try:
                 shard = _shard(self.folder / f"{key}.json")
                 with open_regular(self.folder / f"{key}.npy") as stream:
                     data = stream.read()
             except (OSError, ValueError, TypeError):
                 return None
-            if not self._sound(key, shard, data):
+            if not self._valid(key, shard, data):
                 return None
-            self._intact[key] = shard
-        return self._intact[key]
+            self._verified[key] = shard
+        return self._verified[key]
 
-    def _sound(self, key: str, shard: Shard, data: bytes) -> bool:
-        """Whether these bytes are the vectors that the record speaks of, and they belong here."""
+    def _valid(self, key: str, shard: Shard, data: bytes) -> bool:
+        """Whether the data matches the record of the shard, and the record belongs to this store."""
         if hashlib.sha256(data).hexdigest() != shard.sha256 or shard.owner not in ("", self._owner):
             return False
         try:
@@ -110,12 +110,12 @@ class VectorStore:
     def _pulled(self, key: str) -> Shard | None:
         """The shard of the remote cache, validated and stored in the local cache."""
 
-        def examined(content: dict[str, Any], data: bytes) -> Shard | None:
+        def validated(content: dict[str, Any], data: bytes) -> Shard | None:
             shard = Shard(**content)
-            whole = self._sound(key, shard, data) and np.isfinite(parse_array(data)).all()
-            return shard if whole else None
+            valid = self._valid(key, shard, data) and np.isfinite(parse_array(data)).all()
+            return shard if valid else None
 
-        found = self._mirror.pull_shard(key, examined)
+        found = self._mirror.pull_shard(key, validated)
         return self._keep(*found) if found is not None else None
 
     @property
@@ -125,11 +125,11 @@ class VectorStore:
     def _keep(self, shard: Shard, data: bytes) -> Shard:
         write_file(self.folder / f"{shard.key}.npy", lambda stream: stream.write(data))
         write_json(self.folder / f"{shard.key}.json", seal(asdict(shard)))
-        self._intact[shard.key] = shard
+        self._verified[shard.key] = shard
         return shard
 
     def records(self) -> Iterator[Shard]:
-        """The record of every shard there is, its vectors neither read nor checked."""
+        """Yield the records of all stored shards without reading the vectors."""
         for path in sorted(self.folder.glob("[0-9a-f]*.json")):
             with suppress(OSError, ValueError, TypeError):
                 shard = _shard(path)
@@ -137,17 +137,17 @@ class VectorStore:
                     yield shard
 
     def sweep(self) -> None:
-        """Drops what killed processes left half-written."""
+        """Remove temporary files left by crashed processes."""
         sweep(self.folder)
 
     def put(self, key: str, vectors: NDArray[np.float32], seconds: float, tokens: int) -> Shard:
-        """Writes one shard: the array, then its record. UserError when a value is too large for float16."""
+        """Write a shard: the array, then its record. UserError if a value is too large for float16."""
         with np.errstate(over="ignore"):
             kept = np.ascontiguousarray(vectors, self.storage)
         if self.storage == "float16" and not np.isfinite(kept).all():
             raise UserError(
                 f"A vector holds {np.abs(vectors).max():.3g}, which float16 cannot (65,504 at most); "
-                f"leave --storage away to keep float32."
+                f"omit --storage to keep float32."
             )
         buffer = io.BytesIO()
         np.save(buffer, kept, allow_pickle=False)
@@ -158,7 +158,7 @@ class VectorStore:
             return self._keep(shard, data)
 
     def write_list(self, collection: str, shards: Sequence[Shard], similarity: Similarity) -> None:
-        """Records which shards make up a collection, so that neither its texts nor the model are needed to know."""
+        """Store the list of shards of a collection, so that it can be opened without its texts or the model."""
         listed = {
             "of": self._of(collection),
             "similarity": similarity,
@@ -173,7 +173,7 @@ class VectorStore:
         return self._mirror.shard_list(f"list-{collection}", self._of(collection)) is not None
 
     def _of(self, collection: str) -> list[str]:
-        """Whose list it is."""
+        """The owner of a list."""
         return [self._owner, collection]
 
     def read_list(self, collection: str) -> tuple[list[Shard], Similarity] | None:
@@ -188,7 +188,7 @@ class VectorStore:
 
 
 class Vectors:
-    """The vectors of one collection: float32 [n, dim] spread over shards on disk, of unit length if asked for."""
+    """The vectors of a collection: float32 [n, dim] in shards on disk, optionally normalised to unit length."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class Vectors:
         *,
         normalise: bool = False,
     ) -> None:
-        """``array(i)`` gives the i-th shard's vectors (float32 or float16), ``rows[i]`` their number."""
+        """``array(i)`` returns the vectors of shard i (float32 or float16); ``rows[i]`` is their number."""
         self._array = array
         self.dim = dim
         self.normalise = normalise
@@ -206,7 +206,7 @@ class Vectors:
 
     @classmethod
     def open(cls, store: VectorStore, shards: Sequence[Shard], *, normalise: bool = False) -> Vectors:
-        """Vectors of these shards; a file is mapped only while it is read."""
+        """Open the vectors of shards; a file is mapped only while it is read."""
 
         def array(shard: int) -> NDArray[np.floating[Any]]:
             return map_array(store.folder / f"{shards[shard].key}.npy", "c")
@@ -215,14 +215,14 @@ class Vectors:
 
     @classmethod
     def of(cls, *arrays: NDArray[np.floating[Any]], normalise: bool = False) -> Vectors:
-        """Vectors that are in memory (or mapped) already, as one array or several."""
+        """Wrap vectors that are in memory (or mapped), in one or several arrays."""
         return cls(arrays.__getitem__, [len(a) for a in arrays], arrays[0].shape[1], normalise=normalise)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def part(self, start: int, stop: int) -> Vectors:
-        """Those of rows ``start`` to ``stop``, of which there must be some."""
+        """The vectors of rows ``start`` to ``stop`` (not empty)."""
         first = int(np.searchsorted(self.starts, start, side="right")) - 1
         edges = np.clip(self.starts[first : int(np.searchsorted(self.starts, stop)) + 1], start, stop)
 
@@ -233,16 +233,16 @@ class Vectors:
         return Vectors(array, np.diff(edges).tolist(), self.dim, normalise=self.normalise)
 
     def _scale(self, block: NDArray[np.float32]) -> None:
-        """Brings the rows to unit length, in place, if that is asked for."""
+        """Normalise the rows in place if ``normalise`` is set."""
         for start in range(0, len(block) if self.normalise else 0, 1024):  # small pieces: their copies are float64
             piece = block[start : start + 1024]
             norms = np.sqrt(np.square(piece, dtype=np.float64).sum(axis=1, keepdims=True))
             piece[:] = piece / np.where(norms > 0, norms, 1.0)  # a zero vector stays zero
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
-        """float32 [<= rows, dim] blocks in order, the next one read while one is in use.
+        """Yield float32 blocks [<= rows, dim] in order; the next one is read in the background.
 
-        A block is valid until the next is asked for: its memory is used again. Two blocks are in memory at most.
+        A block is valid until the next one is requested, as its memory is reused. At most two blocks are in memory.
         """
         n = len(self)
         buffers = [np.empty((min(rows, n), self.dim), np.float32) for _ in range(1 if n <= rows else 2)]
@@ -268,7 +268,7 @@ class Vectors:
         return block
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 [len(rows), dim], in the order asked for."""
+        """Return the vectors of ``rows``, float32 [len(rows), dim]."""
         out = np.empty((len(rows), self.dim), np.float32)
         for places, vectors in self.pieces(rows):
             out[places] = vectors
@@ -277,7 +277,7 @@ class Vectors:
     def pieces(
         self, rows: NDArray[np.int64], most: int = 1 << 12
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """The rows asked for, in whatever order reads each shard once: places in ``rows``, float32 [<= most, dim]."""
+        """Yield the requested rows, reading each shard once: positions in ``rows`` and float32 [<= most, dim]."""
         order = np.argsort(rows, kind="stable")
         rising = rows[order]
         edges = np.searchsorted(rising, self.starts)
@@ -292,12 +292,12 @@ class Vectors:
 
 
 def _widen(values: NDArray[np.floating[Any]], out: NDArray[np.float32]) -> None:
-    """Writes the values as float32; torch, where it is loaded, widens float16 ten times as fast as numpy."""
+    """Write values to a float32 array. If torch is loaded, it converts float16 ten times as fast as numpy."""
     torch: Any = sys.modules.get("torch")
-    if torch is None or values.dtype != np.float16 or not values.flags.writeable:  # which torch warns of
+    if torch is None or values.dtype != np.float16 or not values.flags.writeable:  # torch warns about read-only arrays
         out[:] = values
     else:
-        step = max(1, TORCH_ALONE // max(out.shape[1], 1))
+        step = max(1, TORCH_SERIAL // max(out.shape[1], 1))
         for start in range(0, len(out), step):
             torch.from_numpy(out[start : start + step]).copy_(
                 torch.from_numpy(np.asarray(values[start : start + step]))

@@ -1,7 +1,7 @@
-"""Stored vectors mapped to new ones: affine maps fitted on a dataset's documents, without its judgements.
+"""Transform stored vectors with affine maps fitted on the documents of a dataset, without its qrels.
 
-A chain of transforms is one map: each step is fitted on what the steps before it make of the documents' mean and
-covariance, so one pass over the vectors serves them all, and only the last step's vectors are rounded and stored.
+A chain of transforms is a single map: each step is fitted on the mean and covariance after the previous steps. One pass
+over the vectors is enough for the whole chain, and only the final vectors are rounded and stored.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from harness.types import PluginError, Similarity, UserError
 
 Floats = NDArray[np.float64]
 ROWS = 1024
-"""Of a product, which one thread computes."""
+"""Rows per matrix product, each computed by one thread."""
 
 
 class Step(Protocol):
-    """One transform of a chain, and what to call it."""
+    """One transform of a chain."""
 
     @property
     def label(self) -> str:
-        """For messages."""
+        """Name for messages."""
         ...
 
     @property
@@ -41,8 +41,8 @@ class Step(Protocol):
         ...
 
 
-def moments(documents: Vectors) -> tuple[Floats, Floats]:
-    """Mean [d] and covariance [d, d] (divided by n - 1; 0 for one document), in one pass."""
+def mean_and_covariance(documents: Vectors) -> tuple[Floats, Floats]:
+    """Mean [d] and covariance [d, d] (divided by n - 1; 0 for one document), computed in one pass."""
     found = Moments(documents.dim)
     for block in documents.blocks(SHARD_ROWS):
         found.update(block)
@@ -51,17 +51,21 @@ def moments(documents: Vectors) -> tuple[Floats, Floats]:
 
 @single_threaded()
 def fit(steps: Sequence[Step], mean: Floats, covariance: Floats) -> Affine:
-    """The map of the whole chain. PluginError where a step gives anything but a finite map of its vectors, UserError
-    where its options do not fit them."""
-    whole = Affine(np.eye(len(mean)), np.zeros(len(mean)))
+    """Fit all steps and combine them into one map.
+
+    Raises:
+        PluginError: a step returned anything but a finite affine map.
+        UserError: the options of a step do not fit the vectors.
+    """
+    combined = Affine(np.eye(len(mean)), np.zeros(len(mean)))
     for step in steps:
         with plugin_code(f"{step.label}: fit() raised", type(step.transform).__module__, passing=(UserError,)):
             matrix, offset = own = step.transform.fit(mean, covariance)
         if matrix.ndim != 2 or matrix.shape != (len(mean), len(offset)) or not np.isfinite(matrix).all():
-            raise PluginError(f"{step.label}: fit() gave no finite matrix [{len(mean)}, d] with an offset [d].")
-        whole = _then(whole, own)
+            raise PluginError(f"{step.label}: fit() returned no finite matrix [{len(mean)}, d] with an offset [d].")
+        combined = _then(combined, own)
         mean, covariance = mean @ matrix + offset, matrix.T @ covariance @ matrix
-    return whole
+    return combined
 
 
 def _then(first: Affine, second: Affine) -> Affine:
@@ -76,9 +80,15 @@ def transformed(
     similarity: Similarity,
     progress: Callable[[int, int], None],
 ) -> list[Shard]:
-    """The shards of a collection's new vectors, from the store or computed now, block by block in float64.
+    """Return the shards of the transformed vectors of a collection, computing those that are not stored.
 
-    ``affine`` is asked for when the first vector is computed. ``collection`` names the source by its content.
+    Args:
+        source: the vectors to transform.
+        affine: returns the map; called only if vectors must be computed.
+        store: store of the transformed vectors.
+        collection: content key of the source.
+        similarity: similarity of the transformed vectors.
+        progress: receives done and total rows.
     """
     found = store.read_list(collection)
     if found is not None and sum(shard.rows for shard in found[0]) == len(source):
@@ -100,7 +110,7 @@ def _put(store: VectorStore, key: str, block: NDArray[np.float32], affine: Affin
 
 
 def multiplied(block: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
-    """float32 [n, d'] for a block [n, d], computed in float64."""
+    """Apply the map to a block [n, d] in float64; returns float32 [n, d']."""
     vectors = np.empty((len(block), len(affine.offset)), np.float32)
 
     def multiply(start: int) -> None:

@@ -15,7 +15,7 @@ from harness.registry.model_ref import ModelRef
 from harness.results.schema import Result
 from harness.results.store import ResultStore
 from harness.search.exact import Limits
-from harness.search.index_config import Recipe
+from harness.search.index_config import IndexConfig
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
 from harness.types import Progress
@@ -35,7 +35,7 @@ class Settings:
     k: int = DEPTH
     """Depth of the runs."""
     limits: Limits = Limits()  # noqa: RUF009 (immutable)
-    indexes: tuple[Recipe, ...] = ()
+    indexes: tuple[IndexConfig, ...] = ()
     """Each adds a row to every dense model, compared with its exact one."""
     force: bool = False
     offline: bool = False
@@ -70,7 +70,7 @@ class CellTask:
     model: Prepared
     dataset: Dataset
     settings: Settings
-    index: Recipe | None = None
+    index: IndexConfig | None = None
 
     @cached_property
     def label(self) -> str:
@@ -118,12 +118,12 @@ def tasks(model: Prepared, dataset: Dataset, settings: Settings) -> list[CellTas
     return [CellTask(model, dataset, settings, index) for index in searches(model.ref, settings)]
 
 
-def searches(ref: ModelRef, settings: Settings) -> tuple[Recipe | None, ...]:
+def searches(ref: ModelRef, settings: Settings) -> tuple[IndexConfig | None, ...]:
     """How a model is searched: None for exact search, then every index."""
     return (None, *(settings.indexes if ref.has_vectors else ()))
 
 
-def row_label(ref: ModelRef, index: Recipe | None, settings: Settings) -> str:
+def row_label(ref: ModelRef, index: IndexConfig | None, settings: Settings) -> str:
     """Name of the row of a model searched so."""
     return depth_label(index.label(ref.label) if index else ref.label, settings.k)
 
@@ -145,7 +145,9 @@ def finished(model: Prepared, dataset: Dataset, settings: Settings) -> Result | 
     return CellTask(model, dataset, settings).stored()
 
 
-def cell_key(model: Prepared, dataset: Dataset, settings: Settings, index: Recipe | None = None, **more: Any) -> str:
+def cell_key(
+    model: Prepared, dataset: Dataset, settings: Settings, index: IndexConfig | None = None, **more: Any
+) -> str:
     """The key of a finished cell. Metrics are not part of it: they are added to the cell.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embeddings.encode import encode_texts, wrong
+from harness.embeddings.encode import encode_texts, vectors_fault
 from harness.embeddings.transform import fit
 from harness.errors import described, trace
 from harness.models.runner import Prepared
@@ -19,7 +19,7 @@ from harness.registry import option_values
 from harness.registry.manager import parse_options
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Fusion, Reranker
-from harness.search.rerank import faulty
+from harness.search.rerank import score_fault
 from harness.types import DenseModel, Document, Hits, LexicalModel, PluginError, Query, Role, TokenModel, UserError
 
 TEXTS = (
@@ -134,7 +134,7 @@ def _check_dense(model: DenseModel) -> Iterator[Outcome]:
 
     def shape(role: Role) -> str:
         given = model.encode(list(TEXTS), role=role)
-        return wrong(given, len(TEXTS), model.dim)
+        return vectors_fault(given, len(TEXTS), model.dim)
 
     for role in roles:
         yield _guarded(f"{role}: float32, one finite row per text", lambda role=role: shape(role))  # type: ignore[misc]
@@ -160,9 +160,11 @@ def _check_dense(model: DenseModel) -> Iterator[Outcome]:
     yield _guarded("batch order does not matter", order)
     yield _guarded("batch size does not matter", single)
     yield _guarded("different texts give different vectors", distinct)
-    yield _guarded("an empty text gives a finite vector", lambda: wrong(encode(["", "a"]), 2, model.dim))
-    yield _guarded("a very long text gives a finite vector", lambda: wrong(encode(["word " * 50_000]), 1, model.dim))
-    yield _guarded("any Unicode gives finite vectors", lambda: wrong(encode(UNICODE), len(UNICODE), model.dim))
+    yield _guarded("an empty text gives a finite vector", lambda: vectors_fault(encode(["", "a"]), 2, model.dim))
+    yield _guarded(
+        "a very long text gives a finite vector", lambda: vectors_fault(encode(["word " * 50_000]), 1, model.dim)
+    )
+    yield _guarded("any Unicode gives finite vectors", lambda: vectors_fault(encode(UNICODE), len(UNICODE), model.dim))
     if isinstance(model, TokenModel):
         yield _guarded(
             "tokenize() and encode_tokens() together are encode()",
@@ -267,7 +269,7 @@ def _check_reranker(model: Reranker) -> Iterator[Outcome]:
     pairs = [(query, text) for query in TEXTS[:2] for text in TEXTS]
 
     def valid(pairs: list[tuple[str, str]]) -> str:
-        return faulty(model.score(pairs), len(pairs))
+        return score_fault(model.score(pairs), len(pairs))
 
     def same(again: Callable[[], NDArray[np.float32]], tolerance: float, what: str) -> str:
         scores = model.score(pairs).scores

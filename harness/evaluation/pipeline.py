@@ -26,7 +26,7 @@ from harness.evaluation.cells import (
 )
 from harness.evaluation.record import Computation, make_result, now
 from harness.metrics.depth import check_depth
-from harness.metrics.hubness import Hubness
+from harness.metrics.geometry import Hubness
 from harness.metrics.measures import Evaluator, measure
 from harness.metrics.ranking import rank, read_run, run_writer
 from harness.models.runner import Prepared
@@ -34,7 +34,7 @@ from harness.registry.model_ref import ModelRef
 from harness.results.dataset_identity import refuse_another
 from harness.results.schema import Result
 from harness.results.store import PER_QUERY, RUN, extend_per_query, write_per_query
-from harness.search.ann_eval import Indexed, costs
+from harness.search.ann_eval import IndexEvaluation, index_costs
 from harness.search.retrieve import Retrieval, retrieve
 from harness.storage.locks import exclusive
 from harness.storage.temporary_files import sweep
@@ -63,7 +63,7 @@ class Unready:
 class _Comparison:
     """The exact search that an index is compared with."""
 
-    indexed: Indexed
+    indexed: IndexEvaluation
     exact: Result | None
     """The exact cell's result; None if it failed."""
 
@@ -146,7 +146,7 @@ def cells(model: Prepared, dataset: Dataset, settings: Settings, fault: str = ""
     first, *others = tasks(model, dataset, settings)
     exact = _cell(first, error=error)
     yield exact
-    indexed = Indexed(model, dataset, settings.k, settings.limits)
+    indexed = IndexEvaluation(model, dataset, settings.k, settings.limits)
     for task in others:
         yield _cell(task, _Comparison(indexed, exact.result))
 
@@ -274,7 +274,7 @@ def _extended(
         "run": {**run, "measured": [*(run.get("measured") or ()), added]},
     }
     if index := stored.get("index"):
-        result["index"] = costs(index, measures, {**index["exact"], **exact})
+        result["index"] = index_costs(index, measures, {**index["exact"], **exact})
     return result
 
 

@@ -10,7 +10,7 @@ from harness.evaluation.cells import ZERO_VECTORS, CellTask
 from harness.evaluation.encode_rate import rates
 from harness.registry.model_ref import ModelRef
 from harness.results.schema import SCHEMA, Manifest, ModelRecord, Result, RunRecord
-from harness.search.ann_eval import costs
+from harness.search.ann_eval import index_costs
 from harness.search.retrieve import Retrieval
 from harness.system.environment import environment, peak_memory
 from harness.system.timer import Clock
@@ -48,7 +48,7 @@ def make_result(
     """
     ref, dataset, index = task.model.ref, task.dataset, done.found.index
     judged = sum(map(len, dataset.qrels.values()))
-    figures = {"index": costs(index["figures"], measures, exact)} if index and measures else {}
+    figures = {"index": index_costs(index["figures"], measures, exact)} if index and measures else {}
     record = {
         "schema": SCHEMA,
         "model": task.label,

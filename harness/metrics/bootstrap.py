@@ -1,9 +1,9 @@
 """The hierarchical bootstrap of means: datasets, queries within them, and seeds, drawn with replacement.
 
-Trade-off accepted: from `LARGE` queries on the resampled means are not counted out but drawn from the law they then
-follow, the normal one with the sample's covariance and its skewness (Cornish and Fisher 1938); what it leaves out is
-of order 1/queries and below the noise of 10,000 resamples. Counting out 10,000 resamples of 10,000 queries takes
-seconds, and a report has hundreds. Everything is a function of its arguments: one seed, one answer.
+Trade-off: with `LARGE` queries or more, resampled means are drawn from their limiting distribution instead: the normal
+distribution with the covariance of the sample, corrected for skewness (Cornish and Fisher 1938). The error is of order
+1/queries, below the noise of 10,000 resamples. Explicit resampling of 10,000 queries takes seconds, and a report needs
+hundreds. All results are deterministic functions of the arguments.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from harness.system.blas import single_threaded
 
 Values = NDArray[np.float64]
 LARGE = 256
-"""Queries from which means are drawn from their limiting law, unless they are very skewed."""
+"""Minimum number of queries for the limiting distribution, unless the means are very skewed."""
 SKEWED = 0.3
-"""Skewness of a resampled mean from which it is counted out after all."""
+"""Skewness of a resampled mean above which queries are resampled explicitly."""
 CHUNK = 1 << 22
-"""Random numbers held at a time: some 50 MB."""
+"""Random numbers in memory at a time: about 50 MB."""
 
 
 def resample(blocks: Sequence[Sequence[Values]], samples: int, seed: int, new_datasets: bool) -> Values:
@@ -47,7 +47,7 @@ def resample(blocks: Sequence[Sequence[Values]], samples: int, seed: int, new_da
 
 
 def _draw_datasets(pools: list[Values], rng: np.random.Generator) -> Values:
-    """Means over as many datasets as there are, drawn with replacement; each draw has a resample of its own."""
+    """Means over as many datasets as there are, drawn with replacement; each draw has its own resample."""
     stacked, total = np.stack(pools), np.zeros_like(pools[0])
     for _ in pools:
         total += stacked[rng.integers(len(pools), size=len(total)), rng.integers(len(total), size=len(total))]
@@ -83,7 +83,7 @@ def _means(rows: Values, samples: int, seed: tuple[int, int]) -> Values:
 
 
 def _counts(n: int, samples: int, seed: tuple[int, int]) -> Iterator[Values]:
-    """How often each resample has each query, [some samples, n] at a time."""
+    """Yield how often each resample contains each query, in chunks [samples, n]."""
     if n < LARGE:
         yield _few_counts(n, samples, seed).astype(np.float64)
         return
@@ -94,7 +94,7 @@ def _counts(n: int, samples: int, seed: tuple[int, int]) -> Iterator[Values]:
 
 @lru_cache(maxsize=64)
 def _few_counts(n: int, samples: int, seed: tuple[int, int]) -> NDArray[np.uint8]:
-    """Those of a small dataset, kept: models are resampled one after the other with the same."""
+    """The counts of a small dataset, cached because all models are resampled with the same counts."""
     return _count(n, samples, np.random.default_rng(seed)).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Rank correlation with what can be said of its error, and risk-coverage curves; arrays in, numbers out."""
+"""Rank correlation with intervals and tests, and risk-coverage curves."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.system.blas import single_threaded
 
 Floats = NDArray[np.float64]
 FEWEST = 5
-"""Below so many units not even a perfect order passes a two-sided permutation test at 5%: 2/4! is 8%, 2/5! is 1.7%."""
+"""With fewer units even a perfect order fails a two-sided permutation test at 5%: 2/4! is 8%, 2/5! is 1.7%."""
 EXACT = 8
-"""Units up to which every permutation is tried."""
+"""Largest number of units for the exact permutation test."""
 SAMPLES = 20_000
-HELD = 1 << 22
-"""Numbers held at a time by the bootstrap."""
+CHUNK = 1 << 22
+"""Numbers in memory at a time in the bootstrap."""
 
 
 def ranks(values: Floats) -> Floats:
@@ -29,7 +29,7 @@ def ranks(values: Floats) -> Floats:
 
 
 def spearman(x: Floats, y: Floats) -> float | None:
-    """Rank correlation of n pairs (ties: mean ranks); None where either side does not vary."""
+    """Spearman's correlation of n pairs (ties: mean ranks); None if either side is constant."""
     return stratified([(x, y)])
 
 
@@ -37,7 +37,7 @@ def spearman(x: Floats, y: Floats) -> float | None:
 def stratified(strata: Sequence[tuple[Floats, Floats]]) -> float | None:
     """Correlation of ranks taken within each stratum, centred there and scaled by its size; None without variation.
 
-    What sets strata apart (some datasets are hard for every model) cannot show in it. With one stratum it is
+    Differences between strata (some datasets are hard for all models) have no effect. With one stratum it is
     Spearman's; with strata of one size without ties, the mean of theirs.
     """
     first, second = (np.concatenate([_centred(side[place]) for side in strata]) for place in (0, 1))
@@ -52,12 +52,12 @@ def _centred(values: Floats) -> Floats:
     return ranks(values) / (len(values) + 1) - 0.5 if len(values) else values
 
 
-def interval(rho: float, n: int, level: float = 0.95) -> Interval:
+def spearman_interval(rho: float, n: int, level: float = 0.95) -> Interval:
     """Of Spearman's correlation of n pairs: Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) (Bonett and Wright
     2000, Psychometrika 65).
 
-    A perfect order, whose z is infinite, is taken as half a swap of neighbours short of it. From -inf to inf with
-    fewer than `FEWEST` pairs.
+    A perfect order, whose z is infinite, is replaced by one that is half a swap of neighbours away. From -inf to inf
+    with fewer than `FEWEST` pairs.
     """
     from scipy.special import ndtri
 
@@ -74,8 +74,8 @@ def interval(rho: float, n: int, level: float = 0.95) -> Interval:
 def profile_test(x: Floats, y: Floats, *, samples: int = SAMPLES, seed: int = 0) -> float | None:
     """Two-sided p of no association between x and y [units, strata], NaN where a unit is not in a stratum.
 
-    Whole rows of x are dealt out anew among the units: a unit (a model) is one draw, however many strata (datasets) it
-    was measured in. Exact up to `EXACT` units; else (count + 1) / (samples + 1). None with fewer than `FEWEST`.
+    Whole rows of x are permuted among the units: a unit (a model) is one draw, however many strata (datasets) it was
+    measured in. Exact up to `EXACT` units; else (count + 1) / (samples + 1). None with fewer than `FEWEST`.
     """
     units = len(x)
     if units < FEWEST:
@@ -96,15 +96,17 @@ def profile_test(x: Floats, y: Floats, *, samples: int = SAMPLES, seed: int = 0)
 
 
 def bootstrap_interval(x: Floats, y: Floats, *, level: float = 0.95, samples: int = 2_000, seed: int = 0) -> Interval:
-    """Percentile interval of Spearman's correlation when the n pairs are drawn anew; good with many ties, which the
-    formula behind `interval` supposes there are none of. From -inf to inf with fewer than 10 pairs, or where either
-    side does not vary."""
+    """Percentile interval of Spearman's correlation over bootstrap resamples of the n pairs.
+
+    Suitable for many ties, which the formula of `spearman_interval` assumes do not exist. From -inf to inf with fewer
+    than 10 pairs, or if either side is constant.
+    """
     n = len(x)
     if n < 10 or spearman(x, y) is None:
         return Interval(-inf, inf, level)
     rng = np.random.default_rng(seed)
     found: list[Floats] = []
-    for start in range(0, samples, step := max(1, HELD // n)):
+    for start in range(0, samples, step := max(1, CHUNK // n)):
         weights = rng.multinomial(n, np.full(n, 1 / n), size=min(step, samples - start)).astype(np.float64)
         first, second = (_weighted_ranks(side, weights) for side in (x, y))
         upper = (weights * first * second).sum(axis=1)
@@ -115,7 +117,7 @@ def bootstrap_interval(x: Floats, y: Floats, *, level: float = 0.95, samples: in
 
 
 def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
-    """Centred ranks [samples, n] of n values, each there as often as its weight [samples, n] says."""
+    """Centred ranks [samples, n] of n values, each repeated by its weight [samples, n]."""
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(group.max() + 1))
@@ -125,7 +127,7 @@ def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
 
 
 def kendall(x: Floats, y: Floats) -> tuple[float, float] | None:
-    """Kendall's tau-b and its two-sided p (normal law, corrected for ties); None where either side does not vary."""
+    """Kendall's tau-b and its two-sided p (normal law, corrected for ties); None if either side is constant."""
     from scipy.stats import kendalltau
 
     if np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -135,10 +137,10 @@ def kendall(x: Floats, y: Floats) -> tuple[float, float] | None:
 
 
 def risk_coverage(confidence: Floats, risk: Floats) -> Floats:
-    """Mean risk [n] of the 1, 2, ... n most confident; items equally confident come in random order (expected curve).
+    """Mean risk [n] of the 1, 2, ... n most confident; equally confident items are in random order (expected curve).
 
     The mean of the curve is the area under it (AURC; Geifman, Uziel and El-Yaniv 2019). Without any order it is the
-    mean risk; the least that any order reaches is that of ``confidence = -risk``.
+    mean risk; the minimum over all orders is that of ``confidence = -risk``.
     """
     _, group = np.unique(-confidence, return_inverse=True)
     mean = np.bincount(group, risk) / np.bincount(group)

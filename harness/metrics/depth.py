@@ -1,7 +1,7 @@
-"""How deep runs are, and which metrics they are deep enough for.
+"""Run depth, and which metrics a run of some depth supports.
 
-A metric with a cutoff beyond the run's depth, or with none at all, would be computed as if no further document was
-relevant. That is right where the run holds the whole corpus, and else not what the metric's name says.
+A metric with a cutoff beyond the depth of the run, or without a cutoff, would be computed as if no further document
+were relevant. That is correct only if the run contains the whole corpus.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from collections.abc import Sequence
 from harness.types import UserError
 
 DEPTH = 1000
-"""Usual depth of a run: documents kept for each query."""
+"""Default depth of a run: documents per query."""
 CUT = re.compile(r"@(\d+)$")
 UNCUT = re.compile(r"(AP|nDCG|RR)(\(.*\))?")
-"""Metrics that have a form with a cutoff and stand here without one."""
+"""Metrics without a cutoff that also exist with one."""
 WHOLE = re.compile(r"(Bpref|infAP|IPrec|Set[PRF]|NumRet|NumRelRet)\b")
-"""Metrics that look at a whole run and have no form with a cutoff."""
+"""Metrics of whole runs that do not exist with a cutoff."""
 
 
 def depth_label(model: str, depth: int) -> str:
-    """A model's row at a depth: its label, where the depth is unusual with that. Before the model's options, whose
-    values may hold anything, bars included."""
+    """Label of a model at a depth; the depth is included if it is not the default.
+
+    It is inserted before the options of the model, whose values may contain bars.
+    """
     if depth == DEPTH:
         return model
     name, colon, options = model.partition(":")
@@ -30,18 +32,18 @@ def depth_label(model: str, depth: int) -> str:
 
 
 def fits(metric: str, depth: int, documents: int) -> bool:
-    """Whether runs of that depth over so many documents give what the metric's name says."""
+    """Whether a run of this depth over this many documents determines the metric."""
     cut = CUT.search(metric)
     return documents <= depth or (int(cut[1]) <= depth if cut else not UNCUT.fullmatch(metric))
 
 
 def over_whole_runs(metric: str) -> bool:
-    """Whether the metric depends on how deep the run is, and its name does not say how deep that was."""
+    """Whether the metric depends on the depth of the run without naming it."""
     return bool(UNCUT.fullmatch(metric) or WHOLE.match(metric))
 
 
 def depth_notes(metrics: Sequence[str], depth: int, documents: int, dataset: str) -> list[str]:
-    """What to say of metrics that look at whole runs and cannot be cut; arguments as of `check_depth`."""
+    """Notes about metrics that cannot have a cutoff; arguments as for `check_depth`."""
     found = [metric for metric in metrics if WHOLE.match(metric) and documents > depth]
     return [
         f"{metric} has no cutoff: it is over runs {depth:,} deep, and {dataset} has {documents:,} documents"
@@ -50,12 +52,12 @@ def depth_notes(metrics: Sequence[str], depth: int, documents: int, dataset: str
 
 
 def check_depth(metrics: Sequence[str], depth: int, documents: int, dataset: str) -> None:
-    """Raises UserError for the first metric that runs of that depth do not give.
+    """Raise UserError for the first metric that a run of this depth does not determine.
 
     Args:
         metrics: canonical names.
-        depth: of the runs.
-        documents: how many documents a ranking can hold: the corpus, less a query's own where that is left out.
+        depth: depth of the runs.
+        documents: largest length of a ranking: the corpus, without a query's own document if that is excluded.
         dataset: for the message.
     """
     for metric in metrics:

@@ -1,7 +1,7 @@
-"""Measures by array operations over the places of judged documents, equal to those of trec_eval 10.0 to the last digit.
+"""Vectorised metrics over the ranks of judged documents, equal to trec_eval 10.0 to the last digit.
 
-A measure looks at nothing but where in a ranking the judged documents stand, some few per query. Their places are
-collected query by query; every sum then runs over all queries at once, in the order of places in which trec_eval adds.
+A metric depends only on the ranks of the few judged documents of each query. These are collected query by query; then
+sums are computed over all queries at once, in the order of ranks as in trec_eval.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ Ints = NDArray[np.int64]
 
 
 class Marks(NamedTuple):
-    """Judged documents of several queries, by query and place."""
+    """Retrieved judged documents of several queries, sorted by query and rank."""
 
     row: Ints
-    """Of the query."""
+    """Row of the query in the values."""
     place: Ints
-    """From 0."""
+    """Rank from 0."""
     grade: Ints
 
     def upto(self, cutoff: int, least: int) -> Marks:
-        """Those in the first ``cutoff`` places, of this grade at least."""
+        """The documents in the first ``cutoff`` ranks with at least this grade."""
         kept = (self.place < cutoff) & (self.grade >= least)
         return Marks(self.row[kept], self.place[kept], self.grade[kept])
 
 
-class Asked(NamedTuple):
-    """What a measure is asked for."""
+class Parameters(NamedTuple):
+    """Parameters of a metric."""
 
     cutoff: int
     rel: int
-    """The grade from which a document is relevant."""
+    """Minimum grade of a relevant document."""
     params: Mapping[str, Any]
-    """As ir_measures has them."""
+    """All parameters as in ir_measures."""
 
 
 class Places:
-    """Where the judged documents of rankings stand."""
+    """Collects the ranks of judged documents and computes metrics from them."""
 
     def __init__(self, qrels: Qrels, rows: Mapping[str, int], judged: Ints | None = None) -> None:
-        """``rows`` says which row of the values a query has; ``judged`` as in `harness.metrics.measures.measure`."""
+        """``rows`` maps a query to its row in the values; ``judged`` as for `harness.metrics.measures.measure`."""
         self._qrels, self.count, self._judged = qrels, len(rows), judged
         self._rows: list[int] = []
         self._places: list[Ints] = []
@@ -59,14 +59,14 @@ class Places:
         self._edges = [0, *accumulate(sizes)]
         self._grade = np.array([grade for query in rows for grade in qrels[query].values()], np.int64)
         self._place_of = np.zeros(0, np.int32)
-        """By row in the corpus: the document's place in the last ranking that had it."""
+        """Corpus row -> rank of the document in the last ranking that contains it."""
         owners = np.repeat(np.array(list(rows.values()), np.int64), sizes)
         order = np.lexsort((-self._grade, owners))
         first = np.searchsorted(owners[order], owners[order])
         self._ideal = Marks(owners[order], np.arange(len(order)) - first, self._grade[order])
 
     def add(self, row: int, ranking: Ranking) -> None:
-        """A ranking of one document or more, of the query with this row. ValueError where it has a document twice."""
+        """Add a non-empty ranking of the query with this row. ValueError if it has a document twice."""
         if self._judged is None or ranking.rows is None:
             places, grades = self._by_name(ranking)
         else:
@@ -93,7 +93,7 @@ class Places:
             raise _twice(query)
         own = slice(self._edges[row], self._edges[row + 1])
         judged = self._judged[own]
-        # What this ranking has not may hold a place in an earlier one, or none: another document stands there now.
+        # Documents that are not in this ranking may have a rank from an earlier one: check which document is there.
         places = self._place_of[np.minimum(judged, len(self._place_of) - 1)].clip(max=len(ranked) - 1)
         found = ranked[places] == judged
         return places[found].astype(np.int64), self._grade[own][found]
@@ -109,41 +109,41 @@ class Places:
         """[rows, measures] of measures of ir_measures that this module `computes`."""
         found, values = self._found(), np.zeros((self.count, len(measures)))
         for column, one in enumerate(measures):
-            asked = Asked(int(one.params.get("cutoff", ALL)), int(one.params.get("rel", 1)), one.params)
+            asked = Parameters(int(one.params.get("cutoff", ALL)), int(one.params.get("rel", 1)), one.params)
             values[:, column] = FORMULAE[one.NAME](self, found, asked)
         return values
 
     @property
     def greatest(self) -> int:
-        """The greatest grade of all judgements."""
+        """The largest grade of all judgements."""
         return int(self._grade.max(initial=0))
 
     def relevant(self, least: int) -> Doubles:
-        """How many documents are judged so high, [rows]."""
+        """Number of documents with at least this grade, [rows]."""
         return self.sums(self._ideal.upto(ALL, least))
 
     def ideal(self, cutoff: int, *, exponential: bool = False) -> Doubles:
-        """DCG of the best ranking there can be, [rows]."""
+        """DCG of the ideal ranking, [rows]."""
         return self.gain(self._ideal, cutoff, exponential=exponential)
 
     def gain(self, marks: Marks, cutoff: int, *, exponential: bool = False) -> Doubles:
-        """DCG: grades over log2(2 + place), [rows] (K. Jarvelin and J. Kekalainen, 2002, as trec_eval has it).
+        """DCG: sum of grade / log2(2 + rank), [rows] (K. Jarvelin and J. Kekalainen, 2002, as in trec_eval).
 
-        ``exponential``: of 2^grade - 1 (C. Burges et al., 2005, as gdeval has it).
+        ``exponential``: with gains 2^grade - 1 (C. Burges et al., 2005, as in gdeval).
         """
         kept = marks.upto(cutoff, 1)
-        # The C library's logarithm, which trec_eval takes; numpy's may differ in the last digit.
+        # The logarithm of the C library as in trec_eval; numpy's may differ in the last digit.
         logarithms = np.array([math.log2(2 + place) for place in range(int(kept.place.max(initial=-1)) + 1)])
         gains = np.exp2(kept.grade) - 1 if exponential else kept.grade
         return self.sums(kept, gains / logarithms[kept.place])
 
     def sums(self, marks: Marks, weights: Doubles | None = None) -> Doubles:
-        """Of the weights (1 each) per query [rows], added in the order of places."""
+        """Sums of the weights (default 1) per query [rows], in the order of ranks."""
         return np.bincount(marks.row, weights, self.count).astype(np.float64)
 
 
 def computes(measure: Any) -> bool:
-    """Whether the measure, and each parameter that it is given, is known here."""
+    """Whether the metric and all its parameters are supported here."""
     return (
         measure.NAME in FORMULAE
         and measure.params.keys() <= PARAMETERS.get(measure.NAME, {"cutoff", "rel"})
@@ -156,36 +156,36 @@ def _twice(query: str) -> ValueError:
 
 
 def _ratio(part: Doubles, whole: Doubles) -> Doubles:
-    """0 where there is nothing to be found."""
+    """The ratio; 0 if ``whole`` is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def _nth(marks: Marks) -> Ints:
-    """How many of the marks of its query each is at, from 1 [marks]."""
+    """Ordinal of each mark within its query, from 1 [marks]."""
     return np.arange(1, len(marks.row) + 1) - np.searchsorted(marks.row, marks.row)
 
 
-def _ndcg(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _ndcg(places: Places, found: Marks, asked: Parameters) -> Doubles:
     if exponential := asked.params.get("dcg") == "exp-log2":
         _refuse_beyond(EXPONENT, places, "nDCG with exponential gains")
     gained = places.gain(found, asked.cutoff, exponential=exponential)
     return _ratio(gained, places.ideal(asked.cutoff, exponential=exponential))
 
 
-def _recall(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _recall(places: Places, found: Marks, asked: Parameters) -> Doubles:
     return _ratio(places.sums(found.upto(asked.cutoff, asked.rel)), places.relevant(asked.rel))
 
 
-def _precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
     return places.sums(found.upto(asked.cutoff, asked.rel)) / asked.cutoff
 
 
-def _average_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _average_precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
     kept = found.upto(asked.cutoff, asked.rel)
     return _ratio(places.sums(kept, _nth(kept) / (kept.place + 1)), places.relevant(asked.rel))
 
 
-def _reciprocal_rank(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _reciprocal_rank(places: Places, found: Marks, asked: Parameters) -> Doubles:
     kept = found.upto(asked.cutoff, asked.rel)
     rows, first = np.unique(kept.row, return_index=True)
     values = np.zeros_like(places.relevant(asked.rel))
@@ -193,8 +193,8 @@ def _reciprocal_rank(places: Places, found: Marks, asked: Asked) -> Doubles:
     return values
 
 
-def _interpolated_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
-    """The greatest precision at or below the place where that share of the relevant documents is found.
+def _interpolated_precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
+    """The largest precision at or below the rank at which that share of the relevant documents is retrieved.
 
     trec_eval 10.0 rounds the share to whole documents, halves up; trec_eval 9 and pytrec_eval add 0.9 and cut.
     """
@@ -211,13 +211,13 @@ def _interpolated_precision(places: Places, found: Marks, asked: Asked) -> Doubl
     return values
 
 
-def _rank_biased_precision(places: Places, found: Marks, asked: Asked) -> Doubles:
-    """A. Moffat and J. Zobel, 2008, of relevant and other documents."""
+def _rank_biased_precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
+    """A. Moffat and J. Zobel, 2008, with binary relevance."""
     kept, p = found.upto(asked.cutoff, asked.rel), float(asked.params.get("p", 0.8))
     return (1 - p) * places.sums(kept, np.power(p, kept.place.astype(np.float64)))
 
 
-def _expected_reciprocal_rank(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _expected_reciprocal_rank(places: Places, found: Marks, asked: Parameters) -> Doubles:
     """O. Chapelle et al., 2009; a reader stops at a document with probability (2^grade - 1) / 16, as in gdeval."""
     _refuse_beyond(GDEVAL_GRADE, places, "ERR, which is defined as in gdeval,")
     kept = found.upto(asked.cutoff, 1)
@@ -236,20 +236,20 @@ def _refuse_beyond(most: int, places: Places, what: str) -> None:
         )
 
 
-def _relevant(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _relevant(places: Places, found: Marks, asked: Parameters) -> Doubles:
     return places.relevant(asked.rel)
 
 
-def _one(places: Places, found: Marks, asked: Asked) -> Doubles:
+def _one(places: Places, found: Marks, asked: Parameters) -> Doubles:
     return np.ones(places.count)
 
 
 ALL = 1 << 60
-"""A cutoff that cuts nothing."""
+"""The cutoff that stands for no cutoff."""
 GDEVAL_GRADE = 4
 EXPONENT = 500
-"""Powers of 2 of which many can be added."""
-FORMULAE: Mapping[str, Callable[[Places, Marks, Asked], Doubles]] = {
+"""Largest exponent of 2 for which sums do not overflow."""
+FORMULAE: Mapping[str, Callable[[Places, Marks, Parameters], Doubles]] = {
     "nDCG": _ndcg,
     "R": _recall,
     "P": _precision,
@@ -261,9 +261,9 @@ FORMULAE: Mapping[str, Callable[[Places, Marks, Asked], Doubles]] = {
     "NumRel": _relevant,
     "NumQ": _one,
 }
-"""ir_measures' name -> its value, by the definition of trec_eval 10.0, or of gdeval where that has none.
+"""ir_measures' name -> its value, as defined by trec_eval 10.0, or by gdeval if trec_eval lacks it.
 
-`NumRel` and `NumQ` do not depend on the run, and so have their values for queries that it lacks, too."""
+`NumRel` and `NumQ` do not depend on the run and are defined for missing queries, too."""
 PARAMETERS: Mapping[str, set[str]] = {
     "nDCG": {"cutoff", "dcg"},
     "IPrec": {"recall", "rel", "judged_only"},
@@ -272,4 +272,4 @@ PARAMETERS: Mapping[str, set[str]] = {
     "NumRel": {"rel"},
     "NumQ": set(),
 }
-"""Those of a measure, where they are others than cutoff and rel."""
+"""Supported parameters of a metric, if not cutoff and rel."""

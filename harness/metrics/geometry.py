@@ -1,15 +1,15 @@
-"""Geometry of a set of vectors, from one streaming pass: how evenly it fills its space.
+"""Geometry of a set of vectors from one streaming pass (`panel`), and hubness of the rankings (`Hubness`).
 
-`Moments` is the state, `panel` the figures.
 Notation in `DEFINITIONS`: n vectors of d dimensions; l the d eigenvalues of their covariance S (mean removed, divided
 by n - 1), p = l / sum(l); u the vectors scaled to length 1. Vectors are taken as given unless a definition says
-otherwise. A figure that is undefined (0/0) is None, never NaN.
+otherwise. An undefined value (0/0) is None, never NaN.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,20 +41,27 @@ DEFINITIONS = {
     "norm_cv": "population std of the lengths / mean length",
     "eigenvalues": "l, descending, six significant digits",
 }
-"""Figure -> its definition and source."""
+"""Name -> definition and source."""
+HUBNESS_DEPTH = 10
 
 
 def measure_geometry(blocks: Iterable[NDArray[np.float32]], n: int) -> Figures:
-    """`panel` of n vectors that come in blocks [m, d], in one pass."""
+    """Compute the `panel` of n vectors given as blocks [m, d], in one pass."""
     return panel(*collect(blocks, n))
 
 
 @single_threaded()
 def panel(moments: Moments, sample: NDArray[np.float32], *, normalised: bool | None = None) -> Figures:
-    """Every figure of `DEFINITIONS`, with n, d and under ``"definitions"`` how they were taken; JSON-able, no NaN.
+    """Compute all values of `DEFINITIONS`.
 
-    ``sample`` [s, d] are some of the vectors. ``normalised`` records whether the model scales its vectors to length 1;
-    None: told from the lengths (mean and spread within 1e-3 of 1 and 0).
+    Args:
+        moments: moments of all vectors.
+        sample: float32 [s, d], some of the vectors.
+        normalised: whether the model scales its vectors to length 1; None to decide from the lengths (mean and spread
+            within 1e-3 of 1 and 0).
+
+    Returns:
+        The values, n, d and under ``"definitions"`` how they were computed. JSON-serialisable, without NaN.
     """
     n, d = moments.n, len(moments.mean)
     figures: Figures = {"n": n, "d": d} | dict.fromkeys(DEFINITIONS)
@@ -79,7 +86,7 @@ def panel(moments: Moments, sample: NDArray[np.float32], *, normalised: bool | N
 
 
 def _eigenvalues(rising: NDArray[np.floating[Any]]) -> Floats:
-    """Descending; what is below the rounding error of the decomposition (d eps max) is 0."""
+    """The eigenvalues in descending order; those below the rounding error of the decomposition (d eps max) are 0."""
     falling = rising[::-1].astype(np.float64)
     falling[falling < len(falling) * np.finfo(np.float64).eps * falling[0]] = 0
     return falling.clip(min=0)
@@ -91,7 +98,7 @@ def _effective_rank(values: Floats) -> float:
 
 
 def _spectrum(values: Floats, n: int) -> Figures:
-    """Figures of the eigenvalues [d], descending, of the covariance of n > 1 vectors."""
+    """Values from the eigenvalues [d], descending, of the covariance of n > 1 vectors."""
     d, total, squares = len(values), float(values.sum()), float(values @ values)
     figures: Figures = {"eigenvalues": [float(f"{value:.5e}") for value in values]}
     if d > 1:
@@ -119,7 +126,7 @@ def _spectrum(values: Floats, n: int) -> Figures:
 
 
 def _directions(moments: Moments, sample: NDArray[np.float32]) -> Figures:
-    """Figures of the uncentred vectors, not all of which are 0."""
+    """Values from the uncentred vectors, not all of which are 0."""
     figures: Figures = {}
     directed = moments.n - moments.zeros
     if directed > 1:
@@ -139,9 +146,48 @@ def _directions(moments: Moments, sample: NDArray[np.float32]) -> Figures:
 
 
 def _partition(rows: Floats, axes: Floats) -> float:
-    """min Z / max Z over + and - the columns of ``axes`` [d, d], through logarithms: exp would overflow."""
+    """min Z / max Z over + and - the columns of ``axes`` [d, d], computed with logarithms, as exp would overflow."""
     logits = rows @ axes
     both = np.concatenate([logits, -logits], axis=1)
     top = both.max(axis=0)
     logs = top + np.log(np.exp(both - top).sum(axis=0))
     return math.exp(logs.min() - logs.max())
+
+
+class Hubness:
+    """Hubness of a run: how unevenly documents share the top ranks.
+
+    N_k of a document is the number of queries with it among their k best (its k-occurrence; Radovanovic, Nanopoulos and
+    Ivanovic, JMLR 2010). A few hubs and many antihubs make its distribution skewed. Memory grows with k times the
+    number of queries, not with the corpus.
+    """
+
+    def __init__(self, k: int = HUBNESS_DEPTH):
+        self.k = k
+        self._counts: Counter[str] = Counter()
+
+    def add(self, doc_ids: Sequence[str]) -> None:
+        """Count the first k documents of a query; ``doc_ids`` are sorted by rank."""
+        self._counts.update(doc_ids[: self.k])
+
+    def summary(self, n_documents: int, queries: int) -> dict[str, float | int | None]:
+        """Summarise the counts.
+
+        Returns:
+            ``skewness`` of N_k over the whole corpus (population form; None if all counts are equal), the share of
+            queries with the most frequent document in their top k, and the share of documents in no top k (antihubs).
+        """
+        if n_documents < len(self._counts):
+            raise ValueError(f"{len(self._counts)} documents were retrieved from a corpus of {n_documents}")
+        sizes = Counter(self._counts.values())
+        sizes[0] = n_documents - len(self._counts)
+        mean = self._counts.total() / n_documents if n_documents else 0.0
+        second, third = (sum(times * (size - mean) ** power for size, times in sizes.items()) for power in (2, 3))
+        return {
+            "k": self.k,
+            "queries": queries,
+            "documents": n_documents,
+            "skewness": third / n_documents / (second / n_documents) ** 1.5 if second else None,
+            "largest_share": max(sizes) / queries if queries else None,
+            "antihub_share": sizes[0] / n_documents if n_documents else None,
+        }

@@ -1,9 +1,10 @@
-"""Retrieval measures of KILT (Petroni et al., NAACL 2021) on its own files: one JSON object per question, with the
-pages of Wikipedia that support each answer (gold) or that were found, best first (guess).
+"""Retrieval metrics of KILT (Petroni et al., NAACL 2021) on KILT files: one JSON object per question, with the
+Wikipedia pages that support each answer (gold) or that were retrieved, best first (guess).
 
-Each answer's provenance is an *evidence set*: only all of its pages together are evidence. R-precision looks at the
-first R pages, R the size of a set, and takes the best set. The other measures look at a list of points: a page of no
-set is one point; a set is one point, where the last of its pages that were found stands, and good if all were.
+The provenance of an answer is an *evidence set*: all of its pages together are the evidence. R-precision considers the
+first R pages, where R is the size of a set, and takes the best set. The other metrics are computed on a list of points:
+a page outside all sets is one point; a set is one point, at the position of its last retrieved page, and is relevant if
+all its pages were retrieved.
 """
 
 from __future__ import annotations
@@ -22,16 +23,22 @@ from harness.types import UserError
 
 MEASURES = ("Rprec", "precision@1", "recall@5", "success_rate@5")
 KEYS = ("wikipedia_id",)
-"""What makes two entries the same evidence: the page. KILT also asks for paragraphs (start_paragraph_id)."""
+"""Keys that identify evidence: the page. KILT also evaluates paragraphs (start_paragraph_id)."""
 Page = tuple[str, ...]
 Pages = list[Page]
 
 
 def evaluate_kilt(gold: Path, guess: Path, measures: Sequence[str] = MEASURES, *, keys: Sequence[str] = KEYS) -> Scores:
-    """Measures of every gold question, matched by id.
+    """Evaluate all gold questions, matched by id. A question without a guess or without evidence scores 0.
 
-    A question without a guess, or without any evidence, counts 0. Entries that lack one of the ``keys`` and repeated
-    ones are left out. UserError for an unknown measure and for lines that are not KILT's, with their number.
+    Args:
+        gold: the gold file.
+        guess: the file to evaluate.
+        measures: names of metrics.
+        keys: keys that identify evidence; entries that lack one of them and duplicates are ignored.
+
+    Raises:
+        UserError: unknown metric, or a line that is not in KILT's format.
     """
     parsed = [_parse(name) for name in dict.fromkeys(measures)]
     wanted = {id_: [_pages(output, keys) for output in outputs] for id_, outputs in _read(gold).items()}
@@ -49,12 +56,12 @@ def evaluate_kilt(gold: Path, guess: Path, measures: Sequence[str] = MEASURES, *
 
 
 def r_precision(pages: Pages, evidence: Sequence[Pages]) -> float:
-    """Over the evidence sets, the largest share of a set's R pages among the first R found; 0 without any set."""
+    """The largest share of an evidence set's R pages among the first R pages; 0 without evidence."""
     return max((len({*pages[: len(one)]} & {*one}) / len(one) for one in evidence), default=0.0)
 
 
-def points(pages: Pages, evidence: Sequence[Pages]) -> list[bool]:
-    """Whether each point of the list is a whole evidence set."""
+def evidence_points(pages: Pages, evidence: Sequence[Pages]) -> list[bool]:
+    """Whether each point of the list is a complete evidence set."""
     places = {page: place for place, page in enumerate(pages)}
     sets = [frozenset(one) for one in evidence]
     found: list[tuple[int, int, bool]] = []
@@ -70,7 +77,7 @@ def points(pages: Pages, evidence: Sequence[Pages]) -> list[bool]:
 def _value(kind: str, k: int, pages: Pages, evidence: Sequence[Pages]) -> float:
     if kind == "Rprec":
         return r_precision(pages, evidence)
-    good = sum(points(pages, evidence)[:k])
+    good = sum(evidence_points(pages, evidence)[:k])
     sets = len({frozenset(one) for one in evidence})
     return {"precision": good / k, "recall": good / max(sets, 1), "success_rate": float(good > 0)}[kind]
 
@@ -83,7 +90,7 @@ def _parse(name: str) -> tuple[str, int]:
 
 
 def _pages(output: dict[str, Any], keys: Sequence[str]) -> Pages:
-    """Each page once, in order."""
+    """The distinct pages, in order."""
     entries = output.get("provenance") or ()
     return list(dict.fromkeys(tuple(str(e[key]).strip() for key in keys) for e in entries if {*keys} <= e.keys()))
 
@@ -118,5 +125,5 @@ def _record(line: bytes, where: str) -> tuple[str, list[dict[str, Any]]]:
         pass
     raise UserError(
         f'{where} is not a question in KILT\'s format ({{"id": "...", "output": [{{"provenance": '
-        f'[{{"wikipedia_id": "..."}}]}}]}}); mend that line.'
+        f'[{{"wikipedia_id": "..."}}]}}]}}); fix that line.'
     )

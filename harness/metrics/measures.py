@@ -1,13 +1,12 @@
-"""Measures of rankings, by the rules of trec_eval 10.0.
+"""Compute retrieval metrics of rankings as defined by trec_eval 10.0.
 
-The usual ones, and those that trec_eval 10.0 changed, are computed by `harness.metrics.fast_measures`, the rest by
-ir_measures. A `Ranking` is in order already, so what that gets for scores is the count of places from the bottom: no
-provider can break a tie in its own way, and all measures see one order. (ir_measures sends RR@k to another program than
-the rest, one that breaks ties by ascending id: a constant scorer's RR@10 would contradict its nDCG@10.) Only the
-providers that need nothing but judgements and an order are used: pytrec_eval (trec_eval 9, which agrees with 10.0 on
-what is left to it), and those of RR@k, Judged and Compat.
+Common metrics, and those that trec_eval 10.0 changed, are computed by `harness.metrics.fast_measures`, all others by
+ir_measures. It gets the number of documents below as the score, so no provider can break ties differently and all
+metrics use the same order. (ir_measures computes RR@k with a program that breaks ties by ascending id: RR@10 of a
+constant scorer would contradict its nDCG@10.) Only providers that need just qrels and an order are used: pytrec_eval
+(trec_eval 9, which agrees with 10.0 on the remaining metrics), and those of RR@k, Judged and Compat.
 
-Importing ir_measures takes about 25 ms and no pandas; the functions do it, so that start-up stays quick.
+ir_measures is imported in the functions (about 25 ms), so that the command line starts quickly.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ TREC_NAMES = {
     "recip_rank": "RR",
     "P": "P",
 }
-"""trec_eval's own names, for the did-you-mean."""
+"""Names of trec_eval, for suggestions."""
 SUBTOPICS = "it needs judgements of subtopics, and qrels have one relevance for each document"
 ELSEWHERE = "only the package cwl_eval computes it, which is not used here"
 REASONS = {
@@ -48,35 +47,35 @@ REASONS = {
     "Accuracy": "ir_measures, which alone computes it, fails where every document found is relevant",
     "RBP": "it needs the grade from which a document is relevant",
 }
-"""Why a measure of ir_measures is not computed (with these parameters)."""
+"""Why a metric of ir_measures is not available (with these parameters)."""
 CHUNK = 256
-"""Queries evaluated at a time; with 1,000 documents each, some 30 MB."""
+"""Queries evaluated at a time: about 30 MB with 1,000 documents each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Values of every measure on every judged query."""
+    """Values of all metrics on all judged queries."""
 
     query_ids: list[str]
-    """The judged queries, in the order of the qrels."""
+    """Judged queries in the order of the qrels."""
     measures: tuple[str, ...]
     """Canonical names, as ir_measures prints them."""
     values: NDArray[np.float64]
     """[n_queries, n_measures]; a query without documents in the run has 0."""
     missing: int
-    """Judged queries for which the run has no document."""
+    """Number of judged queries without documents in the run."""
     unjudged: int
-    """Queries of the run without judgements; they count for nothing."""
+    """Number of queries of the run without qrels; they are ignored."""
     dropped: int
-    """Queries whose entry in the qrels is empty; they count as unjudged."""
+    """Number of queries with an empty entry in the qrels; they count as unjudged."""
 
     @property
     def judged(self) -> int:
-        """How many queries the means are over."""
+        """Number of queries in the means."""
         return len(self.query_ids)
 
     def mean(self) -> dict[str, float]:
-        """Arithmetic mean over the judged queries, per measure (of counts such as NumRet, too)."""
+        """Arithmetic mean of each metric over the judged queries (also of counts such as NumRet)."""
         return dict(zip(self.measures, self.values.mean(axis=0).tolist(), strict=True))
 
 
@@ -156,12 +155,12 @@ def measure(
 
 
 def _readable(judgements: dict[str, int]) -> dict[str, int]:
-    """trec_eval reads foreign memory (wrong values, or a crash) where all judgements are negative; 0 means the same."""
+    """Replace negative grades by 0 if all are negative: trec_eval would read invalid memory."""
     return judgements if max(judgements.values()) >= 0 else dict.fromkeys(judgements, 0)
 
 
 def measure_names(text: str) -> tuple[str, ...]:
-    """Canonical names from what a user typed, as in ``"nDCG@20 P(rel=2)@5, RR@10"``; UserError for an unknown one."""
+    """Parse a list such as ``"nDCG@20 P(rel=2)@5, RR@10"`` to canonical names. UserError for an unknown one."""
     names = re.findall(r"(?:[^\s,(]|\([^)]*\)?)+", text)
     if not names:
         raise UserError(f"No measure is named; type some, as in --measures {' '.join(MEASURES[:2])!r}.")
@@ -169,19 +168,19 @@ def measure_names(text: str) -> tuple[str, ...]:
 
 
 def _parse(names: Sequence[str]) -> list[Any]:
-    """ir_measures' measure objects, in order, repetitions dropped."""
+    """Measure objects of ir_measures in order, without duplicates."""
     return list({str(one): one for one in map(_parsed, names)}.values())
 
 
-@lru_cache(256)  # pytrec_eval keeps some 200 bytes of every evaluator that it makes
+@lru_cache(256)  # pytrec_eval leaks about 200 bytes per evaluator
 def _parsed(name: str) -> Any:
-    """One measure, which has been computed once on a toy example."""
+    """Parse a measure and compute it once on a toy example."""
     import ir_measures
 
     try:
         one = ir_measures.parse_measure(name)
         one.validate_params()  # type: ignore[no-untyped-call]
-        # trec_eval ends the whole process on a cutoff of 0
+        # trec_eval exits the process on a cutoff of 0
         if one.params.get("cutoff", 1) < 1:
             raise ValueError("the cutoff must be 1 or more")
         if not computes(one) or _provider(one):
@@ -195,7 +194,7 @@ def _parsed(name: str) -> Any:
 
 
 def _correction(name: str, reason: str) -> str:
-    """What to type instead: a fraction where ir_measures takes no whole number, else an example."""
+    """Suggest a correction: a float where ir_measures rejects an integer, else an example."""
     import ir_measures
 
     if wrong := re.fullmatch(r"invalid param (\w+)=(-?\d+)", reason):
@@ -216,9 +215,9 @@ def _provider(one: Any) -> str | None:
 
 
 def _evaluate(measures: Sequence[Any], qrels: Qrels, run: dict[str, dict[str, float]]) -> Iterator[Any]:
-    """ir_measures' metrics.
+    """Compute metrics with ir_measures.
 
-    A measure with parameters goes alone: in one call with others, its gains or judged_only reach them too (0.4.3).
+    A measure with parameters is computed separately: its gains or judged_only would affect others in the call (0.4.3).
     """
     import ir_measures
 

@@ -1,7 +1,7 @@
-"""First and second moments of vectors in one streaming pass, in float64, merged as in Chan, Golub and LeVeque 1979.
+"""First and second moments of vectors in one streaming pass, in float64, merged as by Chan, Golub and LeVeque 1979.
 
-The digits depend on the vectors and their order alone: sums are made over `BLOCK` rows, each in one thread, then over
-`PART` rows, then over all, in whatever blocks the vectors come and however many threads or processes work on them.
+The result depends only on the vectors and their order, not on the block sizes, threads or processes: sums are computed
+over `BLOCK` rows, each in one thread, then over `PART` rows, then over all.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from harness.types import UserError
 Floats = NDArray[np.float64]
 
 SAMPLE = 2000
-"""Rows kept for the figures that need pairs of vectors."""
+"""Sample size for values over pairs of vectors."""
 BLOCK = 4096
-"""Rows turned to float64 at a time."""
+"""Rows converted to float64 at a time."""
 PART = 1 << 18
-"""Rows whose sums are made by themselves before they join the others': by one process or by many, with equal digits."""
+"""Rows per partial sum, whether they are computed by one process or by several."""
 
 
 class Moments:
@@ -36,14 +36,14 @@ class Moments:
         """sum over vectors of (x - mean)(x - mean)^T"""
         self.unit_sum: Floats = np.zeros(dim)
         self.zeros = 0
-        """vectors of length 0, which have no direction"""
+        """number of zero vectors, which have no direction"""
         self.norm_mean = 0.0
         self.norm_scatter = 0.0
         self._memory: list[Floats] = []
-        """A float64 block per thread, reused: page faults of fresh memory cost as much as the work."""
+        """A reused float64 block per thread: page faults of new memory would cost as much as the work."""
 
     def update(self, block: NDArray[np.float32]) -> None:
-        """Adds the rows of ``block`` [m, dim]; UserError when one holds NaN or infinity."""
+        """Add the rows of ``block`` [m, dim]. UserError if one contains NaN or infinity."""
         pieces = [block[start : start + BLOCK] for start in range(0, len(block), BLOCK)]
         if pieces and (len(self._memory) < min(cores(), len(pieces)) or len(self._memory[0]) < len(pieces[0])):
             self._memory = [np.empty((len(pieces[0]), len(self.mean))) for _ in range(min(cores(), len(pieces)))]
@@ -54,13 +54,13 @@ class Moments:
                 pieces = pieces[len(self._memory) :]
 
     def packed(self) -> Floats:
-        """All of the state as numbers [(dim + 1)^2 + 3]."""
+        """Serialise the state as an array [(dim + 1)^2 + 3]."""
         counted = [float(self.n), float(self.zeros), self.norm_mean, self.norm_scatter]
         return np.concatenate([counted, self.mean, self.unit_sum, self.scatter.ravel()])
 
     @classmethod
     def unpacked(cls, numbers: Floats) -> Moments:
-        """The state that was `packed`."""
+        """Restore a state from `packed`."""
         state = cls(dim := math.isqrt(len(numbers) - 3) - 1)
         state.n, state.zeros = int(numbers[0]), int(numbers[1])
         state.norm_mean, state.norm_scatter = map(float, numbers[2:4])
@@ -69,7 +69,7 @@ class Moments:
         return state
 
     def merge(self, other: Moments) -> Moments:
-        """The state over both sets of vectors; neither operand changes."""
+        """Return the state over both sets of vectors; the operands are unchanged."""
         merged = Moments(len(self.mean))
         merged._absorb(self)
         merged._absorb(other)
@@ -100,7 +100,7 @@ def _of_block(block: NDArray[np.float32], memory: Floats) -> Moments:
     rows[:] = block
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     if not np.isfinite(norms).all():
-        raise UserError("The vectors hold NaN or infinity, so they have no geometry; mend the model that made them.")
+        raise UserError("The vectors hold NaN or infinity, so their geometry is undefined; fix the model.")
     state = Moments(rows.shape[1])
     state.n = len(rows)
     state.unit_sum = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0) @ rows
@@ -117,13 +117,13 @@ def _of_block(block: NDArray[np.float32], memory: Floats) -> Moments:
 
 
 Part = tuple[Moments, NDArray[np.float32]]
-"""State over some vectors, and those of them that are in the sample [s, d]."""
+"""The moments of some vectors, and those of them that are in the sample [s, d]."""
 
 
 def parts(blocks: Iterable[NDArray[np.float32]], n: int, start: int = 0) -> Iterator[Part]:
-    """One `Part` for every `PART` rows of n, of those from ``start`` on that come in blocks [m, d].
+    """Yield a `Part` for every `PART` rows of n; the blocks [m, d] hold the rows from ``start`` on.
 
-    Blocks of a multiple of `BLOCK` rows, as `aligned` makes them, give the same digits whatever their size.
+    The result is the same for all block sizes that are a multiple of `BLOCK` rows (`aligned`).
     """
     wanted = np.arange(min(SAMPLE, n)) * n // min(SAMPLE, max(n, 1))
     state: Moments | None = None
@@ -142,7 +142,7 @@ def parts(blocks: Iterable[NDArray[np.float32]], n: int, start: int = 0) -> Iter
 
 
 def joined(several: Iterable[Part]) -> Part:
-    """All of them in one, in their order. ValueError for none."""
+    """Merge parts in order. ValueError if there are none."""
     whole: Moments | None = None
     kept = []
     for state, sample in several:
@@ -155,12 +155,12 @@ def joined(several: Iterable[Part]) -> Part:
 
 
 def aligned(rows: int) -> int:
-    """About so many rows, as a multiple of `BLOCK`."""
+    """Round a number of rows down to a multiple of `BLOCK` (at least one)."""
     return max(1, rows // BLOCK) * BLOCK
 
 
 def collect(blocks: Iterable[NDArray[np.float32]], n: int) -> Part:
-    """Moments of n vectors that come in blocks [m, d], and `SAMPLE` evenly spaced rows. ValueError if not n come."""
+    """Moments of n vectors given as blocks [m, d], and `SAMPLE` evenly spaced rows. ValueError if n is wrong."""
     found = joined(parts(blocks, n))
     if found[0].n != n:
         raise ValueError(f"{found[0].n} vectors arrived, {n} were announced")

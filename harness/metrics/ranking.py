@@ -1,12 +1,12 @@
-"""TREC runs: the one order of documents, and the files that carry it.
+"""TREC runs: the ranking order, and reading and writing of run files.
 
 The order is that of trec_eval 10.0: score descending, compared as doubles, then document id descending (by code point,
-which is UTF-8's byte order). Search, cut and measures all take it from `rank`.
+which is UTF-8's byte order). Search, cutoffs and metrics all use `rank`.
 
-Trade-off accepted: trec_eval 9 and pytrec_eval compare float32 scores, our searches give float64. Where two different
-scores would round to one float32 (and be reordered by id), `rank` moves the later one down by as few float32 steps as
-it takes. Such scores are off by some ulps; in return every reader of a file written here sees exactly the order that
-the search found. Other people's runs are read as doubles; `RunNotes` counts where float32 would give another order.
+Trade-off: trec_eval 9 and pytrec_eval compare float32 scores, but our searches return float64. If two different scores
+would round to the same float32 (and be reordered by id), `rank` lowers the later one by as few float32 steps as needed.
+Such scores are off by a few ulps; in return, every reader of the file sees the order of the search. External runs are
+read as doubles; `RunNotes` counts the queries whose order float32 would change.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from harness.types import UserError
 
 INFINITY_KEY = 0x7F800000
 """Bit pattern of float32 infinity, the largest key in `strictly_ordered`."""
-WANTED = 6
-"""Columns of a run: query Q0 document rank score tag. What follows them on a line is ignored, as by trec_eval."""
+COLUMNS = 6
+"""Columns of a run: query Q0 document rank score tag. Further columns are ignored, as by trec_eval."""
 
 
 class Ranking(NamedTuple):
-    """One query's documents, best first. Sorting by (score, id), both descending, gives the same order back."""
+    """The documents of a query, best first: sorted by score, then id, both descending."""
 
     query_id: str
     doc_ids: list[str]
     scores: NDArray[np.float32]
     rows: NDArray[np.int64] | None = None
-    """Of the documents in the corpus, where that is known: `harness.metrics.measures` counts faster with them."""
+    """Rows of the documents in the corpus, if known: `harness.metrics.measures` is faster with them."""
 
 
 def rank(
@@ -51,9 +51,18 @@ def rank(
     exclude: str | None = None,
     rows: NDArray[np.int64] | None = None,
 ) -> Ranking:
-    """The k best of n distinct documents; ``scores`` [n] in any order, bigger is better; ``rows`` [n] in the corpus.
+    """Rank n distinct documents and keep the k best.
 
-    ``exclude`` (the query's own document) is left out before the cut, so k others remain. ValueError on NaN.
+    Args:
+        query_id: the query.
+        doc_ids: the n documents, in any order.
+        scores: [n], greater is better.
+        k: depth of the ranking.
+        exclude: a document (the query's own) that is removed before the cut.
+        rows: [n], the rows of the documents in the corpus.
+
+    Raises:
+        ValueError: a score is NaN.
     """
     order = best(query_id, doc_ids, scores, k, exclude=exclude)
     falling = strictly_ordered(np.asarray(scores, np.float64)[order])
@@ -64,17 +73,17 @@ def rank(
 def best(
     query_id: str, doc_ids: Sequence[str], scores: NDArray[Any], k: int, *, exclude: str | None = None
 ) -> NDArray[np.int64]:
-    """Where among the n documents of `rank` the k best are, best first."""
+    """Indices of the k best documents, best first; arguments as for `rank`."""
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(doc_ids),) or k < 1:
         raise ValueError(f"query {query_id}: {len(doc_ids)} documents, scores of shape {values.shape}, k={k}")
     if np.isnan(values).any():
         raise ValueError(f"query {query_id}: a score is NaN")
-    order = np.argsort(-values)  # not stable, and several times as fast: ties are put in order below
+    order = np.argsort(-values)  # not stable, but several times as fast; ties are sorted below
     if exclude is not None:
         order = order[[doc_ids[row] != exclude for row in order.tolist()]]
     falling = values[order]
-    if len(falling) > k:  # everything that ties with the k-th takes part until the ids have decided
+    if len(falling) > k:  # keep all that tie with the k-th until they are sorted by id
         falling = falling[: np.searchsorted(-falling, -falling[k - 1], side="right")]
     edges = np.concatenate([[0], np.flatnonzero(falling[1:] != falling[:-1]) + 1, [len(falling)]])
     for tie in np.flatnonzero(np.diff(edges) > 1).tolist():
@@ -84,11 +93,11 @@ def best(
 
 
 def strictly_ordered(falling: NDArray[np.float64]) -> NDArray[np.float32]:
-    """float32 scores [n] that compare exactly as the float64 scores [n], which must not rise and hold no NaN.
+    """Convert float64 scores [n] to float32 scores with the same order and ties. The input is descending, without NaN.
 
-    Mostly the nearest ones do. Else this works on the integers whose order is that of the float32 numbers (adjacent
-    numbers, adjacent integers; both zeros are 0). Adding to each the count of distinct scores before it turns "strictly
-    falling" into "not rising", which a running minimum enforces; a floor keeps what was pushed below -inf in range.
+    Rounding is usually enough. Otherwise float32 numbers are mapped to integers in the same order (adjacent numbers to
+    adjacent integers, both zeros to 0). Adding to each the count of distinct scores before it turns "strictly
+    falling" into "not rising", which a running minimum enforces; a floor keeps values from falling below -inf.
     """
     if not len(falling):
         return np.empty(0, dtype=np.float32)
@@ -107,7 +116,7 @@ def strictly_ordered(falling: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
-    """Writes a TREC run, gzipped when the path ends in .gz; equal rankings give equal bytes. Streams."""
+    """Write a TREC run, gzipped if the path ends in .gz. Equal rankings give equal bytes; rankings are streamed."""
 
     def write(stream: IO[bytes]) -> None:
         with _writer(stream, tag, packed=path.suffix == ".gz") as add:
@@ -119,7 +128,7 @@ def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
 
 @contextmanager
 def run_writer(path: Path, tag: str) -> Iterator[Callable[[Ranking], object]]:
-    """`write_run` for rankings that come by call, into a file of a `whole_folder` (which is what makes it whole)."""
+    """Like `write_run`, but rankings are written by calling the result; for files in a `whole_folder`."""
     with path.open("wb") as stream, _writer(stream, tag, packed=path.suffix == ".gz") as add:
         yield add
 
@@ -135,14 +144,14 @@ def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[
         return
     with (
         gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=stream, mtime=0) as out,
-        ThreadPoolExecutor(1, "compress") as crew,
+        ThreadPoolExecutor(1, "compress") as compressor,
     ):
-        ahead = [crew.submit(int)]
+        ahead = [compressor.submit(int)]
 
         def add(ranking: Ranking) -> None:
             text = _format(ranking, tag)
-            ahead.pop().result()  # one ranking is compressed while the next is made
-            ahead.append(crew.submit(out.write, text))
+            ahead.pop().result()  # one ranking is compressed while the next is computed
+            ahead.append(compressor.submit(out.write, text))
 
         yield add
         ahead.pop().result()
@@ -157,22 +166,22 @@ def _format(ranking: Ranking, tag: str) -> bytes:
                 f"{kind} id {bad!r} is empty or holds whitespace, which a TREC run cannot carry; "
                 f"rename it in the corpus, the queries and the qrels (an underscore will do)."
             )
-    texts = scores.astype(np.float32).astype(str).tolist()  # the shortest decimals that give the float32 back
+    texts = scores.astype(np.float32).astype(str).tolist()  # the shortest decimals that round-trip
     numbered = enumerate(zip(doc_ids, texts, strict=True), 1)
     return "".join(f"{query_id} Q0 {doc_id} {place} {score} {tag}\n" for place, (doc_id, score) in numbered).encode()
 
 
 @dataclass(slots=True)
 class RunNotes:
-    """What `read_run` met in a run that its user should know."""
+    """Peculiarities of a run that `read_run` reports to the user."""
 
     comments: int = 0
-    """Lines that begin with "#" and would be lines of a run without it."""
+    """Lines that begin with "#" but are otherwise valid."""
     reordered: int = 0
-    """Queries whose order would be another if scores were rounded to float32 before they are compared."""
+    """Queries whose order would change if scores were rounded to float32."""
 
     def sentences(self, name: str) -> list[str]:
-        """About the file of this name: one for each of them that is not 0."""
+        """One sentence per count that is not 0; ``name`` is the file."""
         found = []
         if self.comments:
             found.append(f"{name}: {self.comments} of its lines begin with # and are comments, as for trec_eval 10.0")
@@ -187,15 +196,16 @@ class RunNotes:
 def read_run(
     path: Path, *, known: Collection[str] = (), only: Collection[str] | None = None, notes: RunNotes | None = None
 ) -> Iterator[Ranking]:
-    """Rankings of a TREC run (plain or gzipped), each sorted by the rule; the rank column is not looked at.
+    """Read a TREC run (plain or gzipped). Rankings are sorted by score and id; the rank column is ignored.
 
-    A file whose queries stand together is streamed (a first pass finds out), any other is sorted by query id in memory.
+    A file in which the lines of each query are contiguous (checked in a first pass) is streamed; any other is sorted by
+    query id in memory.
 
     Args:
         path: a regular file.
         known: ids of queries. A line that begins with "#" is a comment unless its query is one of them.
         only: ids of the queries to read; all others are skipped unchecked.
-        notes: counts what the user should be told.
+        notes: receives peculiarities of the run.
 
     Raises:
         UserError: with the line number, for less than 6 columns, a score that is not a number, and a document listed
@@ -208,18 +218,18 @@ def read_run(
     query, scores = b"", dict[bytes, bytes]()
     for start, block in line_blocks(path) if only is None else _of_queries(path, only):
         for place, line in enumerate(block, start):
-            columns = line.split(None, WANTED)
+            columns = line.split(None, COLUMNS)
             if not columns:
                 continue
             if columns[0] != query:
                 if columns[0].startswith(b"#") and columns[0] not in marked:
-                    notes.comments += len(columns) >= WANTED and is_number(columns[4])
+                    notes.comments += len(columns) >= COLUMNS and is_number(columns[4])
                     continue
                 if streamed and query:
                     yield _ranking(path, query, gathered.pop(query), notes)
                 query = columns[0]
                 scores = gathered.setdefault(query, {})
-            if len(columns) < WANTED:
+            if len(columns) < COLUMNS:
                 raise UserError(
                     f"Line {place} of {path} has {len(columns)} columns, but a TREC run has 6 "
                     f"(query Q0 document rank score tag); fix or remove that line."
@@ -262,7 +272,7 @@ def _ranking(path: Path, query: bytes, scores: dict[bytes, bytes], notes: RunNot
 def _fault(path: Path, query: bytes) -> UserError:
     """The error about the first line of a query that holds something else than UTF-8 and a number."""
     for place, line in numbered_lines(path):
-        columns = line.split(None, WANTED)
+        columns = line.split(None, COLUMNS)
         if columns[0] != query:
             continue
         decoded(columns[0], path, place)

@@ -1,15 +1,15 @@
-"""Which differences are real: intervals and tests on per-query values, in numpy and ``scipy.special`` alone.
+"""Confidence intervals and significance tests on per-query values, with numpy and ``scipy.special`` only.
 
 Intervals are percentile intervals of a hierarchical bootstrap (Davison and Hinkley 1997, section 3.8): datasets are
 drawn with replacement, then queries within each draw, then seeds (training runs) where there are several. *The
 estimand is the mean on datasets like these*: several datasets count as a sample, so the interval says how the mean
 would move on other ones. With ``new_datasets=False``, and always with a single dataset, they are taken as given and
-only queries are drawn. The quantiles are widened as Hesterberg (2015, The American Statistician 69, "expanded
-percentile") proposes, which makes up for the bootstrap's too small variance in small samples.
+only queries are drawn. The quantiles are widened as proposed by Hesterberg (2015, The American Statistician 69,
+"expanded percentile"), which corrects the bootstrap's variance in small samples.
 
-What these intervals cannot do: resampled means hardly leave the range of the datasets' own, so that over D datasets
-they cover at most about 1 - 2^(1 - D) (94% with five, 75% with three). And as queries are drawn anew in every dataset
-drawn, their noise counts twice, which is too careful where it outweighs what sets datasets apart.
+Limitations: resampled means hardly exceed the range of the datasets' means, so over D datasets the intervals cover at
+most about 1 - 2^(1 - D) (94% with five, 75% with three). As queries are resampled in
+each drawn dataset, their noise counts twice; the intervals are too wide if it exceeds the differences of the datasets.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from harness.metrics.bootstrap import Values, resample
 from harness.system.blas import single_threaded
 
 MANY = 50
-"""Differences of equal size, or as many as weigh the same, from which their signs are not drawn."""
+"""Effective number of differences from which the saddlepoint approximation replaces random signs."""
 CHUNK = 1 << 22
-"""Random signs held at a time, eight to one."""
+"""Random bytes (eight signs each) in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence interval. From -inf to inf where nothing can be said (a single query)."""
+    """A confidence interval; from -inf to inf if it is undefined (a single query)."""
 
     low: float
     high: float
@@ -39,7 +39,7 @@ class Interval:
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """Both ends, for JSON, which knows no infinity; None where nothing can be said."""
+        """Both ends for JSON, which has no infinity; None if the interval is undefined."""
         return (self.low, self.high) if isfinite(self.low) and isfinite(self.high) else None
 
 
@@ -91,13 +91,13 @@ def rank_intervals(
     seed: int = 0,
     new_datasets: bool = True,
 ) -> dict[str, tuple[int, int]]:
-    """First and last rank (from 1, the greatest mean) that each model may have; all of them hold at once at ``level``.
+    """First and last plausible rank of each model (1 is the greatest mean), with simultaneous coverage ``level``.
 
     Every resample draws the same datasets and queries for all models, which must therefore match as in
-    `difference_interval`. A model's ranks begin after the models that are surely better and end before those surely
-    worse; surely means beyond the simultaneous band of all pairwise differences, studentised (Mogstad, Romano, Shaikh
-    and Wilhelm 2024, Review of Economic Studies 91). Ranks counted in resamples would cover too little: they take the
-    best of several equals for better.
+    `difference_interval`. The ranks of a model begin after the models that are significantly better and end before
+    those that are significantly worse, by the simultaneous band of all studentised pairwise differences (Mogstad,
+    Romano, Shaikh and Wilhelm 2024, Review of Economic Studies 91). Ranks counted in resamples would have too little
+    coverage: they favour one of several equal models.
     """
     if len({tuple(array.shape[-1] for array in arrays) for arrays in models.values()}) > 1:
         raise ValueError("ranks need the same datasets and the same queries of every model")
@@ -125,8 +125,8 @@ def randomisation_test(differences: Values, *, samples: int = 100_000, seed: int
     Zeros change nothing and are left out. Exact where there are no more than ``samples`` choices of signs. From `MANY`
     effective differences on the saddlepoint approximation of their sum's law (Robinson 1982, Journal of the Royal
     Statistical Society B 44), corrected for a common step of the differences: within some 3% of p, also far below what
-    random signs can show, but too great where nearly all differences have one size and one sign. Else (count + 1) /
-    (samples + 1) of random signs (Phipson and Smyth 2010). No difference at all: 1.
+    random signs can show, but too great where nearly all differences have one size and one sign. Otherwise
+    (count + 1) / (samples + 1) of random signs (Phipson and Smyth 2010). No difference at all: 1.
     """
     sizes = np.abs(differences[differences != 0.0])
     observed = abs(float(differences.sum())) - 1e-12 * float(sizes.sum())
@@ -147,8 +147,8 @@ def randomisation_test(differences: Values, *, samples: int = 100_000, seed: int
 def paired_t(differences: Values) -> tuple[float, float]:
     """t and two-sided p of no difference (Student 1908) from differences [queries].
 
-    (0, 1) where nothing can be said: fewer than two queries, or no difference on any. Equal differences that are not 0:
-    t infinite, p 0.
+    (0, 1) for fewer than two queries or without any difference; infinite t and p 0 for equal differences other
+    than 0.
     """
     from scipy.special import stdtr
 
@@ -163,8 +163,7 @@ def paired_t(differences: Values) -> tuple[float, float]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the order given: the chance of any false finding among all of them stays below the level
-    that they are held against (Holm 1979)."""
+    """Holm-adjusted p-values in the given order, which control the family-wise error rate (Holm 1979)."""
     order = sorted(range(len(p)), key=p.__getitem__)
     adjusted, largest = [0.0] * len(p), 0.0
     for place, index in enumerate(order):
@@ -189,7 +188,7 @@ def smallest_effect(differences: Values, *, power: float = 0.8, alpha: float = 0
 
 
 def as_one(members: Sequence[Values]) -> Values:
-    """The datasets of a group as one dataset [queries of all] or [seeds, queries of all], for the functions above.
+    """Concatenate the datasets of a group to one dataset [queries] or [seeds, queries].
 
     Its mean is the unweighted mean of the members' means, and the mean of a resample of it varies as that of resamples
     within each member would: every member's deviations are scaled to the weight of its queries.
@@ -205,12 +204,12 @@ def as_one(members: Sequence[Values]) -> Values:
 
 
 def _independent(datasets: Sequence[Values], new_datasets: bool) -> int:
-    """Size of the sample that limits an interval."""
+    """Sample size that limits an interval."""
     return len(datasets) if new_datasets and len(datasets) > 1 else sum(array.shape[-1] for array in datasets)
 
 
 def _tail(level: float, n: int) -> float:
-    """Share of the resamples beyond each end (Hesterberg's expanded percentile)."""
+    """Share of resamples beyond each end (Hesterberg's expanded percentile)."""
     from scipy.special import ndtr, stdtrit
 
     return float(ndtr(-sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2))) if n > 1 else 0.0
@@ -225,7 +224,7 @@ def _percentile(means: Values, level: float, n: int) -> Interval:
 
 
 def _step(sizes: Values) -> float:
-    """The common step of the sizes (1 of differences that are all 0 or 1); 0 where they have none."""
+    """The common step of the sizes (1 for differences of 0 and 1); 0 if there is none."""
     smallest = float(sizes.min())
     parts = sizes / smallest
     return smallest if np.abs(parts - np.rint(parts)).max() < 1e-6 else 0.0
@@ -253,7 +252,7 @@ def _saddlepoint(sizes: Values, observed: float) -> float:
 
 
 def _signed_sums(sizes: Values, samples: int, seed: int) -> Iterator[Values]:
-    """Sums of the sizes under random signs, some at a time; eight signs are one look into a table of their 256 sums."""
+    """Sums of the sizes under random signs, in chunks; eight signs are one lookup in a table of their 256 sums."""
     padded = np.concatenate([sizes, np.zeros(-len(sizes) % 8)]).reshape(-1, 8)
     signs = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
     with single_threaded():

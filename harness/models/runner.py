@@ -19,7 +19,7 @@ from harness.datasets.beir import Dataset
 from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.store import Vectors, VectorStore
-from harness.embeddings.transform import fit, moments, transformed
+from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.errors import plugin_code
 from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
@@ -248,7 +248,7 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
 
     def fitted() -> Affine:
         with plugin_code(f"{model.label} raised"):
-            return fit(steps, *moments(documents))
+            return fit(steps, *mean_and_covariance(documents))
 
     affine = cache(fitted)
     found: dict[Role, tuple[Vectors, Cost]] = {}

@@ -1,4 +1,4 @@
-"""What is known of one model's speed, on this machine or on a named device, and what is missing to know it."""
+"""Cost model of a model: its speed on this machine or a named device, and its size."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """One model as a plan sees it. What is None (or 0) is not known, and ``note`` says why and what to type."""
+class CostModel:
+    """Speed and size of one model. None (or 0) means unknown; ``note`` says why and which command helps."""
 
     label: str
     kind: str
@@ -30,18 +30,26 @@ class Pace:
     scanning: Scanning | None = None
     dim: int = 0
     weights_bytes: int = 0
-    """Of its files."""
+    """Size of the weight files."""
     download_bytes: int = 0
-    """Of its files, where they are not here."""
+    """Size of the weight files if they are not on this machine."""
     note: str = ""
 
 
-def prepared(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = True) -> Prepared | str:
-    """The model ready to be loaded, or the sentence that says what it lacks; nothing is fetched.
+def loadable(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = True) -> Prepared | str:
+    """Prepare a model for loading without downloading anything.
 
-    ``tries`` is that of `Prepared`.
+    Args:
+        ref: the model.
+        home: where weights are looked up.
+        progress: receives the progress.
+        tries: as for `Prepared`.
 
-    UserError where what is here is damaged, as `harness benchmark` would say.
+    Returns:
+        The model, or a sentence that says what is missing.
+
+    Raises:
+        UserError: the files on this machine are corrupt.
     """
     try:
         ref.require()
@@ -54,30 +62,40 @@ def prepared(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = Tru
     return Prepared(ref, home, offline=True, progress=progress, tries=tries)
 
 
-def pace(
+def cost_model(
     ref: ModelRef,
     model: Prepared | str,
     home: Path,
     device: Device | None,
     progress: Progress,
     search_device: str = "cpu",
-) -> Pace:
-    """The model's pace; PluginError where it fails when measured.
+) -> CostModel:
+    """Measure or estimate the costs of a model.
 
-    A named device is believed to reach its stated share of its peaks, in encoding and in exact search; what the
-    processor does (lexical models, the geometry, a search's distances in float64) is taken as on this machine in either
-    case. Without one, ``search_device`` is where exact search runs here.
+    A named device is assumed to reach a fixed share of its peak in encoding and exact search. The work of the CPU
+    (lexical models, geometry, rescoring in float64) is always measured on this machine.
+
+    Args:
+        ref: the model.
+        model: the result of `loadable`.
+        home: measurements are cached there.
+        device: the device to plan for; None for this machine.
+        progress: receives the progress.
+        search_device: device of exact search on this machine.
+
+    Raises:
+        PluginError: the model failed while it was measured.
     """
-    label, lacks = ref.label, model if isinstance(model, str) else ""
+    label, missing = ref.label, model if isinstance(model, str) else ""
     kind: str = ref.spec.kind
     size = _size(ref)
-    absent = ref.spec.files.weights.bytes if ref.spec.files.weights and lacks.startswith("not measured") else 0
+    absent = ref.spec.files.weights.bytes if ref.spec.files.weights and missing.startswith("not measured") else 0
     if kind == "lexical":
         speed = None if isinstance(model, str) else _measured(label, lambda: indexing(model, home, progress))
-        return Pace(label, kind, indexing=speed, note=lacks)
+        return CostModel(label, kind, indexing=speed, note=missing)
     if kind != "dense":
-        return Pace(label, kind)
-    found, note = None, lacks
+        return CostModel(label, kind)
+    found, note = None, missing
     if device is not None:
         found, note = _assumed(ref, device)
     elif not isinstance(model, str):
@@ -86,7 +104,7 @@ def pace(
     if device is not None:
         exact = replace(exact, flops=device.float32 * device.utilisation, origin="assumed")
     dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
-    return Pace(label, kind, found, None, exact, dim, size, absent, note)
+    return CostModel(label, kind, found, None, exact, dim, size, absent, note)
 
 
 def _assumed(ref: ModelRef, device: Device) -> tuple[Encoding | None, str]:
@@ -101,7 +119,7 @@ def _measured(label: str, measure: Callable[[], T]) -> T:
         return measure()
     except (UserError, PluginError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # the plug-in boundary: whatever its code raises is its fault, and is named
+    except BaseException as error:  # plug-in code may raise anything
         raise PluginError(f"{label} could not be measured: {described(error)}") from error
 
 

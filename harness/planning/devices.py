@@ -1,4 +1,4 @@
-"""Devices that a plan can be made for without having one: ``devices.toml``, read and nothing else."""
+"""Devices that a plan can be made for without owning one, from ``devices.toml``."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ FILE = Path(__file__).with_name("devices.toml")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device; ``devices.toml`` says what the figures are and where they come from."""
+    """A device; ``devices.toml`` defines the values and names their sources."""
 
     name: str
     summary: str
     flops: float
-    """Operations a second at the peak of its ``dtype``."""
+    """Peak operations per second in ``dtype``."""
     dtype: str
     float32: float
-    """Operations a second at its peak in float32, in which exact search runs."""
+    """Peak operations per second in float32, used by exact search."""
     utilisation: float
-    """Share of either peak that encoding and search are assumed to reach."""
+    """Assumed share of the peaks in encoding and search."""
     memory: float
     """Bytes."""
     price: float
-    """USD an hour."""
+    """USD per hour."""
 
 
 @cache
 def devices() -> dict[str, Device]:
-    """Every device by name."""
+    """All devices by name."""
     content = read_toml(FILE)
     return {name: Device(name, **figures) for name, figures in content.items()}
 
 
 def device(name: str) -> Device:
-    """One device; UserError with the nearest names where there is none of that name."""
+    """A device by name. UserError with similar names if it is unknown."""
     known = devices()
     if name.lower() not in known:
         raise UserError(unknown("device", name, known) + " Without --device the plan is for this machine.")

@@ -1,9 +1,9 @@
-"""What a benchmark will take, cell by cell: documents, tokens, bytes, memory, hours and cost; arithmetic alone.
+"""Forecast of a benchmark, cell by cell: documents, tokens, bytes, memory, hours and cost. Arithmetic only.
 
 Seconds are tokens / throughput for encoding; for exact search 2 x documents x queries x dim operations over the
 operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are float64,
 which takes twice as long) over those of the processor; for lexical models bytes / throughput and queries x (a + b x
-documents). Measuring and writing runs, about 2 ms a query, is left out, and so are downloads, whose speed nobody knows.
+documents). Computing metrics and writing runs (about 2 ms per query) and downloads (unknown speed) are not included.
 """
 
 from __future__ import annotations
@@ -12,124 +12,125 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.planning.cost_model import Pace
+from harness.planning.cost_model import CostModel
 from harness.planning.workload import Workload
 from harness.search.exact import MEMORY, most_memory
 
 STORAGE = {"float32": 4, "float16": 2}
-"""Bytes of a stored number."""
+"""Bytes per stored number."""
 PROCESS, WEIGHTS = 1.0e9, 4
-"""Memory of a dense model: the libraries with one shard of vectors and texts, and this many times its weights (the
-file, the copy in use, one batch): measured peaks are 1.1 to 1.4 GB for MiniLM, 2.4 to 3.4 GB for MPNet."""
+"""Memory of a dense model: libraries and one shard of vectors and texts, plus this many times its weights (file, loaded
+copy, one batch). Measured peaks are 1.1 to 1.4 GB for MiniLM and 2.4 to 3.4 GB for MPNet."""
 LEXICAL, LEXICAL_DOCUMENT = 0.4e9, 24
-"""Memory of a lexical model, and what each document adds while a query is scored."""
+"""Memory of a lexical model, and per document while a query is scored."""
 SCAN_DOCUMENT = 24
-"""Memory that a document takes while its corpus is first read: its place and its id."""
+"""Memory per document (offset and id) while a corpus is first read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One cell, or the total of several. None: not known; ``note`` says why."""
+    """A cell, or the total of several. None means unknown; ``note`` says why."""
 
     model: str
     dataset: str
     status: str = "planned"
-    """``planned``; ``finished`` (nothing is left to do: what it took is beside what is predicted); ``total``."""
+    """``planned``, ``finished`` (the prediction is shown with the measured seconds) or ``total``."""
     documents: int | None = None
     tokens: int | None = None
     download_bytes: int | None = None
     text_bytes: int | None = None
-    """What the dataset adds to the disk."""
+    """Disk space of the dataset."""
     stored_bytes: int | None = None
-    """What vectors or index add to it."""
+    """Disk space of the vectors or the index."""
     memory_bytes: int | None = None
     seconds: Mapping[str, float] | None = None
     """Phase -> seconds: encode, geometry and search, or index and search."""
     cost: float | None = None
     """USD."""
     measured: Mapping[str, float] | None = None
-    """What a finished cell really took, by the same phases."""
+    """Measured seconds of a finished cell, by the same phases."""
     ratio: float | None = None
-    """Measured / predicted; None where it was measured on another machine than the one planned for."""
+    """Measured / predicted; None if it was measured on another machine than the one planned for."""
     note: str = ""
     cells: int = 1
     known: int = 0
-    """In a total: of how many cells, and of how many of them the seconds are known."""
+    """For a total: number of cells, and of those with known seconds."""
 
     @property
     def total_seconds(self) -> float | None:
-        """Of all phases."""
+        """Seconds of all phases."""
         return None if self.seconds is None else sum(self.seconds.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What all cells of a plan share."""
+    """Settings that all cells of a plan share."""
 
     price: float | None = None
-    """USD an hour."""
+    """USD per hour."""
     number_bytes: int = 4
-    """Of document vectors as they are stored; those of queries take 4."""
+    """Bytes per number of stored document vectors; 4 for queries."""
     search_bytes: int = MEMORY
-    """The limit of exact search."""
+    """Memory limit of exact search."""
     depth: int = 1000
-    """Of every run."""
+    """Depth of the runs."""
     stored: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    """(model, dataset) -> what is there already of vectors ("document", "query") or as an "index"."""
+    """(model, dataset) -> what is stored already: vectors ("document", "query") or "index"."""
 
 
-def forecast(pace: Pace, work: Workload, conditions: Conditions) -> Forecast:
-    """One cell, as far as what is known of model and dataset goes."""
-    predict = {"dense": _dense, "lexical": _lexical}.get(pace.kind)
+def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
+    """Forecast one cell, as far as model and dataset are known."""
+    predict = {"dense": _dense, "lexical": _lexical}.get(model.kind)
     sized = Forecast(
-        pace.label,
+        model.label,
         work.label,
         documents=work.documents,
         tokens=None if work.document_tokens is None else work.document_tokens + (work.query_tokens or 0),
         download_bytes=work.download_bytes,
         text_bytes=0 if work.dataset is not None else work.text_bytes or None,
-        note="; ".join(filter(None, (work.note, pace.note))),
+        note="; ".join(filter(None, (work.note, model.note))),
     )
     if predict is None:
-        return replace(sized, note="; ".join(filter(None, (sized.note, f"not planned: models of kind {pace.kind}"))))
+        return replace(sized, note="; ".join(filter(None, (sized.note, f"not planned: models of kind {model.kind}"))))
     if work.documents is None:
         return sized
-    found = predict(pace, work, conditions)
+    found = predict(model, work, conditions)
     seconds, price = found.get("seconds"), conditions.price
     cost = sum(seconds.values()) / 3600 * price if seconds is not None and price is not None else None
     return replace(sized, **found, cost=cost)
 
 
-def _dense(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, Any]:
-    here = conditions.stored.get((pace.label, work.label), frozenset())
+def _dense(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
+    stored = conditions.stored.get((model.label, work.label), frozenset())
     documents, queries = work.documents or 0, work.queries or 0
-    memory = PROCESS + WEIGHTS * pace.weights_bytes
+    memory = PROCESS + WEIGHTS * model.weights_bytes
     found: dict[str, Any] = {}
-    if pace.dim:
-        missing = documents * ("document" not in here) * conditions.number_bytes + queries * ("query" not in here) * 4
-        found["stored_bytes"] = missing * pace.dim
-        search = min(conditions.search_bytes, most_memory(documents, queries, pace.dim, conditions.depth))
+    if model.dim:
+        per_dim = 0 if "document" in stored else documents * conditions.number_bytes
+        per_dim += 0 if "query" in stored else queries * 4
+        found["stored_bytes"] = per_dim * model.dim
+        search = min(conditions.search_bytes, most_memory(documents, queries, model.dim, conditions.depth))
         peak = max(memory + search, SCAN_DOCUMENT * documents)
-        found["memory_bytes"] = round(peak) if pace.weights_bytes else None
-    if pace.encoding is None or pace.scanning is None or work.document_tokens is None or work.query_tokens is None:
+        found["memory_bytes"] = round(peak) if model.weights_bytes else None
+    if model.encoding is None or model.scanning is None or work.document_tokens is None or work.query_tokens is None:
         return found
-    tokens = work.document_tokens * ("document" not in here) + work.query_tokens * ("query" not in here)
-    dim, flops = pace.dim, pace.scanning.flops
+    tokens = work.document_tokens * ("document" not in stored) + work.query_tokens * ("query" not in stored)
+    dim, flops = model.dim, model.scanning.flops
     found["seconds"] = {
-        "encode": tokens / pace.encoding.tokens_per_second,
-        "geometry": 4 * documents * dim**2 / (pace.scanning.processor_flops or flops),
-        "search": 2 * documents * queries * dim / flops + queries * pace.scanning.query_seconds,
+        "encode": tokens / model.encoding.tokens_per_second,
+        "geometry": 4 * documents * dim**2 / (model.scanning.processor_flops or flops),
+        "search": 2 * documents * queries * dim / flops + queries * model.scanning.query_seconds,
     }
     return found
 
 
-def _lexical(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, Any]:
-    built = "index" in conditions.stored.get((pace.label, work.label), frozenset())
+def _lexical(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
+    built = "index" in conditions.stored.get((model.label, work.label), frozenset())
     documents = work.documents or 0
     found: dict[str, Any] = {
         "memory_bytes": round(max(LEXICAL + LEXICAL_DOCUMENT * documents, SCAN_DOCUMENT * documents))
     }
-    speed = pace.indexing
+    speed = model.indexing
     if speed is None or not work.text_bytes:
         return found
     found["stored_bytes"] = 0 if built else round(work.text_bytes * speed.index_share)
@@ -141,7 +142,7 @@ def _lexical(pace: Pace, work: Workload, conditions: Conditions) -> dict[str, An
 
 
 def compared(cell: Forecast, seconds: Mapping[str, float], *, comparable: bool) -> Forecast:
-    """A finished cell: what it took (a result's seconds) beside the prediction, and nothing left to be done."""
+    """Add the measured seconds of a finished cell (from its result) to its forecast; nothing is left to be done."""
     phases = {"encode_documents": "encode", "encode_queries": "encode"}
     measured: dict[str, float] = {}
     for phase, spent in seconds.items():
@@ -154,8 +155,8 @@ def compared(cell: Forecast, seconds: Mapping[str, float], *, comparable: bool) 
     return replace(cell, status="finished", measured=measured, ratio=ratio, **left)  # type: ignore[arg-type]
 
 
-def total(model: str, cells: Sequence[Forecast], weights: Iterable[Pace] = ()) -> Forecast:
-    """What is left to be done of these cells together: finished ones are apart, what a dataset needs counts once."""
+def total(model: str, cells: Sequence[Forecast], weights: Iterable[CostModel] = ()) -> Forecast:
+    """Sum the work that is left in these cells: finished cells are excluded, each dataset is counted once."""
     left = [cell for cell in cells if cell.status != "finished"]
     each = {cell.dataset: cell for cell in reversed(left)}
     known = [cell for cell in left if cell.seconds is not None]

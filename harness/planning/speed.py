@@ -1,9 +1,8 @@
-"""How fast this machine works: as recorded with what is stored, else measured now and remembered for `DAYS`.
+"""Speed of this machine: from the records of stored data, else measured and cached for `DAYS`.
 
-A measurement takes a least time (`ENOUGH_ENCODING` and its like), is repeated `REPEATS` times, and its median counts.
-Measurements lie in $HARNESS_HOME/throughput, keyed by what was measured, by the machine and by the number of threads;
-`SAMPLE` says on what. One that was made while other work took the processor is unreliable: it is marked as such and not
-kept.
+A measurement takes a minimum time (`ENOUGH_ENCODING` etc.) and is repeated `REPEATS` times; the median is used.
+Measurements are cached in $HARNESS_HOME/throughput, keyed by what was measured (on `SAMPLE`), the machine and the
+number of threads. A measurement during which other processes used the CPU is marked as unreliable and not cached.
 """
 
 from __future__ import annotations
@@ -32,24 +31,24 @@ from harness.types import Document, Progress, Query, TokenModel, UserError
 
 SAMPLE = "texts of 10 to 150 synthetic words, common ones more often, as many as take 2 s (1 s to index them)"
 ENOUGH_ENCODING, ENOUGH_INDEXING, ENOUGH_SEARCH = 2.0, 1.0, 0.5
-"""Least seconds of a measurement; each attempt is twice (or four times) the last."""
+"""Minimum measurement times in seconds; the input is doubled (or quadrupled) until they are reached."""
 REPEATS = 3
-"""Of the largest attempt; the median counts."""
+"""Repetitions of the largest input; the median is used."""
 DAYS = 7
-"""After which a measurement is made again."""
+"""Days after which a measurement is repeated."""
 MOST_TEXTS, MOST_VECTORS = 1 << 16, 1 << 17
 RECORDED_TOKENS = 20_000
-"""Fewer than these on record say nothing: the first batches are slow."""
+"""Minimum number of recorded tokens: the first batches are slow."""
 RECORDED_BYTES = 100_000
 DEPTH = 1000
-"""Of the searches that are measured."""
+"""Depth of the measured searches."""
 COMMON = (
     *("the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not"),
     *("this", "but", "are", "or", "at", "they", "an", "if", "no", "such", "there", "their", "then", "these", "will"),
 )
 VOCABULARY = 50_000
 RECORD_OVERHEAD = 60
-"""Bytes that a document's line has besides its text."""
+"""Bytes of a document's line in addition to its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Encoding:
     dim: int
     origin: str
     reliable: bool = True
-    """Whether the machine was otherwise idle when it was measured."""
+    """Whether the machine was otherwise idle during the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,47 +71,47 @@ class Indexing:
     """Bytes of index per byte of corpus.jsonl."""
     query_seconds: float
     query_document_seconds: float
-    """What each document adds to a query's time."""
+    """Seconds per query and document."""
     origin: str
     reliable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Scanning:
-    """How fast vectors are searched exactly."""
+    """How fast exact search runs."""
 
     flops: float
-    """Operations a second of its matrix products with the selection of the nearest, on the device that searches."""
+    """Operations per second of matrix products and candidate selection, on the search device."""
     query_seconds: float
-    """What a query costs besides: its candidates' distances in float64."""
+    """Additional seconds per query: rescoring in float64."""
     processor_flops: float = 0.0
-    """Operations a second of the processor's float32 products, for the geometry; 0: those of ``flops``."""
+    """Operations per second of float32 products on the CPU, for the geometry; 0 to use ``flops``."""
     origin: str = "measured"
     reliable: bool = True
 
 
 def recorded_encoding(key: str, home: Path) -> Encoding | None:
-    """What the stored shards of a model (by its key) say; None where there are too few, or none with tokens."""
+    """Speed recorded in the stored shards of a model; None if there are too few or they have no tokens."""
     shards = [s for s in VectorStore(home, key, "document").records() if s.tokens and s.seconds]
     count, seconds = sum(s.tokens for s in shards), sum(s.seconds for s in shards)
     return Encoding(count / seconds, shards[0].dim, "recorded") if count >= RECORDED_TOKENS else None
 
 
 def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
-    """As recorded, else as measured in the last days, else measured now with the loaded model, 20 s or so."""
+    """Encoding speed: recorded, else cached, else measured with the loaded model in about 20 s."""
     if found := recorded_encoding(model.ref.own_key, home):
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
     names = ("tokens_per_second", "dim")
-    figures, reliable = _remembered(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model))
+    figures, reliable = _cached(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model))
     return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable)
 
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
-    """As measured in the last days or now, but building the index as recorded where that is on record."""
+    """Indexing and search speed: cached or measured; that of building an index as recorded, if it is."""
     progress(f"measuring {model.label} on a small sample", 0, 0)
     names = ("bytes_per_second", "index_share", "query_seconds", "query_document_seconds")
-    figures, reliable = _remembered(home, f"indexing {model.ref.key}", names, lambda: _index(model))
+    figures, reliable = _cached(home, f"indexing {model.ref.key}", names, lambda: _index(model))
     size, written, seconds = _recorded_indexes(model.ref.key, home)
     if size >= RECORDED_BYTES and seconds:
         figures |= {"bytes_per_second": size / seconds, "index_share": written / size}
@@ -121,18 +120,18 @@ def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
 
 
 def scanning(home: Path, progress: Progress, device: str = "cpu") -> Scanning:
-    """Exact search on the device that would do it, as measured in the last days or now."""
+    """Speed of exact search on a device: cached or measured."""
     progress("measuring exact search", 0, 0)
     names = ("flops", "query_seconds", "processor_flops")
-    figures, reliable = _remembered(home, f"exact search on {device}", names, lambda: _scan(device))
+    figures, reliable = _cached(home, f"exact search on {device}", names, lambda: _scan(device))
     flops, each, own = (figures[name] for name in names)
     return Scanning(flops, each, own, reliable=reliable)
 
 
-def _remembered(
+def _cached(
     home: Path, what: str, names: tuple[str, ...], measure: Callable[[], dict[str, float]]
 ) -> tuple[dict[str, float], bool]:
-    """The figures of these names, and whether they are reliable."""
+    """Cached or new measurements by name, and whether they are reliable."""
     of = {"what": what, "sample": SAMPLE, "machine": machine(), "threads": threads()}
     path, now = home / "throughput" / f"{content_key(of)[:32]}.json", time.time()
     with suppress(OSError, ValueError):
@@ -144,18 +143,18 @@ def _remembered(
         figures = measure()
     if watch.busy:
         return figures, False
-    with suppress(UserError):  # a home that may only be read costs time, not correctness
+    with suppress(UserError):  # a read-only home costs only time
         write_json(path, seal({"of": of, "time": now, "figures": figures}))
     return figures, True
 
 
 def _repeated(work: Callable[[], object], first: float) -> float:
-    """Median seconds of `REPEATS` runs, of which the first is over."""
+    """Median seconds of `REPEATS` runs; the first one took ``first``."""
     return float(np.median([first, *(_timed(work) for _ in range(REPEATS - 1))]))
 
 
 def sample_texts(count: int) -> list[str]:
-    """So many texts, always the same: words drawn by Zipf's law, lengths spread alike over any stretch of them."""
+    """Deterministic synthetic texts: words follow Zipf's law, lengths are uniform in every part of the list."""
     vocabulary = np.array(_vocabulary())
     lengths = 10 + (np.arange(count) * 89) % 141
     shares = 1 / np.arange(1, VOCABULARY + 1)
@@ -169,7 +168,7 @@ def _vocabulary() -> list[str]:
 
 
 def _word(rank: int) -> str:
-    """The commonest words of English, which lexical models drop; then three syllables for each rank."""
+    """The most frequent English words (stop words), then three syllables per rank."""
     if rank < len(COMMON):
         return COMMON[rank]
     places = (rank * 7919 // 85**power % 85 for power in range(3))
@@ -182,7 +181,7 @@ def _encode(model: Prepared) -> dict[str, float]:
     def work() -> None:
         encode_texts(model.dense, model.label, texts, "document")
 
-    work()  # what only the first call costs
+    work()  # warm-up
     while seconds < ENOUGH_ENCODING and len(texts) < MOST_TEXTS:
         texts = sample_texts(2 * len(texts))
         seconds = _timed(work)
@@ -194,7 +193,7 @@ def _encode(model: Prepared) -> dict[str, float]:
 
 
 def _index(model: Prepared) -> dict[str, float]:
-    """Two indexes, so that what every query costs and what documents add to it come apart."""
+    """Measure two index sizes, to separate the cost per query from that per query and document."""
     count, seconds = 256, 0.0
     words = np.random.default_rng(1).integers(20, 5000, (64, 6))
     queries = [Query(str(number), " ".join(map(_word, ranks))) for number, ranks in enumerate(words.tolist())]
@@ -230,7 +229,7 @@ def _searched(model: Prepared, folder: Path, queries: list[Query]) -> float:
 
 
 def _recorded_indexes(key: str, home: Path) -> tuple[int, int, float]:
-    """Bytes of corpora, bytes of their stored indexes, seconds of building them."""
+    """Bytes of the corpora, bytes of their stored indexes, and seconds of building them."""
     sizes: dict[str, int] = {}
     for path in (home / "corpora").glob("*/index.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -255,7 +254,7 @@ def _scan(device: str) -> dict[str, float]:
 
 
 def _searching(device: str) -> dict[str, float]:
-    """Two searches of synthetic vectors, so that what every query costs and what documents add to it come apart."""
+    """Measure two collection sizes, to separate the cost per query from that per query and document."""
     from harness.search.exact import Limits, search
 
     rng, dim, asked, few, many = np.random.default_rng(0), 768, 512, 4096, 4096
@@ -266,7 +265,7 @@ def _searching(device: str) -> dict[str, float]:
         for _ in search(queries, Vectors.of(documents), np.zeros(dim), DEPTH, "euclidean", limits=limits):
             pass
 
-    work()  # what only the first call costs
+    work()  # warm-up
     quick = slow = _repeated(work, _timed(work))
     while many == few or (slow < ENOUGH_SEARCH and many < MOST_VECTORS):
         many *= 2
@@ -278,7 +277,7 @@ def _searching(device: str) -> dict[str, float]:
 
 
 def _multiplying() -> float:
-    """Operations a second of the processor's float32 matrix products."""
+    """Operations per second of float32 matrix products on the CPU."""
     rng, dim, rows, columns, runs, spent = np.random.default_rng(0), 768, 512, 4096, 1, 0.0
     first, second = (rng.standard_normal((count, dim), np.float32) for count in (rows, columns))
 

@@ -1,7 +1,7 @@
-"""Datasets as work to be done: how much there is of each, from the catalogue or, where it is here, from itself.
+"""Dataset sizes for planning, from the catalogue or from the dataset itself if it is on this machine.
 
-Nothing is fetched and nothing is built. Approximate throughout: tokens are word pieces of all-mpnet-base-v2's
-tokenizer, cut at 384 a text; for a dataset that is here they are estimated from the lengths of `SAMPLE` documents.
+Nothing is downloaded or built. All sizes are approximate: tokens are word pieces of the tokenizer of all-mpnet-base-v2,
+at most 384 per text; for a dataset on this machine they are estimated from the lengths of `SAMPLE` documents.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from harness.registry.manager import Registry
 from harness.types import DatasetSpec, Progress, UserError
 
 TOKENS_PER_CHARACTER = 0.21
-"""Between 0.19 and 0.23 on six collections in English."""
+"""Between 0.19 and 0.23 on six English collections."""
 TOKENS_PER_TEXT = 2
-"""The special tokens at its ends."""
+"""Special tokens per text."""
 LONGEST = 384
 QUERY_TOKENS = 16
-"""Of a query whose text is not here: questions and claims have 8 to 25."""
+"""Tokens of a query with unknown text: questions and claims have 8 to 25."""
 SAMPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One dataset. None: not known beforehand; ``note`` then says why."""
+    """The size of one dataset. None means unknown; ``note`` says why."""
 
     label: str
     documents: int | None = None
@@ -38,14 +38,14 @@ class Workload:
     document_tokens: int | None = None
     query_tokens: int | None = None
     text_bytes: int = 0
-    """Of the documents on disk; 0: not known."""
+    """Size of the documents on disk; 0 if unknown."""
     download_bytes: int = 0
-    """What is still to be fetched; an archive of several datasets counts for the first of them."""
+    """Bytes to download; an archive of several datasets is counted for the first of them."""
     corpus: str = ""
-    """Shared by datasets of nearly the same documents."""
+    """Name of the corpus; shared by datasets with nearly the same documents."""
     note: str = ""
     dataset: Dataset | None = None
-    """The opened dataset, where it is here."""
+    """The open dataset, if it is on this machine."""
 
 
 def workloads(
@@ -57,9 +57,18 @@ def workloads(
     progress: Progress = lambda *_: None,
     **choice: Any,
 ) -> list[Workload]:
-    """What ``-d`` and ``--suite`` name, each once, in order, those under licence included.
+    """The sizes of all named datasets, each once and in order, including those that need a licence.
 
-    ``choice`` are split, exclude_self and limit. UserError for what `harness benchmark` would refuse at once.
+    Args:
+        names: values of ``-d``.
+        suites: values of ``--suite``.
+        registry: the known datasets.
+        home: where datasets are stored.
+        progress: receives the progress.
+        choice: split, exclude_self and limit.
+
+    Raises:
+        UserError: `harness benchmark` would reject the same arguments.
     """
     entries = [*names, *(member for text in suites for member in suite(text).datasets)]
     if not entries:
@@ -83,7 +92,7 @@ def workloads(
 
 
 def of_dataset(dataset: Dataset) -> Workload:
-    """The work that an opened dataset is."""
+    """The size of an open dataset."""
     corpus, count = dataset.corpus, len(dataset.corpus)
     rows = range(0, count, max(1, count // SAMPLE))
     mean = sum(tokens(len(corpus[row].content)) for row in rows) / len(rows)
@@ -106,11 +115,11 @@ def of_spec(
     exclude_self: bool | None = None,
     limit: int | None = None,
 ) -> Workload:
-    """The work that a dataset will be that is not here; ``state`` is its `harness.datasets.catalog.status`."""
+    """The size of a dataset that is not on this machine; ``state`` is its `harness.datasets.catalog.status`."""
     unusual = split if split and split != spec.split else None
     name = label(spec.name, unusual, limit, exclude_self if exclude_self != spec.exclude_self else None)
     if spec.counts is None:
-        return Workload(name, note=f"{state}, its size is not known before: harness fetch {spec.name}")
+        return Workload(name, note=f"{state}, size unknown until it is downloaded: harness fetch {spec.name}")
     source = spec.sources[0] if spec.sources else None
     size = expected_bytes(spec)
     work = Workload(
@@ -123,12 +132,12 @@ def of_spec(
         note=state if state == "needs licence" else "",
     )
     if unusual:
-        return replace(work, note=f"how many queries the split {split} has is not known before it is here")
+        return replace(work, note=f"the number of queries of the split {split} is unknown until it is downloaded")
     queries = min(limit or spec.counts.queries, spec.counts.queries)
-    each = spec.tokens if spec.exclude_self and spec.tokens else QUERY_TOKENS  # then a query is a document
+    each = spec.tokens if spec.exclude_self and spec.tokens else QUERY_TOKENS  # the queries are documents
     return replace(work, queries=queries, query_tokens=queries * each)
 
 
 def tokens(characters: int) -> float:
-    """Estimated word pieces of a text of so many characters."""
+    """Estimated number of word pieces of a text with this many characters."""
     return min(LONGEST, TOKENS_PER_TEXT + TOKENS_PER_CHARACTER * characters)

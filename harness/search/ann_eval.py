@@ -1,4 +1,4 @@
-"""Approximate search beside exact search: what it finds of the same documents, and at what speed and size."""
+"""Evaluate approximate indexes against exact search: recall, metrics, speed and size."""
 
 from __future__ import annotations
 
@@ -18,117 +18,120 @@ from harness.metrics.ranking import rank
 from harness.models.runner import Cost, Prepared, dataset_vectors
 from harness.search import faiss_index
 from harness.search.exact import Limits, search
-from harness.search.faiss_index import Contents
-from harness.search.index_config import Recipe
+from harness.search.faiss_index import VectorSummary
+from harness.search.index_config import IndexConfig
 from harness.search.retrieve import Retrieval
 from harness.system.timer import Clock
 from harness.types import Hits, Role
 
-SERVED = 10
-"""Depth of the second search: what a server asks for. A graph searches as widely as its k, so 1,000 hits flatter it."""
+SERVING_DEPTH = 10
+"""Depth of the second search, as in serving. A graph searches more widely for a larger k, so a depth of 1,000 alone
+would overestimate its recall."""
 CUTS = (10, 100, 1000)
-"""Depths at which recall is told."""
-SERVED_MEASURE = "nDCG@10"
-ROUNDS, ENOUGH_SECONDS, LONG_SECONDS = 100, 2.0, 30.0
-"""A search is timed this many times, or until so many seconds have gone; one that takes long is timed once."""
+"""Depths at which recall is reported."""
+SERVING_MEASURE = "nDCG@10"
+MAX_ROUNDS, ENOUGH_SECONDS, LONG_SECONDS = 100, 2.0, 30.0
+"""Largest number of timed rounds; seconds after which no further round starts; seconds of a first round after which
+there is no second one."""
 Work = TypeVar("Work")
 
 
-class Reference(NamedTuple):
-    """Exact search's answer, which approximate ones are held against."""
+class ExactReference(NamedTuple):
+    """The result of exact search, against which approximate ones are evaluated."""
 
     hits: list[Hits]
     seconds: float
     """For all queries at full depth."""
     served_seconds: float
-    """For all queries at the depth of `SERVED`."""
+    """For all queries at the depth of `SERVING_DEPTH`."""
 
 
 @dataclass
-class Indexed:
-    """One dense model on one dataset, for any number of indexes: what they share is found once, when first needed.
+class IndexEvaluation:
+    """Evaluates indexes of one dense model on one dataset; what they share is computed once, on first use.
 
-    Memory: the exact hits of all queries, 16 bytes for each document of each.
+    Memory: the exact hits of all queries, 16 bytes per hit.
     """
 
     model: Prepared
     dataset: Dataset
     k: int
     limits: Limits
-    """Of the exact search."""
+    """Limits of exact search."""
 
     @property
     def depth(self) -> int:
-        """As deep as the run, and one for the query's own document where that will be left out."""
+        """Depth of the run, plus one if the query's own document will be excluded."""
         return self.k + self.dataset.exclude_self
 
     @cached_property
-    def _both(self) -> dict[Role, tuple[Vectors, Cost]]:
+    def _vectors(self) -> dict[Role, tuple[Vectors, Cost]]:
         return dataset_vectors(self.model, self.dataset)
 
     @cached_property
-    def _documents(self) -> Contents:
-        return faiss_index.contents(self._both["document"][0])
+    def _summary(self) -> VectorSummary:
+        return faiss_index.summarise(self._vectors["document"][0])
 
     @cached_property
     def _queries(self) -> NDArray[np.float32]:
-        queries = self._both["query"][0]
+        queries = self._vectors["query"][0]
         return queries.gather(np.arange(len(queries)))
 
     def _exactly(self, depth: int) -> list[Hits]:
-        documents, mean = self._both["document"][0], self._documents.mean
+        documents, mean = self._vectors["document"][0], self._summary.mean
         return list(search(self._queries, documents, mean, depth, self.model.similarity, limits=self.limits))
 
     @cached_property
-    def _exact(self) -> Reference:
+    def _exact(self) -> ExactReference:
         spent = []
-        for depth in (SERVED + self.dataset.exclude_self, self.depth):
+        for depth in (SERVING_DEPTH + self.dataset.exclude_self, self.depth):
             self.model.progress(f"exact search of {self.dataset.label} with {self.model.label}", 0, 0)
             hits, seconds = _timed(partial(self._exactly, depth))
             spent.append(seconds)
-        return Reference(hits, spent[1], spent[0])
+        return ExactReference(hits, spent[1], spent[0])
 
-    def retrieve(self, recipe: Recipe, clock: Clock) -> Retrieval:
-        """Searches with an index, which is built first if it is not stored, and holds it against exact search.
+    def retrieve(self, config: IndexConfig, clock: Clock) -> Retrieval:
+        """Search with an index, which is built first if it is not stored, and compare it with exact search.
 
-        ``index`` of what is returned has the figures: see docs/indexes.md for each.
+        Returns:
+            The hits; ``index`` holds the measurements that docs/indexes.md describes.
         """
-        (documents, document_cost), (_, query_cost) = self._both["document"], self._both["query"]
+        (documents, document_cost), (_, query_cost) = self._vectors["document"], self._vectors["query"]
         clock.add("encode_documents", document_cost.seconds)
         clock.add("encode_queries", query_cost.seconds)
-        similarity = self.model.similarity
-        made = faiss_index.build(recipe, documents, self._documents, similarity, self.model.home, self.model.progress)
-        clock.add("index", made.record.build_seconds)
+        similarity, home, progress = self.model.similarity, self.model.home, self.model.progress
+        built = faiss_index.build_index(config, documents, self._summary, similarity, home, progress)
+        clock.add("index", built.record.build_seconds)
         exact = self._exact
-        index = faiss_index.load(made, recipe)
-        shallow = SERVED + self.dataset.exclude_self
-        answer, served_seconds = _timed(lambda: faiss_index.search(index, self._queries, shallow))
-        served = faiss_index.hits(answer, similarity, self._queries, index)
-        answer, seconds = _timed(lambda: faiss_index.search(index, self._queries, self.depth))
-        found = faiss_index.hits(answer, similarity, self._queries, index)
+        index = faiss_index.load_index(built, config)
+        shallow = SERVING_DEPTH + self.dataset.exclude_self
+        result, served_seconds = _timed(lambda: faiss_index.search_index(index, self._queries, shallow))
+        served = faiss_index.hits(result, similarity, self._queries, index)
+        result, seconds = _timed(lambda: faiss_index.search_index(index, self._queries, self.depth))
+        found = faiss_index.hits(result, similarity, self._queries, index)
         clock.add("search", seconds)
         total = len(self._queries)
-        record = asdict(made.record)
+        record = asdict(built.record)
         figures = {
-            "factory": recipe.factory,
-            "search": recipe.search,
+            "factory": config.factory,
+            "search": config.search,
             **{f"recall@{cut}": recall(found, exact.hits, cut) for cut in CUTS if cut <= self.k},
             "queries_per_second": _speeds(total, seconds, exact.seconds),
             "served": {
-                "k": SERVED,
-                f"recall@{SERVED}": recall(served, exact.hits, SERVED),
-                SERVED_MEASURE: self._served_score(served),
+                "k": SERVING_DEPTH,
+                f"recall@{SERVING_DEPTH}": recall(served, exact.hits, SERVING_DEPTH),
+                SERVING_MEASURE: self._served_score(served),
                 "queries_per_second": _speeds(total, served_seconds, exact.served_seconds),
             },
-            "bytes": made.record.bytes,
-            "vectors_bytes": made.record.documents * made.record.dim * np.dtype(self.model.ref.storage).itemsize,
-            "train_seconds": made.record.train_seconds,
-            "build_seconds": made.record.build_seconds,
-            "build_threads": made.record.threads,
-            "train_sample": made.record.train_rows,
+            "bytes": built.record.bytes,
+            "vectors_bytes": built.record.documents * built.record.dim * np.dtype(self.model.ref.storage).itemsize,
+            "train_seconds": built.record.train_seconds,
+            "build_seconds": built.record.build_seconds,
+            "build_threads": built.record.threads,
+            "train_sample": built.record.train_rows,
         }
         stored = {key: record[key] for key in ("vectors", "train_rows", "seed", "faiss", "threads", "sha256")}
-        manifest = {"factory": recipe.factory, "search": recipe.search, "key": made.folder.name, **stored}
+        manifest = {"factory": config.factory, "search": config.search, "key": built.folder.name, **stored}
         counts = {"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens}
         return Retrieval(iter(found), counts, {}, similarity, index={"figures": figures, "manifest": manifest})
 
@@ -136,15 +139,17 @@ class Indexed:
         paired = zip(self.dataset.queries, served, strict=True)
         exclude = self.dataset.exclude_self
         rankings = (
-            rank(q.id, self.dataset.corpus.ids(h.rows), h.scores, SERVED, exclude=q.id if exclude else None)
+            rank(q.id, self.dataset.corpus.ids(h.rows), h.scores, SERVING_DEPTH, exclude=q.id if exclude else None)
             for q, h in paired
         )
-        return measure(self.dataset.qrels, rankings, (SERVED_MEASURE,)).mean()[SERVED_MEASURE]
+        return measure(self.dataset.qrels, rankings, (SERVING_MEASURE,)).mean()[SERVING_MEASURE]
 
 
 def recall(found: Sequence[Hits], exact: Sequence[Hits], k: int) -> float:
-    """Mean over queries of the share of the exact k best among the k found. A document that ties with the exact k-th
-    is as good as it; fewer than k documents in all: of those there are."""
+    """Mean over queries of the share of the k exact nearest documents among the k found.
+
+    A document that ties with the exact k-th counts as one of them. If there are fewer than k documents, all count.
+    """
     shares = []
     for got, true in zip(found, exact, strict=True):
         wanted = min(k, len(true.rows))
@@ -153,27 +158,30 @@ def recall(found: Sequence[Hits], exact: Sequence[Hits], k: int) -> float:
     return float(np.mean(shares))
 
 
-def costs(figures: dict[str, Any], approximated: dict[str, float], exact: dict[str, float]) -> dict[str, Any]:
-    """The figures, with exact search's measures and what the index costs of each: exact minus approximate.
+def index_costs(figures: dict[str, Any], approximated: dict[str, float], exact: dict[str, float]) -> dict[str, Any]:
+    """Add the metrics of exact search and the cost of the index: exact minus approximate.
 
-    Of the measures that both have; ``figures`` may hold what this gave before.
+    Args:
+        figures: the measurements of an index, possibly with costs from an earlier call.
+        approximated: metrics of the index.
+        exact: metrics of exact search; those that ``approximated`` lacks are ignored.
     """
     served = dict(figures["served"])
-    if SERVED_MEASURE in exact:
-        served["cost"] = {SERVED_MEASURE: _less(exact[SERVED_MEASURE], served[SERVED_MEASURE])}
+    if SERVING_MEASURE in exact:
+        served["cost"] = {SERVING_MEASURE: _less(exact[SERVING_MEASURE], served[SERVING_MEASURE])}
     both = {name: value for name, value in exact.items() if name in approximated}
     cost = {name: _less(value, approximated[name]) for name, value in both.items()}
     return {**figures, "served": served, "exact": both, "cost": cost}
 
 
 def _less(exact: float, approximated: float) -> float:
-    return round(exact - approximated, 12) + 0.0  # what the order of summation left is no cost, nor is -0
+    return round(exact - approximated, 12) + 0.0  # removes rounding errors of summation and -0
 
 
 def _timed(work: Callable[[], Work]) -> tuple[Work, float]:
-    """What the work gives, and the seconds of its fastest round: others' work on the machine only ever adds some."""
+    """The result of the work and the seconds of its fastest round, which other load on the machine affects least."""
     rounds: list[float] = []
-    while len(rounds) < 2 or (sum(rounds) < ENOUGH_SECONDS and len(rounds) < ROUNDS):
+    while len(rounds) < 2 or (sum(rounds) < ENOUGH_SECONDS and len(rounds) < MAX_ROUNDS):
         start = time.perf_counter()
         done = work()
         rounds.append(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""How an approximate index is built and searched, as users type it: FAISS's own strings, refused in one sentence."""
+"""Parse and validate the FAISS strings with which users configure approximate indexes."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from harness.types import UserError
 ADVISED_PER_LIST = 39
 """Rows per centroid below which FAISS warns."""
 PROBE_DIM = 720
-"""Dimension at which a factory string is tried before the model's is known."""
+"""Dimension for validating a factory string before the dimension of the model is known."""
 EXAMPLE = (
     'as in --index IVF64,Flat --index-search nprobe=8, or --index HNSW32, or --index SQ8, or --index "OPQ48,PQ48np"'
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to build an index and how to search it, as the user typed it."""
+class IndexConfig:
+    """How to build and search an index, as FAISS strings."""
 
     factory: str
     """FAISS's index_factory string."""
     search: str = ""
-    """FAISS's ParameterSpace string, as in ``nprobe=16``; empty: the index's defaults."""
+    """FAISS's ParameterSpace string, such as ``nprobe=16``; empty for the defaults of the index."""
     lists: int = 0
-    """Inverted lists it has; 0: none, or not known before the dimension is."""
+    """Number of inverted lists; 0 if there are none or the dimension must be known first."""
 
     def label(self, model: str) -> str:
-        """The row's name. Before the model's options, whose values may hold anything, bars included."""
+        """Label of a model with this index. The index is inserted before the options, whose values may contain bars."""
         name, colon, options = model.partition(":")
         return "|".join(filter(None, (name, self.factory, self.search))) + colon + options
 
     def check(self, documents: int, where: str) -> None:
-        """UserError when there are fewer documents than inverted lists."""
+        """Raise UserError if there are fewer documents than inverted lists."""
         if self.lists > documents:
             fewer = max(1, documents // ADVISED_PER_LIST)
             raise UserError(
@@ -45,8 +45,12 @@ class Recipe:
             )
 
 
-def parse_recipe(factory: str, search: str = "") -> Recipe:
-    """A recipe, checked as far as it can be before the dimension is known; UserError names what FAISS says of it."""
+def parse_index_config(factory: str, search: str = "") -> IndexConfig:
+    """Parse a factory string and search parameters, and validate them as far as possible without the dimension.
+
+    Raises:
+        UserError: FAISS rejects them.
+    """
     if importlib.util.find_spec("faiss") is None:
         raise UserError(missing_extra("--index", ["faiss"], "dense"))
     import faiss
@@ -61,31 +65,31 @@ def parse_recipe(factory: str, search: str = "") -> Recipe:
     except RuntimeError as error:
         if re.search("could not parse|unbalanced|stoi", str(error)):
             raise refused(factory, error) from error
-        return Recipe(factory, search)  # what else it lacks may be the dimension's fault
+        return IndexConfig(factory, search)  # other errors may depend on the dimension
     inverted = faiss.try_extract_index_ivf(index)
     set_parameters(index, search, factory)
-    return Recipe(factory, search, inverted.nlist if inverted else 0)
+    return IndexConfig(factory, search, inverted.nlist if inverted else 0)
 
 
 def set_parameters(index: Any, search: str, factory: str) -> None:
-    """Sets FAISS search parameters on an index; UserError where it has none of that name."""
+    """Set search parameters on an index. UserError if FAISS rejects them."""
     import faiss
 
     try:
         faiss.ParameterSpace().set_index_parameters(index, search)  # type: ignore[arg-type]  # as overloads are stubbed
     except RuntimeError as error:
-        said = reason(error).removeprefix("ParameterSpace::set_index_parameter:")
-        raise UserError(f"FAISS cannot search {factory} with {search!r} ({said}); type some {EXAMPLE}.") from error
+        message = reason(error).removeprefix("ParameterSpace::set_index_parameter:")
+        raise UserError(f"FAISS cannot search {factory} with {search!r} ({message}); type some {EXAMPLE}.") from error
 
 
 def reason(error: RuntimeError) -> str:
-    """What FAISS says, without where in its source it says so."""
+    """The error message of FAISS without the source location."""
     text = re.sub(r"^Error in .* at \S+:\d+: ", "", str(error).strip(), flags=re.DOTALL)
     return re.sub(r"^Error: '.*?' failed:? ?", "", text) or str(error)
 
 
 def refused(factory: str, error: RuntimeError, dim: int = 0, documents: int = 0) -> UserError:
-    """FAISS's refusal of a factory string, as a sentence."""
+    """The UserError for a factory string that FAISS rejects."""
     few = re.search(r"as large as number of clusters \((\d+)\)", str(error))
     if few:
         return UserError(

@@ -1,4 +1,4 @@
-"""A built index as a folder that plain FAISS can serve, without this project."""
+"""Export a built index as a folder that plain FAISS can serve without this project."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.datasets.beir import Dataset
 from harness.models.runner import Prepared, dataset_vectors
-from harness.search.faiss_index import INDEX, build, contents, metric_of
-from harness.search.index_config import Recipe
+from harness.search.faiss_index import INDEX, build_index, metric_of, summarise
+from harness.search.index_config import IndexConfig
 from harness.storage.atomic import disk_errors, sha256_file, whole_folder, write_json
 from harness.types import Similarity, UserError
 
@@ -33,26 +33,31 @@ VALUES: dict[tuple[Similarity, str], str] = {
 
 
 def refuse_existing(folder: Path) -> None:
-    """UserError where something is already."""
+    """Raise UserError if the folder exists and is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already and not empty; name another folder with -o.")
+        raise UserError(f"{folder} exists and is not empty; name another folder with -o.")
 
 
-def export(model: Prepared, dataset: Dataset, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Writes index.faiss, ids.json (a list of the document ids, in the order of the index's rows) and about.json.
+def export_index(model: Prepared, dataset: Dataset, config: IndexConfig, folder: Path) -> dict[str, Any]:
+    """Write index.faiss, ids.json (the document ids in the order of the index rows) and about.json.
 
-    The folder appears whole or not at all. The index is the stored one where there is one: the very file that was
-    measured. UserError where the folder holds something. Returns about.json.
+    The folder is created atomically. If the index is stored, the measured file itself is copied.
+
+    Returns:
+        The content of about.json.
+
+    Raises:
+        UserError: the folder exists and is not empty.
     """
     refuse_existing(folder)
     documents = dataset_vectors(model, dataset)["document"][0]
-    known = contents(documents)
-    made = build(recipe, documents, known, model.similarity, model.home, model.progress)
-    with disk_errors(folder), whole_folder(folder) as whole:
-        shutil.copyfile(made.folder / INDEX, whole / INDEX)
-        if sha256_file(whole / INDEX) != made.record.sha256:
-            raise UserError(f"{made.folder / INDEX} changed while it was copied; run the same command again.")
-        _write_ids(dataset, whole / IDS)
+    summary = summarise(documents)
+    built = build_index(config, documents, summary, model.similarity, model.home, model.progress)
+    with disk_errors(folder), whole_folder(folder) as output:
+        shutil.copyfile(built.folder / INDEX, output / INDEX)
+        if sha256_file(output / INDEX) != built.record.sha256:
+            raise UserError(f"{built.folder / INDEX} changed while it was copied; run the same command again.")
+        _write_ids(dataset, output / IDS)
         about = {
             "model": model.label,
             "model_key": model.ref.key,
@@ -60,17 +65,17 @@ def export(model: Prepared, dataset: Dataset, recipe: Recipe, folder: Path) -> d
             "dataset_fingerprint": dataset.fingerprint,
             "similarity": model.similarity,
             "query": QUERIES[model.similarity],
-            "values": VALUES[model.similarity, metric_of(model.similarity, known)],
-            "search": recipe.search,
-            "files": {INDEX: made.record.sha256, IDS: sha256_file(whole / IDS)},
-            "index": asdict(made.record),
+            "values": VALUES[model.similarity, metric_of(model.similarity, summary)],
+            "search": config.search,
+            "files": {INDEX: built.record.sha256, IDS: sha256_file(output / IDS)},
+            "index": asdict(built.record),
         }
-        write_json(whole / ABOUT, about)
+        write_json(output / ABOUT, about)
     return about
 
 
 def _write_ids(dataset: Dataset, path: Path) -> None:
-    """As JSON: of an id's characters, U+0085 and U+2028 among them, none can be taken for the end of a line."""
+    """Write the ids as JSON, which escapes all line separators (U+0085, U+2028) in an id."""
     total = len(dataset.corpus)
     with path.open("w", encoding="ascii", newline="\n") as stream:
         for start in range(0, total, ID_ROWS):

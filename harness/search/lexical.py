@@ -21,18 +21,17 @@ class _Absent(Exception):
 
 
 def index_folder(model: Prepared, corpus: Corpus, home: Path) -> Path:
-    """Where the model's index of the corpus lies, or will."""
+    """Folder of the model's index of the corpus, whether or not it exists."""
     return home / "indexes" / model.ref.key[:32] / corpus.sha256[:32]
 
 
 def index_owner(model: Prepared, corpus: Corpus) -> Owner:
-    """What the index's record says that it belongs to."""
+    """The owner in the record of the index."""
     return [model.ref.key, corpus.sha256]
 
 
 def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tuple[Path, float]:
-    """The folder that holds the model's index of the corpus, and the seconds that building it took whoever built it.
-    ``name`` is the dataset's, for the progress.
+    """Return the folder of the model's index of the corpus, and the seconds that building it took when it was built.
 
     Where it is not there intact, it is pulled from the remote cache, or built and pushed.
     """
@@ -56,27 +55,27 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tup
 
 
 def _build(model: Prepared, corpus: Corpus, directory: Path) -> None:
-    """Errors of the disk and of reading the corpus are not the plug-in's."""
-    unread: list[BaseException] = []
+    """Build the index. Errors of the disk and of reading the corpus are not blamed on the plug-in."""
+    corpus_errors: list[BaseException] = []
 
     def documents() -> Iterator[Document]:
         try:
             yield from corpus.iter()
         except Exception as error:
-            unread.append(error)
+            corpus_errors.append(error)
             raise
 
     try:
         with plugin_code(f"{model.label}: build() raised", type(model.lexical).__module__, passing=(OSError,)):
             model.lexical.build(documents(), directory)
     except (ModelError, PluginError):
-        if unread:
-            raise unread[0] from None
+        if corpus_errors:
+            raise corpus_errors[0] from None
         raise
 
 
 def lexical_hits(model: Prepared, folder: Path, queries: Sequence[Query], k: int) -> Iterator[Hits]:
-    """What the model finds in its index, query by query; PluginError where its code fails or gives anything else."""
+    """Yield the hits of each query. PluginError if the model fails or returns anything else."""
     what, module = f"{model.label}: search() raised", type(model.lexical).__module__
     with plugin_code(what, module):
         found = iter(model.lexical.search(folder, queries, k))
@@ -86,7 +85,7 @@ def lexical_hits(model: Prepared, folder: Path, queries: Sequence[Query], k: int
         if hits is None:
             return
         if not isinstance(hits, tuple) or len(hits) != 2:
-            raise PluginError(f"{model.label}: search() gave a {type(hits).__name__}; yield Hits(rows, scores).")
+            raise PluginError(f"{model.label}: search() returned a {type(hits).__name__}; yield Hits(rows, scores).")
         yield hits
 
 

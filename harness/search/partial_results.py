@@ -1,11 +1,11 @@
-"""Exact search and geometry in parts: each a range of documents by itself, kept until all are put together.
+"""Partial results of exact search and geometry: one per range of documents, stored until all ranges are merged.
 
-A part holds, of its documents, every query's k best and all that tie with the k-th. The k best of all documents are
-among them, and every score was decided in float64 from one query and one document alone, so the whole is bit for bit
-what one search gives, however the documents were divided. The geometry's sums are those of one pass bit for bit where
-the documents were divided as one pass divides them (`harness.metrics.moments.PART`).
+A partial result holds the k nearest documents of its range for every query, and all that tie with the k-th. Every score
+is computed in float64 from one query and one document, so the merged hits are bit for bit those of one search, however
+the documents were divided. The merged moments are those of one pass bit for bit if the ranges are those of
+`harness.metrics.moments.PART`.
 
-$HARNESS_HOME/searched/KEY/ holds START-STOP/ per part: the `FILES` and record.json (whose they are, and checksums).
+$HARNESS_HOME/searched/KEY/START-STOP/ holds `FILES` and record.json (what the range belongs to, and checksums).
 """
 
 from __future__ import annotations
@@ -34,23 +34,29 @@ class _Part(NamedTuple):
     rows: NDArray[np.int64]
     scores: NDArray[np.float64]
     ends: NDArray[np.int64]
-    """Where each query's stop."""
+    """End of each query's hits."""
 
     def of(self, query: int) -> slice:
         return slice(int(self.ends[query - 1]) if query else 0, int(self.ends[query]))
 
 
-class Searched:
-    """The parts of one model's search of one dataset, as far as they are there."""
+class PartialResults:
+    """The stored partial results of one model on one dataset."""
 
     def __init__(self, model: Prepared, dataset: Dataset, depth: int) -> None:
-        self._asked = [model.ref.key, dataset.corpus.sha256, dataset.fingerprint["queries"], depth]
-        self.folder = model.home / "searched" / content_key(self._asked)[:32]
+        self._key = [model.ref.key, dataset.corpus.sha256, dataset.fingerprint["queries"], depth]
+        self.folder = model.home / "searched" / content_key(self._key)[:32]
         self.depth, self.documents, self.queries = depth, len(dataset.corpus), len(dataset.queries)
 
     def put(self, start: int, stop: int, found: Iterable[Hits], geometry: Part) -> None:
-        """Keeps one part: the hits of every query among documents start to stop, rows counted from ``start``, and these
-        documents' geometry."""
+        """Store one partial result.
+
+        Args:
+            start: first document of the range.
+            stop: end of the range.
+            found: hits of every query, with rows counted from ``start``.
+            geometry: moments and sample of these documents.
+        """
         hits = list(found)
         part = _Part(
             np.concatenate([h.rows for h in hits]) + start,
@@ -62,30 +68,28 @@ class Searched:
             for name, array in zip(FILES, arrays, strict=True):
                 np.save(folder / name, array, allow_pickle=False)
             files = {name: sha256_file(folder / name) for name in FILES}
-            write_json(folder / "record.json", seal({"of": [*self._asked, start, stop], "files": files}))
+            write_json(folder / "record.json", seal({"of": [*self._key, start, stop], "files": files}))
 
     def has(self, start: int, stop: int) -> bool:
-        """Whether that part is there, undamaged."""
+        """Whether the result of this range is stored and valid."""
         folder = self._place(start, stop)
         try:
             stated = fields(read_sealed(folder / "record.json"), files=dict)
             whole = all(sha256_file(folder / name) == stated["files"].get(name) for name in FILES)
-            return whole and bool(stated.get("of") == [*self._asked, start, stop])
+            return whole and bool(stated.get("of") == [*self._key, start, stop])
         except (OSError, ValueError):
             return False
 
-    def merged(self) -> Iterator[Hits] | None:
-        """What one search of all documents gives, query by query; None unless parts of all of them are there."""
-        return self._merge(spans) if (spans := self._whole()) else None
+    def merged(self) -> tuple[Iterator[Hits], Part] | None:
+        """The hits of every query and the geometry over all documents; None unless all ranges are stored and valid."""
+        if not (spans := self._complete()):
+            return None
+        folders = [self._place(*span) for span in spans]
+        arrays = ((map_array(folder / "moments.npy"), map_array(folder / "sample.npy")) for folder in folders)
+        return self._merge(folders), joined((Moments.unpacked(numbers), sample) for numbers, sample in arrays)
 
-    def geometry(self) -> Part | None:
-        """What one pass over all documents gives; None unless parts of all of them are there."""
-        places = [self._place(*span) for span in self._whole()]
-        kept = ((map_array(each / "moments.npy"), map_array(each / "sample.npy")) for each in places)
-        return joined((Moments.unpacked(numbers), sample) for numbers, sample in kept) if places else None
-
-    def _whole(self) -> list[tuple[int, int]]:
-        """The parts that make up all documents, in order; empty unless they are there."""
+    def _complete(self) -> list[tuple[int, int]]:
+        """The ranges that cover all documents, in order; empty if one is missing."""
         spans, at = [], 0
         for start, stop in sorted(self._spans()):
             if start == at and self.has(start, stop):
@@ -94,7 +98,7 @@ class Searched:
         return spans if at == self.documents else []
 
     def forget(self) -> None:
-        """Removes all parts."""
+        """Remove all partial results."""
         remove(self.folder)
 
     def _place(self, start: int, stop: int) -> Path:
@@ -106,8 +110,8 @@ class Searched:
             if start.isdecimal() and stop.isdecimal():
                 yield int(start), int(stop)
 
-    def _merge(self, spans: list[tuple[int, int]]) -> Iterator[Hits]:
-        parts = [_Part(*(map_array(self._place(*span) / name) for name in HITS)) for span in spans]
+    def _merge(self, folders: list[Path]) -> Iterator[Hits]:
+        parts = [_Part(*(map_array(folder / name) for name in HITS)) for folder in folders]
         for query in range(self.queries):
             rows = np.concatenate([part.rows[part.of(query)] for part in parts])
             scores = np.concatenate([part.scores[part.of(query)] for part in parts])

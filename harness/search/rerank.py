@@ -1,7 +1,7 @@
-"""A reranker over a first stage's best: scored in parts that are kept, so that an interrupted run goes on.
+"""Rerank the best hits of a first stage. Scores are stored in parts, so an interrupted run resumes.
 
 $HARNESS_HOME/reranked/RERANKERKEY/ holds the scores of each part as `VectorStore` holds vectors, float32 [pairs, 1]. A
-part is keyed by the corpus, the queries' texts and the rows that were scored, so nothing is ever stale.
+part is keyed by the corpus, the texts of the queries and the rows that are scored, so it cannot be stale.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from harness.system.timer import Clock
 from harness.types import Hits, PluginError, Query
 
 PAIRS = 6400
-"""Of a part: 64 queries at the usual depth, which a kill costs at most."""
+"""Pairs per part (64 queries at the default depth): the most that a killed run loses."""
 
 
 class ScoreStore(VectorStore):
-    """The parts of one reranker."""
+    """The stored scores of one reranker."""
 
     def __init__(self, home: Path, reranker_key: str, shared: RemoteCache | None = None) -> None:
         super().__init__(home, reranker_key, "document", shared=shared)
@@ -39,61 +39,62 @@ class ScoreStore(VectorStore):
 def rerank(
     model: Prepared, dataset: Dataset, firsts: Iterator[Hits], counts: dict[str, int], clock: Clock
 ) -> Iterator[Hits]:
-    """Per query, its ``depth`` best by the reranker's scores, and below them the others in the order they came in.
+    """Yield for each query its ``depth`` best hits ordered by the reranker, followed by the others in their old order.
 
     Args:
         model: the reranker.
-        dataset: whose queries and documents are scored.
-        firsts: the first stage's hits, each in the harness's order.
-        counts: gets pairs and rerank_tokens.
-        clock: gets the seconds that stored parts once took.
+        dataset: its queries and documents are scored.
+        firsts: hits of the first stage, sorted by the ranking rule of the harness.
+        counts: receives ``pairs`` and ``rerank_tokens``.
+        clock: receives the seconds that stored parts took when they were scored.
     """
     store, depth = ScoreStore(model.home, model.ref.own_key, model.shared), model.depth
     store.sweep()
     paired = zip(dataset.queries, firsts, strict=True)
     while part := list(islice(paired, max(1, PAIRS // depth))):
-        asked = [(query, hits.rows[:depth]) for query, hits in part]
-        key = content_key([dataset.corpus.sha256, [[query.text, rows.tolist()] for query, rows in asked]])
+        requests = [(query, hits.rows[:depth]) for query, hits in part]
+        key = content_key([dataset.corpus.sha256, [[query.text, rows.tolist()] for query, rows in requests]])
         shard = store.get(key)
         if shard is None:
             start = time.perf_counter()
-            scores, tokens = _score(model, dataset, asked)
+            scores, tokens = _score(model, dataset, requests)
             shard = store.put(key, scores[:, None], time.perf_counter() - start, tokens)
         else:
             clock.add("rerank", shard.seconds)
         counts["pairs"] = counts.get("pairs", 0) + shard.rows
         counts["rerank_tokens"] = counts.get("rerank_tokens", 0) + shard.tokens
         scores = Vectors.open(store, [shard]).gather(np.arange(shard.rows))[:, 0]
-        ends = np.cumsum([len(rows) for _, rows in asked])
+        ends = np.cumsum([len(rows) for _, rows in requests])
         for (_, hits), own in zip(part, np.split(scores, ends[:-1]), strict=True):
             yield _reordered(hits, own.astype(np.float64))
 
 
 def _score(
-    model: Prepared, dataset: Dataset, asked: Sequence[tuple[Query, NDArray[np.int64]]]
+    model: Prepared, dataset: Dataset, requests: Sequence[tuple[Query, NDArray[np.int64]]]
 ) -> tuple[NDArray[np.float32], int]:
-    """Scores of all pairs, end to end; equal pairs are scored once, so that they tie whatever batch they are in."""
-    pairs = [(query.text, dataset.corpus[row].content) for query, rows in asked for row in rows.tolist()]
+    """Scores of all pairs, concatenated. Equal pairs are scored once, so that they tie in any batch."""
+    pairs = [(query.text, dataset.corpus[row].content) for query, rows in requests for row in rows.tolist()]
     place = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
     with plugin_code(f"{model.label}: score() raised", type(model.reranker).__module__):
         scored = model.reranker.score(list(place)) if place else Scored(np.empty(0, np.float32))
-    if fault := faulty(scored, len(place)):
+    if fault := score_fault(scored, len(place)):
         raise PluginError(f"{model.label}: {fault}")
     return scored.scores[[place[pair] for pair in pairs]], scored.tokens
 
 
-def faulty(scored: object, count: int) -> str:
-    """What is wrong with a reranker's answer, in words; empty when it is sound."""
+def score_fault(scored: object, count: int) -> str:
+    """Describe what is wrong with the scores of a reranker; empty if they are valid."""
     if not isinstance(scored, Scored) or not isinstance(scored.scores, np.ndarray):
-        return "score() gave no Scored with an array; return Scored(np.asarray(..., np.float32))."
+        return "score() returned no Scored with an array; return Scored(np.asarray(..., np.float32))."
     if scored.scores.shape != (count,) or scored.scores.dtype != np.float32:
-        return f"score() gave {scored.scores.dtype} {scored.scores.shape} for {count} pairs; return float32 ({count},)."
-    return "" if np.isfinite(scored.scores).all() else "score() gave NaN or infinity; mend the reranker."
+        found = f"{scored.scores.dtype} {scored.scores.shape}"
+        return f"score() returned {found} for {count} pairs; return float32 ({count},)."
+    return "" if np.isfinite(scored.scores).all() else "score() returned NaN or infinity; fix the reranker."
 
 
 def _reordered(hits: Hits, own: NDArray[np.float64]) -> Hits:
     floor = float(own.min()) if len(own) else 0.0
-    # Steps that float64 does not lose, however large the scores are.
+    # Steps that are large enough not to be lost to rounding.
     below = floor - max(1.0, abs(floor)) * np.arange(1, len(hits.rows) - len(own) + 1)
     scores = np.concatenate([own, below])
     order = np.argsort(-scores, kind="stable")

@@ -1,4 +1,4 @@
-"""One model's candidates for every query of one dataset, with what finding them cost."""
+"""Retrieve the candidates of every query of a dataset with a model of any kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.metrics.ranking import best
 from harness.models.runner import Prepared, dataset_vectors
 from harness.search.exact import Limits, search
 from harness.search.lexical import lexical_hits, lexical_index
-from harness.search.partial_results import Searched
+from harness.search.partial_results import PartialResults
 from harness.search.rerank import rerank
 from harness.system.timer import Clock
 from harness.types import Hits, Similarity
@@ -27,39 +27,43 @@ from harness.types import Hits, Similarity
 
 @dataclass(slots=True)
 class Retrieval:
-    """The hits of one model on one dataset. Everything but ``hits`` is settled before the first is taken."""
+    """The hits of one model on one dataset. ``hits`` is lazy; all other fields are final before iteration starts."""
 
     hits: Iterator[Hits] = field(default_factory=lambda: iter(()))
-    """One per query, in order, at least as deep as asked for; searched as they are taken."""
+    """One per query, in order, at least as deep as requested; computed on iteration."""
     counts: dict[str, int] = field(default_factory=dict)
     geometry: dict[str, Any] = field(default_factory=dict)
     similarity: Similarity | None = None
     members: dict[str, Retrieval] = field(default_factory=dict)
     index: dict[str, Any] = field(default_factory=dict)
-    """Of an approximate index: its figures, and what the manifest says of it."""
+    """For an approximate index: ``figures`` (its measurements) and ``manifest`` (its entry in the manifest)."""
 
     def cost(self) -> dict[str, int]:
-        """The counts with the members' added, and each member's own as ``member/count``; whole when the hits are taken.
+        """The counts including those of the members, and each member's own as ``member/count``.
 
-        As `Clock` does with seconds."""
-        whole = dict(self.counts)
+        Final only after all hits have been consumed. `Clock` does the same with seconds.
+        """
+        total = dict(self.counts)
         for label, member in self.members.items():
             for name, count in member.cost().items():
-                whole[f"{label}/{name}"] = count
+                total[f"{label}/{name}"] = count
                 if "/" not in name:
-                    whole[name] = whole.get(name, 0) + count
-        return whole
+                    total[name] = total.get(name, 0) + count
+        return total
 
 
 def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
-    """Searches a dataset with a model of any kind.
+    """Search all queries of a dataset with a model of any kind.
 
     Args:
-        model: whose vectors or index are made first if they are not stored.
-        dataset: every query of it is searched.
-        k: depth of the ranking; one more is found where a query's own document will be left out.
-        clock: gets the seconds of each phase, the search's as hits are taken.
-        limits: of exact search.
+        model: its vectors or index are computed first if they are not stored.
+        dataset: all its queries are searched.
+        k: depth of the ranking; one more hit is retrieved if a query's own document will be excluded.
+        clock: records the seconds of each phase; those of the search while the hits are consumed.
+        limits: limits of exact search.
+
+    Returns:
+        The hits, counts and geometry.
     """
     if model.members and not model.ref.has_vectors:
         return _composite(model, dataset, k, clock, limits)
@@ -71,7 +75,7 @@ def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Li
 
 
 def _composite(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Limits) -> Retrieval:
-    """Its members' rankings, fused or reranked. The geometry of their vectors is told in their own cells alone."""
+    """Fuse or rerank the rankings of the members. The geometry of their vectors is in their own cells only."""
     fuses = model.ref.spec.kind == "fusion"
     depth = model.depth if fuses else max(k, model.depth)
     members = {m.label: retrieve(m, dataset, depth, clock.part(m.label), limits) for m in model.members}
@@ -90,7 +94,7 @@ def _fused(model: Prepared, members: list[Iterator[Hits]]) -> Iterator[Hits]:
 
 
 def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hits]:
-    """Hits as the harness's one rule orders and cuts them; a query's own document takes no place."""
+    """Sort hits by the ranking rule of the harness and cut them, without a query's own document."""
     for query, (rows, scores) in zip(dataset.queries, found, strict=True):
         exclude = query.id if dataset.exclude_self else None
         order = best(query.id, dataset.corpus.ids(rows), scores, depth, exclude=exclude)
@@ -103,24 +107,28 @@ def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: 
     clock.add("encode_documents", document_cost.seconds)
     clock.add("encode_queries", query_cost.seconds)
     found = Retrieval(counts={"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens})
-    searched = Searched(model, dataset, depth)
+    partial = PartialResults(model, dataset, depth).merged()
     with clock.timed("geometry"):
         model.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
-        if (known := searched.geometry()) is not None:
-            mean, figures = known[0].mean, panel(*known)
+        if partial is not None:
+            moments, sample = partial[1]
+            mean, figures = moments.mean, panel(moments, sample)
         else:
-            mean, figures = _of_documents(documents, limits.rows(documents.dim))
+            mean, figures = _documents_geometry(documents, limits.rows(documents.dim))
         found.geometry["documents"] = dict(figures)
         found.geometry["queries"] = panel(*collect(queries.blocks(), len(queries)))
     found.similarity = model.similarity
-    asked = queries.gather(np.arange(len(queries)))
-    found.hits = searched.merged() or search(asked, documents, mean, depth, found.similarity, limits=limits)
+    if partial is not None:
+        found.hits = partial[0]
+    else:
+        query_vectors = queries.gather(np.arange(len(queries)))
+        found.hits = search(query_vectors, documents, mean, depth, found.similarity, limits=limits)
     return found
 
 
 @lru_cache(maxsize=1)
-def _of_documents(documents: Vectors, rows: int) -> tuple[NDArray[np.float64], Figures]:
-    """Mean and geometry of document vectors, read so many rows at a time; kept for the corpus's next queries."""
+def _documents_geometry(documents: Vectors, rows: int) -> tuple[NDArray[np.float64], Figures]:
+    """Mean and geometry of document vectors, read in blocks of ``rows``; cached for the next query set."""
     moments, sample = collect(documents.blocks(aligned(rows)), len(documents))
     return moments.mean, panel(moments, sample)
 

@@ -1,4 +1,4 @@
-"""Tiles of values, query by document, looked at where they were computed: on the processor or on a GPU."""
+"""Tiles of distances (queries x documents) on CPU or GPU, thresholded in place."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-class Near(NamedTuple):
-    """Values of a tile within a limit, by query."""
+class Matches(NamedTuple):
+    """The values of a tile up to a threshold, in query order."""
 
     query: Ints
     column: Ints
     value: Floats
 
 
-GRAIN = 2**-8 * 1.01
-"""How far rounding to bfloat16 moves a value, in proportion to it or to what it becomes."""
+BFLOAT16_ROUNDING = 2**-8 * 1.01
+"""Relative error of rounding to bfloat16, with respect to the value before or after."""
 
 
 class Tile(Protocol):
-    """Values [q, m] of q queries and m documents, rounded to the grain they are kept in."""
+    """Values [q, m] of q queries and m documents, in the precision they are stored in."""
 
-    grain: ClassVar[float]
-    """How far that rounding moves a value, in proportion; 0 where there is none beyond the product's own error."""
+    rounding: ClassVar[float]
+    """Relative error of rounding to that precision; 0 for float32, whose error is part of the product's error."""
 
     def __len__(self) -> int:
-        """Its documents, m."""
+        """Number of documents, m."""
         ...
 
-    def part(self, start: int, stop: int) -> Tile:
-        """Those documents alone."""
+    def documents(self, start: int, stop: int) -> Tile:
+        """The columns of these documents."""
         ...
 
-    def of(self, queries: slice) -> Tile:
-        """These queries alone."""
+    def queries(self, rows: slice) -> Tile:
+        """The rows of these queries."""
         ...
 
-    def near(self, limit: Floats, most: int) -> Near | None:
-        """Every value up to its query's limit [q]; None where there are more than ``most`` of them."""
+    def up_to(self, limit: Floats, most: int) -> Matches | None:
+        """All values up to the threshold [q] of their query; None if there are more than ``most``."""
         ...
 
 
@@ -55,59 +55,59 @@ class HostTile:
     """float32 [q, m]."""
 
     values: Floats
-    grain: ClassVar[float] = 0.0
+    rounding: ClassVar[float] = 0.0
 
     def __len__(self) -> int:
         return int(self.values.shape[1])
 
-    def part(self, start: int, stop: int) -> Tile:
+    def documents(self, start: int, stop: int) -> Tile:
         """See `Tile`."""
         return HostTile(self.values[:, start:stop])
 
-    def of(self, queries: slice) -> Tile:
+    def queries(self, rows: slice) -> Tile:
         """See `Tile`."""
-        return HostTile(self.values[queries])
+        return HostTile(self.values[rows])
 
-    def near(self, limit: Floats, most: int) -> Near | None:
+    def up_to(self, limit: Floats, most: int) -> Matches | None:
         """See `Tile`."""
         places = _places(self.values <= limit[:, None], most)
-        return None if places is None else Near(*places, self.values[places])
+        return None if places is None else Matches(*places, self.values[places])
 
 
 @dataclass(frozen=True, slots=True)
 class CoarseTile:
-    """bfloat16 [q, m], as the upper halves of float32 numbers: numpy knows no such type, but compares their bits."""
+    """bfloat16 [q, m], stored as the upper halves of float32: numpy has no bfloat16, so the bits are compared."""
 
     bits: NDArray[np.uint16]
-    grain: ClassVar[float] = GRAIN
+    rounding: ClassVar[float] = BFLOAT16_ROUNDING
 
     def __len__(self) -> int:
         return int(self.bits.shape[1])
 
-    def part(self, start: int, stop: int) -> Tile:
+    def documents(self, start: int, stop: int) -> Tile:
         """See `Tile`."""
         return CoarseTile(self.bits[:, start:stop])
 
-    def of(self, queries: slice) -> Tile:
+    def queries(self, rows: slice) -> Tile:
         """See `Tile`."""
-        return CoarseTile(self.bits[queries])
+        return CoarseTile(self.bits[rows])
 
-    def near(self, limit: Floats, most: int) -> Near | None:
+    def up_to(self, limit: Floats, most: int) -> Matches | None:
         """See `Tile`."""
         bound = _rounded_up(limit)[:, None]
-        # Of two negative numbers the smaller one has the greater bits, and all have greater ones than positives.
+        # The bits of negative numbers are greater than those of positive ones and grow as the number decreases.
         mask = self.bits >= np.where(bound & 0x8000, bound, 0x8000).astype(np.uint16)
         if not (bound & 0x8000).all():
             mask |= (self.bits <= bound) & (bound < 0x8000)
         places = _places(mask, most)
-        return None if places is None else Near(*places, _widened(self.bits[places]))
+        return None if places is None else Matches(*places, _widened(self.bits[places]))
 
 
 def _places(mask: NDArray[np.bool_], most: int) -> tuple[Ints, Ints] | None:
     if np.count_nonzero(mask) > most:
         return None
     found = np.flatnonzero(mask)
-    query = found // mask.shape[1]  # which numpy computes several times as fast as divmod
+    query = found // mask.shape[1]  # several times as fast as np.divmod
     return query, found - query * mask.shape[1]
 
 
@@ -117,7 +117,7 @@ def _widened(bits: NDArray[np.uint16]) -> Floats:
 
 
 def _rounded_up(values: Floats) -> NDArray[np.uint16]:
-    """Bits of the smallest bfloat16 that is no smaller; minus zero counts as zero."""
+    """Bits of the values rounded up to bfloat16; -0 is treated as 0."""
     bits = (values + np.float32(0)).view(np.uint32)
     up = np.where(bits >> 31, bits, bits + np.uint32(0xFFFF))
     return (up >> np.uint32(16)).astype(np.uint16)
@@ -125,23 +125,23 @@ def _rounded_up(values: Floats) -> NDArray[np.uint16]:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTile:
-    """float32 [q, m], a tensor on a device of torch's."""
+    """float32 [q, m], a tensor on a torch device."""
 
     values: torch.Tensor
-    grain: ClassVar[float] = 0.0
+    rounding: ClassVar[float] = 0.0
 
     def __len__(self) -> int:
         return int(self.values.shape[1])
 
-    def part(self, start: int, stop: int) -> Tile:
+    def documents(self, start: int, stop: int) -> Tile:
         """See `Tile`."""
         return DeviceTile(self.values[:, start:stop])
 
-    def of(self, queries: slice) -> Tile:
+    def queries(self, rows: slice) -> Tile:
         """See `Tile`."""
-        return DeviceTile(self.values[queries])
+        return DeviceTile(self.values[rows])
 
-    def near(self, limit: Floats, most: int) -> Near | None:
+    def up_to(self, limit: Floats, most: int) -> Matches | None:
         """See `Tile`."""
         import torch
 
@@ -150,4 +150,4 @@ class DeviceTile:
             return None
         query, column = mask.nonzero(as_tuple=True)
         value = self.values[query, column]
-        return Near(query.cpu().numpy(), column.cpu().numpy(), value.cpu().numpy())
+        return Matches(query.cpu().numpy(), column.cpu().numpy(), value.cpu().numpy())

@@ -1,27 +1,27 @@
-"""The candidates of many queries at once: a bounded set per query out of a stream of scores."""
+"""Candidates for the k nearest documents of many queries, collected from a stream of tiles."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.search.tiles import Near, Tile
+from harness.search.tiles import Matches, Tile
 
 Ints = NDArray[np.int64]
-ROOM = 3
-"""Room of a query, in multiples of k: the more, the more seldom it must be looked through."""
+CAPACITY = 3
+"""Capacity per query in multiples of k; a larger one is pruned less often."""
 SLACK = 256
-"""Room beyond that."""
+"""Capacity beyond that."""
 BATCH = 64
-"""Queries whose rows are packed at a time, which the cache holds."""
+"""Queries pruned at a time; they fit into the CPU cache."""
 
 
-class Pool:
-    """For each of q queries, every document that may still be among its k nearest.
+class Candidates:
+    """For each of q queries, all documents that may be among its k nearest.
 
-    Kept are values up to the k-th smallest so far plus twice the error a value can have, and what rounding to a tile's
-    grain adds on both sides: what lies beyond is beaten by k documents for certain. The limit is brought up to date
-    when a row is full; in between it is merely generous.
+    Values are kept up to the k-th smallest one so far, plus twice the error bound and the rounding error of the tile:
+    k documents are certainly nearer than anything beyond. The threshold of a query is updated when its row is full; in
+    between it is a loose upper bound.
     """
 
     def __init__(self, queries: int, k: int) -> None:
@@ -29,76 +29,76 @@ class Pool:
         width = self._width(k)
         self._values = np.full((queries, width), np.inf, np.float32)
         self._rows = np.zeros((queries, width), np.int64)
-        self._held = np.zeros(queries, np.int64)
+        self._counts = np.zeros(queries, np.int64)
         self._kth = np.full(queries, np.inf)
         self._error = np.zeros(queries)
-        self._grain = 0.0
+        self._rounding = 0.0
 
     @staticmethod
     def _width(k: int) -> int:
-        return ROOM * k + SLACK
+        return CAPACITY * k + SLACK
 
     @classmethod
     def bytes_per_query(cls, k: int) -> int:
-        """What one query takes here, with the copies made on the way."""
+        """Memory per query, including temporary copies."""
         return cls._width(k) * (4 + 8 + 4) + (k + SLACK) * 5 * 8
 
     def add(self, tile: Tile, start: int, error: NDArray[np.float64]) -> None:
-        """Offers the values (smaller is nearer) of documents start, start + 1, ..., each at most error [q] off."""
+        """Add the tile of documents start, start + 1, ...; smaller is nearer; values are off by at most error [q]."""
         np.maximum(self._error, error, out=self._error)
-        self._grain = tile.grain
-        self._offer(tile, start)
+        self._rounding = tile.rounding
+        self._insert(tile, start)
 
-    def _offer(self, tile: Tile, start: int) -> None:
-        near = self._fitting(tile)
-        if near is None and len(tile) > SLACK:  # the limit will be tighter after half of them
+    def _insert(self, tile: Tile, start: int) -> None:
+        matches = self._matches(tile)
+        if matches is None and len(tile) > SLACK:  # the threshold will be lower after half of them
             middle = len(tile) // 2
-            self._offer(tile.part(0, middle), start)
-            self._offer(tile.part(middle, len(tile)), start + middle)
+            self._insert(tile.documents(0, middle), start)
+            self._insert(tile.documents(middle, len(tile)), start + middle)
             return
-        while near is None:  # ties and near ties, of which there may be any number
+        while matches is None:  # there may be any number of (near) ties
             self._values = np.pad(self._values, ((0, 0), (0, self._values.shape[1])), constant_values=np.inf)
             self._rows = np.pad(self._rows, ((0, 0), (0, self._rows.shape[1])))
-            near = self._fitting(tile)
-        fresh = np.bincount(near.query, minlength=len(self._held))
-        place = np.arange(len(near.query)) - (np.cumsum(fresh) - fresh - self._held)[near.query]
-        self._values[near.query, place] = near.value
-        self._rows[near.query, place] = start + near.column
-        self._held += fresh
+            matches = self._matches(tile)
+        fresh = np.bincount(matches.query, minlength=len(self._counts))
+        place = np.arange(len(matches.query)) - (np.cumsum(fresh) - fresh - self._counts)[matches.query]
+        self._values[matches.query, place] = matches.value
+        self._rows[matches.query, place] = start + matches.column
+        self._counts += fresh
 
-    def _fitting(self, tile: Tile) -> Near | None:
-        """Every value within the limit; None where there is no room for them."""
-        most = len(self._held) * (self.k + SLACK)
-        near = tile.near(self._limit(), most)
-        if near is None:
-            self._tighten(np.flatnonzero(self._held > self.k))
-            near = tile.near(self._limit(), most)
-        if near is None:
+    def _matches(self, tile: Tile) -> Matches | None:
+        """All values up to the threshold; None if they exceed the capacity."""
+        most = len(self._counts) * (self.k + SLACK)
+        matches = tile.up_to(self._limit(), most)
+        if matches is None:
+            self._prune(np.flatnonzero(self._counts > self.k))
+            matches = tile.up_to(self._limit(), most)
+        if matches is None:
             return None
-        if len(full := self._overflowing(near)):
-            self._tighten(full)
-            kept = near.value <= self._limit()[near.query]
-            near = Near(near.query[kept], near.column[kept], near.value[kept])
-        return None if len(self._overflowing(near)) else near
+        if len(full := self._overfull(matches)):
+            self._prune(full)
+            kept = matches.value <= self._limit()[matches.query]
+            matches = Matches(matches.query[kept], matches.column[kept], matches.value[kept])
+        return None if len(self._overfull(matches)) else matches
 
-    def _overflowing(self, near: Near) -> Ints:
-        """Queries whose row is too short for what is near."""
-        fresh = np.bincount(near.query, minlength=len(self._held))
-        return np.flatnonzero(self._held + fresh > self._values.shape[1])
+    def _overfull(self, matches: Matches) -> Ints:
+        """Queries whose row is too short for these matches."""
+        fresh = np.bincount(matches.query, minlength=len(self._counts))
+        return np.flatnonzero(self._counts + fresh > self._values.shape[1])
 
     def _limit(self) -> NDArray[np.float32]:
-        """Largest value worth keeping [q], rounded up."""
+        """The threshold [q]: the largest value to keep, rounded up."""
         with np.errstate(over="ignore"):
-            rounded = self._kth + self._grain * np.abs(self._kth) if self._grain else self._kth
+            rounded = self._kth + self._rounding * np.abs(self._kth) if self._rounding else self._kth
             limit = rounded + 2 * self._error
-            limit = limit + self._grain * np.abs(limit) if self._grain else limit
+            limit = limit + self._rounding * np.abs(limit) if self._rounding else limit
             return np.nextafter(limit.astype(np.float32), np.float32(np.inf))
 
-    def _tighten(self, queries: Ints) -> None:
-        """Brings the limits of these queries up to date and drops what lies beyond them."""
+    def _prune(self, queries: Ints) -> None:
+        """Update the thresholds of these queries and drop the values beyond them."""
         for start in range(0, len(queries), BATCH):
             some = queries[start : start + BATCH]
-            values, documents, held = self._values[some], self._rows[some], self._held[some]
+            values, documents, held = self._values[some], self._rows[some], self._counts[some]
             known = held >= self.k
             if known.any():
                 self._kth[some[known]] = np.partition(values[known], self.k - 1, axis=1)[:, self.k - 1]
@@ -109,11 +109,11 @@ class Pool:
             packed = np.full_like(values, np.inf)
             packed[front] = values[kept]
             documents[front] = documents[kept]
-            self._values[some], self._rows[some], self._held[some] = packed, documents, left
+            self._values[some], self._rows[some], self._counts[some] = packed, documents, left
 
-    def candidates(self) -> tuple[Ints, Ints]:
-        """Query places [m], rising, and document rows [m] of what remains."""
+    def result(self) -> tuple[Ints, Ints]:
+        """The candidates: query indices [m] in ascending order, and document rows [m]."""
         if self.k:
-            self._tighten(np.arange(len(self._held)))
-        held = np.arange(self._values.shape[1]) < self._held[:, None]
+            self._prune(np.arange(len(self._counts)))
+        held = np.arange(self._values.shape[1]) < self._counts[:, None]
         return np.nonzero(held)[0], self._rows[held]

@@ -173,7 +173,7 @@ def test_an_export_overwrites_nothing_and_comes_whole(harness, toy, monkeypatch)
     (Path("out") / "mine.txt").write_text("x")
     done = harness(*words)
     assert done.code == 2
-    assert "out is there already and not empty" in done.err
+    assert "out exists and is not empty" in done.err
     assert [p.name for p in Path("out").iterdir()] == ["mine.txt"]
     (Path("out") / "mine.txt").unlink()
     with monkeypatch.context() as patch:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,12 +21,21 @@ import numpy as np
 import pytest
 
 from benchmarks.studies.cluster import CellCost, Costs, simulate
-from harness.distributed.executor import RESTARTS, TRIES, Answer, Call, Event, Foreman, Station, Task
+from harness.distributed.executor import (
+    MAX_ATTEMPTS,
+    MAX_RESTARTS,
+    TaskExecutor,
+    TaskResult,
+    TaskRunner,
+    WorkerEvent,
+    WorkerSpec,
+    WorkerTask,
+)
 from harness.distributed.scheduler import PART_ROWS
 from harness.embeddings.store import Vectors
 from harness.metrics.moments import joined, parts
 from harness.search.exact import search
-from harness.search.partial_results import Searched
+from harness.search.partial_results import PartialResults
 from harness.types import ModelError, PluginError, UserError
 from tests.conftest import Done
 from tests.pools import Place, content, make_place, threads
@@ -39,7 +48,7 @@ PROCESSES = ("--executor", "processes", "--workers", "2")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
     pytest.importorskip("bm25s", reason="bm25 needs its extra")
-    made = make_place(tmp_path_factory.mktemp("crews"))
+    made = make_place(tmp_path_factory.mktemp("workers"))
     made.died.touch()
     return made
 
@@ -66,17 +75,7 @@ def by_processes(place: Place, root: Path, *models: str) -> subprocess.Completed
     return run(place, root / "home", *words, *PROCESSES)
 
 
-def test_processes_leave_the_bytes_that_one_process_leaves(
-    place: Place, alone: dict[str, bytes], tmp_path: Path
-) -> None:
-    done = by_processes(place, tmp_path, *MODELS, "letters:fault=kills once")
-    assert done.returncode == 0, done.stderr
-    labels = [cell["model"] for cell in json.loads(done.stdout)]
-    assert labels == [*MODELS, "letters:fault=kills once"]  # in the order that was asked for
-    assert content(tmp_path) == alone
-
-
-def test_a_worker_that_is_killed_costs_the_shard_in_hand_and_nothing_else(
+def test_processes_write_the_bytes_of_one_process_though_a_worker_is_killed(
     place: Place, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     place.died.unlink()
@@ -86,6 +85,8 @@ def test_a_worker_that_is_killed_costs_the_shard_in_hand_and_nothing_else(
     finally:
         place.died.touch()
     assert done.returncode == 0, done.stderr
+    labels = [cell["model"] for cell in json.loads(done.stdout)]
+    assert labels == [*MODELS, "letters:fault=kills once"]  # in the order of the command line
     log = tmp_path / "home" / "logs" / "benchmark.jsonl"
     told = [json.loads(line) for line in log.read_text().splitlines()]
     log.unlink()
@@ -96,24 +97,6 @@ def test_a_worker_that_is_killed_costs_the_shard_in_hand_and_nothing_else(
     assert content(tmp_path) == alone
 
 
-def test_a_model_that_raises_or_kills_every_worker_fails_its_cell_and_the_others_go_on(
-    place: Place, alone: dict[str, bytes], tmp_path: Path
-) -> None:
-    done = by_processes(place, tmp_path, "letters:fault=raises", "letters:fault=kills", *MODELS)
-    assert done.returncode == 1
-    raised, killed, *others = json.loads(done.stdout)
-    assert "it raised ValueError: no marks, please" in raised["reason"]
-    assert raised["reason"].startswith("letters:fault=raises: batch ")
-    assert killed["cell"] == "failed"
-    assert f"{TRIES} workers died over it" in killed["reason"]
-    assert "SIGKILL" in killed["reason"]
-    assert "encoding document texts" in killed["reason"]
-    assert [cell["cell"] for cell in others] == ["ok"] * len(MODELS)
-    assert json.loads((tmp_path / "results/letters+fault=kills/large/result.json").read_text())["status"] == "failed"
-    kept = {name: data for name, data in content(tmp_path).items() if name.startswith("results/letters/")}
-    assert kept == {name: data for name, data in alone.items() if name.startswith("results/letters/")}
-
-
 FAULTS = {
     "cannot load": r"These letters cannot be loaded; write them again\.",
     "exits": r"letters:fault=exits: batch .*: it raised SystemExit: 0 \(.*letters\.py:\d+\)",
@@ -122,12 +105,11 @@ FAULTS = {
 """Fault of a model -> why its cell fails."""
 
 
-def failed_alone(done: subprocess.CompletedProcess[str] | Done, results: Path) -> None:
-    """Asserts that the cells of `FAULTS` failed, each with its reason and a traceback, and that bm25's did not."""
-    out, err = (done.out, done.err) if isinstance(done, Done) else (done.stdout, done.stderr)
-    *failed, other = json.loads(out)
+def failed_alone(cells: Sequence[dict[str, str]], err: str, results: Path) -> None:
+    """Asserts that the cells of `FAULTS` failed, each with its reason and a traceback, and that no later cell did."""
+    failed, others = cells[: len(FAULTS)], cells[len(FAULTS) :]
     assert [cell["cell"] for cell in failed] == ["failed"] * len(FAULTS)
-    assert other["cell"] == "ok"
+    assert [cell["cell"] for cell in others] == ["ok"] * len(others) != []
     assert "Traceback" not in err
     for (fault, words), cell in zip(FAULTS.items(), failed, strict=True):
         assert re.fullmatch(words, cell["reason"]), cell["reason"]
@@ -139,17 +121,29 @@ def failed_alone(done: subprocess.CompletedProcess[str] | Done, results: Path) -
         assert "letters.py" in recorded["traceback"]
 
 
-def test_faults_of_one_model_fail_its_cells_and_no_worker_dies_of_them(place: Place, tmp_path: Path) -> None:
-    done = by_processes(place, tmp_path, *(f"letters:fault={fault}" for fault in FAULTS), "bm25")
+def test_a_fault_fails_the_cells_of_its_model_and_no_other(
+    place: Place, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    faults = [f"letters:fault={fault}" for fault in FAULTS]
+    done = by_processes(place, tmp_path, "letters:fault=raises", "letters:fault=kills", *faults, "letters", "bm25")
     assert done.returncode == 1
-    failed_alone(done, tmp_path / "results")
+    raised, killed, *others = json.loads(done.stdout)
+    assert "it raised ValueError: no marks, please" in raised["reason"]
+    assert raised["reason"].startswith("letters:fault=raises: batch ")
+    assert killed["cell"] == "failed"
+    assert f"{MAX_ATTEMPTS} workers died while running encoding document texts" in killed["reason"]
+    assert "SIGKILL" in killed["reason"]
+    assert json.loads((tmp_path / "results/letters+fault=kills/large/result.json").read_text())["status"] == "failed"
+    failed_alone(others, done.stderr, tmp_path / "results")
+    kept = {name: data for name, data in content(tmp_path).items() if name.startswith("results/letters/")}
+    assert kept == {name: data for name, data in alone.items() if name.startswith("results/letters/")}
     log = [json.loads(line) for line in (tmp_path / "home" / "logs" / "benchmark.jsonl").read_text().splitlines()]
-    assert not [line for line in log if line["event"] == "worker lost"]
+    assert sum(line["event"] == "worker lost" for line in log) == MAX_ATTEMPTS  # by letters:fault=kills alone
     assert any("SystemExit: 0" in line.get("traceback", "") for line in log)
 
 
-def test_ctrl_c_ends_workers_too_and_one_process_goes_on_from_there(
-    place: Place, alone: dict[str, bytes], tmp_path: Path
+def test_ctrl_c_ends_workers_too_and_one_process_resumes(
+    place: Place, alone: dict[str, bytes], tmp_path: Path, harness: Callable[..., Done]
 ) -> None:
     words = place.words(*MODELS, "letters:fault=kills once")
     words[words.index("--results") + 1] = str(tmp_path / "results")
@@ -167,8 +161,8 @@ def test_ctrl_c_ends_workers_too_and_one_process_goes_on_from_there(
     assert process.returncode == 130, err
     assert "Traceback" not in err
     await_end(process.pid)
-    done = run(place, tmp_path / "home", *words)
-    assert done.returncode == 0, done.stderr
+    done = harness(*words)
+    assert done.code == 0, done.err
     assert content(tmp_path) == alone
 
 
@@ -197,33 +191,33 @@ def load(options):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
-def test_a_worker_that_hangs_ends_with_the_command(number: signal.Signals, toy: Path, tmp_path: Path) -> None:
-    (tmp_path / "hangs_model.py").write_text(HANGS)
-    words = [
-        "benchmark",
-        "--plugin",
-        tmp_path / "hangs_model.py",
-        "-m",
-        "hangs",
-        "-d",
-        toy,
-        "--results",
-        tmp_path / "r",
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *map(str, words), *PROCESSES],
-        env={**threads(1), "HARNESS_HOME": str(tmp_path / "home")},
+def test_a_worker_that_hangs_ends_with_the_command(toy: Path, tmp_path: Path) -> None:
+    codes = {signal.SIGKILL: -9, signal.SIGTERM: 143}
+    with ExitStack() as stack:
+        processes = {number: stack.enter_context(hanging(number, toy, tmp_path)) for number in codes}
+        for number, process in processes.items():
+            while not (tmp_path / number.name / "hanging").exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(number)  # to the command alone
+            assert process.wait(60) == codes[number]
+            await_end(process.pid)
+
+
+def hanging(number: signal.Signals, toy: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """A command whose worker never returns from its task."""
+    own = folder / number.name
+    own.mkdir()
+    plugin = own / "hangs_model.py"
+    plugin.write_text(HANGS)
+    words = ["benchmark", "--plugin", plugin, "-m", "hangs", "-d", toy, "--results", own / "r"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *map(str, words), "--executor", "processes", "--workers", "1"],
+        env={**threads(1), "HARNESS_HOME": str(own / "home")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while not (tmp_path / "hanging").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(number)  # to the command alone
-    assert process.wait(60) == (-9 if number == signal.SIGKILL else 143)
-    await_end(process.pid)
 
 
 def await_end(group: int) -> None:
@@ -278,74 +272,74 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """An agenda of equal tasks."""
+    """A queue of equal tasks."""
 
     def __init__(self, count: int) -> None:
-        self.todo, self.answers, self.count = list(map(Step, range(count))), dict[Task, Answer](), count
+        self.todo, self.results, self.count = list(map(Step, range(count))), dict[WorkerTask, TaskResult](), count
 
     @property
     def unfinished(self) -> bool:
-        return len(self.answers) < self.count
+        return len(self.results) < self.count
 
-    def next(self) -> Task | None:
+    def next_task(self) -> WorkerTask | None:
         return self.todo.pop(0) if self.todo else None
 
-    def ended(self, task: Task, answer: Answer) -> None:
-        assert task not in self.answers
-        self.answers[task] = answer
+    def task_done(self, task: WorkerTask, result: TaskResult) -> None:
+        assert task not in self.results
+        self.results[task] = result
 
 
 class Fragile:
-    """A crew whose workers do what a script says of each step."""
+    """A pool whose workers follow a script: the outcome of each step on each worker."""
 
     def __init__(self, size: int, script: Callable[[Step, int], str]) -> None:
         self.size, self.script, self.stopped = size, script, False
-        self.events: list[Event] = []
+        self.events: list[WorkerEvent] = []
         self.most = 0
         self.starts = [1] * size
 
     def start(self) -> None:
-        self.events = [Event("ready", worker) for worker in range(self.size)]
+        self.events = [WorkerEvent("ready", worker) for worker in range(self.size)]
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: WorkerTask) -> None:
         assert isinstance(task, Step)
         fate = self.script(task, worker)
         if fate == "done":
-            self.events.append(Event("done", worker, Answer(task.number)))
-        elif self.starts[worker] > RESTARTS:
-            self.events.append(Event("gone", worker, reason=fate))
+            self.events.append(WorkerEvent("done", worker, TaskResult(task.number)))
+        elif self.starts[worker] > MAX_RESTARTS:
+            self.events.append(WorkerEvent("dead", worker, reason=fate))
         else:
             self.starts[worker] += 1
-            self.events += [Event("lost", worker, reason=fate), Event("ready", worker)]
+            self.events += [WorkerEvent("lost", worker, reason=fate), WorkerEvent("ready", worker)]
 
-    def wait(self, seconds: float) -> list[Event]:
-        told, self.events = self.events, []
-        return told
+    def wait(self, seconds: float) -> list[WorkerEvent]:
+        events, self.events = self.events, []
+        return events
 
     def stop(self) -> None:
         self.stopped = True
 
 
 def test_a_task_is_given_out_again_until_so_many_workers_died_over_it() -> None:
-    crew, steps = Fragile(3, lambda step, worker: "gone astray" if step.number == 4 else "done"), Steps(20)
-    for _ in Foreman(crew).work(steps):
+    pool, steps = Fragile(3, lambda step, worker: "gone astray" if step.number == 4 else "done"), Steps(20)
+    for _ in TaskExecutor(pool).run(steps):
         pass
-    assert crew.stopped
-    assert sum(crew.starts) == 3 + TRIES
-    bad = steps.answers.pop(Step(4))
-    assert bad.fault == f"{TRIES} workers died over it, one after the other (step 4; the last: gone astray)"
-    assert {task: answer.value for task, answer in steps.answers.items()} == {Step(n): n for n in range(20) if n != 4}
+    assert pool.stopped
+    assert sum(pool.starts) == 3 + MAX_ATTEMPTS
+    bad = steps.results.pop(Step(4))
+    assert bad.fault == f"{MAX_ATTEMPTS} workers died while running step 4 (last: gone astray)"
+    assert {task: result.value for task, result in steps.results.items()} == {Step(n): n for n in range(20) if n != 4}
 
 
 def test_work_goes_on_while_one_worker_is_left_and_ends_in_a_sentence_when_none_is() -> None:
-    crew, steps = Fragile(2, lambda step, worker: "done" if worker else "dead"), Steps(30)
-    for _ in Foreman(crew).work(steps):
+    pool, steps = Fragile(2, lambda step, worker: "done" if worker else "dead"), Steps(30)
+    for _ in TaskExecutor(pool).run(steps):
         pass
-    assert len(steps.answers) == 30
-    crew = Fragile(2, lambda step, worker: "dead")
+    assert len(steps.results) == 30
+    pool = Fragile(2, lambda step, worker: "dead")
     with pytest.raises(PluginError, match="All 2 workers died"):
-        list(Foreman(crew).work(Steps(30)))
-    assert crew.stopped
+        list(TaskExecutor(pool).run(Steps(30)))
+    assert pool.stopped
 
 
 def test_when_nobody_comes_the_work_is_given_up_in_the_end() -> None:
@@ -354,14 +348,14 @@ def test_when_nobody_comes_the_work_is_given_up_in_the_end() -> None:
             pass
 
     now = iter(range(0, 100_000, 100))
-    with pytest.raises(PluginError, match="no worker alive"):
-        list(Foreman(Absent(2, lambda *_: ""), clock=lambda: float(next(now))).work(Steps(1)))
+    with pytest.raises(PluginError, match="No worker was alive"):
+        list(TaskExecutor(Absent(2, lambda *_: ""), clock=lambda: float(next(now))).run(Steps(1)))
 
 
 class Blunt:
     """Performs tasks by raising them."""
 
-    def __init__(self, knowledge: object) -> None:
+    def __init__(self, argument: object) -> None:
         pass
 
     def perform(self, task: object) -> object:
@@ -371,10 +365,10 @@ class Blunt:
 
 
 def test_what_a_worker_raises_becomes_words() -> None:
-    station = Station(Call(f"{__name__}:Blunt", None, 1))
-    perform: Callable[[object], Answer] = station.perform  # type: ignore[assignment]
-    assert perform(7) == Answer(7)
-    for raised, fault, mistake in (
+    runner = TaskRunner(WorkerSpec(f"{__name__}:Blunt", None, 1))
+    perform: Callable[[object], TaskResult] = runner.perform  # type: ignore[assignment]
+    assert perform(7) == TaskResult(7)
+    for raised, fault, user_error in (
         (UserError("No."), r"No\.", True),
         (ModelError("Not this one."), r"Not this one\.", False),
         (PluginError("Broken."), r"Broken\.", False),
@@ -382,18 +376,18 @@ def test_what_a_worker_raises_becomes_words() -> None:
         (SystemExit(3), r"SystemExit: 3 \(.*test_executor\.py:\d+\)", False),
         (KeyboardInterrupt(), r"KeyboardInterrupt \(.*test_executor\.py:\d+\)", False),
     ):
-        answer = perform(raised)
-        assert answer == Answer(fault=answer.fault, mistake=mistake, trace=answer.trace)
-        assert re.fullmatch(fault, answer.fault)
-        assert answer.trace.startswith("Traceback")
-        assert type(raised).__name__ in answer.trace
-    missing = Station(Call("no.such:module", None, 1)).perform(Step(0))
+        result = perform(raised)
+        assert result == TaskResult(fault=result.fault, user_error=user_error, trace=result.trace)
+        assert re.fullmatch(fault, result.fault)
+        assert result.trace.startswith("Traceback")
+        assert type(raised).__name__ in result.trace
+    missing = TaskRunner(WorkerSpec("no.such:module", None, 1)).perform(Step(0))
     assert "ModuleNotFoundError" in missing.fault
-    assert not missing.mistake
+    assert not missing.user_error
 
 
 class _Facts:
-    """What `Searched` asks of a model and a dataset."""
+    """What `PartialResults` asks of a model and a dataset."""
 
     def __init__(self, home: Path, documents: int, queries: int) -> None:
         self.ref, self.key, self.home, self.sha256 = self, "model", home, "corpus"
@@ -414,21 +408,21 @@ def test_parts_of_a_search_put_together_are_the_search_bit_for_bit(
     documents[400:] = documents[:200]  # ties across the cuts, some of them at the k-th place
     queries = documents[::75] + (chance.normal(size=(8, 16)) * 0.01).astype(np.float32)
     facts = _Facts(tmp_path, 600, 8)
-    searched = Searched(facts, facts, 25)  # type: ignore[arg-type]
+    searched = PartialResults(facts, facts, 25)  # type: ignore[arg-type]
     assert searched.merged() is None
     for start, stop in pairwise(cuts):
         part = Vectors.of(documents[start:stop])
         hits = search(queries, part, np.zeros(16), 25, similarity)  # type: ignore[arg-type]
         searched.put(start, stop, hits, joined(parts([documents[start:stop]], 600, start)))
     whole = list(search(queries, Vectors.of(documents), documents.mean(0, np.float64), 25, similarity))  # type: ignore[arg-type]
-    merged = list(searched.merged() or ())
+    found = searched.merged()
+    assert found is not None
+    merged, (state, sample) = list(found[0]), found[1]
     assert [(h.rows.tobytes(), h.scores.tobytes()) for h in merged] == [
         (h.rows.tobytes(), h.scores.tobytes()) for h in whole
     ]
     assert any(len(h.rows) > 25 for h in whole)
-    kept, exact = searched.geometry(), documents.astype(np.float64)
-    assert kept is not None
-    state, sample = kept
+    exact = documents.astype(np.float64)
     assert sample.tobytes() == documents.tobytes()
     assert state.n == 600
     np.testing.assert_allclose(state.mean, exact.mean(0), atol=1e-14)
@@ -446,8 +440,7 @@ def test_parts_of_a_search_put_together_are_the_search_bit_for_bit(
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
     victim.write_bytes(data)
-    assert searched.geometry() is None
-    assert searched.merged() is None  # a damaged part is as good as absent
+    assert searched.merged() is None  # a corrupt part is treated as missing
     searched.forget()
     assert not searched.folder.exists()
 
@@ -486,8 +479,8 @@ def test_a_large_cell_is_searched_in_parts_with_the_same_bytes(
     assert found == content(tmp_path / "one")
 
 
-def test_the_simulated_suite_keeps_the_real_foreman_busy() -> None:
-    """In closed form: equal stretches over w workers, then search and geometry in parts, and one end."""
+def test_the_simulated_suite_keeps_the_real_executor_busy() -> None:
+    """In closed form: equal encode tasks over w workers, then search and geometry in parts, and one finish task."""
     cells = [CellCost("only", documents=4 * PART_ROWS, queries=0, mib=1024.0, encode=1024.0, search=40.0, geometry=5.0)]
     free = Costs(read_mib=0.0, task=0.0, load=0.0, query=0.0, merge=0.0)
     for workers in (1, 2, 4):
@@ -495,5 +488,5 @@ def test_the_simulated_suite_keeps_the_real_foreman_busy() -> None:
         assert busy == pytest.approx(1024 + 40 + 5)
         assert seconds == pytest.approx((1024 + 40 + 5) / workers, rel=0.01)
         assert last == "finish of only"
-    slow = replace(free, read_mib=2.0)  # then the master's reading is all that counts
+    slow = replace(free, read_mib=2.0)  # then the main process's reading is all that counts
     assert simulate(cells, 4, slow)[0] == pytest.approx(2048 + 10 + 1, rel=0.02)

@@ -45,7 +45,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    made = make_place(tmp_path_factory.mktemp("crews"))
+    made = make_place(tmp_path_factory.mktemp("workers"))
     made.died.touch()
     return made
 
@@ -76,10 +76,14 @@ def test_a_cluster_leaves_the_bytes_that_one_process_leaves_though_a_worker_kill
 def test_faults_of_one_model_fail_its_cells_alone(
     cluster: Any, place: Place, harness: Callable[..., Done], tmp_path: Path
 ) -> None:
-    words = place.words(*(f"letters:fault={fault}" for fault in FAULTS), "bm25", results=str(tmp_path / "results"))
+    faults = ["letters:fault=raises", "letters:fault=kills", *(f"letters:fault={fault}" for fault in FAULTS)]
+    words = place.words(*faults, "bm25", results=str(tmp_path / "results"))
     done = harness(*words, "--executor", "ray", "--address", cluster.address)
     assert done.code == 1
-    failed_alone(done, tmp_path / "results")
+    raised, killed, *others = json.loads(done.out)
+    assert "it raised ValueError: no marks, please" in raised["reason"]
+    assert "3 workers died while running" in killed["reason"]
+    failed_alone(others, done.err, tmp_path / "results")
 
 
 def test_every_worker_has_a_gpu_of_its_own(
@@ -129,8 +133,8 @@ def test_a_head_or_own_node_that_is_lost_ends_the_command_in_one_sentence_and_no
             patch.setattr(ray_pool, "_answers", lambda address: next(answers, False))
         else:
             patch.setattr("ray.nodes", lambda: [{**node, "Alive": next(answers, False)} for node in known()])
-        patch.setattr(ray_pool, "KNOCK_SECONDS", 0.2)
-        patch.setattr(ray_pool, "HEAD_SECONDS", 0.5)
+        patch.setattr(ray_pool, "PROBE_SECONDS", 0.2)
+        patch.setattr(ray_pool, "HEAD_TIMEOUT", 0.5)
         done = harness(*words, "--executor", "ray", "--address", cluster.address)
     assert done.code == 1
     assert f"The head of the Ray cluster ({cluster.address}), or this machine's node" in done.err.splitlines()[-1]
@@ -149,21 +153,9 @@ def test_a_cluster_that_asks_for_a_token_says_so_in_one_sentence(
     monkeypatch.setattr("ray.init", refused)
     done = harness("benchmark", "-m", "bm25", "-d", toy, "--executor", "ray", "--address", cluster.address)
     assert done.code == 2
-    assert "asks for another token" in done.err.splitlines()[-1]
+    assert "rejected the authentication token" in done.err.splitlines()[-1]
     assert "RAY_AUTH_MODE=token" in done.err.splitlines()[-1]
     assert "gcs_client" not in done.err
-
-
-def test_a_model_that_kills_or_raises_fails_its_cell_alone(
-    cluster: Any, place: Place, harness: Callable[..., Done]
-) -> None:
-    words = place.words("letters:fault=raises", "letters:fault=kills", "bm25")
-    done = harness(*words, "--executor", "ray", "--address", cluster.address)
-    raised, killed, bm25 = json.loads(done.out)
-    assert done.code == 1
-    assert "it raised ValueError: no marks, please" in raised["reason"]
-    assert "3 workers died over it" in killed["reason"]
-    assert bm25["cell"] == "ok"
 
 
 @pytest.mark.parametrize(

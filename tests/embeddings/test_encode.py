@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from harness import ModelSpec
 from harness.embeddings import sharding as cutting
 from harness.embeddings import store as vector_store
-from harness.embeddings.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts, wrong
+from harness.embeddings.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts, vectors_fault
 from harness.embeddings.sharding import chunks
 from harness.embeddings.store import Vectors, VectorStore
 from harness.models.runner import Prepared
@@ -238,7 +238,7 @@ class Faulty(Tokens):
     [
         ("raises", "out of luck"),
         ("nan", r"^it: batch 1 of document texts \(first text: 'text 6 xxxxxxxxx'\): 1 of 1 vectors hold NaN"),
-        ("tokenize", r"^it: tokenize\(\) gave 3 lists for 4 texts"),
+        ("tokenize", r"^it: tokenize\(\) returned 3 lists for 4 texts"),
         ("tokenize raises", "no such token"),
     ],
 )
@@ -300,7 +300,7 @@ def test_a_disk_that_refuses_the_second_shard_stops_the_work(
     ],
 )
 def test_what_is_wrong_with_an_answer_is_said_in_words(answer: object, told: str) -> None:
-    assert re.search(told, wrong(answer, 1, 2))
+    assert re.search(told, vectors_fault(answer, 1, 2))
 
 
 def prepared(home: Path, model: object, similarity: str = "euclidean") -> Prepared:

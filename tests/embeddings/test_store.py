@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.embeddings import sharding as cutting
-from harness.embeddings.sharding import ENDS, SHARD_LEAST, Chunk, chunks
+from harness.embeddings.sharding import BOUNDARY_INTERVAL, MIN_SHARD_ROWS, Chunk, chunks
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.types import UserError
 
@@ -78,8 +78,8 @@ def test_collections_that_share_most_texts_share_most_shards() -> None:
 
 
 def test_texts_that_are_all_alike_do_not_end_a_shard_each() -> None:
-    ending = next(str(n) for n in range(100_000) if zlib.crc32(str(n).encode()) % ENDS == 0)
-    assert len(list(chunks([ending] * 10_000))) <= 10_000 / SHARD_LEAST + 1
+    ending = next(str(n) for n in range(100_000) if zlib.crc32(str(n).encode()) % BOUNDARY_INTERVAL == 0)
+    assert len(list(chunks([ending] * 10_000))) <= 10_000 / MIN_SHARD_ROWS + 1
 
 
 def test_keys_do_not_confuse_where_one_text_ends_and_the_next_begins() -> None:
@@ -274,7 +274,7 @@ def test_float16_shards_are_made_from_float32_ones(tmp_path: Path) -> None:
 
 def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
     half = VectorStore(tmp_path, "model", "document", "float16")
-    with pytest.raises(UserError, match=r"7e\+04.*leave --storage away"):
+    with pytest.raises(UserError, match=r"7e\+04.*omit --storage"):
         half.put("a" * 64, np.full((2, 2), 7e4, np.float32), 0, 0)
     assert half.get("a" * 64) is None
 

@@ -11,12 +11,12 @@ from scipy import stats
 
 from harness.metrics.correlation import (
     bootstrap_interval,
-    interval,
     kendall,
     profile_test,
     ranks,
     risk_coverage,
     spearman,
+    spearman_interval,
     stratified,
 )
 
@@ -54,18 +54,18 @@ def test_the_interval_covers(n: int, rho: float) -> None:
     held = 0
     for _ in range(1000):
         x, e = draw.standard_normal((2, n))
-        found = interval(float(spearman(x, rho * x + np.sqrt(1 - rho**2) * e) or 0), n)
+        found = spearman_interval(float(spearman(x, rho * x + np.sqrt(1 - rho**2) * e) or 0), n)
         held += found.low <= true <= found.high
     assert 0.93 <= held / 1000 <= 0.985
 
 
 def test_few_and_perfect_orders() -> None:
-    assert interval(1.0, 4).ends is None
-    found = interval(1.0, 5)
+    assert spearman_interval(1.0, 4).ends is None
+    found = spearman_interval(1.0, 5)
     assert 0 < found.low < 0.5
     assert found.high == 1
-    assert interval(1.0, 50).low > 0.99
-    assert interval(-1.0, 5).low == -1
+    assert spearman_interval(1.0, 50).low > 0.99
+    assert spearman_interval(-1.0, 5).low == -1
 
 
 def test_the_profile_test_is_the_exact_permutation_test() -> None:

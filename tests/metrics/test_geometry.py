@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import skew
 
-from harness.metrics.geometry import DEFINITIONS, Figures, measure_geometry, panel
-from harness.metrics.hubness import Hubness
+from harness.metrics.geometry import DEFINITIONS, Figures, Hubness, measure_geometry, panel
 from harness.metrics.moments import SAMPLE, Moments, aligned, collect, joined, parts
 from harness.types import UserError
 

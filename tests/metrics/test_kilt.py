@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.metrics.kilt import MEASURES, evaluate_kilt, points, r_precision
+from harness.metrics.kilt import MEASURES, evaluate_kilt, evidence_points, r_precision
 from harness.types import UserError
 
 ALL = ("Rprec", "precision@1", "precision@3", "precision@5", "recall@3", "recall@5", "success_rate@5", "recall@20")
@@ -65,7 +65,7 @@ def test_r_precision_by_hand(found: str, evidence: list[str], expected: float) -
     ],
 )
 def test_points_by_hand(found: str, evidence: list[str], expected: list[bool]) -> None:
-    assert points(pages(found), [pages(one) for one in evidence]) == expected
+    assert evidence_points(pages(found), [pages(one) for one in evidence]) == expected
 
 
 def test_scores_by_hand(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def compat(grades: list[int], order: list[str], judged: dict[str, int], p: float
     return overlap(order) / overlap(wanted) if wanted else 0.0
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_measures_against_their_definitions(seed: int) -> None:
     """Those that trec_eval 9 has not, or has otherwise than 10.0; a query that the run lacks included."""
     qrels, run = collection(seed)

@@ -44,7 +44,7 @@ anything = st.floats(allow_nan=False)
 IDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(IDS, crowded | anything, min_size=1, max_size=25))
 @example({"a": math.inf, "b": 1e300, "c": 2e300, "d": 3.4e38})
 @example({"a": -math.inf, "b": -1e300, "c": -2e300, "d": -3.5e38, "e": -3.4028235e38})
@@ -185,7 +185,7 @@ def test_foreign_scores_are_compared_as_doubles(tmp_path: Path) -> None:
     assert "run: in 1 of its queries the order depends on digits that float32 drops" in notes.sentences("run")[0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-c#]{1,3}", fullmatch=True), crowded | anything, min_size=1, max_size=20))
 def test_any_doubles_are_read_in_their_order(scored: dict[str, float]) -> None:
     with TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.planning.cost_model import Pace
+from harness.planning.cost_model import CostModel
 from harness.planning.devices import device, devices
 from harness.planning.forecast import Conditions, compared, forecast, total
 from harness.planning.speed import Encoding, Indexing, Scanning
@@ -16,8 +16,10 @@ from harness.registry.manager import load_registry
 from harness.types import UserError
 
 WORK = Workload("d", 1000, 10, document_tokens=100_000, query_tokens=160, text_bytes=600_000, download_bytes=200_000)
-DENSE = Pace("m", "dense", Encoding(500, 100, "recorded"), None, Scanning(1e6, 0.01), 100, weights_bytes=10_000_000)
-LEXICAL = Pace("l", "lexical", indexing=Indexing(1e5, 0.5, 0.02, 1e-4, "measured"))
+DENSE = CostModel(
+    "m", "dense", Encoding(500, 100, "recorded"), None, Scanning(1e6, 0.01), 100, weights_bytes=10_000_000
+)
+LEXICAL = CostModel("l", "lexical", indexing=Indexing(1e5, 0.5, 0.02, 1e-4, "measured"))
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_what_is_not_known_is_left_open() -> None:
     assert unmeasured.stored_bytes == 1010 * 400  # the dimension is stated
     nameless = forecast(DENSE, Workload("d", note="its size is not known"), Conditions(price=1.0))
     assert (nameless.seconds, nameless.documents, nameless.note) == (None, None, "its size is not known")
-    strange = forecast(Pace("r", "reranker"), WORK, Conditions())
+    strange = forecast(CostModel("r", "reranker"), WORK, Conditions())
     assert strange.seconds is None
     assert strange.note == "not planned: models of kind reranker"
 
@@ -127,7 +129,7 @@ def test_mpnet_on_an_h100_by_hand(beir18: list[Workload]) -> None:
     figures, h100 = load_registry().model("mpnet").figures, device("H100")
     assert figures == {"dim": 768, "flops_per_token": pytest.approx(169.87e6, rel=1e-4)}
     speed = Encoding(h100.flops * h100.utilisation / figures["flops_per_token"], 768, "assumed")
-    pace = Pace("mpnet", "dense", speed, None, Scanning(1e12, 0.0), 768, 439_000_000)
+    pace = CostModel("mpnet", "dense", speed, None, Scanning(1e12, 0.0), 768, 439_000_000)
     whole = total("mpnet", [forecast(pace, work, Conditions(h100.price)) for work in beir18])
     assert whole.seconds["encode"] / 60 == pytest.approx(48, abs=1)
     assert whole.stored_bytes == pytest.approx(135e9, rel=0.01)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.datasets.beir import open_dataset
 from harness.embeddings.store import Vectors, VectorStore
-from harness.embeddings.transform import fit, moments, transformed
+from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.metrics.geometry import measure_geometry
 from harness.metrics.ranking import read_run
 from harness.models.runner import Prepared, dataset_vectors
@@ -219,7 +219,7 @@ def test_whitened_by_another_sample_isotropy_reaches_its_ceiling_in_expectation(
     """
     d, n = 32, 400
     many = Vectors.of(spread(60_000, d, 1))
-    whole = fit([Named(Whiten(None, 1.0))], *moments(many))
+    whole = fit([Named(Whiten(None, 1.0))], *mean_and_covariance(many))
     scores = []
     for seed in range(2, 10):
         rows = (spread(n, d, seed) @ whole.matrix + whole.offset).astype(np.float32)
@@ -227,7 +227,7 @@ def test_whitened_by_another_sample_isotropy_reaches_its_ceiling_in_expectation(
         scores.append(panel["isotropy"])
     assert np.mean(scores) == pytest.approx(panel["isotropy_ceiling"], abs=0.02)
     own = Vectors.of(spread(n, d, 2))
-    matrix, offset = fit([Named(Whiten(None, 1.0))], *moments(own))
+    matrix, offset = fit([Named(Whiten(None, 1.0))], *mean_and_covariance(own))
     assert measure_geometry([(spread(n, d, 2) @ matrix + offset).astype(np.float32)], n)["isotropy"] > 0.9999
 
 
@@ -235,7 +235,7 @@ def test_whitened_by_another_sample_isotropy_reaches_its_ceiling_in_expectation(
 def test_directions_without_variance_are_left_out_not_blown_up(step: object) -> None:
     """Ten documents span nine dimensions; the others contain float32 noise."""
     rows = spread(10, 20, 3) + np.float32(100)
-    matrix, offset = fit([Named(Center(None)), Named(step)], *moments(Vectors.of(rows)))
+    matrix, offset = fit([Named(Center(None)), Named(step)], *mean_and_covariance(Vectors.of(rows)))
     new = rows.astype(np.float64) @ matrix + offset
     assert np.linalg.matrix_rank(matrix, tol=1e-9) <= 9
     if isinstance(step, Whiten):
@@ -249,7 +249,7 @@ def test_blocks_and_interruptions_do_not_matter(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("harness.embeddings.transform.SHARD_ROWS", 64)
     rows = spread(300, 8, 4)
     source = Vectors.of(rows[:123], rows[123:])
-    affine = fit([Named(Whiten(None, 0.5))], *moments(source))
+    affine = fit([Named(Whiten(None, 0.5))], *mean_and_covariance(source))
     asked = []
 
     def once() -> object:
@@ -275,7 +275,7 @@ def test_blocks_and_interruptions_do_not_matter(tmp_path: Path, monkeypatch: pyt
 
 
 def test_documents_all_alike_cannot_be_whitened() -> None:
-    mean, covariance = moments(Vectors.of(np.ones((5, 4), np.float32)))
+    mean, covariance = mean_and_covariance(Vectors.of(np.ones((5, 4), np.float32)))
     with pytest.raises(PluginError, match="all alike"):
         fit([Named(Whiten(None, 1.0))], mean, covariance)
     matrix, offset = fit([Named(Center(None))], mean, covariance)

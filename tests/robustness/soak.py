@@ -36,7 +36,7 @@ from harness.datasets.beir import open_dataset
 from harness.evaluation.pipeline import Settings, benchmark
 from harness.registry.manager import load_registry
 from harness.results.store import ResultStore
-from harness.search.index_config import parse_recipe
+from harness.search.index_config import parse_index_config
 from harness_plugins.bm25.analysis import term
 from tests.robustness.toy import SYLLABLES, write_dataset, write_plugin
 
@@ -104,7 +104,7 @@ class Soak:
             ([fresh, *self.staying], {}),
             ([self.staying[0]], {"force": True}),
             ([fresh], {"force": True, "progress": Interruption(self.chance.randint(1, 60))}),
-            ([fresh], {"indexes": (parse_recipe("HNSW8"),)}),
+            ([fresh], {"indexes": (parse_index_config("HNSW8"),)}),
         ):
             try:
                 self.evaluate(folders, **options)

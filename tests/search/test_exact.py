@@ -47,7 +47,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of the processor, whatever it is best at and however little there is to do."""
     if request.param == "bfloat16":
         pytest.importorskip("torch", reason="torch multiplies bfloat16")
-    monkeypatch.setattr(matmul, "WORTH", 0 if request.param == "bfloat16" else float("inf"))
+    monkeypatch.setattr(matmul, "BFLOAT16_MULTIPLICATIONS", 0 if request.param == "bfloat16" else float("inf"))
     monkeypatch.setattr(matmul, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(matmul, "FEWEST", 1)
     return str(request.param)
@@ -61,7 +61,7 @@ def split(vectors: NDArray[np.float32], sizes: int) -> Vectors:
 @pytest.mark.parametrize(("n", "d", "cosine"), [(20_000, 64, 0.95), (5_000, 384, 0.99), (3_000, 7, 0.5)])
 def test_equals_float64_brute_force_whatever_the_block_sizes(n, d, cosine, similarity, way) -> None:
     vectors = anisotropic(n, d, cosine, seed=1)
-    queries = np.concatenate([anisotropic(300, d, cosine, seed=2)[:40], vectors[:3]])
+    queries = np.concatenate([anisotropic(300, d, cosine, seed=2)[:20], vectors[:3]])
     expected = [brute_force(query, vectors, 100, similarity) for query in queries]
     assert np.mean(vectors @ vectors[:50].T) == pytest.approx(cosine, abs=0.05)
     centre = vectors.mean(axis=0, dtype=np.float64)
@@ -127,13 +127,13 @@ def test_the_bounds_hold_and_say_something(n: int, d: int, scale: float, dot: bo
     true = -asked @ wide.T if dot else np.square(wide).sum(axis=1) - 2 * asked @ wide.T
     everything = np.full(20, np.inf, np.float32)
     for one, precise in (
-        (matmul._Host(queries, n, dot=dot, zero=None), 1e-4),
-        (matmul._Coarse(queries, n, dot=dot, zero=None), 0.02),
+        (matmul._Cpu(queries, n, dot=dot, zero=None), 1e-4),
+        (matmul._Bfloat16(queries, n, dot=dot, zero=None), 0.02),
     ):
         tile, error = one(vectors)
-        found = tile.near(everything, true.size)
+        found = tile.up_to(everything, true.size)
         values = found.value.reshape(true.shape) + (getattr(one, "_shift", None) or 0.0)
-        rounding = tile.grain * np.abs(found.value.reshape(true.shape))
+        rounding = tile.rounding * np.abs(found.value.reshape(true.shape))
         assert (np.abs(values - true) <= error[:, None] + rounding).all()
         assert error.max() < precise * np.square(wide).sum(axis=1).max() * 2
 
@@ -146,14 +146,14 @@ def test_a_coarse_tile_misses_nothing_within_its_limit() -> None:
     values = torch.from_numpy(exact).bfloat16()
     tile = CoarseTile(values.view(torch.int16).numpy().view(np.uint16)[None])
     rounded = values.float().numpy()
-    assert (np.abs(rounded - exact) <= tile.grain * np.minimum(np.abs(rounded), np.abs(exact))).all()
+    assert (np.abs(rounded - exact) <= tile.rounding * np.minimum(np.abs(rounded), np.abs(exact))).all()
     for limit in np.concatenate([exact, rounded, np.float32([np.inf, -np.inf])]):
-        near = tile.near(np.float32([limit]), 10**6)
-        assert {*np.flatnonzero(rounded <= limit)} <= {*near.column.tolist()}
-        assert {*np.flatnonzero(exact <= limit)} <= {*near.column.tolist()}
-        assert np.isinf(limit) or (near.value <= limit + 2**-7 * abs(limit)).all()
-        np.testing.assert_array_equal(near.value, rounded[near.column])
-    assert tile.near(np.float32([np.inf]), 10) is None
+        matches = tile.up_to(np.float32([limit]), 10**6)
+        assert {*np.flatnonzero(rounded <= limit)} <= {*matches.column.tolist()}
+        assert {*np.flatnonzero(exact <= limit)} <= {*matches.column.tolist()}
+        assert np.isinf(limit) or (matches.value <= limit + 2**-7 * abs(limit)).all()
+        np.testing.assert_array_equal(matches.value, rounded[matches.column])
+    assert tile.up_to(np.float32([np.inf]), 10) is None
 
 
 @pytest.mark.gpu
@@ -183,7 +183,7 @@ import importlib, resource, sys
 import numpy as np
 for name in sys.argv[3:]: importlib.import_module(name)
 from harness.search import matmul as product
-product.WORTH = 10 ** 8 if sys.argv[3:] else float("inf")
+product.BFLOAT16_MULTIPLICATIONS = 10 ** 8 if sys.argv[3:] else float("inf")
 product.multiplies_bfloat16 = lambda: True
 from harness.search.exact import Limits, search
 from harness.embeddings.store import Vectors
@@ -201,13 +201,13 @@ print(sum(int(found.rows[0]) == place for place, found in enumerate(hits)))
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's RLIMIT_DATA")
 @pytest.mark.parametrize("library", [[], ["torch"]])
 def test_memory_is_kept_to_under_a_hard_limit(library: list[str], tmp_path: Path) -> None:
-    """1,000 queries on vectors of 120 MB in float16 (240 MB in float32), with 64 MB allowed.
+    """1,000 queries on vectors of 40 MB in float16 (80 MB in float32), with 64 MB allowed.
 
     All threads share one arena of malloc: with one each, the memory that they hold back depends on how they are
     scheduled.
     """
     generator = np.random.default_rng(14)
-    np.save(tmp_path / "v.npy", generator.standard_normal((150_000, 400), np.float32).astype(np.float16))
+    np.save(tmp_path / "v.npy", generator.standard_normal((50_000, 400), np.float32).astype(np.float16))
     words = [sys.executable, "-c", HARD_LIMIT, str(64 << 20), str(tmp_path / "v.npy"), *library]
     for name in library:
         pytest.importorskip(name, reason="it multiplies bfloat16")

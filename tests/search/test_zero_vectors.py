@@ -52,8 +52,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["--index", "Flat"], ["--storage", "float16"], ["--executor", "processes", "--workers", "2"]],
-    ids=["exact", "index", "float16", "processes"],
+    [["--index", "Flat"], ["--storage", "float16"], ["--executor", "processes", "--workers", "2"]],
+    ids=["exact and index", "float16", "processes"],
 )
 def test_rows_of_every_kind(words: list[str], folder: Path, harness: Callable[..., Done], tmp_path: Path) -> None:
     done = harness(

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness.metrics.correlation import FEWEST, interval, profile_test, stratified
+from harness.metrics.correlation import FEWEST, profile_test, spearman_interval, stratified
 from harness.metrics.significance import Interval
 from harness_reports.data.leaderboard import MEASURE, Cell, Leaderboard
 from harness_reports.render.markdown import escape
@@ -131,7 +131,7 @@ def _association(own: Sequence[Point], scope: Scope, figure: str, dataset: str |
     pairs = [(x[held, stratum], y[held, stratum]) for stratum, held in enumerate(columns)]
     rho = stratified(pairs) if count > 2 else None
     p = profile_test(x, y) if rho is not None and count >= FEWEST else None
-    said = interval(rho or 0.0, 0 if rho is None else count)
+    said = spearman_interval(rho or 0.0, 0 if rho is None else count)
     return Association(scope, figure, dataset, count, len(there), rho, said, p)
 
 

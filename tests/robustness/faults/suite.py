@@ -221,7 +221,7 @@ def _packed(root: Path) -> Path:
 
 
 def _in_shards(folder: Path) -> Path:
-    """Alters every 70th document so that it ends its shard (`harness.embeddings.sharding.ENDS`): small corpora have
+    """Alters every 70th document so that it ends its shard (`BOUNDARY_INTERVAL`): small corpora have
     several."""
     lines = []
     for number, line in enumerate((folder / "corpus.jsonl").read_text().splitlines()):

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs torch (the train extra)")
 
-from harness.distributed.executor import Answer, Call, Event, Station, Task
+from harness.distributed.executor import TaskResult, TaskRunner, WorkerEvent, WorkerSpec, WorkerTask
 from harness.types import UserError
 from harness_training.experiment.plans import Plan
 from harness_training.experiment.settings import Settings
@@ -21,18 +21,18 @@ from harness_training.experiment.sweep import Starter, train_by
 class Here:
     """A pool of two workers that runs tasks synchronously."""
 
-    def __init__(self, call: Call) -> None:
-        self.size, self.station, self.events = 2, Station(call), list[Event]()
-        self.sent: list[Task] = []
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.size, self.runner, self.events = 2, TaskRunner(spec), list[WorkerEvent]()
+        self.sent: list[WorkerTask] = []
 
     def start(self) -> None:
-        self.events = [Event("ready", 0), Event("ready", 1)]
+        self.events = [WorkerEvent("ready", 0), WorkerEvent("ready", 1)]
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: WorkerTask) -> None:
         self.sent.append(task)
-        self.events.append(Event("done", worker, self.station.perform(task)))
+        self.events.append(WorkerEvent("done", worker, self.runner.perform(task)))
 
-    def wait(self, seconds: float) -> list[Event]:
+    def wait(self, seconds: float) -> list[WorkerEvent]:
         told, self.events = self.events, []
         return told
 
@@ -78,16 +78,16 @@ def test_a_run_that_cannot_be_started_as_meant_is_told_with_its_own_last_words(t
 
 def test_a_run_over_which_workers_die_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     class Deadly(Here):
-        def send(self, worker: int, task: Task) -> None:
+        def send(self, worker: int, task: WorkerTask) -> None:
             if "seed1" in task.label:
-                self.events += [Event("lost", worker, reason="gone astray"), Event("ready", worker)]
+                self.events += [WorkerEvent("lost", worker, reason="gone astray"), WorkerEvent("ready", worker)]
             else:
-                self.events.append(Event("done", worker, Answer((0, ""))))
+                self.events.append(WorkerEvent("done", worker, TaskResult((0, ""))))
 
     job: Any = SimpleNamespace(root=tmp_path)
     told: list[str] = []
     with pytest.raises(UserError):
         train_by(Deadly, plans(tmp_path), job, ["train"], told.append, threads=1)
     assert [line for line in told if "begins" not in line] == [
-        "baseline/seed1: 3 workers died over it, one after the other (baseline/seed1; the last: gone astray)"
+        "baseline/seed1: 3 workers died while running baseline/seed1 (last: gone astray)"
     ]

@@ -17,7 +17,7 @@ from harness.cli.session import Session, session_options
 from harness.types import UserError
 
 if TYPE_CHECKING:
-    from harness.distributed.executor import Call, Crew
+    from harness.distributed.executor import WorkerPool, WorkerSpec
     from harness_training.experiment.plans import Plan
     from harness_training.experiment.train import Job
 
@@ -114,26 +114,26 @@ def command(
     if not one_per_gpu and gpus and "LOCAL_RANK" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]  # else the trainer would split every batch over all of them
     _require()
-    crew = _crew(address, cpus_per_task) if executor == "ray" and only is None else None
+    make_pool = _ray_pool(address, cpus_per_task) if executor == "ray" and only is None else None
     with session.progress_bar():
         jobs = _jobs(session, made, **choice)
-        records = _run(jobs, gpus if one_per_gpu and only is None else [], crew, cpus_per_task, sys.argv[1:])
+        records = _run(jobs, gpus if one_per_gpu and only is None else [], make_pool, cpus_per_task, sys.argv[1:])
     if int(os.environ.get("RANK", "0")) == 0:
         _report(records, choice["root"], session.as_json)
     return int(any(record.get("status") != "finished" for record in records))
 
 
-def _crew(address: str | None, cpus: int) -> Callable[[Call], Crew]:
-    from harness.distributed.executor import Hands
-    from harness.distributed.ray_pool import RayCrew, connect
+def _ray_pool(address: str | None, cpus: int) -> Callable[[WorkerSpec], WorkerPool]:
+    from harness.distributed.executor import Resources
+    from harness.distributed.ray_pool import RayPool, connect
 
-    return partial(RayCrew, hands=Hands(cpus=cpus), owned=connect(address))
+    return partial(RayPool, resources=Resources(cpus=cpus), owned=connect(address))
 
 
 def _run(
     jobs: list[tuple[Plan, Job]],
     gpus: list[str],
-    crew: Callable[[Call], Crew] | None,
+    make_pool: Callable[[WorkerSpec], WorkerPool] | None,
     threads: int,
     words: list[str],
 ) -> list[dict[str, Any]]:
@@ -143,8 +143,8 @@ def _run(
         click.echo(text, err=True)
 
     plans = [plan for plan, _ in jobs]
-    if crew:
-        return train_by(crew, plans, jobs[0][1], words, tell, threads=threads)
+    if make_pool:
+        return train_by(make_pool, plans, jobs[0][1], words, tell, threads=threads)
     if gpus:
         return train_on_gpus(plans, jobs[0][1], gpus, words, tell)
     return [record for plan, job in jobs for record in train_all([plan], job, tell)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from harness.distributed.executor import Answer, Call, Crew, Foreman, Task
+from harness.distributed.executor import TaskExecutor, TaskResult, WorkerPool, WorkerSpec, WorkerTask
 from harness.types import UserError
 from harness_training.experiment.checkpoints import newest
 from harness_training.experiment.plans import Plan
@@ -70,7 +70,7 @@ def train_on_gpus(
 
 
 def train_by(
-    crew: Callable[[Call], Crew],
+    make_pool: Callable[[WorkerSpec], WorkerPool],
     plans: Sequence[Plan],
     job: Job,
     words: Sequence[str],
@@ -83,7 +83,7 @@ def train_by(
         _Run(f"{plan.experiment}/{plan.run}", (*words, "--only", f"{plan.experiment}/{plan.run}")) for plan in plans
     ]
     sweep = _Sweep(runs, tell)
-    for _ in Foreman(crew(Call(f"{__name__}:Starter", str(Path.cwd()), threads))).work(sweep):
+    for _ in TaskExecutor(make_pool(WorkerSpec(f"{__name__}:Starter", str(Path.cwd()), threads))).run(sweep):
         pass
     return _records(plans, job, [sweep.ended_with[run] for run in runs], tell)
 
@@ -114,20 +114,20 @@ class _Sweep:
 
     def __init__(self, runs: Sequence[_Run], tell: Callable[[str], object]) -> None:
         self._todo, self._tell, self._count = deque(runs), tell, len(runs)
-        self.ended_with: dict[Task, tuple[int, str]] = {}
+        self.ended_with: dict[WorkerTask, tuple[int, str]] = {}
 
     @property
     def unfinished(self) -> bool:
         return len(self.ended_with) < self._count
 
-    def next(self) -> Task | None:
+    def next_task(self) -> WorkerTask | None:
         if not self._todo:
             return None
         self._tell(f"{self._todo[0].label} begins")
         return self._todo.popleft()
 
-    def ended(self, task: Task, answer: Answer) -> None:
-        self.ended_with[task] = answer.value or (2, answer.fault)
+    def task_done(self, task: WorkerTask, result: TaskResult) -> None:
+        self.ended_with[task] = result.value or (2, result.fault)
 
 
 def _records(
