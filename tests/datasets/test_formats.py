@@ -73,9 +73,9 @@ def row(words: str) -> str:
         ("| `text` |", '{"_id": "a"}', "has no 'text'"),
         ("| `text` |", '{"_id": "a", "text": 7}', "'text' that is not text"),
         ("| others |", '{"_id": "a", "text": "x", "metadata": {"y": [1]}}', Document("a", "", "x")),
-        ("Half of a surrogate pair", '{"_id": "a", "text": "\\ud83d"}', Document("a", "", "\ufffd")),
+        ("An unpaired surrogate", '{"_id": "a", "text": "\\ud83d"}', Document("a", "", "\ufffd")),
         ("An id is any text without ASCII white space", '{"_id": "a b", "text": "x"}', "white space"),
-        ("takes for white space (U+0085", '{"_id": "a\u0085\u00a0\u2028\\u001c", "text": "x"}', None),
+        ("treats as white space (U+0085", '{"_id": "a\u0085\u00a0\u2028\\u001c", "text": "x"}', None),
         ("with or without a byte order mark", '\ufeff{"_id": "a", "text": "x"}\r\n\n', Document("a", "", "x")),
         ("A NUL byte is refused", '{"_id": "a\\u0000", "text": "x"}', "NUL"),
     ],
@@ -90,7 +90,9 @@ def test_fields_of_a_record(folder: Path, words: str, line: str, expected: Docum
 
 
 def test_repeated_records(folder: Path) -> None:
-    row("(same id, title and text) counts once, with a note; the same id with another content is refused, and all such")
+    row(
+        "(same id, title and text) counts once, with a note; the same id with other content is refused, and the message"
+    )
     twice = json.dumps(RECORDS[0])
     assert len(documents(folder, twice, twice)) == 1
     with pytest.raises(UserError, match="2 ids on several lines"):
@@ -98,13 +100,13 @@ def test_repeated_records(folder: Path) -> None:
 
 
 def test_order_and_choice_of_queries(folder: Path) -> None:
-    row("BEIR's loader keeps the last. Queries that nobody judged are left out; their order is that of the file.")
+    row("BEIR's loader keeps the last. Queries without judgements are left out; the order is that of the file.")
     queries = [{"_id": name, "text": name} for name in ("q2", "no", "q1")]
     (folder / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
     (folder / "qrels" / "test.tsv").write_text(f"{HEADER}\nq1\td1\t1\nq2\td1\t1\nq2\tgone\t1\n")
     dataset = opened(folder)
     assert dataset.queries == [Query("q2", "q2"), Query("q1", "q1")]
-    row("Judgements of documents that the corpus lacks stay")
+    row("Judgements of documents that are not in the corpus are kept")
     assert dataset.qrels["q2"] == {"d1": 1, "gone": 1}
 
 
