@@ -167,7 +167,7 @@ def _dense(model: Prepared) -> Prepared:
 
 
 def _query(row: Mapping[str, Any]) -> tuple[str, str]:
-    """mteb puts an instruction after the query's text."""
+    """Mteb puts an instruction after the query's text."""
     if not isinstance(row["text"], str):
         raise UserError(f"Query {row['id']} is a conversation; only queries of one text can be searched for.")
     return row["id"], f"{row['text']} {row['instruction']}" if row.get("instruction") else row["text"]

@@ -14,8 +14,10 @@ class UserError(Exception):
 
 
 class ModelError(UserError):
-    """A model that exists but cannot be loaded. Fails its cells in a benchmark of several models; ends a command about
-    this model alone."""
+    """A model that exists but cannot be loaded.
+
+    It fails its cells in a benchmark of several models, and ends a command about this model alone.
+    """
 
 
 class PluginError(Exception):

@@ -291,8 +291,10 @@ class LexicalModel(Protocol):
         ...
 
     def search(self, directory: Path, queries: Sequence[Query], k: int) -> Iterable[Hits]:
-        """For each query in order, its k best documents and *every further one that ties with the k-th*; the harness
-        orders ties and cuts. Documents without any query term need not appear."""
+        """For each query in order, its k best documents and *every further one that ties with the k-th*.
+
+        The harness orders ties and cuts. Documents without any query term need not appear.
+        """
         ...
 
 

@@ -180,8 +180,11 @@ def cli(ctx: click.Context, plugins: tuple[Path, ...]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line: exit 0 done, 1 a cell failed, 2 the user's mistake (one sentence), 128 and the signal's
-    number when one ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a cell failed, 2 a user's mistake (one sentence), 128 plus the number of the signal that ended
+    it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    """
     with stopping():
         _main(sys.argv[1:] if arguments is None else arguments)
 
@@ -242,7 +245,7 @@ def _message(error: Exception) -> tuple[str, int]:
 
 
 def _misused(error: click.UsageError) -> str:
-    """click's message; for extra arguments, the command with ``-m`` or ``-d`` before them."""
+    """Click's message; for extra arguments, the command with ``-m`` or ``-d`` before them."""
     sentence, context = error.format_message(), error.ctx
     found = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)\.?", sentence)
     if not found or context is None:

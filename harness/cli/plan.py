@@ -67,11 +67,11 @@ def command(
     force: bool,
     **others: Any,
 ) -> None:
-    """Say what a benchmark with the same arguments will take, before any of it is done. Those that change nothing here
-    (--executor, --store, --index ...) are accepted.
+    """Say what a benchmark with the same arguments will take, before any of it is done.
 
     Documents, tokens, bytes, peak memory, hours and cost of every model on every dataset. Nothing is fetched; a model
-    is loaded only where its speed is neither on record nor known. Finished cells show what they really took.
+    is loaded only where its speed is neither on record nor known. Finished cells show what they really took. Arguments
+    that change nothing here (--executor, --store, --index ...) are accepted.
     """
     from harness.planning import devices as known
     from harness.planning.forecast import STORAGE, Conditions

@@ -86,8 +86,11 @@ def find_dataset(
     offline: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Dataset:
-    """The dataset, opened as it was then, from the first that is there of: a folder that is given, that the result
-    states, or that the recorded command names; else by its name. UserError where it is not to be found."""
+    """Opens the dataset of a result with the settings of that time.
+
+    It is read from the first existing of: a given folder, the folder in the result, a folder in the recorded command;
+    else by its name. UserError if it is not found.
+    """
     record = result["manifest"]["dataset"]
     name = str(record["name"])
     source = str(record.get("source") or "")

@@ -53,8 +53,9 @@ def _centred(values: Floats) -> Floats:
 
 
 def spearman_interval(rho: float, n: int, level: float = 0.95) -> Interval:
-    """Of Spearman's correlation of n pairs: Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) (Bonett and Wright
-    2000, Psychometrika 65).
+    """Confidence interval of Spearman's correlation of n pairs.
+
+    Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) (Bonett and Wright 2000, Psychometrika 65).
 
     A perfect order, whose z is infinite, is replaced by one that is half a swap of neighbours away. From -inf to inf
     with fewer than `FEWEST` pairs.

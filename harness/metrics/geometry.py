@@ -146,7 +146,7 @@ def _directions(moments: Moments, sample: NDArray[np.float32]) -> Figures:
 
 
 def _partition(rows: Floats, axes: Floats) -> float:
-    """min Z / max Z over + and - the columns of ``axes`` [d, d], computed with logarithms, as exp would overflow."""
+    """Min Z / max Z over + and - the columns of ``axes`` [d, d], computed with logarithms, as exp would overflow."""
     logits = rows @ axes
     both = np.concatenate([logits, -logits], axis=1)
     top = both.max(axis=0)

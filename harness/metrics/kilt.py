@@ -1,5 +1,7 @@
-"""Retrieval metrics of KILT (Petroni et al., NAACL 2021) on KILT files: one JSON object per question, with the
-Wikipedia pages that support each answer (gold) or that were retrieved, best first (guess).
+"""Retrieval metrics of KILT (Petroni et al., NAACL 2021) on KILT files.
+
+A file has one JSON object per question, with the Wikipedia pages that support each answer (gold) or that were
+retrieved, best first (guess).
 
 The provenance of an answer is an *evidence set*: all of its pages together are the evidence. R-precision considers the
 first R pages, where R is the size of a set, and takes the best set. The other metrics are computed on a list of points:

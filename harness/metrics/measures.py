@@ -80,8 +80,9 @@ class Scores:
 
 
 class Evaluator:
-    """Evaluates rankings one by one, in bounded memory: measures that others compute are evaluated `CHUNK` at a
-    time.
+    """Evaluates rankings one by one, in bounded memory.
+
+    Metrics that ir_measures computes are evaluated for `CHUNK` queries at a time.
     """
 
     def __init__(

@@ -119,8 +119,10 @@ def rank_intervals(
 
 
 def randomisation_test(differences: Values, *, samples: int = 100_000, seed: int = 0) -> float:
-    """Two-sided p of no difference: how often the mean lies as far from 0 when the differences [queries] get random
-    signs (Fisher 1935; for retrieval Smucker, Allan and Carterette 2007).
+    """Two-sided p value of a paired randomisation test.
+
+    How often the mean of the differences [queries] lies as far from 0 with random signs (Fisher 1935; for retrieval
+    Smucker, Allan and Carterette 2007).
 
     Zeros change nothing and are left out. Exact where there are no more than ``samples`` choices of signs. From `MANY`
     effective differences on the saddlepoint approximation of their sum's law (Robinson 1982, Journal of the Royal
@@ -145,7 +147,7 @@ def randomisation_test(differences: Values, *, samples: int = 100_000, seed: int
 
 
 def paired_t(differences: Values) -> tuple[float, float]:
-    """t and two-sided p of no difference (Student 1908) from differences [queries].
+    """T and two-sided p of no difference (Student 1908) from differences [queries].
 
     (0, 1) for fewer than two queries or without any difference; infinite t and p 0 for equal differences other
     than 0.
@@ -173,8 +175,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def smallest_effect(differences: Values, *, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The mean difference that a two-sided paired t-test at ``alpha`` would find with this ``power``, given as many
-    queries with as much spread (noncentral t; Cohen 1988, section 2.3; the chance of the wrong sign is left out).
+    """The smallest mean difference that a test of this power detects.
+
+    Of a two-sided paired t-test at ``alpha``, with as many queries and as much spread (noncentral t; Cohen 1988,
+    section 2.3; the chance of the wrong sign is left out).
 
     inf with fewer than two queries.
     """

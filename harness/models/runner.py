@@ -49,7 +49,9 @@ class Prepared:
         shared: RemoteCache | None = None,
         tries: bool = True,
     ) -> None:
-        """``tries``: whether a model whose options only loading can validate is loaded to learn its fallback (see
+        """Finds and verifies the weights.
+
+        ``tries``: whether a model whose options only loading can validate is loaded to learn its fallback (see
         `settle`).
         """
         ref.require()
@@ -161,8 +163,9 @@ class Prepared:
 
     @property
     def similarity(self) -> Similarity:
-        """How the vectors are compared: what the stored ones say, else the loaded model, else its descriptor (for a
-        transform, its member).
+        """How the vectors are compared.
+
+        The stored vectors say so, else the loaded model, else its descriptor (for a transform, its member).
 
         PluginError if it is none of the three.
         """
@@ -199,8 +202,10 @@ class Prepared:
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
     ) -> tuple[Vectors, Cost]:
-        """Vectors of a collection, which is named by a hash of its content: the stored ones if complete, else computed
-        now. Later calls return the same object."""
+        """Vectors of a collection, which is named by a hash of its content.
+
+        The stored ones if they are complete, else computed now. Later calls return the same object.
+        """
         if (known := self._vectors.get((collection, role))) is not None:
             return known
         store = self.store(role)

@@ -16,7 +16,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def harness_models() -> Iterable[ModelSpec]:
-    """Models this plug-in offers. A complete plug-in (mine.py; run it with ``--plugin mine.py -m mine``)::
+    """Models this plug-in offers.
+
+    A complete plug-in (mine.py; run it with ``--plugin mine.py -m mine``)::
 
     import numpy as np
     from harness import ModelSpec, hookimpl

@@ -38,8 +38,11 @@ class ModelRef:
 
     @property
     def label(self) -> str:
-        """Row name and folder name: the model, its members and every option that was passed; for a checkpoint, its
-        folder's name and six digits of its key, so that another one in a folder of the same name is another row."""
+        """Name of the row and of its folder: the model, its members and every option that was passed.
+
+        For a checkpoint, its folder's name and six digits of its key, so that another checkpoint in a folder of the
+        same name is another row.
+        """
         if self.named:
             return self.named
         passed = dict(self.passed) | ({"storage": self.storage} if self.storage != "float32" else {})
@@ -84,8 +87,10 @@ class ModelRef:
         return bool(self.spec.facts.may_fall_back and _call(self.plugin, self.spec.facts.may_fall_back, self.options))
 
     def passing(self, **options: OptionValue) -> ModelRef:
-        """The same model as if the user had passed those of these options that it has (one already passed stays), and
-        each of its members likewise."""
+        """The same model with these options passed as well, as far as it has them, and its members likewise.
+
+        An option that was passed already keeps its value.
+        """
         known = {key: value for key, value in options.items() if key in self.spec.options}
         added = {**known, **self.passed}
         members = tuple(member.passing(**options) for member in self.members)
@@ -173,8 +178,11 @@ class ModelRef:
             member.require()
 
     def load(self) -> Any:
-        """The model itself; UserError when a package is missing, ModelError when the plug-in cannot load the model,
-        PluginError when its code fails."""
+        """The loaded model.
+
+        UserError if a package is missing, ModelError if the plug-in cannot load the model, PluginError if its code
+        fails.
+        """
         self.require()
         try:
             return _call(self.plugin, self.spec.load, self.options)

@@ -169,9 +169,7 @@ def _option(value: object) -> str:
 
 
 def canonical(label: str, *, typed: bool = False) -> Hashable:
-    """The part that all spellings of a model's label share, independent of the order of its options; ``typed`` by a
-    user.
-    """
+    """What all spellings of a model's label share, whatever the order of its options; ``typed`` by a user."""
     try:
         name, members, options = parse(label, files=typed)
     except UserError:

@@ -206,9 +206,7 @@ def _wrong_time(finished: Any) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema (2020-12) of result.json, with the descriptions of this module; docs/result.schema.json holds
-    it.
-    """
+    """The JSON schema (2020-12) of result.json, which docs/result.schema.json holds."""
     described = _descriptions()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "result.json"} | _schema(
         Result, described

@@ -44,7 +44,7 @@ class Unreadable:
 
 
 def as_text(path: Path | str) -> str:
-    """A path that can be written anywhere: what is not UTF-8 in it is spelt out, as in ``caf\\udce9``."""
+    """A path that can be written anywhere: what is not UTF-8 in it is written as escapes."""
     return str(path).encode(errors="backslashreplace").decode()
 
 

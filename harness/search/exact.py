@@ -175,8 +175,7 @@ def _shares(memory: int, k: int, dim: int, queries: int) -> _Shares:
 
 
 def _bytes_per_query(k: int, dim: int) -> int:
-    """Memory of a query: its centred and float64 copies, its pool, and the rows, indices, scores and order of its
-    candidates."""
+    """Memory of a query: copies in float32 and float64, and the rows, scores and order of its candidates."""
     return 24 * dim + Candidates.bytes_per_query(k) + 64 * k
 
 

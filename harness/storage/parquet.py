@@ -122,8 +122,11 @@ class Table:
 
 
 def _footer(descriptor: int, size: int) -> Struct:
-    """What the end of a file says of its content. pyarrow's own objects for it are not used: where one of these cannot
-    be made, as for an encrypted column, the C++ exception ends the process."""
+    """Reads the footer of a file.
+
+    pyarrow's metadata objects are not used: where one cannot be made, as for an encrypted column, a C++ exception ends
+    the process.
+    """
     tail = os.pread(descriptor, 8, max(0, size - 8))
     start = size - 8 - int.from_bytes(tail[:4], "little")
     if tail[4:] != b"PAR1" or start < 0:

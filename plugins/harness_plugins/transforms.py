@@ -55,12 +55,12 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def load_center(options: Options) -> Transform:
-    """x -> x - mean."""
+    """X -> x - mean."""
     return Center(_similarity(options))
 
 
 def load_whiten(options: Options) -> Transform:
-    """x -> (x - mean) V diag(l)^(-exponent/2) V' with V, l the eigenvectors and eigenvalues of the covariance.
+    """X -> (x - mean) V diag(l)^(-exponent/2) V' with V, l the eigenvectors and eigenvalues of the covariance.
 
     Directions without variance are dropped; no ranking depends on them.
     """
@@ -68,7 +68,7 @@ def load_whiten(options: Options) -> Transform:
 
 
 def load_pca(options: Options) -> Transform:
-    """x -> (x - mean) times the eigenvectors of the covariance with the largest eigenvalues."""
+    """X -> (x - mean) times the eigenvectors of the covariance with the largest eigenvalues."""
     return Components(_similarity(options), int(options["dim"] or 0))
 
 
@@ -84,7 +84,7 @@ class Center:
     similarity: Similarity | None
 
     def fit(self, mean: Floats, covariance: Floats) -> Affine:
-        """x -> x - mean."""
+        """X -> x - mean."""
         return _about(mean, np.eye(len(mean)))
 
 

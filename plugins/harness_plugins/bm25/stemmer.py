@@ -53,7 +53,7 @@ def _doubled(text: str) -> bool:
 
 
 def _short(text: str) -> bool:
-    """Porter's \\*o: consonant, vowel, consonant at the end, the last none of w, x, y."""
+    """Porter's condition ``*o``: consonant, vowel, consonant at the end, the last none of w, x, y."""
     return _SHORT.search(_shape(text)) is not None
 
 

@@ -33,7 +33,7 @@ class OutlierLayer:
     """Median standard deviation of a token's state in that layer."""
 
     def borderline(self, spreads: Sequence[Tensor]) -> Tensor:
-        """bool [tokens], whether each token is borderline; does not synchronise with the device."""
+        """Bool [tokens], whether each token is borderline; does not synchronise with the device."""
         ratio = spreads[self.layer] / self.median
         return (ratio > BORDERLINE[0]) & (ratio < BORDERLINE[1])
 

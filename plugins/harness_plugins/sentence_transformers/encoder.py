@@ -100,7 +100,7 @@ class TokenEncoder(Encoder):
 
     @property
     def products(self) -> tuple[str, str]:
-        """dtype and device of the matrix products."""
+        """Dtype and device of the matrix products."""
         return str(self.dtype).removeprefix("torch."), str(self.model.device)
 
     def flops(self, lengths: Sequence[int]) -> float:

@@ -1,4 +1,6 @@
-"""Parses the criterion of a claim; nothing is ever executed::
+"""Parses the criterion of a claim; nothing is ever executed.
+
+The grammar::
 
     criterion  = comparison | coverage
     comparison = [ NAME "of" ] sum RELATION sum [ "on" NAME ]

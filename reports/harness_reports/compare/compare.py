@@ -60,8 +60,10 @@ class Comparison:
 def compare(
     evidence: Evidence, models: Sequence[str], datasets: Sequence[str] = (), *, measure: str = MEASURE, moves: int = 3
 ) -> Comparison:
-    """Compares models (labels, options in any order) on the datasets (labels; none: all that two of them have whole, or
-    where there is none, those that they have in part).
+    """Compares models query by query.
+
+    Models are labels, with options in any order. Datasets are labels; none: all that two models have complete results
+    of, or else partial ones.
 
     The difference over all datasets is over whole ones of which the models saw one version; where there is none, over
     those in part of which no other part is there.
@@ -154,9 +156,11 @@ def _says(measure: str, depth: int, documents: int) -> bool:
 
 
 def with_documents(comparison: Comparison, evidence: Evidence, corpora: Path, *, count: int = 5) -> Comparison:
-    """The comparison with the first documents of the queries that moved, read from the runs, and their texts where
-    ``corpora`` (the folder of corpus indices) knows the corpus that the result was made on. Damaged runs are noted in
-    the evidence's ``skipped``."""
+    """The comparison with the first documents of the queries that moved, read from the runs.
+
+    Their texts are added if ``corpora`` (the folder of corpus indices) has the corpus of the result. Corrupt runs are
+    noted in the evidence's ``skipped``.
+    """
     moves = list(comparison.moves)
     for dataset in {move.dataset: None for move in moves}:
         own = [place for place, move in enumerate(moves) if move.dataset == dataset]

@@ -13,8 +13,10 @@ from harness.types import Document, UserError
 
 
 def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str, list[str]]:
-    """Query id -> its first documents, best first, from a packed TREC run, of which only these queries' lines are
-    parsed. UserError with the reason if the file is missing, corrupt or not a run."""
+    """Query id -> its first documents, best first, from a gzipped TREC run.
+
+    Only these queries' lines are parsed. UserError with the reason if the file is missing, corrupt or not a run.
+    """
     try:
         return {found.query_id: found.doc_ids[:count] for found in read_run(run, known=queries, only=queries)}
     except UserError as error:

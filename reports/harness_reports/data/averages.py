@@ -56,9 +56,12 @@ def flat(entries: Iterable[str]) -> tuple[str, ...]:
 
 
 def _averaged(datasets: tuple[str, ...], suite: catalog.Suite | None) -> list[tuple[str, tuple[str, ...]]]:
-    """What to average: the suite asked for, else every suite shown whole (one of a single dataset only where that is
-    all there is), largest first, and all the datasets shown (named "") unless they are a suite; then every group shown
-    whole, with its own mean."""
+    """What to average, as (name, datasets).
+
+    The suite asked for, else every suite that is shown completely (one of a single dataset only if that is all there
+    is), largest first, and all datasets shown (named "") unless they are a suite; then every complete group, with its
+    own mean.
+    """
     known = catalog.catalogue()
     groups = [(name, own) for name, own in known.groups.items() if {*own} <= {*datasets}]
     if suite:

@@ -65,8 +65,7 @@ class Cell:
 
     @property
     def searched_otherwise(self) -> bool:
-        """Whether it is of an approximate index or of runs of an unusual depth: the model has another cell for its
-        vectors."""
+        """Whether it is of an approximate index or of an unusual depth: the model has another cell for its vectors."""
         depth = self.get("manifest", "k")
         return bool(self.get("index")) or (not self.imported and isinstance(depth, int) and depth != DEPTH)
 

@@ -24,8 +24,10 @@ class Stored(NamedTuple):
 
 
 def read_cells(root: Path) -> Stored:
-    """Every result. Of several for one cell the one in the store's own folder stands for it; copies that say the same
-    are skipped."""
+    """Reads every result.
+
+    Of several results of one cell, the one in the store's own folder counts; equal copies are skipped.
+    """
     store = ResultStore(root)
     stored = Stored({}, [], {})
     found: dict[tuple[str, str], list[Cell]] = {}

@@ -39,8 +39,10 @@ class Difference:
 
 @dataclass
 class Uncertainty:
-    """Of one leaderboard's whole cells. Nothing is computed until it is asked for; what needs queries that are not
-    stored, or that differ, is None."""
+    """Confidence intervals, ranks and significance of a leaderboard's complete cells.
+
+    Nothing is computed until it is asked for; what needs queries that are not stored, or that differ, is None.
+    """
 
     board: Leaderboard
     evidence: Evidence
@@ -67,8 +69,10 @@ class Uncertainty:
         return rank_intervals(known) if same and len(known) > 1 and self._aligned([*known], average) else {}
 
     def difference(self, model: str, average: Average) -> Difference | None:
-        """From the baseline's average; None for the baseline itself, and where the models saw different versions of a
-        dataset."""
+        """The difference from the baseline's average.
+
+        None for the baseline itself, and if the models saw different versions of a dataset.
+        """
         own, other = average.means[model], average.means.get(self.baseline or "")
         if model == self.baseline or other is None or own.value is None or other.value is None:
             return None
@@ -81,8 +85,10 @@ class Uncertainty:
         return Difference(own.value - other.value, difference_interval(first, second))
 
     def marks(self, entries: Sequence[Entry]) -> dict[tuple[str, str], Literal["better", "worse"]]:
-        """(model, entry's name) -> how it differs from the baseline, where it does beyond chance at `ALPHA` over all
-        models and entries together (paired randomisation tests, Holm)."""
+        """(model, entry's name) -> better or worse than the baseline, where that is significant.
+
+        At `ALPHA` over all models and entries together (paired randomisation tests, Holm's correction).
+        """
         places: list[tuple[str, str]] = []
         gaps: list[Values] = []
         for entry in entries if self.baseline else ():
@@ -104,8 +110,7 @@ class Uncertainty:
         return [as_one(parts[model]) for parts in found] if all(found) else []
 
     def _parts(self, models: Sequence[str], entry: str) -> dict[str, list[Values]]:
-        """Each model's values on a dataset or on those of a group, on the queries they all have; {} unless every one
-        is known."""
+        """Each model's values on a dataset or a group, on the queries that all have; {} unless every one is known."""
         found = [self._dataset(models, label) for label in members(entry)]
         return {model: [part[model] for part in found] for model in models} if all(found) else {}
 

@@ -20,8 +20,7 @@ Filled = tuple[Column, list[TableCell]]
 
 
 def scores(board: Leaderboard, uncertainty: Uncertainty) -> list[Table]:
-    """A table of complete datasets with their averages, and one of results on some queries only or with another
-    setting than the dataset's."""
+    """A table of complete datasets with their averages, and one of partial and unusual results."""
     caption = [f"{MEASURE} x 100, the mean over the judged queries of a dataset; in bold the best of a column."]
     averaged = [f"{average.name}: the unweighted mean of {', '.join(average.datasets)}." for average in board.averages]
     title, apart = _apart(board)

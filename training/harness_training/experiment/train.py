@@ -126,7 +126,7 @@ def _resolved(settings: Settings) -> Settings:
 
 
 def _processes() -> Any:
-    """accelerate's state of the distributed processes; CPU training must be requested explicitly."""
+    """Accelerate's state of the distributed processes; CPU training must be requested explicitly."""
     from accelerate import PartialState
 
     return PartialState(cpu=several_cpus())

@@ -23,7 +23,7 @@ def mean_removal(embeddings: Tensor) -> Tensor:
 
 @full_precision
 def uniformity(embeddings: Tensor) -> Tensor:
-    """log mean_{i<j} exp(-2 |u_i - u_j|^2), u = z/|z|: Wang & Isola (arXiv 2005.10242), eq. 4.2 with t = 2.
+    """Log mean_{i<j} exp(-2 |u_i - u_j|^2), u = z/|z|: Wang & Isola (arXiv 2005.10242), eq. 4.2 with t = 2.
 
     Between 0 (one direction) and about -4 (uniform on the sphere, d large).
     """
