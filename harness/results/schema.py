@@ -51,8 +51,8 @@ class DatasetRecord(TypedDict, total=False):
     """Name of the dataset, without split and limit."""
     source: str | None
     """Folder or download that it was read from."""
-    exclude_self: bool
-    """Whether the document with the id of the query is left out of its ranking."""
+    exclude_self: bool | None
+    """Whether the document with the id of the query is left out of its ranking; null if that is unknown."""
     unusual: list[str]
     """Settings that differ from the dataset's usual ones. Such a result is in no average."""
     limit: int | None

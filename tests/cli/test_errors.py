@@ -121,20 +121,20 @@ CASES = {
     ),
     # a corpus
     "empty corpus": corpus("", said=["corpus.jsonl", "holds no documents", "one JSON object a line"]),
-    "not JSON": corpus(DOCUMENT, "{oops\n", said=["corpus.jsonl line 2", "is not JSON", "column 2", "mend"]),
-    "no object": corpus(DOCUMENT, "\n", '["a"]\n', said=["corpus.jsonl line 3", "not a JSON object", "mend"]),
-    "too deep": corpus("[" * 100_000, said=["corpus.jsonl line 1", "brackets", "mend"]),
+    "not JSON": corpus(DOCUMENT, "{oops\n", said=["corpus.jsonl line 2", "is not JSON", "column 2", "fix"]),
+    "no object": corpus(DOCUMENT, "\n", '["a"]\n', said=["corpus.jsonl line 3", "not a JSON object", "fix"]),
+    "too deep": corpus("[" * 100_000, said=["corpus.jsonl line 1", "nested", "fix"]),
     "no _id": corpus('{"id": "a", "text": "b"}\n', said=["corpus.jsonl line 1", "has no '_id'", '{"_id": "1"']),
-    "blank in _id": corpus('{"_id": "a b", "text": "c"}\n', said=["line 1", "'a b'", "white space", "mend"]),
-    "no text": corpus('{"_id": "a"}\n', said=["corpus.jsonl line 1", "has no 'text'", "mend"]),
-    "text no text": corpus('{"_id": "a", "text": 7}\n', said=["line 1", "'text' that is not text (7)", "mend"]),
+    "blank in _id": corpus('{"_id": "a b", "text": "c"}\n', said=["line 1", "'a b'", "white space", "fix"]),
+    "no text": corpus('{"_id": "a"}\n', said=["corpus.jsonl line 1", "has no 'text'", "fix"]),
+    "text no text": corpus('{"_id": "a", "text": 7}\n', said=["line 1", "'text' that is not text (7)", "fix"]),
     "twice": corpus(
         DOCUMENT,
         "\n",
         DOCUMENT.replace("}", ', "title": "x"}'),
         said=["'heart' twice", "lines 1 and 3", "remove or rename"],
     ),
-    "not UTF-8": corpus(DOCUMENT, b'{"_id": "a", "text": "caf\xe9"}\n', said=["line 2", "not UTF-8", "0xe9", "mend"]),
+    "not UTF-8": corpus(DOCUMENT, b'{"_id": "a", "text": "caf\xe9"}\n', said=["line 2", "not UTF-8", "0xe9", "fix"]),
     "gzip by another name": corpus(
         b"\x1f\x8b\x08", said=["corpus.jsonl is gzipped", "type: mv /", "toy/corpus.jsonl.gz"]
     ),
@@ -144,7 +144,7 @@ CASES = {
         {"toy/corpus.jsonl": None, "toy/corpus.jsonl.gz": gzip.compress(DOCUMENT.encode())[:-9]},
     ),
     # queries
-    "query not JSON": queries(QUERY, "x\n", said=["queries.jsonl line 2", "is not JSON", "mend"]),
+    "query not JSON": queries(QUERY, "x\n", said=["queries.jsonl line 2", "is not JSON", "fix"]),
     "query without text": queries('{"_id": "q1"}', said=["queries.jsonl line 1", "has no 'text'"]),
     "query twice": queries(
         QUERY, QUERY.replace("move", "flow"), said=["queries.jsonl", "'q1' twice", "lines 1 and 2", "remove or rename"]
@@ -162,8 +162,8 @@ CASES = {
     # dataset.toml
     "toml syntax": stated("split = \n", "is not TOML", "line 1", "fix it"),
     "toml not UTF-8": stated(b'name = "\xff"\n', "is not TOML", "fix it"),
-    "toml key": stated("exclude-self = true\n", "'exclude-self'", "means nothing", "exclude_self"),
-    "toml type": stated('exclude_self = "yes"\n', "exclude_self is 'yes'", "true or false", "mend"),
+    "toml key": stated("exclude-self = true\n", "'exclude-self'", "unknown key", "exclude_self"),
+    "toml type": stated('exclude_self = "yes"\n', "exclude_self is 'yes'", "true or false", "fix"),
     # names
     "unknown model": model("bm52", "no model 'bm52'", "did you mean bm25?"),
     "unknown dataset": Case(

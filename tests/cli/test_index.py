@@ -95,7 +95,7 @@ def test_a_failed_exact_cell_fails_its_indexes_and_no_more(harness, toy, tmp_pat
     done = harness("benchmark", "--plugin", plugin, "-m", "byte-counts", "-m", "bm25", "-d", toy, "--index", "Flat")
     assert done.code == 1
     assert "failed: byte-counts on toy: plug-in unlucky" in done.err
-    assert "failed: byte-counts|Flat on toy: the exact search it is to be held against failed" in done.err
+    assert "failed: byte-counts|Flat on toy: the exact search it is to be compared with failed" in done.err
     assert cells(Path("results"))["bm25", "toy"]["status"] == "ok"
 
 

@@ -74,7 +74,7 @@ def test_a_signal_ends_in_one_sentence_and_leaves_nothing_behind(
     process.send_signal(number)
     err = process.communicate(timeout=30)[1]
     assert process.returncode == status
-    assert err.splitlines()[-1].startswith("harness: Interrupted; what was finished is kept")
+    assert err.splitlines()[-1].startswith("harness: Interrupted; finished work is kept")
     assert "Traceback" not in err
     assert not [path for path in tmp_path.rglob(".*") if path.suffix in (".tmp", ".old", ".lock")]
     assert not list((tmp_path / "results").rglob("*.*"))

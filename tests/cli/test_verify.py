@@ -225,7 +225,7 @@ def test_unreadable_and_unfinished_results_are_named(harness: Harness, toy: Path
         (Path("results") / name / "toy" / "result.json").write_text(spoilt)
     done = harness("verify", "results")
     assert done.code == 1
-    assert "foreign/toy/result.json: its manifest does not say" in done.err
+    assert "foreign/toy/result.json: its model should be a JSON object" in done.err
     assert "torn/toy/result.json: it is not readable JSON" in done.err
     assert "note: bm25 on toy was not finished" in done.err
     assert done.out.count("| OK ") == 1

@@ -140,7 +140,7 @@ def harness_models():
     for kind, made in (("dense", Dense), ("dense", Tokens), ("lexical", Words), ("fusion", Fused),
                        ("reranker", Ranked), ("transform", Moved)):
         yield ModelSpec(made.__name__.lower(), kind, f"{__name__}:{made.__name__}", kind, options=options,
-                        fingerprint=f"{__name__}:fingerprint", training=f"{__name__}:training")
+                        fingerprint=f"{__name__}:fingerprint", facts=ModelFacts(training=f"{__name__}:training"))
 
 
 @hookimpl

@@ -25,7 +25,7 @@ PLUGIN = """
 import json
 import numpy as np
 from pathlib import Path
-from harness import ModelSpec, hookimpl
+from harness import ModelFacts, ModelSpec, hookimpl
 
 CALLS = Path(__file__).with_name("calls")
 
@@ -45,7 +45,7 @@ def fingerprint(options):
 @hookimpl
 def harness_models():
     yield ModelSpec("table", "dense", f"{{__name__}}:load", "vectors as texts", similarity="{similarity}",
-                    fingerprint=f"{{__name__}}:fingerprint", dim={stated})
+                    fingerprint=f"{{__name__}}:fingerprint", facts=ModelFacts(dim={stated}))
 """
 
 
