@@ -59,8 +59,8 @@ class DatasetRecord(TypedDict, total=False):
     """How many queries were evaluated; null for all."""
     citation: str
     """Paper to cite."""
-    fingerprint: dict[str, Any]
-    """SHA-256 of the corpus, the queries and the judgements."""
+    fingerprint: dict[str, Any] | None
+    """SHA-256 of the corpus, the queries and the judgements; null for results of MTEB."""
     notes: list[str]
     """Problems found in the data, one sentence each."""
 

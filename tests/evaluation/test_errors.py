@@ -24,7 +24,7 @@ import sys
 import numpy as np
 
 from harness import (
-    Affine, DatasetSpec, Document, Hits, LexicalModel, ModelSpec, Option, Scored, UserError, hookimpl
+    Affine, DatasetSpec, Document, Hits, LexicalModel, ModelFacts, ModelSpec, Option, Scored, UserError, hookimpl
 )
 
 FAULTS = {
@@ -247,7 +247,7 @@ def test_a_depth_that_is_none_and_hits_that_are_none_are_told(
     done = harness("benchmark", "--plugin", faulty, *models, "-d", toy, "--json")
     assert [cell["reason"] for cell in json.loads(done.out)] == [
         "fused(bm25,dense):at=depth: its depth is -1; it must be a positive integer.",
-        "words:at=wrong hits: search() gave a list; yield Hits(rows, scores).",
+        "words:at=wrong hits: search() returned a list; yield Hits(rows, scores).",
     ]
 
 
