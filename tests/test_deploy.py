@@ -65,8 +65,9 @@ def test_the_container_recipe_copies_what_there_is_and_installs_what_is_pinned()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = install[-1].removeprefix(".[").removesuffix("]").split(",")
     assert set(extras) <= set(project["project"]["optional-dependencies"])
-    packages = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
-    assert packages <= copied, "a package is not copied into the image"
+    folders = {"harness", *project["tool"]["setuptools"]["packages"]["find"]["where"]} - {"."}
+    assert folders <= copied, "a package is not copied into the image"
+    assert {*project["project"]["license-files"], project["project"]["readme"]} <= copied
     for name, words in found:
         if name == "RUN":
             done = subprocess.run(["bash", "-n", "-c", shlex.join(words)], capture_output=True, text=True)

@@ -256,7 +256,7 @@ def test_equal_documents_tie_and_are_scored_once(harness, home: Path, made: tupl
     [
         ("return Scored(np.zeros(len(pairs)))", "float64"),
         ("return Scored(np.zeros(len(pairs) + 1, np.float32))", "pairs; return float32"),
-        ("return np.zeros(len(pairs), np.float32)", "gave no Scored"),
+        ("return np.zeros(len(pairs), np.float32)", "returned no Scored"),
         ("return Scored(np.full(len(pairs), np.nan, np.float32))", "NaN"),
         ("raise RuntimeError('out of paper')", "score() raised RuntimeError: out of paper"),
     ],

@@ -78,7 +78,8 @@ class Results:
                     for k, v in result[key].items()
                 }
             else:
-                result[key] = {**result[key], **value} if isinstance(result.get(key), dict) else value
+                both = isinstance(result.get(key), dict) and isinstance(value, dict)
+                result[key] = {**result[key], **value} if both else value
 
         with self.store.writing(model, dataset) as new:
             if queries:

@@ -22,6 +22,7 @@ SAFE = ("regular(", "open_regular(", "Vectors.open(", "_opener().open(", "os.O_N
 ELSEWHERE = {
     "safe_load.read_text(path)": "reports/harness_reports/claims/toml_positions.py catalog.py",
     "FILE.read_text(encoding='utf-8')": "a file of this package",
+    "Path(__file__).read_text(encoding='utf-8')": "the module itself",
     "files('harness_reports.html').joinpath(name).read_text(encoding='utf-8')": "a file of this package",
     "file.read_text()": "harness/system/processor.py: below /proc and /sys",
     "Path(path).read_text()": "harness/system/environment.py: below /proc",

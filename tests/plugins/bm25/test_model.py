@@ -44,7 +44,7 @@ def texts(*contents: str) -> list[Document]:
 
 def test_descriptor() -> None:
     assert isinstance(SPEC, ModelSpec)
-    assert (SPEC.name, SPEC.kind, SPEC.extra) == ("bm25", "lexical", "bm25")
+    assert (SPEC.name, SPEC.kind, SPEC.packages.extra) == ("bm25", "lexical", "bm25")
     assert isinstance(bm25.load(options()), LexicalModel)
 
 

@@ -155,9 +155,7 @@ def test_different_versions_of_a_dataset_are_not_compared(results: Results) -> N
 
 def test_other_measures_only(results: Results) -> None:
     results.add("m", "a", 0.5)
-    results.store.write(
-        "n", "a", lambda folder: {**results.read().rows()[0].result, "model": "n", "measures": {"P@5": 0.2}}
-    )
+    results.store.write("n", "a", {**results.read().rows()[0].result, "model": "n", "measures": {"P@5": 0.2}})
     assert rendered(markdown(results.read()))[0]["nDCG@10"].rows == [
         ["m", "50.00", "-0.7128"],
         ["n", "not measured", "-0.7128"],
