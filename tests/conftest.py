@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,13 @@ for one, usual in (
 ):
     if signal.getsignal(one) is signal.SIG_IGN:
         signal.signal(one, usual)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen_heap() -> None:
+    """Excludes what earlier modules imported from garbage collections, which every benchmark in this process runs."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
