@@ -290,6 +290,8 @@ def test_a_checkpoint_that_cannot_be_loaded_fails_its_cells_and_the_others_go_on
     assert cells[1]["model"].startswith("spoilt@")
     assert "spoilt could not be loaded by sentence-transformers" in cells[1]["reason"]
     assert "empty is not a sentence-transformers folder" in cells[2]["reason"]
+    if executor:
+        return  # stored cells and single models are checked in one process
     again = harness("benchmark", *models, "-d", toy, "--json", *executor)
     assert [cell["cell"] for cell in json.loads(again.out)] == ["cached", "failed", "failed", "cached"]
     table = harness("benchmark", *models, "-d", toy, *executor)

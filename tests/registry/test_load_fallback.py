@@ -181,7 +181,11 @@ def test_who_asks_for_it_by_name_is_refused(harness, toy: Path, plugin: Path) ->
         model.load()
 
 
-def test_plans_for_another_device_load_nothing(harness, toy: Path, plugin: Path) -> None:
+def test_plans_for_another_device_load_nothing(
+    harness, toy: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned = {"flops": 1e9, "query_seconds": 1e-3, "processor_flops": 1e9}
+    monkeypatch.setattr("harness.planning.speed._scan", lambda device: scanned)
     assert harness("plan", "--plugin", plugin, "-m", "letters", "-d", toy, "--device", "h100").code == 0
     assert loads(plugin) == []
 
