@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,9 @@ from harness.types import Progress
 ZERO_VECTORS = "cosine 0 with everything"
 REVISION = 2
 """Part of every cell's key. Raised when a change to the harness can change a number."""
+
+REDEFINED = re.compile(r"(IPrec|NumRel|NumQ)\b")
+"""Metrics that version 0.2 computes as trec_eval 10.0 does, and version 0.1 did not."""
 
 
 @dataclass(slots=True)
@@ -94,7 +99,7 @@ class CellTask:
     def finished(self) -> Cell | None:
         """The stored cell, if it has every metric that is asked for."""
         stored = self.stored()
-        complete = stored is not None and {*self.settings.measures} <= stored["measures"].keys()
+        complete = stored is not None and not lacking(stored, self.settings.measures)
         return Cell(self.label, self.dataset.label, "cached", stored) if complete else None
 
     def metrics(self) -> tuple[str, ...]:
@@ -111,6 +116,15 @@ class CellTask:
 
         found = self.settings.results.finished(self.label, self.dataset.label, self.key, older)
         return None if found is None or _ranks_zero_vectors_wrongly(found) else found
+
+
+def lacking(result: Result, measures: Sequence[str]) -> list[str]:
+    """The metrics that a stored result lacks, or holds as an earlier version defined them."""
+    run = result["manifest"].get("run") or {}
+    old = str((run.get("versions") or {}).get("retrieval-harness", "")).startswith("0.1")
+    added = {name for entry in run.get("measured") or () for name in entry["measures"]}
+    held = {name for name in result["measures"] if name in added or not (old and REDEFINED.match(name))}
+    return [name for name in measures if name not in held]
 
 
 def tasks(model: Prepared, dataset: Dataset, settings: Settings) -> list[CellTask]:

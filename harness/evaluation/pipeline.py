@@ -18,6 +18,7 @@ from harness.evaluation.cells import (
     Settings,
     cell_key,
     finished,
+    lacking,
     row_label,
     searched,
     searches,
@@ -249,24 +250,24 @@ def _add_metrics(task: CellTask, done: Computation, against: _Comparison | None)
         stored = task.stored()
         if stored is None:  # removed in the meantime
             return _compute(task, done, against)[0]
-        lacking = [name for name in settings.measures if name not in stored["measures"]]
+        names = lacking(stored, settings.measures)
         settings.progress(f"measuring {task.label} on {dataset.label}", 0, 0)
-        scores = measure(dataset.qrels, read_run(task.folder / RUN), lacking, dataset.judged)
+        scores = measure(dataset.qrels, read_run(task.folder / RUN), names, dataset.judged)
         with results.writing(task.label, dataset.label) as place:
             shutil.copyfile(task.folder / RUN, place.folder / RUN)
             per_query = task.folder / PER_QUERY, place.folder / PER_QUERY
             extend_per_query(*per_query, dataset.queries, dataset.qrels, scores)
-            result = _extended(task, stored, lacking, scores.mean(), _exact_measures(against))
+            result = _extended(task, stored, names, scores.mean(), _exact_measures(against))
             place.finish(result)
     return result
 
 
 def _extended(
-    task: CellTask, stored: Result, lacking: list[str], means: dict[str, float], exact: dict[str, float]
+    task: CellTask, stored: Result, names: list[str], means: dict[str, float], exact: dict[str, float]
 ) -> Result:
     """The stored result with further metrics, and a record of when they were added."""
     measures, run = {**stored["measures"], **means}, stored["manifest"].get("run") or {}
-    added = {"measures": lacking, "command": task.settings.command, "finished": now()}
+    added = {"measures": names, "command": task.settings.command, "finished": now()}
     result: Result = {**stored, "measures": measures}
     result["manifest"] = {
         **stored["manifest"],

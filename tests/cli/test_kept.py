@@ -235,6 +235,20 @@ def test_results_of_earlier_versions_are_found(harness: Run, toy: Path) -> None:
     assert statuses(harness, "-m", "bm25", "-d", toy) == ["ok"]
 
 
+def test_a_metric_that_was_defined_otherwise_is_computed_again(harness: Run, toy: Path) -> None:
+    words = ("benchmark", "-m", "bm25", "-d", toy, "--measures", "nDCG@10 NumRel", "--json")
+    assert harness(*words).code == 0
+    file, right = Path("results/bm25/toy/result.json"), stored("bm25/toy")["measures"]
+    content = json.loads(file.read_text())
+    content["measures"] |= {"NumRel": 99.0, "nDCG@10": 0.125}
+    content["manifest"]["run"]["versions"]["retrieval-harness"] = "0.1.0"
+    file.write_text(json.dumps(seal({key: value for key, value in content.items() if key != SEAL})))
+    for status in ("measured", "cached"):
+        [cell] = json.loads(harness(*words).out)
+        assert cell["cell"] == status
+        assert cell["measures"] == {"nDCG@10": 0.125, "NumRel": right["NumRel"]}
+
+
 def test_what_was_added_is_verified_and_exported(harness: Run, toy: Path) -> None:
     assert statuses(harness, "-m", "bm25", "-d", toy) == ["ok"]
     assert statuses(harness, "-m", "bm25", "-d", toy, "--measures", "P@5") == ["measured"]
