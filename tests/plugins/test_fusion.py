@@ -218,6 +218,7 @@ def test_a_benchmark_is_in_domain_when_a_member_is(harness, tied: Path, toy: Pat
 
 
 def test_mistakes_end_with_one_sentence_before_any_work(harness, toy: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the models need the dense extra")
     for words, sentence in (
         (["benchmark", "-m", "bm25", "-m", "linear(bm25,bm25:k1=2):weights=1", "-d", toy], "1 weights for 2 models"),
         (["benchmark", "-m", "bm25", "-m", "rrf(bm25,minilm)", "-d", toy, "--offline"], "harness fetch minilm"),

