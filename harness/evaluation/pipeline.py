@@ -166,10 +166,10 @@ def _run(task: CellTask, against: _Comparison | None, error: PluginError | None)
     label, dataset, done = task.label, task.dataset.label, Computation()
     note("begun", model=label, dataset=dataset)
     try:
-        if error:
-            raise error
         if task.stored():
             cell = Cell(label, dataset, "measured", _add_metrics(task, done, against))
+        elif error:
+            raise error
         else:
             result, replaced = _compute(task, done, against)
             cell = Cell(label, dataset, "ok", result, replaced=replaced)

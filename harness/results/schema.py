@@ -1,7 +1,7 @@
 """The content of result.json: every field, the check of a file that was read, and the JSON schema in docs/."""
 
-import ast
 from datetime import datetime
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
@@ -181,7 +181,7 @@ def _wrong_type(value: Any, kind: Any, name: str) -> str:
     if is_typeddict(kind):
         if not isinstance(value, dict):
             return f"its {name} should be a JSON object"
-        hints = get_type_hints(kind)
+        hints = _fields(kind)
         faults = (_wrong_type(value[field], hints[field], field) for field in hints if field in value)
         return next(filter(None, faults), "")
     if kind is Any:
@@ -194,6 +194,12 @@ def _wrong_type(value: Any, kind: Any, name: str) -> str:
     plain = get_origin(kind) or kind
     wrong = not isinstance(value, plain) or (plain is int and isinstance(value, bool))
     return f"its {name} should be {WORDS[plain]}" if wrong else ""
+
+
+@cache
+def _fields(kind: type) -> dict[str, Any]:
+    """Field -> its type; cached, because a report checks every result."""
+    return get_type_hints(kind)
 
 
 def _wrong_time(finished: Any) -> str:
@@ -218,7 +224,7 @@ def _schema(kind: Any, described: dict[str, str]) -> dict[str, Any]:
     if is_typeddict(kind):
         fields = {
             field: _schema(hint, described) | {"description": described[f"{kind.__name__}.{field}"]}
-            for field, hint in get_type_hints(kind).items()
+            for field, hint in _fields(kind).items()
         }
         required = [field for field in fields if field in kind.__required_keys__]
         return {"type": "object", "properties": fields} | ({"required": required} if required else {})
@@ -238,6 +244,8 @@ def _schema(kind: Any, described: dict[str, str]) -> dict[str, Any]:
 
 def _descriptions() -> dict[str, str]:
     """Class.field -> the text under the field."""
+    import ast
+
     found = {}
     for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef):

@@ -33,7 +33,7 @@ def index_owner(model: Prepared, corpus: Corpus) -> Owner:
 def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tuple[Path, float]:
     """Return the folder of the model's index of the corpus, and the seconds that building it took when it was built.
 
-    Where it is not there intact, it is pulled from the remote cache, or built and pushed.
+    An index that is missing or corrupt is pulled from the remote cache, or built and pushed.
     """
     folder, of = index_folder(model, corpus, home), index_owner(model, corpus)
     mirror = Mirror(model.shared, folder.parent)

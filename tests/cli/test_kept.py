@@ -235,6 +235,23 @@ def test_results_of_earlier_versions_are_found(harness: Run, toy: Path) -> None:
     assert statuses(harness, "-m", "bm25", "-d", toy) == ["ok"]
 
 
+def test_a_stored_run_is_measured_although_its_model_fails_now(toy: Path, tmp_path: Path) -> None:
+    from harness.datasets.beir import open_dataset
+    from harness.evaluation.pipeline import Settings, cells
+    from harness.models.runner import Prepared
+    from harness.registry.manager import load_registry
+    from harness.results.store import ResultStore
+
+    model, results = Prepared(load_registry().model("bm25"), tmp_path / "home"), ResultStore(tmp_path / "results")
+    with open_dataset(toy, cache=tmp_path / "cache") as dataset:
+        ended = [
+            (cell.status, cell.reason)
+            for measures, fault in ((("nDCG@10",), ""), (("P@5",), "no luck"))
+            for cell in cells(model, dataset, Settings(tmp_path / "home", results, measures), fault)
+        ]
+    assert ended == [("ok", ""), ("measured", "")]
+
+
 def test_a_metric_that_was_defined_otherwise_is_computed_again(harness: Run, toy: Path) -> None:
     words = ("benchmark", "-m", "bm25", "-d", toy, "--measures", "nDCG@10 NumRel", "--json")
     assert harness(*words).code == 0
