@@ -167,14 +167,6 @@ def whole_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
             _put(temporary, path, keep)
 
 
-@contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty temporary folder beside ``path`` that is removed at the end, after a kill by `sweep`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path, Path.mkdir) as temporary:
-        yield temporary
-
-
 def _put(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
     aside = path.with_name(f".{path.name}.old")
     for attempt in range(100):
