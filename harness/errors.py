@@ -19,6 +19,9 @@ class ModelError(UserError):
     It fails its cells in a benchmark of several models, and ends a command about this model alone.
     """
 
+    trace: str = ""
+    """The traceback of an earlier attempt, which was not repeated."""
+
 
 class PluginError(Exception):
     """A plug-in broke its contract. Fails the cell in hand (exit code 1); other cells go on."""

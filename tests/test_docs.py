@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +20,14 @@ import pytest
 
 import harness as api
 from harness.cli.main import State, cli
+from harness.datasets import checksums
 from harness.datasets.catalog import catalogue, suite
 from harness.download.local_weights import present
 from harness.registry import hookspecs
 from harness.registry.manager import load_registry
 from harness.registry.parser import parse
 from harness.types import UserError, Weights
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Done
 from tests.cross_encoders import write_cross_encoder
 from tests.runs import write_checkpoint, write_run
 
@@ -307,32 +308,51 @@ class Place(NamedTuple):
 
     folder: Path
     environment: dict[str, str]
+    harness: Callable[..., Done] | None = None
+    """Runs a command of the harness in this process; None: every line is typed into a shell."""
 
-    def type(self, line: str) -> subprocess.CompletedProcess[str]:
+    def type(self, line: str) -> Done:
+        if self.harness and line.startswith("harness ") and ">" not in shlex.split(line, comments=True):
+            return self.harness(*words(line))
         shell = ["bash", "-ec", line]
-        return subprocess.run(shell, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(shell, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        return Done(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``harness fetch pydocs`` makes, once for all."""
+def whole_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``harness fetch pydocs`` makes."""
     if not PROGRAM or not shutil.which("bash"):
         pytest.skip("the harness command is not installed beside this Python, or there is no bash")
     place = Place(tmp_path_factory.mktemp("datasets"), {**os.environ})
     done = place.type(f"HARNESS_HOME=. {shlex.quote(PROGRAM)} fetch pydocs")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     return place.folder / "datasets"
 
 
+@pytest.fixture(scope="module")
+def datasets(whole_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its first documents and questions alone."""
+    folder = tmp_path_factory.mktemp("few") / "datasets"
+    for source in (file for file in whole_datasets.rglob("*") if file.is_file()):
+        target = folder / source.relative_to(whole_datasets)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(source.read_text() if source.suffix == ".toml" else head(source, 150))
+    for dataset in folder.iterdir():
+        (dataset / checksums.RECORD).unlink()
+        checksums.record(dataset)
+    return folder
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, datasets: Path) -> Place:
+def workplace(
+    tmp_path: Path, home: Path, datasets: Path, harness: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> Place:
     """A folder with what the documentation supposes.
 
     The plug-in files it had its reader save, a home with the embedded dataset and nothing else, and as `FOLDER` that
     dataset's first documents and questions, in two splits.
     """
-    home = tmp_path / "home"
-    home.mkdir()
     (home / "datasets").symlink_to(datasets)
     for name, code in plugin_files().items():
         (tmp_path / f"{name}.py").write_text(code)
@@ -342,30 +362,31 @@ def workplace(tmp_path: Path, datasets: Path) -> Place:
         (target / part).write_text(head(source / part, 20))
     for split in ("test", "dev"):
         (target / "qrels" / f"{split}.tsv").write_text(head(source / "qrels" / "test.tsv", 21))
-    path = f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}"
-    return Place(tmp_path, {**os.environ, "HARNESS_HOME": str(home), "HARNESS_OFFLINE": "1", "PATH": path})
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    monkeypatch.setenv("PATH", f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}")
+    return Place(tmp_path, dict(os.environ), harness)
 
 
 def head(path: Path, count: int) -> str:
     return "".join(path.read_text().splitlines(keepends=True)[:count])
 
 
-TYPED = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-
-@pytest.mark.parametrize("limit", [" --limit 100", pytest.param("", marks=TYPED, id="as typed")])
-def test_the_readme_works(limit: str, workplace: Place) -> None:
+@pytest.mark.parametrize("size", ["few", pytest.param("whole", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_the_readme_works(size: str, workplace: Place, request: pytest.FixtureRequest) -> None:
     """Its commands, top to bottom, in one folder; those that need weights are in the tests after this one.
 
-    Fast: a benchmark of a dataset by name is cut to its first hundred questions (that of the suite is not).
+    With few documents in this process, with all of them in a shell.
     """
+    if size == "whole":
+        (there := workplace.folder / "home" / "datasets").unlink()
+        there.symlink_to(request.getfixturevalue("whole_datasets"))
+        workplace = workplace._replace(harness=None)
     for line in (line for block in documented(*SHELLS, pages=[README]) for line in commands(block)):
         if line in COMPLETION or (line in HARNESS and not weights_of(line) and not absent(line)):
-            long = words(line)[:1] == ["benchmark"] and set(named(line)["datasets"]) & set(REGISTRY.datasets)
-            done = workplace.type(line + limit if long else line)
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
-            assert done.stdout.strip() or ">" in line
-            assert "Traceback" not in done.stderr
+            done = workplace.type(line)
+            assert done.code == 0, f"{line}\n{done.err}"
+            assert done.out.strip() or ">" in line
+            assert "Traceback" not in done.err
     assert json.loads((workplace.folder / "results/bm25/pydocs/result.json").read_text())["status"] == "ok"
     assert "_harness_completion" in (workplace.folder / "harness-completion.bash").read_text()
 
@@ -373,24 +394,24 @@ def test_the_readme_works(limit: str, workplace: Place) -> None:
 def test_the_page_on_comparing_works(workplace: Place) -> None:
     lines = [line for block in documented(*SHELLS, pages=[ROOT / "docs" / "comparing.md"]) for line in commands(block)]
     for line in lines:
-        done = workplace.type(line + " --limit 100" if words(line)[0] == "benchmark" else line)
-        assert done.returncode == 0, done.stderr
-    assert "## Queries that moved most" in done.stdout
+        done = workplace.type(line)
+        assert done.code == 0, done.err
+    assert "## Queries that moved most" in done.out
 
 
 def test_the_page_on_the_store_works(workplace: Place) -> None:
     [lines] = [commands(block) for block in documented("sh", pages=[ROOT / "docs" / "store.md"])]
     for line in lines:
         done = workplace.type(line)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
     assert len(list((workplace.folder / "path/to/store").rglob("*.npy"))) == 2  # documents and queries
 
 
 @pytest.mark.parametrize("line", [line for line in HARNESS if absent(line)])
 def test_commands_that_need_a_network_say_so_without_one(line: str, workplace: Place) -> None:
     done = workplace.type(line)
-    assert done.returncode == 2, done.stderr
-    assert "not on this machine and the network is switched off" in done.stderr.splitlines()[-1]
+    assert done.code == 2, done.err
+    assert "not on this machine and the network is switched off" in done.err.splitlines()[-1]
 
 
 WEIGHTY = [line for line in HARNESS if weights_of(line) and not absent(line)]
@@ -417,8 +438,8 @@ def test_commands_that_need_weights(line: str, workplace: Place) -> None:
     if CROSS_ENCODER in line:
         write_cross_encoder(workplace.folder / CROSS_ENCODER, {"list", "array", "return"})
     done = workplace.type(line)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert done.code == 0, done.err
+    assert done.out.strip()
 
 
 def test_what_was_trained_is_benchmarked_and_released(workplace: Place) -> None:
@@ -429,6 +450,6 @@ def test_what_was_trained_is_benchmarked_and_released(workplace: Place) -> None:
     assert len(lines) > 1
     for line in lines:
         done = workplace.type(line)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
+        assert done.code == 0, done.err
+        assert done.out.strip()
     assert "\n| folder | test |" in (workplace.folder / "path/to/release/README.md").read_text()

@@ -72,11 +72,25 @@ def find(repository: str, home: Path) -> Path | None:
             f"{repository!r} is not a repository of the hub; those are written organisation/name or "
             f"organisation/name@commit, as in -m st:sentence-transformers/all-MiniLM-L6-v2."
         )
+    return next((folder for folder in _local_copies(repository, home) if _is_model(folder)), None)
+
+
+def find_base(repository: str, home: Path) -> Path | None:
+    """The folder of a base model, which need not be a sentence-transformers model, if it is on this machine.
+
+    Args:
+        repository: As in `obtain`; the organisation may be missing, as in the names of old models.
+        home: $HARNESS_HOME.
+    """
+    return next((folder for folder in _local_copies(repository, home) if _is_model(folder, "config.json")), None)
+
+
+def _local_copies(repository: str, home: Path) -> list[Path]:
+    """Where a model may be on this machine, the places that name a commit first."""
     name, _, revision = repository.partition("@")
     own, cache = _model_folder(name, home), hub_cache_folder(name)
     known = [own / _revisions(own).get(revision or "main", "-"), cache / "snapshots" / _cached_commit(cache, revision)]
-    pinned = [own / revision, cache / "snapshots" / revision] if revision else []
-    return next((folder for folder in [*pinned, *known] if _is_model(folder)), None)
+    return [*([own / revision, cache / "snapshots" / revision] if revision else []), *known]
 
 
 def _download(name: str, revision: str, folder: Path, progress: Progress) -> Path:
@@ -148,6 +162,6 @@ def _cached_commit(cache: Path, revision: str) -> str:
     return "-"
 
 
-def _is_model(folder: Path) -> bool:
+def _is_model(folder: Path, required: str = "modules.json") -> bool:
     """Whether the folder holds a model; a snapshot in the Hugging Face cache may be incomplete."""
-    return (folder / "modules.json").is_file() and any(folder.rglob("*.safetensors"))
+    return (folder / required).is_file() and any(folder.rglob("*.safetensors"))

@@ -20,7 +20,7 @@ from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.store import Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
-from harness.errors import plugin_code
+from harness.errors import plugin_code, trace
 from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Affine, Fusion, Reranker, Transform
@@ -68,13 +68,15 @@ class Prepared:
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
+        self._failure: ModelError | PluginError | None = None
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
         """Counters of encoded texts, until `rates` reads and resets them."""
         seen: set[str] = set()
         while tries and self.ref.on_trial and self.ref.own_key not in seen:  # what it falls back to may fall back, too
             seen.add(self.ref.own_key)
-            self.ref = settle(self.ref, home, lambda: self._loaded, progress)
+            if (settled := settle(self.ref, home, lambda: self._loaded, progress)) is not self.ref:
+                self.ref, self._failure = settled, None
         if ref.spec.kind == "fusion":  # options that do not fit the members are refused before any work
             nothing = [Hits(np.empty(0, np.int64), np.empty(0))] * len(self.members)
             with plugin_code(f"{self.label}: fuse() raised", type(self.fusion).__module__, passing=(UserError,)):
@@ -84,6 +86,18 @@ class Prepared:
 
     @cached_property
     def _loaded(self) -> Any:
+        """The loaded model. A load that failed is not tried again: the same error is raised."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._load()
+        except (ModelError, PluginError) as error:
+            kind = ModelError if isinstance(error, ModelError) else PluginError
+            self._failure = kind(str(error))
+            self._failure.trace = trace(error)  # the traceback itself would keep what was loaded in memory
+            raise
+
+    def _load(self) -> Any:
         self.progress(f"loading {self.label}", 0, 0)
         spec, folder = self.ref.spec, Path(str(self.ref.options.get("path")))
         if spec.files.weights is None:
@@ -104,8 +118,8 @@ class Prepared:
         self._vectors.clear()
         for member in self.members:
             member.unload()
-        if loaded:
-            gc.collect()  # modules hold reference cycles
+        if loaded and self.ref.spec.kind in ("dense", "reranker"):  # those that may hold gigabytes of weights
+            gc.collect()  # torch's modules hold reference cycles
             _trim_heap()
 
     @property

@@ -19,7 +19,7 @@ import pytest
 import pytrec_eval
 
 from harness.storage import atomic
-from harness_plugins.sentence_transformers.minilm import WEIGHTS as MINILM
+from harness_plugins.model_folder.pinned import MINILM
 from tests.cli.test_benchmark import cells
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")

@@ -21,7 +21,7 @@ import harness_training.cli
 from harness.cli.main import State, cli
 from harness.datasets.catalog import catalogue
 from harness.registry.manager import load_registry
-from harness_plugins.sentence_transformers.minilm import WEIGHTS as MINILM
+from harness_plugins.model_folder.pinned import MINILM
 from tests.conftest import BYTE_COUNTS
 
 TINY = """

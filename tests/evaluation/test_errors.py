@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +223,19 @@ def test_what_a_plugin_calls_a_mistake_does_not_end_the_others(
     assert done.code == 1
     failed, other = json.loads(done.out)
     assert (failed["reason"], other["cell"]) == ("Not this one.", "ok")
+
+
+@pytest.mark.parametrize("by", ["key", "user"])
+def test_a_load_that_failed_is_not_repeated_for_the_next_dataset(
+    by: str, harness: Callable[..., Done], toy: Path, faulty: Path, tmp_path: Path
+) -> None:
+    model, other = f"dense:at=load,by={by}", shutil.copytree(toy, tmp_path / "other")
+    done = harness("benchmark", "--plugin", faulty, "-m", model, "-m", "bm25", "-d", toy, "-d", other, "--json")
+    first, second = (cell for cell in json.loads(done.out) if cell["cell"] == "failed")
+    assert (first["dataset"], second["dataset"]) == ("toy", "other")
+    assert first["reason"] == second["reason"] != ""
+    assert first["traceback"].splitlines()[-1] == second["traceback"].splitlines()[-1]
+    assert done.err.splitlines().count(f"loading {model}") == 1
 
 
 @pytest.mark.parametrize(

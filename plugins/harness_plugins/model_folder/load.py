@@ -12,6 +12,7 @@ from harness import ModelError, UserError
 from harness.registry.load_fallback import Refused
 from harness.storage.regular_files import special_file
 from harness.system.processor import physical_cores
+from harness_plugins.model_folder.outside_files import with_local_bases
 
 M = TypeVar("M")
 
@@ -58,11 +59,11 @@ def load_model(kind: Callable[..., M], folder: Path, device: str, *, unused: str
     require_device(device)
     limit_threads()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with require_weights(folder, unused):
+    with require_weights(folder, unused), with_local_bases(folder) as place:
         # float32 is explicit because transformers 5 would use the dtype in the folder's config; the path is absolute
         # because a relative one can be mistaken for the name of a model on the hub.
         model: Any = kind(
-            str(folder.absolute()),
+            str(place.absolute()),
             device=device,
             model_kwargs={"dtype": torch.float32, "use_safetensors": True},
             local_files_only=True,

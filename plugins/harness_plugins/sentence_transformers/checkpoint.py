@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, Role, UserError, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, Role, UserError, Weights, hookimpl
 from harness.registry.load_fallback import Otherwise, Refused
 from harness.system.environment import multiplies_bfloat16
 from harness.types import Options
@@ -15,6 +16,7 @@ from harness_plugins.forward import unpadded
 from harness_plugins.model_folder.files import files_of, folder_of, gives_token_types, hashes_of, module_folders, pools
 from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
 from harness_plugins.model_folder.modules import modules
+from harness_plugins.model_folder.pinned import TRAINED_ON
 from harness_plugins.sentence_transformers import prompts
 from harness_plugins.sentence_transformers.agreement import require_agreement, samples
 from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder, TokenEncoder, UnpaddedEncoder
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+TRAINED = "harness_plugins.sentence_transformers.trained"
+PACKAGES = Packages(modules=("torch", "sentence_transformers", "faiss"), extra="dense")
 OPTIONS: dict[str, Option] = {
     "path": Option(None, "a local sentence-transformers folder"),
     "dtype": Option(
@@ -48,23 +52,43 @@ OPTIONS: dict[str, Option] = {
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
     """Register the model that runs any folder."""
-    yield ModelSpec(
-        name="checkpoint",
-        kind="dense",
-        load="harness_plugins.sentence_transformers.checkpoint:load",
-        fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
-        facts=ModelFacts(
-            may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
-            by_options="harness_plugins.model_folder.files:figures",
-            training="harness_plugins.sentence_transformers.trained:training",
-        ),
-        summary="any local sentence-transformers folder: -m path/to/folder",
-        options=OPTIONS,
-        packages=Packages(
-            modules=("torch", "sentence_transformers", "faiss"),
-            extra="dense",
-        ),
+    yield folder_model(
+        "checkpoint",
+        "any local sentence-transformers folder: -m path/to/folder",
+        ModelFacts(by_options="harness_plugins.model_folder.files:figures", training=f"{TRAINED}:training"),
+        fingerprint=f"{TRAINED}:fingerprint",
         files=ModelFiles(path_option="path"),
+    )
+
+
+def folder_model(
+    name: str, summary: str, facts: ModelFacts, options: Mapping[str, Option] | None = None, **fields: Any
+) -> ModelSpec:
+    """The descriptor of a model that is loaded from a folder as this module does it.
+
+    Args:
+        name: The model's.
+        summary: The model's.
+        facts: The model's; that it may fall back is added.
+        options: Options besides `OPTIONS`, or in place of them.
+        **fields: Further fields of `ModelSpec`.
+    """
+    shared = {"fingerprint": f"{__name__}:fingerprint", "packages": PACKAGES, **fields}
+    facts = replace(facts, may_fall_back=f"{__name__}:trial")
+    own = {**OPTIONS, **(options or {})}
+    return ModelSpec(name, "dense", f"{__name__}:load", summary, options=own, facts=facts, **shared)
+
+
+def pinned_model(weights: Weights, summary: str, *, dim: int, flops_per_token: int) -> ModelSpec:
+    """The descriptor of a published model with pinned weights."""
+    return folder_model(
+        weights.name,
+        summary,
+        ModelFacts(dim=dim, flops_per_token=flops_per_token),
+        {"path": Option(None, "a local copy of the model, used instead of the fetched one")},
+        similarity="cosine",
+        files=ModelFiles(weights=weights),
+        trained_on=TRAINED_ON,
     )
 
 

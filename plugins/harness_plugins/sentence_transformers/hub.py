@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, hookimpl
 from harness.storage.atomic import sha256_file
 from harness.types import Options
-from harness_plugins.sentence_transformers.checkpoint import OPTIONS
+from harness_plugins.sentence_transformers.checkpoint import folder_model
 from harness_plugins.sentence_transformers.trained import BASES
 
 NAME = Option(None, "its name on the hub, organisation/name, with @commit to pin it; stands after st:")
@@ -22,26 +22,12 @@ NAME = Option(None, "its name on the hub, organisation/name, with @commit to pin
 @hookimpl
 def harness_models() -> Iterable[ModelSpec]:
     """Register the model that runs any model of the hub."""
-    yield ModelSpec(
-        name="st",
-        kind="dense",
-        load="harness_plugins.sentence_transformers.checkpoint:load",
-        fingerprint="harness_plugins.sentence_transformers.checkpoint:fingerprint",
-        facts=ModelFacts(
-            may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
-            by_options="harness_plugins.sentence_transformers.hub:figures",
-            training="harness_plugins.sentence_transformers.hub:training",
-        ),
-        files=ModelFiles(
-            repository="harness_plugins.sentence_transformers.hub:repository",
-            argument="name",
-        ),
-        summary="any sentence-transformers model of the hub: -m st:organisation/name",
-        options={**OPTIONS, "name": NAME, "path": Option(None, "a local copy of it, used instead")},
-        packages=Packages(
-            modules=("torch", "sentence_transformers", "faiss"),
-            extra="dense",
-        ),
+    yield folder_model(
+        "st",
+        "any sentence-transformers model of the hub: -m st:organisation/name",
+        ModelFacts(by_options=f"{__name__}:figures", training=f"{__name__}:training"),
+        {"name": NAME, "path": Option(None, "a local copy of it, used instead")},
+        files=ModelFiles(repository=f"{__name__}:repository", argument="name"),
     )
 
 

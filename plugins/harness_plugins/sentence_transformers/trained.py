@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, UserError, Weights, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, UserError, Weights, hookimpl
 from harness.storage.atomic import content_key
 from harness.storage.records import read_record
 from harness.storage.safe_load import read_json
 from harness.types import Options
 from harness_plugins.model_folder.files import incomplete
-from harness_plugins.sentence_transformers import checkpoint, minilm, mpnet
-from harness_plugins.sentence_transformers.checkpoint import OPTIONS
+from harness_plugins.model_folder.pinned import MINILM, MPNET, TRAINED_ON
+from harness_plugins.sentence_transformers import checkpoint
 
 EXPERIMENTS = ("baseline", "isotropy", "frozen")
 FORMAT = 1
@@ -34,8 +34,8 @@ SHAPE: Mapping[str, type] = {
 }
 """What run.json holds where it holds it."""
 BASES: Mapping[str, tuple[Weights, tuple[str, ...]]] = {
-    "all-mpnet-base-v2": (mpnet.WEIGHTS, mpnet.TRAINED_ON),
-    "all-MiniLM-L6-v2": (minilm.WEIGHTS, mpnet.TRAINED_ON),  # trained on the same data
+    "all-mpnet-base-v2": (MPNET, TRAINED_ON),
+    "all-MiniLM-L6-v2": (MINILM, TRAINED_ON),
 }
 """Bases with known training data: their weights, and the datasets whose judgements they were trained on."""
 
@@ -44,28 +44,18 @@ BASES: Mapping[str, tuple[Weights, tuple[str, ...]]] = {
 def harness_models() -> Iterable[ModelSpec]:
     """Register one model per experiment, which can be run once trained."""
     for name in EXPERIMENTS:
-        yield ModelSpec(
-            name=name,
-            kind="dense",
-            load="harness_plugins.sentence_transformers.checkpoint:load",
-            fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
-            facts=ModelFacts(
-                may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
-                by_options="harness_plugins.model_folder.files:figures",
-                training="harness_plugins.sentence_transformers.trained:training",
-            ),
-            files=ModelFiles(locate="harness_plugins.sentence_transformers.trained:locate"),
-            summary=f"your newest finished run of the experiment {name}",
-            options={
-                **OPTIONS,
-                "path": Option(None, "a folder of a run, or a checkpoint, instead of the newest run"),
-                "run": Option(None, "name of a run instead of the newest; write + where the name has a comma"),
-                "experiment": Option(name, "whose runs are looked through: an experiment of your own"),
-            },
-            packages=Packages(
-                modules=("torch", "sentence_transformers", "faiss"),
-                extra="dense",
-            ),
+        own = {
+            "path": Option(None, "a folder of a run, or a checkpoint, instead of the newest run"),
+            "run": Option(None, "name of a run instead of the newest; write + where the name has a comma"),
+            "experiment": Option(name, "whose runs are looked through: an experiment of your own"),
+        }
+        yield checkpoint.folder_model(
+            name,
+            f"your newest finished run of the experiment {name}",
+            ModelFacts(by_options="harness_plugins.model_folder.files:figures", training=f"{__name__}:training"),
+            own,
+            fingerprint=f"{__name__}:fingerprint",
+            files=ModelFiles(locate=f"{__name__}:locate"),
         )
 
 

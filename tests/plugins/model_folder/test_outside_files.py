@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from harness.embeddings.encode import encode_texts
 from harness.registry.manager import ModelRef, load_registry
 from harness.types import UserError
+from harness_plugins.model_folder.outside_files import with_local_bases
 from tests.folders import change, write_bi_encoder, write_cross
 
 TEXTS = ["the heart", "moon", "bread and blood"]
@@ -91,6 +92,35 @@ def test_a_base_that_is_not_here_is_refused_with_where_it_was_looked_for(
         assert "huggingface.co" not in done.err
 
 
+@pytest.mark.parametrize("place", ["models/hub/lab--base/0ff1ce", "cache/models--lab--base/snapshots/0ff1ce"])
+def test_a_base_of_the_hub_with_a_copy_on_this_machine_is_part_of_the_key(
+    folders: dict[str, Path], home: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / "cache"))
+    folder = adapter(folders, tmp_path / "adapter", base="lab/base")
+    refused(folder, r"which is not a folder on this machine .*; type: hf download lab/base \(or ")
+    base = shutil.copytree(folders["bi"], home / place)
+    (home / "models/hub/lab--base").mkdir(parents=True, exist_ok=True)
+    (home / "models/hub/lab--base/revisions.json").write_text('{"main": "0ff1ce"}')
+    (home / "cache/models--lab--base/refs").mkdir(parents=True, exist_ok=True)
+    (home / "cache/models--lab--base/refs/main").write_text("0ff1ce")
+    (base / "modules.json").unlink()  # a base need not be a sentence-transformers model
+    before = ref(folder)
+    assert "base_model_name_or_path/model.safetensors" in before.fingerprint["files"]
+    flip(base / "model.safetensors")
+    assert ref(folder).key != before.key
+    change(folder / "adapter_config.json", base_model_name_or_path=str(base))
+    with with_local_bases(folder) as same:
+        assert same == folder
+    change(folder / "adapter_config.json", base_model_name_or_path="lab/base")
+    with with_local_bases(folder) as links:
+        assert json.loads((links / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+        for name in ("adapter_model.safetensors", "1_Pooling/config.json"):
+            assert (links / name).read_bytes() == (folder / name).read_bytes()
+    assert not links.exists()
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "lab/base"
+
+
 def test_a_base_is_examined_as_the_folder_is(folders: dict[str, Path], tmp_path: Path) -> None:
     base = shutil.copytree(folders["bi"], tmp_path / "base")
     folder = adapter(folders, tmp_path / "adapter", base=str(base))
@@ -109,7 +139,9 @@ def test_pickled_adapters_are_refused(folders: dict[str, Path], tmp_path: Path) 
 
 
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="adapters need peft")
-def test_an_adapters_vectors_are_those_of_sentence_transformers(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_an_adapters_vectors_are_those_of_sentence_transformers(
+    folders: dict[str, Path], home: Path, tmp_path: Path
+) -> None:
     import peft
 
     base = shutil.copytree(folders["bi"], tmp_path / "base")
@@ -120,6 +152,10 @@ def test_an_adapters_vectors_are_those_of_sentence_transformers(folders: dict[st
     expected = SentenceTransformer(str(tmp_path / "adapter"), device="cpu").encode_document(TEXTS)
     made = encode_texts(ref(tmp_path / "adapter").load(), "it", TEXTS, "document")
     np.testing.assert_allclose(made, expected, atol=1e-5)
+    shutil.copytree(base, home / "models/hub/lab--base/0ff1ce")
+    (home / "models/hub/lab--base/revisions.json").write_text('{"main": "0ff1ce"}')
+    change(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path="lab/base")
+    np.testing.assert_array_equal(encode_texts(ref(tmp_path / "adapter").load(), "it", TEXTS, "document"), made)
     assert np.abs(made - SentenceTransformer(str(base), device="cpu").encode_document(TEXTS)).max() > 0.01
 
 

@@ -14,7 +14,8 @@ pytest.importorskip("faiss", reason="these models need the dense extra")
 from harness.download import hub_models
 from harness.registry.manager import load_registry
 from harness.types import UserError
-from harness_plugins.sentence_transformers import hub, minilm, mpnet
+from harness_plugins.model_folder.pinned import MINILM, TRAINED_ON
+from harness_plugins.sentence_transformers import hub
 from tests.interchange import write_encoder
 from tests.server import Site, info_path, serve_repository
 
@@ -162,9 +163,9 @@ def test_known_weights_keep_what_they_were_trained_on(tmp_path: Path, monkeypatc
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     options = load_registry().models["st"].options
     assert hub.training({**options, "path": str(tmp_path)}) == {}
-    digest = minilm.WEIGHTS.sha256["model.safetensors"]
+    digest = MINILM.sha256["model.safetensors"]
     monkeypatch.setattr("harness_plugins.sentence_transformers.hub.sha256_file", lambda file: digest)
-    assert hub.training({**options, "path": str(tmp_path)}) == {"trained_on": list(mpnet.TRAINED_ON)}
+    assert hub.training({**options, "path": str(tmp_path)}) == {"trained_on": list(TRAINED_ON)}
 
 
 def test_it_is_a_member_like_any_other(harness, home: Path, site: Site, worded: Path, toy: Path) -> None:

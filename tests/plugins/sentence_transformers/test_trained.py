@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from harness.registry.manager import load_registry
 from harness.storage.atomic import content_key
 from harness.types import UserError
-from harness_plugins.sentence_transformers import mpnet
+from harness_plugins.model_folder.pinned import MPNET
 from harness_plugins.sentence_transformers.trained import EXPERIMENTS, known_base, seen_by_base
 from tests.conftest import write_dataset
 from tests.runs import write_checkpoint, write_run
@@ -196,8 +196,8 @@ def test_vectors_are_those_of_the_run(runs: Path, checkpoints) -> None:
         {"path": "somewhere/models/mpnet", "fingerprint": "0"},
         {"name": "sentence-transformers/all-mpnet-base-v2@main"},
         {"name": "mpnet:path=a/copy", "path": "a/copy"},
-        {"name": "copy@012345", "path": "a/copy", "fingerprint": content_key(dict(mpnet.WEIGHTS.sha256))},
-        {"path": "/a/copy", "fingerprint": {"files": {"model.safetensors": mpnet.WEIGHTS.sha256["model.safetensors"]}}},
+        {"name": "copy@012345", "path": "a/copy", "fingerprint": content_key(dict(MPNET.sha256))},
+        {"path": "/a/copy", "fingerprint": {"files": {"model.safetensors": MPNET.sha256["model.safetensors"]}}},
     ],
 )
 def test_what_the_base_saw_is_in_domain_too(harness, runs: Path, checkpoints, base, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ milliseconds; what runs in it is `harness.cli.main.main`, and what kills it is t
 
 from __future__ import annotations
 
+import gc
 import gzip
 import importlib
 import json
@@ -104,6 +105,7 @@ class Suite:
         for module in NEEDED:
             importlib.import_module(module)
         load_registry([self.plugin])  # imports the plug-ins
+        gc.freeze()  # otherwise every forked command traverses and copies all of the above
         self.clean = root / "clean"
         for place in (self.clean, root / "again") if built else ():
             write_weights(self.plugin, place / "home")
