@@ -28,6 +28,9 @@ for one, usual in (
         signal.signal(one, usual)
 
 
+gc.set_threshold(50_000, 20, 20)  # as in `harness.cli.start`
+
+
 @pytest.fixture(autouse=True, scope="module")
 def frozen_heap() -> None:
     """Excludes what earlier modules imported from garbage collections, which every benchmark in this process runs."""

@@ -105,17 +105,39 @@ def test_the_commands_that_start_ray_have_only_options_that_ray_has() -> None:
     assert {"--executor", "--address", "--workers", "--cpus-per-task"} <= ours
 
 
-def test_the_slurm_script_brings_up_a_cluster_benchmarks_on_it_and_takes_it_down(toy: Path, tmp_path: Path) -> None:
-    """sbatch, scontrol and srun are stand-ins; Ray and the benchmark are real."""
-    pytest.importorskip("ray", reason="Ray is not installed (the ray extra)")
-    pytest.importorskip("bm25s", reason="bm25 needs its extra")
+RAY = """
+import socket, sys, time
+
+if "--head" in sys.argv:
+    [port] = [int(word.partition("=")[2]) for word in sys.argv if word.startswith("--port=")]
+    listening = socket.create_server(("127.0.0.1", port))
+time.sleep(60)
+"""
+"""A stand-in: its head can be reached until it is killed."""
+HARNESS = """
+import json, os, pathlib, sys
+
+pathlib.Path(os.environ["STUB_LOG"]).with_name("harness.json").write_text(json.dumps(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["stand-ins", "real"])
+def test_the_slurm_script_brings_up_a_cluster_benchmarks_on_it_and_takes_it_down(
+    real: bool, toy: Path, tmp_path: Path
+) -> None:
+    """sbatch, scontrol and srun are stand-ins, and so are Ray and the benchmark where they are not ``real``."""
+    if real:
+        pytest.importorskip("ray", reason="Ray is not installed (the ray extra)")
+        pytest.importorskip("bm25s", reason="bm25 needs its extra")
     script = DEPLOY / "benchmark.slurm"
     checked = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     programs = tmp_path / "programs"
     programs.mkdir()
-    commands = {"harness": f'\nexec {sys.executable} -m harness "$@"\n'}
-    commands["ray"] = f'\nexec {sys.executable} -m ray.scripts.scripts "$@"\n'
+    modules = {"harness": "-m harness", "ray": "-m ray.scripts.scripts"}
+    if not real:
+        modules = {"harness": f"-c {shlex.quote(HARNESS)}", "ray": f"-c {shlex.quote(RAY)}"}
+    commands = {name: f'\nexec {sys.executable} {module} "$@"\n' for name, module in modules.items()}
     for name, body in {**STUBS, **commands}.items():
         (programs / name).write_text("#!/usr/bin/env bash\n" + body.lstrip())
         (programs / name).chmod(0o755)
@@ -136,12 +158,16 @@ def test_the_slurm_script_brings_up_a_cluster_benchmarks_on_it_and_takes_it_down
         with suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGTERM)
     assert job.returncode == 0, err
-    [cell] = json.loads(out)
-    assert cell["measures"]["nDCG@10"] > 0.5
+    if real:
+        [cell] = json.loads(out)
+        assert cell["measures"]["nDCG@10"] > 0.5
+        log = (tmp_path / "home" / "logs" / "benchmark.jsonl").read_text().splitlines()
+        assert sum(json.loads(line)["event"] == "worker ready" for line in log) >= 1
+    else:
+        cluster = ["--executor", "ray", "--address", f"127.0.0.1:{port}", "--workers", "3", "--cpus-per-task", "1"]
+        assert json.loads((tmp_path / "harness.json").read_text()) == ["benchmark", *words, *cluster]
     started = (tmp_path / "srun.log").read_text().splitlines()
     assert sum("ray start --head" in line for line in started) == 1
     assert sum(f"ray start --address=127.0.0.1:{port}" in line for line in started) == 2
-    log = (tmp_path / "home" / "logs" / "benchmark.jsonl").read_text().splitlines()
-    assert sum(json.loads(line)["event"] == "worker ready" for line in log) >= 1
     left = subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}"], capture_output=True)
     assert left.returncode, "the cluster outlived the job"

@@ -62,17 +62,6 @@ def alone(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     return content(root)
 
 
-def test_a_cluster_leaves_the_bytes_that_one_process_leaves_though_a_worker_kills_itself(
-    cluster: Any, place: Place, alone: dict[str, bytes], harness: Callable[..., Done], tmp_path: Path
-) -> None:
-    place.died.unlink()
-    words = place.words(*MODELS, "letters:fault=kills once", results=str(tmp_path / "results"))
-    done = harness(*words, "--executor", "ray", "--address", cluster.address)
-    assert place.died.exists()
-    assert done.code == 0, done.err
-    assert content(tmp_path) == alone
-
-
 def test_faults_of_one_model_fail_its_cells_alone(
     cluster: Any, place: Place, harness: Callable[..., Done], tmp_path: Path
 ) -> None:
@@ -100,9 +89,10 @@ def test_every_worker_has_a_gpu_of_its_own(
     assert place.devices() == ["0", "1"]
 
 
-def test_a_node_may_be_lost_in_the_middle(
+def test_a_cluster_leaves_the_bytes_of_one_process_though_a_worker_kills_itself_and_a_node_is_lost(
     cluster: Any, place: Place, alone: dict[str, bytes], harness: Callable[..., Done], home: Path, tmp_path: Path
 ) -> None:
+    place.died.unlink()
     victim = cluster.worker_nodes and sorted(cluster.worker_nodes, key=str)[0]
 
     def strike() -> None:
@@ -117,6 +107,7 @@ def test_a_node_may_be_lost_in_the_middle(
     finally:
         striker.join()
         cluster.add_node(**NODE)
+    assert place.died.exists()
     assert done.code == 0, done.err
     assert content(tmp_path) == alone
 

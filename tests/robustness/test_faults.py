@@ -34,8 +34,8 @@ def campaign(tmp_path: Path, *words: str) -> tuple[dict[str, list[str]], str]:
 @pytest.mark.parametrize(
     ("kinds", "kills"),
     [
-        pytest.param(MANY, "24", id="many"),
-        pytest.param(FEW, "40", id="few"),
+        pytest.param(MANY, "16", id="many"),
+        pytest.param(FEW, "20", id="few"),
         pytest.param(ODD, "15", id="odd"),
         pytest.param(["bomb"], "50", id="bomb", marks=HEAVY),
         pytest.param(["training damaged"], "100", id="training", marks=HEAVY),

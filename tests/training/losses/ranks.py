@@ -1,4 +1,4 @@
-"""One of several processes; run as ``python -m tests.training.losses.ranks RANK RANKS FOLDER``.
+"""One of several processes of a training step.
 
 Rows of the joined batch are dealt out unevenly where the loss allows it. Gradients are averaged as
 DistributedDataParallel does, and the process of rank 0 writes every figure to FOLDER/RANKS.npz.
@@ -7,7 +7,6 @@ DistributedDataParallel does, and the process of rank 0 writes every figure to F
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,8 +113,9 @@ def main(rank: int, ranks: int, folder: Path) -> None:
         np.savez(folder / f"{ranks}.npz", **found)
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+def process(rank: int, ranks: int, folder: Path) -> None:
+    """`main` in a process of its own."""
+    main(rank, ranks, folder)
     # Destroying the process group sometimes hangs: its destructor waits, holding the GIL, for a thread
     # that waits for the GIL (torch 2.13). After the barrier it is safe to exit without it.
     dist.barrier()

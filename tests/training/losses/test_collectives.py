@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -18,9 +13,7 @@ import torch
 from harness_training.losses.collectives import gather_rows, rank, row_counts, sum_over_ranks, world_size
 from harness_training.model.head import save_model
 from tests.training.losses import ranks
-from tests.training.models import build_model, texts, write_base
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.training.models import FORKS, build_model, texts, write_base
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +21,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarr
     """Results of one process and of two."""
     folder = tmp_path_factory.mktemp("ranks")
     save_model(build_model(write_base(folder), texts(300), dim=16), folder / "model")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    programs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.losses.ranks", str(number), "2", str(folder)],
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
+    processes = [FORKS.Process(target=ranks.process, args=(number, 2, folder)) for number in range(2)]
+    for process in processes:
+        process.start()
     ranks.main(0, 1, folder)
-    for program in programs:
-        _, errors = program.communicate(timeout=240)
-        assert program.returncode == 0, errors
+    for process in processes:
+        process.join(240)
+        assert process.exitcode == 0
     return [dict(np.load(folder / f"{count}.npz")) for count in (1, 2)]
 
 
