@@ -287,18 +287,15 @@ def test_version(harness) -> None:
     assert harness("--version").out.strip().endswith(importlib.metadata.version("retrieval-harness"))
 
 
-def completed(*words: str, home: Path) -> list[str]:
+def completed(harness, *words: str) -> list[str]:
     """What the shell offers after these words, the last of which is being typed."""
-    environment = {
-        **os.environ,
-        "HARNESS_HOME": str(home),
-        "COMP_WORDS": " ".join(words),
-        "COMP_CWORD": str(len(words) - 1),
-        "_HARNESS_COMPLETE": "bash_complete",
-    }
-    done = subprocess.run([sys.executable, "-m", "harness"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    place = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_HARNESS_COMPLETE": "bash_complete"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in place.items():
+            patch.setenv(name, value)
+        done = harness()
+    assert done.code == 0, done.err
+    return done.out.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -324,10 +321,10 @@ def completed(*words: str, home: Path) -> list[str]:
         (["harness", "compare", "--results", "elsewhere", "bm"], ["dir,bm"]),
     ],
 )
-def test_completion_offers_commands_options_and_names(words: list[str], offered: list[str], home, harness, toy) -> None:
+def test_completion_offers_commands_options_and_names(words: list[str], offered: list[str], harness, toy) -> None:
     if words[1] in ("compare", "report"):
         assert harness("benchmark", "-m", "bm25,bm25:k1=2", "-d", toy).code == 0
-    assert completed(*words, home=home) == offered
+    assert completed(harness, *words) == offered
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

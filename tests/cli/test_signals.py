@@ -119,15 +119,15 @@ runpy.run_module("harness", run_name="__main__")
 
 
 @pytest.mark.parametrize(
-    ("number", "before", "status"),
+    ("where", "number", "before", "status"),
     [
-        (signal.SIGINT, "signal.default_int_handler", 130),
-        (signal.SIGTERM, "signal.SIG_DFL", 143),
-        (signal.SIGHUP, "signal.SIG_DFL", 129),
-        (signal.SIGHUP, "signal.SIG_IGN", 0),
+        *((where, signal.SIGINT, "signal.default_int_handler", 130) for where in ("click", "harness.types", "pluggy")),
+        ("harness.cli.main", signal.SIGTERM, "signal.SIG_DFL", 143),
+        ("numpy", signal.SIGTERM, "signal.SIG_DFL", 143),
+        ("pluggy", signal.SIGHUP, "signal.SIG_DFL", 129),
+        ("numpy", signal.SIGHUP, "signal.SIG_IGN", 0),
     ],
 )
-@pytest.mark.parametrize("where", ["harness.cli.main", "click", "harness.types", "numpy", "pluggy"])
 def test_a_signal_ends_it_cleanly_while_it_imports(
     where: str, number: signal.Signals, before: str, status: int, tmp_path: Path
 ) -> None:

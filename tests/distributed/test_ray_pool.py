@@ -67,7 +67,7 @@ def test_faults_of_one_model_fail_its_cells_alone(
 ) -> None:
     faults = ["letters:fault=raises", "letters:fault=kills", *(f"letters:fault={fault}" for fault in FAULTS)]
     words = place.words(*faults, "bm25", results=str(tmp_path / "results"))
-    done = harness(*words, "--executor", "ray", "--address", cluster.address)
+    done = harness(*words, "--executor", "ray", "--address", cluster.address, "--workers", "2")
     assert done.code == 1
     raised, killed, *others = json.loads(done.out)
     assert "it raised ValueError: no marks, please" in raised["reason"]
@@ -126,7 +126,7 @@ def test_a_head_or_own_node_that_is_lost_ends_the_command_in_one_sentence_and_no
             patch.setattr("ray.nodes", lambda: [{**node, "Alive": next(answers, False)} for node in known()])
         patch.setattr(ray_pool, "PROBE_SECONDS", 0.2)
         patch.setattr(ray_pool, "HEAD_TIMEOUT", 0.5)
-        done = harness(*words, "--executor", "ray", "--address", cluster.address)
+        done = harness(*words, "--executor", "ray", "--address", cluster.address, "--workers", "1")
     assert done.code == 1
     assert f"The head of the Ray cluster ({cluster.address}), or this machine's node" in done.err.splitlines()[-1]
     done = harness(*words)

@@ -21,6 +21,7 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
 pytest.importorskip("datasets", reason="training needs datasets (the train extra)")
 
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
@@ -297,7 +298,7 @@ def forked(words: list[str], environment: dict[str, str], place: Path) -> str:
     for process in processes:
         process.start()
     for rank, process in enumerate(processes):
-        process.join(120)
+        process.join(280)
         assert process.exitcode == 0, (place / f"{rank}.err").read_text()
     return "".join((place / f"{rank}.out").read_text() for rank in range(2))
 
@@ -306,6 +307,7 @@ def _forked(rank: int, words: list[str], environment: dict[str, str], place: Pat
     os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
     for number, end in ((1, "out"), (2, "err")):
         os.dup2(os.open(place / f"{rank}.{end}", os.O_CREAT | os.O_WRONLY), number)
+    torch.set_num_threads(1)
     main(words)
 
 
