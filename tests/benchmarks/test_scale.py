@@ -14,7 +14,7 @@ pytest.importorskip("faiss", reason="the peer")
 
 
 def test_large_corpora_on_a_small_scale(tmp_path: Path) -> None:
-    words = ["--documents", "900,5000", "--queries", "7", "--folder", str(tmp_path)]
+    words = ["--documents", "900", "--queries", "7", "--folder", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.studies.scale", *words],
         cwd=ROOT,
@@ -25,7 +25,7 @@ def test_large_corpora_on_a_small_scale(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in done.stdout.splitlines() if "|" in line][2:]
     steps = ["open, first time", "open again", "iterate", "search", "IndexFlatL2 (in memory)"]
-    assert rows == [[size, step] for size in ("900", "5,000") for step in steps]
+    assert rows == [["900", step] for step in steps]
     assert list(tmp_path.iterdir()) == []  # it cleans up
 
 

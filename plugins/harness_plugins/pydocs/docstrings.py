@@ -18,6 +18,7 @@ DOCUMENT_WORDS = 25
 DOCUMENT_CHARACTERS = 450
 SKIPPED_FOLDERS = {"conftest", "distutils", "test", "tests", "_vendor"}
 SENTENCE = re.compile(r".+?[.!?](?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<!etc\.)(?=\s+[^a-z\s]|$)")
+SIGNATURE = re.compile(r"(?:\w+\.)*(\w+)\(")
 RULE_OR_PLACEHOLDER = re.compile(r"[-=~*^\s]*|\$?\{\w+\}|%\(\w+\)s")
 
 
@@ -100,7 +101,7 @@ def split(docstring: Docstring) -> tuple[str, str] | None:
 def _without_signature(docstring: Docstring) -> str:
     """Remove leading ``name(arguments) -> result`` lines."""
     text = docstring.text.strip()
-    while match := re.match(rf"(?:\w+\.)*{re.escape(docstring.name)}\(", text):
+    while (match := SIGNATURE.match(text)) and match.group(1) == docstring.name:
         depth, end = 1, match.end()
         while depth and end < len(text):
             depth += {"(": 1, ")": -1}.get(text[end], 0)
