@@ -226,7 +226,8 @@ class _Scan:
         if self.zero is None:
             return np.empty(0, np.int64)
         near = np.flatnonzero(np.isclose(squares, np.dot(self.zero, self.zero), rtol=1e-3, atol=1e-30))
-        return near[(block[near] == self.zero).all(axis=1)]
+        found: Ints = near[(block[near] == self.zero).all(axis=1)]
+        return found
 
 
 def _apart(queries: Floats, block: Floats, marked: Ints) -> tuple[Floats, Floats]:

@@ -43,7 +43,7 @@ class Nearest(NamedTuple):
             values, rows = values[:, :better], rows[:, :better]
         if not values.shape[1]:
             return self
-        values, rows = (np.concatenate(both, axis=1) for both in ((self.values, values), (self.rows, rows)))
+        values, rows = np.concatenate([self.values, values], axis=1), np.concatenate([self.rows, rows], axis=1)
         order = np.argsort(values, axis=1)[:, :depth]
         return Nearest(np.take_along_axis(values, order, axis=1), np.take_along_axis(rows, order, axis=1))
 
