@@ -57,20 +57,25 @@ def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[
         )
     waiting: list[Ranking] = []
     running: list[Future[Any]] = []
+    lines = 0
     out: Any = gzip.GzipFile("", "wb", 3, stream, mtime=0) if packed else stream
 
     def write(rankings: list[Ranking]) -> None:
         out.write(_formatted(rankings, tag))
 
     def flush() -> None:
+        nonlocal lines
+        lines = 0
         for job in running:
             job.result()
         running[:] = [writer.submit(write, waiting.copy())] if waiting else []
         waiting.clear()
 
     def add(ranking: Ranking) -> None:
+        nonlocal lines
+        lines += len(ranking.doc_ids)
         waiting.append(ranking)
-        if sum(len(each.doc_ids) for each in waiting) >= LINES:
+        if lines >= LINES:
             flush()
 
     with ThreadPoolExecutor(1, "write-run") as writer:

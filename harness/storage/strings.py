@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FEW = 64
+"""Strings from which Arrow decodes them faster than Python."""
+
 
 class StringColumn:
     """n strings in UTF-8, end to end in one buffer."""
@@ -72,6 +75,8 @@ class Strings(Sequence[str]):
         return self.column.string(int(self.rows[index]))
 
     def __iter__(self) -> Iterator[str]:
+        if len(self.rows) < FEW:
+            return map(self.column.string, self.rows.tolist())
         return iter(self.arrow().to_pylist())
 
     def arrow(self) -> pa.LargeStringArray:
