@@ -31,6 +31,7 @@ from harness.storage.atomic import file_state, whole_folder, write_json
 from harness.storage.records import read_sealed, seal
 from harness.storage.regular_files import open_regular
 from harness.storage.safe_load import map_array
+from harness.storage.strings import StringColumn, Strings
 from harness.types import Document, Progress, UserError
 
 FORMAT = 1
@@ -70,6 +71,7 @@ class Corpus:
         self._stream = stream  # not memory-mapped: mapped pages would count as memory of this process
         self._position = threading.Lock()
         self._index = index
+        self._ids = StringColumn(index.ids, index.id_ends)
 
     def __len__(self) -> int:
         return len(self._index.offsets)
@@ -117,12 +119,14 @@ class Corpus:
 
     def ids(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> list[str]:
         """Ids of these rows, from the index."""
+        return list(self.lazy_ids(rows))
+
+    def lazy_ids(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> Strings:
+        """Ids of these rows, decoded when they are read."""
         chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(self):
             raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {len(self)} documents")
-        ids, ends = self._index.ids, self._index.id_ends
-        starts = np.where(chosen > 0, ends[chosen - 1], 0)
-        return [ids[start:end].decode() for start, end in zip(starts.tolist(), ends[chosen].tolist(), strict=True)]
+        return Strings(self._ids, chosen)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """int64 [len(ids)]: the row of each id, -1 if it is not in the corpus."""
@@ -140,6 +144,7 @@ class Corpus:
     def close(self) -> None:
         """Closes the files; the corpus can no longer be used."""
         self._stream.close()
+        self._ids.release()
         self._index.ids.close()
 
     def __enter__(self) -> Corpus:

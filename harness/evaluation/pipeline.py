@@ -29,7 +29,8 @@ from harness.evaluation.record import Computation, make_result, now
 from harness.metrics.depth import check_depth
 from harness.metrics.geometry import Hubness
 from harness.metrics.measures import Evaluator, measure
-from harness.metrics.ranking import rank, read_run, run_writer
+from harness.metrics.ranking import rank, read_run
+from harness.metrics.run_writer import run_writer
 from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
 from harness.results.dataset_identity import refuse_another
@@ -201,7 +202,7 @@ def _compute(task: CellTask, done: Computation, against: _Comparison | None) -> 
         done.found = _search(task, done, against)
         with done.clock.timed("measure"), run_writer(place.folder / RUN, task.model.ref.spec.name) as write:
             for number, (query, hits) in enumerate(zip(dataset.queries, done.found.hits, strict=True), 1):
-                ids, exclude = dataset.corpus.ids(hits.rows), query.id if dataset.exclude_self else None
+                ids, exclude = dataset.corpus.lazy_ids(hits.rows), query.id if dataset.exclude_self else None
                 ranking = rank(query.id, ids, hits.scores, settings.k, exclude=exclude, rows=hits.rows)
                 write(ranking)
                 hubness.add(ranking.doc_ids)

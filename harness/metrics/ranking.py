@@ -1,4 +1,4 @@
-"""TREC runs: the ranking order, and reading and writing of run files.
+"""TREC runs: the ranking order, and reading run files.
 
 The order is that of trec_eval 10.0: score descending, compared as doubles, then document id descending (by code point,
 which is UTF-8's byte order). Search, cutoffs and metrics all use `rank`.
@@ -11,19 +11,16 @@ read as doubles; `RunNotes` counts the queries whose order float32 would change.
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.storage.atomic import write_file
-from harness.storage.columns import BLANK, decoded, is_number, line_blocks, numbered_lines, numbers
+from harness.storage.columns import decoded, is_number, line_blocks, numbered_lines, numbers
+from harness.storage.strings import Strings
 from harness.types import UserError
 
 INFINITY_KEY = 0x7F800000
@@ -36,7 +33,7 @@ class Ranking(NamedTuple):
     """The documents of a query, best first: sorted by score, then id, both descending."""
 
     query_id: str
-    doc_ids: list[str]
+    doc_ids: Sequence[str]
     scores: NDArray[np.float32]
     rows: NDArray[np.int64] | None = None
     """Rows of the documents in the corpus, if known: `harness.metrics.measures` is faster with them."""
@@ -66,7 +63,7 @@ def rank(
     """
     order = best(query_id, doc_ids, scores, k, exclude=exclude)
     falling = strictly_ordered(np.asarray(scores, np.float64)[order])
-    ids = list(map(doc_ids.__getitem__, order.tolist()))
+    ids = doc_ids[order] if isinstance(doc_ids, Strings) else list(map(doc_ids.__getitem__, order.tolist()))
     return Ranking(query_id, ids, falling, None if rows is None else rows[order])
 
 
@@ -81,7 +78,7 @@ def best(
         raise ValueError(f"query {query_id}: a score is NaN")
     order = np.argsort(-values)  # not stable, but several times as fast; ties are sorted below
     if exclude is not None:
-        order = order[[doc_ids[row] != exclude for row in order.tolist()]]
+        order = order[np.array([doc_id != exclude for doc_id in doc_ids], bool)[order]]
     falling = values[order]
     if len(falling) > k:  # keep all that tie with the k-th until they are sorted by id
         falling = falling[: np.searchsorted(-falling, -falling[k - 1], side="right")]
@@ -113,62 +110,6 @@ def strictly_ordered(falling: NDArray[np.float64]) -> NDArray[np.float32]:
     keys = np.maximum(keys, steps[-1] - steps - INFINITY_KEY)
     ordered: NDArray[np.float32] = np.where(keys < 0, 0x80000000 - keys, keys).astype(np.uint32).view(np.float32)
     return ordered
-
-
-def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
-    """Write a TREC run, gzipped if the path ends in .gz. Equal rankings give equal bytes; rankings are streamed."""
-
-    def write(stream: IO[bytes]) -> None:
-        with _writer(stream, tag, packed=path.suffix == ".gz") as add:
-            for ranking in rankings:
-                add(ranking)
-
-    write_file(path, write)
-
-
-@contextmanager
-def run_writer(path: Path, tag: str) -> Iterator[Callable[[Ranking], object]]:
-    """Like `write_run`, but rankings are written by calling the result; for files in a `whole_folder`."""
-    with path.open("wb") as stream, _writer(stream, tag, packed=path.suffix == ".gz") as add:
-        yield add
-
-
-@contextmanager
-def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[Ranking], object]]:
-    if not tag or BLANK.search(tag):
-        raise UserError(
-            f"The run tag {tag!r} is empty or holds whitespace, which a TREC run cannot carry; use a-z, 0-9, -."
-        )
-    if not packed:
-        yield lambda ranking: stream.write(_format(ranking, tag))
-        return
-    with (
-        gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=stream, mtime=0) as out,
-        ThreadPoolExecutor(1, "compress") as compressor,
-    ):
-        ahead = [compressor.submit(int)]
-
-        def add(ranking: Ranking) -> None:
-            text = _format(ranking, tag)
-            ahead.pop().result()  # one ranking is compressed while the next is computed
-            ahead.append(compressor.submit(out.write, text))
-
-        yield add
-        ahead.pop().result()
-
-
-def _format(ranking: Ranking, tag: str) -> bytes:
-    query_id, doc_ids, scores, _ = ranking
-    for kind, ids in (("Query", [query_id]), ("Document", doc_ids)):
-        if not all(ids) or BLANK.search("".join(ids)):
-            bad = next(text for text in ids if not text or BLANK.search(text))
-            raise UserError(
-                f"{kind} id {bad!r} is empty or holds whitespace, which a TREC run cannot carry; "
-                f"rename it in the corpus, the queries and the qrels (an underscore will do)."
-            )
-    texts = scores.astype(np.float32).astype(str).tolist()  # the shortest decimals that round-trip
-    numbered = enumerate(zip(doc_ids, texts, strict=True), 1)
-    return "".join(f"{query_id} Q0 {doc_id} {place} {score} {tag}\n" for place, (doc_id, score) in numbered).encode()
 
 
 @dataclass(slots=True)

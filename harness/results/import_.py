@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from harness.datasets.beir import Dataset, some
 from harness.metrics.measures import MEASURES, Evaluator, Scores
-from harness.metrics.ranking import Ranking, RunNotes, rank, read_run, run_writer
+from harness.metrics.ranking import Ranking, RunNotes, rank, read_run
+from harness.metrics.run_writer import run_writer
 from harness.results.dataset_identity import refuse_another
 from harness.results.schema import SCHEMA, Result
 from harness.results.store import PER_QUERY, RUN, ResultStore, Unreadable, read_result, write_per_query

@@ -139,7 +139,7 @@ class IndexEvaluation:
         paired = zip(self.dataset.queries, served, strict=True)
         exclude = self.dataset.exclude_self
         rankings = (
-            rank(q.id, self.dataset.corpus.ids(h.rows), h.scores, SERVING_DEPTH, exclude=q.id if exclude else None)
+            rank(q.id, self.dataset.corpus.lazy_ids(h.rows), h.scores, SERVING_DEPTH, exclude=q.id if exclude else None)
             for q, h in paired
         )
         return measure(self.dataset.qrels, rankings, (SERVING_MEASURE,)).mean()[SERVING_MEASURE]

@@ -1,10 +1,10 @@
-"""Exact out-of-core search: generate candidates in low precision, rescore them in float64.
+"""Exact out-of-core search: the nearest documents in float32 (FAISS), rescored in float64.
 
-Documents are read in blocks. For every query, |x|^2 - 2 q.x (the squared distance up to a constant of the query) is one
-matrix product (`harness.search.matmul`). A document is a candidate unless k others are certainly nearer, given the
-error bound of that product. The candidates are rescored in float64 from the vectors, so the ranking is that of float64
-brute force and does not depend on blocks, threads or the BLAS library. Candidate generation is parallel over queries,
-rescoring over documents.
+Documents are read in blocks, and the nearest ones of every query so far are kept, some more than k. Given the error
+bound of the float32 values, k documents are certainly nearer than any beyond a certain value. If that value lies within
+the documents kept, those up to it are the candidates; otherwise the query is searched again with more documents kept.
+The candidates are rescored in float64 from the vectors (`harness.search.rescore`), so the ranking is that of float64
+brute force and does not depend on blocks, threads or the BLAS library.
 
 Queries and documents are centred on the corpus mean first. This does not change distances, but on anisotropic vectors
 it reduces the error bound, and with it the number of candidates, by a factor of 100. If squares would exceed the range
@@ -16,9 +16,7 @@ defined as 0, a distance of sqrt(2).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -26,33 +24,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.store import BLOCK_ROWS, Vectors
-from harness.search.matmul import make_product
-from harness.search.tiles import Tile
-from harness.search.topk import Candidates
+from harness.search.nearest import Engine, Nearest, error_bound, lengths, make_engine
+from harness.search.rescore import RIGHT_ANGLE, rescore
 from harness.system.environment import cores
 from harness.types import Hits, Similarity, UserError
 
 MEMORY = 2 * 10**9
 """Default memory limit of a search in bytes."""
-TILE_BYTES = 32 << 20
-"""Size of a tile of distances; it is thresholded while in the CPU cache."""
-TILE_ROWS = 16_384
-PAIRS = 1024
-"""Pairs of query and document that all threads together rescore at a time, for the same reason."""
-THREADS = 8
-PARTS = 4
-"""Document ranges per thread in rescoring, as some have more candidates than others."""
+ROWS = 2 * BLOCK_ROWS
+"""Documents per block: FAISS sorts the nearest of each block, which large blocks make rarer."""
+FIXED_BYTES = 24 << 20
+"""Memory of FAISS's own buffers and of the rescoring threads."""
+SPARE, SPARE_SHARE, WIDEN = 32, 16, 4
+"""Documents kept beyond k: at first SPARE + k / SPARE_SHARE; WIDEN times as many where the cut is not certain."""
 ORDINARY, LARGE, MOST = 40, 50, 100
 """Binary exponents: largest one of numbers whose sums of squares are in float32's range; target of scaling if a few
 numbers are far larger than the rest, whose squares must not underflow; largest one of a scale."""
 SAMPLE_ROWS = 256
 """Documents from which the order of magnitude is estimated."""
-RIGHT_ANGLE = math.sqrt(2)
-"""Distance of orthogonal unit vectors."""
+THREADS = 8
 THREAD_BYTES = 1 << 28
-"""Minimum memory budget per additional thread."""
+"""Minimum memory budget per additional thread that rescores."""
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
 class Limits(NamedTuple):
@@ -94,10 +89,11 @@ def search(
         UserError: the memory is too small for a single query.
     """
     wanted = min(k, len(documents))
-    shares = _shares(limits.memory, wanted, queries.shape[1], len(queries))
+    shares = _shares(limits.memory, wanted, queries.shape[1])
     directed = np.asarray(queries.any(axis=1) | (similarity != "cosine"))
-    for start in range(0, len(queries), shares.group):
-        group = slice(start, start + shares.group)
+    step = shares.group(queries.shape[1], wanted, _depth(wanted))
+    for start in range(0, len(queries), step):
+        group = slice(start, start + step)
         group_queries = queries[group] if directed[group].all() else queries[group][directed[group]]
         found = _group(group_queries, documents, centre, wanted, similarity, shares, limits)
         for has_direction in directed[group].tolist():
@@ -122,14 +118,15 @@ def _group(
     middle = centre.astype(np.float32)  # any point is valid if both sides are centred by the same one
     sample = documents.gather(np.arange(min(len(documents), SAMPLE_ROWS)))
     scale = _scale(max(map(_largest, (queries, sample, middle))))
-    del sample
+    engine = make_engine(limits.device)
     try:
-        found = _candidates(queries, documents, middle, k, similarity, shares, limits, scale)
+        found = _candidates(queries, _Scan(documents, middle, similarity, scale, shares.rows, engine), k, shares)
     except OverflowError:
         longest = max(map(_largest, documents.blocks(shares.rows)))
         scale = _scale(max(longest, _largest(queries)), at_most=LARGE)
-        found = _candidates(queries, documents, middle, k, similarity, shares, limits, scale)
-    return _rescore(queries, documents, found, k, similarity, shares)
+        found = _candidates(queries, _Scan(documents, middle, similarity, scale, shares.rows, engine), k, shares)
+    scores = rescore(queries, documents, *found, similarity, shares.threads)
+    return _best(len(queries), *found, scores, k)
 
 
 def _largest(values: Floats) -> float:
@@ -148,126 +145,127 @@ class _Shares(NamedTuple):
 
     rows: int
     """Documents per block; two blocks are in memory."""
-    group: int
-    """Queries per group."""
-    tile: int
-    """Distances per tile."""
-    pairs: int
-    """Pairs that a thread rescores at a time."""
+    queries: int
+    """Bytes for the queries of a group and their nearest documents."""
     threads: int
-    """Threads that threshold tiles and rescore pairs."""
+    """Threads that rescore."""
+
+    def group(self, dim: int, k: int, depth: int) -> int:
+        """Queries that are searched together if ``depth`` documents are kept of each; at least 1."""
+        return max(1, self.queries // _bytes_per_query(dim, k, depth))
 
 
-def _shares(memory: int, k: int, dim: int, queries: int) -> _Shares:
-    tile = min(TILE_BYTES, memory // 8)
-    threads = max(1, min(cores(), THREADS, memory // THREAD_BYTES))
-    pairs = max(1, min(PAIRS, memory // (16 * 24 * dim)) // threads)
-    rows = min(BLOCK_ROWS, (memory // 2 - 2 * tile) // (10 * dim))  # beside a tile and its matches
-    each = _bytes_per_query(k, dim)
-    group = (memory - 2 * tile - 10 * dim * max(rows, 1) - 24 * dim * pairs * threads) // each
-    if rows < 1 or group < 1:
-        least = max(4 * each, 64 * dim, 1 << 20)
+def _shares(memory: int, k: int, dim: int) -> _Shares:
+    free, row, query = memory - FIXED_BYTES, 12 * dim + 12, _bytes_per_query(dim, k, _depth(k))
+    if free // 2 < max(row, query):
+        least = FIXED_BYTES + 2 * max(row, query)
         raise UserError(
             f"{memory:,} bytes are too little to search {dim} dimensions for {k} documents a query; "
             f"allow more: --memory {-(-least // 10**6)}MB."
         )
-    return _Shares(rows, min(group, max(queries, 1)), tile // 4, pairs, threads)
+    rows = min(ROWS, free // 2 // row)
+    return _Shares(rows, free - rows * row, max(1, min(cores(), THREADS, memory // THREAD_BYTES)))
 
 
-def _bytes_per_query(k: int, dim: int) -> int:
-    """Memory of a query: copies in float32 and float64, and the rows, scores and order of its candidates."""
-    return 24 * dim + Candidates.bytes_per_query(k) + 64 * k
+def _depth(k: int) -> int:
+    return k + SPARE + k // SPARE_SHARE
+
+
+def _bytes_per_query(dim: int, k: int, depth: int) -> int:
+    """Memory of a query: its copies; the nearest so far, those of a block and FAISS's buffer; its candidates."""
+    return 12 * dim + 88 * depth + 16 * k
 
 
 def most_memory(documents: int, queries: int, dim: int, k: int) -> int:
     """Bytes that a search takes without a memory limit."""
-    blocks = 10 * dim * min(BLOCK_ROWS, documents)
-    return blocks + 2 * TILE_BYTES + 24 * dim * PAIRS + queries * _bytes_per_query(min(k, documents), dim)
+    k = min(k, documents)
+    return FIXED_BYTES + (12 * dim + 12) * min(ROWS, documents) + queries * _bytes_per_query(dim, k, _depth(k))
 
 
-def _candidates(
-    queries: Floats,
-    documents: Vectors,
-    middle: Floats,
-    k: int,
-    similarity: Similarity,
-    shares: _Shares,
-    limits: Limits,
-    scale: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Generate the candidates: query indices [m] in ascending order and document rows [m].
+class _Scan:
+    """The first pass over all documents for some queries."""
 
-    Every true neighbour is among them.
+    def __init__(
+        self, documents: Vectors, middle: Floats, similarity: Similarity, scale: float, rows: int, engine: Engine
+    ) -> None:
+        self.documents, self.rows, self.engine = documents, rows, engine
+        self.dot, self.factor = similarity == "dot", np.float32(scale)
+        self.centre = middle * self.factor
+        self.zero = -self.centre if similarity == "cosine" else None
+        """Zero vectors, once centred."""
 
-    Raises:
-        OverflowError: squared distances exceed the range of float32 in spite of the scale.
+    def __call__(self, queries: Floats, depth: int) -> tuple[Nearest, NDArray[np.float64]]:
+        """The ``depth`` nearest documents of each query, and the error bound [q] of all values.
+
+        Raises:
+            OverflowError: squared distances exceed the range of float32 in spite of the scale.
+        """
+        # Inner products are ranked by q.(x - middle) = q.x - a constant of the query: only documents are centred.
+        left = queries if self.factor == 1 else queries * self.factor
+        left = left if self.dot else left - self.centre
+        norms, error, found, row = lengths(left), np.zeros(len(left)), None, 0
+        for block in self.documents.blocks(self.rows):
+            if self.factor != 1:
+                block *= self.factor
+            block -= self.centre
+            with np.errstate(over="ignore"):  # error_bound checks for overflow
+                squares = np.einsum("ij,ij->i", block, block)
+            marked = self._zero_rows(block, squares)
+            squares[marked] += 1
+            np.maximum(error, error_bound(norms, squares, block.shape[1] + 1, dot=self.dot), out=error)
+            both = (left, block) if not len(marked) else _apart(left, block, marked)
+            values, rows = self.engine(*both, min(depth, len(block)), dot=self.dot)
+            some = Nearest(values, rows + row)
+            found = some if found is None else found.merged(some, depth)
+            row += len(block)
+        assert found is not None
+        return found, error
+
+    def _zero_rows(self, block: Floats, squares: Floats) -> Ints:
+        """Rows of zero vectors, under cosine."""
+        if self.zero is None:
+            return np.empty(0, np.int64)
+        near = np.flatnonzero(np.isclose(squares, np.dot(self.zero, self.zero), rtol=1e-3, atol=1e-30))
+        found: Ints = near[(block[near] == self.zero).all(axis=1)]
+        return found
+
+
+def _apart(queries: Floats, block: Floats, marked: Ints) -> tuple[Floats, Floats]:
+    """Both sides with one more dimension, in which the marked documents are 1: their squared distances grow by 1."""
+    side = np.zeros((len(block), 1), np.float32)
+    side[marked] = 1
+    return np.pad(queries, ((0, 0), (0, 1))), np.concatenate([block, side], axis=1)
+
+
+def _candidates(queries: Floats, scan: _Scan, k: int, shares: _Shares) -> tuple[Ints, Ints]:
+    """Find the candidates of all queries: query indices [m] in ascending order and document rows [m].
+
+    Every true neighbour, and every document that ties with the k-th, is among them.
     """
-    dot, factor = similarity == "dot", np.float32(scale)
-    centre = middle * factor
-    # Inner products are ranked by q.(x - middle) = q.x - a constant of the query: only documents are centred.
-    scaled = queries if scale == 1 else queries * factor
-    scaled = scaled if dot else scaled - centre
-    step = max(1, min(TILE_ROWS, shares.tile // max(len(queries), 1)))
-    sizes = {"step": step, "documents": len(documents), "memory": limits.memory}
-    zero = -centre if similarity == "cosine" else None
-    product = make_product(scaled, dot=dot, zero=zero, device=limits.device, **sizes)
-    edges = np.linspace(0, len(queries), (shares.threads if limits.device == "cpu" else 1) + 1).astype(int).tolist()
-    parts = [slice(start, stop) for start, stop in pairwise(edges)]
-    pools = [Candidates(part.stop - part.start, k) for part in parts]
-
-    def add(tile: Tile, row: int, error: NDArray[np.float64]) -> None:
-        """Each thread adds the values of its own queries."""
-        list(threads.map(lambda part, pool: pool.add(tile.queries(part), row, error[part]), parts, pools))
-
-    row = 0
-    with ThreadPoolExecutor(len(parts), "search") as threads:
-        for block in documents.blocks(shares.rows):
-            for start in range(0, len(block), step):
-                centred = block[start : start + step]
-                if scale != 1:
-                    centred *= factor
-                centred -= centre
-                tile, error = product(centred)
-                add(tile, row, error)
-                row += len(centred)
-    found = [pool.result() for pool in pools]
-    places = [own + part.start for part, (own, _) in zip(parts, found, strict=True)]
-    return np.concatenate(places), np.concatenate([rows for _, rows in found])
+    n, depth, pending = len(scan.documents), _depth(k), np.arange(len(queries) if k else 0)
+    places, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    while len(pending):
+        depth, uncertain = min(depth, n), []
+        step = shares.group(queries.shape[1], k, depth)
+        for start in range(0, len(pending), step):
+            some = pending[start : start + step]
+            found, error = scan(queries if len(some) == len(queries) else queries[some], depth)
+            limit = np.nextafter((found.values[:, k - 1] + 2 * error).astype(np.float32), np.float32(np.inf))
+            kept = found.values <= limit[:, None]
+            certain = ~kept[:, -1] if depth < n else np.ones(len(some), bool)
+            kept &= certain[:, None]
+            uncertain.append(some[~certain])
+            places.append(some[np.nonzero(kept)[0]])
+            rows.append(found.rows[kept])
+        pending, depth = np.concatenate(uncertain), WIDEN * depth
+    place = np.concatenate(places)
+    order = np.argsort(place, kind="stable")
+    return place[order], np.concatenate(rows)[order]
 
 
-def _rescore(
-    queries: Floats,
-    documents: Vectors,
-    candidates: tuple[NDArray[np.int64], NDArray[np.int64]],
-    k: int,
-    similarity: Similarity,
-    shares: _Shares,
-) -> Iterator[Hits]:
-    """Rescore the candidates in float64 and cut them after the k-th and all that tie with it."""
-    places, rows = candidates
-    wide = queries.astype(np.float64)
-    scores = np.empty(len(rows), np.float64)
-
-    def rescore(first: int, end: int) -> None:
-        """Rescore the candidates in a range of documents. Each pair is summed separately: equal vectors score equal."""
-        mine = np.flatnonzero((rows >= first) & (rows < end))
-        for pairs, vectors in documents.pieces(rows[mine], shares.pairs):
-            at = mine[pairs]
-            left = wide.take(places[at], axis=0)
-            if similarity == "dot":
-                scores[at] = np.einsum("ij,ij->i", left, vectors.astype(np.float64))
-            else:
-                left -= vectors
-                distances = np.sqrt(np.einsum("ij,ij->i", left, left))
-                if similarity == "cosine":
-                    distances[~vectors.any(axis=1)] = RIGHT_ANGLE
-                scores[at] = -distances
-
-    parts = 1 if shares.threads == 1 else PARTS * shares.threads
-    limits = np.linspace(0, len(documents), parts + 1).astype(int).tolist()
-    with ThreadPoolExecutor(shares.threads, "rescore") as threads:
-        list(threads.map(rescore, limits[:-1], limits[1:]))
-    edges = np.searchsorted(places, np.arange(len(queries) + 1))
+def _best(queries: int, places: Ints, rows: Ints, scores: NDArray[np.float64], k: int) -> Iterator[Hits]:
+    """The hits of each query: its candidates, best first, cut after the k-th and all that tie with it."""
+    edges = np.searchsorted(places, np.arange(queries + 1))
     for start, stop in pairwise(edges.tolist()):
         order = _order(scores[start:stop], rows[start:stop])
         falling = scores[start:stop][order]
@@ -275,7 +273,7 @@ def _rescore(
         yield Hits(rows[start:stop][order[:kept]], falling[:kept])
 
 
-def _order(scores: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _order(scores: NDArray[np.float64], rows: Ints) -> Ints:
     """Score descending, then row ascending."""
     order = np.argsort(-scores)  # not stable, but several times as fast
     ties = np.diff(scores[order]) == 0

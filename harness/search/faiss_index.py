@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors
-from harness.search.exact import RIGHT_ANGLE
 from harness.search.index_config import EXAMPLE, IndexConfig, reason, refused, set_parameters
+from harness.search.rescore import RIGHT_ANGLE
 from harness.storage.atomic import content_key, sha256_file, whole_folder, write_json
 from harness.storage.records import read_sealed, seal
 from harness.storage.regular_files import regular

@@ -97,7 +97,7 @@ def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hit
     """Sort hits by the ranking rule of the harness and cut them, without a query's own document."""
     for query, (rows, scores) in zip(dataset.queries, found, strict=True):
         exclude = query.id if dataset.exclude_self else None
-        order = best(query.id, dataset.corpus.ids(rows), scores, depth, exclude=exclude)
+        order = best(query.id, dataset.corpus.lazy_ids(rows), scores, depth, exclude=exclude)
         yield Hits(rows[order], np.asarray(scores, np.float64)[order])
 
 

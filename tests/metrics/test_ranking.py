@@ -14,7 +14,8 @@ import pytrec_eval
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.metrics.ranking import Ranking, RunNotes, rank, read_run, run_writer, strictly_ordered, write_run
+from harness.metrics.ranking import Ranking, RunNotes, rank, read_run, strictly_ordered
+from harness.metrics.run_writer import run_writer, write_run
 from harness.types import UserError
 
 ULP = 1 + 2.0**-24

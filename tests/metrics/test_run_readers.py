@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from harness.metrics.measures import measure
-from harness.metrics.ranking import Ranking, rank, read_run, write_run
+from harness.metrics.ranking import Ranking, rank, read_run
+from harness.metrics.run_writer import write_run
 
 
 @pytest.fixture(params=["theirs.trec", "theirs.trec.gz"])

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from harness.metrics.measures import Scores
-from harness.metrics.ranking import rank, write_run
+from harness.metrics.ranking import rank
+from harness.metrics.run_writer import write_run
 from harness.results.schema import SCHEMA, find_fault
 from harness.results.store import ResultStore, write_per_query
 from harness.storage.atomic import write_json

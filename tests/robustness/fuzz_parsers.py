@@ -64,7 +64,8 @@ def dataset(name: str) -> Parser:
 
 
 def run(path: Path) -> object:
-    from harness.metrics.ranking import read_run, write_run
+    from harness.metrics.ranking import read_run
+    from harness.metrics.run_writer import write_run
 
     write_run(path.parent / "again.trec", read_run(path), "t")
     return measure({"q1": {"d1": 1}}, read_run(path), ("nDCG@10", "AP@1000", "Judged@10"))

@@ -18,7 +18,7 @@ def first_documents(run: Path, queries: Collection[str], count: int) -> dict[str
     Only these queries' lines are parsed. UserError with the reason if the file is missing, corrupt or not a run.
     """
     try:
-        return {found.query_id: found.doc_ids[:count] for found in read_run(run, known=queries, only=queries)}
+        return {found.query_id: list(found.doc_ids[:count]) for found in read_run(run, known=queries, only=queries)}
     except UserError as error:
         raise UserError(f"it cannot be read ({error}); make it again with harness benchmark") from error
 

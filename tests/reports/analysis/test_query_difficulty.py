@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.metrics.ranking import read_run, write_run
+from harness.metrics.ranking import read_run
+from harness.metrics.run_writer import write_run
 from harness.metrics.significance import holm
 from harness.types import UserError
 from harness_reports.analysis.query_difficulty import NORM, Difficulty, difficulties, run_scores

@@ -1,0 +1,142 @@
+"""Writing TREC runs: many lines are formatted at a time, by columns, while the next rankings are computed."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.ranking import Ranking
+from harness.storage.atomic import write_file
+from harness.storage.columns import BLANK
+from harness.storage.strings import Strings
+from harness.types import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LINES = 1 << 16
+"""Lines that are formatted at a time."""
+POSITIONAL = 1e-4, 1e6
+"""Range in which NumPy and Arrow write the same decimals for a float32 that is not whole."""
+
+
+def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
+    """Write a TREC run, gzipped if the path ends in .gz. Equal rankings give equal bytes; rankings are streamed."""
+
+    def write(stream: IO[bytes]) -> None:
+        with _writer(stream, tag, packed=path.suffix == ".gz") as add:
+            for ranking in rankings:
+                add(ranking)
+
+    write_file(path, write)
+
+
+@contextmanager
+def run_writer(path: Path, tag: str) -> Iterator[Callable[[Ranking], object]]:
+    """Like `write_run`, but rankings are written by calling the result; for files in a `whole_folder`.
+
+    Raises:
+        UserError: an id is empty or holds whitespace; at the latest when the block ends.
+    """
+    with path.open("wb") as stream, _writer(stream, tag, packed=path.suffix == ".gz") as add:
+        yield add
+
+
+@contextmanager
+def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[Ranking], object]]:
+    if not tag or BLANK.search(tag):
+        raise UserError(
+            f"The run tag {tag!r} is empty or holds whitespace, which a TREC run cannot carry; use a-z, 0-9, -."
+        )
+    waiting: list[Ranking] = []
+    running: list[Future[Any]] = []
+    lines = 0
+    out: Any = gzip.GzipFile("", "wb", 3, stream, mtime=0) if packed else stream
+
+    def write(rankings: list[Ranking]) -> None:
+        out.write(_formatted(rankings, tag))
+
+    def flush() -> None:
+        nonlocal lines
+        lines = 0
+        for job in running:
+            job.result()
+        running[:] = [writer.submit(write, waiting.copy())] if waiting else []
+        waiting.clear()
+
+    def add(ranking: Ranking) -> None:
+        nonlocal lines
+        lines += len(ranking.doc_ids)
+        waiting.append(ranking)
+        if lines >= LINES:
+            flush()
+
+    with ThreadPoolExecutor(1, "write-run") as writer:
+        yield add
+        flush()
+        flush()
+    if packed:
+        out.close()
+
+
+def _formatted(rankings: Sequence[Ranking], tag: str) -> Any:
+    """The lines of these rankings, as a buffer of UTF-8."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sizes = np.array([len(each.doc_ids) for each in rankings])
+    query_ids, doc_ids = pa.array([each.query_id for each in rankings], pa.large_string()), _doc_ids(rankings)
+    for kind, ids in (("Query", query_ids), ("Document", doc_ids)):
+        _check(kind, ids)
+    queries = query_ids.take(pa.array(np.repeat(np.arange(len(rankings)), sizes)))
+    ranks = pa.array(np.concatenate([np.arange(1, size + 1) for size in sizes])).cast(pa.large_string())
+    scores = _decimals(np.concatenate([each.scores for each in rankings]).astype(np.float32))
+    parts = [queries, "Q0", doc_ids, ranks, scores, f"{tag}\n"]
+    texts = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts]
+    lines = pc.binary_join_element_wise(*texts, pa.scalar(" ", pa.large_string()))
+    return lines.buffers()[2] or b""
+
+
+def _doc_ids(rankings: Sequence[Ranking]) -> pa.LargeStringArray:
+    import pyarrow as pa
+
+    first = rankings[0].doc_ids
+    if isinstance(first, Strings) and all(
+        isinstance(each.doc_ids, Strings) and each.doc_ids.column is first.column for each in rankings
+    ):
+        return first.column.take(np.concatenate([each.doc_ids.rows for each in rankings]))  # type: ignore[attr-defined]
+    return pa.array([doc_id for each in rankings for doc_id in each.doc_ids], pa.large_string())
+
+
+def _check(kind: str, ids: pa.LargeStringArray) -> None:
+    """Raise UserError if an id is empty or holds whitespace."""
+    import pyarrow.compute as pc
+
+    text = ids.buffers()[2]
+    if not pc.any(pc.equal(pc.binary_length(ids), 0)).as_py() and not (text and BLANK.search(str(text, "utf-8"))):
+        return
+    bad = next(each for each in ids.to_pylist() if not each or BLANK.search(each))
+    raise UserError(
+        f"{kind} id {bad!r} is empty or holds whitespace, which a TREC run cannot carry; "
+        f"rename it in the corpus, the queries and the qrels (an underscore will do)."
+    )
+
+
+def _decimals(scores: NDArray[np.float32]) -> pa.LargeStringArray:
+    """The shortest decimals that round-trip, as NumPy writes them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    size = np.abs(scores)
+    other = (size < POSITIONAL[0]) | (size >= POSITIONAL[1]) | (scores == np.trunc(scores))
+    texts = pa.array(scores).cast(pa.large_string())
+    if not other.any():
+        return texts
+    return pc.replace_with_mask(texts, pa.array(other), pa.array(scores[other].astype(str).tolist(), pa.large_string()))
