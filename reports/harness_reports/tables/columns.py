@@ -50,6 +50,24 @@ GEOMETRY = (
     stored("isotropy of queries", ".4f", "geometry", "queries", "isotropy"),
     stored("hubness skewness", ".4f", "geometry", "hubness", "skewness"),
 )
+JUDGED = "Judged@10"
+JUDGEMENTS = (
+    stored("judged queries", ",d", "counts", "queries"),
+    stored("judgements", ",d", "counts", "judged"),
+    stored(JUDGED, ".1%", "measures", JUDGED),
+    Field(
+        Column("nDCG@10 of judged", ".2f", 100),
+        lambda cell: cell.get("measures", "nDCG(judged_only=True)@10"),
+        "nDCG@10 of judged: of rankings from which unjudged documents were removed, nDCG(judged_only=True)@10 x 100.",
+        optional=True,
+    ),
+    Field(
+        Column("Bpref", ".2f", 100),
+        lambda cell: cell.get("measures", "Bpref"),
+        "Bpref x 100: how seldom a document judged not relevant is before a relevant one.",
+        optional=True,
+    ),
+)
 INDEX = (
     stored("recall@10", ".4f", "index", "served", "recall@10"),
     stored("nDCG@10 exact", ".4f", "index", "exact", "nDCG@10"),

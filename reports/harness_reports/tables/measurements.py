@@ -1,4 +1,4 @@
-"""The tables with one row for each finished result: approximate indexes, geometry of the vectors, and cost."""
+"""The tables with one row for each finished result: indexes, judgements, geometry of the vectors, and cost."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ INDEX = (
     "and queries per second are of a search for 10 documents, as a server asks; recall@100, recall@1000 and the "
     "scores above are of the run, whose depth lets a graph search more widely. Bytes are the index file's."
 )
+JUDGEMENTS = (
+    "Judged@10: the share of the first ten documents that has a judgement; the others count as not relevant, and nobody "
+    "looked at them. Where it is low or differs between models, harness compare shows what they could change, and "
+    "harness pool which of them to judge. Results without it get it from their run by the same harness benchmark."
+)
 GEOMETRY = (
     "Of the document vectors, except where a column says queries, and hubness, which is that of the top 10 results."
 )
@@ -28,11 +33,13 @@ UNKNOWN = "Energy and price are not in the table: no run recorded its energy or 
 
 
 def measurements(board: Leaderboard) -> list[Table]:
-    """Indexes, geometry and cost, as far as there are results with any."""
+    """Indexes, judgements, geometry and cost, as far as there are results with any."""
     done = [cell for cell in board.rows() if cell.ok]
+    judged = done if any(cell.get("measures", columns.JUDGED) is not None for cell in done) else []
     indexed = [cell for cell in done if isinstance(cell.get("index"), dict)]
     tables = [
         _table("indexes", "Approximate indexes", INDEX, indexed, columns.INDEX),
+        _table("judgements", "Judgements", JUDGEMENTS, judged, columns.JUDGEMENTS),
         _table("geometry", "Geometry", GEOMETRY, done, columns.GEOMETRY),
         _table("cost", "Cost", COST, done, columns.cost(done), UNKNOWN),
     ]
