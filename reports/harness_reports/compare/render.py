@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from harness.metrics.significance import Interval
+from harness_reports.compare import unjudged
 from harness_reports.compare.compare import Comparison, Found, Move
 from harness_reports.data.paired import ALPHA, POWER
 from harness_reports.render.markdown import escape
@@ -32,6 +33,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
     ]
     named = {name: getattr(comparison, name) for name in ("models", "datasets", "measure", "warnings")}
     whole = named | {"alpha": ALPHA, "power": POWER, "contrasts": contrasts, "overall": overall, "moves": moves}
+    whole["unjudged"] = [each.content() for each in comparison.unjudged.pairs]
     finite: dict[str, Any] = _finite(whole)
     return finite
 
@@ -52,6 +54,7 @@ def markdown(comparison: Comparison) -> str:
         verdict,
         *_contrasts(comparison),
         *_overall(comparison),
+        *unjudged.markdown(comparison.unjudged),
         *_moves(comparison),
         "## Notes",
         "\n".join(f"- {note}" for note in _notes(comparison)),
@@ -156,6 +159,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
             "The documents' titles are not shown, since this machine has not read their corpora: "
             "`harness doctor DATASET` reads one."
         )
+    yield from unjudged.notes(comparison.unjudged)
 
 
 def _table(headers: list[str], rows: list[list[str]], left: int = 3) -> str:

@@ -16,9 +16,9 @@ INDEX = (
     "scores above are of the run, whose depth lets a graph search more widely. Bytes are the index file's."
 )
 JUDGEMENTS = (
-    "Judged@10: the share of the first ten documents that has a judgement; the others count as not relevant, and nobody "
-    "looked at them. Where it is low or differs between models, harness compare shows what they could change, and "
-    "harness pool which of them to judge. Results without it get it from their run by the same harness benchmark."
+    "Judged@10: the share of the first ten documents that has a judgement; the others count as not relevant. Where it "
+    "is low or differs between models, harness compare shows what they could change, and harness pool which of them to "
+    "judge. Results without it get it from their stored run when harness benchmark is run again."
 )
 GEOMETRY = (
     "Of the document vectors, except where a column says queries, and hubness, which is that of the top 10 results."
