@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.datasets import catalog
-from harness.datasets.beir import Dataset
+from harness.datasets.beir import Dataset, with_overlay
+from harness.datasets.overlay import Overlay
 from harness.evaluation.open_datasets import open_named
 from harness.metrics.qrels import read_qrels
 from harness.registry.manager import Registry
@@ -107,7 +108,7 @@ def find_dataset(
         fetch = f", or type harness fetch {name}" if spec else ""
         raise UserError(f"the dataset {name!r} is not here{was}; say where it is with -d path/to/{name}{fetch}.")
     where = f"./{folder}" if folder and not catalog.looks_like_path(folder) else folder or name
-    return open_named(
+    dataset = open_named(
         where,
         registry,
         home,
@@ -117,6 +118,8 @@ def find_dataset(
         exclude_self=record.get("exclude_self"),
         limit=record.get("limit"),
     )
+    overlay = record.get("overlay")
+    return with_overlay(dataset, Overlay.of(overlay)) if overlay else dataset
 
 
 def find_qrels(result: Result, home: Path, queries: Collection[str]) -> Qrels | None:
@@ -135,6 +138,8 @@ def find_qrels(result: Result, home: Path, queries: Collection[str]) -> Qrels | 
         with suppress(OSError, UserError):
             stored = read_qrels(folder / "qrels" / f"{result['split']}.tsv")
             qrels = {query: stored[query] for query in queries if query in stored}
+            if overlay := record.get("overlay"):
+                qrels = Overlay.of(overlay).over(qrels, name)
             if content_key(qrels) == wanted.get("qrels"):
                 return qrels
     return None

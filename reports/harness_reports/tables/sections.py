@@ -80,6 +80,7 @@ def _notes(board: Leaderboard) -> Iterable[str]:
         own = [cell for cell in cells if cell.dataset == dataset]
         yield from _own_documents(dataset, own)
         yield from _unanswered(dataset, own)
+        yield from _overlay(dataset, own)
         for note in (note for cell in own for note in cell.get("manifest", "dataset", "notes") or ()):
             yield f"{dataset}: {str(note).rstrip('.')}."
     for cell in cells:
@@ -94,6 +95,14 @@ def _own_documents(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
     if models:
         of = "" if len(models) == len(left_out) else f", in the results of {some(models)} alone"
         yield f"{dataset}: a query's own document is left out of its ranking{of}."
+
+
+def _overlay(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
+    """The judgements that were added to the dataset's own."""
+    for overlay in (cell.get("manifest", "dataset", "overlay") for cell in cells):
+        if isinstance(overlay, dict) and isinstance(judged := overlay.get("judgements"), dict):
+            count = sum(len(documents) for documents in judged.values())
+            yield f"{dataset}: {count:,} judgements named {overlay.get('name')} were added to the dataset's own."
 
 
 def _unanswered(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
