@@ -50,6 +50,7 @@ def command(
     """
     from harness.cli.main import State
     from harness.storage.atomic import dump_json
+    from harness_reports.compare.clean import clean
     from harness_reports.compare.compare import compare, with_documents
     from harness_reports.compare.render import content, markdown
     from harness_reports.compare.unjudged import unjudged
@@ -61,7 +62,7 @@ def command(
     home = ctx.ensure_object(State).home
     found = with_documents(found, evidence, home / "corpora")
     with progress_bar() as progress:
-        found = replace(found, unjudged=unjudged(found, evidence, home, progress))
+        found = replace(found, unjudged=unjudged(found, evidence, home, progress), clean=clean(found, evidence))
     click.echo(dump_json(content(found)).decode() if as_json else shown(markdown(found)), nl=False)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -58,6 +58,8 @@ class Comparison:
     """Warnings for the reader: cells that are missing, queries left out, datasets of several versions."""
     unjudged: Findings = field(default_factory=Findings)
     """What documents without a judgement could change, once that was asked for."""
+    clean: Sequence[Contrast] = ()
+    """The differences on queries that no model's training set has, once that was asked for."""
 
 
 def compare(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.planning.devices import devices
+from harness.results.overlap import Overlap
 from harness_reports.data.cells import Cell
 from harness_reports.tables.model import Column
 
@@ -81,6 +82,22 @@ INDEX = (
     stored("build s", ".2f", "index", "build_seconds"),
     stored("trained on", ",d", "index", "train_sample"),
 )
+
+
+def judgements(overlaps: Sequence[Overlap]) -> tuple[Field, ...]:
+    """What is known of a test set's judgements, and how much of it the model's training set has."""
+
+    def share(name: str) -> Callable[[Cell], float | None]:
+        return lambda cell: max((getattr(o, name) for o in overlaps if o.concerns(cell.result)), default=None)
+
+    told = "Seen: the share of queries and of relevant documents of which the model's training set has a duplicate."
+    return (
+        *JUDGEMENTS,
+        Field(Column("queries seen", ".2%"), share("query_share"), told, optional=True),
+        Field(Column("relevant seen", ".2%"), share("document_share"), optional=True),
+    )
+
+
 PHASES = ("encode_documents", "encode_queries", "index", "search", "measure", "geometry")
 """The order of the columns of seconds; other phases come after these."""
 PEAK_MEMORY = ("manifest", "run", "peak_memory_bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.results.overlap import read_overlaps
 from harness_reports.data.leaderboard import Cell, Leaderboard
 from harness_reports.tables import columns
 from harness_reports.tables.columns import Field
@@ -35,11 +36,16 @@ UNKNOWN = "Energy and price are not in the table: no run recorded its energy or 
 def measurements(board: Leaderboard) -> list[Table]:
     """Indexes, judgements, geometry and cost, as far as there are results with any."""
     done = [cell for cell in board.rows() if cell.ok]
-    judged = done if any(cell.get("measures", columns.JUDGED) is not None for cell in done) else []
+    overlaps, _ = read_overlaps(board.root)
+    known = (
+        cell.get("measures", columns.JUDGED) is not None or any(o.concerns(cell.result) for o in overlaps)
+        for cell in done
+    )
+    judged = done if any(known) else []
     indexed = [cell for cell in done if isinstance(cell.get("index"), dict)]
     tables = [
         _table("indexes", "Approximate indexes", INDEX, indexed, columns.INDEX),
-        _table("judgements", "Judgements", JUDGEMENTS, judged, columns.JUDGEMENTS),
+        _table("judgements", "Judgements", JUDGEMENTS, judged, columns.judgements(overlaps)),
         _table("geometry", "Geometry", GEOMETRY, done, columns.GEOMETRY),
         _table("cost", "Cost", COST, done, columns.cost(done), UNKNOWN),
     ]
