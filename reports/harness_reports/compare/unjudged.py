@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from harness.evaluation.recorded import find_qrels
 from harness.metrics.measures import measure
-from harness.metrics.ranking import Ranking, read_run
+from harness.metrics.ranking import Ranking, read_order
 from harness.metrics.unjudged import pair, usual_grade
 from harness.results.store import RUN, Unreadable
 from harness.types import Progress, Qrels, UserError
@@ -134,23 +136,26 @@ def read_judged(
 
 def _add_run(judged: Judged, evidence: Evidence, model: str, dataset: str, k: int) -> None:
     path = evidence.file(model, dataset, RUN)
-    first: dict[str, list[str]] = {}
-
-    def rankings() -> Iterator[Ranking]:
-        for ranking in read_run(path, known=judged.qrels):
-            if ranking.query_id in judged.qrels:
-                first[ranking.query_id] = ranking.doc_ids[:k]
-                yield ranking
-
+    if not path.exists() or not evidence.intact(model, dataset, path.name):
+        return
+    first, alone = dict[str, list[str]](), dict[str, list[str]]()
     try:
-        if path.exists() and evidence.intact(model, dataset, path.name):
-            names = (f"Judged@{k}", f"nDCG(judged_only=True)@{k}", f"nDCG@{k}")
-            judged.share[model], judged.alone[model], judged.own[model] = (
-                measure(judged.qrels, rankings(), names).mean().values()
-            )
-            judged.first[model] = first
-    except UserError as error:
+        for query, documents in read_order(path):
+            if query in judged.qrels:
+                known = {doc_id.encode() for doc_id, grade in judged.qrels[query].items() if grade >= 0}
+                first[query] = [doc_id.decode() for doc_id in documents[:k]]
+                alone[query] = [doc_id.decode() for doc_id in documents if doc_id in known][:k]
+    except (UserError, UnicodeDecodeError) as error:
         evidence.skipped[path] = Unreadable(path, str(error))
+        return
+    own = measure(judged.qrels, _rankings(first), (f"nDCG@{k}", f"Judged@{k}")).mean()
+    judged.own[model], judged.share[model] = own.values()
+    [judged.alone[model]] = measure(judged.qrels, _rankings(alone), (f"nDCG@{k}",)).mean().values()
+    judged.first[model] = first
+
+
+def _rankings(documents: Mapping[str, list[str]]) -> Iterator[Ranking]:
+    return (Ranking(query, ids, np.arange(len(ids), 0, -1, dtype=np.float32)) for query, ids in documents.items())
 
 
 def _pair(judged: Judged, model: str, against: str, dataset: str, k: int) -> Unjudged:

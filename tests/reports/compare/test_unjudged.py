@@ -63,6 +63,9 @@ def test_every_pair_has_the_bounds_of_its_unjudged_documents(results: Results, t
         ("judged_against", (1 + 1 / 2) / 2),
     ):
         assert first[name] == pytest.approx(expected, abs=1e-12), name
+    condensed = [np.mean(value(RUNS[model], name="nDCG(judged_only=True)@10")) for model in ("three", "two")]
+    assert found[2]["judged_alone"] == pytest.approx(condensed[0] - condensed[1])
+    assert found[2]["judged_alone"] < 0
     assert first["least"] < first["difference"] < first["most"]
     assert first["reversible"]
 
