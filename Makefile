@@ -56,7 +56,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[dense,bm25,pyserini,train,ray,page,dev]"
+	$(PIP) --editable ".[dense,bm25,pyserini,train,ray,page,overlap,dev]"
 	@touch $@
 
 .PHONY: demo test test-slow lint audit bench bench-peers clean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.datasets.corpus import Corpus, open_corpus
 from harness.datasets.duplicates import conflicting_ids
 from harness.datasets.jsonl import open_to_read, read_records
+from harness.datasets.overlay import Overlay
 from harness.datasets.unpacked import part, unpacked
 from harness.metrics.qrels import read_judgements
 from harness.storage.atomic import content_key
@@ -56,12 +57,15 @@ class Dataset:
     """Identity of the dataset, independent of its content: the name of a registered one, or the folder's path."""
     judged: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
     """Corpus row of every judged document [judgements], in the order of the judgements; -1 if it is missing."""
+    overlay: Overlay | None = None
+    """Judgements that were added to the dataset's own; they are in `qrels`."""
 
     @property
     def label(self) -> str:
         """The name and the options that differ from the defaults: ``scifact:split=train,limit=50``."""
         unusual = self.exclude_self if self.unusual else None
-        return label(self.name, "" if self.split == self.usual_split else self.split, self.limit, unusual)
+        overlay = self.overlay.name if self.overlay else None
+        return label(self.name, "" if self.split == self.usual_split else self.split, self.limit, unusual, overlay)
 
     @property
     def unusual(self) -> bool:
@@ -70,11 +74,13 @@ class Dataset:
 
     def described(self) -> dict[str, Any]:
         """The entry in a result's manifest."""
+        unusual = [*(["exclude_self"] if self.unusual else []), *(["overlay"] if self.overlay else [])]
         return {
             "name": self.name,
             "source": self.source,
             "exclude_self": self.exclude_self,
-            **({"unusual": ["exclude_self"]} if self.unusual else {}),
+            **({"unusual": unusual} if unusual else {}),
+            **({"overlay": self.overlay.described()} if self.overlay else {}),
             "limit": self.limit,
             "citation": self.citation,
             "fingerprint": self.fingerprint,
@@ -92,10 +98,16 @@ class Dataset:
         self.close()
 
 
-def label(name: str, unusual_split: str | None, limit: int | None, exclude_self: bool | None = None) -> str:
+def label(
+    name: str,
+    unusual_split: str | None,
+    limit: int | None,
+    exclude_self: bool | None = None,
+    overlay: str | None = None,
+) -> str:
     """`Dataset.label` for a dataset that need not be on this machine; defaults are None or empty."""
     own = None if exclude_self is None else str(exclude_self).lower()
-    stated = (("split", unusual_split), ("exclude_self", own), ("limit", limit))
+    stated = (("split", unusual_split), ("exclude_self", own), ("limit", limit), ("overlay", overlay))
     options = ",".join(f"{key}={value}" for key, value in stated if value)
     return f"{name}:{options}" if options else name
 
@@ -170,6 +182,14 @@ def open_dataset(
     content = (corpus, queries, qrels, fingerprint, notes)
     usually = (usual_split, usual, source or str(folder.resolve()))
     return Dataset(name, folder, split, exclude_self, citation, *content, limit, *usually, judged)
+
+
+def with_overlay(dataset: Dataset, overlay: Overlay) -> Dataset:
+    """The dataset with further judgements, which are part of its label and its fingerprint."""
+    qrels = overlay.over(dataset.qrels, dataset.label)
+    judged = dataset.corpus.rows([doc_id for judgements in qrels.values() for doc_id in judgements])
+    fingerprint = {**dataset.fingerprint, "qrels": content_key(qrels)}
+    return replace(dataset, qrels=qrels, judged=judged, fingerprint=fingerprint, overlay=overlay)
 
 
 def splits(folder: Path) -> list[str]:

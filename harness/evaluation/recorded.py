@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import glob
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.datasets import catalog
-from harness.datasets.beir import Dataset
+from harness.datasets.beir import Dataset, with_overlay
+from harness.datasets.overlay import Overlay
 from harness.evaluation.open_datasets import open_named
+from harness.metrics.qrels import read_qrels
 from harness.registry.manager import Registry
 from harness.registry.model_ref import ModelRef
 from harness.registry.parser import typed
 from harness.results.dataset_identity import command_folders
 from harness.results.schema import Result
 from harness.results.store import Unreadable, read_result
-from harness.types import Progress, UserError
+from harness.storage.atomic import content_key
+from harness.types import Progress, Qrels, UserError
 
 
 class Recorded(NamedTuple):
@@ -103,7 +108,7 @@ def find_dataset(
         fetch = f", or type harness fetch {name}" if spec else ""
         raise UserError(f"the dataset {name!r} is not here{was}; say where it is with -d path/to/{name}{fetch}.")
     where = f"./{folder}" if folder and not catalog.looks_like_path(folder) else folder or name
-    return open_named(
+    dataset = open_named(
         where,
         registry,
         home,
@@ -113,6 +118,31 @@ def find_dataset(
         exclude_self=record.get("exclude_self"),
         limit=record.get("limit"),
     )
+    overlay = record.get("overlay")
+    return with_overlay(dataset, Overlay.of(overlay)) if overlay else dataset
+
+
+def find_qrels(result: Result, home: Path, queries: Collection[str]) -> Qrels | None:
+    """The judgements that a result was measured with, if they are on this machine. Nothing is downloaded or built.
+
+    Args:
+        result: The result.
+        home: $HARNESS_HOME.
+        queries: Its judged queries, as in its per_query.parquet.
+    """
+    record = result["manifest"].get("dataset") or {}
+    name, source, wanted = str(record.get("name")), str(record.get("source") or ""), record.get("fingerprint") or {}
+    named = [home / "datasets" / name, *sorted((home / "datasets").glob(f"{glob.escape(name)}-*"))]
+    typed_then = [source] if Path(source).is_absolute() else command_folders(result["command"])
+    for folder in [*map(Path, typed_then), *named]:
+        with suppress(OSError, UserError):
+            stored = read_qrels(folder / "qrels" / f"{result['split']}.tsv")
+            qrels = {query: stored[query] for query in queries if query in stored}
+            if overlay := record.get("overlay"):
+                qrels = Overlay.of(overlay).over(qrels, name)
+            if content_key(qrels) == wanted.get("qrels"):
+                return qrels
+    return None
 
 
 def _named(folder: str) -> str:

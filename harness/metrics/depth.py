@@ -39,7 +39,7 @@ def fits(metric: str, depth: int, documents: int) -> bool:
 
 def over_whole_runs(metric: str) -> bool:
     """Whether the metric depends on the depth of the run without naming it."""
-    return bool(UNCUT.fullmatch(metric) or WHOLE.match(metric))
+    return bool(UNCUT.fullmatch(metric) or WHOLE.match(metric)) or "judged_only=True" in metric
 
 
 def depth_notes(metrics: Sequence[str], depth: int, documents: int, dataset: str) -> list[str]:

@@ -35,6 +35,11 @@ class Marks(NamedTuple):
         kept = (self.place < cutoff) & (self.grade >= least)
         return Marks(self.row[kept], self.place[kept], self.grade[kept])
 
+    def condensed(self) -> Marks:
+        """The ranks without unjudged documents; a negative grade counts as unjudged, as in trec_eval."""
+        kept = self.upto(ALL, 0)
+        return kept._replace(place=_nth(kept) - 1)
+
 
 class Parameters(NamedTuple):
     """Parameters of a metric."""
@@ -55,6 +60,7 @@ class Places:
         self._rows: list[int] = []
         self._places: list[Ints] = []
         self._grades: list[Ints] = []
+        self._lengths: list[int] = []
         sizes = [len(qrels[query]) for query in rows]
         self._edges = [0, *accumulate(sizes)]
         self._grade = np.array([grade for query in rows for grade in qrels[query].values()], np.int64)
@@ -74,6 +80,7 @@ class Places:
         self._rows.append(row)
         self._places.append(places)
         self._grades.append(grades)
+        self._lengths.append(len(ranking.doc_ids))
 
     def _by_name(self, ranking: Ranking) -> tuple[Ints, Ints]:
         judged, place_of = self._qrels[ranking.query_id], {doc_id: at for at, doc_id in enumerate(ranking.doc_ids)}
@@ -122,6 +129,12 @@ class Places:
         """Number of documents with at least this grade, [rows]."""
         return self.sums(self._ideal.upto(ALL, least))
 
+    def retrieved(self, cutoff: int) -> Doubles:
+        """Number of documents in the first ``cutoff`` ranks, [rows]."""
+        counts = np.zeros(self.count)
+        counts[self._rows] = np.minimum(self._lengths, cutoff)
+        return counts
+
     def ideal(self, cutoff: int, *, exponential: bool = False) -> Doubles:
         """DCG of the ideal ranking, [rows]."""
         return self.gain(self._ideal, cutoff, exponential=exponential)
@@ -168,6 +181,8 @@ def _nth(marks: Marks) -> Ints:
 def _ndcg(places: Places, found: Marks, asked: Parameters) -> Doubles:
     if exponential := asked.params.get("dcg") == "exp-log2":
         _refuse_beyond(EXPONENT, places, "nDCG with exponential gains")
+    if asked.params.get("judged_only"):
+        found = found.condensed()
     gained = places.gain(found, asked.cutoff, exponential=exponential)
     return _ratio(gained, places.ideal(asked.cutoff, exponential=exponential))
 
@@ -199,8 +214,7 @@ def _interpolated_precision(places: Places, found: Marks, asked: Parameters) -> 
     trec_eval 10.0 rounds the share to whole documents, halves up; trec_eval 9 and pytrec_eval add 0.9 and cut.
     """
     if asked.params.get("judged_only"):
-        found = found.upto(ALL, 0)
-        found = found._replace(place=_nth(found) - 1)
+        found = found.condensed()
     relevant = places.relevant(asked.rel)
     share = float(asked.params["recall"]) * relevant
     wanted = np.floor(share) + (share - np.floor(share) >= 0.5)
@@ -236,6 +250,11 @@ def _refuse_beyond(most: int, places: Places, what: str) -> None:
         )
 
 
+def _judged(places: Places, found: Marks, asked: Parameters) -> Doubles:
+    """Share of judged documents of any grade, of those retrieved where they are fewer than the cutoff."""
+    return _ratio(places.sums(found.upto(asked.cutoff, LEAST)), places.retrieved(asked.cutoff))
+
+
 def _relevant(places: Places, found: Marks, asked: Parameters) -> Doubles:
     return places.relevant(asked.rel)
 
@@ -246,6 +265,8 @@ def _one(places: Places, found: Marks, asked: Parameters) -> Doubles:
 
 ALL = 1 << 60
 """The cutoff that stands for no cutoff."""
+LEAST = -ALL
+"""Below every grade."""
 GDEVAL_GRADE = 4
 EXPONENT = 500
 """Largest exponent of 2 for which sums do not overflow."""
@@ -258,6 +279,7 @@ FORMULAE: Mapping[str, Callable[[Places, Marks, Parameters], Doubles]] = {
     "IPrec": _interpolated_precision,
     "RBP": _rank_biased_precision,
     "ERR": _expected_reciprocal_rank,
+    "Judged": _judged,
     "NumRel": _relevant,
     "NumQ": _one,
 }
@@ -265,7 +287,8 @@ FORMULAE: Mapping[str, Callable[[Places, Marks, Parameters], Doubles]] = {
 
 `NumRel` and `NumQ` do not depend on the run and are defined for missing queries, too."""
 PARAMETERS: Mapping[str, set[str]] = {
-    "nDCG": {"cutoff", "dcg"},
+    "nDCG": {"cutoff", "dcg", "judged_only"},
+    "Judged": {"cutoff"},
     "IPrec": {"recall", "rel", "judged_only"},
     "RBP": {"cutoff", "rel", "p"},
     "ERR": {"cutoff"},

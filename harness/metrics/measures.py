@@ -26,7 +26,7 @@ from harness.metrics.fast_measures import Places, computes
 from harness.metrics.ranking import Ranking
 from harness.types import Qrels, UserError
 
-MEASURES = ("nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10")
+MEASURES = ("nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10", "Judged@10")
 PROVIDERS = ("pytrec_eval", "msmarco", "judged", "compat")
 TREC_NAMES = {
     "ndcg_cut": "nDCG",

@@ -38,12 +38,13 @@ def read_qrels(path: Path) -> Qrels:
     return read_judgements(path).qrels
 
 
-def read_judgements(path: Path, *, header: bool = False) -> Judgements:
+def read_judgements(path: Path, *, header: bool = False, ungraded: str = "") -> Judgements:
     """Reads a qrels file, plain or gzipped.
 
     Args:
         path: TREC's four columns (query 0 document relevance) or BEIR's three with tabs between, as its first line is.
         header: whether the file must be BEIR's and begin with its header.
+        ungraded: a word in the place of a relevance that nobody has given yet; such lines are skipped.
 
     Raises:
         UserError: with the line number, for a wrong number of columns, an id that is empty or holds white space, a
@@ -57,7 +58,8 @@ def read_judgements(path: Path, *, header: bool = False) -> Judgements:
         )
     notes: list[str] = []
     rows = _beir_rows(path, start) if _is_beir(first) else _trec_rows(path, notes)
-    qrels, repeated = _collected(path, rows)
+    open_grade = ungraded.encode()
+    qrels, repeated = _collected(path, (row for row in rows if not ungraded or row[1][2] != open_grade))
     if not qrels:
         raise UserError(f"{path} holds no judgements; name a qrels file (query 0 document relevance, or BEIR's .tsv).")
     if repeated:

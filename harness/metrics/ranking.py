@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,6 +184,33 @@ def read_run(
             scores[columns[2]] = columns[4]
     for query in sorted(gathered):
         yield _ranking(path, query, gathered[query], notes)
+
+
+def read_order(path: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """Queries of a run that `run_writer` wrote, each with its document ids, best first.
+
+    The lines are taken in the order in which they are, and scores are not read: that takes a third of the time of
+    `read_run`.
+
+    Raises:
+        UserError: If the file is not such a run.
+    """
+    query, found = b"", list[bytes]()
+    for _, lines in line_blocks(path):
+        words = b"\n".join(lines).split()
+        if len(words) % COLUMNS:
+            raise UserError(
+                f"{path} is not a run that the harness wrote; make it again with harness benchmark --force."
+            )
+        documents, place = words[2::COLUMNS], 0
+        for own, group in groupby(words[::COLUMNS]):
+            if own != query and found:
+                yield decoded(query, path, 1), found
+                found = []
+            count = len([*group])
+            query, found, place = own, found + documents[place : place + count], place + count
+    if found:
+        yield decoded(query, path, 1), found
 
 
 def _of_queries(path: Path, only: Collection[str]) -> Iterator[tuple[int, list[bytes]]]:

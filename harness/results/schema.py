@@ -55,6 +55,8 @@ class DatasetRecord(TypedDict, total=False):
     """Whether the document with the id of the query is left out of its ranking; null if that is unknown."""
     unusual: list[str]
     """Settings that differ from the dataset's usual ones. Such a result is in no average."""
+    overlay: dict[str, Any]
+    """Judgements that were added to the dataset's own: their name, and query -> document -> grade."""
     limit: int | None
     """How many queries were evaluated; null for all."""
     citation: str

@@ -20,7 +20,7 @@ pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
 Run = Callable[..., Done]
 DENSE = ("--plugin", BYTE_COUNTS, "-m", "byte-counts")
-USUAL = {"nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10"}
+USUAL = {"nDCG@10", "R@100", "R@1000", "AP@1000", "RR@10", "Judged@10"}
 
 
 @pytest.fixture
@@ -378,4 +378,4 @@ def test_a_small_corpus_is_ranked_whole(harness: Run, toy: Path) -> None:
 def test_a_shallow_run_has_the_metrics_that_it_is_deep_enough_for(harness: Run, toy: Path) -> None:
     assert statuses(harness, "-m", "bm25", "-d", toy, "--depth", "10") == ["ok"]
     [place] = Path("results").glob("bm25*10*/toy")
-    assert stored(f"{place.parent.name}/toy")["measures"].keys() == {"nDCG@10", "RR@10"}
+    assert stored(f"{place.parent.name}/toy")["measures"].keys() == {"nDCG@10", "RR@10", "Judged@10"}

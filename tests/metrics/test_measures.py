@@ -31,6 +31,7 @@ TREC = {
     "RR": "recip_rank",
     "Rprec": "Rprec",
     "Success@3": "success_3",
+    "Bpref": "bpref",
 }
 
 
@@ -118,6 +119,7 @@ def test_scores_that_float32_cannot_tell_apart(near: list[int], grades: list[int
 @pytest.mark.parametrize("seed", range(3))
 def test_our_own_measures_are_those_of_ir_measures(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["nDCG@10", "nDCG", "nDCG@3", "P(rel=2)@5", "R(rel=3)@20", "AP(rel=2)", "AP@7", "RR(rel=2)", "RR@10", "P@1"]
+    names += ["Judged@10", "Judged@3", "Judged", "nDCG(judged_only=True)@10", "nDCG(judged_only=True)"]
     qrels, run = collection(seed)
     mixed = rankings(run)
     np.random.default_rng(seed).shuffle(mixed)  # type: ignore[arg-type]
@@ -216,6 +218,14 @@ def test_grades_that_a_measure_is_not_defined_for() -> None:
             measure({"q": {"d": grade}}, [Ranking("q", ["d"], np.ones(1, np.float32))], [name])
 
 
+def test_judged_and_condensed_by_hand() -> None:
+    """Of three documents that were found two are judged; without the unjudged ones the first is relevant."""
+    qrels: Qrels = {"q": {"a": 1, "b": 0}, "absent": {"a": 1}}
+    ranking = rank("q", ["x", "a", "b"], np.array([3.0, 2.0, 1.0]), 3)
+    scores = measure(qrels, [ranking], ["Judged@10", "Judged@1", "nDCG(judged_only=True)@10", "nDCG@10"])
+    assert scores.values.tolist() == [[2 / 3, 0, 1, 1 / math.log2(3)], [0] * 4]
+
+
 def brute_force_rr(qrels: Qrels, run: dict[str, dict[str, float]], query: str, cutoff: int) -> float:
     ordered = sorted(run.get(query, {}).items(), key=lambda pair: (pair[1], pair[0]), reverse=True)
     places = [place for place, (doc, _) in enumerate(ordered, 1) if qrels[query].get(doc, 0) > 0]
@@ -250,6 +260,7 @@ def test_a_constant_scorer_is_judged_alike_by_every_measure() -> None:
             "R@1000": 1,
             "AP@1000": 1 / place,
             "RR@10": 1 / place,
+            "Judged@10": 1 / 10,
         }
         assert scores.mean() == pytest.approx(expected)
 
@@ -279,7 +290,7 @@ def test_empty_qrels_entries_are_dropped_and_spoil_nothing() -> None:
     qrels: Qrels = {"a": {"d": 1}, "b": {}, "c": {"d": 1}, "e": {"d": 0}}
     scores = measure(qrels, [Ranking(query, ["d"], np.ones(1, np.float32)) for query in "abce"])
     assert (scores.query_ids, scores.dropped, scores.unjudged, scores.missing) == (["a", "c", "e"], 1, 1, 0)
-    assert scores.values.tolist() == [[1.0] * 5, [1.0] * 5, [0.0] * 5]
+    assert scores.values.tolist() == [[1.0] * 6, [1.0] * 6, [*[0.0] * 5, 1.0]]
     with pytest.raises(UserError, match="judge no document"):
         measure({"b": {}}, [])
 
@@ -320,7 +331,8 @@ def test_judgements_that_are_all_negative_count_0_and_spoil_nothing(grades: list
     hated = {f"d{i}": grade for i, grade in enumerate(grades)}
     qrels: Qrels = {"zeros": {"d0": 0}, "hated": hated, "loved": {"d0": 3}, "hated too": hated}
     scores = measure(qrels, [rank(query, ["d0", "d1", "d2"], np.array([3.0, 2.0, 1.0]), 3) for query in qrels])
-    assert scores.values.tolist() == [[0.0] * 5, [0.0] * 5, [1.0] * 5, [0.0] * 5]
+    assert scores.measures[-1] == "Judged@10"
+    assert scores.values[:, :-1].tolist() == [[0.0] * 5, [0.0] * 5, [1.0] * 5, [0.0] * 5]
 
 
 def test_a_query_or_document_ranked_twice_is_refused() -> None:

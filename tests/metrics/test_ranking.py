@@ -14,7 +14,7 @@ import pytrec_eval
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.metrics.ranking import Ranking, RunNotes, rank, read_run, strictly_ordered
+from harness.metrics.ranking import Ranking, RunNotes, rank, read_order, read_run, strictly_ordered
 from harness.metrics.run_writer import run_writer, write_run
 from harness.types import UserError
 
@@ -259,3 +259,17 @@ def test_mistakes_in_a_run_name_the_line(tmp_path: Path, content: bytes, said: s
 def test_a_missing_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no file"):
         list(read_run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["run.trec", "run.trec.gz"])
+def test_the_order_of_a_stored_run_is_that_of_its_scores(tmp_path: Path, name: str) -> None:
+    """More than a block of text, so that queries go across its ends; tied scores and ids with unusual characters."""
+    rng = np.random.default_rng(1)
+    ids = [f"d\u00a0{number}\u2028" for number in range(400)]
+    written = [rank(f"q{n}", ids, rng.integers(0, 50, len(ids)), 300) for n in range(200)]
+    write_run(tmp_path / name, written, "test")
+    found = [(query, [doc.decode() for doc in docs]) for query, docs in read_order(tmp_path / name)]
+    assert found == [(ranking.query_id, ranking.doc_ids) for ranking in read_run(tmp_path / name)]
+    (tmp_path / "damaged").write_text("q 0 d\n")
+    with pytest.raises(UserError, match="is not a run that the harness wrote"):
+        list(read_order(tmp_path / "damaged"))

@@ -6,6 +6,8 @@ COMMANDS = {
     "correlate": "Rank correlation of isotropy with nDCG@10, with interval.",
     "difficulty": "Which queries are hard, as far as the scores tell.",
     "export": "Write stored results in the formats of MTEB or the hub.",
+    "gate": "Fail if a model is worse than its baseline beyond chance.",
+    "pool": "Which unjudged documents to judge first.",
     "report": "Tables of nDCG@10, geometry and cost from stored results.",
 }
 """Command -> its line in ``harness --help``."""

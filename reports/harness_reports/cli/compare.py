@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from harness.cli.flags import note
 from harness.cli.folding import shown
 from harness.cli.options import completing, examples, results_option
-from harness.cli.output import end_with_skipped
+from harness.cli.output import end_with_skipped, progress_bar
 from harness_reports.data.leaderboard import MEASURE
 
 
@@ -49,14 +50,19 @@ def command(
     """
     from harness.cli.main import State
     from harness.storage.atomic import dump_json
+    from harness_reports.compare.clean import clean
     from harness_reports.compare.compare import compare, with_documents
     from harness_reports.compare.render import content, markdown
+    from harness_reports.compare.unjudged import unjudged
     from harness_reports.data.leaderboard import read_leaderboard
     from harness_reports.data.per_query import Evidence
 
     evidence = Evidence(read_leaderboard(results))
     found = compare(evidence, models, datasets, measure=measure, moves=queries)
-    found = with_documents(found, evidence, ctx.ensure_object(State).home / "corpora")
+    home = ctx.ensure_object(State).home
+    found = with_documents(found, evidence, home / "corpora")
+    with progress_bar() as progress:
+        found = replace(found, unjudged=unjudged(found, evidence, home, progress), clean=clean(found, evidence))
     click.echo(dump_json(content(found)).decode() if as_json else shown(markdown(found)), nl=False)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from harness.metrics.depth import fits, over_whole_runs
 from harness.results.store import Unreadable
 from harness.types import Document, UserError
 from harness_reports.compare.documents import first_documents, local_documents
+from harness_reports.compare.unjudged import Findings
 from harness_reports.data.leaderboard import MEASURE
 from harness_reports.data.paired import TIE, Contrast, Overall, Values, family, overall
 from harness_reports.data.per_query import Evidence
@@ -55,6 +56,10 @@ class Comparison:
     moves: Sequence[Move]
     warnings: Sequence[str]
     """Warnings for the reader: cells that are missing, queries left out, datasets of several versions."""
+    unjudged: Findings = field(default_factory=Findings)
+    """What documents without a judgement could change, once that was asked for."""
+    clean: Sequence[Contrast] = ()
+    """The differences on queries that no model's training set has, once that was asked for."""
 
 
 def compare(

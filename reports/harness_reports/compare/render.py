@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
 from harness.metrics.significance import Interval
+from harness_reports.compare import unjudged
 from harness_reports.compare.compare import Comparison, Found, Move
 from harness_reports.data.paired import ALPHA, POWER
 from harness_reports.render.markdown import escape
@@ -20,7 +21,10 @@ WIDTH = 70
 
 def content(comparison: Comparison) -> dict[str, Any]:
     """Everything in full precision; intervals are [low, high], and None stands for what is not known."""
-    contrasts = [asdict(each) | {"interval": each.interval.ends, "real": each.real} for each in comparison.contrasts]
+    contrasts, clean = (
+        [asdict(each) | {"interval": each.interval.ends, "real": each.real} for each in found]
+        for found in (comparison.contrasts, comparison.clean)
+    )
     overall = [
         each._asdict() | {"here": each.here.ends, "elsewhere": each.elsewhere.ends if each.elsewhere else None}
         for each in comparison.overall
@@ -32,6 +36,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
     ]
     named = {name: getattr(comparison, name) for name in ("models", "datasets", "measure", "warnings")}
     whole = named | {"alpha": ALPHA, "power": POWER, "contrasts": contrasts, "overall": overall, "moves": moves}
+    whole |= {"unjudged": [each.content() for each in comparison.unjudged.pairs], "clean": clean}
     finite: dict[str, Any] = _finite(whole)
     return finite
 
@@ -51,7 +56,9 @@ def markdown(comparison: Comparison) -> str:
         *(f"> **Warning:** {escape(warning)}." for warning in comparison.warnings),
         verdict,
         *_contrasts(comparison),
+        *_clean(comparison),
         *_overall(comparison),
+        *unjudged.markdown(comparison.unjudged),
         *_moves(comparison),
         "## Notes",
         "\n".join(f"- {note}" for note in _notes(comparison)),
@@ -81,6 +88,16 @@ def _contrasts(comparison: Comparison) -> Iterator[str]:
         )
     yield "## Dataset by dataset"
     yield _table(head, rows)
+
+
+def _clean(comparison: Comparison) -> Iterator[str]:
+    if comparison.clean:
+        yield "## Clean queries"
+        yield (
+            "Without the queries that the training set of one of the models has, or of which it has a relevant "
+            "document (`harness overlap`). Corrected for the rows of this table alone."
+        )
+        yield [*_contrasts(replace(comparison, contrasts=comparison.clean))][-1]
 
 
 def _overall(comparison: Comparison) -> Iterator[str]:
@@ -156,6 +173,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
             "The documents' titles are not shown, since this machine has not read their corpora: "
             "`harness doctor DATASET` reads one."
         )
+    yield from unjudged.notes(comparison.unjudged)
 
 
 def _table(headers: list[str], rows: list[list[str]], left: int = 3) -> str:

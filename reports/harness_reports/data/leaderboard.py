@@ -21,7 +21,7 @@ from harness_reports.data.cells import MEASURE as MEASURE
 from harness_reports.data.cells import Cell as Cell
 from harness_reports.data.cells import Cells as Cells
 from harness_reports.data.seeds import fold
-from harness_reports.data.stored import read_cells
+from harness_reports.data.stored import Stored, read_cells
 
 SHOWN = 5
 """How many models a sentence names."""
@@ -82,9 +82,13 @@ def read_leaderboard(root: Path, suite: str | None = None, *, seeds: bool = Fals
 
     With ``seeds``, training runs that differ in their seed alone become one model, the mean over them.
     """
+    return leaderboard(read_cells(root), root, suite, seeds=seeds)
+
+
+def leaderboard(stored: Stored, root: Path, suite: str | None = None, *, seeds: bool = False) -> Leaderboard:
+    """The leaderboard of stored results; the rest as for `read_leaderboard`."""
     chosen_suite = catalog.suite(suite) if suite else None
     wanted = flat(chosen_suite.datasets) if chosen_suite else ()
-    stored = read_cells(root)
     entries = {*wanted, *(chosen_suite.datasets if chosen_suite else ())}
     chosen = {key: cell for key, cell in stored.cells.items() if not suite or _belongs(cell, entries)}
     if not chosen:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.results.mteb_tasks import dataset_of
+from harness.results.overlap import read_overlaps
 from harness.results.schema import Result
 from harness.results.store import ResultStore, Unreadable, as_text, read_result
 from harness_reports.data.cells import MEASURE, Cell
@@ -40,6 +41,7 @@ def read_cells(root: Path) -> Stored:
         stored.cells[key] = own
         for other in (cell for cell in (first, *others) if cell is not own):
             _add_rival(stored, key, other, store)
+    stored.skipped.extend(read_overlaps(root)[1])
     return stored
 
 

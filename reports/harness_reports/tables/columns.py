@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.planning.devices import devices
+from harness.results.overlap import Overlap
 from harness_reports.data.cells import Cell
 from harness_reports.tables.model import Column
 
@@ -50,6 +51,24 @@ GEOMETRY = (
     stored("isotropy of queries", ".4f", "geometry", "queries", "isotropy"),
     stored("hubness skewness", ".4f", "geometry", "hubness", "skewness"),
 )
+JUDGED = "Judged@10"
+JUDGEMENTS = (
+    stored("judged queries", ",d", "counts", "queries"),
+    stored("judgements", ",d", "counts", "judged"),
+    stored(JUDGED, ".1%", "measures", JUDGED),
+    Field(
+        Column("nDCG@10 of judged", ".2f", 100),
+        lambda cell: cell.get("measures", "nDCG(judged_only=True)@10"),
+        "nDCG@10 of judged: of rankings from which unjudged documents were removed, nDCG(judged_only=True)@10 x 100.",
+        optional=True,
+    ),
+    Field(
+        Column("Bpref", ".2f", 100),
+        lambda cell: cell.get("measures", "Bpref"),
+        "Bpref x 100: how seldom a document judged not relevant is before a relevant one.",
+        optional=True,
+    ),
+)
 INDEX = (
     stored("recall@10", ".4f", "index", "served", "recall@10"),
     stored("nDCG@10 exact", ".4f", "index", "exact", "nDCG@10"),
@@ -63,6 +82,22 @@ INDEX = (
     stored("build s", ".2f", "index", "build_seconds"),
     stored("trained on", ",d", "index", "train_sample"),
 )
+
+
+def judgements(overlaps: Sequence[Overlap]) -> tuple[Field, ...]:
+    """What is known of a test set's judgements, and how much of it the model's training set has."""
+
+    def share(name: str) -> Callable[[Cell], float | None]:
+        return lambda cell: max((getattr(o, name) for o in overlaps if o.concerns(cell.result)), default=None)
+
+    told = "Seen: the share of queries and of relevant documents of which the model's training set has a duplicate."
+    return (
+        *JUDGEMENTS,
+        Field(Column("queries seen", ".2%"), share("query_share"), told, optional=True),
+        Field(Column("relevant seen", ".2%"), share("document_share"), optional=True),
+    )
+
+
 PHASES = ("encode_documents", "encode_queries", "index", "search", "measure", "geometry")
 """The order of the columns of seconds; other phases come after these."""
 PEAK_MEMORY = ("manifest", "run", "peak_memory_bytes")

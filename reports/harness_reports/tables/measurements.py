@@ -1,9 +1,10 @@
-"""The tables with one row for each finished result: approximate indexes, geometry of the vectors, and cost."""
+"""The tables with one row for each finished result: indexes, judgements, geometry of the vectors, and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.results.overlap import read_overlaps
 from harness_reports.data.leaderboard import Cell, Leaderboard
 from harness_reports.tables import columns
 from harness_reports.tables.columns import Field
@@ -14,6 +15,11 @@ INDEX = (
     "Against exact search of the same vectors on the same machine. Recall@10, the cost (exact minus approximate) "
     "and queries per second are of a search for 10 documents, as a server asks; recall@100, recall@1000 and the "
     "scores above are of the run, whose depth lets a graph search more widely. Bytes are the index file's."
+)
+JUDGEMENTS = (
+    "Judged@10: the share of the first ten documents that has a judgement; the others count as not relevant. Where it "
+    "is low or differs between models, harness compare shows what they could change, and harness pool which of them to "
+    "judge. Results without it get it from their stored run when harness benchmark is run again."
 )
 GEOMETRY = (
     "Of the document vectors, except where a column says queries, and hubness, which is that of the top 10 results."
@@ -28,11 +34,18 @@ UNKNOWN = "Energy and price are not in the table: no run recorded its energy or 
 
 
 def measurements(board: Leaderboard) -> list[Table]:
-    """Indexes, geometry and cost, as far as there are results with any."""
+    """Indexes, judgements, geometry and cost, as far as there are results with any."""
     done = [cell for cell in board.rows() if cell.ok]
+    overlaps, _ = read_overlaps(board.root)
+    known = (
+        cell.get("measures", columns.JUDGED) is not None or any(o.concerns(cell.result) for o in overlaps)
+        for cell in done
+    )
+    judged = done if any(known) else []
     indexed = [cell for cell in done if isinstance(cell.get("index"), dict)]
     tables = [
         _table("indexes", "Approximate indexes", INDEX, indexed, columns.INDEX),
+        _table("judgements", "Judgements", JUDGEMENTS, judged, columns.judgements(overlaps)),
         _table("geometry", "Geometry", GEOMETRY, done, columns.GEOMETRY),
         _table("cost", "Cost", COST, done, columns.cost(done), UNKNOWN),
     ]

@@ -38,9 +38,13 @@ def _apart(board: Leaderboard) -> tuple[str, list[str]]:
     title, told = f"{MEASURE} on some queries only", list[str]()
     if any(cell.partial for cell in cells):
         told.append("These are runs with --limit: comparable with no other run, and in no average.")
-    if any(cell.unusual for cell in cells):
+    unusual = {name for cell in cells if cell.unusual for name in cell.get("manifest", "dataset", "unusual")}
+    if unusual - {"overlay"}:
         title += ", or with another setting than the dataset's"
         told.append("exclude_self=... is not what the dataset itself says: such a result is in no average.")
+    if "overlay" in unusual:
+        title += ", or with further judgements"
+        told.append("overlay=...: with judgements added to the dataset's own; such a result is in no average.")
     return title, told
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.metrics.geometry import DEFINITIONS
 from harness.results.frame import unanswered
+from harness.results.overlap import read_overlaps
 from harness_reports.analysis.isotropy_vs_ndcg import associations, sentence
 from harness_reports.data.leaderboard import Cell, Leaderboard, some
 from harness_reports.data.per_query import Evidence
@@ -67,6 +68,7 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
 
 def _notes(board: Leaderboard) -> Iterable[str]:
     cells = board.rows()
+    yield from _seen(board, cells)
     if any(cell.get("geometry", "documents") for cell in cells):
         yield f"Isotropy: {DEFINITIONS['isotropy']}; l are the eigenvalues of the vectors' covariance."
         yield f"Its ceiling: {DEFINITIONS['isotropy_ceiling']}."
@@ -80,6 +82,7 @@ def _notes(board: Leaderboard) -> Iterable[str]:
         own = [cell for cell in cells if cell.dataset == dataset]
         yield from _own_documents(dataset, own)
         yield from _unanswered(dataset, own)
+        yield from _overlay(dataset, own)
         for note in (note for cell in own for note in cell.get("manifest", "dataset", "notes") or ()):
             yield f"{dataset}: {str(note).rstrip('.')}."
     for cell in cells:
@@ -94,6 +97,27 @@ def _own_documents(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
     if models:
         of = "" if len(models) == len(left_out) else f", in the results of {some(models)} alone"
         yield f"{dataset}: a query's own document is left out of its ranking{of}."
+
+
+def _seen(board: Leaderboard, cells: Sequence[Cell]) -> Iterable[str]:
+    """How much of a test set is in the training set of models."""
+    for overlap in read_overlaps(board.root)[0]:
+        models = list(dict.fromkeys(cell.model for cell in cells if cell.ok and overlap.concerns(cell.result)))
+        if models:
+            counts = [
+                f"{side['exact']:,} exact and {side['near']:,} near duplicates of {side['total']:,} {what}"
+                for side, what in ((overlap.queries, "queries"), (overlap.documents, "relevant documents"))
+            ]
+            trained = f"{overlap.training}, with which {some(models)} was trained"
+            yield f"{overlap.dataset}: {trained}, has {' and '.join(counts)}."
+
+
+def _overlay(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:
+    """The judgements that were added to the dataset's own."""
+    for overlay in (cell.get("manifest", "dataset", "overlay") for cell in cells):
+        if isinstance(overlay, dict) and isinstance(judged := overlay.get("judgements"), dict):
+            count = sum(len(documents) for documents in judged.values())
+            yield f"{dataset}: {count:,} judgements named {overlay.get('name')} were added to the dataset's own."
 
 
 def _unanswered(dataset: str, cells: Sequence[Cell]) -> Iterable[str]:

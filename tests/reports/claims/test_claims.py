@@ -162,7 +162,7 @@ def test_what_is_missing_is_named_with_the_command(claims: Claims, results: Resu
         cli.get_command(None, words[1]).make_context(words[1], words[2:])  # type: ignore[union-attr, arg-type]
     assert any("failed on arguana" in note for note in found["notes"])
     other = judged(claims, "nDCG@20 of mpnet > 1 on scifact")
-    assert "'nDCG@10 R@100 R@1000 AP@1000 RR@10 nDCG@20'" in other["need"][0]
+    assert "'nDCG@10 R@100 R@1000 AP@1000 RR@10 Judged@10 nDCG@20'" in other["need"][0]
 
 
 def test_a_licence_that_is_needed_is_named(claims: Claims, results: Results) -> None:

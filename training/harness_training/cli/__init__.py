@@ -3,6 +3,7 @@
 COMMANDS = {
     "data": "Obtain training data (triplets) by name.",
     "mine": "Mine hard negatives for a training split.",
+    "overlap": "How much of a test set is in a training set.",
     "release": "Make a folder for the hub: model, model card, manifest.",
     "train": "Train an experiment.",
 }

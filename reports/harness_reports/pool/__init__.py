@@ -1,0 +1,1 @@
+"""Documents to judge next, and results under the judgements that come back."""
