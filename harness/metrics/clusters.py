@@ -29,6 +29,8 @@ from harness.types import Qrels
 Values = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Rule = Literal["group", "document", "half", "all"]
+FINER = ("half", "all")
+"""Rules under which sharing is left between clusters."""
 LARGEST = 0.1
 """Share of the queries in one cluster above which the next finer rule is tried; `FEW` queries are always allowed."""
 FEW = 10
@@ -62,11 +64,6 @@ class Clusters:
         """Whether every cluster is a single query."""
         return len(self.sizes) == len(self.codes)
 
-    @property
-    def finer(self) -> bool:
-        """Whether sharing is left between clusters, since a coarser rule gave one that was too large."""
-        return self.rule in ("half", "all")
-
     def record(self) -> dict[str, Any]:
         """What a result's manifest keeps of them."""
         largest = int(self.sizes.max(initial=0))
@@ -84,7 +81,7 @@ def cluster_sentence(record: Mapping[str, Any], queries: int) -> str:
         return ""
     count, largest, linked = counts
     clusters = f"{count:,} clusters of queries that {LINKS[rule]} (the largest has {largest:,})"
-    if rule in ("group", "document"):
+    if rule not in FINER:
         return f"the {queries:,} queries are {clusters}" if count != queries else ""
     return (
         f"{linked:,} of the {queries:,} queries hang together by shared relevant documents, too many for one cluster; "

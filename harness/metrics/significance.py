@@ -81,9 +81,9 @@ def rank_intervals(
     The ranks of a model begin after the models that are significantly better and end before those that are
     significantly worse (Mogstad, Romano, Shaikh and Wilhelm 2024, Review of Economic Studies 91). Where the queries of
     given datasets are the sample, the pairs are judged by the bootstrap's simultaneous band of all studentised
-    differences. Over datasets or runs, which are few, by t-tests with Holm's correction over all pairs: a bootstrap
-    maximum over few datasets is bounded, and then wrong in up to 68% of tables. Ranks counted in resamples would have
-    too little coverage: they favour one of several equal models.
+    differences. Over datasets or runs, which are few, they are judged by t-tests with Bonferroni's correction over all
+    pairs: a bootstrap maximum over few datasets is bounded, and was wrong in up to 68% of tables. Ranks counted in
+    resamples would have too little coverage: they favour one of several equal models.
     """
     if len({tuple(array.shape[-1] for array in arrays) for arrays in models.values()}) > 1:
         raise ValueError("ranks need the same datasets and the same queries of every model")
@@ -202,8 +202,8 @@ def _worse_by_t(models: Sequence[Sequence[Values]], alpha: float, new_datasets: 
     pairs = [*combinations(range(len(models)), 2)]
     found = [spread([models[i], [-array for array in models[j]]], new_datasets=new_datasets) for i, j in pairs]
     worse = np.zeros((len(models), len(models)), bool)
-    for (i, j), each, p in zip(pairs, found, holm([each.p() for each in found]), strict=True):
-        worse[(i, j) if each.mean < 0 else (j, i)] = p <= alpha
+    for (i, j), each in zip(pairs, found, strict=True):
+        worse[(i, j) if each.mean < 0 else (j, i)] = each.p() <= alpha / len(pairs)
     return worse
 
 
