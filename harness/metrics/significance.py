@@ -47,7 +47,7 @@ def mean_interval(
     Row i is the same run in every dataset; an array without runs goes with any number of them. ValueError for an
     empty array and for unequal numbers of runs.
     """
-    return _interval([datasets], level, samples, seed, new_datasets)
+    return interval_of_sum([datasets], level=level, samples=samples, seed=seed, new_datasets=new_datasets)
 
 
 def difference_interval(
@@ -65,7 +65,26 @@ def difference_interval(
     """
     if len(first) != len(second) or any(a.shape[-1] != b.shape[-1] for a, b in zip(first, second, strict=True)):
         raise ValueError("a paired difference needs the same datasets and the same queries on both sides")
-    return _interval([first, [-array for array in second]], level, samples, seed, new_datasets)
+    both = [first, [-array for array in second]]
+    return interval_of_sum(both, level=level, samples=samples, seed=seed, new_datasets=new_datasets)
+
+
+def interval_of_sum(
+    models: Sequence[Sequence[Values]],
+    *,
+    level: float = 0.95,
+    samples: int = 10_000,
+    seed: int = 0,
+    new_datasets: bool = True,
+) -> Interval:
+    """Interval of the sum over models of their mean over datasets; per model and dataset as in `mean_interval`.
+
+    All models have the same queries; one that is subtracted comes with its sign changed.
+    """
+    if (new_datasets and len(models[0]) > 1) or any(map(has_runs, models)):
+        return spread(models, new_datasets=new_datasets).interval(level)
+    combined = [sum(map(over_runs, arrays), start=np.zeros(1)) for arrays in zip(*models, strict=True)]
+    return _percentile(resample([combined], samples, seed)[:, 0], level, _independent(combined))
 
 
 def rank_intervals(
@@ -185,16 +204,6 @@ def as_one(members: Sequence[Values]) -> Values:
         for array, mean in zip(members, means, strict=True)
     ]
     return np.concatenate(scaled, axis=-1)
-
-
-def _interval(
-    models: Sequence[Sequence[Values]], level: float, samples: int, seed: int, new_datasets: bool
-) -> Interval:
-    """Of the sum over models of their mean over datasets."""
-    if (new_datasets and len(models[0]) > 1) or any(map(has_runs, models)):
-        return spread(models, new_datasets=new_datasets).interval(level)
-    combined = [sum(map(over_runs, arrays), start=np.zeros(1)) for arrays in zip(*models, strict=True)]
-    return _percentile(resample([combined], samples, seed)[:, 0], level, _independent(combined))
 
 
 def _worse_by_t(models: Sequence[Sequence[Values]], alpha: float, new_datasets: bool) -> NDArray[np.bool_]:

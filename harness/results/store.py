@@ -251,3 +251,11 @@ def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read ({why}); make it again with harness benchmark --force.") from None
+
+
+def read_clusters(folder: Path) -> NDArray[np.int64] | None:
+    """The cluster of each judged query of a finished cell; None if every query is its own."""
+    with open_parquet(folder / PER_QUERY) as file:
+        if CLUSTER not in file.names:
+            return None
+        return file.read([CLUSTER])[CLUSTER].to_numpy().astype(np.int64)  # type: ignore[no-any-return]

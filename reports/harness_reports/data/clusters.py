@@ -62,6 +62,10 @@ class ClusterIndex:
         _, told, _ = self._clusters(dataset)
         return f"{dataset}: {told}" if told else ""
 
+    def known(self, dataset: str) -> bool:
+        """Whether some queries of the dataset are one cluster."""
+        return bool(self._clusters(dataset)[0])
+
     def finer(self, dataset: str) -> bool:
         """Whether its clusters share documents, so that its intervals may be too narrow."""
         return self._clusters(dataset)[2]
