@@ -16,6 +16,7 @@ from harness.metrics.variance import over_runs
 from harness.results.store import Unreadable
 from harness.types import Document, UserError
 from harness_reports.compare.documents import first_documents, local_documents
+from harness_reports.data.components import Components, components
 from harness_reports.data.leaderboard import MEASURE
 from harness_reports.data.paired import TIE, Contrast, Overall, Values, family, overall
 from harness_reports.data.per_query import Evidence
@@ -56,6 +57,8 @@ class Comparison:
     moves: Sequence[Move]
     warnings: Sequence[str]
     """Warnings for the reader: cells that are missing, queries left out, datasets of several versions."""
+    variance: Sequence[Components] = ()
+    """Where the uncertainty of each pair's difference over datasets comes from."""
     notes: Sequence[str] = ()
     """What is known of the queries: clusters that share relevant documents."""
 
@@ -102,6 +105,7 @@ def compare(
             *_few_runs(evidence, models),
             *(told for dataset, told in shared.items() if evidence.clusters.finer(dataset)),
         ],
+        components({dataset: scores[dataset] for dataset in counted}, models, codes),
         [told for dataset, told in shared.items() if told and not evidence.clusters.finer(dataset)],
     )
 

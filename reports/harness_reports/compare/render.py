@@ -31,6 +31,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
     ]
     named = {name: getattr(comparison, name) for name in ("models", "datasets", "measure", "warnings", "notes")}
     whole = named | {"alpha": ALPHA, "power": POWER, "contrasts": contrasts, "overall": overall, "moves": moves}
+    whole["variance"] = [asdict(each) for each in comparison.variance]
     finite: dict[str, Any] = _finite(whole)
     return finite
 
@@ -51,6 +52,7 @@ def markdown(comparison: Comparison) -> str:
         verdict,
         *_contrasts(comparison),
         *_overall(comparison),
+        *_variance(comparison),
         *_moves(comparison),
         "## Notes",
         "\n".join(f"- {note}" for note in _notes(comparison)),
@@ -83,7 +85,7 @@ def _contrasts(comparison: Comparison) -> Iterator[str]:
                 "-" if each.effect_size is None else f"{each.effect_size:+.2f}",
                 f"{each.wins}/{each.ties}/{each.losses}",
                 *map(_chance, (each.p_randomisation, each.holm_randomisation, each.p_t, each.holm_t)),
-                f"{100 * each.smallest_effect:.2f}" if isfinite(each.smallest_effect) else "-",
+                _effect(each.smallest_effect),
             ]
         )
     yield "## Dataset by dataset"
@@ -109,6 +111,32 @@ def _overall(comparison: Comparison) -> Iterator[str]:
     yield _table(head, rows)
     if not any(each.real for each in comparison.overall):
         yield "On datasets like these nothing can be told apart: every such interval spans 0."
+
+
+def _variance(comparison: Comparison) -> Iterator[str]:
+    if not comparison.variance:
+        return
+    sources = [name for name in comparison.variance[0].shares if any(each.shares[name] for each in comparison.variance)]
+    rows = [
+        [
+            escape(each.model),
+            escape(each.against),
+            str(each.datasets),
+            f"{100 * each.error:.2f}",
+            *(f"{each.shares[name]:.0%}" for name in sources),
+            _effect(each.smallest_effect),
+            each.remedy,
+            _effect(each.smallest_then),
+        ]
+        for each in comparison.variance
+    ]
+    head = ["model", "against", "datasets", "standard error", *sources, "smallest effect", "what reduces it most"]
+    yield "## Where the uncertainty comes from"
+    yield _table([*head, "smallest effect then"], rows)
+
+
+def _effect(value: float) -> str:
+    return f"{100 * value:.2f}" if isfinite(value) else "-"
 
 
 def _moves(comparison: Comparison) -> Iterator[str]:
@@ -163,6 +191,12 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield (
             "Design effect: the variance of the difference over that of as many independent queries. Queries that "
             "share relevant documents are drawn and flipped together, as clusters."
+        )
+    if comparison.variance:
+        yield (
+            "Where the uncertainty comes from: shares of the variance of the difference over datasets like these. "
+            "Queries: as if they were independent; clusters: what sharing documents adds; runs: how training runs "
+            "differ. The last column is the smallest effect if only that is added."
         )
     yield from (f"{escape(note)}." for note in comparison.notes)
     yield r"d\_z: mean difference over the standard deviation of the differences (0.2 is small, 0.8 large)."
