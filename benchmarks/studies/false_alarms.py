@@ -1,6 +1,6 @@
 """``python -m benchmarks false_alarms [TABLES [CHECKOUT]]``: how often marks, ranks and intervals are wrong, simulated.
 
-Every cell simulates ``TABLES`` tables (400 unless told otherwise) of models that are equal in the population, with the
+Every cell simulates ``TABLES`` tables (250 unless told otherwise; four times as many of 2 or 3 models) of models that are equal in the population, with the
 functions that reports use, and counts the tables with a false mark, those with a wrong rank, and the intervals that
 contain the truth. ``CHECKOUT`` is the folder of another version, whose functions are counted on the same tables
 (columns "before"): a version up to 0.2.0, which knew no clusters and drew datasets and runs by bootstrap.
@@ -42,6 +42,8 @@ from harness_reports.data.per_query import Evidence
 
 SAMPLES = 1000
 """Resamples of an interval; reports draw 10,000."""
+FEW = 3
+"""Models up to which four times as many tables are simulated."""
 
 
 class Cell(NamedTuple):
@@ -51,7 +53,7 @@ class Cell(NamedTuple):
     datasets: int
     runs: int = 1
     """Training runs of every model, or with ``fixed`` of all but the first."""
-    queries: int = 200
+    queries: int = 300
     cluster: float = 1
     """Mean number of queries in a cluster; sizes are from 1 to twice that less 1."""
     correlation: float = 0.3
@@ -72,16 +74,17 @@ class Cell(NamedTuple):
 
 
 CELLS = (
+    Cell(2, 1, queries=50),
     Cell(2, 1),
     Cell(6, 1),
     Cell(20, 1),
     Cell(2, 1, queries=10_000),
     Cell(6, 5),
-    Cell(20, 5, queries=100),
-    Cell(2, 1, queries=300, cluster=5),
-    Cell(6, 1, queries=300, cluster=5),
-    Cell(20, 1, queries=300, cluster=5),
-    Cell(6, 5, queries=300, cluster=5),
+    Cell(20, 5),
+    Cell(2, 1, cluster=5),
+    Cell(6, 1, cluster=5),
+    Cell(20, 1, cluster=5),
+    Cell(6, 5, cluster=5),
     Cell(2, 1, queries=1500, cluster=5),
     Cell(2, 2, queries=60, by_dataset=2),
     Cell(3, 3, queries=60, by_dataset=2),
@@ -97,7 +100,7 @@ CELLS = (
     Cell(2, 1, 2, queries=1500, by_run=1.0, fixed=True),
     Cell(2, 1, 3, queries=1500, by_run=1.0, fixed=True),
     Cell(2, 1, 3, queries=1500, by_run=0.4, cluster=5),
-    Cell(6, 1, 5, queries=300, by_run=0.4),
+    Cell(6, 1, 5, by_run=0.4),
     Cell(3, 5, 3, queries=60, by_run=0.4, by_dataset=2),
     Cell(6, 18, 5, queries=60, by_run=0.4, by_dataset=2),
 )
@@ -221,8 +224,8 @@ def count(cell: Cell, methods: Methods, tables: int, seed: int = 0) -> Counts:
             ]
             marked += min(holm(p)) <= 0.05
         ranked += any(rank != (1, cell.models) for rank in methods.ranks(table).values())
-        interval = methods.interval(table, 1, 0)
-        covered += interval.low <= 0 <= interval.high
+        intervals = [methods.interval(table, i + 1, i) for i in range(0, min(cell.models - 1, 6), 2)]
+        covered += sum(each.low <= 0 <= each.high for each in intervals) / len(intervals)
     return Counts(None if cell.by_dataset else 100 * marked / tables, 100 * ranked / tables, 100 * covered / tables)
 
 
@@ -242,16 +245,16 @@ def main(*given: str) -> None:
         return null(Path(given[1]), *given[2:5])
     if given[:1] == ("published",):
         return published(Path(given[1]))
-    tables, checkout = int(given[0]) if given else 400, Path(given[1]) if len(given) > 1 else None
+    tables, checkout = int(given[0]) if given else 250, Path(given[1]) if len(given) > 1 else None
     methods = [*([before(checkout)] if checkout else []), now()]
     rows = []
     for cell in CELLS:
-        found = [count(cell, each, tables) for each in methods]
+        found = [count(cell, each, tables * (4 if cell.models <= FEW else 1)) for each in methods]
         figures = zip(*found, strict=True)
         rows.append([described(cell), *(_arrow(figure) for figure in figures)])
         print(rows[-1], file=sys.stderr, flush=True)
     heads = ["tables of equal models", "with a false mark", "with a wrong rank", "intervals that cover"]
-    print(f"{tables} tables a cell{', before -> now' if checkout else ''}\n")
+    print(f"{tables} tables a row, {4 * tables} of 2 or 3 models{', before -> now' if checkout else ''}\n")
     print(tabulate(rows, heads, tablefmt="pipe", disable_numparse=True))
 
 

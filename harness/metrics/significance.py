@@ -217,7 +217,13 @@ def _worse_by_t(models: Sequence[Sequence[Values]], alpha: float, new_datasets: 
 
 
 def _worse_by_band(models: Sequence[Sequence[Values]], level: float, samples: int, seed: int) -> NDArray[np.bool_]:
-    """[i, j]: whether model i is worse than model j by more than the simultaneous band."""
+    """[i, j]: whether model i is worse than model j by more than the simultaneous band.
+
+    The band's critical value is that of resamples, taken from the normal to Student's distribution: the bootstrap's
+    tails are those of a known variance, and a maximum over many pairs lies far out in them.
+    """
+    from scipy.special import ndtr, stdtrit
+
     means = resample(models, samples, seed)
     observed = np.array([np.mean([array.mean() for array in arrays]) for arrays in models])
     widest = np.zeros(samples)
@@ -228,8 +234,9 @@ def _worse_by_band(models: Sequence[Sequence[Values]], level: float, samples: in
         known = spreads[place] > 1e-12
         if known.any():
             np.maximum(widest, np.abs(apart[:, known] / spreads[place, known]).max(axis=1), out=widest)
-    margin = np.quantile(widest, 1 - 2 * _tail(level, _independent(models[0]))) * spreads + 1e-12
-    return np.asarray(observed[:, None] - observed < -margin)
+    n = _independent(models[0])
+    critical = float(stdtrit(n - 1, ndtr(np.quantile(widest, level)))) * sqrt(n / (n - 1)) if n > 1 else inf
+    return np.asarray(observed[:, None] - observed < -critical * spreads - 1e-12)
 
 
 def _independent(datasets: Sequence[Values]) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.studies.false_alarms import CELLS, Cell, cluster_flips, count, now
+from benchmarks.studies.false_alarms import Cell, cluster_flips, count, now
 from harness.metrics.clusters import cluster_sums, design_effect, per_cluster, query_clusters
 from harness.metrics.significance import mean_interval, paired_t, randomisation_test
 
@@ -88,7 +88,8 @@ def test_the_clustered_bootstrap_as_clusters_drawn_one_by_one() -> None:
     assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(means, [tail, 1 - tail])), abs=0.12 * error)
     equal = np.repeat(np.arange(50), 4)
     draws = rng.normal(0, 1, 200)
-    assert mean_interval([per_cluster(draws, equal)]) == mean_interval([draws.reshape(50, 4).mean(axis=1)])
+    alike = mean_interval([draws.reshape(50, 4).mean(axis=1)])
+    assert mean_interval([per_cluster(draws, equal)]).ends == pytest.approx(alike.ends)
 
 
 def test_the_randomisation_test_flips_whole_clusters() -> None:
@@ -110,11 +111,11 @@ def test_single_queries_cost_nothing() -> None:
 
 def test_false_alarms_under_a_null_that_flips_clusters() -> None:
     rng = RNG(5)
-    codes = np.repeat(np.arange(120), rng.integers(1, 10, 120))
-    differences = rng.normal(0, 1, len(codes)) + rng.normal(0, 0.7, 120)[codes]
-    clustered, independent = cluster_flips(differences, codes, 400)
-    assert clustered <= stats.binom.ppf(0.999, 400, 0.05) / 400
-    assert independent > 0.12
+    codes = np.repeat(np.arange(60), rng.integers(1, 10, 60))
+    differences = rng.normal(0, 1, len(codes)) + rng.normal(0, 1, 60)[codes]
+    clustered, independent = cluster_flips(differences, codes, 100)
+    assert clustered <= stats.binom.ppf(0.999, 100, 0.05) / 100
+    assert independent > 0.15
 
 
 @pytest.mark.parametrize(
@@ -130,9 +131,8 @@ def test_false_alarms_under_a_null_that_flips_clusters() -> None:
 )
 def test_tables_of_equals_are_rarely_wrong(cell: Cell) -> None:
     """A small version of the study that docs/statistics.md prints."""
-    found, tables = count(cell, now(), 120), 120
+    found, tables = count(cell, now(), 100), 100
     most = 100 * stats.binom.ppf(0.999, tables, 0.05) / tables
     assert (found.marks or 0) <= most
     assert found.ranks <= most
     assert found.covered >= 100 - most
-    assert len({cell.key for cell in CELLS}) >= len(CELLS) - 4
