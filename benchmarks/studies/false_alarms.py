@@ -1,9 +1,10 @@
 """``python -m benchmarks false_alarms [TABLES [CHECKOUT]]``: how often marks, ranks and intervals are wrong, simulated.
 
-Every cell simulates ``TABLES`` tables (250 unless told otherwise; four times as many of 2 or 3 models) of models that are equal in the population, with the
-functions that reports use, and counts the tables with a false mark, those with a wrong rank, and the intervals that
-contain the truth. ``CHECKOUT`` is the folder of another version, whose functions are counted on the same tables
-(columns "before"): a version up to 0.2.0, which knew no clusters and drew datasets and runs by bootstrap.
+Every cell simulates ``TABLES`` tables (250 unless told otherwise; four times as many of 2 or 3 models) of models that
+are equal in the population, with the functions that reports use. It counts the tables with a false mark, those with a
+wrong rank, and the intervals that contain the truth. ``CHECKOUT`` is the folder of another version, whose functions are
+counted on the same tables (columns "before"): a version up to 0.2.0, which knew no clusters and drew datasets and runs
+by bootstrap.
 
 ``python -m benchmarks false_alarms null RESULTS DATASET MODEL MODEL``: the test of two stored results under a null
 that flips the differences of whole clusters.
