@@ -144,7 +144,7 @@ def now() -> Methods:
     return Methods(
         lambda a, b, codes: p_value([a], [b], [codes], samples=10 * SAMPLES),
         lambda table, i, j: difference_interval(clustered(table, i), clustered(table, j), samples=SAMPLES),
-        lambda table: rank_intervals({str(i): clustered(table, i) for i in range(len(table.models))}, samples=SAMPLES),
+        lambda table: rank_intervals({str(i): clustered(table, i) for i in range(len(table.models))}),
     )
 
 
