@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from harness.datasets import catalog
 from harness.metrics.clusters import FINER, Clusters, Codes, cluster_sentence, query_clusters
 from harness.metrics.qrels import read_qrels
-from harness.results.store import CLUSTER
 from harness.storage.atomic import content_key
 from harness.types import UserError
 from harness_reports.data.cells import Cell
@@ -25,8 +24,8 @@ class Reader(Protocol):
         """Cells of the dataset with per-query values, and their queries."""
         ...
 
-    def column(self, cell: Cell, name: str) -> Any:
-        """A column of the cell's per-query file; None if it cannot be read."""
+    def codes(self, cell: Cell) -> Codes | None:
+        """The column of clusters in the cell's per-query file; None if it cannot be read."""
         ...
 
 
@@ -86,8 +85,8 @@ class ClusterIndex:
             told = cluster_sentence(record, len(ids)), record.get("rule") in FINER
             if record["clusters"] >= len(ids):
                 return {}, *told
-            if (column := self._reader.column(cell, CLUSTER)) is not None:
-                return dict(zip(ids, map(int, column), strict=True)), *told
+            if (codes := self._reader.codes(cell)) is not None:
+                return dict(zip(ids, codes.tolist(), strict=True)), *told
         for cell, ids in cells:
             if clusters := recomputed(cell, ids, self._home):
                 by_query = {} if clusters.trivial else dict(zip(ids, clusters.codes.tolist(), strict=True))

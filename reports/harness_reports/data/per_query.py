@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.results.store import ResultStore, Unreadable, read_columns
+from harness.metrics.clusters import Codes
+from harness.results.store import CLUSTER, ResultStore, Unreadable, read_columns
 from harness.storage.atomic import sha256_file
 from harness_reports.data.clusters import ClusterIndex
 from harness_reports.data.leaderboard import MEASURE, Cell, Leaderboard, some
@@ -132,10 +133,16 @@ class Evidence:
                 if cell and scores:
                     yield cell, scores.ids
 
-    def column(self, cell: Cell, name: str) -> Any:
-        """A column of the cell's per-query file; None if it cannot be read."""
-        columns = self._columns(cell.model, cell.dataset, [name])
-        return columns and columns[name]
+    def codes(self, cell: Cell) -> Codes | None:
+        """The column of clusters in the cell's per-query file; None if it cannot be read."""
+        columns = self._columns(cell.model, cell.dataset, [CLUSTER])
+        if columns is None:
+            return None
+        found = np.asarray(columns[CLUSTER])
+        if found.dtype.kind not in "iu":
+            self._skip(cell.model, cell.dataset, f"its {CLUSTER} is not of whole numbers")
+            return None
+        return found.astype(np.int64)
 
     def texts(self, dataset: str) -> dict[str, str]:
         """Query id -> text of every query that any model was judged on; empty if no file has texts."""
