@@ -194,9 +194,9 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         )
     if comparison.variance:
         yield (
-            "Where the uncertainty comes from: shares of the variance of the difference over datasets like these. "
-            "Queries: as if they were independent; clusters: what sharing documents adds; runs: how training runs "
-            "differ. The last column is the smallest effect if only that is added."
+            "Where the uncertainty comes from: shares of the variance of the difference, over datasets like these if "
+            "there are several. Queries: as if they were independent; clusters: what sharing documents adds; runs: how "
+            "training runs differ. The last column is the smallest effect if only that is added."
         )
     yield from (f"{escape(note)}." for note in comparison.notes)
     yield r"d\_z: mean difference over the standard deviation of the differences (0.2 is small, 0.8 large)."
