@@ -34,6 +34,7 @@ CONTESTS = {
 OTHERS = {
     "approximate": "what approximate indexes find, cost and take: [MODEL [DATASET ...]]",
     "cluster": "how a suite scales with workers, simulated: [MODEL [DEVICE [SUITE]]]",
+    "false_alarms": "how often marks, ranks and intervals are wrong, simulated: [TABLES [CHECKOUT]]",
     "profile": "where the time of encoding goes: [MODEL [FOLDER]]",
     "report": "how long reports of a large results folder take",
 }

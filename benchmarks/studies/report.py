@@ -59,7 +59,7 @@ def write(root: Path, models: int, datasets: int, queries: int) -> None:
     store, rng = ResultStore(root), np.random.default_rng(0)
     asked = [Query(f"query-{n}", f"what is the meaning of number {n} in the list of numbers") for n in range(queries)]
     ids = [query.id for query in asked]
-    qrels = {query: {"document": 1} for query in ids}
+    qrels = {query: {f"document of {query}": 1} for query in ids}
     for dataset in names:
         ease = rng.normal(0.4, 0.3, queries)
         for model in range(models):
@@ -88,7 +88,13 @@ def _result(model: str, dataset: str, scores: Scores, queries: int) -> Result:
         "manifest": {
             "key": f"{model}/{dataset}",
             "model": {"kind": "dense", "similarity": "cosine", "fingerprint": {"dtype": "bfloat16"}},
-            "dataset": {"name": dataset, "fingerprint": {"corpus": dataset}, "notes": [], "exclude_self": False},
+            "dataset": {
+                "name": dataset,
+                "fingerprint": {"corpus": dataset},
+                "notes": [],
+                "exclude_self": False,
+                "clusters": {"rule": "document", "clusters": queries, "largest": 1, "linked": 1},
+            },
             "k": 1000,
             "ties": "score descending, then document id descending",
             "run": {"finished": "2026-01-01T00:00:00+00:00", "peak_memory_bytes": 1 << 30, **environment()},

@@ -133,8 +133,9 @@ def _expression(model: str, steps: str, known: Sequence[str]) -> str:
 
 def _rows(cells: Sequence[Cell], origin: Mapping[str, str], store: ResultStore) -> list[dict[str, Any]]:
     """Dataset by dataset, each model followed by its transforms, with the paired difference from it."""
-    from harness.metrics.significance import difference_interval, holm, randomisation_test
-    from harness.results.store import read_per_query
+    from harness.metrics.clusters import cluster_sums, per_cluster
+    from harness.metrics.significance import holm, mean_interval, randomisation_test
+    from harness.results.store import read_clusters, read_per_query
 
     plain: dict[tuple[str, str], NDArray[np.float64]] = {}
     rows: list[dict[str, Any]] = []
@@ -147,14 +148,15 @@ def _rows(cells: Sequence[Cell], origin: Mapping[str, str], store: ResultStore) 
         rows.append(row)
         if not result:
             continue
-        values = read_per_query(store.folder(cell.model, cell.dataset), MEASURE)
+        folder = store.folder(cell.model, cell.dataset)
+        values, codes = read_per_query(folder, MEASURE), read_clusters(folder)
         if origin[cell.model] == cell.model:
             plain[cell.model, cell.dataset] = values
         elif (before := plain.get((origin[cell.model], cell.dataset))) is not None:
             difference = values - before
-            interval = difference_interval([values], [before]).ends or (None, None)
+            interval = mean_interval([per_cluster(difference, codes)]).ends or (None, None)
             row |= {"difference": float(difference.mean()), "low": interval[0], "high": interval[1]}
-            row["p"] = randomisation_test(difference)
+            row["p"] = randomisation_test(cluster_sums(difference, codes))
     tested = [row for row in rows if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p"] = p

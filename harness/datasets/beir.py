@@ -12,17 +12,26 @@ from numpy.typing import NDArray
 
 from harness.datasets.corpus import Corpus, open_corpus
 from harness.datasets.duplicates import conflicting_ids
-from harness.datasets.jsonl import open_to_read, read_records
+from harness.datasets.jsonl import open_to_read, read_groups, read_records
 from harness.datasets.overlay import Overlay
 from harness.datasets.unpacked import part, unpacked
+from harness.metrics.clusters import Clusters, query_clusters
 from harness.metrics.qrels import read_judgements
 from harness.storage.atomic import content_key
 from harness.storage.safe_load import read_toml
 from harness.types import Progress, Qrels, Query, UserError
 
-STATED = {"name": str, "split": str, "exclude_self": bool, "citation": str, "licence": str, "versions": dict}
+STATED = {
+    "name": str,
+    "split": str,
+    "exclude_self": bool,
+    "citation": str,
+    "licence": str,
+    "versions": dict,
+    "query_group": str,
+}
 """Keys of dataset.toml and their types. ``versions`` is written when a dataset is built; its entry ``missing`` becomes
-part of the fingerprint."""
+part of the fingerprint. ``query_group`` names a field of the metadata in queries.jsonl."""
 SHOWN = 5
 """Number of ids in a message."""
 
@@ -55,6 +64,8 @@ class Dataset:
     """The dataset's own value of ``exclude_self``; None: the same as `exclude_self`."""
     source: str = ""
     """Identity of the dataset, independent of its content: the name of a registered one, or the folder's path."""
+    groups: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Query id -> group, where dataset.toml declares groups of queries that are not independent."""
     judged: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
     """Corpus row of every judged document [judgements], in the order of the judgements; -1 if it is missing."""
     overlay: Overlay | None = None
@@ -85,7 +96,12 @@ class Dataset:
             "citation": self.citation,
             "fingerprint": self.fingerprint,
             "notes": self.notes,
+            "clusters": self.clusters().record(),
         }
+
+    def clusters(self) -> Clusters:
+        """The clusters of its judged queries, in the order of the judgements."""
+        return query_clusters(self.qrels, [*self.qrels], self.groups)
 
     def close(self) -> None:
         """Releases the corpus."""
@@ -156,6 +172,7 @@ def open_dataset(
     qrels = _judgements(folder, split, notes)
     with unpacked(queries_file, cache, rehash=rehash) as plain:
         queries = _judged_queries(plain, qrels, split, notes)
+        groups = read_groups(plain, stated["query_group"], qrels) if "query_group" in stated else {}
     if limit is not None:
         if limit < 1:
             raise UserError(f"A limit of {limit} queries leaves nothing to measure; give 1 or more.")
@@ -181,7 +198,7 @@ def open_dataset(
     citation = stated.get("citation", "")
     content = (corpus, queries, qrels, fingerprint, notes)
     usually = (usual_split, usual, source or str(folder.resolve()))
-    return Dataset(name, folder, split, exclude_self, citation, *content, limit, *usually, judged)
+    return Dataset(name, folder, split, exclude_self, citation, *content, limit, *usually, groups, judged)
 
 
 def with_overlay(dataset: Dataset, overlay: Overlay) -> Dataset:

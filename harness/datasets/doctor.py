@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.beir import Dataset, dangling, some, splits
+from harness.metrics.clusters import cluster_sentence
 
 Severity = Literal["ok", "note", "problem"]
 EXAMPLES = 3
+CORRELATIONS = (0.1, 0.3, 1.0)
 SELF_SHARE = 0.5
 """If at least this share of judged queries is in the corpus under its own id, exclude_self is recommended."""
 SAME_WORDS = 0.8
@@ -70,6 +72,10 @@ class Report:
     same_text: int
     """Those of them that have the same text as that document."""
     exclude_self: bool
+    clusters: dict[str, Any]
+    """Clusters of queries that are not independent, as a result's manifest keeps them."""
+    design_effect: dict[str, float]
+    """Variance of a mean over that of as many independent queries, if queries of a cluster have this correlation."""
     document_characters: dict[str, float]
     """min, median, p95 and max of the length of title and text."""
     query_characters: dict[str, float]
@@ -96,6 +102,7 @@ def examine(dataset: Dataset) -> Report:
     query_hashes = np.fromiter((_hash(query.text) for query in queries), np.uint64, len(queries))
     query_lengths = np.array([len(query.text.strip()) for query in queries])
     shared = [(query, int(row)) for query, row in zip(queries, corpus.rows(ids), strict=True) if row >= 0]
+    clusters = dataset.clusters()
     facts: dict[str, Any] = {
         "name": dataset.name,
         "split": dataset.split,
@@ -114,6 +121,8 @@ def examine(dataset: Dataset) -> Report:
         "ids_on_both_sides": len(shared),
         "same_text": sum(_same(query.text, corpus[row].content) for query, row in shared),
         "exclude_self": dataset.exclude_self,
+        "clusters": clusters.record(),
+        "design_effect": {f"{each:g}": _design_effect(clusters.sizes, each) for each in CORRELATIONS},
         "document_characters": _spread(lengths),
         "query_characters": _spread(query_lengths),
     }
@@ -146,6 +155,11 @@ def _spread(lengths: NDArray[Any]) -> dict[str, float]:
     return {name: float(np.percentile(lengths, share)) for name, share in points.items()}
 
 
+def _design_effect(sizes: NDArray[np.int64], correlation: float) -> float:
+    """Kish (1965): 1 + (the size of the average query's cluster - 1) x the correlation."""
+    return float(1 + ((sizes**2).sum() / sizes.sum() - 1) * correlation)
+
+
 def _findings(facts: dict[str, Any]) -> Iterator[Finding]:
     checks: list[tuple[str, Severity, str]] = [
         ("queries_without_relevant", "problem", "judged queries without a relevant document (they count 0)"),
@@ -168,6 +182,11 @@ def _findings(facts: dict[str, Any]) -> Iterator[Finding]:
     untitled = facts["empty_titles"]
     if 0 < untitled < facts["documents"]:
         yield Finding("note", f"{untitled} of {facts['documents']} documents without a title")
+    if shared := cluster_sentence(facts["clusters"], facts["queries"]):
+        effects = ", ".join(f"{effect:.2f} at {each}" for each, effect in facts["design_effect"].items())
+        yield Finding("note", f"{shared}; design effect by the correlation within clusters: {effects}")
+    else:
+        yield Finding("ok", "no two queries share a relevant document")
     yield _own_documents(facts["queries"], facts["ids_on_both_sides"], facts["same_text"], facts["exclude_self"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,6 +75,29 @@ def read_records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, int, Docu
                     f'{{"_id": "1", "text": "..."}}) and run the same command again.'
                 ) from error
         offset += len(line)
+
+
+def read_groups(path: Path, field: str, wanted: Collection[str]) -> dict[str, str]:
+    """Query id -> the text or number in this field of its ``metadata``, of the queries wanted.
+
+    The records are known to be valid. UserError for a query without the field.
+    """
+    groups: dict[str, str] = {}
+    with open_to_read(path) as stream:
+        for number, line in enumerate(lines(stream, path), start=1):
+            line = line.removeprefix(BOM)
+            if not line.strip() or (query := parse_record(line).id) not in wanted:
+                continue
+            metadata = json.loads(line).get("metadata")
+            group = metadata.get(field) if isinstance(metadata, dict) else None
+            if not isinstance(group, str | int) or isinstance(group, bool):
+                raise UserError(
+                    f"{path} line {number} has no text or whole number {field!r} in its metadata, which dataset.toml "
+                    f'names as query_group; add it ({{"_id": ..., "metadata": {{"{field}": "..."}}}}), or remove that '
+                    f"line of dataset.toml."
+                )
+            groups.setdefault(query, str(group))
+    return groups
 
 
 def open_to_read(path: Path) -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""The hierarchical bootstrap of means: datasets, queries within them, and seeds, drawn with replacement.
+"""The bootstrap of means over given datasets: queries (or clusters of them) drawn with replacement.
 
 Trade-off: with `LARGE` queries or more, resampled means are drawn from their limiting distribution instead: the normal
 distribution with the covariance of the sample, corrected for skewness (Cornish and Fisher 1938). The error is of order
@@ -26,42 +26,15 @@ CHUNK = 1 << 22
 """Random numbers in memory at a time: about 50 MB."""
 
 
-def resample(blocks: Sequence[Sequence[Values]], samples: int, seed: int, new_datasets: bool) -> Values:
-    """Resampled means of means [samples, blocks]; a block is one model's arrays, one per dataset."""
+def resample(blocks: Sequence[Sequence[Values]], samples: int, seed: int) -> Values:
+    """Resampled means of means [samples, blocks]; a block is one model's arrays [queries], one per dataset."""
     if not blocks or not blocks[0] or any(array.size == 0 for arrays in blocks for array in arrays):
         raise ValueError("there is nothing to draw from: no datasets, or one without queries")
-    if any(len({len(array) for array in arrays if array.ndim > 1}) > 1 for arrays in blocks):
-        raise ValueError("the datasets have different numbers of seeds")
-    seeds = [max(len(array) if array.ndim > 1 else 1 for array in arrays) for arrays in blocks]
-    pools: list[Values] = []
-    for place in range(len(blocks[0])):
-        rows = [
-            np.broadcast_to(arrays[place], (k, arrays[place].shape[-1]))
-            for arrays, k in zip(blocks, seeds, strict=True)
-        ]
-        pools.append(_means(np.concatenate(rows), samples, (seed, place)))
-    rng = np.random.default_rng(seed)
-    drawn = _draw_datasets(pools, rng) if new_datasets and len(pools) > 1 else np.mean(pools, axis=0)
-    columns = iter(drawn.T)
-    return np.stack([_draw_seeds([next(columns) for _ in range(k)], rng) for k in seeds], axis=1)
-
-
-def _draw_datasets(pools: list[Values], rng: np.random.Generator) -> Values:
-    """Means over as many datasets as there are, drawn with replacement; each draw has its own resample."""
-    stacked, total = np.stack(pools), np.zeros_like(pools[0])
-    for _ in pools:
-        total += stacked[rng.integers(len(pools), size=len(total)), rng.integers(len(total), size=len(total))]
-    return total / len(pools)
-
-
-def _draw_seeds(columns: Sequence[Values], rng: np.random.Generator) -> Values:
-    """Means over seeds drawn with replacement, their deviations scaled up to the sample's unbiased variance."""
-    k = len(columns)
-    if k == 1:
-        return columns[0]
-    shares = rng.multinomial(k, [1 / k] * k, size=len(columns[0])) / k
-    weights = 1 / k + (shares - 1 / k) * sqrt(k / (k - 1))
-    return np.asarray((weights * np.stack(columns, axis=1)).sum(axis=1))
+    pools = [
+        _means(np.stack([arrays[place] for arrays in blocks]), samples, (seed, place))
+        for place in range(len(blocks[0]))
+    ]
+    return np.asarray(np.mean(pools, axis=0))
 
 
 @single_threaded()

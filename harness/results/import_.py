@@ -71,7 +71,7 @@ def import_run(
                 f"name the dataset and split that the run was made for."
             )
         scores = evaluator.scores()
-        write_per_query(new.folder / PER_QUERY, dataset.queries, dataset.qrels, scores)
+        write_per_query(new.folder / PER_QUERY, dataset.queries, dataset.qrels, scores, dataset.groups)
         notes_of_run = [*notes.sentences(file.name), *read.notes()]
         return new.finish(_result(model, dataset, scores, read.depth, notes_of_run, source, trained_on, command))
 

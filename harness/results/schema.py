@@ -65,6 +65,9 @@ class DatasetRecord(TypedDict, total=False):
     """SHA-256 of the corpus, the queries and the judgements; null for results of MTEB."""
     notes: list[str]
     """Problems found in the data, one sentence each."""
+    clusters: dict[str, Any]
+    """Clusters of queries that are not independent: what links them (``rule``), how many there are, the queries of the
+    largest, and how many hang together by shared documents (``linked``). Missing in results of 0.2.0 and before."""
 
 
 class RunRecord(TypedDict, total=False):

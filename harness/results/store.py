@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.metrics.clusters import query_clusters
 from harness.metrics.measures import Scores
 from harness.results.schema import Result, find_fault
 from harness.storage.atomic import recover, sha256_file, whole_folder, write_json
@@ -23,6 +24,8 @@ from harness.storage.temporary_files import sweep_tree
 from harness.types import Qrels, Query, UserError
 
 RUN, PER_QUERY = "run.trec.gz", "per_query.parquet"
+CLUSTER = "cluster"
+"""Column of per_query.parquet; only there if some cluster has several queries."""
 """Files beside result.json."""
 FEW_ROWS, ROWS_PER_BYTE = 100_000, 2
 """So many queries any file of scores may have, and a larger one so many for each of its bytes."""
@@ -166,8 +169,14 @@ def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
     return Unreadable(path, fault) if fault else content
 
 
-def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:
-    """One row per judged query: query_id, query (text), relevant (judgements above 0), every measure (float64)."""
+def write_per_query(
+    path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores, groups: Mapping[str, str] | None = None
+) -> None:
+    """One row per judged query: query_id, query (text), relevant (judgements above 0), every measure (float64).
+
+    Where queries are not independent, the column ``cluster`` numbers the clusters of `query_clusters`; ``groups`` as
+    there.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -178,6 +187,8 @@ def write_per_query(path: Path, queries: Sequence[Query], qrels: Qrels, scores: 
         "query": _strings([texts.get(query, "") for query in scores.query_ids]),
         "relevant": _numbers(np.array(relevant, np.int64)),
     }
+    clusters = query_clusters(qrels, scores.query_ids, groups)
+    columns |= {} if clusters.trivial else {CLUSTER: _numbers(clusters.codes)}
     columns |= {name: _numbers(scores.values[:, place]) for place, name in enumerate(scores.measures)}
     # Plain encoding and no writer version in the file: equal scores give equal bytes.
     pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)
@@ -199,7 +210,14 @@ def _numbers(values: NDArray[Any]) -> Any:
     return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(values.dtype), len(values), buffers)
 
 
-def extend_per_query(source: Path, path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores) -> None:
+def extend_per_query(
+    source: Path,
+    path: Path,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    scores: Scores,
+    groups: Mapping[str, str] | None = None,
+) -> None:
     """Writes what another cell's file holds, with further measures; the file is known to be undamaged.
 
     ValueError where it is of other queries than the scores.
@@ -208,10 +226,11 @@ def extend_per_query(source: Path, path: Path, queries: Sequence[Query], qrels: 
         table = file.read(file.names)
     if table["query_id"].to_pylist() != scores.query_ids:
         raise ValueError(f"{source} is of other queries")
-    held = [name for name in table.column_names if name not in ("query_id", "query", "relevant", *scores.measures)]
+    known = ("query_id", "query", "relevant", CLUSTER, *scores.measures)
+    held = [name for name in table.column_names if name not in known]
     columns = [np.from_dlpack(table[name].combine_chunks()) for name in held]
     values = np.column_stack([*columns, scores.values])
-    write_per_query(path, queries, qrels, replace(scores, measures=(*held, *scores.measures), values=values))
+    write_per_query(path, queries, qrels, replace(scores, measures=(*held, *scores.measures), values=values), groups)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Any:
@@ -226,9 +245,17 @@ def read_per_query(folder: Path, measure: str) -> NDArray[np.float64]:
     """One measure of one finished cell, [judged queries], in the order of the judgements."""
     import pyarrow
 
-    path = folder / "per_query.parquet"
+    path = folder / PER_QUERY
     try:
         return read_columns(path, [measure])[measure].to_numpy().astype(np.float64)  # type: ignore[no-any-return]
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read ({why}); make it again with harness benchmark --force.") from None
+
+
+def read_clusters(folder: Path) -> NDArray[np.int64] | None:
+    """The cluster of each judged query of a finished cell; None if every query is its own."""
+    with open_parquet(folder / PER_QUERY) as file:
+        if CLUSTER not in file.names:
+            return None
+        return file.read([CLUSTER])[CLUSTER].to_numpy().astype(np.int64)  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ import pytest
 
 from harness.datasets.beir import open_dataset
 from harness.datasets.doctor import Report, examine
+from harness.types import UserError
 
 
 def examined(
@@ -39,7 +40,7 @@ def severities(report: Report) -> dict[str, list[str]]:
 def test_healthy(tmp_path: Path) -> None:
     report = examined(tmp_path, {"d1": ("t", "one"), "d2": ("t", "two")}, {"q1": "?"}, [("q1", "d1", 1)])
     found = severities(report)
-    assert len(found["ok"]) == len(report.findings) == 7
+    assert len(found["ok"]) == len(report.findings) == 8
     assert (report.documents, report.queries, report.judgements, report.splits) == (2, 1, 1, ["test"])
     assert json.loads(json.dumps(report.to_dict()))["document_characters"]["max"] == 5
 
@@ -69,7 +70,7 @@ def test_every_ailment_is_counted(tmp_path: Path) -> None:
         "1 judged documents that are not in the corpus",
         "1 judged queries without text",
     ]
-    assert len(found["note"]) == 4
+    assert len(found["note"]) == 5
     assert any("a = c = f; b = g" in sentence for sentence in found["note"])
 
 
@@ -98,3 +99,29 @@ def test_real_collection(tmp_path: Path, shared: Path) -> None:
     assert (report.documents, len(report.empty_documents), report.duplicate_documents.surplus) == (1400, 2, 0)
     assert report.splits == ["test"]
     assert not severities(report)["problem"]
+
+
+def test_queries_that_share_documents_and_declared_groups(tmp_path: Path) -> None:
+    """Clusters of 2, 1 and 1: design effect 1 + (6/4 - 1) x correlation."""
+    corpus = {each: ("t", each) for each in "abc"}
+    judged = [("q1", "a", 1), ("q2", "a", 1), ("q3", "b", 1), ("q3", "c", 0), ("q4", "c", 2)]
+    queries = {f"q{number}": f"? {number}" for number in range(1, 5)}
+    report = examined(tmp_path, corpus, queries, judged)
+    (told,) = (each for each in severities(report)["note"] if "clusters" in each)
+    assert "the 4 queries are 3 clusters of queries that share a relevant document (the largest has 2)" in told
+    assert report.design_effect == pytest.approx({"0.1": 1.05, "0.3": 1.15, "1": 1.5})
+
+    lines = [json.dumps({"_id": q, "text": t, "metadata": {"article": q in ("q1", "q4")}}) for q, t in queries.items()]
+    (tmp_path / "queries.jsonl").write_text("\n".join(lines))
+    (tmp_path / "dataset.toml").write_text('query_group = "article"\n')
+    with pytest.raises(UserError, match=r"queries.jsonl line 1 has no text or whole number 'article' in its metadata"):
+        open_dataset(tmp_path, cache=tmp_path / "cache")
+    text = (tmp_path / "queries.jsonl").read_text().replace("true", '"x"').replace("false", "7")
+    (tmp_path / "queries.jsonl").write_text(text)
+    with open_dataset(tmp_path, cache=tmp_path / "cache") as dataset:
+        assert dataset.groups == {"q1": "x", "q2": "7", "q3": "7", "q4": "x"}
+        assert dataset.described()["clusters"] == {"rule": "group", "clusters": 2, "largest": 2, "linked": 2}
+        plain = dataset.fingerprint
+    (tmp_path / "dataset.toml").unlink()
+    with open_dataset(tmp_path, cache=tmp_path / "cache") as dataset:
+        assert dataset.fingerprint == plain, "the key of a result does not depend on groups"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.metrics.clusters import query_clusters
 from harness.metrics.measures import Scores
 from harness.metrics.ranking import rank
 from harness.metrics.run_writer import write_run
@@ -40,11 +41,13 @@ class Results:
         score: float | None = None,
         queries: Mapping[str, float] | None = None,
         run: Mapping[str, Sequence[str]] | None = None,
+        groups: Mapping[str, str] | None = None,
         **changed: Any,
     ) -> None:
         """One cell; without a score it failed. ``manifest`` and the other sections are merged into the usual ones.
 
-        ``queries``: query id -> nDCG@10, kept in a file (a mean is then the score); ``run``: query id -> documents.
+        ``queries``: query id -> nDCG@10, kept in a file (a mean is then the score); ``run``: query id -> documents;
+        ``groups``: query id -> group of queries that are not independent.
         """
         score = score if score is not None or not queries else fsum(queries.values()) / len(queries)
         dense, name = not model.startswith("bm25"), dataset.partition(":")[0]
@@ -87,7 +90,10 @@ class Results:
                 values = np.array(list(queries.values()))
                 scores = Scores(list(queries), ("nDCG@10", "R@100"), np.stack([values, values * 0 + 2 / 3], 1), 0, 0, 0)
                 texts = [Query(query, f"text of {query}") for query in queries]
-                write_per_query(new.folder / "per_query.parquet", texts, {query: {"d": 1} for query in queries}, scores)
+                qrels = {query: {f"of {query}": 1} for query in queries}
+                clusters = query_clusters(qrels, [*queries], groups)
+                result["manifest"]["dataset"].setdefault("clusters", clusters.record())
+                write_per_query(new.folder / "per_query.parquet", texts, qrels, scores, groups)
             if run:
                 rankings = (rank(query, ids, np.arange(len(ids), 0, -1), 1000) for query, ids in run.items())
                 write_run(new.folder / "run.trec.gz", rankings, "test")

@@ -237,11 +237,14 @@ def test_the_table_per_query_holds_text_judgements_and_full_precision(tmp_path: 
         write_per_query(tmp_path / name, queries, qrels, scored)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     table = pd.read_parquet(tmp_path / "one")
-    assert list(table) == ["query_id", "query", "relevant", "nDCG@10", "R@100"]
+    assert list(table) == ["query_id", "query", "relevant", "cluster", "nDCG@10", "R@100"]
+    assert table["cluster"].tolist() == [0, 0, 0]  # all have the document a
     assert table["query_id"].tolist() == ["q1", "q2", "q3"]
     assert table["query"].tolist() == ["first ü", "second", ""]
     assert table["relevant"].tolist() == [1, 2, 1]
     np.testing.assert_array_equal(table[["nDCG@10", "R@100"]].to_numpy(), values)
+    write_per_query(tmp_path / "apart", queries, {**qrels, "q2": {"b": 1}, "q3": {"c": 1}}, scored)
+    assert list(pd.read_parquet(tmp_path / "apart")) == ["query_id", "query", "relevant", "nDCG@10", "R@100"]
 
 
 def test_what_killed_commands_left_is_removed_by_the_next(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, isfinite
 from typing import Literal
@@ -107,6 +107,7 @@ def _comparison(claim: Claim, criterion: Comparison, measured: Measured) -> Verd
         verdict.notes.append(f"no interval: {reason}")
         return verdict
     _weigh(verdict, interval(factors, queries, new_datasets=new_datasets))
+    _dependence(verdict, factors, seeds, claim, measured)
     if verdict.hedged:
         verdict.need += _needed(verdict, combined(factors, queries), new_datasets=new_datasets)
     return verdict
@@ -190,6 +191,22 @@ def _figures(claim: Claim, seeds: Sequence[Sequence[str]], measured: Measured) -
         rows = [[measured.mean([seed], entry, claim.measure) for seed in own] for entry in entries(claim.place)]
         every.append([np.array(row)[:, None] if len(row) > 1 else np.array(row) for row in rows])
     return every
+
+
+def _dependence(
+    verdict: Verdict,
+    factors: Sequence[float],
+    seeds: Mapping[str, tuple[str, ...]],
+    claim: Claim,
+    measured: Measured,
+) -> None:
+    """Adds what widens the interval: queries that are not independent, and models with two runs."""
+    if scale(claim.measure) > 1 and (
+        effect := measured.design_effect(factors, [*seeds.values()], claim.place, claim.measure)
+    ):
+        verdict.notes.append(f"design effect {effect:.2f}: queries that share relevant documents count as clusters")
+    if few := [name for name, own in seeds.items() if len(own) == 2]:
+        verdict.notes.append(f"{', '.join(few)}: two runs say little about how much runs differ")
 
 
 def _weigh(verdict: Verdict, found: Interval) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from math import fsum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets import catalog
+from harness.metrics.clusters import per_cluster
 from harness.metrics.measures import MEASURES
-from harness.metrics.significance import Interval, as_one, difference_interval, mean_interval
+from harness.metrics.significance import Interval, as_one, interval_of_sum
 from harness.registry.parser import typed
 from harness.storage.atomic import content_key
 from harness_reports.claims.model import SECTIONS, entries, scale
 from harness_reports.data.leaderboard import MEASURE, Leaderboard
+from harness_reports.data.paired import squared_error
 from harness_reports.data.per_query import Evidence
 
 Values = NDArray[np.float64]
@@ -27,9 +30,9 @@ Missing = dict[str, list[str]]
 class Measured:
     """Access to the results by the names of a claims file."""
 
-    def __init__(self, board: Leaderboard, models: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, board: Leaderboard, models: Mapping[str, tuple[str, ...]], home: Path | None = None) -> None:
         self.board = board
-        self.evidence = Evidence(board)
+        self.evidence = Evidence(board, home)
         self.models = models
         self._records: dict[str, dict[str, Any]] = {}
         self._variants = {cell.model for cell in board.rows() if cell.searched_otherwise}
@@ -91,10 +94,13 @@ class Measured:
         """Whether how one of the models was trained is on record."""
         return any(self._record(label).get("training") for label in labels)
 
-    def queries(self, seeds: Sequence[Sequence[str]], place: str, measure: str) -> list[list[Values]] | None:
-        """Per model and entry of the place its values on the queries that all have, [queries] or [seeds, queries].
+    def queries(
+        self, seeds: Sequence[Sequence[str]], place: str, measure: str, *, clustered: bool = True
+    ) -> list[list[Values]] | None:
+        """Per model and entry of the place its values on the queries that all have, [clusters] or [runs, clusters].
 
-        A group is one entry. None where some result keeps no value per query, as with figures that are no measures.
+        A group is one entry, and queries that are not independent are one cluster (without ``clustered`` each
+        query counts). None where some result keeps no value per query, as with figures that are no measures.
         """
         found: list[list[Values]] = [[] for _ in seeds]
         for entry in entries(place):
@@ -105,11 +111,23 @@ class Measured:
                 if len(values) < len(every) or not ids:
                     return None
                 for part, group in zip(parts, seeds, strict=True):
-                    part.append(scale(measure) * np.stack([values[label] for label in group]))
+                    stacked = scale(measure) * np.stack([values[label] for label in group])
+                    codes = self.evidence.clusters.codes(dataset, ids) if clustered else None
+                    part.append(per_cluster(stacked, codes))
             for place_of, part in zip(found, parts, strict=True):
                 joined = as_one(part)
                 place_of.append(joined if len(joined) > 1 else joined[0])
         return found
+
+    def design_effect(
+        self, factors: Sequence[float], seeds: Sequence[Sequence[str]], place: str, measure: str
+    ) -> float | None:
+        """Of the noise of the queries in a sum of factor x model; None if all queries are independent."""
+        if not any(self.evidence.clusters.known(dataset) for dataset in flat(place)):
+            return None
+        samples = [self.queries(seeds, place, measure, clustered=clustered) for clustered in (True, False)]
+        first, second = (sum(map(squared_error, combined(factors, models or []))) for models in samples)
+        return first / second if second else None
 
     def commands(self, missing: Missing, measure: str = MEASURE) -> list[str]:
         """The commands that measure what is missing, one for all models that lack the same datasets."""
@@ -152,17 +170,13 @@ def flat(place: str) -> tuple[str, ...]:
 
 
 def interval(factors: Sequence[float], models: Sequence[Sequence[Values]], *, new_datasets: bool) -> Interval:
-    """Of the sum of factor x model, paired by query; seeds are drawn too where one or two models have several."""
+    """Of the sum of factor x model, paired by query, with the spread of a model's runs if it has several."""
     weighted = [[factor * values for values in own] for factor, own in zip(factors, models, strict=True)]
-    if len(weighted) == 1:
-        return mean_interval(weighted[0], new_datasets=new_datasets)
-    if len(weighted) == 2:
-        return difference_interval(weighted[0], [-values for values in weighted[1]], new_datasets=new_datasets)
-    return mean_interval(combined(factors, models), new_datasets=new_datasets)
+    return interval_of_sum(weighted, new_datasets=new_datasets)
 
 
 def combined(factors: Sequence[float], models: Sequence[Sequence[Values]]) -> list[Values]:
-    """Per entry the sum of factor x model on every query, [queries], seeds averaged."""
+    """Per entry the sum of factor x model on every cluster of queries, [clusters], runs averaged."""
     return [
         np.sum([f * np.atleast_2d(v).mean(axis=0) for f, v in zip(factors, values, strict=True)], axis=0)
         for values in zip(*models, strict=True)

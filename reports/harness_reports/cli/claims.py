@@ -66,7 +66,7 @@ def command(
     path, registry = find_claims(file), ctx.ensure_object(State).registry(plugins)
     board = read_leaderboard(results)
     stated = read_claims(path, _known(board, registry.models, registry.datasets), mapped)
-    measured = Measured(board, stated.models)
+    measured = Measured(board, stated.models, ctx.ensure_object(State).home)
     judged, expected = judge(stated, measured)
     if measured.evidence.lacking:
         note(measured.evidence.lacking)

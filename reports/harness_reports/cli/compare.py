@@ -32,6 +32,7 @@ from harness_reports.data.leaderboard import MEASURE
     show_default=True,
     help="How many queries that moved most to show per dataset.",
 )
+@click.option("--seeds", is_flag=True, help="Training runs that differ in their seed alone as one model, their mean.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
 @click.pass_context
 def command(
@@ -41,6 +42,7 @@ def command(
     datasets: tuple[str, ...],
     measure: str,
     queries: int,
+    seeds: bool,
     as_json: bool,
 ) -> None:
     """Which differences between models are real, query by query.
@@ -57,15 +59,15 @@ def command(
     from harness_reports.data.leaderboard import read_leaderboard
     from harness_reports.data.per_query import Evidence
 
-    evidence = Evidence(read_leaderboard(results))
-    found = compare(evidence, models, datasets, measure=measure, moves=queries)
     home = ctx.ensure_object(State).home
+    evidence = Evidence(read_leaderboard(results, seeds=seeds), home)
+    found = compare(evidence, models, datasets, measure=measure, moves=queries)
     found = with_documents(found, evidence, home / "corpora")
     with progress_bar() as progress:
         found = replace(found, unjudged=unjudged(found, evidence, home, progress), clean=clean(found, evidence))
     click.echo(dump_json(content(found)).decode() if as_json else shown(markdown(found)), nl=False)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    if evidence.lacking:
-        note(evidence.lacking)
+    for sentence in filter(None, (evidence.lacking, evidence.unclustered)):
+        note(sentence)
     end_with_skipped([*evidence.board.skipped, *evidence.skipped.values()])

@@ -77,7 +77,7 @@ def command(
     if plugins:
         ctx.ensure_object(State).registry(plugins)
     board = read_leaderboard(results, suite, seeds=seeds)
-    evidence = Evidence(board)
+    evidence = Evidence(board, ctx.ensure_object(State).home)
     if form == "html" and not as_json:
         from harness_reports.html.page import page
         from harness_reports.tables.sections import report as sections
@@ -89,8 +89,8 @@ def command(
         write_file(output, lambda stream: stream.write(text.encode()))
     else:
         click.echo(shown(text) if form == "markdown" and not as_json else text, nl=False)
-    if evidence.lacking:
-        note(evidence.lacking)
+    for sentence in filter(None, (evidence.lacking, evidence.unclustered)):
+        note(sentence)
     for warning in board.warnings():
         click.echo(f"warning: {warning}", err=True)
     skipped = [f"skipped: {one.place}: {one.reason}" for one in (*board.skipped, *evidence.skipped.values())]

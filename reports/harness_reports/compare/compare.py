@@ -12,10 +12,12 @@ import numpy as np
 
 from harness.datasets import catalog
 from harness.metrics.depth import fits, over_whole_runs
+from harness.metrics.variance import over_runs
 from harness.results.store import Unreadable
 from harness.types import Document, UserError
 from harness_reports.compare.documents import first_documents, local_documents
 from harness_reports.compare.unjudged import Findings
+from harness_reports.data.components import Components, components
 from harness_reports.data.leaderboard import MEASURE
 from harness_reports.data.paired import TIE, Contrast, Overall, Values, family, overall
 from harness_reports.data.per_query import Evidence
@@ -60,6 +62,10 @@ class Comparison:
     """What documents without a judgement could change, once that was asked for."""
     clean: Sequence[Contrast] = ()
     """The differences on queries that no model's training set has, once that was asked for."""
+    variance: Sequence[Components] = ()
+    """Where the uncertainty of each pair's difference over datasets comes from."""
+    notes: Sequence[str] = ()
+    """What is known of the queries: clusters that share relevant documents."""
 
 
 def compare(
@@ -86,19 +92,26 @@ def compare(
         raise UserError(_nothing(evidence, models, datasets, measure))
     counted = _counted(evidence, [dataset for dataset, (ids, _) in aligned.items() if ids])
     left_out = {dataset: _left_out(evidence, models, dataset, measure) for dataset in aligned}
-    contrasts = family({dataset: values for dataset, (_, values) in aligned.items()}, models, left_out)
+    scores = {dataset: values for dataset, (_, values) in aligned.items()}
+    codes = {dataset: evidence.clusters.codes(dataset, ids) for dataset, (ids, _) in aligned.items()}
+    shared = {dataset: evidence.clusters.sentence(dataset) for dataset in aligned}
+    contrasts = family(scores, models, left_out, codes)
     return Comparison(
         models,
         list(aligned),
         measure,
         contrasts,
-        overall({dataset: aligned[dataset][1] for dataset in counted}, models),
+        overall({dataset: scores[dataset] for dataset in counted}, models, codes),
         [move for dataset, (ids, values) in aligned.items() for move in _moves(evidence, dataset, ids, values, moves)],
         [
             *_warnings(evidence, models, [*aligned], measure, left_out),
             *_scope(evidence, [*aligned], counted, [dataset for dataset in apart if dataset not in aligned]),
             *_depth(evidence, models, [*aligned], measure),
+            *_few_runs(evidence, models),
+            *(told for dataset, told in shared.items() if evidence.clusters.finer(dataset)),
         ],
+        components({dataset: scores[dataset] for dataset in counted}, models, codes),
+        [told for dataset, told in shared.items() if told and not evidence.clusters.finer(dataset)],
     )
 
 
@@ -153,6 +166,15 @@ def _depth(evidence: Evidence, models: Sequence[str], datasets: Sequence[str], m
         if depths:
             deep = " and ".join(f"{depth:,}" for depth in sorted(depths))
             yield f"{dataset}: {measure} is over runs that are {deep} documents deep"
+
+
+def _few_runs(evidence: Evidence, models: Sequence[str]) -> Iterator[str]:
+    for model in models:
+        if len(evidence.runs(model)) == 2:
+            yield (
+                f"{model}: two runs say little about how much runs differ: intervals are up to 6.5 times as wide as "
+                f"with many, and a third run shortens them most"
+            )
 
 
 def _says(measure: str, depth: int, documents: int) -> bool:
@@ -211,9 +233,9 @@ def _moves(
     moves = []
     texts = evidence.texts(dataset) if count and others else {}
     for model in others:
-        apart = values[model] - values[baseline]
-        for row in _farthest(apart)[:count]:
-            text, pair = texts.get(ids[row], ""), (float(values[model][row]), float(values[baseline][row]))
+        own, other = over_runs(values[model]), over_runs(values[baseline])
+        for row in _farthest(own - other)[:count]:
+            text, pair = texts.get(ids[row], ""), (float(own[row]), float(other[row]))
             moves.append(Move(model, baseline, dataset, ids[row], text, *pair))
     return moves
 
@@ -229,7 +251,8 @@ def _farthest(apart: Values) -> list[int]:
 
 
 def _left_out(evidence: Evidence, models: Sequence[str], dataset: str, measure: str) -> int:
-    found = [set(scores.ids) for model in models if (scores := evidence.scores(model, dataset, measure))]
+    runs = [run for model in models for run in evidence.runs(model)]
+    found = [set(scores.ids) for run in runs if (scores := evidence.scores(run, dataset, measure))]
     return len(set[str].union(*found)) - len(set[str].intersection(*found)) if found else 0
 
 
@@ -254,9 +277,11 @@ def _warnings(
 
 def _absence(evidence: Evidence, model: str, dataset: str, measure: str) -> str:
     """Why a model has no values there; empty if it has values."""
-    cell = evidence.cell(model, dataset)
-    if evidence.scores(model, dataset, measure):
+    lacking = [run for run in evidence.runs(model) if not evidence.scores(run, dataset, measure)]
+    if not lacking:
         return ""
+    model = lacking[0]
+    cell = evidence.cell(model, dataset)
     if cell is None:
         return "no result"
     if not cell.ok:

@@ -7,14 +7,12 @@ from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
-from harness.metrics.significance import Interval
+from harness.metrics.significance import ALPHA, Interval
 from harness_reports.compare import unjudged
 from harness_reports.compare.compare import Comparison, Found, Move
-from harness_reports.data.paired import ALPHA, POWER
+from harness_reports.data.paired import POWER
 from harness_reports.render.markdown import escape
 
-FEW = 6
-"""Datasets below which an interval over them cannot reach 95%."""
 WIDTH = 70
 """Characters of a document that are shown."""
 
@@ -26,7 +24,8 @@ def content(comparison: Comparison) -> dict[str, Any]:
         for found in (comparison.contrasts, comparison.clean)
     )
     overall = [
-        each._asdict() | {"here": each.here.ends, "elsewhere": each.elsewhere.ends if each.elsewhere else None}
+        each._asdict()
+        | {"here": each.here.ends, "elsewhere": each.elsewhere.ends if each.elsewhere else None, "real": each.real}
         for each in comparison.overall
     ]
     moves = [
@@ -34,9 +33,10 @@ def content(comparison: Comparison) -> dict[str, Any]:
         | {side: [found._asdict() for found in getattr(move, side)] for side in ("first", "first_against")}
         for move in comparison.moves
     ]
-    named = {name: getattr(comparison, name) for name in ("models", "datasets", "measure", "warnings")}
+    named = {name: getattr(comparison, name) for name in ("models", "datasets", "measure", "warnings", "notes")}
     whole = named | {"alpha": ALPHA, "power": POWER, "contrasts": contrasts, "overall": overall, "moves": moves}
     whole |= {"unjudged": [each.content() for each in comparison.unjudged.pairs], "clean": clean}
+    whole["variance"] = [asdict(each) for each in comparison.variance]
     finite: dict[str, Any] = _finite(whole)
     return finite
 
@@ -46,10 +46,10 @@ def markdown(comparison: Comparison) -> str:
     real, number = sum(each.real for each in comparison.contrasts), len(comparison.contrasts)
     title = f"# {escape(comparison.measure)} of {', '.join(map(escape, comparison.models[1:]))} against "
     verdict = (
-        f"{real} of {number} differences {'is' if real == 1 else 'are'} shown to be real: by the randomisation test at "
+        f"{real} of {number} differences {'is' if real == 1 else 'are'} shown to be real: by {_test(comparison)} at "
         f"{ALPHA:.0%}, with Holm's correction over all {number}."
         if number > 1
-        else f"The difference is {'' if real else 'not '}shown to be real by the randomisation test at {ALPHA:.0%}."
+        else f"The difference is {'' if real else 'not '}shown to be real by {_test(comparison)} at {ALPHA:.0%}."
     )
     sections = [
         title + escape(comparison.models[0]),
@@ -58,6 +58,7 @@ def markdown(comparison: Comparison) -> str:
         *_contrasts(comparison),
         *_clean(comparison),
         *_overall(comparison),
+        *_variance(comparison),
         *unjudged.markdown(comparison.unjudged),
         *_moves(comparison),
         "## Notes",
@@ -66,9 +67,16 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _test(comparison: Comparison) -> str:
+    several = any(max(each.runs) > 1 for each in comparison.contrasts)
+    return "the t-test over queries and runs" if several else "the randomisation test"
+
+
 def _contrasts(comparison: Comparison) -> Iterator[str]:
     head = ["dataset", "model", "against", "queries", "mean of against", "mean", "difference", "95% interval", "d_z"]
     head += ["wins/ties/losses", "p", "p (Holm)", "p of t", "p of t (Holm)", "smallest effect"]
+    clustered = any(each.design_effect != 1 for each in comparison.contrasts)
+    head[8:8] = ["design effect"] if clustered else []
     rows = []
     for each in comparison.contrasts:
         difference = f"{100 * each.difference:+.2f}"
@@ -80,10 +88,11 @@ def _contrasts(comparison: Comparison) -> Iterator[str]:
                 f"{100 * each.mean:.2f}",
                 f"**{difference}**" if each.real else difference,
                 _interval(each.interval),
+                *([f"{each.design_effect:.2f}"] if clustered else []),
                 "-" if each.effect_size is None else f"{each.effect_size:+.2f}",
                 f"{each.wins}/{each.ties}/{each.losses}",
                 *map(_chance, (each.p_randomisation, each.holm_randomisation, each.p_t, each.holm_t)),
-                f"{100 * each.smallest_effect:.2f}" if isfinite(each.smallest_effect) else "-",
+                _effect(each.smallest_effect),
             ]
         )
     yield "## Dataset by dataset"
@@ -106,7 +115,7 @@ def _overall(comparison: Comparison) -> Iterator[str]:
             escape(each.model),
             escape(each.against),
             str(len(each.datasets)),
-            f"{100 * each.difference:+.2f}",
+            f"**{100 * each.difference:+.2f}**" if each.real else f"{100 * each.difference:+.2f}",
             _interval(each.here),
             _interval(each.elsewhere),
         ]
@@ -117,6 +126,34 @@ def _overall(comparison: Comparison) -> Iterator[str]:
     head = ["model", "against", "datasets", "difference", "95% on these datasets", "95% on datasets like these"]
     yield "## Over the datasets both have"
     yield _table(head, rows)
+    if not any(each.real for each in comparison.overall):
+        yield "On datasets like these nothing can be told apart: every such interval spans 0."
+
+
+def _variance(comparison: Comparison) -> Iterator[str]:
+    if not comparison.variance:
+        return
+    sources = [name for name in comparison.variance[0].shares if any(each.shares[name] for each in comparison.variance)]
+    rows = [
+        [
+            escape(each.model),
+            escape(each.against),
+            str(each.datasets),
+            f"{100 * each.error:.2f}",
+            *(f"{each.shares[name]:.0%}" for name in sources),
+            _effect(each.smallest_effect),
+            each.remedy,
+            _effect(each.smallest_then),
+        ]
+        for each in comparison.variance
+    ]
+    head = ["model", "against", "datasets", "standard error", *sources, "smallest effect", "what reduces it most"]
+    yield "## Where the uncertainty comes from"
+    yield _table([*head, "smallest effect then"], rows)
+
+
+def _effect(value: float) -> str:
+    return f"{100 * value:.2f}" if isfinite(value) else "-"
 
 
 def _moves(comparison: Comparison) -> Iterator[str]:
@@ -151,9 +188,34 @@ def _found(side: Sequence[Found], place: int) -> str:
 
 def _notes(comparison: Comparison) -> Iterator[str]:
     yield "All values x 100. A difference is that of model minus against, on the queries that all models named have."
-    yield "In bold what is shown to be real: p (Holm) of the randomisation test below 0.05; all rows are one family."
-    yield "p: two-sided paired randomisation test (random signs of the differences). p of t: paired t-test."
-    yield "95% interval: of the mean difference, by bootstrap of the queries, each for itself (no correction)."
+    runs, clustered = (
+        any(max(each.runs) > 1 for each in comparison.contrasts),
+        any(each.design_effect != 1 for each in comparison.contrasts),
+    )
+    units = "clusters" if clustered else "queries"
+    yield f"In bold what is shown to be real: p (Holm) of {_test(comparison)} below 0.05; all rows are one family."
+    yield (
+        f"p: two-sided paired randomisation test (random signs of the {'clusters' if clustered else 'differences'}). "
+        "p of t: paired t-test."
+    )
+    yield f"95% interval: of the mean difference, by bootstrap of the {units}, each for itself (no correction)."
+    if runs:
+        yield (
+            "Rows over seeds: both p and the interval are those of t over queries and training runs (Banerjee's "
+            "interval), so they say what other runs would show."
+        )
+    if clustered:
+        yield (
+            "Design effect: the variance of the difference over that of as many independent queries. Queries that "
+            "share relevant documents are drawn and flipped together, as clusters."
+        )
+    if comparison.variance:
+        yield (
+            "Where the uncertainty comes from: shares of the variance of the difference, over datasets like these if "
+            "there are several. Queries: as if they were independent; clusters: what sharing documents adds; runs: how "
+            "training runs differ. The last column is the smallest effect if only that is added."
+        )
+    yield from (f"{escape(note)}." for note in comparison.notes)
     yield r"d\_z: mean difference over the standard deviation of the differences (0.2 is small, 0.8 large)."
     yield (
         f"Smallest effect: the difference that these queries would have shown as real with a chance of {POWER:.0%}; "
@@ -161,11 +223,10 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     )
     if any(len(each.datasets) > 1 for each in comparison.overall):
         yield (
-            "Over the datasets: the unweighted mean of the differences, a group such as cqadupstack once. On these "
-            "datasets: only the queries are drawn anew. On datasets like these: the datasets too."
+            f"Over the datasets: the unweighted mean of the differences, a group such as cqadupstack once. On these "
+            f"datasets: only the {units} are a sample. On datasets like these: the datasets are, and the intervals of "
+            f"all pairs hold simultaneously (t, Bonferroni); in bold what excludes 0."
         )
-    if any(1 < len(each.datasets) < FEW for each in comparison.overall):
-        yield f"Fewer than {FEW} datasets say little about others: that interval then covers less often than 95%."
     if any(move.first or move.first_against for move in comparison.moves) and not any(
         found.text for move in comparison.moves for found in (*move.first, *move.first_against)
     ):

@@ -54,11 +54,16 @@ class Leaderboard:
     """A row that is a mean over seeds -> the models whose cells it is the mean of."""
 
     def label(self, text: str) -> str:
-        """The model of that label, with options in any order and form; the text itself if there is no such model."""
+        """The model of that label, with options in any order and form; the text itself if there is no such model.
+
+        A row over seeds is found by its name without the number of seeds, too.
+        """
         if text in self.models:
             return text
         meant = canonical(text, typed=True)
-        return next((model for model in self.models if canonical(model) == meant), text)
+        found = [model for model in self.models if canonical(model) == meant]
+        found += [row for row in self.seeds if canonical(row.partition(" (mean of ")[0]) == meant]
+        return found[0] if found else text
 
     def warnings(self) -> list[str]:
         """Warnings about whole columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.results.store import ResultStore, Unreadable, read_columns
+from harness.metrics.clusters import Codes
+from harness.results.store import CLUSTER, ResultStore, Unreadable, read_columns
 from harness.storage.atomic import sha256_file
-from harness_reports.data.leaderboard import MEASURE, Cell, Leaderboard
+from harness_reports.data.clusters import ClusterIndex
+from harness_reports.data.leaderboard import MEASURE, Cell, Leaderboard, some
 
 FILE = "per_query.parquet"
 TOLERANCE = 1e-6
@@ -31,8 +33,10 @@ class QueryScores(NamedTuple):
 class Evidence:
     """Per-query scores of a leaderboard's cells. Files are read when asked for, only the columns needed, and once."""
 
-    def __init__(self, board: Leaderboard) -> None:
+    def __init__(self, board: Leaderboard, home: Path | None = None) -> None:
         self.board = board
+        self.clusters = ClusterIndex(self, home)
+        """Which queries are not independent."""
         self.skipped: dict[Path, Unreadable] = {}
         """Files that could not be used, so far, by path."""
         self.missing: dict[Path, None] = {}
@@ -53,6 +57,21 @@ class Evidence:
             f"{whose} {FILE} ({first}{' and others' if count > 1 else ''}); intervals, ranks and tests need the "
             f"queries' scores in it, means do not"
         )
+
+    @property
+    def unclustered(self) -> str:
+        """One sentence about the datasets whose clusters are not known; empty if there are none."""
+        if not self.clusters.unknown:
+            return ""
+        return (
+            f"{some([*self.clusters.unknown])}: the results do not say which queries share relevant documents, and the "
+            f"dataset is not on this machine, so every query is taken to be independent; intervals are too narrow "
+            f"where it is not. Run harness benchmark --force for a result that says it"
+        )
+
+    def runs(self, model: str) -> tuple[str, ...]:
+        """The models that a row stands for: its training runs where it is a mean over seeds."""
+        return self.board.seeds.get(model, (model,))
 
     def cell(self, model: str, dataset: str) -> Cell | None:
         """The cell, whole or partial."""
@@ -91,22 +110,45 @@ class Evidence:
     ) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
         """The queries that all of the models have, in the first one's order, and each model's values on them.
 
-        Models without scores there are left out. The values of different models are in the same order.
+        Values are [queries], or [runs, queries] of a row over seeds. Models without scores there, or without those of
+        a run, are left out. The values of different models are in the same order.
         """
-        known = {model: scores for model in models if (scores := self.scores(model, dataset, measure))}
-        if not known:
+        found = {model: [self.scores(run, dataset, measure) for run in self.runs(model)] for model in models}
+        known = {model: [each for each in scores if each] for model, scores in found.items() if all(scores)}
+        every = [each for scores in known.values() for each in scores]
+        if not every:
             return [], {}
-        if all(scores.ids is next(iter(known.values())).ids for scores in known.values()):
-            return next(iter(known.values())).ids, {model: scores.values for model, scores in known.items()}
-        common = reduce(set[str].intersection, [set(scores.ids) for scores in known.values()])
-        ids = [query for query in next(iter(known.values())).ids if query in common]
-        return ids, {model: _in_order(scores, ids) for model, scores in known.items()}
+        ids = every[0].ids
+        if not all(scores.ids is ids for scores in every):
+            common = reduce(set[str].intersection, [set(scores.ids) for scores in every])
+            ids = [query for query in ids if query in common]
+        values = {model: [_in_order(each, ids) for each in scores] for model, scores in known.items()}
+        return ids, {model: np.stack(rows) if model in self.board.seeds else rows[0] for model, rows in values.items()}
+
+    def measured(self, dataset: str) -> Iterator[tuple[Cell, list[str]]]:
+        """Cells of the dataset with per-query values, and their queries."""
+        for model in self.board.models:
+            for run in self.runs(model):
+                cell, scores = self.cell(run, dataset), self.scores(run, dataset)
+                if cell and scores:
+                    yield cell, scores.ids
+
+    def codes(self, cell: Cell) -> Codes | None:
+        """The column of clusters in the cell's per-query file; None if it cannot be read."""
+        columns = self._columns(cell.model, cell.dataset, [CLUSTER])
+        if columns is None:
+            return None
+        found = np.asarray(columns[CLUSTER])
+        if found.dtype.kind not in "iu":
+            self._skip(cell.model, cell.dataset, f"its {CLUSTER} is not of whole numbers")
+            return None
+        return found.astype(np.int64)
 
     def texts(self, dataset: str) -> dict[str, str]:
         """Query id -> text of every query that any model was judged on; empty if no file has texts."""
         texts: dict[str, str] = {}
         seen: set[int] = set()
-        for model in self.board.models:
+        for model in (run for row in self.board.models for run in self.runs(row)):
             scores = self.scores(model, dataset)
             if scores and id(scores.ids) not in seen:
                 seen.add(id(scores.ids))
@@ -166,5 +208,7 @@ class Evidence:
 
 
 def _in_order(scores: QueryScores, ids: Sequence[str]) -> NDArray[np.float64]:
+    if scores.ids is ids:
+        return scores.values
     places = {query: place for place, query in enumerate(scores.ids)}
     return scores.values[[places[query] for query in ids]]

@@ -133,6 +133,8 @@ PROVENANCE = (
 INTERVAL = "95% interval"
 RANK = Column("rank", "d")
 DIFFERENCE_INTERVAL = Column("its 95% interval", "+.2f", 100)
+DESIGN_EFFECT = Column("design effect", ".2f")
+DIFFERENCE_EFFECT = Column("its design effect", ".2f")
 
 
 def score(name: str) -> Column:

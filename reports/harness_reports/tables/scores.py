@@ -146,6 +146,8 @@ class _Scores:
         spans = [uncertainty.interval(model, average) for model in self.models]
         interval = columns.interval("" if first else average.name)
         filled = [(interval, [interval.cell(span.ends if span else None) for span in spans])]
+        effects = [uncertainty.design_effect(model, average) for model in self.models]
+        filled.append((columns.DESIGN_EFFECT, [columns.DESIGN_EFFECT.cell(effect) for effect in effects]))
         if first and _known(filled[0]):
             rank, ranks = columns.RANK, uncertainty.ranks(average)
             filled.append((rank, [rank.cell(ranks.get(model)) for model in self.models]))
@@ -159,6 +161,8 @@ class _Scores:
                 for model, gap in zip(self.models, gaps, strict=True)
             ]
             filled += [(minus, own), (around, [around.cell(gap.interval.ends if gap else None) for gap in gaps])]
+            beside = columns.DIFFERENCE_EFFECT
+            filled.append((beside, [beside.cell(gap.design_effect if gap else None) for gap in gaps]))
         return [each for each in filled if _known(each)]
 
     def _isotropy(self) -> Filled:

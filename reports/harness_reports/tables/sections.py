@@ -11,7 +11,7 @@ from harness_reports.analysis.isotropy_vs_ndcg import associations, sentence
 from harness_reports.data.leaderboard import Cell, Leaderboard, some
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.uncertainty import ALPHA, Uncertainty
-from harness_reports.tables.columns import INTERVAL, RANK
+from harness_reports.tables.columns import DESIGN_EFFECT, DIFFERENCE_INTERVAL, INTERVAL, RANK
 from harness_reports.tables.measurements import measurements
 from harness_reports.tables.model import Report, Table
 from harness_reports.tables.provenance import provenance
@@ -26,7 +26,7 @@ def report(board: Leaderboard, evidence: Evidence | None = None, baseline: str |
     evidence = evidence or Evidence(board)
     uncertainty = Uncertainty(board, evidence, baseline)
     tables = [*scores(board, uncertainty), *measurements(board), provenance(board)]
-    told = [*_marks(board, tables, uncertainty), *_notes(board), *_faults(board, evidence)]
+    told = [*_marks(board, tables, uncertainty), *_notes(board, evidence), *_faults(board, evidence)]
     return Report(tables, list(dict.fromkeys(told)))
 
 
@@ -46,27 +46,40 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
         yield "¶ the models saw different versions of the dataset (of an average: of one in it)."
     if uncertainty.baseline and uncertainty.tests:
         how = (
-            f"{uncertainty.baseline} beyond chance: paired randomisation tests over queries, Holm's correction for all "
-            f"{uncertainty.tests} comparisons with it in the table, at {ALPHA:.0%}"
+            f"{uncertainty.baseline} beyond chance: paired randomisation tests over queries{_and_runs(board)}, Holm's "
+            f"correction for all {uncertainty.tests} comparisons with it in the table, at {ALPHA:.0%}"
         )
         none = "" if marks & {"better", "worse"} else " (there is none)"
         yield f"† better, ‡ worse than {how}{none}."
     if INTERVAL in columns:
-        drawn = "datasets, their queries and seeds" if board.seeds else "datasets and their queries"
+        runs = "; of rows over seeds with the spread of their runs" if board.seeds else ""
         yield (
-            f"95% interval: where the mean would lie on datasets like these; bootstrap over {drawn} (over queries "
-            "alone where there is one dataset), 10,000 resamples."
+            "95% interval: where the mean would lie on datasets like these, by Student's t over the datasets (by "
+            f"bootstrap over queries where there is one dataset){runs}."
+        )
+    if DIFFERENCE_INTERVAL.name in columns:
+        yield f"Intervals of differences over several datasets hold simultaneously for all models, at {1 - ALPHA:.0%}."
+    if DESIGN_EFFECT.name in columns:
+        yield (
+            "Design effect: how many times the noise of the queries is that of as many independent queries; queries "
+            "that share relevant documents are drawn and tested together, as clusters."
         )
     if RANK.name in columns:
+        none = "" if uncertainty.separated else " Here nothing can be told apart."
         yield (
-            "Rank: the places that a model may have, after the models that are surely better and before those surely "
-            "worse; all of them hold at once at 95%."
+            "Rank: the places that a model may have, after the models that are significantly better and before those "
+            f"significantly worse; all ranks hold simultaneously at 95%.{none}"
         )
     for row, models in board.seeds.items():
-        yield f"{row}: the mean of {', '.join(models)}."
+        few = "; two runs say little about how much runs differ, so its intervals are wide" if len(models) == 2 else ""
+        yield f"{row}: the mean of {', '.join(models)}{few}."
 
 
-def _notes(board: Leaderboard) -> Iterable[str]:
+def _and_runs(board: Leaderboard) -> str:
+    return " (with rows over seeds t-tests over queries and runs)" if board.seeds else ""
+
+
+def _notes(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
     cells = board.rows()
     yield from _seen(board, cells)
     if any(cell.get("geometry", "documents") for cell in cells):
@@ -83,6 +96,8 @@ def _notes(board: Leaderboard) -> Iterable[str]:
         yield from _own_documents(dataset, own)
         yield from _unanswered(dataset, own)
         yield from _overlay(dataset, own)
+        if told := evidence.clusters.sentence(dataset):
+            yield f"{told}."
         for note in (note for cell in own for note in cell.get("manifest", "dataset", "notes") or ()):
             yield f"{dataset}: {str(note).rstrip('.')}."
     for cell in cells:
@@ -135,5 +150,5 @@ def _faults(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
         yield f"disagree: {told}"
     for skipped in (*board.skipped, *evidence.skipped.values()):
         yield f"skipped: {skipped.place}: {skipped.reason}"
-    if evidence.lacking:
-        yield f"{evidence.lacking}."
+    for told in filter(None, (evidence.lacking, evidence.unclustered)):
+        yield f"{told}."

@@ -81,6 +81,23 @@ def test_met_with_value_and_interval(claims: Claims, results: Results) -> None:
     assert judged(claims, "mpnet - minilm - 1 < 0 on scifact")["threshold"] == 1.0
 
 
+def test_queries_that_share_documents_are_clusters(claims: Claims, results: Results) -> None:
+    rng = np.random.default_rng(5)
+    codes = np.arange(160) // 4
+    low = rng.uniform(0.2, 0.6, 160)
+    high = np.clip(low + 0.02 + rng.normal(0, 0.05, 40)[codes] + rng.normal(0, 0.05, 160), 0, 1)
+    groups = {f"q{number}": str(code) for number, code in enumerate(codes)}
+    for model, own in (("mpnet", high), ("minilm", low)):
+        results.add(model, "scifact", queries=scores(own), groups=groups)
+    found = judged(claims, "mpnet - minilm on scifact >= 1.0")
+    gap = 100 * (high - low)
+    by_cluster = gap.reshape(40, 4).mean(axis=1)
+    expected = mean_interval([by_cluster])
+    assert found["interval"] == pytest.approx([expected.low, expected.high])
+    effect = (by_cluster.var(ddof=1) / 40) / (gap.var(ddof=1) / 160)
+    assert f"design effect {effect:.2f}: queries that share relevant documents count as clusters" in found["notes"]
+
+
 def test_a_point_estimate_inside_the_noise_says_so_and_what_would_decide(claims: Claims, results: Results) -> None:
     values = fill(results, 0.018, noise=0.1)
     difference = values["mpnet"] - values["minilm"]

@@ -65,7 +65,7 @@ def write(results: Results, model: str, dataset: str, found: np.ndarray[Any, np.
     ids = [f"q{place}" for place in range(len(found))]
     queries = [Query(query, f"text of {query} {EVIL if query == 'q3' else 'x' * 300}") for query in ids]
     file = results.store.folder(model, dataset) / "per_query.parquet"
-    qrels = {query: {"d": 1} for query in ids}
+    qrels = {query: {query: 1} for query in ids}
     write_per_query(file, queries, qrels, Scores(ids, ("nDCG@10",), found[:, None], 0, 0, 0))
 
 
