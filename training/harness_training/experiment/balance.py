@@ -77,7 +77,8 @@ class GradientCallback(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Turn the measurement on for this step, or off."""
         step = state.global_step + 1
-        logged = step == state.max_steps or any(step % every == 0 for every in (args.logging_steps, args.eval_steps))
+        logs = [every for every in (args.logging_steps, args.eval_steps, state.max_steps) if every]
+        logged = any(step % every == 0 for every in logs)
         self._objective.measures_gradients = logged or step <= FIRST
         self._objective.gradients = {}
 
