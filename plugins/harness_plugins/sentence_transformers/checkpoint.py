@@ -51,7 +51,7 @@ def harness_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         name="checkpoint",
         kind="dense",
-        load="harness_plugins.sentence_transformers.checkpoint:load",
+        load="harness_plugins.sentence_transformers.trained:load",
         fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
         facts=ModelFacts(
             may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",

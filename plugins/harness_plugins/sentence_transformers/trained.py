@@ -23,6 +23,7 @@ from harness.types import Options
 from harness_plugins.model_folder.files import incomplete
 from harness_plugins.sentence_transformers import checkpoint, minilm, mpnet
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS
+from harness_plugins.sentence_transformers.encoder import Encoder, TokenEncoder
 
 EXPERIMENTS = ("baseline", "isotropy", "frozen")
 FORMAT = 1
@@ -52,7 +53,7 @@ def harness_models() -> Iterable[ModelSpec]:
         yield ModelSpec(
             name=name,
             kind="dense",
-            load="harness_plugins.sentence_transformers.checkpoint:load",
+            load="harness_plugins.sentence_transformers.trained:load",
             fingerprint="harness_plugins.sentence_transformers.trained:fingerprint",
             facts=ModelFacts(
                 may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
@@ -181,6 +182,25 @@ def _named(name: str, runs: list[Run], root: Path) -> Run:
         return found
     there = f"there are {', '.join(sorted(plain))}" if plain else f"there is none: harness train {root.name}"
     raise UserError(f"no run is called {name} in {root}; {there}")
+
+
+def load(options: Options) -> Encoder:
+    """As for a checkpoint; what only has a head on an untouched base shares its base's stored embeddings."""
+    encoder = checkpoint.load(options)
+    base = frozen_base(Path(str(options["path"])))
+    if base and isinstance(encoder, TokenEncoder):
+        rest = {key: value for key, value in checkpoint.fingerprint(options).items() if key != "files"}
+        texts = {"max_seq_length": encoder.model.max_seq_length, "prompts": encoder.prompts}
+        encoder.share_base(content_key({"base": base, "what": "embeddings before the head", **rest, **texts}))
+    return encoder
+
+
+def frozen_base(folder: Path) -> str:
+    """Key of the base's files if a run left the base as it was (`freeze_base`, or step 0); else empty."""
+    run = run_at(folder)
+    if run is None or not ((run.record.get("settings") or {}).get("freeze_base") or is_start(folder)):
+        return ""
+    return str((run.record.get("identity") or {}).get("base") or "")
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

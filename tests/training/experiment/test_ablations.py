@@ -16,6 +16,9 @@ pytest.importorskip("datasets", reason="training needs datasets (the train extra
 
 from sentence_transformers import SentenceTransformer
 
+from harness.embeddings import encode
+from harness.embeddings.store import Vectors, VectorStore
+from harness.registry.manager import load_registry
 from harness.storage.atomic import content_key
 from harness.storage.records import seal
 from harness.types import UserError
@@ -24,7 +27,7 @@ from harness_training.experiment.plans import OWN, plans
 from harness_training.experiment.settings import Settings
 from harness_training.experiment.train import train
 from tests.training.experiment.world import World, assert_identical, weights
-from tests.training.models import build_model
+from tests.training.models import build_model, texts
 
 LAMBDAS = (0, 0.001, 0.01, 0.05, 0.2, 0.5, 0.9)
 IN_0_2 = (
@@ -176,6 +179,31 @@ def test_step_0_is_a_row_of_its_own(world: World, tmp_path: Path, harness: Any, 
     assert "step0 was not written" in refused.err or "are not those that the run.json" in refused.err
     damaged.unlink()
     assert "is damaged" in harness("benchmark", *rows[:2], "-d", tmp_path, "--results", tmp_path / "again").err
+
+
+def test_heads_on_a_frozen_base_share_its_embeddings(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
+    frozen, full = world.plan("frozen", epochs=1, seeds=2), world.plan("baseline", epochs=1)
+    for plan in (*frozen, full):
+        train(plan, world.job(tmp_path))
+    folders = [tmp_path / plan.experiment / plan.run for plan in (*frozen, full)]
+    paths = [folders[0] / "checkpoint", folders[1] / "checkpoint", folders[0] / "step0"]
+    paths += [folders[2] / "step0", folders[2] / "checkpoint"]
+    models = [load_registry().model(str(path)).replace(dtype="float32").load() for path in paths]
+    passages, encoded = texts(60), []
+    real = encode.encode_texts
+    monkeypatch.setattr(encode, "encode_texts", lambda *given: encoded.append(len(given[2])) or real(*given))
+    for number, model in enumerate(models):
+        store = VectorStore(tmp_path / "home", f"{number:064d}", "document")
+        tally = encode.Tally()
+        shards = encode.encode_collection(model, "it", passages, 60, store, "document", lambda *_: None, tally)
+        vectors = Vectors.open(store, shards).gather(np.arange(60))
+        assert vectors == pytest.approx(real(model, "it", passages, "document"), abs=1e-5)
+        assert tally.texts == (60 if number in (0, 4) else 0)
+        assert sum(shard.tokens for shard in shards) == sum(map(len, model.tokenize(passages, role="document")))
+    assert encoded == [60, 60]  # the base once, the trained base again
 
 
 def as_in_0_2(folder: Path, settings: Settings) -> None:
