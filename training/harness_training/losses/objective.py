@@ -93,6 +93,8 @@ class Objective(CachedLossMixin, nn.Module):
     def forward(self, sentence_features: Features, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Terms of the loss: ``task_loss`` and the weighted ``isotropy_loss``."""
         if self.uses_gradient_cache:
+            sentence_features = list(sentence_features)
+            self._autocast = _autocast_of(sentence_features)
             total = self._with_own_gradients(self.forward_cached(sentence_features, labels))
         else:
             columns = [self.model(features)["sentence_embedding"] for features in sentence_features]
@@ -153,6 +155,15 @@ class Objective(CachedLossMixin, nn.Module):
             found["gradient_cosine"] = dot(of_task, of_regulariser) / (one * other)
         return found
 
+    def embed_minibatch(self, *given: Any, **settings: Any) -> Any:
+        """Embed a mini-batch in the precision of the forward pass, in the backward pass too.
+
+        Otherwise a loop that calls ``backward()`` outside autocast, as PyTorch advises, would embed it again in
+        float32: at twice the time, and with gradients of another function.
+        """
+        with torch.autocast(**self._autocast):
+            return super().embed_minibatch(*given, **settings)
+
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
@@ -186,3 +197,13 @@ class Objective(CachedLossMixin, nn.Module):
         size = self.mini_batch_size if self.uses_gradient_cache else None
         given = {"isotropy_weight": self.isotropy_weight, "mini_batch_size": size}
         return {**self._named, **given, **({"reference": repr(self.reference)} if self.reference else {})}
+
+
+def _autocast_of(columns: list[dict[str, Tensor]]) -> dict[str, Any]:
+    """Arguments that enter the present autocast state again, on the device of the features."""
+    device = next(value.device.type for value in columns[0].values() if isinstance(value, Tensor))
+    return {
+        "device_type": device,
+        "dtype": torch.get_autocast_dtype(device),
+        "enabled": torch.is_autocast_enabled(device),
+    }
