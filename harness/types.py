@@ -275,6 +275,22 @@ class TokenModel(DenseModel, Protocol):
         ...
 
 
+@runtime_checkable
+class HeadModel(TokenModel, Protocol):
+    """A token model whose vectors are a cheap function of embeddings that other models share: a head on a frozen base.
+
+    The embeddings are stored under ``base_key``, which must be a hash of all that they depend on.
+    """
+
+    base_key: str
+    base: TokenModel
+    """Gives the embeddings; tokenises as the model itself does."""
+
+    def apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings of the base -> the model's vectors, float32 [n, dim]."""
+        ...
+
+
 class Hits(NamedTuple):
     """One query's candidates, best first: positions of documents in corpus order, and scores (greater is better)."""
 

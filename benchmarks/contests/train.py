@@ -81,7 +81,7 @@ class Ours(Resettable):
             Trainer(
                 model=self.model,
                 objective=Objective(self.model, loss=self.loss, isotropy_weight=self.isotropy),
-                on_news=lambda trainer: None,
+                on_update=lambda trainer: None,
                 args=arguments(place, self.batch),
                 train_dataset=Dataset.from_dict({name: self.ids[:, at] for at, name in enumerate(COLUMNS)}),
                 data_collator=Collator(self.model, self.numbers),

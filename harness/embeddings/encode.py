@@ -1,6 +1,7 @@
 """Encode texts to vectors, shard by shard, in batches of similar length.
 
-The next shard is tokenised and the previous one written while a shard is encoded. Stored shards are not encoded again.
+The next shard is tokenised and the previous one written while a shard is encoded. Stored shards are not encoded again,
+nor are those whose base embeddings are stored, of models that put a head on a base.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.sharding import Chunk, chunks
-from harness.embeddings.store import Shard, VectorStore
+from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.errors import plugin_code
-from harness.types import DenseModel, PluginError, Progress, Role, TokenModel
+from harness.types import DenseModel, HeadModel, PluginError, Progress, Role, TokenModel
 
 TOKEN_BUDGET = 2048
 """Tokens per batch including padding: larger batches exceed CPU caches and are slower. Overridden by the attribute
@@ -64,12 +65,13 @@ def encode_collection(
         PluginError: the model returned anything but finite float32 [n, dim]; the message names the batch.
     """
     store.sweep()
+    base = VectorStore(store.home, model.base_key, role, shared=store.shared) if isinstance(model, HeadModel) else None
     shards: list[Shard | Future[Shard]] = []
     done = 0
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         pending: dict[str, Future[Shard]] = {}
         try:
-            for chunk, tokens in _ahead(reader, model, chunks(texts), store, role):
+            for chunk, tokens in _ahead(reader, model, chunks(texts), [store, *filter(None, [base])], role):
                 stored = pending.get(chunk.key) or store.get(chunk.key)
                 if stored is not None:
                     shards.append(stored)
@@ -77,9 +79,15 @@ def encode_collection(
                     start = time.perf_counter()
                     with plugin_code(f"{name}: tokenize() raised", type(model).__module__):
                         ids = tokens.result() if tokens is not None else None
-                    vectors = encode_texts(model, name, chunk.texts, role, ids)
+                    known = base.get(chunk.key) if base is not None else None
+                    if base is not None and isinstance(model, HeadModel):
+                        vectors = _with_head(model, name, chunk, ids, base, known)
+                    else:
+                        vectors = encode_texts(model, name, chunk.texts, role, ids)
                     seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
-                    if tally is not None:
+                    if known is not None:
+                        seconds, count = known.seconds + seconds, known.tokens
+                    elif tally is not None:
                         tally.texts, tally.tokens = tally.texts + len(chunk.texts), tally.tokens + count
                         tally.seconds += seconds
                     while pending:  # one pending write bounds the memory and reports a full disk early
@@ -94,14 +102,34 @@ def encode_collection(
     return [s.result() if isinstance(s, Future) else s for s in shards]
 
 
+def _with_head(
+    model: HeadModel, name: str, chunk: Chunk, ids: list[list[int]] | None, base: VectorStore, known: Shard | None
+) -> NDArray[np.float32]:
+    """Vectors of a chunk from its base embeddings, which are computed and stored unless they are ``known``."""
+    if known is None:
+        start = time.perf_counter()
+        embeddings = encode_texts(model.base, name, chunk.texts, base.role, ids)
+        base.put(chunk.key, embeddings, time.perf_counter() - start, sum(map(len, ids or ())))
+    else:
+        embeddings = Vectors.open(base, [known]).gather(np.arange(known.rows))
+    with plugin_code(f"{name}: apply_head() raised", type(model).__module__):
+        vectors = model.apply_head(embeddings)
+    if fault := vectors_fault(vectors, len(chunk.texts), model.dim):
+        raise PluginError(f"{name}: {base.role} texts (first text: {chunk.texts[0][:60]!r}): {fault}")
+    return vectors
+
+
 def _ahead(
-    reader: ThreadPoolExecutor, model: DenseModel, stream: Iterator[Chunk], store: VectorStore, role: Role
+    reader: ThreadPoolExecutor, model: DenseModel, stream: Iterator[Chunk], stores: list[VectorStore], role: Role
 ) -> Iterator[tuple[Chunk, Future[list[list[int]]] | None]]:
-    """Yield chunks with the future of their tokens, tokenising one chunk ahead of the consumer."""
+    """Yield chunks with the future of their tokens, tokenising one chunk ahead of the consumer.
+
+    What is in one of the ``stores`` needs no tokens.
+    """
     previous = None
     for chunk in stream:
         tokens = None
-        if isinstance(model, TokenModel) and store.get(chunk.key) is None:
+        if isinstance(model, TokenModel) and all(store.get(chunk.key) is None for store in stores):
             tokens = reader.submit(model.tokenize, chunk.texts, role=role)
         if previous is not None:
             yield previous

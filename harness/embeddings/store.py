@@ -64,6 +64,7 @@ class VectorStore:
         self, home: Path, model_key: str, role: Role, storage: Storage = "float32", shared: RemoteCache | None = None
     ) -> None:
         self.folder = home / "vectors" / model_key[:32] / (role if storage == "float32" else f"{role}-{storage}")
+        self.home, self.role = home, role
         self.storage = storage
         self.shared = shared
         self._owner = f"{model_key}/{role}"

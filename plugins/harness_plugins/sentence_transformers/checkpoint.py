@@ -56,6 +56,7 @@ def harness_models() -> Iterable[ModelSpec]:
         "checkpoint",
         "any local sentence-transformers folder: -m path/to/folder",
         ModelFacts(by_options="harness_plugins.model_folder.files:figures", training=f"{TRAINED}:training"),
+        load=f"{TRAINED}:load",
         fingerprint=f"{TRAINED}:fingerprint",
         files=ModelFiles(path_option="path"),
     )
@@ -73,10 +74,10 @@ def folder_model(
         options: Options besides `OPTIONS`, or in place of them.
         **fields: Further fields of `ModelSpec`.
     """
-    shared = {"fingerprint": f"{__name__}:fingerprint", "packages": PACKAGES, **fields}
+    shared = {"load": f"{__name__}:load", "fingerprint": f"{__name__}:fingerprint", "packages": PACKAGES, **fields}
     facts = replace(facts, may_fall_back=f"{__name__}:trial")
     own = {**OPTIONS, **(options or {})}
-    return ModelSpec(name, "dense", f"{__name__}:load", summary, options=own, facts=facts, **shared)
+    return ModelSpec(name, "dense", summary=summary, options=own, facts=facts, **shared)
 
 
 def pinned_model(weights: Weights, summary: str, *, dim: int, flops_per_token: int) -> ModelSpec:

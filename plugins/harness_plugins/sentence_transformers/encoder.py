@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,25 @@ class TokenEncoder(Encoder):
 
     NAME, FALLBACK = "stock", "encode"
     """Names of this forward pass and of its fallback."""
+
+    def share_base(self, base_key: str) -> None:
+        """Become a `HeadModel`: embeddings before the modules that follow Pooling are stored under this key."""
+        from sentence_transformers import SentenceTransformer
+
+        base = copy(self)
+        base.model = SentenceTransformer(modules=list(self.model)[:2], device=str(self.model.device))
+        self.base_key, self.base = base_key, base
+
+    def apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings of the base -> vectors, by the modules after Pooling."""
+        import torch
+
+        features: dict[str, Any] = {"sentence_embedding": torch.from_numpy(embeddings).to(self.model.device)}
+        with torch.inference_mode():
+            for module in list(self.model)[2:]:
+                features = module(features)
+            vectors = features["sentence_embedding"].float()[..., : self.model.truncate_dim]
+            return finite(vectors.cpu().numpy(), self.dtype, "vectors")
 
     @property
     def token_budget(self) -> int:
@@ -202,6 +222,11 @@ class UnpaddedEncoder(TokenEncoder):
     """`TokenEncoder` with the unpadded forward pass instead of the transformer; later modules are the folder's."""
 
     NAME, FALLBACK = "packed", "stock"
+
+    def share_base(self, base_key: str) -> None:
+        """As above; not on a GPU, whose double buffer computes the vectors of the whole model."""
+        if self._double_buffer is None:
+            super().share_base(base_key)
 
     def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
         import torch

@@ -1,7 +1,7 @@
 """Models trained by ``harness train``: ``-m isotropy`` is the newest finished run of the experiment isotropy.
 
-A run is a folder RUNS/EXPERIMENT/RUN with run.json and, once finished, checkpoint/, which is loaded like any
-sentence-transformers folder. RUNS is $HARNESS_RUNS, else ./runs.
+A run is a folder RUNS/EXPERIMENT/RUN with run.json, step0/ (the untrained model) and, once finished, checkpoint/, which
+are loaded like any sentence-transformers folder. RUNS is $HARNESS_RUNS, else ./runs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ from harness.types import Options
 from harness_plugins.model_folder.files import incomplete
 from harness_plugins.model_folder.pinned import MINILM, MPNET, TRAINED_ON
 from harness_plugins.sentence_transformers import checkpoint
+from harness_plugins.sentence_transformers.encoder import Encoder, TokenEncoder
 
 EXPERIMENTS = ("baseline", "isotropy", "frozen")
 FORMAT = 1
 """Of run.json."""
+CHECKPOINT, START = "checkpoint", "step0"
+"""Folders of a run: the best checkpoint of a finished one, and the untrained model."""
+FILES = (f"{CHECKPOINT}_files", f"{START}_files")
+"""Fields of run.json with the SHA-256 of every file in them."""
 SHAPE: Mapping[str, type] = {
-    **dict.fromkeys(("identity", "settings", "dev", "base", "checkpoint_files"), dict),
+    **dict.fromkeys(("identity", "settings", "dev", "base", *FILES), dict),
     **dict.fromkeys(("trained_on", "curves"), list),
-    **dict.fromkeys(("experiment", "run", "status", "reason", "checkpoint_key", "started", "finished"), str),
+    **dict.fromkeys(("experiment", "run", "status", "reason", "checkpoint_key", "step0_key"), str),
+    **dict.fromkeys(("started", "finished"), str),
 }
 """What run.json holds where it holds it."""
 BASES: Mapping[str, tuple[Weights, tuple[str, ...]]] = {
@@ -48,12 +54,14 @@ def harness_models() -> Iterable[ModelSpec]:
             "path": Option(None, "a folder of a run, or a checkpoint, instead of the newest run"),
             "run": Option(None, "name of a run instead of the newest; write + where the name has a comma"),
             "experiment": Option(name, "whose runs are looked through: an experiment of your own"),
+            "step": Option("best", "0: the untrained model that the run started from", choices=("best", "0")),
         }
         yield checkpoint.folder_model(
             name,
             f"your newest finished run of the experiment {name}",
             ModelFacts(by_options="harness_plugins.model_folder.files:figures", training=f"{__name__}:training"),
             own,
+            load=f"{__name__}:load",
             fingerprint=f"{__name__}:fingerprint",
             files=ModelFiles(locate=f"{__name__}:locate"),
         )
@@ -71,7 +79,20 @@ class Run(NamedTuple):
     @property
     def checkpoint(self) -> Path:
         """Folder of the best checkpoint of a finished run."""
-        return self.folder / "checkpoint"
+        return self.folder / CHECKPOINT
+
+    def model(self, step: str) -> Path:
+        """Folder of the best checkpoint, or of step 0; UserError when it cannot be used."""
+        self.usable()
+        if step != "0":
+            return self.checkpoint
+        start = self.folder / START
+        if lacks := incomplete(start):
+            earlier = (
+                "was trained by a version that did not save step 0" if not start.exists() else f"is damaged: {lacks}"
+            )
+            raise UserError(f"broken: the run {self.folder} {earlier}; train it again with --fresh.")
+        return start
 
     @property
     def finished(self) -> datetime | None:
@@ -110,15 +131,20 @@ def read_run(folder: Path) -> Run:
 
 
 def run_at(folder: Path) -> Run | None:
-    """The run of a run's or checkpoint's folder; None for any other folder."""
-    above = folder.resolve().parent if folder.resolve().name == "checkpoint" else folder
+    """The run of a run's folder, its checkpoint's or its step 0's; None for any other folder."""
+    above = folder.resolve().parent if folder.resolve().name in (CHECKPOINT, START) else folder
     return next((read_run(place) for place in (folder, above) if (place / "run.json").is_file()), None)
 
 
-def checkpoint_at(folder: Path) -> Path:
-    """Resolve a run's or checkpoint's folder to the checkpoint; UserError for an unfinished or damaged run."""
+def is_start(folder: Path) -> bool:
+    """Whether the folder is a run's step 0."""
+    return folder.resolve().name == START and run_at(folder) is not None
+
+
+def checkpoint_at(folder: Path, step: str = "best") -> Path:
+    """Resolve a run's, checkpoint's or step 0's folder to the model's; UserError for an unfinished or damaged run."""
     run = run_at(folder)
-    return run.usable().checkpoint if run else folder
+    return run.model("0" if is_start(folder) else step) if run else folder
 
 
 def locate(options: Options) -> str:
@@ -127,15 +153,16 @@ def locate(options: Options) -> str:
     Raises:
         UserError: There is no such run, or the newest one is damaged; older runs are never substituted.
     """
+    step = str(options["step"])
     if given := options["path"]:
-        return str(checkpoint_at(Path(str(given)).expanduser()))
+        return str(checkpoint_at(Path(str(given)).expanduser(), step))
     experiment = str(options["experiment"])
     root = Path(os.environ.get("HARNESS_RUNS") or "runs").expanduser() / experiment
     runs = [read_run(file.parent) for file in sorted(root.glob("*/run.json")) if not file.parent.name.startswith(".")]
     if options["run"]:
-        return str(_named(str(options["run"]), runs, root).usable().checkpoint)
+        return str(_named(str(options["run"]), runs, root).model(step))
     if finished := [run for run in runs if run.finished]:
-        return str(max(finished, key=lambda run: (run.finished, run.folder.name)).usable().checkpoint)
+        return str(max(finished, key=lambda run: (run.finished, run.folder.name)).model(step))
     unfinished = "; ".join(f"{run.folder.name} {run.flaw}" for run in runs)
     raise UserError(f"not trained yet{unfinished and f' ({unfinished})'}: harness train {experiment}")
 
@@ -148,6 +175,25 @@ def _named(name: str, runs: list[Run], root: Path) -> Run:
     raise UserError(f"no run is called {name} in {root}; {there}")
 
 
+def load(options: Options) -> Encoder:
+    """As for a checkpoint; what only has a head on an untouched base shares its base's stored embeddings."""
+    encoder = checkpoint.load(options)
+    base = frozen_base(Path(str(options["path"])))
+    if base and isinstance(encoder, TokenEncoder):
+        rest = {key: value for key, value in checkpoint.fingerprint(options).items() if key != "files"}
+        texts = {"max_seq_length": encoder.model.max_seq_length, "prompts": encoder.prompts}
+        encoder.share_base(content_key({"base": base, "what": "embeddings before the head", **rest, **texts}))
+    return encoder
+
+
+def frozen_base(folder: Path) -> str:
+    """Key of the base's files if a run left the base as it was (`freeze_base`, or step 0); else empty."""
+    run = run_at(folder)
+    if run is None or not ((run.record.get("settings") or {}).get("freeze_base") or is_start(folder)):
+        return ""
+    return str((run.record.get("identity") or {}).get("base") or "")
+
+
 def fingerprint(options: Options) -> dict[str, Any]:
     """As for a checkpoint; UserError when its weights differ from the run's record."""
     found = checkpoint.fingerprint(options)
@@ -156,10 +202,11 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def check_weights(folder: Path, files: Mapping[str, str]) -> None:
-    """UserError when the files (name -> SHA-256) of a run's checkpoint differ from its run.json."""
+    """UserError when the files (name -> SHA-256) of a run's checkpoint or step 0 differ from its run.json."""
     run = run_at(folder)
     record = run.record if run else {}
-    stated, listed = record.get("checkpoint_key"), record.get("checkpoint_files")
+    part = START if is_start(folder) else CHECKPOINT
+    stated, listed = record.get(f"{part}_key"), record.get(f"{part}_files")
     if stated and stated != content_key({k: v for k, v in files.items() if k.endswith(".safetensors")}):
         raise UserError(
             f"The weights in {folder} are not those that the run.json beside it was written for; "
@@ -176,20 +223,19 @@ def training(options: Options) -> dict[str, Any]:
     """How the checkpoint in ``path`` was trained, from its run.json or a released folder's manifest.
 
     The curves are omitted and the base's path is reduced to its last component, since results are shared.
-    ``trained_on`` includes the base's training data.
+    ``trained_on`` includes the base's training data; of a run's step 0 it is these alone, and ``step`` is 0.
 
     Returns:
         The record; {} for other checkpoints.
     """
     folder = Path(str(options["path"])).expanduser()
     if (run := run_at(folder)) and run.record:
-        record = {key: value for key, value in run.record.items() if key not in ("curves", "checkpoint_files")}
+        record = {key: value for key, value in run.record.items() if key not in ("curves", *FILES)}
         if isinstance(base := record.get("base"), dict) and "path" in base:
             record["base"] = {**base, "path": Path(str(base["path"])).name}
-        return {
-            **record,
-            "trained_on": list(dict.fromkeys([*(record.get("trained_on") or ()), *seen_by_base(run.record)])),
-        }
+        own = () if is_start(folder) else record.get("trained_on") or ()
+        seen = {"trained_on": list(dict.fromkeys([*own, *seen_by_base(run.record)]))}
+        return record | seen | ({"step": 0} if is_start(folder) else {})
     try:
         released = read_json(folder / "manifest.json")["training"]
     except (OSError, ValueError, TypeError, KeyError):

@@ -74,7 +74,7 @@ def _run(cell: Cell) -> tuple[str, str, int] | None:
     way += [f"depth={depth}"] if cell.searched_otherwise and depth != DEPTH else []
     data = cell.get("manifest", "model", "training", "training_set", "key")
     base = (training.get("identity") or {}).get("base") or training.get("base")
-    identity = [experiment, settings, data, base, passed, model.get("storage"), way]
+    identity = [experiment, settings, data, base, passed, model.get("storage"), way, training.get("step")]
     rest = re.sub(r",?seed-?\d+$", "", str(training.get("run") or ""))
     options = ",".join([*filter(None, [rest]), *(f"{key}={value}" for key, value in sorted(passed.items()))])
     return content_key(identity), "|".join([str(experiment), *way]) + (f":{options}" if options else ""), seed

@@ -36,7 +36,7 @@ from harness_training.experiment.checkpoints import (
 from harness_training.experiment.run_record import read_run
 from harness_training.experiment.train import train
 from tests.conftest import ROOT
-from tests.training.experiment.test_train import World, assert_identical, weights
+from tests.training.experiment.world import World, assert_identical, weights
 from tests.training.models import write_base, write_pairs
 
 SHAPES: tuple[Any, ...] = (None, 7, "x", [], [[1, 2]], {}, {"format": None}, {"a": None}, {"a": [1]}, {"a": {"b": 1}})

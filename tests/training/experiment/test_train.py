@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,63 +27,19 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 from harness.cli.main import main
-from harness.models.runner import Prepared
-from harness.registry.manager import load_registry
 from harness.storage.records import read_sealed
 from harness.types import UserError
 from harness_training.data.memory import split
-from harness_training.data.triplets import read
 from harness_training.experiment import checkpoints, dev_set
 from harness_training.experiment import train as training_run
 from harness_training.experiment import trainer as training_trainer
-from harness_training.experiment.plans import plans
 from harness_training.experiment.sweep import train_all
-from harness_training.experiment.train import Job, train
+from harness_training.experiment.train import train
 from harness_training.experiment.trainer import Diverged
-from harness_training.model.base_embeddings import open_base
 from harness_training.model.unpadded import use_unpadded_forward
 from tests.conftest import ROOT
-from tests.training.models import FORKS, write_base, write_pairs
-
-TINY = {"dim": 16, "epochs": 2, "learning_rate": 1e-3, "head_learning_rate": 5e-3, "eval_steps": 8, "slices": 64}
-
-
-@dataclass(frozen=True)
-class World:
-    """A base, a training set, a home."""
-
-    folder: Path
-
-    def job(self, root: Path, base: str = "base") -> Job:
-        home = self.folder / "home"
-        found = open_base(Prepared(load_registry().model(str(self.folder / base)), home, offline=True))
-        return Job(read(self.folder / "pairs.jsonl", home), found, home, root, report_to=())
-
-    def plan(self, experiment: str, *sweeps: str, seeds: int = 1, **settings: Any) -> Any:
-        sets = tuple(f"{name}={value}" for name, value in {**TINY, **settings}.items())
-        made = plans(experiment, sets, sweeps, seeds)
-        return made if sweeps or seeds > 1 else made[0]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("world")
-    write_base(folder, calm=0.1)
-    write_pairs(folder / "pairs.jsonl")
-    return World(folder)
-
-
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    found = {}
-    for file in sorted(folder.rglob("*.safetensors")):
-        found |= {f"{file.parent.name}/{name}": value for name, value in load_file(file).items()}
-    return found
-
-
-def assert_identical(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(other[name], value, err_msg=name)
+from tests.training.experiment.world import TINY, World, weights
+from tests.training.models import FORKS
 
 
 @pytest.mark.parametrize("experiment", ["baseline", "isotropy", "frozen"])

@@ -25,7 +25,7 @@ ROWS, WIDTH, DIM = 12, 6, 5
 EVEN, UNEVEN = (6, 12), (5, 12)
 REGULARISERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sliced": ("sigreg", {"slices": 20}),
-    "sliced unbiased": ("sigreg", {"slices": 20, "unbiased": True, "normalise": False}),
+    "sliced unbiased": ("sigreg", {"slices": 20, "unbiased": True, "normalise": True}),
     "exact": ("sigreg-exact", {}),
     "uniformity": ("uniformity", {}),
     "vicreg": ("vicreg", {}),

@@ -89,6 +89,25 @@ def test_with_dropout_the_second_pass_repeats_the_first(model: SentenceTransform
     assert gradients(objective)[0] != pytest.approx(loss, rel=1e-3)  # there was dropout
 
 
+def test_under_autocast_both_passes_have_its_precision(tmp_path: Path) -> None:
+    """The backward pass, in which the texts are embedded again, is outside autocast, as PyTorch advises."""
+    model, seen = build_model(write_base(tmp_path), texts(300), dim=16).train(), []
+    model[0].register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    found = []
+    for size in (None, ROWS.stop):
+        objective = Objective(model, mini_batch_size=size, **EXACT)
+        objective.zero_grad()
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = torch.stack(list(objective(columns_of(model, ROWS)).values())).sum()
+        loss.backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert seen == [True] * (4 + 8)
+    assert (found[1] - found[0]).norm() < 0.02 * found[
+        0
+    ].norm()  # gradients of columns are added in bfloat16 or float32
+
+
 def parts(features: dict[str, Tensor], size: int) -> list[dict[str, Any]]:
     """Mini-batches without the padding that none of their rows needs."""
     made = []

@@ -35,8 +35,8 @@ EXACT = None
 def one_dimensional(samples: Tensor, quadrature: Quadrature | None, **options: bool) -> Tensor:
     """The Epps-Pulley statistic T of numbers."""
     if quadrature is EXACT:
-        return exact_sigreg(samples[:, None], normalise=False, **options)
-    return sliced_sigreg(samples[:, None], torch.ones(1, 1), quadrature=quadrature, normalise=False, **options)
+        return exact_sigreg(samples[:, None], **options)
+    return sliced_sigreg(samples[:, None], torch.ones(1, 1), quadrature=quadrature, **options)
 
 
 def gaussian(n: int, d: int, seed: int = 0) -> Tensor:
@@ -118,9 +118,9 @@ def test_unbiased_form_has_expectation_zero_under_the_target() -> None:
 
 def test_reference_matrix_without_slices() -> None:
     matrix = torch.tensor([[math.sin(8 * i + j + 1) for j in range(8)] for i in range(5)], dtype=torch.float64)
-    assert exact_sigreg(matrix, normalise=False).item() == pytest.approx(0.8153436686260047, abs=1e-12)
-    assert exact_sigreg(matrix, normalise=False, unbiased=True).item() == pytest.approx(0.018847422382829437, abs=1e-12)
-    assert exact_sigreg(matrix).item() == pytest.approx(0.8153436686260047 / 5, abs=1e-12)
+    assert exact_sigreg(matrix).item() == pytest.approx(0.8153436686260047, abs=1e-12)
+    assert exact_sigreg(matrix, unbiased=True).item() == pytest.approx(0.018847422382829437, abs=1e-12)
+    assert exact_sigreg(matrix, normalise=True).item() == pytest.approx(0.8153436686260047 / 5, abs=1e-12)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 8, 64, 512, 768])
@@ -142,8 +142,8 @@ def test_kernel_far_out_follows_its_asymptote() -> None:
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_slices_converge_to_the_exact_form(unbiased: bool) -> None:
     batch, slices, steps = gaussian(64, 48), 64, 200
-    exact = exact_sigreg(batch, unbiased=unbiased, normalise=False).item()
-    regulariser = SIGReg(slices=slices, unbiased=unbiased, normalise=False)
+    exact = exact_sigreg(batch, unbiased=unbiased).item()
+    regulariser = SIGReg(slices=slices, unbiased=unbiased)
     errors = np.array([regulariser(batch, step).item() - exact for step in range(steps)]) * math.sqrt(slices)
     assert abs(errors.mean()) < 4 * errors.std() / math.sqrt(steps)
     assert errors.std() == pytest.approx(0.93, abs=0.15)
@@ -164,13 +164,13 @@ def test_sliced_form_equals_the_definition_written_out() -> None:
     function = np.exp(1j * t[:, None, None] * (batch.numpy() @ directions.T)).mean(1)
     integrand = np.abs(function - np.exp(-(t**2) / 2)[:, None]) ** 2 * np.exp(-(t**2) / 2)[:, None]
     statistic = 9 * np.trapezoid(integrand, t, axis=0).mean()
-    assert sliced_sigreg(batch, slices, normalise=False).item() == pytest.approx(statistic, rel=1e-12)
+    assert sliced_sigreg(batch, slices).item() == pytest.approx(statistic, rel=1e-12)
 
 
 def test_normalised_value_and_gradient_do_not_depend_on_the_size_of_the_batch() -> None:
     batch = gaussian(16, 8).requires_grad_()
     twice = batch.detach().repeat(2, 1).requires_grad_()
-    for regulariser in (SIGReg(slices=32), SIGReg(slices=0)):
+    for regulariser in (SIGReg(slices=32, normalise=True), SIGReg(slices=0, normalise=True)):
         batch.grad = twice.grad = None
         one, two = regulariser(batch, 0), regulariser(twice, 0)
         one.backward()
@@ -220,5 +220,5 @@ def test_batch_512_sees_a_spectrum_that_batch_16_hardly_does() -> None:
     scale = torch.zeros(512, dtype=torch.float64)
     scale[:50] = math.sqrt(512 / 50)
     for n, expected, spread in ((16, 1.12, 0.05), (512, 3.34, 0.1)):
-        values = [exact_sigreg(gaussian(n, 512, seed) * scale, normalise=False).item() for seed in range(160 // n + 1)]
+        values = [exact_sigreg(gaussian(n, 512, seed) * scale).item() for seed in range(160 // n + 1)]
         assert np.mean(values) == pytest.approx(expected, abs=spread)

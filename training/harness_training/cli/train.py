@@ -47,6 +47,7 @@ NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each, with seeds counted up."
 )
+@click.option("--match", type=click.Choice(["none", "gradient"]), help="Weight of a control: the setting `match`.")
 @click.option("--limit", type=click.IntRange(1), help="Train on the first N rows: the setting `limit`.")
 @click.option(
     "--dev", type=click.Path(path_type=Path), help="Folder in BEIR format whose split dev chooses the checkpoint."
@@ -90,6 +91,7 @@ def command(
     sets: tuple[str, ...],
     sweeps: tuple[str, ...],
     seeds: int,
+    match: str | None,
     limit: int | None,
     only: str | None,
     one_per_gpu: bool,
@@ -100,14 +102,14 @@ def command(
 ) -> int:
     """Train an experiment.
 
-    EXPERIMENT is baseline, isotropy, frozen, all, or a file of your own (setting = value). An interrupted run
-    resumes when the same command is started again; finished runs are kept. Under torchrun or accelerate launch, all
-    processes train one run together.
+    EXPERIMENT is baseline, isotropy, frozen, all (these three), an ablation of docs/training.md, or a file of your
+    own (setting = value). An interrupted run resumes when the same command is started again; finished runs are
+    kept. Under torchrun or accelerate launch, all processes train one run together.
     """
     from harness.distributed.process_pool import visible_gpus
     from harness_training.experiment.plans import plans
 
-    given = {"base": base, "limit": limit}
+    given = {"base": base, "match": match, "limit": limit}
     made = plans(experiment, (*sets, *(f"{name}={value}" for name, value in given.items() if value)), sweeps, seeds)
     made = [plan for plan in made if only is None or only == f"{plan.experiment}/{plan.run}"]
     gpus = visible_gpus()

@@ -16,6 +16,12 @@ from harness_training.experiment.settings import Settings, assignments, changed,
 
 OWN = Path(__file__).with_name("experiments.toml")
 DEFAULTS, ALL = "defaults", "all"
+STUDY = ("baseline", "isotropy", "frozen")
+"""The experiments that ``all`` means."""
+
+
+Axes = Mapping[str, list[Any]]
+"""Setting -> the values that it is swept over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class Plan:
 def plans(text: str, sets: tuple[str, ...], sweeps: tuple[str, ...], seeds: int) -> list[Plan]:
     """The runs of some experiments: every combination of the swept values with every seed.
 
+    An experiment's own lists of values are swept too, unless ``sets`` or ``sweeps`` give that setting.
+
     Args:
         text: An experiment's name, ``all``, or a TOML file.
         sets: ``key=value``, for every run.
@@ -38,11 +46,12 @@ def plans(text: str, sets: tuple[str, ...], sweeps: tuple[str, ...], seeds: int)
         seeds: Number of seeds, counted from the setting ``seed``.
     """
     fixed = assignments(sets, "--set")
-    axes = {name: _values(name, values) for name, values in assignments(sweeps, "--sweep").items()}
-    if seeds > 1 and "seed" in axes:
+    typed: Axes = {name: _values(name, values) for name, values in assignments(sweeps, "--sweep").items()}
+    if seeds > 1 and "seed" in typed:
         raise UserError("Seeds are given twice; omit --seeds or --sweep seed=....")
     found: dict[tuple[str, str], Plan] = {}
-    for name, experiment in _experiments(text).items():
+    for name, (experiment, own) in _experiments(text).items():
+        axes = {key: values for key, values in own.items() if key not in fixed} | dict(typed)
         start = changed(experiment, fixed, "--set")
         for combination in itertools.product(*axes.values()):
             swept = changed(start, dict(zip(axes, combination, strict=True)), "--sweep")
@@ -74,18 +83,26 @@ def _short(value: Any) -> str:
     return re.sub(r"[^\w.+-]", "_", Path(text).name if "/" in text else text)
 
 
-def _experiments(text: str) -> dict[str, Settings]:
+def _experiments(text: str) -> dict[str, tuple[Settings, Axes]]:
+    """Name -> settings and own sweeps of the experiments that a name, ``all`` or a file stands for."""
     own = _read(OWN)
     defaults = changed(Settings(), own.pop(DEFAULTS), OWN.name)
-    named = {name: changed(defaults, values, OWN.name) for name, values in own.items()}
-    if text in named:
-        return {text: named[text]}
-    if text == ALL:
-        return named
+    if text in own or text == ALL:
+        return {name: _experiment(defaults, own[name], OWN.name) for name in (STUDY if text == ALL else (text,))}
     if text.endswith(".toml") or looks_like_path(text):
         file = Path(text).expanduser()
-        return {file.stem: changed(defaults, _flat(file), str(file))}
-    raise UserError(f"{unknown('experiment', text, [*named, ALL])} One of your own is a file: harness train mine.toml.")
+        return {file.stem: _experiment(defaults, _flat(file), str(file))}
+    raise UserError(f"{unknown('experiment', text, [*own, ALL])} One of your own is a file: harness train mine.toml.")
+
+
+def _experiment(defaults: Settings, values: Mapping[str, Any], where: str) -> tuple[Settings, Axes]:
+    axes = {name: value for name, value in values.items() if isinstance(value, list)}
+    for name, swept in axes.items():
+        if not swept:
+            raise UserError(f"{where}: {name} is an empty list; give the values to sweep, or one value.")
+        for value in swept:
+            parse(name, value, where)
+    return changed(defaults, {name: value for name, value in values.items() if name not in axes}, where), axes
 
 
 def _flat(file: Path) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from harness.storage.temporary_files import remove
 from harness.system.environment import machine, versions
 from harness.types import Progress, UserError
 from harness_training.experiment.plans import Plan
+from harness_training.experiment.settings import FORMERLY
 
 FORMAT = 1
 REVISION = 1
@@ -41,6 +42,11 @@ class Run:
     def checkpoint(self) -> Path:
         """The best checkpoint of a finished run."""
         return self.folder / "checkpoint"
+
+    @property
+    def start(self) -> Path:
+        """The untrained model, step 0."""
+        return self.folder / "step0"
 
     @property
     def steps(self) -> Path:
@@ -99,7 +105,7 @@ def _key(identity: Mapping[str, Any]) -> str:
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    flat = [{**one, **_table(one.get("settings")), "settings": None} for one in (before, after)]
+    flat = [{**one, **FORMERLY, **_table(one.get("settings")), "settings": None} for one in (before, after)]
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
     found = [f"{name} {_brief(flat[0].get(name))}, now {_brief(flat[1].get(name))}" for name in names]
     return "; ".join(found) or "by another version of this program"

@@ -21,7 +21,9 @@ class Settings:
     """All settings of an experiment; the defaults are the common settings of the study."""
 
     base: str = _setting("mpnet", "model that is trained: a name or a folder")
-    isotropy_weight: float = _setting(0.0, "of the isotropy term, added to the retrieval loss; 0: off", minimum=0)
+    isotropy_weight: float = _setting(
+        0.0, "of the isotropy term, added to the retrieval loss; lambda/(1 - lambda) of LeJEPA; 0: off", minimum=0
+    )
     freeze_base: bool = _setting(False, "train the head alone, on embeddings of the base that are computed once")
     loss: str = _setting("infonce", "retrieval loss", choices=("infonce", "cosine", "triplet"))
     tau: float = _setting(0.05, "temperature of infonce and cosine", minimum=1e-6)
@@ -32,9 +34,24 @@ class Settings:
         "isotropy term",
         choices=("sigreg", "sigreg-exact", "mean", "uniformity", "spread-out", "vicreg"),
     )
+    sigreg_scale: str = _setting(
+        "T",
+        "T: SIGReg's statistic, which holds the number of rows as a factor; T-over-N: without it, as in 0.2 and before",
+        choices=("T", "T-over-N"),
+    )
+    match: str = _setting(
+        "none",
+        "gradient: another regulariser's weight is set so that its first gradient has the norm of SIGReg's at "
+        "isotropy_weight",
+        choices=("none", "gradient"),
+    )
     slices: int = _setting(1024, "random directions per step of sigreg", minimum=1)
     dim: int = _setting(512, "dimensions of the embeddings", minimum=1)
-    init: str = _setting("pca", "start of the head", choices=("pca", "pca-rotation", "random"))
+    init: str = _setting(
+        "pca-rotation",
+        "start of the head; pca: whitened, far from the base's ranking",
+        choices=("pca-rotation", "pca", "random"),
+    )
     init_texts: int = _setting(0, "passages the head is set from; 0: ten per dimension of the base", minimum=0)
     max_seq_length: int = _setting(0, "tokens kept of a text; 0: what the base says", minimum=0)
     epochs: int = _setting(3, "passes over the training set", minimum=1)
@@ -62,13 +79,24 @@ class Settings:
     def lasting(self) -> dict[str, OptionValue]:
         """The settings that affect the weights, without the base's name: its files count instead."""
         left = {"base", *(one.name for one in fields(self) if one.metadata["cosmetic"])}
-        return {name: value for name, value in asdict(self).items() if name not in left}
+        if not (self.isotropy_weight and self.regulariser.startswith("sigreg")):
+            left.add("sigreg_scale")
+        if not self.isotropy_weight:
+            left.add("match")
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in left and not (name in FORMERLY and value == FORMERLY[name])
+        }
 
     def differing(self, other: Settings) -> dict[str, OptionValue]:
         """Name and value of each setting that differs from ``other``."""
         theirs = asdict(other)
         return {name: value for name, value in asdict(self).items() if value != theirs[name]}
 
+
+FORMERLY: Mapping[str, OptionValue] = {"sigreg_scale": "T-over-N", "match": "none"}
+"""What a record without these settings means: version 0.2 and before had no others."""
 
 OPTIONS: Mapping[str, Option] = {one.name: one.metadata["option"] for one in fields(Settings)}
 

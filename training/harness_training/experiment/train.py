@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ import torch
 
 from harness.storage.atomic import content_key, sha256_file
 from harness.system.environment import peak_memory
+from harness.system.log import NOTE
 from harness.types import Progress, UserError
 from harness_plugins.model_folder.files import files_of
 from harness_plugins.sentence_transformers.prompts import default_prompt
 from harness_training.data.memory import Rows, Split, read_rows, split
 from harness_training.data.triplets import TrainingSet
 from harness_training.experiment import dev_set as dev_sets
+from harness_training.experiment.balance import notes
 from harness_training.experiment.checkpoints import damaged_file, newest
 from harness_training.experiment.dev_set import DevSet, Encode
 from harness_training.experiment.plans import Plan
@@ -29,7 +32,16 @@ from harness_training.experiment.trainer import Collator, DevEvaluator, Diverged
 from harness_training.experiment.trainer_args import make_arguments, make_objective, several_cpus
 from harness_training.model.base_embeddings import Base, BaseEmbeddings
 from harness_training.model.frozen_base import Embedded, embed_rows, head_encoder
-from harness_training.model.head import add_head, check_sizes, head, head_pattern, load_base, projection, save_model
+from harness_training.model.head import (
+    add_head,
+    check_sizes,
+    head,
+    head_pattern,
+    load_base,
+    projection,
+    save_model,
+    share_weights,
+)
 from harness_training.model.unpadded import use_unpadded_forward
 
 if TYPE_CHECKING:
@@ -134,7 +146,12 @@ def _processes() -> Any:
 
 def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict[str, Any]:
     settings = run.plan.settings
+    if leader:
+        for note in notes(settings):
+            _tell(run, job, note)
     parts = _start(settings, job, parted, dev)
+    if leader and not (run.start / "modules.json").is_file():
+        _save_start(run, job, parts)
     trainer = _trainer(run, job, parts, parted.train, dev, leader)
     with _processes().main_process_first():  # the main process removes damaged checkpoints
         resumed = newest(run.steps, job.progress)
@@ -154,6 +171,10 @@ def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict
         _finish(run, job, parts, trainer)
     _processes().wait_for_everyone()
     return read_run(job.root, run.plan).record
+
+
+def _tell(run: Run, job: Job, note: str) -> None:
+    job.progress(f"{NOTE}{run.plan.experiment}/{run.plan.run}: {note}", 0, 0)
 
 
 def _start(settings: Settings, job: Job, parted: Split, dev: DevSet) -> _Components:
@@ -213,6 +234,7 @@ def _trainer(run: Run, job: Job, parts: _Components, rows: Rows, dev: DevSet, le
             model=parts.model,
             objective=objective,
             on_update=on_update,
+            tell=partial(_tell, run, job) if leader else lambda _: None,
             args=make_arguments(run, len(rows), rates, processes, job.report_to),
             train_dataset=Dataset.from_dict({name: rows.ids[:, place] for place, name in enumerate(rows.columns)}),
             evaluator=DevEvaluator(dev, parts.encode),
@@ -242,6 +264,8 @@ def _progress(trainer: Trainer, run: Run) -> dict[str, Any]:
         "samples_per_second": round(step_callback.steps * run.plan.settings.batch_size / step_callback.seconds, 3)
         if step_callback.seconds
         else None,
+        **({"first_gradients": first} if (first := trainer.gradients.first) else {}),
+        **({"matched_weight": trainer.gradients.matched_weight} if trainer.gradients.matched_weight else {}),
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory(),
     }
 
@@ -259,14 +283,29 @@ def _finish(run: Run, job: Job, parts: _Components, trainer: Trainer) -> None:
             f"resumes before it."
         )
     trainer.load_weights(best)
-    model = trainer.model
-    if run.plan.settings.freeze_base:
-        base = load_base(job.base.folder, "cpu", run.plan.settings.max_seq_length)
-        model = add_head(base, [layer.cpu() for layer in trainer.model])
-    save_model(model, run.checkpoint)
-    weights = sorted(run.checkpoint.rglob("*.safetensors"))
-    key = content_key({file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in weights})
-    files = {file.relative_to(run.checkpoint).as_posix(): sha256_file(file) for file in files_of(run.checkpoint)}
-    run.save("finished", **fields, checkpoint_key=key, checkpoint_files=files, finished=now())
+    save_model(_whole(run, job, trainer.model), run.checkpoint)
+    run.save("finished", **fields, **_contents(run.checkpoint, "checkpoint"), finished=now())
     with suppress(OSError):
         shutil.rmtree(run.steps)
+
+
+def _save_start(run: Run, job: Job, parts: _Components) -> None:
+    """Save the untrained model as a checkpoint of its own; runs with the same base share the file of its weights."""
+    save_model(_whole(run, job, parts.model), run.start)
+    share_weights(run.start, job.root.glob("*/*/step0"))
+    run.save("running", **_contents(run.start, "step0"))
+
+
+def _whole(run: Run, job: Job, model: SentenceTransformer) -> SentenceTransformer:
+    """The model with its base; where only the head is trained, that of a copy."""
+    if not run.plan.settings.freeze_base:
+        return model
+    base = load_base(job.base.folder, "cpu", run.plan.settings.max_seq_length)
+    return add_head(base, [deepcopy(layer).cpu() for layer in model])
+
+
+def _contents(folder: Path, name: str) -> dict[str, Any]:
+    """Key of the weights in a model's folder and the hashes of its files, for run.json."""
+    files = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files_of(folder)}
+    weights = {file.relative_to(folder).as_posix(): sha256_file(file) for file in folder.rglob("*.safetensors")}
+    return {f"{name}_key": content_key(weights), f"{name}_files": files}

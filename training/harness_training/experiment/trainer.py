@@ -24,6 +24,7 @@ from harness.download.http import brief
 from harness.types import UserError
 from harness_plugins.sentence_transformers.prompts import default_prompt
 from harness_training.data.memory import Rows
+from harness_training.experiment.balance import GradientCallback
 from harness_training.experiment.checkpoints import all_in, is_complete, mark_complete, rotate, step_of
 from harness_training.experiment.dev_set import DevSet, Encode
 from harness_training.losses.objective import Objective
@@ -83,7 +84,14 @@ class DevEvaluator(BaseEvaluator):
 class Trainer(SentenceTransformerTrainer):
     """Trainer with exact resuming and divergence detection; see the module."""
 
-    def __init__(self, *, objective: Objective, on_update: Callable[[Trainer], None], **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        on_update: Callable[[Trainer], None],
+        tell: Callable[[str], None] = lambda _: None,
+        **settings: Any,
+    ) -> None:
         self._objective = objective
         self._sampler: Any = None
         self.earlier_seconds = 0.0
@@ -91,8 +99,10 @@ class Trainer(SentenceTransformerTrainer):
         super().__init__(loss=objective, **settings)
         for printing in (PrinterCallback, ProgressCallback):
             self.remove_callback(printing)
+        self.gradients = GradientCallback(objective, tell)
         self.step_callback = StepCallback(self, on_update)
-        self.add_callback(self.step_callback)
+        for own in (self.gradients, self.step_callback):
+            self.add_callback(own)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Do not write model cards during training."""
@@ -114,9 +124,9 @@ class Trainer(SentenceTransformerTrainer):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the unweighted isotropy term too, which is measured even at weight 0."""
+        """Log the unweighted isotropy term, which is measured even at weight 0, and the gradients of both terms too."""
         if "loss" in logs and "isotropy" in self._objective.parts:
-            logs = {**logs, "regulariser": float(self._objective.parts["isotropy"])}
+            logs = {**logs, "regulariser": float(self._objective.parts["isotropy"]), **self._objective.gradients}
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -125,6 +135,8 @@ class Trainer(SentenceTransformerTrainer):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         weights |= {f"task.{name}": value for name, value in self._objective.task.state_dict().items()}
+        if self._objective.reference:
+            weights["objective.factor"] = torch.tensor(self._objective.factor, dtype=torch.float64)
         if bad := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
             raise Diverged(self.state.global_step, f"weight {bad[0]}")
         save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
@@ -134,12 +146,14 @@ class Trainer(SentenceTransformerTrainer):
 
     def load_weights(self, checkpoint: Path) -> None:
         """Load a checkpoint's weights into the model and the objective."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "task": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "task": {}, "objective": {}}
         for name, value in load_file(checkpoint / WEIGHTS).items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
         self.model.load_state_dict(parts["model"])
         self._objective.task.load_state_dict(parts["task"])
+        if "factor" in parts["objective"]:
+            self._objective.factor = float(parts["objective"]["factor"])
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         steps = Path(str(self.args.output_dir))

@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from harness_training.experiment.run_record import Run
 from harness_training.experiment.settings import Settings
 from harness_training.losses.objective import Objective
+from harness_training.losses.sigreg import SIGReg
 
 EVALUATIONS, ENTRIES = 20, 200
 """Default numbers of evaluations and of logged losses per run."""
@@ -26,14 +27,18 @@ def make_objective(settings: Settings, model: SentenceTransformer, processes: in
         options = {"tau": settings.tau, "learn_scale": settings.learn_scale, "gather": processes > 1}
     elif settings.margin:
         options = {"margin": settings.margin}
-    sliced = {"slices": settings.slices, "seed": settings.seed} if settings.regulariser == "sigreg" else {}
+    sliced: dict[str, Any] = {"slices": settings.slices, "seed": settings.seed}
+    regularised = sliced if settings.regulariser == "sigreg" else {}
+    if settings.regulariser.startswith("sigreg"):
+        regularised = {**regularised, "normalise": settings.sigreg_scale == "T-over-N"}
     return Objective(
         model,
         loss=settings.loss,
         loss_options=options,
         regulariser=settings.regulariser,
-        regulariser_options=sliced,
+        regulariser_options=regularised,
         isotropy_weight=settings.isotropy_weight,
+        reference=SIGReg(**sliced) if settings.match == "gradient" else None,
         mini_batch_size=settings.mini_batch_size or None,
     )
 

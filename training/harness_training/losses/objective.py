@@ -2,9 +2,9 @@
 
     loss = task(q, p, n) + isotropy_weight * (R(queries) + mean over passage columns of R(column)) / 2
 
-The weight is *additive*: LeJEPA's lambda, in (1 - lambda) task + lambda SIGReg, is lambda/(1 - lambda) here (0.05 is
-0.0526), and a weight of 1 does not switch the task off. R is computed per column of the batch, because a query and its
-passages are not independent samples.
+The weight is *added*: LeJEPA's (1 - lambda) task + lambda SIGReg is, but for the factor 1 - lambda of the whole, a
+weight of lambda/(1 - lambda) here (0.05 is 0.0526, and 1 is 0.5). R is SIGReg's T, in which the authors have the number
+of rows as a factor. R is computed per column of the batch: a query and its passages are not independent samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from harness.types import UserError
 from harness_training.losses.collectives import row_counts
-from harness_training.losses.regularisers import make_regulariser
+from harness_training.losses.gradients import at_embeddings, dot, norm
+from harness_training.losses.regularisers import Regulariser, make_regulariser
 from harness_training.losses.retrieval import InfoNCE, make_loss
 
 Features = Iterable[dict[str, Tensor]]
@@ -33,9 +34,16 @@ class Objective(CachedLossMixin, nn.Module):
     are in memory, while loss and regulariser use the full batch. The result is the same, at the cost of a second
     forward pass.
 
+    With ``reference``, another regulariser, ``isotropy_weight`` is the reference's: at the first training pass
+    ``factor`` is set so that ``weight`` = isotropy_weight * factor gives the regulariser's gradient at the embeddings
+    the norm that the reference's has at isotropy_weight.
+
     For the trainer: ``parts`` holds the detached values of the last step: ``task``, ``isotropy`` (unweighted, and
     measured at weight 0 too), ``isotropy_query``, ``isotropy_passage``, and ``scale`` when it is learnt. ``step`` seeds
     the slices; it counts the training passes, so set it when training is resumed. Drop incomplete last batches.
+    If ``measures_gradients`` is set, training passes fill ``gradients``: the norms ``task_gradient`` and
+    ``regulariser_gradient`` (unweighted) at the embeddings, ``gradient_share`` (weighted regulariser over task) and
+    ``gradient_cosine`` (the last two if neither norm is 0); the loss and its gradients stay the same to the bit.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class Objective(CachedLossMixin, nn.Module):
         regulariser: str = "sigreg",
         regulariser_options: Mapping[str, Any] | None = None,
         isotropy_weight: float = 0.0,
+        reference: Regulariser | None = None,
         mini_batch_size: int | None = None,
     ) -> None:
         """UserError for unknown names and options, a negative or infinite weight, or an empty mini-batch."""
@@ -61,10 +70,14 @@ class Objective(CachedLossMixin, nn.Module):
         self.task = make_loss(loss, **(loss_options or {}))
         self.regulariser = make_regulariser(regulariser, **(regulariser_options or {}))
         self.isotropy_weight = isotropy_weight
+        self.reference = reference if isotropy_weight else None
+        self.factor = math.nan if self.reference else 1.0
         self.uses_gradient_cache = mini_batch_size is not None
         self.mini_batch_size = mini_batch_size or 0
         self.step = 0
         self.parts: dict[str, Tensor] = {}
+        self.measures_gradients = False
+        self.gradients: dict[str, float] = {}
         self._named = {
             "loss": loss,
             "loss_options": dict(loss_options or {}),
@@ -72,9 +85,16 @@ class Objective(CachedLossMixin, nn.Module):
             "regulariser_options": dict(regulariser_options or {}),
         }
 
+    @property
+    def weight(self) -> float:
+        """What the regulariser is multiplied by; NaN before the first training pass with a ``reference``."""
+        return self.isotropy_weight * self.factor
+
     def forward(self, sentence_features: Features, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Terms of the loss: ``task_loss`` and the weighted ``isotropy_loss``."""
         if self.uses_gradient_cache:
+            sentence_features = list(sentence_features)
+            self._autocast = _autocast_of(sentence_features)
             total = self._with_own_gradients(self.forward_cached(sentence_features, labels))
         else:
             columns = [self.model(features)["sentence_embedding"] for features in sentence_features]
@@ -82,7 +102,7 @@ class Objective(CachedLossMixin, nn.Module):
         self.step += torch.is_grad_enabled()
         if not self.isotropy_weight:
             return {"task_loss": total}
-        weighted = self.isotropy_weight * self.parts["isotropy"]
+        weighted = self.weight * self.parts["isotropy"]
         return {"task_loss": total - weighted, "isotropy_loss": weighted}
 
     def on_embeddings(self, columns: list[Tensor]) -> Tensor:
@@ -91,19 +111,58 @@ class Objective(CachedLossMixin, nn.Module):
             raise UserError("Training needs at least two columns, a query and its positive passage; there is one.")
         query, positive, *negatives = columns
         task: Tensor = self.task(query, positive, torch.stack(negatives, dim=1) if negatives else None)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.isotropy_weight > 0):
-            queries = self._regularised(query)
-            passages = torch.stack([self._regularised(column) for column in columns[1:]]).mean()
+        measures = torch.is_grad_enabled() and self.measures_gradients
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.isotropy_weight > 0 or measures)):
+            queries, passages = self._of_views(self.regulariser, columns)
             isotropy = (queries + passages) / 2
+        if math.isnan(self.factor) and torch.is_grad_enabled():
+            self.factor = self._matched(isotropy, columns)
+        if measures:
+            self.gradients = self._compared(task, isotropy, columns)
         parts = {"task": task, "isotropy": isotropy, "isotropy_query": queries, "isotropy_passage": passages}
         if isinstance(self.task, InfoNCE) and self.task.log_scale is not None:
             parts["scale"] = torch.as_tensor(self.task.scale())
         self.parts = {name: value.detach() for name, value in parts.items()}
-        return task + self.isotropy_weight * isotropy if self.isotropy_weight else task
+        return task + self.weight * isotropy if self.isotropy_weight else task
 
-    def _regularised(self, column: Tensor) -> Tensor:
+    def _of_views(self, regulariser: Regulariser, columns: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The regulariser of the queries, and its mean over the passage columns."""
+        queries, *passages = [self._regularised(regulariser, column) for column in columns]
+        return queries, torch.stack(passages).mean()
+
+    def _regularised(self, regulariser: Regulariser, column: Tensor) -> Tensor:
         """The regulariser of one view; 0 for a single row, where it is undefined."""
-        return self.regulariser(column, self.step) if sum(row_counts(column)) > 1 else column.float().sum() * 0
+        return regulariser(column, self.step) if sum(row_counts(column)) > 1 else column.float().sum() * 0
+
+    def _matched(self, isotropy: Tensor, columns: list[Tensor]) -> float:
+        """Norm of the reference's gradient over the regulariser's; UserError where the latter is 0."""
+        assert self.reference is not None
+        own = norm(at_embeddings(isotropy, columns))
+        if not own:
+            raise UserError(
+                f"The regulariser {self._named['regulariser']} has no gradient at the first batch, so its weight "
+                f"cannot be matched; set match=none and an isotropy_weight of its own."
+            )
+        queries, passages = self._of_views(self.reference, columns)
+        return norm(at_embeddings((queries + passages) / 2, columns)) / own
+
+    def _compared(self, task: Tensor, isotropy: Tensor, columns: list[Tensor]) -> dict[str, float]:
+        of_task, of_regulariser = at_embeddings(task, columns), at_embeddings(isotropy, columns)
+        one, other = norm(of_task), norm(of_regulariser)
+        found = {"task_gradient": one, "regulariser_gradient": other}
+        if one and other:
+            found["gradient_share"] = self.weight * other / one
+            found["gradient_cosine"] = dot(of_task, of_regulariser) / (one * other)
+        return found
+
+    def embed_minibatch(self, *given: Any, **settings: Any) -> Any:
+        """Embed a mini-batch in the precision of the forward pass, in the backward pass too.
+
+        Otherwise a loop that calls ``backward()`` outside autocast, as PyTorch advises, would embed it again in
+        float32: at twice the time, and with gradients of another function.
+        """
+        with torch.autocast(**self._autocast):
+            return super().embed_minibatch(*given, **settings)
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
@@ -136,4 +195,15 @@ class Objective(CachedLossMixin, nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """Settings of this objective for the model card and the manifest."""
         size = self.mini_batch_size if self.uses_gradient_cache else None
-        return {**self._named, "isotropy_weight": self.isotropy_weight, "mini_batch_size": size}
+        given = {"isotropy_weight": self.isotropy_weight, "mini_batch_size": size}
+        return {**self._named, **given, **({"reference": repr(self.reference)} if self.reference else {})}
+
+
+def _autocast_of(columns: list[dict[str, Tensor]]) -> dict[str, Any]:
+    """Arguments that enter the present autocast state again, on the device of the features."""
+    device = next(value.device.type for value in columns[0].values() if isinstance(value, Tensor))
+    return {
+        "device_type": device,
+        "dtype": torch.get_autocast_dtype(device),
+        "enabled": torch.is_autocast_enabled(device),
+    }

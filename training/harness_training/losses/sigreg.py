@@ -9,9 +9,10 @@ drawn again at every step, with s_i = a.z_i and phi(t) = exp(-t^2/2)::
 Samples are not standardised: mean 0 and variance 1 are part of the target. For Gaussian samples E[T] =
 sqrt(2 pi) (1 - 1/sqrt 3) = 1.0594 for every N; T never reaches 0. If all samples coincide, T = 0.4089 N.
 
-T grows with N away from the target while its gradient per sample does not, and a task loss that is a mean over the
-batch has gradients per sample of order 1/N. So the value is divided by N by default, which makes one weight valid
-for every batch size.
+The value is T, as in the paper and in the authors' code: lambda of (1 - lambda) task + lambda SIGReg is an added weight
+of lambda/(1 - lambda). Away from the target T grows with N while its gradient per sample does not, and a task loss that
+is a mean over the batch has gradients per sample of order 1/N, so that a weight acts more strongly in a larger batch.
+``normalise`` gives T/N, for which that is not so; a weight of it is N times that of T.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def sliced_sigreg(
     *,
     quadrature: Quadrature = PAPER,
     unbiased: bool = False,
-    normalise: bool = True,
+    normalise: bool = False,
 ) -> Tensor:
     """SIGReg of embeddings [N, d] along unit slices [M, d], over the joined batch when processes train together.
 
@@ -84,7 +85,7 @@ def sliced_sigreg(
 
 
 @full_precision
-def exact_sigreg(embeddings: Tensor, *, unbiased: bool = False, normalise: bool = True) -> Tensor:
+def exact_sigreg(embeddings: Tensor, *, unbiased: bool = False, normalise: bool = False) -> Tensor:
     """The limit of `sliced_sigreg` for infinitely many slices and knots, for embeddings [N, d]; computed in float64.
 
     With k_d(x) = 1F1(1/2; d/2; -x), the mean of exp(-x u^2) over u = a.e, a uniform on the sphere::
@@ -112,7 +113,7 @@ class SIGReg:
     """Directions per step; 0 for the exact form."""
     quadrature: Quadrature = PAPER
     unbiased: bool = False
-    normalise: bool = True
+    normalise: bool = False
     seed: int = 0
 
     def __call__(self, embeddings: Tensor, step: int) -> Tensor:

@@ -12,7 +12,9 @@ linear layers could never become nonlinear, and a nonlinear layer without the re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from harness.download.http import brief
-from harness.storage.atomic import whole_folder
+from harness.storage.atomic import sha256_file, whole_folder
 from harness.types import UserError
 from harness_plugins.model_folder.files import folder_of
 from harness_plugins.model_folder.load import load_errors, require_weights
@@ -29,8 +31,8 @@ from harness_plugins.model_folder.load import load_errors, require_weights
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Init = Literal["pca", "pca-rotation", "random"]
-INITS: tuple[Init, ...] = ("pca", "pca-rotation", "random")
+Init = Literal["pca-rotation", "pca", "random"]
+INITS: tuple[Init, ...] = ("pca-rotation", "pca", "random")
 
 
 def check_sizes(encoder: SentenceTransformer, base: Path | str, dim: int, texts: int) -> None:
@@ -78,14 +80,16 @@ def load_base(base: Path | str, device: str | None = None, max_seq_length: int |
     return loaded
 
 
-def projection(sample: Tensor, dim: int, init: Init = "pca", seed: int = 0) -> tuple[Tensor, Tensor]:
+def projection(sample: Tensor, dim: int, init: Init = "pca-rotation", seed: int = 0) -> tuple[Tensor, Tensor]:
     """Compute the initial linear map of the head from the base's embeddings of sample texts.
 
-    Every ``init`` maps the sample mean to 0. ``pca`` keeps the first ``dim`` principal components, each scaled to
-    variance 1. ``pca-rotation`` keeps them with a common scale (variance 1 on average), which preserves distances;
-    full whitening lowers the base's scores. ``random`` uses Gaussian directions, each output scaled to variance 1.
-    Variances are divided by n - 1. Signs are chosen so that each component's largest coefficient is positive, which
-    makes the result deterministic.
+    Every ``init`` maps the sample mean to 0 and the mean squared norm to ``dim``, which the losses' scales assume.
+    ``pca-rotation`` keeps the first ``dim`` principal components with one common scale: distances within them, and so
+    the base's ranking, stay. ``pca`` scales each of them to variance 1, which is full whitening: it starts at the
+    regulariser's target but lowers the base's scores (all-mpnet-base-v2 by 9.4 points of nDCG@10 on Python's
+    documentation, against 0.1). ``random`` uses Gaussian directions, each output scaled to variance 1. Variances are
+    divided by n - 1. Signs are chosen so that each component's largest coefficient is positive, which makes the result
+    deterministic.
 
     Args:
         sample: [n, h], at least ten texts per dimension: ``pca`` overfits its last components. With 900 claims for
@@ -164,3 +168,16 @@ def save_model(model: SentenceTransformer, folder: Path) -> None:
             f"The model could not be written to {folder} ({brief(str(error)).rstrip('.')}); free some space and run "
             f"the same command again, which resumes from the last checkpoint."
         ) from error
+
+
+def share_weights(folder: Path, others: Iterable[Path]) -> None:
+    """Replace weights that one of the ``others`` has too by hard links, where the file system has them."""
+    for other in others:
+        for file in folder.rglob("*.safetensors"):
+            twin = other / file.relative_to(folder)
+            with suppress(OSError):
+                same = twin.stat().st_size == file.stat().st_size and not twin.samefile(file)
+                if same and sha256_file(twin) == sha256_file(file):
+                    link = file.with_name(f".{file.name}")
+                    os.link(twin, link)
+                    link.replace(file)
