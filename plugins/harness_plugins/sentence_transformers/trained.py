@@ -53,6 +53,8 @@ def harness_models() -> Iterable[ModelSpec]:
                 may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
                 by_options="harness_plugins.model_folder.files:figures",
                 training="harness_plugins.sentence_transformers.trained:training",
+                dim=512,
+                like="mpnet",
             ),
             files=ModelFiles(locate="harness_plugins.sentence_transformers.trained:locate"),
             summary=f"your newest finished run of the experiment {name}",
