@@ -4,6 +4,7 @@ COMMANDS = {
     "data": "Obtain training data (triplets) by name.",
     "mine": "Mine hard negatives for a training split.",
     "release": "Make a folder for the hub: model, model card, manifest.",
-    "train": "Train an experiment.",
+    "study": "A whole study from one file: data, training, reports, claims.",
+    "train": "Train experiments.",
 }
 """Command -> its line in ``harness --help``."""
