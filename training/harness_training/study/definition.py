@@ -100,7 +100,7 @@ class Study:
         """Everything that affects the study's conclusions, by section."""
         return {
             "primary": asdict(self.primary),
-            "experiments": {name: asdict(settings) for name, settings in self.experiments.items()},
+            "experiments": {name: {"base": one.base, **one.lasting()} for name, one in self.experiments.items()},
             "seeds": self.seeds,
             "data": {one.name: [one.path, *one.words] for one in self.data},
             "dev": self.dev,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from harness.cli.session import Session, search_limits
@@ -22,7 +23,7 @@ from harness_training.experiment.settings import Settings
 from harness_training.study.definition import Folder, Study, TrainingData
 from harness_training.study.timeline import Stage, Timeline
 from harness_training.study.training_cost import BACKWARD, Encoder, Rows, training_cost
-from harness_training.study.training_speed import training_speed
+from harness_training.study.training_speed import SETTINGS, training_speed
 
 SAMPLE = 1000
 """Rows from which the tokens of a training set are estimated."""
@@ -51,26 +52,26 @@ class Planner:
 
     def timeline(self) -> Timeline:
         """The forecast of the whole study, whatever of it is done already."""
-        sets = {one.name: self._rows(one) for one in self.study.data}
-        data = [self._data(one, sets[one.name]) for one in self.study.data]
-        training = [*self._training(_joined([*sets.values()]))]
-        stages = (*data, *training, *self._evaluation())
+        data = [self._data(one) for one in self.study.data]
+        stages = (*data, *self._training(), *self._evaluation())
         name = self.device.name if self.device else "this machine"
         return Timeline(name, self.price, stages, tuple(self._notes()))
 
-    def _rows(self, one: TrainingData) -> Rows:
-        """The size of a training set that exists or will be made."""
+    def _rows(self, one: TrainingData, longest: int) -> Rows:
+        """The size of a training set that exists or will be made; texts are cut at so many tokens."""
         place = self.folder.data(one)
         if one.path or (place / RECORD).is_file():
-            return _measured(read(place, self.session.home, self.session.progress))
+            return _measured(read(place, self.session.home, self.session.progress), longest)
         if one.words[0] == "data":
             return replace(MSMARCO, rows=int(one.words[3]))
-        work, options = self._mined(one), one.options or {}
-        if not work.documents or work.queries is None or work.query_tokens is None or work.document_tokens is None:
-            return Rows(options.get("limit"), MSMARCO.query_tokens, MSMARCO.passage_tokens)
-        rows = min(work.queries, options.get("limit") or work.queries)
-        each = (work.query_tokens / work.queries, work.document_tokens / work.documents)
-        return Rows(rows, *each, negatives=options.get("negatives", 1))
+        opened, options = self._mined(one).dataset, one.options or {}
+        if opened is None:
+            return replace(MSMARCO, rows=options.get("limit"))
+        rows = min(len(opened.queries), options.get("limit") or len(opened.queries))
+        places = range(0, len(opened.corpus), max(1, len(opened.corpus) // SAMPLE))
+        queries = _tokens((query.text for query in opened.queries), longest)
+        passages = _tokens((opened.corpus[place].content for place in places), longest)
+        return Rows(rows, queries, passages, negatives=options.get("negatives", 1))
 
     def _mined(self, one: TrainingData) -> Workload:
         """The dataset that a set is mined from, with its training queries."""
@@ -79,15 +80,15 @@ class Planner:
         [work] = workloads([one.dataset], (), self.session.registry, self.session.home, split=split)
         return work
 
-    def _data(self, one: TrainingData, rows: Rows) -> Stage:
+    def _data(self, one: TrainingData) -> Stage:
         if one.path:
             return Stage("data", one.name, jobs=(0.0,), note="exists")
         if one.words[0] == "data":
             note = "" if "--from" in one.words else f"download of {MSMARCO_BYTES / 1e6:.0f} MB, not in the time"
             return Stage("data", one.name, jobs=(0.0,), disk=MSMARCO_BYTES, note=note)
         work, options = self._mined(one), one.options or {}
-        if rows.rows is not None and work.queries:
-            work = replace(work, queries=rows.rows)
+        if work.queries and (limit := options.get("limit")):
+            work = replace(work, queries=min(work.queries, limit))
         miners = options.get("miner", "bm25")
         refs = [self.session.registry.model(name) for name in ([miners] if isinstance(miners, str) else miners)]
         cells = [forecast(self._cost(ref), work, Conditions(depth=int(options.get("depth", 100)))) for ref in refs]
@@ -102,9 +103,11 @@ class Planner:
             note="; ".join(dict.fromkeys(cell.note for cell in cells if cell.note)),
         )
 
-    def _training(self, rows: Rows) -> Iterator[Stage]:
+    def _training(self) -> Iterator[Stage]:
         embedded: set[tuple[Any, ...]] = set()
         for name, settings in self.study.experiments.items():
+            longest = settings.max_seq_length or workload.LONGEST
+            rows = _joined([self._rows(one, longest) for one in self.study.data])
             held_out = 0 if self.study.dev else min(settings.dev_queries, (rows.rows or 0) // 10)
             cost = training_cost(
                 name, settings, replace(rows, held_out=held_out), self._encoder(settings), self.study.seeds
@@ -129,11 +132,16 @@ class Planner:
         ready = loadable(ref, self.session.home, self.session.progress, tries=False)
         if isinstance(ready, str):
             return Encoder(cost.dim, flops, cost.weights_bytes // 4, 0.0, 0.0, 0.0, 0.0)
-        found, reliable = training_speed(ready, settings, self.session.home, self.session.progress)
-        self._unreliable = self._unreliable or not reliable
+        key = tuple(getattr(settings, name) for name in SETTINGS)
+        if key not in self._speeds:
+            self._speeds[key] = training_speed(ready, settings, self.session.home, self.session.progress)
+        found, _ = self._speeds[key]
         return Encoder(*size, found["tokens_per_second"], found["step_seconds"], found["head_step_seconds"])
 
-    _unreliable: bool = False
+    @cached_property
+    def _speeds(self) -> dict[tuple[Any, ...], tuple[dict[str, float], bool]]:
+        """Measured speeds of training steps, and whether the machine was idle then."""
+        return {}
 
     def _ref(self, name: str) -> ModelRef:
         return self.session.registry.model(name)
@@ -183,6 +191,12 @@ class Planner:
             note=_evaluation_note(cells, known),
         )
 
+    @property
+    def _busy(self) -> bool:
+        """Whether other work took the processor while a speed was measured."""
+        encoders = [cost.encoding for cost in self._costs.values() if cost.encoding]
+        return not all([*(one.reliable for one in encoders), *(reliable for _, reliable in self._speeds.values())])
+
     def _notes(self) -> Iterator[str]:
         for cost in self._costs.values():
             if cost.encoding:
@@ -194,19 +208,23 @@ class Planner:
                 f"utilisation of {device.utilisation:.2f}; a training step takes {BACKWARD} forward passes, and at "
                 f"least {STEP * 1000:.0f} ms"
             )
-        elif self._unreliable or any(cost.encoding and not cost.encoding.reliable for cost in self._costs.values()):
+        elif self._busy:
             yield "other work took the processor while speeds were measured; they are measured again next time"
         if self.price is not None:
             yield f"{self.price:.2f} USD an hour and device: set yours with --price"
         yield "not included: downloads, loading of models, and reports"
 
 
-def _measured(found: TrainingSet) -> Rows:
+def _measured(found: TrainingSet, longest: int) -> Rows:
     """The size of a training set, its tokens estimated from the first rows."""
-    sample = [[workload.tokens(len(text)) for text in row] for row in islice(found.iter(), SAMPLE)]
-    passages = [count for row in sample for count in row[1:]]
-    queries = [row[0] for row in sample]
-    return Rows(found.rows, sum(queries) / len(queries), sum(passages) / len(passages), found.negatives)
+    sample = [*islice(found.iter(), SAMPLE)]
+    queries = _tokens((row[0] for row in sample), longest)
+    return Rows(found.rows, queries, _tokens((text for row in sample for text in row[1:]), longest), found.negatives)
+
+
+def _tokens(texts: Iterable[str], longest: int) -> float:
+    """The mean number of tokens of texts that are cut at ``longest``."""
+    return fmean(min(longest, workload.tokens(len(text))) for text in texts)
 
 
 def _joined(sets: list[Rows]) -> Rows:

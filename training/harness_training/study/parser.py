@@ -97,7 +97,7 @@ class _Reading:
         else:
             words = ["mine", "-d", self._dataset(self.file.get((*keys, kind), str, ""), (*keys, kind))]
         words += self._options(keys, options)
-        self._parse(keys, words)
+        self._parse(keys, words, options)
         return TrainingData(name, words=tuple(words), dataset=words[2] if kind == "mine" else "", options=dict(table))
 
     def _options(self, keys: Keys, options: Mapping[str, Any]) -> list[str]:
@@ -111,7 +111,7 @@ class _Reading:
                 words += [f"--{key.replace('_', '-')}", text]
         return words
 
-    def _parse(self, keys: Keys, words: list[str]) -> None:
+    def _parse(self, keys: Keys, words: list[str], options: Mapping[str, Any]) -> None:
         """Lets click parse the words, so that a wrong option is noticed now."""
         from harness_training.cli.data import msmarco
         from harness_training.cli.mine import command as mine
@@ -120,7 +120,9 @@ class _Reading:
         try:
             command.make_context(str(command.name), [*rest, "-o", "set"])
         except click.UsageError as error:
-            raise self.file.fault(keys, error.format_message()) from error
+            said = error.format_message()
+            named = (key for key in options if f"--{key.replace('_', '-')}" in said.partition("(")[0])
+            raise self.file.fault((*keys, *list(named)[:1]), said) from error
 
     def _experiments(self) -> dict[str, Settings]:
         common = self._settings(("settings",), Settings(), {})

@@ -18,6 +18,8 @@ ROWS = 4
 """Rows of the measured step: on a processor its speed depends little on their number."""
 ENOUGH = 0.5
 """Least seconds of the measured steps of the head."""
+SETTINGS = ("base", "max_seq_length", "batch_size", "dim", "precision", "loss", "regulariser", "slices")
+"""Settings on which the speed of a step depends."""
 NAMES = ("tokens_per_second", "step_seconds", "head_step_seconds")
 
 
@@ -28,9 +30,7 @@ def training_speed(base: Prepared, settings: Settings, home: Path, progress: Pro
         The measurements by the names in `NAMES`, and whether the machine was otherwise idle.
     """
     progress(f"measuring training steps of {base.label}", 0, 0)
-    what = {"batch": settings.batch_size, "dim": settings.dim, "precision": settings.precision}
-    what |= {"loss": settings.loss, "regulariser": settings.regulariser, "slices": settings.slices}
-    described = f"training {base.ref.own_key} {sorted(what.items())}"
+    described = f"training {base.ref.own_key} {[getattr(settings, name) for name in SETTINGS]}"
     return cached_measurement(home, described, NAMES, lambda: _measure(base, settings))
 
 
