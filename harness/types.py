@@ -151,6 +151,8 @@ class ModelFacts:
     flops_per_token: float = 0
     """Floating-point operations of the forward pass per token, for `harness plan`: twice the parameters of the layers
     that every token passes (embeddings apart); 0: not stated."""
+    like: str = ""
+    """Name of the model whose speed a plan uses while this one does not exist yet (`ModelFiles.locate` finds none)."""
     by_options: str = ""
     """``"module:callable"`` from options to ``dim`` and ``flops_per_token``, if a folder determines them."""
     may_fall_back: str = ""

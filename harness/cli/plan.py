@@ -79,7 +79,7 @@ def command(
     target = known.device(device) if device else None
     searcher = "cpu" if target else search_limits(memory, search_device).device
     price = target.price if target and price is None else price
-    refs = session.models(models, dtype, storage)
+    refs = session.models(models, dtype, storage, planned=True)
     names = chosen_measures(measures, depth)
     conditions = Conditions(price, STORAGE[storage], memory, depth, {})
     with session.progress_bar() as progress:
@@ -126,13 +126,20 @@ def _forecasts(
     searcher: str,
     results: Path | None,
 ) -> _Forecasts:
-    from harness.planning.cost_model import cost_model, loadable
+    from harness.planning.cost_model import cost_model, in_place_of, loadable
     from harness.planning.forecast import total
 
     home, found = session.state.home, _Forecasts()
     for ref in refs:
-        ready = loadable(ref, home, session.progress, tries=target is None)
-        speed = cost_model(ref, ready, home, target, session.progress, searcher)
+        ready: Prepared | str
+        if ref.missing_folder:
+            like = session.registry.model(ref.spec.facts.like).stored(ref.storage)
+            ready = loadable(like, home, session.progress, tries=target is None)
+            speed = in_place_of(ref, cost_model(like, ready, home, target, session.progress, searcher))
+            ready = speed.note
+        else:
+            ready = loadable(ref, home, session.progress, tries=target is None)
+            speed = cost_model(ref, ready, home, target, session.progress, searcher)
         stored = _stored(ready, work, home) if target is None else {}
         under = replace(conditions, stored=stored)
         own = [_cell(speed, ready, each, under, target, home, results) for each in work]

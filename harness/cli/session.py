@@ -54,16 +54,30 @@ class Session:
         with progress_bar() as self.progress:
             yield self.progress
 
-    def models(self, names: Sequence[str], dtype: str | None = None, storage: Storage = "float32") -> list[ModelRef]:
+    def models(
+        self, names: Sequence[str], dtype: str | None = None, storage: Storage = "float32", *, planned: bool = False
+    ) -> list[ModelRef]:
         """The models that ``-m`` names, each once, with what ``--dtype`` and ``--storage`` say.
+
+        With ``planned``, a model that does not exist yet is accepted if a plan can do without it.
 
         Raises:
             UserError: If none is named.
         """
         if not names:
             raise UserError("No model is named; add -m NAME or -m path/to/checkpoint (`harness models` lists names).")
-        refs = [self.registry.model(text) for text in self.registry.texts(names)]
+        find = self._planned if planned else self.registry.model
+        refs = [find(text) for text in self.registry.texts(names)]
         return [(ref.passing(dtype=dtype) if dtype else ref).stored(storage) for ref in refs]
+
+    def _planned(self, text: str) -> ModelRef:
+        try:
+            return self.registry.model(text)
+        except UserError:
+            ref = self.registry.model(text, located=False)
+            if not (ref.missing_folder and ref.spec.facts.like):
+                raise
+            return ref
 
     def dense_model(self, name: str) -> ModelRef:
         """One model whose packages are installed; UserError if it has no vectors."""

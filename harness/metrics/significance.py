@@ -173,13 +173,17 @@ def smallest_effect(differences: Values, *, power: float = 0.8, alpha: float = A
 
     inf with fewer than two queries.
     """
+    n = len(differences)
+    return (
+        smallest_effect_by_error(differences.std(ddof=1) / sqrt(n), n - 1, power=power, alpha=alpha) if n > 1 else inf
+    )
+
+
+def smallest_effect_by_error(error: float, freedom: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+    """`smallest_effect` for a standard error of the mean difference with these degrees of freedom."""
     from scipy.special import nctdtrinc, stdtrit
 
-    n = len(differences)
-    if n < 2:
-        return inf
-    critical = stdtrit(n - 1, 1 - alpha / 2)
-    return float(nctdtrinc(n - 1, 1 - power, critical) * differences.std(ddof=1) / sqrt(n))
+    return float(nctdtrinc(freedom, 1 - power, stdtrit(freedom, 1 - alpha / 2)) * error)
 
 
 def as_one(members: Sequence[Values]) -> Values:

@@ -107,6 +107,20 @@ def cost_model(
     return CostModel(label, kind, found, None, exact, dim, size, absent, note)
 
 
+def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:
+    """The costs of a model that does not exist yet, from those of one with the same architecture.
+
+    Args:
+        ref: the model.
+        like: the costs of the other one.
+        dim: dimensions of the vectors; 0 for what the model's descriptor says, else those of the other one.
+    """
+    dim = dim or ref.spec.facts.dim or like.dim
+    speed = like.encoding and replace(like.encoding, dim=dim)
+    note = "; ".join(filter(None, [f"does not exist yet: planned like {like.label}", like.note]))
+    return replace(like, label=ref.label, encoding=speed, dim=dim, download_bytes=0, note=note)
+
+
 def _assumed(ref: ModelRef, device: Device) -> tuple[Encoding | None, str]:
     flops, dim = ref.figures.get("flops_per_token"), int(ref.figures.get("dim", 0))
     if not flops or not dim:

@@ -103,7 +103,7 @@ def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
     names = ("tokens_per_second", "dim")
-    figures, reliable = _cached(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model))
+    figures, reliable = cached_measurement(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model))
     return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable)
 
 
@@ -111,7 +111,7 @@ def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
     """Indexing and search speed: cached or measured; that of building an index as recorded, if it is."""
     progress(f"measuring {model.label} on a small sample", 0, 0)
     names = ("bytes_per_second", "index_share", "query_seconds", "query_document_seconds")
-    figures, reliable = _cached(home, f"indexing {model.ref.key}", names, lambda: _index(model))
+    figures, reliable = cached_measurement(home, f"indexing {model.ref.key}", names, lambda: _index(model))
     size, written, seconds = _recorded_indexes(model.ref.key, home)
     if size >= RECORDED_BYTES and seconds:
         figures |= {"bytes_per_second": size / seconds, "index_share": written / size}
@@ -123,15 +123,22 @@ def scanning(home: Path, progress: Progress, device: str = "cpu") -> Scanning:
     """Speed of exact search on a device: cached or measured."""
     progress("measuring exact search", 0, 0)
     names = ("flops", "query_seconds", "processor_flops")
-    figures, reliable = _cached(home, f"exact search on {device}", names, lambda: _scan(device))
+    figures, reliable = cached_measurement(home, f"exact search on {device}", names, lambda: _scan(device))
     flops, each, own = (figures[name] for name in names)
     return Scanning(flops, each, own, reliable=reliable)
 
 
-def _cached(
+def cached_measurement(
     home: Path, what: str, names: tuple[str, ...], measure: Callable[[], dict[str, float]]
 ) -> tuple[dict[str, float], bool]:
-    """Cached or new measurements by name, and whether they are reliable."""
+    """Cached or new measurements by name, and whether they are reliable.
+
+    Args:
+        home: They are cached in its folder throughput, for `DAYS`.
+        what: What is measured, with everything that it depends on besides the machine.
+        names: Of the measurements.
+        measure: Measures; not called if they are cached.
+    """
     of = {"what": what, "sample": SAMPLE, "machine": machine(), "threads": threads()}
     path, now = home / "throughput" / f"{content_key(of)[:32]}.json", time.time()
     with suppress(OSError, ValueError):
@@ -148,9 +155,9 @@ def _cached(
     return figures, True
 
 
-def _repeated(work: Callable[[], object], first: float) -> float:
+def median_seconds(work: Callable[[], object], first: float) -> float:
     """Median seconds of `REPEATS` runs; the first one took ``first``."""
-    return float(np.median([first, *(_timed(work) for _ in range(REPEATS - 1))]))
+    return float(np.median([first, *(timed(work) for _ in range(REPEATS - 1))]))
 
 
 def sample_texts(count: int) -> list[str]:
@@ -184,12 +191,12 @@ def _encode(model: Prepared) -> dict[str, float]:
     work()  # warm-up
     while seconds < ENOUGH_ENCODING and len(texts) < MOST_TEXTS:
         texts = sample_texts(2 * len(texts))
-        seconds = _timed(work)
+        seconds = timed(work)
     if isinstance(model.dense, TokenModel):
         total = float(sum(map(len, model.dense.tokenize(texts, role="document"))))
     else:
         total = sum(tokens(len(text)) for text in texts)
-    return {"tokens_per_second": total / _repeated(work, seconds), "dim": float(model.dense.dim)}
+    return {"tokens_per_second": total / median_seconds(work, seconds), "dim": float(model.dense.dim)}
 
 
 def _index(model: Prepared) -> dict[str, float]:
@@ -209,10 +216,10 @@ def _index(model: Prepared) -> dict[str, float]:
         while seconds < ENOUGH_INDEXING and count < MOST_TEXTS:
             count *= 4
             texts, built = sample_texts(count), list[Path]()
-            seconds = _timed(build)
+            seconds = timed(build)
             again = [_searched(model, built[0], queries) for _ in range(REPEATS)]
             searched.append((count, float(np.median(again)) / len(queries)))
-        seconds = _repeated(build, seconds)
+        seconds = median_seconds(build, seconds)
         size = sum(len(text) + RECORD_OVERHEAD for text in texts)
         written = _bytes(built[0])
     (few, quick), (many, slow) = searched[0], searched[-1]
@@ -266,12 +273,12 @@ def _searching(device: str) -> dict[str, float]:
             pass
 
     work()  # warm-up
-    quick = slow = _repeated(work, _timed(work))
+    quick = slow = median_seconds(work, timed(work))
     while many == few or (slow < ENOUGH_SEARCH and many < MOST_VECTORS):
         many *= 2
         documents = np.concatenate([documents, rng.standard_normal(documents.shape, np.float32)])
-        slow = _timed(work)
-    slow = _repeated(work, slow)
+        slow = timed(work)
+    slow = median_seconds(work, slow)
     slope = (slow - quick) / (many - few) if slow > quick else slow / many  # seconds that a document adds
     return {"flops": 2.0 * asked * dim / slope, "query_seconds": max(0.0, (quick - slope * few) / asked)}
 
@@ -287,11 +294,12 @@ def _multiplying() -> float:
 
     while spent < ENOUGH_SEARCH and runs < 1 << 10:
         runs *= 2
-        spent = _timed(work)
-    return 2.0 * rows * columns * dim * runs / _repeated(work, spent)
+        spent = timed(work)
+    return 2.0 * rows * columns * dim * runs / median_seconds(work, spent)
 
 
-def _timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -63,8 +63,11 @@ class Registry:
         known = all(name in self.models or is_folder(name) or name.partition(":")[0] in self.models for name in names)
         return parts if known or not any(re.search(r"[\s:]", part) for part in parts) else [text]
 
-    def model(self, text: str) -> ModelRef:
-        """Resolves ``name``, ``path/to/folder`` and ``name(member,member)``, any of them with ``:key=value,...``."""
+    def model(self, text: str, *, located: bool = True) -> ModelRef:
+        """Resolves ``name``, ``path/to/folder`` and ``name(member,member)``, any of them with ``:key=value,...``.
+
+        Without ``located`` the folder of a model that is to be found (a trained one) is not looked for.
+        """
         name, inside, passed = parse(text)
         ref, given = self._named(name)
         check_members(ref.spec, inside, text)
@@ -84,7 +87,7 @@ class Registry:
             raise UserError(f"{name} needs a folder; type {typed}.")
         made = replace(ref, options={**ref.options, **values}, passed=values, members=members)
         try:
-            return made.located()  # now: what is found later may be another one
+            return made.located() if located else made  # now: what is found later may be another one
         except UserError as error:
             raise UserError(f"{made.spec.name}: {error}") from error
 

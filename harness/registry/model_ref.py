@@ -110,6 +110,11 @@ class ModelRef:
         )
 
     @property
+    def missing_folder(self) -> bool:
+        """Whether it is a model to be found that was not looked for, or does not exist yet."""
+        return bool(self.spec.files.locate) and not self.options.get("path")
+
+    @property
     def repository(self) -> str:
         """The repository of the hub that holds its files, with the commit where one is asked for; empty: none."""
         return str(_call(self.plugin, self.spec.files.repository, self.options)) if self.spec.files.repository else ""

@@ -144,7 +144,7 @@ def test_datasets_say_whether_they_are_built(harness, home, tiny) -> None:
         return {row["name"]: row for row in json.loads(done.out)}
 
     listed = rows()
-    assert set(listed) == {"pydocs", "tiny", "dud", "keyless", *catalogue().datasets}
+    assert set(listed) == {"pydocs", "pydocs-train", "tiny", "dud", "keyless", *catalogue().datasets}
     shown_as_json = {"name", "status", "split", "exclude_self", "summary", "citation", "licence"}
     shown_as_json |= {"documents", "queries", "judgements", "tokens", "sources"}
     assert all(set(row) == shown_as_json for row in listed.values())
@@ -306,10 +306,10 @@ def completed(harness, *words: str) -> list[str]:
         (["harness", "benchmark", "--lim"], ["plain,--limit"]),
         (["harness", "benchmark", "-m", "m"], ["plain,minilm", "plain,mpnet", "plain,mteb"]),
         (["harness", "benchmark", "-m", "./che"], ["dir,./che"]),
-        (["harness", "benchmark", "-d", "py"], ["plain,pydocs"]),
+        (["harness", "benchmark", "-d", "py"], ["plain,pydocs", "plain,pydocs-train"]),
         (["harness", "benchmark", "--dtype", "b"], ["plain,bfloat16"]),
         (["harness", "benchmark", "-d", "cqadupstack"], [f"plain,{name}" for name in sorted(FORUMS)]),
-        (["harness", "doctor", "p"], ["plain,pydocs"]),
+        (["harness", "doctor", "p"], ["plain,pydocs", "plain,pydocs-train"]),
         (["harness", "fetch", "mpn"], ["plain,mpnet"]),
         (["harness", "fetch", "scif"], ["plain,scifact"]),
         (["harness", "check", "bm"], ["plain,bm25"]),

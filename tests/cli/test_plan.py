@@ -79,6 +79,15 @@ def test_a_named_device_needs_neither_network_nor_torch_nor_weights(home: Path) 
     assert not (home / "datasets").exists()
 
 
+def test_a_model_that_is_not_trained_yet_is_planned_like_its_base(home: Path) -> None:
+    words = ("-m", "mpnet", "-m", "isotropy:run=seed42", "--suite", "beir18", "--device", "t4")
+    base, trained, _ = closed(home, *words)["totals"]
+    assert trained["seconds"]["encode"] == base["seconds"]["encode"]
+    assert trained["stored_bytes"] / base["stored_bytes"] == pytest.approx(512 / 768)
+    assert trained["seconds"]["geometry"] / base["seconds"]["geometry"] == pytest.approx((512 / 768) ** 2)
+    assert trained["download_bytes"] < base["download_bytes"]  # datasets alone
+
+
 def test_recorded_speed_is_used_without_torch(home: Path) -> None:
     key = load_registry([BYTE_COUNTS]).model("byte-counts").key
     VectorStore(home, key, "document").put("a" * 64, np.ones((2, 256), np.float32), 15.0, 30_000)

@@ -121,8 +121,8 @@ def test_what_was_measured_on_a_busy_machine_is_not_kept(
 
 def test_the_median_of_several_runs_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     spent = iter([9.0, 2.0])
-    monkeypatch.setattr(speed, "_timed", lambda work: next(spent))
-    assert speed._repeated(lambda: None, 1.0) == 2.0
+    monkeypatch.setattr(speed, "timed", lambda work: next(spent))
+    assert speed.median_seconds(lambda: None, 1.0) == 2.0
 
 
 def test_indexing_takes_the_record_of_stored_indexes(

@@ -215,3 +215,15 @@ def test_splitting(text: str, query: str, document: str) -> None:
 @pytest.mark.parametrize("text", ["", f"Too short. {REST}", "A query of five words.", f"{REST}.\n\n{REST}. {REST}"])
 def test_useless_docstrings(text: str) -> None:
     assert docstrings.split(Docstring("pack.add", text)) is None
+
+
+def test_the_training_set_shares_no_query_and_no_document(dataset: Dataset) -> None:
+    both = zip(dataset.queries, dataset.corpus.iter(), strict=True)
+    tested = [pydocs.Pair(query.id, query.text, document.text) for query, document in both]
+    training = pydocs.pairs(["scipy"], without=tested)
+    assert len(training) > 1000
+    for side in ("query", "document"):
+        ours, theirs = (
+            {" ".join(re.findall(r"\w+", getattr(pair, side).casefold())) for pair in of} for of in (training, tested)
+        )
+        assert not ours & theirs

@@ -2,6 +2,8 @@
 
 A query is a docstring's first sentence; its one relevant document is the rest of that docstring without the object's
 name. Only `TORCH`, a fixed part of PyTorch, is used, so that the collection has between 2,500 and 5,000 documents.
+``pydocs-train`` is made in the same way of other packages, for training: it has the split ``train`` alone, and no query
+or document of ``pydocs``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import platform
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,12 +27,18 @@ from harness_plugins.pydocs import docstrings
 RECIPE = 1
 """Increased when the construction changes, so that older collections are not reused."""
 PACKAGES = ("python", "numpy", "pandas", "torch")
+TRAINING_PACKAGES = ("scipy", "sklearn")
+"""Of ``pydocs-train``; scikit-learn is installed with sentence-transformers."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Package -> its distribution, where the names differ."""
 OFTEN_SPLIT_OFF = {"distutils", "ensurepip", "idlelib", "lib2to3", "tkinter", "turtle", "turtledemo"}
 """Standard library packages that some distributions ship separately; excluded so that the version is sufficient."""
 WORD = re.compile(r"\w+")
 TORCH = ("nn.functional", "nn.modules", "optim", "distributions")
 CITATION = "Docstrings of CPython's standard library, NumPy, pandas and PyTorch, as installed."
+TRAINING_CITATION = "Docstrings of SciPy and scikit-learn, as installed."
 LICENCE = "Python: PSF-2.0; NumPy, pandas and PyTorch: BSD-3-Clause. Built where it is used, not redistributed."
+TRAINING_LICENCE = "SciPy and scikit-learn: BSD-3-Clause. Built where it is used, not redistributed."
 
 
 class Pair(NamedTuple):
@@ -46,7 +54,8 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     found = {}
     for name in packages:
         try:
-            found[name] = platform.python_version() if name == "python" else version(name).partition("+")[0]
+            of = DISTRIBUTIONS.get(name, name)
+            found[name] = platform.python_version() if name == "python" else version(of).partition("+")[0]
         except PackageNotFoundError:
             continue
     return found
@@ -57,17 +66,30 @@ def key(packages: Sequence[str] = PACKAGES) -> str:
     return "-".join([str(RECIPE), *(f"{name}{number}" for name, number in versions(packages).items())])
 
 
-def pairs(packages: Iterable[str]) -> list[Pair]:
-    """Every usable docstring of the packages; of duplicate queries or documents only the first."""
+def training_key() -> str:
+    """Identifies the content of ``pydocs-train``, which depends on that of ``pydocs`` too."""
+    return key((*PACKAGES, *TRAINING_PACKAGES))
+
+
+def pairs(packages: Iterable[str], *, without: Iterable[Pair] = ()) -> list[Pair]:
+    """Every usable docstring of the packages; of duplicate queries or documents only the first.
+
+    Those with a query or a document of ``without`` are omitted.
+    """
     found: list[Pair] = []
-    seen: set[str] = set()
+    seen = {words for pair in without for words in _words(pair.query, pair.document)}
     for docstring in (each for package in packages for each in _docstrings(package)):
         parts = docstrings.split(docstring)
-        words = [" ".join([str(side), *WORD.findall(part.casefold())]) for side, part in enumerate(parts or ())]
+        words = _words(*parts or ())
         if parts and docstring.id not in seen and seen.isdisjoint(words):
             seen.update(words, [docstring.id])
             found.append(Pair(docstring.id, *parts))
     return found
+
+
+def _words(*parts: str) -> list[str]:
+    """Each part's words, without case and punctuation, marked as query or document."""
+    return [" ".join([str(side), *WORD.findall(part.casefold())]) for side, part in enumerate(parts)]
 
 
 def _docstrings(package: str) -> Iterator[docstrings.Docstring]:
@@ -81,14 +103,24 @@ def _docstrings(package: str) -> Iterator[docstrings.Docstring]:
 def build(folder: Path, packages: Sequence[str] = PACKAGES) -> None:
     """Write the collection in BEIR format, with a dataset.toml that states the package versions."""
     made = versions(packages)
-    found = pairs(made)
+    stated = {"name": "pydocs", "split": "test", "citation": CITATION, "licence": LICENCE}
+    _write_collection(folder, stated, pairs(made), made)
+
+
+def build_training(folder: Path) -> None:
+    """Like `build`, for ``pydocs-train``."""
+    made = versions(TRAINING_PACKAGES)
+    stated = {"name": "pydocs-train", "split": "train", "citation": TRAINING_CITATION, "licence": TRAINING_LICENCE}
+    _write_collection(folder, stated, pairs(made, without=pairs(versions())), made)
+
+
+def _write_collection(folder: Path, stated: Mapping[str, str], found: Sequence[Pair], made: Mapping[str, str]) -> None:
     _write(folder / "corpus.jsonl", (_record(pair.id, pair.document, title="") for pair in found))
     _write(folder / "queries.jsonl", (_record(f"q:{pair.id}", pair.query) for pair in found))
     judgements = (f"q:{pair.id}\t{pair.id}\t1" for pair in found)
-    _write(folder / "qrels" / "test.tsv", ["query-id\tcorpus-id\tscore", *judgements])
-    stated = {"name": "pydocs", "split": "test", "citation": CITATION, "licence": LICENCE}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in stated.items()]
-    _write(folder / "dataset.toml", [*lines, "", "[versions]", *(f'{name} = "{text}"' for name, text in made.items())])
+    _write(folder / "qrels" / f"{stated['split']}.tsv", ["query-id\tcorpus-id\tscore", *judgements])
+    lines = [f"{key} = {json.dumps(value)}" for key, value in stated.items()]
+    _write(folder / "dataset.toml", [*lines, "", "[versions]", *(f'{each} = "{text}"' for each, text in made.items())])
 
 
 def _record(identifier: str, text: str, **more: str) -> str:
@@ -101,7 +133,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 @hookimpl
 def harness_datasets() -> Iterable[DatasetSpec]:
-    """Register the dataset, which is always available."""
+    """Register both datasets, which are always available."""
     yield DatasetSpec(
         name="pydocs",
         summary="docstrings of Python, NumPy, pandas (and PyTorch): find the rest from the first sentence; no download",
@@ -109,4 +141,13 @@ def harness_datasets() -> Iterable[DatasetSpec]:
         key="harness_plugins.pydocs.dataset:key",
         citation=CITATION,
         licence=LICENCE,
+    )
+    yield DatasetSpec(
+        name="pydocs-train",
+        summary="docstrings of SciPy and scikit-learn, to train on: none of pydocs; no download",
+        split="train",
+        build="harness_plugins.pydocs.dataset:build_training",
+        key="harness_plugins.pydocs.dataset:training_key",
+        citation=TRAINING_CITATION,
+        licence=TRAINING_LICENCE,
     )

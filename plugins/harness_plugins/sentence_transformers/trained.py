@@ -59,7 +59,12 @@ def harness_models() -> Iterable[ModelSpec]:
         yield checkpoint.folder_model(
             name,
             f"your newest finished run of the experiment {name}",
-            ModelFacts(by_options="harness_plugins.model_folder.files:figures", training=f"{__name__}:training"),
+            ModelFacts(
+                by_options="harness_plugins.model_folder.files:figures",
+                training=f"{__name__}:training",
+                dim=512,
+                like="mpnet",
+            ),
             own,
             load=f"{__name__}:load",
             fingerprint=f"{__name__}:fingerprint",

@@ -37,6 +37,12 @@ def read_claims(path: Path, known: Known, given: Sequence[str] = ()) -> Claims:
     return _Reading(TomlFile(path), known).claims(given)
 
 
+def check_claims(file: TomlFile, known: Known) -> list[Claim]:
+    """The [[claim]] tables of a file of another kind. UserError as for `read_claims`."""
+    reading = _Reading(file, known)
+    return [reading._claim(keys) for keys in file.tables("claim")]
+
+
 @dataclass(slots=True)
 class _Reading:
     file: TomlFile

@@ -5,6 +5,7 @@ COMMANDS = {
     "mine": "Mine hard negatives for a training split.",
     "overlap": "How much of a test set is in a training set.",
     "release": "Make a folder for the hub: model, model card, manifest.",
-    "train": "Train an experiment.",
+    "study": "A whole study from one file: data, training, reports, claims.",
+    "train": "Train experiments.",
 }
 """Command -> its line in ``harness --help``."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
         "harness train isotropy --data path/to/set --seeds 3",
     ),
 )
-@click.argument("experiment")
+@click.argument("experiments", nargs=-1, required=True, metavar="EXPERIMENT...")
 @click.option(
     "--data",
     required=True,
@@ -86,7 +85,7 @@ NEEDED = ("torch", "sentence_transformers", "accelerate", "datasets")
 def command(
     session: Session,
     /,
-    experiment: str,
+    experiments: tuple[str, ...],
     base: str | None,
     sets: tuple[str, ...],
     sweeps: tuple[str, ...],
@@ -100,7 +99,7 @@ def command(
     cpus_per_task: int,
     **choice: Any,
 ) -> int:
-    """Train an experiment.
+    """Train experiments.
 
     EXPERIMENT is baseline, isotropy, frozen, all (these three), an ablation of docs/training.md, or a file of your
     own (setting = value). An interrupted run resumes when the same command is started again; finished runs are
@@ -110,8 +109,9 @@ def command(
     from harness_training.experiment.plans import plans
 
     given = {"base": base, "match": match, "limit": limit}
-    made = plans(experiment, (*sets, *(f"{name}={value}" for name, value in given.items() if value)), sweeps, seeds)
-    made = [plan for plan in made if only is None or only == f"{plan.experiment}/{plan.run}"]
+    sets = (*sets, *(f"{name}={value}" for name, value in given.items() if value))
+    named = {(plan.experiment, plan.run): plan for text in experiments for plan in plans(text, sets, sweeps, seeds)}
+    made = [plan for plan in named.values() if only is None or only == f"{plan.experiment}/{plan.run}"]
     gpus = visible_gpus()
     if not one_per_gpu and gpus and "LOCAL_RANK" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]  # else the trainer would split every batch over all of them
@@ -119,7 +119,9 @@ def command(
     make_pool = _ray_pool(address, cpus_per_task) if executor == "ray" and only is None else None
     with session.progress_bar():
         jobs = _jobs(session, made, **choice)
-        records = _run(jobs, gpus if one_per_gpu and only is None else [], make_pool, cpus_per_task, sys.argv[1:])
+        records = _run(
+            jobs, gpus if one_per_gpu and only is None else [], make_pool, cpus_per_task, session.state.words
+        )
     if int(os.environ.get("RANK", "0")) == 0:
         _report(records, choice["root"], session.as_json)
     return int(any(record.get("status") != "finished" for record in records))
@@ -137,7 +139,7 @@ def _run(
     gpus: list[str],
     make_pool: Callable[[WorkerSpec], WorkerPool] | None,
     threads: int,
-    words: list[str],
+    words: Sequence[str],
 ) -> list[dict[str, Any]]:
     from harness_training.experiment.sweep import train_all, train_by, train_on_gpus
 

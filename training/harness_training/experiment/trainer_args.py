@@ -10,14 +10,13 @@ import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 
 from harness_training.experiment.run_record import Run
+from harness_training.experiment.schedule import evaluation_steps
 from harness_training.experiment.settings import Settings
 from harness_training.losses.objective import Objective
 from harness_training.losses.sigreg import SIGReg
 
-EVALUATIONS, ENTRIES = 20, 200
-"""Default numbers of evaluations and of logged losses per run."""
-APART = 50
-"""Minimum steps between two evaluations by default, since an evaluation on a CPU is slow."""
+ENTRIES = 200
+"""Default number of logged losses per run."""
 
 
 def make_objective(settings: Settings, model: SentenceTransformer, processes: int) -> Objective:
@@ -70,7 +69,7 @@ def make_arguments(
         dataloader_num_workers=0,
         dataloader_pin_memory=torch.cuda.is_available(),
         eval_strategy="steps",
-        eval_steps=settings.eval_steps or max(APART, total // EVALUATIONS),
+        eval_steps=evaluation_steps(settings, total),
         save_strategy="steps",
         save_steps=settings.save_steps or max(1, total),
         logging_steps=settings.logging_steps or max(1, total // ENTRIES),

@@ -1,0 +1,126 @@
+"""A methods paragraph for a paper, generated from the manifests of the study's runs and results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.results.store import ResultStore, Unreadable
+from harness_plugins.sentence_transformers.trained import Run, read_run
+from harness_training.experiment.settings import Settings
+from harness_training.study.definition import Folder, Study
+from harness_training.study.registration import check_registered
+
+
+def paragraph(study: Study, folder: Folder) -> str:
+    """The paragraph, as Markdown; it states only what the manifests say."""
+    runs = [read_run(folder.runs / plan.experiment / plan.run) for plan in study.plans]
+    done = [run for run in runs if not run.flaw]
+    results = [one for one in ResultStore(folder.results).scan() if not isinstance(one, Unreadable)]
+    finished = [one for one in results if one["status"] == "ok"]
+    registered = check_registered(study, folder)
+    parts = [*_training(done), *_missing(study, runs), *_evaluation(finished), *_primary(registered)]
+    return f"# Methods\n\n{' '.join(parts)}\n"
+
+
+def _training(runs: Sequence[Run]) -> list[str]:
+    if not runs:
+        return ["No model was trained."]
+    first, settings = runs[0].record, runs[0].record["settings"]
+    data = first["training_set"]
+    sources = ", ".join(dict.fromkeys(_source(source) for source in data["sources"]))
+    miners = ", ".join(_name(miner) for miner in data.get("miners") or ())
+    negatives = len(data["columns"]) - 2 if "columns" in data else 1
+    plural = "s" if negatives != 1 else ""
+    parts = [
+        f"We fine-tuned {first['base']['name']} on {data['rows']:,} training rows from {sources}, each with a query, a "
+        f"relevant passage and {negatives} hard negative{plural}" + (f" mined with {miners}." if miners else "."),
+        f"A Gaussian projection head maps to {settings['dim']} dimensions, which are not normalised and compared by "
+        f"Euclidean distance.",
+    ]
+    experiments: dict[str, list[Run]] = {}
+    for run in runs:
+        experiments.setdefault(str(run.record["experiment"]), []).append(run)
+    common = {
+        key: value for key, value in settings.items() if all(run.record["settings"][key] == value for run in runs)
+    }
+    listed = "; ".join(f"{name} ({_differing(own, common)})" for name, own in experiments.items())
+    parts.append(
+        f"We used the {settings['loss']} loss, AdamW with learning rates of {settings['learning_rate']:g} (base) and "
+        f"{settings['head_learning_rate']:g} (head), {settings['schedule']} decay after a warm-up over "
+        f"{settings['warmup']:.0%} of the steps, batches of {settings['batch_size']} rows, {settings['epochs']} epochs "
+        f"and {settings['precision']} arithmetic, except where an experiment says otherwise."
+    )
+    parts.append(f"The experiments are {listed}.")
+    dev = first["dev_set"]
+    parts.append(
+        f"Checkpoints were selected by nDCG@10 on a development set ({dev['name']}) of {dev['queries']:,} queries and "
+        f"{dev['documents']:,} passages."
+    )
+    hours = sum(float(run.record["seconds"]) for run in runs) / 3600
+    parts.append(f"Training took {hours:.2g} hours on {_machine(first['machine'])} ({_versions(first['versions'])}).")
+    return parts
+
+
+def _missing(study: Study, runs: Sequence[Run]) -> list[str]:
+    lacking = [
+        f"{plan.experiment}/{plan.run} ({run.flaw})" for plan, run in zip(study.plans, runs, strict=True) if run.flaw
+    ]
+    return [f"Not trained: {', '.join(lacking)}."] if lacking else []
+
+
+def _differing(runs: Sequence[Run], common: Mapping[str, Any]) -> str:
+    """What an experiment sets that others do not, and its seeds."""
+    record = runs[0].record["settings"]
+    default = Settings()
+    own = [f"{key} {value}" for key, value in record.items() if key not in (*common, "seed") and hasattr(default, key)]
+    seeds = sorted(int(run.record["seed"]) for run in runs)
+    return ", ".join([*own, f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"])
+
+
+def _evaluation(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not results:
+        return ["Nothing was evaluated."]
+    queries = {str(one["dataset"]): int((one.get("counts") or {}).get("queries") or 0) for one in results}
+    models = Counter(str(one["model"]) for one in results)
+    run = results[0]["manifest"].get("run", {})
+    return [
+        f"We evaluated {len(models)} models ({', '.join(models)}) on {len(queries)} datasets with "
+        f"{sum(queries.values()):,} queries ({', '.join(queries)}), ranking all documents exactly.",
+        f"Measures were computed by the harness on {_machine(run.get('machine', {}))} "
+        f"({_versions(run.get('versions', {}))}).",
+    ]
+
+
+def _primary(registered: Mapping[str, Any]) -> list[str]:
+    if not registered:
+        return []
+    least = registered.get("smallest_effect")
+    power = f", and the smallest effect that it shows with 80% power was put at {least:g} points" if least else ""
+    return [
+        f"The primary comparison, {registered['primary']}, was registered on {registered['registered'][:10]}, before "
+        f"the first training{power}."
+    ]
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    return f"{source['name']} (split {source['split']})" if source.get("split") else str(source["name"])
+
+
+def _name(miner: Any) -> str:
+    return str(miner.get("label") or miner.get("name")) if isinstance(miner, dict) else str(miner)
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    gpus = Counter(map(str, machine.get("gpus") or ()))
+    named = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in gpus.items())
+    cores = machine.get("cores") or machine.get("cpus")
+    return named or f"{machine.get('cpu') or machine.get('processor') or 'a processor'}" + (
+        f" with {cores} cores" if cores else ""
+    )
+
+
+def _versions(versions: Mapping[str, Any]) -> str:
+    wanted = ("harness", "retrieval-harness", "torch", "sentence-transformers", "ir-measures")
+    return ", ".join(f"{name} {versions[name]}" for name in wanted if versions.get(name)) or "versions not recorded"
