@@ -222,10 +222,22 @@ def test_a_complete_plugin_is_sound_and_short(name: str, harness, toy: Path, tmp
     assert json.loads(done.out)[0]["measures"]["nDCG@10"] > (0 if dataset == toy else 0.9)
 
 
-def test_other_python_is_valid() -> None:
-    for block in documented("python"):
-        if "@hookimpl" not in block.code:
-            exec(block.code, {name: getattr(api, name) for name in api.__all__})
+SNIPPETS = {
+    page: "\n".join(block.code for block in documented("python", pages=[page]) if "@hookimpl" not in block.code)
+    for page in PAGES
+}
+
+
+@pytest.mark.parametrize("page", [page for page, code in SNIPPETS.items() if code], ids=lambda page: page.name)
+def test_the_python_of_a_page_works(page: Path, workplace: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snippets, top to bottom, where the reader's folder is."""
+    monkeypatch.chdir(workplace.folder)
+    monkeypatch.setenv("HARNESS_HOME", workplace.environment["HARNESS_HOME"])
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    if "plot(" in SNIPPETS[page]:
+        pytest.importorskip("matplotlib")
+    exec(SNIPPETS[page], {name: getattr(api, name) for name in api.__all__})
 
 
 def test_the_dataset_toml_that_is_shown_is_accepted(harness, toy: Path) -> None:

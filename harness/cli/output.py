@@ -62,8 +62,8 @@ def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A rich bar on stderr; if stderr is not a terminal, a line each time the work changes. Notes stay."""
+def progress_bar(*, notebook: bool = False) -> Iterator[Progress]:
+    """A rich bar on stderr or in a notebook; else a line on stderr each time the work changes. Notes stay."""
     if is_set("quiet"):
         yield lambda *_: None
         return
@@ -71,13 +71,13 @@ def progress_bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    last, shown_notes = "", set[str]()
+    last, shown_notes, drawn = "", set[str](), notebook or sys.stderr.isatty()
     with Bar(
         TextColumn("{task.description}", markup=False),
         *(BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn()),
-        console=Console(file=bare(sys.stderr)),
+        console=Console() if notebook else Console(file=bare(sys.stderr)),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not drawn,
     ) as bar:
         task = bar.add_task("", total=None, visible=False, amount="")
 
@@ -93,7 +93,7 @@ def progress_bar() -> Iterator[Progress]:
                 words = printable(description).removesuffix(BYTES)
                 bar.remove_task(task)  # a task that is reset keeps the old one's total
                 task = bar.add_task(words, total=total or None, visible=bool(words), amount="")
-                if words and not sys.stderr.isatty():
+                if words and not drawn:
                     click.echo(words, err=True)
             bar.update(task, completed=done, total=total or None, amount=_amount(description, done, total))
 

@@ -81,6 +81,11 @@ class Dataset:
             "notes": self.notes,
         }
 
+    def dicts(self) -> tuple[dict[str, dict[str, str]], dict[str, str], Qrels]:
+        """Corpus, queries and qrels as beir's GenericDataLoader returns them; the whole corpus is read into memory."""
+        corpus = {document.id: {"title": document.title, "text": document.text} for document in self.corpus.iter()}
+        return corpus, {query.id: query.text for query in self.queries}, self.qrels
+
     def close(self) -> None:
         """Releases the corpus."""
         self.corpus.close()
