@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 @dataset_choice(limit="Only the first N judged queries, beside all documents.")
 @session_options
 def command(session: Session, /, file: Path | None, model: str | None, dataset: str | None, **choice: Any) -> None:
-    """The geometry of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row)."""
+    """Measure the geometry of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row).
+
+    Not to be confused with `-m isotropy`, the model that `harness train isotropy` made.
+    """
     if (file is None) == (model is None and dataset is None) or (file is None and not (model and dataset)):
         raise UserError("Give either a .npy file, or both -m MODEL and -d DATASET.")
     if file is not None:

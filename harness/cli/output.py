@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from harness.evaluation.pipeline import Cell
     from harness.results.store import Unreadable
 
-BYTES = " (bytes)"
-"""A `Progress` description that ends with this counts bytes."""
+UNIT = re.compile(r" \((\w[\w ]*)\)$")
+"""What a `Progress` description that counts something ends with: bytes, or the plural of what is counted."""
 
 
 def tell_failed(cells: Iterable[Cell]) -> None:
@@ -90,7 +91,7 @@ def progress_bar(*, notebook: bool = False) -> Iterator[Progress]:
                 return
             if description != last:
                 last = description
-                words = printable(description).removesuffix(BYTES)
+                words = UNIT.sub("", printable(description))
                 bar.remove_task(task)  # a task that is reset keeps the old one's total
                 task = bar.add_task(words, total=total or None, visible=bool(words), amount="")
                 if words and not drawn:
@@ -101,8 +102,11 @@ def progress_bar(*, notebook: bool = False) -> Iterator[Progress]:
 
 
 def _amount(description: str, done: int, total: int) -> str:
-    """The amount done and the total, in bytes if bytes are counted."""
-    written: Callable[[int], str] = size if description.endswith(BYTES) else "{:,}".format
+    """The amount done and the total, with the unit that the description ends with."""
+    counted = UNIT.search(description)
+    unit = counted[1] if counted else ""
+    written: Callable[[int], str] = size if unit == "bytes" else "{:,}".format
+    named = f" {unit}" if unit and unit != "bytes" else ""
     if total:
-        return f"{written(done)}/{written(total)}"
-    return written(done) if done else ""
+        return f"{written(done)}/{written(total)}{named}"
+    return f"{written(done)}{named}" if done else ""

@@ -93,7 +93,7 @@ def _board(root: Path, only: Only) -> tuple[Leaderboard, Evidence]:
 def _scores(root: Path, only: Only) -> Report:
     """The tables of scores alone, without notes."""
     board, evidence = _board(root, only)
-    return Report([table for table in sections(board, evidence).tables if table.key in ("scores", "partial")], [])
+    return Report(sections(board, evidence, brief=True).tables, [])
 
 
 def _value(scale: float, cell: TableCell) -> object:
