@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 @click.group(
     "results",
     invoke_without_command=True,
-    **examples("harness results --results path/to/results", "harness results rm --failed"),
+    epilog=examples("harness results --results path/to/results", "harness results rm --failed")["epilog"],
 )
 @results_option
 @json_option
