@@ -10,6 +10,14 @@ demo: $(VENV)/.demo
 	$(BIN)/harness benchmark -m bm25 -m minilm -m mpnet --suite demo
 	@echo
 	$(BIN)/harness report --suite demo
+	@$(BIN)/harness report --suite demo --format html --output results/page.html
+	@echo
+	@echo "The same as a page to explore: $(CURDIR)/results/page.html"
+	@echo "For the harness command: make shell, or: source $(BIN)/activate"
+
+# A shell that finds the harness command; `exit` leaves it.
+shell: $(VENV)/.demo
+	@PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $${SHELL:-sh}
 
 test: lint
 	$(BIN)/pytest -m "not slow and not gpu" -n 2
@@ -52,11 +60,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[dense,bm25,page]"
+	$(PIP) --editable ".[dense,bm25,page,plot]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[dense,bm25,pyserini,train,ray,page,overlap,dev]"
+	$(PIP) --editable ".[dense,bm25,pyserini,train,ray,page,plot,overlap,dev]"
 	@touch $@
 
-.PHONY: demo test test-slow lint audit bench bench-peers clean
+.PHONY: demo shell test test-slow lint audit bench bench-peers clean

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.adapters import beir_model, mteb_model
+    from harness.api.evaluate import evaluate, load_dataset
+    from harness.api.metrics import isotropy, measure
+    from harness.api.reports import compare
+    from harness.api.results import Results
+    from harness.api.training import training_evaluator
     from harness.registry.hookspecs import hookimpl
     from harness.registry.load_fallback import Otherwise, Refused
     from harness.registry.protocols import Affine, Fusion, Reranker, Scored, Transform
@@ -51,6 +56,7 @@ __all__ = [
     "Query",
     "Refused",
     "Reranker",
+    "Results",
     "Role",
     "Scored",
     "TokenModel",
@@ -59,9 +65,15 @@ __all__ = [
     "Weights",
     "__version__",
     "beir_model",
+    "compare",
+    "evaluate",
     "hookimpl",
+    "isotropy",
+    "load_dataset",
     "load_results",
+    "measure",
     "mteb_model",
+    "training_evaluator",
 ]
 _SPEC = (
     *("DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
@@ -73,7 +85,14 @@ LAZY = {
     **dict.fromkeys(_SPEC, "harness.types"),
     "Otherwise": "harness.registry.load_fallback",
     "Refused": "harness.registry.load_fallback",
+    "Results": "harness.api.results",
     "beir_model": "harness.adapters",
+    "compare": "harness.api.reports",
+    "evaluate": "harness.api.evaluate",
+    "isotropy": "harness.api.metrics",
+    "load_dataset": "harness.api.evaluate",
+    "measure": "harness.api.metrics",
+    "training_evaluator": "harness.api.training",
     "hookimpl": "harness.registry.hookspecs",
     "load_results": "harness.results.frame",
     "mteb_model": "harness.adapters",

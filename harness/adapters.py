@@ -153,8 +153,12 @@ def _require_name(function: str, model: object) -> None:
 
 def _prepared(function: str, text: str, plugins: Iterable[Path]) -> Prepared:
     _require_name(function, text)
-    offline = any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE)
-    return Prepared(load_registry(plugins).model(text), make_home_folder(), offline=offline)
+    return Prepared(load_registry(plugins).model(text), make_home_folder(), offline=offline_here())
+
+
+def offline_here() -> bool:
+    """Whether the environment says that no connection may be opened."""
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE)
 
 
 OFFLINE = ("HARNESS_OFFLINE", "HF_HUB_OFFLINE")

@@ -32,7 +32,8 @@ Qrels = dict[str, dict[str, int]]
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done and how much there is (0: unknown); from any thread."""
+"""Called with what is being done, how much of it is done and how much there is (0: unknown); from any thread. The text
+ends with the unit of the amounts in parentheses, as in ``searching scifact (queries)``."""
 
 
 class Document(NamedTuple):

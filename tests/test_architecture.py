@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 ORDER = (
     *("errors", "types", "storage", "system", "download", "metrics", "datasets", "registry", "results", "embeddings"),
-    *("models", "search", "evaluation", "distributed", "planning", "adapters", "cli"),
+    *("models", "search", "evaluation", "distributed", "planning", "adapters", "cli", "api"),
 )
 """The modules and packages of harness/, lowest first: each imports only from itself and from those before it."""
 HEAVY = ("torch", "faiss", "sentence_transformers", "transformers", "datasets", "pyserini", "bm25s")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from tests.runs import write_checkpoint, write_run
 pytest.importorskip("faiss", reason="the documented commands need the dense extra")
 pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra")
 
-README = ROOT / "README.md"
+README, COMMANDS = ROOT / "README.md", ROOT / "docs" / "commands.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SHELLS = ("sh", "bash", "console")
 FOLDER, CHECKPOINT, CROSS_ENCODER = "path/to/folder", "path/to/checkpoint", "path/to/cross-encoder"
@@ -107,6 +108,15 @@ def named(line: str) -> dict[str, list[str]]:
     return listed
 
 
+def shown_files() -> dict[str, str]:
+    """The files that the documentation shows: data in a block, its path in the paragraph before it."""
+    return {
+        path: block.code
+        for block in documented("json", "tsv")
+        for path in re.findall(r"`([\w-]+/[\w/-]+\.(?:jsonl|tsv))`", block.before)
+    }
+
+
 def absent(line: str) -> bool:
     """Whether the line needs a dataset that has to be fetched, which no test does."""
     found = named(line)
@@ -167,6 +177,10 @@ def test_every_line_is_one_that_is_tested() -> None:
     for line in LINES:
         if line not in (*HARNESS, *COMPLETION):
             program, *rest = shlex.split(line, comments=True)
+            if program == "pip":
+                [project, extra] = re.fullmatch(r"([\w-]+)\[(\w+)\]", rest[-1]).groups()  # type: ignore[union-attr]
+                assert extra in distribution(project).metadata.get_all("Provides-Extra")
+                continue
             assert program == "make", f"no test knows what to do with: {line}"
             assert set(rest) <= targets, f"{line}: the Makefile has {sorted(targets)}"
 
@@ -184,7 +198,8 @@ def test_names_exist(line: str) -> None:
     found = named(line)
     for model in found["models"]:
         assert model in (CHECKPOINT, *plugin_files(), *REGISTRY.models) or REGISTRY.model(model)
-    assert set(found["datasets"]) <= {FOLDER, *REGISTRY.datasets, *REGISTRY.groups}
+    shown = {path.partition("/")[0] for path in shown_files()}
+    assert set(found["datasets"]) <= {FOLDER, *shown, *REGISTRY.datasets, *REGISTRY.groups}
     assert set(found["suites"]) <= set(catalogue().suites)
 
 
@@ -223,10 +238,22 @@ def test_a_complete_plugin_is_sound_and_short(name: str, harness, toy: Path, tmp
     assert json.loads(done.out)[0]["measures"]["nDCG@10"] > (0 if dataset == toy else 0.9)
 
 
-def test_other_python_is_valid() -> None:
-    for block in documented("python"):
-        if "@hookimpl" not in block.code:
-            exec(block.code, {name: getattr(api, name) for name in api.__all__})
+SNIPPETS = {
+    page: "\n".join(block.code for block in documented("python", pages=[page]) if "@hookimpl" not in block.code)
+    for page in PAGES
+}
+
+
+@pytest.mark.parametrize("page", [page for page, code in SNIPPETS.items() if code], ids=lambda page: page.name)
+def test_the_python_of_a_page_works(page: Path, workplace: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snippets, top to bottom, where the reader's folder is."""
+    monkeypatch.chdir(workplace.folder)
+    monkeypatch.setenv("HARNESS_HOME", workplace.environment["HARNESS_HOME"])
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    if "plot(" in SNIPPETS[page]:
+        pytest.importorskip("matplotlib")
+    exec(SNIPPETS[page], {name: getattr(api, name) for name in api.__all__})
 
 
 def test_the_dataset_toml_that_is_shown_is_accepted(harness, toy: Path) -> None:
@@ -356,6 +383,9 @@ def workplace(
     (home / "datasets").symlink_to(datasets)
     for name, code in plugin_files().items():
         (tmp_path / f"{name}.py").write_text(code)
+    for name, content in shown_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
     source, target = next(datasets.iterdir()), tmp_path / FOLDER
     (target / "qrels").mkdir(parents=True)
     for part in ("corpus.jsonl", "queries.jsonl"):
@@ -372,7 +402,8 @@ def head(path: Path, count: int) -> str:
 
 
 @pytest.mark.parametrize("size", ["few", pytest.param("whole", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
-def test_the_readme_works(size: str, workplace: Place, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("page", [README, COMMANDS], ids=lambda page: page.name)
+def test_the_page_works(page: Path, size: str, workplace: Place, request: pytest.FixtureRequest) -> None:
     """Its commands, top to bottom, in one folder; those that need weights are in the tests after this one.
 
     With few documents in this process, with all of them in a shell.
@@ -381,14 +412,20 @@ def test_the_readme_works(size: str, workplace: Place, request: pytest.FixtureRe
         (there := workplace.folder / "home" / "datasets").unlink()
         there.symlink_to(request.getfixturevalue("whole_datasets"))
         workplace = workplace._replace(harness=None)
-    for line in (line for block in documented(*SHELLS, pages=[README]) for line in commands(block)):
+    for line in (line for block in documented(*SHELLS, pages=[page]) for line in commands(block)):
         if line in COMPLETION or (line in HARNESS and not weights_of(line) and not absent(line)):
             done = workplace.type(line)
             assert done.code == 0, f"{line}\n{done.err}"
-            assert done.out.strip() or ">" in line
+            assert done.out.strip() or ">" in line or " rm " in line
             assert "Traceback" not in done.err
-    assert json.loads((workplace.folder / "results/bm25/pydocs/result.json").read_text())["status"] == "ok"
-    assert "_harness_completion" in (workplace.folder / "harness-completion.bash").read_text()
+    stored = "my-data" if page == README else "pydocs"
+    assert json.loads((workplace.folder / f"results/bm25/{stored}/result.json").read_text())["status"] == "ok"
+    if page == COMMANDS:
+        assert "_harness_completion" in (workplace.folder / "harness-completion.bash").read_text()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
 
 
 def test_the_page_on_comparing_works(workplace: Place) -> None:

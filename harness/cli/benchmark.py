@@ -128,12 +128,12 @@ def command(
     with _logging(log or executor.log(session.state.home)), session.progress_bar():
         shared = _remote(session, store)
         opened = session.open_datasets(datasets, suites, rehash=force, **choice)
-        for sentence in _dataset_notes(opened, names, depth):
+        for sentence in dataset_notes(opened, names, depth):
             note(sentence)
         searching: dict[str, Any] = {"measures": names, "k": depth, "limits": limits, "indexes": recipes}
         for cell in run(refs, opened, session.settings(results, force=force, shared=shared, **searching)):
             cells.append(cell)
-            _tell(cell)
+            tell(cell)
         if shared:
             shared.flush()
     if session.as_json:
@@ -168,7 +168,7 @@ def _remote(session: Session, url: str | None) -> Any:
     return open_remote_cache(url, session.home, note, session.progress, offline=session.offline) if url else None
 
 
-def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: int) -> Iterator[str]:
+def dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: int) -> Iterator[str]:
     """Notes on the datasets, and on metrics that have no cutoff."""
     from harness.metrics.depth import depth_notes
 
@@ -177,7 +177,7 @@ def _dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: 
         yield from depth_notes(measures, depth, len(dataset.corpus) - dataset.exclude_self, dataset.label)
 
 
-def _tell(cell: Cell) -> None:
+def tell(cell: Cell) -> None:
     """Reports how a cell ended, on stderr and in the log."""
     from harness.evaluation.encode_rate import sentence as rate_sentence
     from harness.results.frame import unanswered

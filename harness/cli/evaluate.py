@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from harness.datasets.catalog import unknown
 from harness.metrics.kilt import KEYS, evaluate_kilt
 from harness.metrics.kilt import MEASURES as KILT
 from harness.metrics.measures import MEASURES, Scores, measure, measure_names
+from harness.metrics.other_qrels import mismatch, unjudged
 from harness.metrics.qrels import Judgements, read_judgements
 from harness.metrics.ranking import RunNotes, read_run
 from harness.storage.atomic import dump_json
-from harness.storage.columns import numbered_lines, regular_file
-from harness.types import Qrels, UserError
+from harness.storage.columns import regular_file
+from harness.types import UserError
 
-COLUMNS = 6
-"""The number of columns of a TREC run."""
 FILE = click.Path(path_type=Path)
 
 
@@ -112,8 +110,8 @@ def _measured(
     run_path: Path, named: str, judgements: Judgements, measures: tuple[str, ...], notes: list[str]
 ) -> Scores:
     qrels = judgements.qrels
-    if met := _unjudged(run_path, qrels):  # before the run is read whole
-        raise UserError(_mismatch(run_path, met, named, qrels))
+    if met := unjudged(run_path, qrels):  # before the run is read whole
+        raise UserError(mismatch(run_path, met, named, qrels))
     found = RunNotes()
     rankings = read_run(run_path, known=qrels, notes=found)
     if (first := next(rankings, None)) is None:
@@ -121,36 +119,6 @@ def _measured(
     scores = measure(qrels, chain([first], rankings), measures)
     notes += [*judgements.notes, *found.sentences(run_path.name)]
     return scores
-
-
-def _unjudged(run_path: Path, qrels: Qrels) -> list[str]:
-    """The run's queries if none of them is judged; empty if one is, or if `read_run` will reject the file."""
-    met: dict[str, None] = {}
-    with suppress(UserError):
-        for _, line in numbered_lines(run_path):
-            columns = line.split(None, COLUMNS)
-            query = columns[0].decode(errors="replace")
-            if query in qrels or (not met and len(columns) < COLUMNS):
-                return []
-            if not query.startswith("#"):
-                met[query] = None
-        return list(met)
-    return []
-
-
-def _mismatch(run_path: Path, met: list[str], named: str, qrels: Qrels) -> str:
-    judged = list(qrels)
-    if {text.strip().lstrip("0").lower() for text in met} & {text.strip().lstrip("0").lower() for text in judged}:
-        cause = "the ids differ in leading zeros or upper case only"
-    elif set(met) & {doc_id for judgements in qrels.values() for doc_id in judgements}:
-        cause = "the run's queries are documents in the qrels: its columns may be swapped"
-    else:
-        cause = "they are probably of different datasets or splits"
-    return (
-        f"{run_path} (queries {', '.join(met[:5])}{' ...' if len(met) > 5 else ''}) and {named} "
-        f"(queries {', '.join(judged[:5])}{' ...' if len(judged) > 5 else ''}) share no query id: {cause}; "
-        f"name the qrels that belong to this run."
-    )
 
 
 def _content(scores: Scores, per_query: bool, notes: list[str]) -> dict[str, Any]:

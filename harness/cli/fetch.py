@@ -61,13 +61,14 @@ def command(session: Session, /, names: tuple[str, ...], suites: tuple[str, ...]
 def _obtained(session: Session, name: str) -> Path | None:
     """The folder of a dataset or a model, downloaded if need be; None for a model without files."""
     from harness.datasets.acquire import obtain as dataset
+    from harness.datasets.catalog import from_ir_datasets
     from harness.download.hub_models import obtain as snapshot
     from harness.download.pinned_models import obtain as model
 
     registry, home = session.registry, session.home
     options: dict[str, Any] = {"offline": session.offline, "progress": session.progress}
-    if name in registry.datasets:
-        return dataset(registry.datasets[name], home, known=registry.datasets.values(), **options)
+    if spec := registry.datasets.get(name) or from_ir_datasets(name):
+        return dataset(spec, home, known=registry.datasets.values(), **options)
     if name not in registry.models:
         return snapshot(registry.model(name).repository, home, renew=True, **options)
     weights = registry.models[name].spec.files.weights
@@ -76,10 +77,10 @@ def _obtained(session: Session, name: str) -> Path | None:
 
 def _wanted(names: tuple[str, ...], suites: tuple[str, ...], registry: Registry) -> list[str]:
     """Models and datasets to fetch, those of groups one by one; folders among a suite's entries need no download."""
-    from harness.datasets.catalog import looks_like_path, suite, unknown
+    from harness.datasets.catalog import from_ir_datasets, looks_like_path, suite, unknown
     from harness.evaluation.open_datasets import expand
 
-    known = {*registry.models, *registry.datasets, *registry.groups}
+    known = {*registry.models, *registry.datasets, *registry.groups, *filter(from_ir_datasets, names)}
     listed = [entry for text in suites for entry in suite(text).datasets]
     wanted = expand([*names, *(entry for entry in listed if entry in known or not looks_like_path(entry))], registry)
     if not wanted:

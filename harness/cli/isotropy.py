@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 @dataset_choice(limit="Only the first N judged queries, beside all documents.")
 @session_options
 def command(session: Session, /, file: Path | None, model: str | None, dataset: str | None, **choice: Any) -> None:
-    """The geometry of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row)."""
+    """Measure the geometry of a model's vectors on a dataset, or of FILE.npy (float vectors, one per row).
+
+    Not to be confused with `-m isotropy`, the model that `harness train isotropy` made.
+    """
     if (file is None) == (model is None and dataset is None) or (file is None and not (model and dataset)):
         raise UserError("Give either a .npy file, or both -m MODEL and -d DATASET.")
     if file is not None:
-        sides = {"vectors": _geometry(_load(file))}
+        sides = {"vectors": _geometry(load(file))}
     else:
         from harness.models.runner import dataset_vectors
 
@@ -64,10 +67,10 @@ def _geometry(vectors: Vectors) -> dict[str, Any]:
     return measure_geometry(vectors.blocks(), len(vectors))
 
 
-def _load(file: Path) -> Vectors:
-    import numpy as np
-
+def load(file: Path) -> Vectors:
+    """The vectors in a .npy file, mapped into memory; UserError if they are not finite floats, one per row."""
     from harness.embeddings.store import Vectors
+    from harness.metrics.geometry import check_vectors
     from harness.storage.safe_load import map_array
 
     try:
@@ -76,11 +79,5 @@ def _load(file: Path) -> Vectors:
         raise UserError(f"{file} cannot be read ({error.strerror}); name a file that numpy.save wrote.") from None
     except ValueError as error:
         raise UserError(f"{file} is not a .npy file of numbers ({error}); save it with numpy.save.") from None
-    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
-        raise UserError(
-            f"{file} holds an array of shape {array.shape} and type {array.dtype}; "
-            f"save float vectors, one per row [n, d], at least one."
-        )
-    if not np.isfinite(array).all():
-        raise UserError(f"{file} holds NaN or infinite values; drop those rows first.")
+    check_vectors(array, str(file))
     return Vectors.of(array)

@@ -165,15 +165,16 @@ def _state(ctx: click.Context) -> State:
     invoke_without_command=True,
     params=[*COMMON],
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HARNESS"},
+    epilog="\b\nExamples:\n"
+    "  harness benchmark -m bm25 -m minilm --suite demo\n"
+    "  harness benchmark -m bm25 -m path/to/checkpoint -d path/to/folder\n"
+    "  harness report --baseline bm25",
 )
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A plug-in file to load too.")
 @click.version_option(package_name="retrieval-harness")
 @click.pass_context
 def cli(ctx: click.Context, plugins: tuple[Path, ...]) -> None:
-    """Benchmark retrieval models, dense and lexical, on BEIR-format datasets.
-
-    Start with:  harness benchmark -m bm25 -m minilm --suite demo
-    """
+    """Benchmark retrieval models, dense and lexical, on BEIR-format datasets."""
     _state(ctx)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

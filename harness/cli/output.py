@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from harness.evaluation.pipeline import Cell
     from harness.results.store import Unreadable
 
-BYTES = " (bytes)"
-"""A `Progress` description that ends with this counts bytes."""
+UNIT = re.compile(r" \((\w[\w ]*)\)$")
+"""What a `Progress` description that counts something ends with: bytes, or the plural of what is counted."""
 
 
 def tell_failed(cells: Iterable[Cell]) -> None:
@@ -62,8 +63,8 @@ def print_table(rows: list[dict[str, Any]], **settings: Any) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A rich bar on stderr; if stderr is not a terminal, a line each time the work changes. Notes stay."""
+def progress_bar(*, notebook: bool = False) -> Iterator[Progress]:
+    """A rich bar on stderr or in a notebook; else a line on stderr each time the work changes. Notes stay."""
     if is_set("quiet"):
         yield lambda *_: None
         return
@@ -71,13 +72,13 @@ def progress_bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    last, shown_notes = "", set[str]()
+    last, shown_notes, drawn = "", set[str](), notebook or sys.stderr.isatty()
     with Bar(
         TextColumn("{task.description}", markup=False),
         *(BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn()),
-        console=Console(file=bare(sys.stderr)),
+        console=Console() if notebook else Console(file=bare(sys.stderr)),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not drawn,
     ) as bar:
         task = bar.add_task("", total=None, visible=False, amount="")
 
@@ -90,10 +91,10 @@ def progress_bar() -> Iterator[Progress]:
                 return
             if description != last:
                 last = description
-                words = printable(description).removesuffix(BYTES)
+                words = UNIT.sub("", printable(description))
                 bar.remove_task(task)  # a task that is reset keeps the old one's total
                 task = bar.add_task(words, total=total or None, visible=bool(words), amount="")
-                if words and not sys.stderr.isatty():
+                if words and not drawn:
                     click.echo(words, err=True)
             bar.update(task, completed=done, total=total or None, amount=_amount(description, done, total))
 
@@ -101,8 +102,11 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def _amount(description: str, done: int, total: int) -> str:
-    """The amount done and the total, in bytes if bytes are counted."""
-    written: Callable[[int], str] = size if description.endswith(BYTES) else "{:,}".format
+    """The amount done and the total, with the unit that the description ends with."""
+    counted = UNIT.search(description)
+    unit = counted[1] if counted else ""
+    written: Callable[[int], str] = size if unit == "bytes" else "{:,}".format
+    named = f" {unit}" if unit and unit != "bytes" else ""
     if total:
-        return f"{written(done)}/{written(total)}"
-    return written(done) if done else ""
+        return f"{written(done)}/{written(total)}{named}"
+    return f"{written(done)}{named}" if done else ""

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from harness.datasets import hub_datasets
 from harness.datasets.catalog import call, place
@@ -148,23 +149,29 @@ def _from_ir_datasets(identifier: str, split: str, folder: Path, progress: Progr
     try:
         import ir_datasets
     except ImportError as error:
-        raise SourceFailed("the Python package ir_datasets is not installed") from error
+        raise SourceFailed("the Python package ir_datasets is not installed: pip install ir_datasets") from error
     progress(f"{identifier} from ir_datasets", 0, 0)
     try:
         found = ir_datasets.load(identifier)
         (folder / "qrels").mkdir()
         with (folder / "corpus.jsonl").open("w", encoding="utf-8") as stream:
             for document in found.docs_iter():
-                record = {"_id": document.doc_id, "title": getattr(document, "title", ""), "text": document.text}
+                title = getattr(document, "title", "") if hasattr(document, "text") else ""
+                record = {"_id": document.doc_id, "title": title, "text": _text_of(document)}
                 stream.write(json.dumps(record, ensure_ascii=False) + "\n")
         with (folder / "queries.jsonl").open("w", encoding="utf-8") as stream:
             for query in found.queries_iter():
-                stream.write(json.dumps({"_id": query.query_id, "text": query.text}, ensure_ascii=False) + "\n")
+                stream.write(json.dumps({"_id": query.query_id, "text": _text_of(query)}, ensure_ascii=False) + "\n")
         with (folder / "qrels" / f"{split}.tsv").open("w", encoding="utf-8") as stream:
             stream.write(f"{HEADER}\n")
             stream.writelines(qrels_line(one.query_id, one.doc_id, one.relevance) for one in found.qrels_iter())
     except Exception as error:  # foreign code may raise anything
         raise SourceFailed(brief(f"{type(error).__name__}: {error}")) from error
+
+
+def _text_of(record: Any) -> str:
+    """The text of a document or a query of ir_datasets; where it has several, the one that is searched by default."""
+    return str(record.text if hasattr(record, "text") else record.default_text())
 
 
 def _finish(spec: DatasetSpec, source: Source, folder: Path, progress: Progress) -> None:

@@ -103,6 +103,11 @@ class Dataset:
         """The clusters of its judged queries, in the order of the judgements."""
         return query_clusters(self.qrels, [*self.qrels], self.groups)
 
+    def dicts(self) -> tuple[dict[str, dict[str, str]], dict[str, str], Qrels]:
+        """Corpus, queries and qrels as beir's GenericDataLoader returns them; the whole corpus is read into memory."""
+        corpus = {document.id: {"title": document.title, "text": document.text} for document in self.corpus.iter()}
+        return corpus, {query.id: query.text for query in self.queries}, self.qrels
+
     def close(self) -> None:
         """Releases the corpus."""
         self.corpus.close()

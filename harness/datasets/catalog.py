@@ -17,6 +17,8 @@ from harness.types import Counts, DatasetSpec, PluginError, Source, UserError, r
 FILE = Path(__file__).with_name("catalog.toml")
 NAMED = 20
 """Number of known names in a message."""
+IR_DATASETS = "irds:"
+"""What a name begins with that is one of the package ir_datasets."""
 Status = Literal["ready", "built on first use", "needs fetch", "needs licence"]
 
 
@@ -136,7 +138,15 @@ def as_path(text: str) -> Path:
 
 def looks_like_path(text: str) -> bool:
     """Whether the text has the form of a path. A known name takes precedence."""
-    return "/" in text or os.sep in text or text.startswith((".", "~"))
+    return ("/" in text or os.sep in text or text.startswith((".", "~"))) and not text.startswith(IR_DATASETS)
+
+
+def from_ir_datasets(text: str) -> DatasetSpec | None:
+    """The dataset of ``irds:IDENTIFIER``, which the package ir_datasets downloads; None for another text."""
+    identifier = text.removeprefix(IR_DATASETS)
+    if identifier == text or not identifier:
+        return None
+    return DatasetSpec(text, f"{identifier} of ir_datasets", sources=(Source("ir_datasets", identifier),))
 
 
 def place(spec: DatasetSpec, home: Path) -> Path:

@@ -188,9 +188,9 @@ class Scheduler:
         workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
         if not all(plan.complete for plan in self._encode_plans.values()):
             done = sum(plan.done for plan in self._encode_plans.values())
-            self.settings.progress(f"encoding with {workers}", done, self._total)
+            self.settings.progress(f"encoding with {workers} (texts)", done, self._total)
         else:
-            self.settings.progress(f"evaluating with {workers}", len(self._cells), self._wanted)
+            self.settings.progress(f"evaluating with {workers} (results)", len(self._cells), self._wanted)
         if time.monotonic() - self._logged > LOG_SECONDS:
             self._logged = time.monotonic()
             log.info("throughput", extra=self.throughput())

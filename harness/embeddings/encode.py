@@ -95,7 +95,7 @@ def encode_collection(
                     pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
                     shards.append(pending[chunk.key])
                 done += len(chunk.texts)
-                progress(f"encoding {role} texts with {name}", done, total)
+                progress(f"encoding {role} texts with {name} (texts)", done, total)
         finally:
             for write in pending.values():
                 write.result()

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.datasets.acquire import missing_offline, obtain
 from harness.datasets.beir import Dataset, open_dataset
-from harness.datasets.catalog import as_path, looks_like_path, status, suite, unknown
+from harness.datasets.catalog import as_path, from_ir_datasets, looks_like_path, status, suite, unknown
 from harness.datasets.checksums import check
 from harness.registry.manager import Registry
 from harness.registry.parser import is_folder
@@ -33,8 +33,7 @@ def open_named(
     """
     cache = home / "corpora"
     choice: dict[str, Any] = {"split": split, "exclude_self": exclude_self, "limit": limit, "rehash": rehash}
-    if text in registry.datasets:
-        spec = registry.datasets[text]
+    if spec := registry.datasets.get(text) or from_ir_datasets(text):
         folder = obtain(spec, home, offline=offline, known=registry.datasets.values(), progress=progress)
         choice |= {"name": spec.name, "source": spec.name}
         choice |= {"usual_split": spec.split, "usual_exclude_self": spec.exclude_self}
@@ -47,8 +46,8 @@ def open_named(
         sentence = unknown("dataset", text, [*registry.datasets, *registry.groups])
         raise UserError(f"{sentence} For a folder of your own, type its path (-d ./folder).")
     dataset = open_dataset(folder, cache=cache, progress=progress, **choice)
-    if text in registry.datasets:
-        check(folder, text, dataset.corpus.sha256, described=not registry.datasets[text].build)
+    if spec:
+        check(folder, text, dataset.corpus.sha256, described=not spec.build)
     return dataset
 
 

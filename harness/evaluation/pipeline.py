@@ -207,7 +207,7 @@ def _compute(task: CellTask, done: Computation, against: _Comparison | None) -> 
                 write(ranking)
                 hubness.add(ranking.doc_ids)
                 evaluator.add(ranking)
-                settings.progress(f"searching {dataset.label}", number, len(dataset.queries))
+                settings.progress(f"searching {dataset.label} (queries)", number, len(dataset.queries))
             scores = evaluator.scores()
         write_per_query(place.folder / PER_QUERY, dataset.queries, dataset.qrels, scores, dataset.groups)
         done.found.geometry["hubness"] = hubness.summary(len(dataset.corpus), len(dataset.queries))

@@ -116,7 +116,7 @@ def model_record(ref: ModelRef) -> ModelRecord:
         "kind": ref.spec.kind,
         "plugin": ref.plugin,
         "summary": ref.spec.summary,
-        "options": {name: value for name, value in ref.options.items() if name != "path"},
+        "options": {name: value for name, value in ref.options.items() if name not in ("path", "object")},
         "passed": dict(ref.passed),
         "storage": ref.storage,
         "trained_on": list(ref.trained_on),

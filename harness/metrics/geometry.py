@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.metrics.moments import Floats, Moments, collect
 from harness.system.blas import single_threaded
+from harness.types import UserError
 
 Figures = dict[str, Any]
 
@@ -43,6 +44,17 @@ DEFINITIONS = {
 }
 """Name -> definition and source."""
 HUBNESS_DEPTH = 10
+
+
+def check_vectors(array: NDArray[Any], what: str) -> None:
+    """UserError unless the array holds finite float vectors, one per row; ``what`` begins the message."""
+    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
+        raise UserError(
+            f"{what} holds an array of shape {array.shape} and type {array.dtype}; "
+            f"save float vectors, one per row [n, d], at least one."
+        )
+    if not np.isfinite(array).all():
+        raise UserError(f"{what} holds NaN or infinite values; drop those rows first.")
 
 
 def measure_geometry(blocks: Iterable[NDArray[np.float32]], n: int) -> Figures:

@@ -274,7 +274,7 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
     for role, (source, cost) in both.items():
         store = VectorStore(model.home, key, role, shared=model.shared)
-        report = partial(model.progress, f"transforming {role} vectors with {model.label}")
+        report = partial(model.progress, f"transforming {role} vectors with {model.label} (vectors)")
         shards = transformed(source, affine, store, collections[role], similarity, report)
         vectors = Vectors.open(store, shards, normalise=similarity == "cosine")
         found[role] = vectors, Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)

@@ -48,3 +48,12 @@ def harness_datasets() -> Iterable[DatasetSpec]:
 @hookspec
 def harness_commands(group: click.Group) -> None:
     """Adds click commands to the ``harness`` group: ``group.add_command(mine)``. Import heavy things inside."""
+
+
+@hookspec(firstresult=True)
+def harness_object(thing: object) -> ModelSpec | None:
+    """Describes an object that `harness.evaluate` is given as a model; None for objects of other kinds.
+
+    ``load`` and ``fingerprint`` of the descriptor get the object with ``harness.registry.objects.held(options)``.
+    """
+    raise NotImplementedError

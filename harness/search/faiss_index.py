@@ -171,7 +171,7 @@ def build_index(
             trained = time.perf_counter() - start
             for block in vectors.blocks():
                 index.add(np.ascontiguousarray(block))
-                progress(f"building {config.factory}", int(index.ntotal), n)
+                progress(f"building {config.factory} (vectors)", int(index.ntotal), n)
         except RuntimeError as error:
             raise refused(config.factory, error, dim, n) from error
         seconds = time.perf_counter() - start

@@ -107,7 +107,7 @@ class Mirror:
             return
         with ThreadPoolExecutor(TRANSFERS, "transfer-vectors") as pool:
             for number, found in enumerate(pool.map(get, keys), 1):
-                self.remote.progress(f"synchronising vectors with {self.remote.url}", number, len(keys))
+                self.remote.progress(f"synchronising vectors with {self.remote.url} (shards)", number, len(keys))
                 yield found
 
 

@@ -134,7 +134,7 @@ class RemoteCache:
         """Pushes the pending uploads, and says how many are left."""
         names = sorted(unquote(path.name) for path in self._pending.glob("*"))
         for number, name in enumerate(names, 1):
-            self.progress(f"pushing to {self.url}", number, len(names))
+            self.progress(f"pushing to {self.url} (files)", number, len(names))
             self.push(name)
         if left := len(list(self._pending.glob("*"))):
             self.note(

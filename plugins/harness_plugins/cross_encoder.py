@@ -105,7 +105,7 @@ def load(options: Options) -> Reranker:
         return _load(folder, options)
 
 
-def _load(folder: Path, options: Options) -> _CrossEncoder:
+def _load(folder: Path, options: Options) -> LogitReranker:
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -119,10 +119,10 @@ def _load(folder: Path, options: Options) -> _CrossEncoder:
     if length > most:
         raise UserError(f"{folder} reads {most} tokens at most; give a max_length up to that, or omit it.")
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
-    return _CrossEncoder(model, int(options["depth"] or 0), length or most, getattr(torch, dtype))
+    return LogitReranker(model, int(options["depth"] or 0), length or most, getattr(torch, dtype))
 
 
-class _CrossEncoder:
+class LogitReranker:
     """`Reranker` that scores with logits: a sigmoid would keep the order but saturate at 1.0."""
 
     def __init__(self, model: Any, depth: int, length: int, dtype: torch.dtype) -> None:

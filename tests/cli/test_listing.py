@@ -195,7 +195,7 @@ def test_help_lists_every_command_in_one_line(harness, words, tmp_path) -> None:
     done = harness(*words)
     assert done.code == 0
     assert done.err == ""
-    lines = done.out.partition("Commands:\n")[2].splitlines()
+    lines = done.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
     assert len(listed) == len(lines)
     assert listed == {**harness_cli.COMMANDS, **harness_reports.cli.COMMANDS, **harness_training.cli.COMMANDS}

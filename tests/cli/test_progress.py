@@ -1,4 +1,4 @@
-"""The bar on stderr: each piece of work with its own amounts, in units where bytes are counted."""
+"""The bar on stderr: each piece of work with its own amounts, in its units."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_bytes_have_a_unit_and_the_next_work_has_amounts_of_its_own(monkeypatch:
         progress("reading corpus.jsonl (bytes)", 3_200_000, 21_143_626)
         progress("reading corpus.jsonl (bytes)", 21_143_626, 21_143_626)
         progress("loading bm25", 0, 0)
-        progress("searching toy", 12, 1300)
-        progress("searching toy", 1300, 1300)
+        progress("searching toy (queries)", 12, 1300)
+        progress("searching toy (queries)", 1300, 1300)
         progress("hashing", 5000, 0)
     assert "reading corpus.jsonl ━" in last(screen, "reading")
     assert "21.1 MB/21.1 MB" in last(screen, "reading")
     assert "(bytes)" not in screen.getvalue()
     assert not any(c.isdigit() for c in last(screen, "loading").replace("0:00:00", "").replace("bm25", ""))
-    assert "1,300/1,300" in last(screen, "searching")
+    assert "1,300/1,300 queries" in last(screen, "searching")
 
 
 def test_a_pipe_has_a_line_for_each_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,7 +183,7 @@ def _load(folder: Path, options: Options) -> Encoder:
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
     chosen = resolve_forward(options, folder)
     try:
-        return _encoder(model, dtype, stated, folder, chosen, named=options["forward"] == chosen)
+        return make_encoder(model, dtype, stated, folder, chosen, named=options["forward"] == chosen)
     except Otherwise as other:
         if dtype == "int8":
             raise UserError(f"{folder} cannot be run with dtype=int8: {other.reason}; omit the dtype.") from other
@@ -192,7 +192,9 @@ def _load(folder: Path, options: Options) -> Encoder:
         raise
 
 
-def _encoder(model: Any, dtype: str, stated: dict[str, Any], folder: Path, chosen: str, *, named: bool) -> Encoder:
+def make_encoder(
+    model: Any, dtype: str, stated: Mapping[str, Any], folder: Path | str, chosen: str, *, named: bool
+) -> Encoder:
     """The model with the ``chosen`` forward pass, or with encode() where texts cannot be tokenised separately.
 
     Raises:
@@ -211,7 +213,7 @@ def _encoder(model: Any, dtype: str, stated: dict[str, Any], folder: Path, chose
     return encoder
 
 
-def _samples(encoder: Encoder, folder: Path) -> dict[Role, NDArray[np.float32]]:
+def _samples(encoder: Encoder, folder: Path | str) -> dict[Role, NDArray[np.float32]]:
     try:
         return samples(encoder)
     except Exception as error:  # incompatible modules may raise any exception

@@ -49,6 +49,7 @@ FORMS = ("markdown", "latex", "html", "json", "csv")
     shell_complete=completing("results"),
     help="Mark what differs from this model beyond chance.",
 )
+@click.option("--full", is_flag=True, help="All tables and notes, also on a terminal, which shows the scores alone.")
 @click.option("--seeds", is_flag=True, help="Training runs that differ in their seed alone as one row, their mean.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -61,6 +62,7 @@ def command(
     runs: Path | None,
     suite: str | None,
     baseline: str | None,
+    full: bool,
     seeds: bool,
     plugins: tuple[Path, ...],
     as_json: bool,
@@ -84,7 +86,8 @@ def command(
 
         text = page(board, evidence, report=sections(board, evidence, baseline), runs=runs, suite=suite or "")
     else:
-        text = render(board, "json" if as_json else form, evidence, baseline)
+        brief = on_terminal() and not (full or output)
+        text = render(board, "json" if as_json else form, evidence, baseline, brief=brief)
     if output:
         write_file(output, lambda stream: stream.write(text.encode()))
     else:
@@ -101,8 +104,15 @@ def command(
         sys.exit(1)
 
 
-def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | None = None) -> str:
-    """The board in one of `FORMS`; UserError if there is no such baseline."""
+def on_terminal() -> bool:
+    """Whether the report is read on a terminal."""
+    return sys.stdout.isatty()
+
+
+def render(
+    board: Leaderboard, form: str, evidence: Evidence, baseline: str | None = None, *, brief: bool = False
+) -> str:
+    """The board in one of `FORMS`; UserError if there is no such baseline. ``brief``: Markdown has the scores alone."""
     from harness.storage.atomic import dump_json
     from harness_reports.data.rows import content, csv_text
     from harness_reports.render.latex import latex
@@ -111,7 +121,7 @@ def render(board: Leaderboard, form: str, evidence: Evidence, baseline: str | No
 
     if form == "csv":
         return csv_text(board)
-    built = sections(board, evidence, baseline)
+    built = sections(board, evidence, baseline, brief=brief and form == "markdown")
     if form == "json":
         return dump_json({**content(board), **built.content()}).decode()
     printed: Callable[..., str] = {"markdown": markdown, "latex": latex}[form]

@@ -82,8 +82,12 @@ class Leaderboard:
         return [cells[key] for cells, key in keys if key in cells]
 
 
-def read_leaderboard(root: Path, suite: str | None = None, *, seeds: bool = False) -> Leaderboard:
-    """Every result below ``root``, or those on one suite's datasets; UserError if there is none.
+def read_leaderboard(
+    root: Path, suite: str | None = None, *, seeds: bool = False, only: Collection[tuple[str, str]] | None = None
+) -> Leaderboard:
+    """Every result below ``root``, those on one suite's datasets, or ``only`` these (model, dataset) labels.
+
+    UserError if there is none.
 
     With ``seeds``, training runs that differ in their seed alone become one model, the mean over them.
     """
@@ -95,7 +99,8 @@ def leaderboard(stored: Stored, root: Path, suite: str | None = None, *, seeds: 
     chosen_suite = catalog.suite(suite) if suite else None
     wanted = flat(chosen_suite.datasets) if chosen_suite else ()
     entries = {*wanted, *(chosen_suite.datasets if chosen_suite else ())}
-    chosen = {key: cell for key, cell in stored.cells.items() if not suite or _belongs(cell, entries)}
+    cells = {key: cell for key, cell in stored.cells.items() if only is None or key in only}
+    chosen = {key: cell for key, cell in cells.items() if not suite or _belongs(cell, entries)}
     if not chosen:
         raise UserError(_nothing(root, suite, stored.skipped))
     chosen, folded = fold(chosen) if seeds else (chosen, {})

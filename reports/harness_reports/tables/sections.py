@@ -18,15 +18,22 @@ from harness_reports.tables.provenance import provenance
 from harness_reports.tables.scores import UNANSWERED, scores
 
 
-def report(board: Leaderboard, evidence: Evidence | None = None, baseline: str | None = None) -> Report:
-    """Scores, indexes, geometry, cost and provenance, with notes.
+def report(
+    board: Leaderboard, evidence: Evidence | None = None, baseline: str | None = None, *, brief: bool = False
+) -> Report:
+    """Scores, indexes, geometry, cost and provenance, with notes; if ``brief``, the scores and what explains them.
 
     With a ``baseline`` (a model of the board) differences from it are marked; UserError if there is no such model.
     """
     evidence = evidence or Evidence(board)
     uncertainty = Uncertainty(board, evidence, baseline)
-    tables = [*scores(board, uncertainty), *measurements(board), provenance(board)]
-    told = [*_marks(board, tables, uncertainty), *_notes(board, evidence), *_faults(board, evidence)]
+    tables = scores(board, uncertainty)
+    if not brief:
+        tables += [*measurements(board), provenance(board)]
+    rest = _failures(board) if brief else _notes(board, evidence)
+    told = [*_marks(board, tables, uncertainty), *rest, *_faults(board, evidence)]
+    if brief:
+        told.append("Geometry, cost, provenance and all notes: harness report --full.")
     return Report(tables, list(dict.fromkeys(told)))
 
 
@@ -100,7 +107,11 @@ def _notes(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
             yield f"{told}."
         for note in (note for cell in own for note in cell.get("manifest", "dataset", "notes") or ()):
             yield f"{dataset}: {str(note).rstrip('.')}."
-    for cell in cells:
+    yield from _failures(board)
+
+
+def _failures(board: Leaderboard) -> Iterable[str]:
+    for cell in board.rows():
         if not cell.ok:
             yield f"failed: {cell.model} on {cell.dataset}: {cell.get('reason') or 'no reason was recorded'}"
 

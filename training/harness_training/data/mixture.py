@@ -48,7 +48,7 @@ def _interleaved(sets: Sequence[TrainingSet], progress: Progress) -> Iterator[Ro
     merged = heapq.merge(*(_placed(number, one) for number, one in enumerate(sets)))
     for count, (_, _, row) in enumerate(merged):
         if count % GROUP == 0:
-            progress("joining training sets", count, total)
+            progress("joining training sets (rows)", count, total)
         yield row
 
 

@@ -75,7 +75,7 @@ def _draw(origin: Origin, rows: int, seed: int, counts: dict[str, int], progress
     def numbers() -> Iterator[tuple[float, int]]:
         for place, row in enumerate(origin.rows()):
             if place % STEP == 0:
-                progress("reading triplets", place, 0)
+                progress("reading triplets (rows)", place, 0)
             counts["read"], number = place + 1, source.random()
             if fault(row):
                 counts["faulty"] += 1
@@ -92,7 +92,7 @@ def _taken(origin: Origin, places: list[int], counts: dict[str, int], progress: 
         if place == next_one:
             row, next_one, number = origin.texts(row), next(wanted, None), number + 1
             if number % 10_000 == 0:
-                progress("writing triplets", number, len(places))
+                progress("writing triplets (rows)", number, len(places))
             if fault(row):  # for rows of ids this is only known now
                 counts["faulty"] += 1
             else:

@@ -102,7 +102,7 @@ def beir_folder(folder: Path, home: Path, progress: Progress, *, judged: bool = 
                 for number, (key, text) in _cells(file, 2):
                     stream.write(json.dumps({"_id": key, "text": text}, ensure_ascii=False) + "\n")
                     if number % 100_000 == 0:
-                        progress(f"converting {file.name}", number, 0)
+                        progress(f"converting {file.name} (rows)", number, 0)
         if judged:
             (temporary / "qrels").mkdir()
             with (temporary / "qrels" / "train.tsv").open("w", encoding="utf-8") as stream:

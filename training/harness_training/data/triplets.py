@@ -180,7 +180,7 @@ def _checked(table: Table, progress: Progress) -> Iterator[Row]:
         if wrong := fault(row):
             raise UserError(f"{place} {wrong}; fix or remove that row and run the same command again.")
         if number % GROUP == 0:
-            progress(f"reading {table.files[0].name}", number, 0)
+            progress(f"reading {table.files[0].name} (rows)", number, 0)
         yield row
     if number < 0:
         raise UserError(f"{table.files[0]} holds no triplets; name another file.")
