@@ -166,10 +166,10 @@ def shard(folder: Path, data: bytes) -> object:
 
 
 def npy(path: Path) -> object:
-    from harness.cli.isotropy import _load
+    from harness.cli.isotropy import load
     from harness.metrics.geometry import measure_geometry
 
-    vectors = _load(path)
+    vectors = load(path)
     return measure_geometry(vectors.blocks(), len(vectors)) if vectors.dim < 50 else None
 
 

@@ -110,8 +110,8 @@ def compare(
             *_few_runs(evidence, models),
             *(told for dataset, told in shared.items() if evidence.clusters.finer(dataset)),
         ],
-        components({dataset: scores[dataset] for dataset in counted}, models, codes),
-        [told for dataset, told in shared.items() if told and not evidence.clusters.finer(dataset)],
+        variance=components({dataset: scores[dataset] for dataset in counted}, models, codes),
+        notes=[told for dataset, told in shared.items() if told and not evidence.clusters.finer(dataset)],
     )
 
 

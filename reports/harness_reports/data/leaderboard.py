@@ -91,10 +91,17 @@ def read_leaderboard(
 
     With ``seeds``, training runs that differ in their seed alone become one model, the mean over them.
     """
-    return leaderboard(read_cells(root), root, suite, seeds=seeds)
+    return leaderboard(read_cells(root), root, suite, seeds=seeds, only=only)
 
 
-def leaderboard(stored: Stored, root: Path, suite: str | None = None, *, seeds: bool = False) -> Leaderboard:
+def leaderboard(
+    stored: Stored,
+    root: Path,
+    suite: str | None = None,
+    *,
+    seeds: bool = False,
+    only: Collection[tuple[str, str]] | None = None,
+) -> Leaderboard:
     """The leaderboard of stored results; the rest as for `read_leaderboard`."""
     chosen_suite = catalog.suite(suite) if suite else None
     wanted = flat(chosen_suite.datasets) if chosen_suite else ()
