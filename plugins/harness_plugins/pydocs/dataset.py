@@ -41,7 +41,7 @@ class Pair(NamedTuple):
     document: str
 
 
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed version of each package without its local part (``+cpu``); missing packages are omitted."""
     found = {}
     for name in packages:
@@ -54,7 +54,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def key(packages: Sequence[str] = PACKAGES) -> str:
     """Identifies the content: ``1-python3.11.7-numpy2.4.6-...``."""
-    return "-".join([str(RECIPE), *(f"{name}{number}" for name, number in versions(packages).items())])
+    return "-".join([str(RECIPE), *(f"{name}{number}" for name, number in package_versions(packages).items())])
 
 
 def pairs(packages: Iterable[str]) -> list[Pair]:
@@ -62,7 +62,7 @@ def pairs(packages: Iterable[str]) -> list[Pair]:
     found: list[Pair] = []
     seen: set[str] = set()
     for docstring in (each for package in packages for each in _docstrings(package)):
-        parts = docstrings.split(docstring)
+        parts = docstrings.split_docstring(docstring)
         words = [" ".join([str(side), *WORD.findall(part.casefold())]) for side, part in enumerate(parts or ())]
         if parts and docstring.id not in seen and seen.isdisjoint(words):
             seen.update(words, [docstring.id])
@@ -73,14 +73,14 @@ def pairs(packages: Iterable[str]) -> list[Pair]:
 def _docstrings(package: str) -> Iterator[docstrings.Docstring]:
     if package == "python":
         modules = sorted(sys.stdlib_module_names - OFTEN_SPLIT_OFF)
-        yield from docstrings.read(Path(sysconfig.get_path("stdlib")), "", modules)
+        yield from docstrings.read_docstrings(Path(sysconfig.get_path("stdlib")), "", modules)
     elif (spec := find_spec(package)) and spec.origin:  # locates a top-level package without importing it
-        yield from docstrings.read(Path(spec.origin).parent, package, TORCH if package == "torch" else ("",))
+        yield from docstrings.read_docstrings(Path(spec.origin).parent, package, TORCH if package == "torch" else ("",))
 
 
 def build(folder: Path, packages: Sequence[str] = PACKAGES) -> None:
     """Write the collection in BEIR format, with a dataset.toml that states the package versions."""
-    made = versions(packages)
+    made = package_versions(packages)
     found = pairs(made)
     _write(folder / "corpus.jsonl", (_record(pair.id, pair.document, title="") for pair in found))
     _write(folder / "queries.jsonl", (_record(f"q:{pair.id}", pair.query) for pair in found))
