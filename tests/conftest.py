@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +33,15 @@ gc.set_threshold(50_000, 20, 20)  # as in `harness.cli.start`
 
 
 @pytest.fixture(autouse=True, scope="module")
-def frozen_heap() -> None:
-    """Excludes what earlier modules imported from garbage collections, which every benchmark in this process runs."""
+def one_thread_and_frozen_heap() -> None:
+    """Excludes what earlier modules imported from garbage collections, and keeps torch to one thread.
+
+    The models here are tiny: several threads spend their time waiting for each other.
+    """
     gc.collect()
     gc.freeze()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +55,11 @@ def shared() -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty $HARNESS_HOME, and an empty working directory."""
+    """An empty $HARNESS_HOME, and an empty working directory; commands use one thread, as their data is small."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("HARNESS_HOME", str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -367,7 +367,7 @@ def datasets(whole_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         target.write_text(source.read_text() if source.suffix == ".toml" else head(source, 150))
     for dataset in folder.iterdir():
         (dataset / checksums.RECORD).unlink()
-        checksums.record(dataset)
+        checksums.write_checksums(dataset)
     return folder
 
 

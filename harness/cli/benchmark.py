@@ -179,7 +179,7 @@ def dataset_notes(datasets: Iterable[Dataset], measures: Sequence[str], depth: i
 
 def tell(cell: Cell) -> None:
     """Reports how a cell ended, on stderr and in the log."""
-    from harness.evaluation.encode_rate import sentence as rate_sentence
+    from harness.evaluation.encode_rate import rate_sentence as rate_sentence
     from harness.results.frame import unanswered
     from harness.system.log import note as log_event
 

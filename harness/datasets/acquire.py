@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.datasets import hub_datasets
 from harness.datasets.catalog import call, place
-from harness.datasets.checksums import record
+from harness.datasets.checksums import write_checksums
 from harness.download import archive
 from harness.download.http import SourceFailed, brief, download
 from harness.metrics.qrels import HEADER, qrels_line, read_qrels
@@ -62,7 +62,7 @@ def obtain(
         progress(f"building {spec.name}", 0, 0)
         with whole_folder(folder, keep=folder.is_dir) as temporary:
             call(spec, spec.build, temporary)
-            record(temporary)
+            write_checksums(temporary)
         return folder
     if not spec.sources:
         raise UserError(
@@ -124,7 +124,7 @@ def _from_zip(spec: DatasetSpec, source: Source, siblings: list[DatasetSpec], ho
         for each in [spec, *(member for member in siblings if not place(member, home).is_dir())]:
             own = next(s for s in each.sources if s.place == source.place)
             with whole_folder(place(each, home)) as folder:
-                archive.unpack(target, own.root, folder, limit=bound, progress=progress)
+                archive.extract_dataset(target, own.root, folder, limit=bound, progress=progress)
                 _finish(each, own, folder, progress)
     except SourceFailed:
         target.unlink(missing_ok=True)  # the next attempt downloads it again
@@ -137,7 +137,7 @@ def _from_repository(spec: DatasetSpec, source: Source, home: Path, progress: Pr
     scratch.mkdir(parents=True, exist_ok=True)
     with whole_folder(place(spec, home)) as folder:
         if source.kind == "hub":
-            hub_datasets.convert(source, spec.split, folder, scratch, progress)
+            hub_datasets.convert_hub_dataset(source, spec.split, folder, scratch, progress)
         else:
             _from_ir_datasets(source.place, spec.split, folder, progress)
         _finish(spec, source, folder, progress)
@@ -179,7 +179,7 @@ def _finish(spec: DatasetSpec, source: Source, folder: Path, progress: Progress)
     if spec.counts is not None:
         check_counts(folder, spec.split, spec.counts)
     describe(spec, folder, {"source": source.place, **({"md5": source.md5} if source.md5 else {})})
-    record(folder)
+    write_checksums(folder)
 
 
 def check_counts(folder: Path, split: str, expected: Counts) -> None:

@@ -13,13 +13,13 @@ from harness.types import UserError
 RECORD = "checksums.json"
 
 
-def record(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Writes the checksums of all files in the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     write_json(folder / RECORD, seal({path.relative_to(folder).as_posix(): sha256_file(path) for path in files}))
 
 
-def check(folder: Path, name: str, corpus: str, *, described: bool = True) -> None:
+def verify_checksums(folder: Path, name: str, corpus: str, *, described: bool = True) -> None:
     """Verifies the files of a dataset's folder against the recorded checksums.
 
     A folder without a record (from an earlier version, or made by the user) is not checked.

@@ -28,7 +28,7 @@ JUDGEMENT = {"query-id": ("query-id",), "corpus-id": ("corpus-id",), "score": ("
 OPTIONAL = ("title", "score")
 
 
-def convert(source: Source, split: str, folder: Path, scratch: Path, progress: Progress) -> None:
+def convert_hub_dataset(source: Source, split: str, folder: Path, scratch: Path, progress: Progress) -> None:
     """Downloads a dataset and writes it in BEIR format.
 
     Args:

@@ -28,7 +28,9 @@ UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")
 SAMPLE = 5
 
 
-def unpack(archive: Path, root: str, folder: Path, *, limit: int, progress: Progress = lambda *_: None) -> None:
+def extract_dataset(
+    archive: Path, root: str, folder: Path, *, limit: int, progress: Progress = lambda *_: None
+) -> None:
     """Writes corpus.jsonl, queries.jsonl and qrels/ of the archive's folder ``root`` into ``folder``.
 
     Args:

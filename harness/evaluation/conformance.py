@@ -100,7 +100,8 @@ def _options(ref: ModelRef) -> str:
         value = ref.options[key]
         if (
             value is not None
-            and parse_options(ref.spec, {key: option_values.read(option_values.written(value), key)})[key] != value
+            and parse_options(ref.spec, {key: option_values.read_option_values(option_values.written(value), key)})[key]
+            != value
         ):
             return f"option {key}={value!r} comes back as something else"
     return ""

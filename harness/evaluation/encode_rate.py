@@ -28,7 +28,7 @@ def rates(model: Prepared) -> list[dict[str, Any]]:
     return found
 
 
-def sentence(rate: dict[str, Any]) -> str:
+def rate_sentence(rate: dict[str, Any]) -> str:
     """One of `rates` as a sentence."""
     what = "documents" if rate["role"] == "document" else "queries"
     said = f"{rate['model']} encoded {rate['texts']:,} {what}, {rate['texts_per_second']:,.1f} a second"

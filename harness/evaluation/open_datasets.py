@@ -9,7 +9,7 @@ from typing import Any
 from harness.datasets.acquire import missing_offline, obtain
 from harness.datasets.beir import Dataset, open_dataset
 from harness.datasets.catalog import as_path, from_ir_datasets, looks_like_path, status, suite, unknown
-from harness.datasets.checksums import check
+from harness.datasets.checksums import verify_checksums
 from harness.registry.manager import Registry
 from harness.registry.parser import is_folder
 from harness.types import Progress, UserError
@@ -47,7 +47,7 @@ def open_named(
         raise UserError(f"{sentence} For a folder of your own, type its path (-d ./folder).")
     dataset = open_dataset(folder, cache=cache, progress=progress, **choice)
     if spec:
-        check(folder, text, dataset.corpus.sha256, described=not spec.build)
+        verify_checksums(folder, text, dataset.corpus.sha256, described=not spec.build)
     return dataset
 
 

@@ -30,7 +30,9 @@ class Otherwise(ModelError):
     def __init__(self, reason: str, **options: OptionValue) -> None:
         """``reason`` is a clause, such as "this model's layers are not the usual ones"."""
         self.reason, self.options = reason, options
-        super().__init__(f"{reason[:1].upper()}{reason[1:]}; type {typed(options)}, as in -m 'NAME:{typed(options)}'.")
+        super().__init__(
+            f"{reason[:1].upper()}{reason[1:]}; type {as_typed(options)}, as in -m 'NAME:{as_typed(options)}'."
+        )
 
 
 class Refused(ModelError):
@@ -72,13 +74,13 @@ def settle(ref: ModelRef, home: Path, load: Callable[[], object], progress: Prog
             write_json(file, seal({"of": key, **verdict._asdict()}))
     if not verdict.options:
         return ref
-    found = ref.instead(f"taken with {typed(verdict.options)}, because {verdict.reason}", verdict.options)
+    found = ref.instead(f"taken with {as_typed(verdict.options)}, because {verdict.reason}", verdict.options)
     progress(f"{NOTE}{found.label} is {found.because}", 0, 0)
     note("fallback", model=found.label, reason=found.because)
     return found
 
 
-def typed(options: dict[str, OptionValue]) -> str:
+def as_typed(options: dict[str, OptionValue]) -> str:
     """Options as a user types them."""
     return ",".join(f"{name}={value}" for name, value in options.items())
 

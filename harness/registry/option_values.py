@@ -35,7 +35,7 @@ def masked(text: str) -> str:
     return QUOTED.sub(lambda found: found[1] + "_" * len(found[2]), text)
 
 
-def read(text: str, option: str, *, files: bool = True) -> str:
+def read_option_values(text: str, option: str, *, files: bool = True) -> str:
     """The value that is written as ``text``; UserError where a quotation or a file cannot be read.
 
     Args:
@@ -50,7 +50,7 @@ def read(text: str, option: str, *, files: bool = True) -> str:
 
 
 def written(value: object) -> str:
-    """Text that `read` turns into the value again, on one line; quoted only where that is needed."""
+    """Text that `read_option_values` turns into the value again, on one line; quoted only where that is needed."""
     text = str(value)
     plain = text == text.strip() and text.isprintable() and not text.startswith("@") and not {*text} & {",", '"'}
     return text if plain and _balanced(text) else f'"{printed(json.dumps(text, ensure_ascii=False)[1:-1])}"'

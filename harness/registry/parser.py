@@ -38,7 +38,7 @@ class Expression(NamedTuple):
 def parse(text: str, *, files: bool = True) -> Expression:
     """Takes a model's text apart; UserError where parentheses or options are not as they must be.
 
-    ``files`` is that of `harness.registry.option_values.read`.
+    ``files`` is that of `harness.registry.option_values.read_option_values`.
     """
     if _like_path(text) and is_folder(text):  # one whose name looks like options
         return Expression(text, None, {})
@@ -78,7 +78,7 @@ def split_options(text: str, *, files: bool = True) -> tuple[str, dict[str, str]
                 f"{item!r} in {text!r} is not an option; options are written NAME:key=value,key=value, and a value "
                 f'with a comma in quotation marks: key="a, b"{where}.'
             )
-        options[key.strip()] = option_values.read(value, item.strip(), files=files)
+        options[key.strip()] = option_values.read_option_values(value, item.strip(), files=files)
     return text[: colon.start()], options
 
 

@@ -46,7 +46,7 @@ def load_results(folder: str | Path) -> pandas.DataFrame:
     if not results:
         why = f"there are {len(skipped)} that cannot be read" if skipped else "harness benchmark makes some"
         raise UserError(f"There are no results in {folder} ({why}); name the folder that --results was given.")
-    frame = pandas.DataFrame(flat(results))
+    frame = pandas.DataFrame(flat_record(results))
     frame.attrs["skipped"] = skipped
     return frame
 
@@ -60,7 +60,7 @@ def unanswered(result: Result) -> str:
     return f"{missing:,} of {queries:,} judged queries {verb} no document in the run and {count} as 0"
 
 
-def flat(results: Iterable[Result]) -> list[dict[str, Any]]:
+def flat_record(results: Iterable[Result]) -> list[dict[str, Any]]:
     """One row per result, all with the same columns: None where a result lacks one."""
     rows = [_row(result) for result in results]
     columns: dict[str, None] = dict.fromkeys(IDENTITY)

@@ -11,7 +11,7 @@ from harness.datasets.corpus import Corpus
 from harness.errors import plugin_code
 from harness.models.runner import Prepared
 from harness.storage.atomic import whole_folder
-from harness.storage.bundles import Owner, verify, write_manifest
+from harness.storage.bundles import Owner, verify_folder, write_manifest
 from harness.storage.mirror import Mirror
 from harness.types import Document, Hits, ModelError, PluginError, Query
 
@@ -37,7 +37,7 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tup
     """
     folder, of = index_folder(model, corpus, home), index_owner(model, corpus)
     mirror = Mirror(model.shared, folder.parent)
-    if (seconds := verify(folder, of)) is not None:
+    if (seconds := verify_folder(folder, of)) is not None:
         mirror.offer(folder.name)
     else:
         seconds = _pulled(mirror, folder, of)
@@ -46,7 +46,7 @@ def lexical_index(model: Prepared, corpus: Corpus, home: Path, name: str) -> tup
         start = time.perf_counter()
         with (
             mirror.pushing(folder.name),
-            whole_folder(folder, keep=lambda: verify(folder, of) is not None) as directory,
+            whole_folder(folder, keep=lambda: verify_folder(folder, of) is not None) as directory,
         ):
             _build(model, corpus, directory)
             seconds = round(time.perf_counter() - start, 4)
@@ -91,7 +91,7 @@ def lexical_hits(model: Prepared, folder: Path, queries: Sequence[Query], k: int
 
 def _pulled(mirror: Mirror, folder: Path, of: Owner) -> float | None:
     if mirror.remote is not None:
-        with suppress(_Absent), whole_folder(folder, keep=lambda: verify(folder, of) is not None) as directory:
+        with suppress(_Absent), whole_folder(folder, keep=lambda: verify_folder(folder, of) is not None) as directory:
             if (seconds := mirror.pull_files(folder.name, directory, of)) is None:
                 raise _Absent
             return seconds

@@ -45,7 +45,7 @@ def belongs(folder: Path, owner: Owner) -> bool:
         return False
 
 
-def verify(folder: Path, owner: Owner) -> float | None:
+def verify_folder(folder: Path, owner: Owner) -> float | None:
     """The seconds that making the folder took; None if it is not ``owner``'s, or a file is missing or corrupt."""
     try:
         manifest = read_sealed(folder / MANIFEST)
@@ -56,7 +56,7 @@ def verify(folder: Path, owner: Owner) -> float | None:
     return None
 
 
-def split(folder: Path, name: str) -> Generator[tuple[str, bytes], None, dict[str, Any]]:
+def split_folder(folder: Path, name: str) -> Generator[tuple[str, bytes], None, dict[str, Any]]:
     """Yields the chunks of a folder's files as objects below ``name``; returns the remote record of them.
 
     Raises:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from harness.storage.atomic import content_key, disk_errors, dump_json
-from harness.storage.bundles import split
+from harness.storage.bundles import split_folder
 from harness.storage.object_store import open_objects
 from harness.storage.records import read_sealed, seal, unsealed
 from harness.storage.regular_files import open_regular
@@ -45,7 +45,7 @@ MISSING = (FileNotFoundError, NotADirectoryError)
 T = TypeVar("T")
 
 
-class Record(NamedTuple):
+class RemoteRecord(NamedTuple):
     """What is stored under a name, with the SHA-256 and size of its data (empty and 0 if it has none)."""
 
     content: dict[str, Any]
@@ -57,7 +57,7 @@ class Record(NamedTuple):
         return dump_json(seal(self._asdict()))
 
     @classmethod
-    def decode(cls, data: bytes) -> Record | None:
+    def decode(cls, data: bytes) -> RemoteRecord | None:
         """The record that `encode` made these bytes of; None if they are not one."""
         try:
             record = cls(**unsealed(parse_json(data)))
@@ -108,16 +108,16 @@ class RemoteCache:
         if found is None and self._read_only:
             raise UserError(f"There is no remote cache at {self.url}; give the URL of one filled over s3, gs or az.")
         if found is None:
-            self._required("written", partial(self._objects.write, MARKER, Record({"format": FORMAT}).encode()))
+            self._required("written", partial(self._objects.write, MARKER, RemoteRecord({"format": FORMAT}).encode()))
         elif (version := found.content.get("format")) != FORMAT:
             raise UserError(
                 f"The remote cache {self.url} has format {version}, this version knows {FORMAT}; update harness."
             )
         self.flush()
 
-    def _stored_format(self) -> Record | None:
+    def _stored_format(self) -> RemoteRecord | None:
         try:
-            return Record.decode(self._objects.read(MARKER, MOST_RECORD))
+            return RemoteRecord.decode(self._objects.read(MARKER, MOST_RECORD))
         except FileNotFoundError:
             return None
 
@@ -142,9 +142,9 @@ class RemoteCache:
                 f"it pushes them"
             )
 
-    def pull(self, name: str) -> Record | None:
+    def pull(self, name: str) -> RemoteRecord | None:
         """The record of an entry; None if it is missing or corrupt, or the remote cache fails."""
-        return self._pull(f"{name}.json", MOST_RECORD, Record.decode)
+        return self._pull(f"{name}.json", MOST_RECORD, RemoteRecord.decode)
 
     def pull_data(self, name: str, digest: str, size: int) -> bytes | None:
         """The object that has this SHA-256 and size; None as for `pull`."""
@@ -199,16 +199,16 @@ class RemoteCache:
         path = self.home / name
         try:
             if path.is_dir():
-                record = Record((yield from split(path, name)))
+                record = RemoteRecord((yield from split_folder(path, name)))
             elif "sha256" in (content := read_sealed(self.home / f"{name}.json")):
                 with open_regular(self.home / f"{name}.npy") as stream:
                     data = stream.read()
-                record = Record(content, hashlib.sha256(data).hexdigest(), len(data))
+                record = RemoteRecord(content, hashlib.sha256(data).hexdigest(), len(data))
                 if record.data != content["sha256"]:
                     return
                 yield data_name(name, record), data
             else:  # a list, which has no data
-                record = Record(dict(content))
+                record = RemoteRecord(dict(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
         yield f"{name}.json", record.encode()
@@ -271,7 +271,7 @@ def open_remote_cache(
     return remote
 
 
-def data_name(name: str, record: Record) -> str:
+def data_name(name: str, record: RemoteRecord) -> str:
     """The name of an entry's data."""
     return f"{name}.{record.data}.npy"
 

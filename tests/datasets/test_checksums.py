@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.checksums import RECORD, check, record
+from harness.datasets.checksums import RECORD, verify_checksums, write_checksums
 from harness.download.local_weights import find_fault, verify_again
 from harness.types import UserError, Weights
 from tests.conftest import Done, write_dataset
@@ -54,15 +54,15 @@ def test_a_judgement_that_changed_on_the_disk_is_told(harness: Callable[..., Don
 def test_every_file_of_a_recorded_folder_is_compared(tmp_path: Path, file: str) -> None:
     folder = write_dataset(tmp_path / "set", {"d1": "bread", "d2": "moon"}, {"q1": "moon"}, [("q1", "d2", 1)])
     corpus = hashlib.sha256((folder / "corpus.jsonl").read_bytes()).hexdigest()
-    check(folder, "set", corpus)  # nothing is recorded: it is its user's
-    record(folder)
-    check(folder, "set", corpus)
+    verify_checksums(folder, "set", corpus)  # nothing is recorded: it is its user's
+    write_checksums(folder)
+    verify_checksums(folder, "set", corpus)
     with pytest.raises(UserError, match=r"corpus.jsonl is corrupt"):
-        check(folder, "set", "0" * 64)
+        verify_checksums(folder, "set", "0" * 64)
     data = (folder / file).read_bytes()
     (folder / file).write_bytes(data[:-9])
     with pytest.raises(UserError, match=rf"{file} is corrupt .* harness fetch set"):
-        check(folder, "set", corpus)
+        verify_checksums(folder, "set", corpus)
 
 
 def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,11 +83,11 @@ def test_weights_are_hashed_again_when_they_are_loaded(tmp_path: Path, monkeypat
 def test_the_folder_of_another_dataset_is_told(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set", {"d1": "bread", "d2": "moon"}, {"q1": "moon"}, [("q1", "d2", 1)])
     (folder / "dataset.toml").write_text('name = "other"\n')
-    record(folder)
+    write_checksums(folder)
     corpus = hashlib.sha256((folder / "corpus.jsonl").read_bytes()).hexdigest()
-    check(folder, "other", corpus)
+    verify_checksums(folder, "other", corpus)
     with pytest.raises(UserError, match="holds the dataset 'other' instead; delete it and type: harness fetch set"):
-        check(folder, "set", corpus)
+        verify_checksums(folder, "set", corpus)
 
 
 def test_weights_replaced_by_others_of_the_same_size_and_time_are_noticed(tmp_path: Path) -> None:

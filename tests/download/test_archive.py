@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import pytest
 
 from harness import UserError
-from harness.download.archive import unpack
+from harness.download.archive import extract_dataset
 from harness.download.http import SourceFailed
 
 GOOD = {
@@ -38,7 +38,7 @@ def unpacked(tmp_path: Path, content: bytes, limit: int = 1 << 20) -> set[str]:
     (tmp_path / "a.zip").write_bytes(content)
     folder = tmp_path / "outer" / "folder"
     folder.mkdir(parents=True)
-    unpack(tmp_path / "a.zip", "tiny", folder, limit=limit)
+    extract_dataset(tmp_path / "a.zip", "tiny", folder, limit=limit)
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harness import ModelSpec
-from harness.evaluation.encode_rate import rates, sentence
+from harness.evaluation.encode_rate import rate_sentence, rates
 from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
 from harness.types import Role
@@ -63,9 +63,9 @@ def test_only_what_was_encoded_now_counts_and_is_told_once(tmp_path: Path) -> No
 
 def test_a_rate_in_words() -> None:
     rate = {"model": "m", "role": "document", "texts": 5183, "texts_per_second": 11.04}
-    assert sentence(rate) == "m encoded 5,183 documents, 11.0 a second"
+    assert rate_sentence(rate) == "m encoded 5,183 documents, 11.0 a second"
     rate |= {"role": "query", "tokens_per_second": 3334.4}
-    assert sentence(rate) == "m encoded 5,183 queries, 11.0 a second, 3,334 tokens a second"
+    assert rate_sentence(rate) == "m encoded 5,183 queries, 11.0 a second, 3,334 tokens a second"
 
 
 def test_benchmark_tells_the_rate_of_what_it_encoded(harness, toy: Path) -> None:

@@ -111,7 +111,7 @@ def test_byte_identical_elsewhere_without_a_network_and_without_importing_what_i
 
 def test_versions_are_in_the_key_and_in_dataset_toml(folder: Path) -> None:
     stated = (folder / "dataset.toml").read_text()
-    for name, number in pydocs.versions().items():
+    for name, number in pydocs.package_versions().items():
         assert f"{name}{number}" in pydocs.key()
         assert f'{name} = "{number}"' in stated
     assert f'numpy = "{version("numpy")}"' in stated
@@ -128,9 +128,9 @@ def test_torch_counts_where_it_is_installed(
         return installed if name == "torch" else version(name)  # type: ignore[return-value]
 
     monkeypatch.setattr(pydocs, "version", stand_in)
-    assert pydocs.versions().get("torch") == expected
+    assert pydocs.package_versions().get("torch") == expected
     assert ("torch" in pydocs.key()) == (expected is not None)
-    assert list(pydocs.versions())[:3] == ["python", "numpy", "pandas"]
+    assert list(pydocs.package_versions())[:3] == ["python", "numpy", "pandas"]
 
 
 def test_the_packages_are_a_parameter(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_reading_sources(tmp_path: Path) -> None:
     for name in ("b.py", "a/__init__.py", "a/tests/c.py", "not-a-module/d.py", "test/e.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(SOURCE if name == "b.py" else 'def f():\n    """F."""\n')
-    found = [(docstring.id, docstring.text) for docstring in docstrings.read(tmp_path, "pack")]
+    found = [(docstring.id, docstring.text) for docstring in docstrings.read_docstrings(tmp_path, "pack")]
     assert found == [
         ("pack.a.f", "F."),
         ("pack.b.public", "Public text."),
@@ -187,7 +187,7 @@ def test_reading_sources(tmp_path: Path) -> None:
         ("pack.core.array.T", "Attribute text."),
         ("pack.core.array.shape", "Shape text."),
     ]
-    assert [each.id for each in docstrings.read(tmp_path, "", ["a", "c"])] == ["a.f"]
+    assert [each.id for each in docstrings.read_docstrings(tmp_path, "", ["a", "c"])] == ["a.f"]
 
 
 SUM = "Sum of the two numbers."
@@ -209,12 +209,12 @@ REST = " ".join(f"Word{n}" for n in range(30))
     ids=["abbreviation", "no-stop", "signatures", "dash", "name", "placeholder", "paragraph", "sentence"],
 )  # fmt: skip
 def test_splitting(text: str, query: str, document: str) -> None:
-    assert docstrings.split(Docstring("pack.add", text)) == (query, document)
+    assert docstrings.split_docstring(Docstring("pack.add", text)) == (query, document)
 
 
 @pytest.mark.parametrize("text", ["", f"Too short. {REST}", "A query of five words.", f"{REST}.\n\n{REST}. {REST}"])
 def test_useless_docstrings(text: str) -> None:
-    assert docstrings.split(Docstring("pack.add", text)) is None
+    assert docstrings.split_docstring(Docstring("pack.add", text)) is None
 
 
 def test_the_training_set_shares_no_query_and_no_document(dataset: Dataset) -> None:

@@ -147,9 +147,9 @@ def test_a_folder_whose_name_looks_like_options_is_named_by_its_path(
 )
 def test_blanks_of_text_are_kept_whatever_the_default(typed: str, value: str) -> None:
     spec = ModelSpec("mine", "dense", "x:y", "", options={"prompt": Option("query: ", "x"), "n": Option(3, "x")})
-    assert parse_options(spec, {"prompt": option_values.read(typed, "")})["prompt"] == value
+    assert parse_options(spec, {"prompt": option_values.read_option_values(typed, "")})["prompt"] == value
     assert parse_options(spec, {"n": " 7 "})["n"] == 7
-    assert parse_options(spec, {"n": option_values.read('"7"', "")})["n"] == 7
+    assert parse_options(spec, {"n": option_values.read_option_values('"7"', "")})["n"] == 7
 
 
 def test_a_colon_in_a_path_is_no_option() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.registry.option_values import command_line, command_words, read, written
+from harness.registry.option_values import command_line, command_words, read_option_values, written
 from harness.registry.parser import canonical, parse, split_options, typed
 from harness.types import UserError
 
@@ -22,7 +22,7 @@ def test_a_value_that_is_written_is_one_printable_line_and_read_as_it_was(value:
     text = written(value)
     assert text.isprintable()
     assert text == text.strip()
-    assert read(text, "x") == value
+    assert read_option_values(text, "x") == value
 
 
 @given(PROSE, PROSE)
@@ -53,7 +53,7 @@ def test_a_value_without_special_characters_is_written_as_it_is(plain: str) -> N
     ],
 )
 def test_what_is_quoted_is_a_json_string(text: str, value: str) -> None:
-    assert read(text, "x") == value
+    assert read_option_values(text, "x") == value
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_is_quoted_is_a_json_string(text: str, value: str) -> None:
 )
 def test_a_file_is_its_content_but_for_one_line_end(content: bytes, value: str, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_bytes(content)
-    assert read(f"@{tmp_path / 'prompt.txt'}", "x") == value
+    assert read_option_values(f"@{tmp_path / 'prompt.txt'}", "x") == value
     assert split_options(f"mine:a=@{tmp_path / 'prompt.txt'},b=2")[1] == {"a": value, "b": "2"}
 
 
@@ -95,7 +95,7 @@ def test_a_value_that_cannot_be_read_is_one_sentence(
     Path("latin.txt").write_bytes(b"caf\xe9")
     Path("large.txt").write_bytes(b"x" * 1_000_001)
     with pytest.raises(UserError) as caught:
-        read(text, "prompt=...")
+        read_option_values(text, "prompt=...")
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
 

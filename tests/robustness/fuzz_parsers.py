@@ -174,11 +174,11 @@ def npy(path: Path) -> object:
 
 
 def archive(folder: Path, data: bytes) -> object:
-    from harness.download.archive import unpack
+    from harness.download.archive import extract_dataset
 
     (folder / "a.zip").write_bytes(data)
     (folder / "out").mkdir()
-    unpack(folder / "a.zip", "t", folder / "out", limit=1 << 20)
+    extract_dataset(folder / "a.zip", "t", folder / "out", limit=1 << 20)
     return None
 
 
@@ -303,9 +303,9 @@ def expression(folder: Path, data: bytes) -> object:
 
 
 def gated(path: Path) -> object:
-    from harness.datasets.converters.source import lines, parse_object
+    from harness.datasets.converters.source import parse_object, text_lines
 
-    return [parse_object(line, path, number) for number, line in lines(path, lambda *_: None)]
+    return [parse_object(line, path, number) for number, line in text_lines(path, lambda *_: None)]
 
 
 def triplets(path: Path) -> object:
@@ -462,14 +462,14 @@ def value(folder: Path, data: bytes) -> object:
     (folder / "value").write_bytes(data)
     for word in (text, f"@{folder / 'value'}", f"@{text[:300]}"):
         with contextlib.suppress(UserError):
-            option_values.read(word, "x")
+            option_values.read_option_values(word, "x")
     option_values.masked(text)
     with contextlib.suppress(ValueError):
         option_values.command_words(text)
     words = [text[:50_000], "b c"]
     assert option_values.command_words(option_values.command_line(words)) == words, "other words"
     if text.isascii() or text.encode(errors="replace").decode() == text:
-        assert option_values.read(option_values.written(text), "x") == text, "another value"
+        assert option_values.read_option_values(option_values.written(text), "x") == text, "another value"
         options = split_options(f"m:x={option_values.written(text)},y=1", files=False)[1]
         assert options == {"x": text, "y": "1"}, "other options"
     return None

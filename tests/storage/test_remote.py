@@ -24,7 +24,7 @@ from harness.registry.manager import load_registry
 from harness.search.lexical import index_owner, lexical_index
 from harness.storage.atomic import content_key
 from harness.storage.bundles import LUCENE
-from harness.storage.remote import Record, RemoteCache, open_remote_cache
+from harness.storage.remote import RemoteCache, RemoteRecord, open_remote_cache
 from harness.types import UserError
 from tests.conftest import ROOT
 
@@ -334,7 +334,7 @@ def test_other_urls_are_refused(url: str, expected: str, tmp_path: Path) -> None
 
 def test_other_formats_and_no_network_are_refused(bucket: type[Bucket], tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "harness-store.json").write_bytes(Record({"format": 2}).encode())
+    (tmp_path / "store" / "harness-store.json").write_bytes(RemoteRecord({"format": 2}).encode())
     with pytest.raises(UserError, match="has format 2, this version knows 1"):
         Home(tmp_path / "one", str(tmp_path / "store"))
     with pytest.raises(UserError, match="needs the network, which is off"):
@@ -361,7 +361,7 @@ def _published(folder: Path, key: str, data: bytes, /, **altered: Any) -> None:
     place = folder / "vectors" / "model" / "document"
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{key}.{digest}.npy").write_bytes(data)
-    (place / f"{key}.json").write_bytes(Record(content, digest, len(data)).encode())
+    (place / f"{key}.json").write_bytes(RemoteRecord(content, digest, len(data)).encode())
 
 
 def _saved(array: np.ndarray, **how: Any) -> bytes:
@@ -421,7 +421,7 @@ def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
     _published(root, KEYS[0], GOOD)
     place = root / "vectors" / "model" / "document"
     listed = {"similarity": "dot", "shards": [[key, 5]]}
-    (place / f"list-{COLLECTION}.json").write_bytes(Record(listed).encode())
+    (place / f"list-{COLLECTION}.json").write_bytes(RemoteRecord(listed).encode())
     if key == "../../../../outside":  # where it leads from there is another place than where it leads from here
         _published(root, KEYS[0], GOOD, key=key)
         for path in place.glob(f"{KEYS[0]}*"):
@@ -689,7 +689,7 @@ def _publish(one: Indexes, files: dict[str, Any], seconds: Any = 1.0, **changed:
         one.shared._objects.write(f"{name}/{digest}", data)
         listed[file] = [[digest, len(data)]] if data else []
     stated = {key: value for key, value in {**stated, "files": listed, **changed}.items() if value is not None}
-    one.shared._objects.write(f"{name}.json", Record(stated).encode())
+    one.shared._objects.write(f"{name}.json", RemoteRecord(stated).encode())
 
 
 @pytest.mark.parametrize("files", HOSTILE)

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from xml.etree import ElementTree
 
-from harness.datasets.converters.source import Source, collapsed, corrupt, lines, parse_object, unpacked
-from harness.datasets.converters.target import About, Counts, Report, Target, corpus, finish
+from harness.datasets.converters.source import Source, collapsed, corrupt, decompressed, parse_object, text_lines
+from harness.datasets.converters.target import About, ConversionReport, ConvertedCounts, Target, corpus, finish
 from harness.types import Document, Progress, Qrels, Query
 
 ABOUT = About(
     name="bioasq",
-    published=Counts(14_914_602, 500, 2_359),
+    published=ConvertedCounts(14_914_602, 500, 2_359),
     citation="Tsatsaronis et al., An overview of the BIOASQ large-scale biomedical semantic indexing and question "
     "answering competition, BMC Bioinformatics 16:138, 2015",
     licence="BioASQ's terms of use (registration); PubMed: terms of the US National Library of Medicine",
@@ -36,7 +36,7 @@ GREATEST = 10**9
 ARTICLES_PER_PROGRESS = 10_000
 
 
-class Record(NamedTuple):
+class Article(NamedTuple):
     """One citation of the PubMed baseline."""
 
     document: Document
@@ -76,7 +76,7 @@ def files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def convert(source: Path, target: Path, *, progress: Progress) -> Report:
+def convert(source: Path, target: Path, *, progress: Progress) -> ConversionReport:
     """Fills the empty folder ``target``; UserError if a part is missing or corrupt."""
     parts = files(source)
     queries, qrels = questions(parts["questions"])
@@ -121,7 +121,7 @@ def questions(paths: list[Path]) -> tuple[list[Query], Qrels]:
     queries: list[Query] = []
     qrels: Qrels = {}
     for path in paths:
-        with unpacked(path) as (stream, _):
+        with decompressed(path) as (stream, _):
             content = parse_object(stream.read(), path, 1)
         try:
             for question in content["questions"]:
@@ -141,7 +141,7 @@ def articles(path: Path, progress: Progress) -> Iterator[Document]:
     """Yields BioASQ's training articles: after ``{"articles":[``, one JSON object per line."""
     number = 0
     closed = False
-    for number, line in lines(path, progress):
+    for number, line in text_lines(path, progress):
         entry = HEAD.sub(b"", line) if number == 1 else line
         closed = entry.endswith(b"]}") and (entry == b"]}" or entry.endswith(b"}]}"))
         entry = (entry[:-2] if closed else entry).strip().rstrip(b",")
@@ -153,11 +153,11 @@ def articles(path: Path, progress: Progress) -> Iterator[Document]:
         raise corrupt(path, f"breaks off at line {number}, before its closing ]}}")
 
 
-def baseline(path: Path) -> tuple[dict[str, Record], list[str]]:
+def baseline(path: Path) -> tuple[dict[str, Article], list[str]]:
     """The latest version of each record in one file, by PMID, and the PMIDs that the file deletes."""
-    latest: dict[str, Record] = {}
+    latest: dict[str, Article] = {}
     deleted: list[str] = []
-    with unpacked(path) as (stream, _):
+    with decompressed(path) as (stream, _):
         for element in _elements(stream, path):
             if element.tag == "PubmedArticle":
                 record = _record(element, path)
@@ -181,7 +181,7 @@ def _elements(stream: IO[bytes], path: Path) -> Iterator[ElementTree.Element]:
         raise corrupt(path, f"is not well-formed XML at line {line}, column {column} ({error.msg})") from error
 
 
-def _record(element: ElementTree.Element, path: Path) -> Record:
+def _record(element: ElementTree.Element, path: Path) -> Article:
     number = element.find("MedlineCitation/PMID")
     if number is None:
         raise corrupt(path, "has a record without <PMID>")
@@ -191,7 +191,7 @@ def _record(element: ElementTree.Element, path: Path) -> Record:
     parts = article.findall("Abstract/AbstractText") if article is not None else []
     abstract = " ".join(filter(None, map(_text, parts)))
     indexed = element.find("MedlineCitation/MeshHeadingList") is not None
-    return Record(Document(pmid, title, abstract), int(number.get("Version") or 1), indexed)
+    return Article(Document(pmid, title, abstract), int(number.get("Version") or 1), indexed)
 
 
 def _text(element: Any) -> str:

@@ -15,17 +15,17 @@ LARGEST = 1 << 28
 """Maximum unpacked size; files of the TREC disks have a few megabytes."""
 
 
-class Corrupt(Exception):
+class CorruptLzw(Exception):
     """The bytes are not output of ``compress``; the message says where."""
 
 
-def unpack(packed: bytes) -> bytes:
-    """Returns the original bytes; raises `Corrupt` if ``packed`` is not output of ``compress``."""
+def unpack_lzw(packed: bytes) -> bytes:
+    """Returns the original bytes; raises `CorruptLzw` if ``packed`` is not output of ``compress``."""
     if packed[:2] != MAGIC or len(packed) < 3:
-        raise Corrupt("no compress header")
+        raise CorruptLzw("no compress header")
     widest, block_mode = packed[2] & 0x1F, bool(packed[2] & 0x80)
     if not FIRST_WIDTH <= widest <= WIDEST:
-        raise Corrupt(f"codes of {widest} bits")
+        raise CorruptLzw(f"codes of {widest} bits")
     first_free = 257 if block_mode else 256
     empty = [bytes([value]) for value in range(256)] + [b""] * (first_free - 256)
     table, width, position, end = empty.copy(), FIRST_WIDTH, 3 * 8, len(packed) * 8
@@ -47,10 +47,10 @@ def unpack(packed: bytes) -> bytes:
         elif code == len(table) and before:  # the code that is being defined
             entry = before + before[:1]
         else:
-            raise Corrupt(f"the code {code} at byte {start} is not defined yet")
+            raise CorruptLzw(f"the code {code} at byte {start} is not defined yet")
         unpacked.append(entry)
         if (size := size + len(entry)) > LARGEST:
-            raise Corrupt(f"more than {LARGEST:,} bytes")
+            raise CorruptLzw(f"more than {LARGEST:,} bytes")
         if before and len(table) < 1 << widest:
             table.append(before + entry[:1])
         before = entry

@@ -13,14 +13,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.converters.source import Source, collapsed, corrupt, marked, unpacked
-from harness.datasets.converters.target import About, Counts, Report, corpus, finish
+from harness.datasets.converters.source import Source, collapsed, corrupt, decompressed, marked
+from harness.datasets.converters.target import About, ConversionReport, ConvertedCounts, corpus, finish
 from harness.metrics.qrels import read_qrels
 from harness.types import Document, Progress, Query, UserError
 
 ABOUT = About(
     name="robust04",
-    published=Counts(528_155, 249, 311_410),
+    published=ConvertedCounts(528_155, 249, 311_410),
     citation="Voorhees, Overview of the TREC 2004 Robust Retrieval Track, TREC 2004",
     licence="NIST's agreement for TREC disks 4 and 5; research use only, not to be passed on",
 )
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def convert(source: Path, target: Path, *, progress: Progress) -> Report:
+def convert(source: Path, target: Path, *, progress: Progress) -> ConversionReport:
     """Fills the empty folder ``target``; UserError if a part or a judged topic is missing, or a file is corrupt."""
     parts = files(source)
     qrels = read_qrels(parts["qrels"][0])
@@ -81,7 +81,7 @@ def convert(source: Path, target: Path, *, progress: Progress) -> Report:
 
 def read(path: Path) -> Iterator[Document]:
     """Yields the documents of one file in Latin-1; UserError with the offset if a document is incomplete."""
-    with unpacked(path) as (stream, _):
+    with decompressed(path) as (stream, _):
         content = stream.read().decode("latin-1")
     last = 0
     for start, end, markup in marked(content, "DOC"):
@@ -115,7 +115,7 @@ def _character(entity: re.Match[str]) -> str:
 
 def topics(path: Path) -> list[Query]:
     """Number and description of every topic in a file."""
-    with unpacked(path) as (stream, _):
+    with decompressed(path) as (stream, _):
         content = stream.read().decode("latin-1")
     found = []
     for start, _, markup in marked(content, "top"):

@@ -15,14 +15,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.converters.source import Source, corrupt, decoded, lines, parse_object
-from harness.datasets.converters.target import About, Counts, Report, corpus, finish
+from harness.datasets.converters.source import Source, corrupt, decoded_text, parse_object, text_lines
+from harness.datasets.converters.target import About, ConversionReport, ConvertedCounts, corpus, finish
 from harness.metrics.qrels import read_qrels
 from harness.types import Document, Progress, Qrels, Query, UserError
 
 ABOUT = About(
     name="signal1m",
-    published=Counts(2_866_316, 97, 1_899),
+    published=ConvertedCounts(2_866_316, 97, 1_899),
     citation="Suarez et al., A Data Collection for Evaluating the Retrieval of Related Tweets to News Articles, "
     "ECIR 2018",
     licence="Signal AI's terms (registration) for articles and judgements; X's developer terms for tweets",
@@ -42,7 +42,7 @@ def files(folder: Path) -> dict[str, list[Path]]:
     }
 
 
-def convert(source: Path, target: Path, *, progress: Progress) -> Report:
+def convert(source: Path, target: Path, *, progress: Progress) -> ConversionReport:
     """Fills the empty folder ``target``; UserError if a part or a judged article is missing, or a file is corrupt."""
     parts = files(source)
     judged = read_qrels(parts["qrels"][0])
@@ -71,7 +71,7 @@ def _relevant(judged: Qrels) -> Qrels:
 def titles(path: Path, qrels: Qrels, progress: Progress) -> list[Query]:
     """Titles of the judged articles, in the order of the qrels; UserError if one is not in the file."""
     found: dict[str, str] = {}
-    for number, line in lines(path, progress):
+    for number, line in text_lines(path, progress):
         article = parse_object(line, path, number)
         if article.get("id") in qrels:
             found[article["id"]] = str(article.get("title") or "").strip().replace("\n", " ")
@@ -85,13 +85,13 @@ def titles(path: Path, qrels: Qrels, progress: Progress) -> list[Query]:
 
 def read(path: Path, progress: Progress) -> Iterator[Document]:
     """Yields the tweets of one file; a line is X's JSON (without text if the tweet was deleted), or id, tab, text."""
-    for number, line in lines(path, progress):
+    for number, line in text_lines(path, progress):
         if line.startswith(b"{"):
             tweet = parse_object(line, path, number)
             identifier = str(tweet.get("id_str") or tweet.get("id") or "0")
             text = tweet.get("full_text") or tweet.get("text") or ""
         else:
-            identifier, _, text = decoded(line).partition("\t")
+            identifier, _, text = decoded_text(line).partition("\t")
         if not (identifier.isascii() and identifier.isdigit()) or not isinstance(text, str):
             raise corrupt(path, f"line {number} is neither a tweet as JSON nor an id, a tab and a text")
         yield Document(identifier, "", text)

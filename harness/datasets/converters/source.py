@@ -70,7 +70,7 @@ def corrupt(path: Path, fault: str) -> UserError:
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def decompressed(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Opens a file; gzip, bzip2 and compress are recognised by the first bytes and unpacked.
 
     Yields:
@@ -92,19 +92,19 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
             elif magic == b"BZh":
                 yield safe_load.limited(bz2.BZ2File(raw), raw), raw
             elif magic[:2] == lzw.MAGIC:
-                yield io.BytesIO(lzw.unpack(raw.read())), raw
+                yield io.BytesIO(lzw.unpack_lzw(raw.read())), raw
             elif magic[:2] == b"PK":
                 raise UserError(f"{path} is a zip archive; unpack it there and run the same command again.")
             else:
                 yield raw, raw
-        except (safe_load.Corrupt, lzw.Corrupt) as error:
+        except (safe_load.Corrupt, lzw.CorruptLzw) as error:
             raise corrupt(path, f"cannot be unpacked to its end ({error})") from error
 
 
-def lines(path: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
+def text_lines(path: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
     """Yields number (from 1) and content of every non-blank line."""
     size = path.stat().st_size
-    with unpacked(path) as (stream, raw):
+    with decompressed(path) as (stream, raw):
         for number, line in enumerate(safe_load.lines(stream, path), start=1):
             if number % LINES_PER_PROGRESS == 0:
                 progress(f"reading {path.name} (bytes)", raw.tell(), size)
@@ -116,7 +116,7 @@ def lines(path: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
 def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     """Parses the JSON object on a line, as Latin-1 if it is not UTF-8; UserError with the line number."""
     try:
-        found = parse_json(decoded(line))
+        found = parse_json(decoded_text(line))
     except ValueError as error:
         raise corrupt(path, f"line {number} is not JSON ({error})") from error
     if not isinstance(found, dict):
@@ -124,7 +124,7 @@ def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     return found
 
 
-def decoded(content: bytes) -> str:
+def decoded_text(content: bytes) -> str:
     """Decodes UTF-8, or Latin-1 if it is not valid UTF-8."""
     try:
         return content.decode()

@@ -21,7 +21,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ConvertedCounts:
     """Sizes of a dataset."""
 
     documents: int
@@ -34,18 +34,18 @@ class About:
     """Properties of a dataset that do not depend on the conversion."""
 
     name: str
-    published: Counts
+    published: ConvertedCounts
     """Counts that BEIR published."""
     citation: str
     licence: str
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ConversionReport:
     """Result of a conversion."""
 
     about: About
-    counts: Counts
+    counts: ConvertedCounts
     missing: int
     """Number of judged documents that the source lacks."""
     first_missing: list[str]
@@ -80,7 +80,7 @@ def corpus(folder: Path, qrels: Qrels) -> Iterator[Target]:
 
 def finish(
     folder: Path, about: About, target: Target, queries: Iterable[Query], qrels: Qrels, files: Mapping[str, list[Path]]
-) -> Report:
+) -> ConversionReport:
     """Writes queries.jsonl, qrels/test.tsv and dataset.toml, which states the source and what it lacked.
 
     Judgements of missing documents are kept: they count in the ideal ranking, as in trec_eval.
@@ -96,9 +96,9 @@ def finish(
             judgements += len(qrels[query.id])
             table.writelines(qrels_line(query.id, doc_id, score) for doc_id, score in qrels[query.id].items())
     relevant = ({key for key, score in qrels[query.id].items() if score > 0} for query in judged)
-    report = Report(
+    report = ConversionReport(
         about,
-        Counts(target.documents, len(judged), judgements),
+        ConvertedCounts(target.documents, len(judged), judgements),
         len(target.missing),
         sorted(target.missing)[:FIRST],
         sum(ids <= target.missing for ids in relevant),
@@ -108,7 +108,7 @@ def finish(
     return report
 
 
-def _stated(report: Report, files: Mapping[str, list[Path]]) -> str:
+def _stated(report: ConversionReport, files: Mapping[str, list[Path]]) -> str:
     about, counts, published = report.about, report.counts, report.about.published
     missing: dict[str, Any] = {}
     if report.missing:
@@ -117,8 +117,8 @@ def _stated(report: Report, files: Mapping[str, list[Path]]) -> str:
     tables: dict[str, Mapping[str, Any]] = {
         "": {"name": about.name, "split": "test", "citation": about.citation, "licence": about.licence},
         "versions.source": {part: f"{len(paths)} files, {_size(paths)} bytes" for part, paths in files.items()},
-        "versions.counts": {name: getattr(counts, name) for name in Counts.__dataclass_fields__},
-        "versions.published": {name: getattr(published, name) for name in Counts.__dataclass_fields__},
+        "versions.counts": {name: getattr(counts, name) for name in ConvertedCounts.__dataclass_fields__},
+        "versions.published": {name: getattr(published, name) for name in ConvertedCounts.__dataclass_fields__},
         "versions.missing": missing,
         "versions.left_out": report.left_out,
     }

@@ -22,19 +22,19 @@ from harness.datasets.converters.source import (
     Source,
     collapsed,
     corrupt,
-    decoded,
-    lines,
+    decoded_text,
+    decompressed,
     marked,
     parse_object,
-    unpacked,
+    text_lines,
 )
-from harness.datasets.converters.target import About, Counts, Report, corpus, finish
+from harness.datasets.converters.target import About, ConversionReport, ConvertedCounts, corpus, finish
 from harness.metrics.qrels import read_qrels
 from harness.types import Document, Progress, Qrels, Query, UserError
 
 ABOUT = About(
     name="trec-news",
-    published=Counts(594_977, 57, 15_655),
+    published=ConvertedCounts(594_977, 57, 15_655),
     citation="Soboroff, Huang and Harman, TREC 2019 News Track Overview, TREC 2019",
     licence="NIST's agreement for the TREC Washington Post collection; research use only, not to be passed on",
 )
@@ -59,7 +59,7 @@ def files(folder: Path) -> dict[str, list[Path]]:
     return {part: [source.need_one(*words)] for part, words in wanted.items()}
 
 
-def convert(source: Path, target: Path, *, progress: Progress) -> Report:
+def convert(source: Path, target: Path, *, progress: Progress) -> ConversionReport:
     """Fills the empty folder ``target``; UserError if a part or a topic's article is missing, or a file is corrupt."""
     parts = files(source)
     (articles,), (topics_file,), (qrels_file,) = parts.values()
@@ -93,7 +93,7 @@ def convert(source: Path, target: Path, *, progress: Progress) -> Report:
 
 def read(path: Path, progress: Progress) -> Iterator[Document]:
     """Yields every article: its title, and its paragraphs without HTML."""
-    for number, line in lines(path, progress):
+    for number, line in text_lines(path, progress):
         article = parse_object(line, path, number)
         if not isinstance(article.get("id"), str) or not isinstance(article.get("contents"), list):
             raise corrupt(path, f"line {number} is not an article with 'id' and 'contents'")
@@ -110,10 +110,10 @@ def _paragraph(content: Any) -> str:
     text = content.get("content")
     if not isinstance(text, str):
         return ""
-    return collapsed(text) if content.get("mime") == "text/plain" else plain(text)
+    return collapsed(text) if content.get("mime") == "text/plain" else plain_text(text)
 
 
-def plain(markup: str) -> str:
+def plain_text(markup: str) -> str:
     """The text of an HTML fragment."""
     if "<" not in markup and "&" not in markup:
         return collapsed(markup)
@@ -173,8 +173,8 @@ class _Text(HTMLParser):
 
 def topics(path: Path) -> dict[str, str]:
     """Topic number -> id of its article."""
-    with unpacked(path) as (stream, _):
-        content = decoded(stream.read())
+    with decompressed(path) as (stream, _):
+        content = decoded_text(stream.read())
     found = {}
     for start, _, markup in marked(content, "top"):
         number, article = NUMBER.search(markup), ARTICLE.search(markup)

@@ -49,7 +49,7 @@ class Pair(NamedTuple):
     document: str
 
 
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed version of each package without its local part (``+cpu``); missing packages are omitted."""
     found = {}
     for name in packages:
@@ -63,7 +63,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def key(packages: Sequence[str] = PACKAGES) -> str:
     """Identifies the content: ``1-python3.11.7-numpy2.4.6-...``."""
-    return "-".join([str(RECIPE), *(f"{name}{number}" for name, number in versions(packages).items())])
+    return "-".join([str(RECIPE), *(f"{name}{number}" for name, number in package_versions(packages).items())])
 
 
 def training_key() -> str:
@@ -79,7 +79,7 @@ def pairs(packages: Iterable[str], *, without: Iterable[Pair] = ()) -> list[Pair
     found: list[Pair] = []
     seen = {words for pair in without for words in _words(pair.query, pair.document)}
     for docstring in (each for package in packages for each in _docstrings(package)):
-        parts = docstrings.split(docstring)
+        parts = docstrings.split_docstring(docstring)
         words = _words(*parts or ())
         if parts and docstring.id not in seen and seen.isdisjoint(words):
             seen.update(words, [docstring.id])
@@ -95,23 +95,23 @@ def _words(*parts: str) -> list[str]:
 def _docstrings(package: str) -> Iterator[docstrings.Docstring]:
     if package == "python":
         modules = sorted(sys.stdlib_module_names - OFTEN_SPLIT_OFF)
-        yield from docstrings.read(Path(sysconfig.get_path("stdlib")), "", modules)
+        yield from docstrings.read_docstrings(Path(sysconfig.get_path("stdlib")), "", modules)
     elif (spec := find_spec(package)) and spec.origin:  # locates a top-level package without importing it
-        yield from docstrings.read(Path(spec.origin).parent, package, TORCH if package == "torch" else ("",))
+        yield from docstrings.read_docstrings(Path(spec.origin).parent, package, TORCH if package == "torch" else ("",))
 
 
 def build(folder: Path, packages: Sequence[str] = PACKAGES) -> None:
     """Write the collection in BEIR format, with a dataset.toml that states the package versions."""
-    made = versions(packages)
+    made = package_versions(packages)
     stated = {"name": "pydocs", "split": "test", "citation": CITATION, "licence": LICENCE}
     _write_collection(folder, stated, pairs(made), made)
 
 
 def build_training(folder: Path) -> None:
     """Like `build`, for ``pydocs-train``."""
-    made = versions(TRAINING_PACKAGES)
+    made = package_versions(TRAINING_PACKAGES)
     stated = {"name": "pydocs-train", "split": "train", "citation": TRAINING_CITATION, "licence": TRAINING_LICENCE}
-    _write_collection(folder, stated, pairs(made, without=pairs(versions())), made)
+    _write_collection(folder, stated, pairs(made, without=pairs(package_versions())), made)
 
 
 def _write_collection(folder: Path, stated: Mapping[str, str], found: Sequence[Pair], made: Mapping[str, str]) -> None:

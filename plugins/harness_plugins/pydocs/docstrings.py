@@ -35,7 +35,7 @@ class Docstring(NamedTuple):
         return self.id.rpartition(".")[2]
 
 
-def read(folder: Path, package: str, within: Sequence[str] = ("",)) -> Iterator[Docstring]:
+def read_docstrings(folder: Path, package: str, within: Sequence[str] = ("",)) -> Iterator[Docstring]:
     """Docstrings of public classes, functions and methods of the package in ``folder``, by path and line.
 
     ``within`` keeps files whose dotted name (without the package) starts with one of these prefixes; with an empty
@@ -82,7 +82,7 @@ def _added(call: ast.Call, package: str) -> Iterator[Docstring]:
         yield Docstring(f"{place}.{name}.{attribute}".rstrip("."), inspect.cleandoc(text))
 
 
-def split(docstring: Docstring) -> tuple[str, str] | None:
+def split_docstring(docstring: Docstring) -> tuple[str, str] | None:
     """Split into the first sentence and the rest without the object's name; None where either length is unsuitable.
 
     The signature line and heading underlines are removed. The rest is cut at the last full paragraph (else sentence,

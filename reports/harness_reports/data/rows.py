@@ -8,7 +8,7 @@ import unicodedata
 from typing import Any
 
 from harness.cli.terminal import OBEYED
-from harness.results.frame import flat
+from harness.results.frame import flat_record
 from harness_reports.data.leaderboard import MEASURE, Leaderboard
 
 FORMULA = "=+-@"
@@ -19,7 +19,7 @@ IGNORED = ("Cc", "Cf", "Zl", "Zp", "Zs")
 
 def rows(board: Leaderboard) -> list[dict[str, Any]]:
     """One row per cell, all with the same columns: names of keys joined by dots, None where a cell lacks one."""
-    return flat(cell.result | {"model": cell.model} for cell in board.rows())
+    return flat_record(cell.result | {"model": cell.model} for cell in board.rows())
 
 
 def csv_text(board: Leaderboard) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.datasets.converters import convert, summary
-from harness.datasets.converters.trec_news import ABOUT, plain, topics
+from harness.datasets.converters.trec_news import ABOUT, plain_text, topics
 from harness.types import UserError
 from tests.conftest import Done
 
@@ -132,7 +132,7 @@ def test_paragraphs_without_html_under_their_title(source: Path, tmp_path: Path)
     ],
 )
 def test_html(markup: str, text: str) -> None:
-    assert plain(markup) == text
+    assert plain_text(markup) == text
 
 
 def test_the_topic_field_and_the_ids_are_those_of_beir(shared: Path, tmp_path: Path) -> None:
