@@ -41,8 +41,8 @@ from harness_reports.data.leaderboard import read_leaderboard
 from harness_reports.data.paired import p_value
 from harness_reports.data.per_query import Evidence
 
-SAMPLES = 1000
-"""Resamples of an interval; reports draw 10,000."""
+SAMPLES = 10_000
+"""Resamples of an interval, and random signs of a test where signs are drawn."""
 FEW = 3
 """Models up to which four times as many tables are simulated."""
 
@@ -142,7 +142,7 @@ def now() -> Methods:
         return [per_cluster(values, codes) for values, codes in zip(table.models[model], table.codes, strict=True)]
 
     return Methods(
-        lambda a, b, codes: p_value([a], [b], [codes], samples=10 * SAMPLES),
+        lambda a, b, codes: p_value([a], [b], [codes], samples=SAMPLES),
         lambda table, i, j: difference_interval(clustered(table, i), clustered(table, j), samples=SAMPLES),
         lambda table: rank_intervals({str(i): clustered(table, i) for i in range(len(table.models))}),
     )
@@ -159,7 +159,7 @@ def before(checkout: Path) -> Methods:
         return np.asarray(values.mean(axis=0)) if values.ndim > 1 else values
 
     return Methods(
-        lambda a, b, codes: old.randomisation_test(mean(a) - mean(b), samples=10 * SAMPLES),
+        lambda a, b, codes: old.randomisation_test(mean(a) - mean(b), samples=SAMPLES),
         lambda table, i, j: old.difference_interval(table.models[i], table.models[j], samples=SAMPLES),
         lambda table: old.rank_intervals({str(i): each for i, each in enumerate(table.models)}, samples=SAMPLES),
     )

@@ -273,6 +273,7 @@ def _extended(
     result["manifest"] = {
         **stored["manifest"],
         "key": task.key,
+        "dataset": {**(stored["manifest"].get("dataset") or {}), "clusters": task.dataset.clusters().record()},
         "run": {**run, "measured": [*(run.get("measured") or ()), added]},
     }
     if index := stored.get("index"):

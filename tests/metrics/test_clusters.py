@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.studies.false_alarms import Cell, cluster_flips, count, now
+from benchmarks.studies.false_alarms import Cell, cluster_flips, complete, count, dealt, now
 from harness.metrics.clusters import cluster_sums, design_effect, per_cluster, query_clusters
+from harness.metrics.qrels import read_qrels
 from harness.metrics.significance import mean_interval, paired_t, randomisation_test
 
 RNG = np.random.default_rng
@@ -136,3 +138,24 @@ def test_tables_of_equals_are_rarely_wrong(cell: Cell) -> None:
     assert (found.marks or 0) <= most
     assert found.ranks <= most
     assert found.covered >= 100 - most
+
+
+@pytest.mark.parametrize(("models", "datasets"), [(3, 3), (6, 5), (10, 14)])
+def test_ranks_of_published_values_dealt_at_random(shared: Path, models: int, datasets: int) -> None:
+    values = complete(shared / "reference" / "published_beir.csv")
+    assert values.shape[0] >= 20
+    assert dealt(values, models, datasets, 100) <= stats.binom.ppf(0.999, 100, 0.05) / 100
+
+
+def test_clusters_of_real_collections(shared: Path) -> None:
+    """SQuAD's questions have one paragraph each, which is the cluster; the others as docs/statistics.md has them."""
+    found = {}
+    for name in ("squad-dev", "scifact", "cranfield", "arguana"):
+        judged = read_qrels(shared / "data" / name / "qrels" / "test.tsv")
+        found[name] = query_clusters(judged, [*judged]).record()
+        if name == "squad-dev":
+            paragraphs = {next(doc for doc, grade in own.items() if grade > 0) for own in judged.values()}
+    assert found["squad-dev"]["clusters"] == len(paragraphs) == 2067
+    assert found["scifact"] == {"rule": "document", "clusters": 247, "largest": 4, "linked": 4}
+    assert found["cranfield"] == {"rule": "half", "clusters": 188, "largest": 3, "linked": 161}
+    assert found["arguana"]["largest"] == 1

@@ -70,7 +70,8 @@ class Results:
             "manifest": {
                 "k": 1000,
                 "model": {"kind": "dense", "fingerprint": {"dtype": "bfloat16"} if dense else {"k1": 0.9}},
-                "dataset": {"name": name, "fingerprint": {"corpus": name}, "notes": [], "exclude_self": False},
+                "dataset": {"name": name, "fingerprint": {"corpus": name}, "notes": [], "exclude_self": False}
+                | {"clusters": {"rule": "document", "clusters": 10**6, "largest": 1, "linked": 1}},  # all single
                 "ties": "score descending, then document id descending",
                 "run": {"peak_memory_bytes": 3 << 29, "machine": {"processor": "Xeon(R) @ 2.60GHz", "gpus": []}},
             },
@@ -92,7 +93,8 @@ class Results:
                 texts = [Query(query, f"text of {query}") for query in queries]
                 qrels = {query: {f"of {query}": 1} for query in queries}
                 clusters = query_clusters(qrels, [*queries], groups)
-                result["manifest"]["dataset"].setdefault("clusters", clusters.record())
+                if "clusters" not in changed.get("manifest", {}).get("dataset", {}):
+                    result["manifest"]["dataset"]["clusters"] = clusters.record()
                 write_per_query(new.folder / "per_query.parquet", texts, qrels, scores, groups)
             if run:
                 rankings = (rank(query, ids, np.arange(len(ids), 0, -1), 1000) for query, ids in run.items())

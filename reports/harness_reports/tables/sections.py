@@ -103,7 +103,7 @@ def _notes(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
         yield from _own_documents(dataset, own)
         yield from _unanswered(dataset, own)
         yield from _overlay(dataset, own)
-        if told := evidence.clusters.sentence(dataset):
+        if dataset in board.datasets and (told := evidence.clusters.sentence(dataset)):
             yield f"{told}."
         for note in (note for cell in own for note in cell.get("manifest", "dataset", "notes") or ()):
             yield f"{dataset}: {str(note).rstrip('.')}."
