@@ -31,12 +31,13 @@ def test_bm25_on_scifact_is_pyserinis(harness, shared: Path) -> None:
     assert found["bm25:fields=multifield", "scifact"] == pytest.approx(multifield, abs=0.001)
 
 
-@pytest.mark.parametrize(("name", "queries"), [("cranfield", 225), ("vaswani", 93)])
-def test_other_folders_given_by_path(harness, shared: Path, name: str, queries: int) -> None:
+@pytest.mark.parametrize(("name", "queries", "judged"), [("cranfield", 225, 0.29), ("vaswani", 93, 0.36)])
+def test_other_folders_given_by_path(harness, shared: Path, name: str, queries: int, judged: float) -> None:
     found = ndcg(harness, "-m", "bm25", "-d", shared / "data" / name)
     assert 0.35 < found["bm25", name] < 0.5  # no published figure for this form: the plausible range
     result = json.loads(Path(f"results/bm25/{name}/result.json").read_text())
     assert result["counts"]["queries"] == queries
+    assert result["measures"]["Judged@10"] == pytest.approx(judged, abs=0.005)  # counted elsewhere, from the same runs
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def command(
     state = ctx.ensure_object(State)
     evidence = Evidence(read_leaderboard(results))
     named = [evidence.board.label(model) for model in models]
-    chosen = _dataset(evidence.board, named, dataset)
+    chosen = _dataset(evidence.board, named, dataset, least=1 if filled else 2)
     if filled:
         _remeasure(evidence, named, chosen, filled, state, as_json)
     else:
@@ -72,22 +72,23 @@ def command(
     end_with_skipped([*evidence.skipped.values()])
 
 
-def _dataset(board: Leaderboard, models: list[str], named: str | None) -> str:
-    """The dataset that is named, or the only one that all models have results of."""
+def _dataset(board: Leaderboard, models: list[str], named: str | None, least: int) -> str:
+    """The dataset that is named, or the only one that all models, at least so many, have results of."""
     from harness.datasets.catalog import unknown
 
     for model in models:
         if model not in board.models:
             raise UserError(unknown("result of a model", model, board.models, f" in {board.root}"))
-    if len({*models}) < max(2, len(models)):
+    if len({*models}) < max(least, len(models)):
         raise UserError("Name two or more different models, each once: harness pool bm25 minilm -d scifact, say.")
     cells = {**board.cells, **board.partial_cells}
     shared = [d for d in (*board.datasets, *board.partial_datasets) if all((model, d) in cells for model in models)]
     if named is not None and named not in shared:
         raise UserError(unknown("dataset that these models share", named, shared, f" in {board.root}"))
-    if named is None and len(shared) != 1:
-        raise UserError(f"These models share {', '.join(shared) or 'no dataset'}; name one of theirs with -d.")
-    return named or shared[0]
+    usual = [label for label in shared if label in board.datasets] or shared
+    if named is None and len(usual) != 1:
+        raise UserError(f"These models share {', '.join(usual) or 'no dataset'}; name one of theirs with -d.")
+    return named or usual[0]
 
 
 def _write(
@@ -113,19 +114,14 @@ def _write(
             f"All documents in the first {K} of these models are judged on {dataset}: nothing is left open."
         )
     note(f"{len(candidates):,} documents in the first {K} are not judged; {min(count, len(candidates)):,} are written")
-    content = _content(candidates[:count]) if as_json else None
-    text = "" if as_json else _text(evidence, models, dataset, candidates[:count], state.home / "corpora")
-    if content is not None:
-        print_json(content)
-    elif output:
+    if as_json:
+        return print_json([each._asdict() for each in candidates[:count]])
+    text = _text(evidence, models, dataset, candidates[:count], state.home / "corpora")
+    if output:
         write_file(output, lambda stream: stream.write(text.encode()))
         click.echo(f"{output}: {min(count, len(candidates))} documents; fill in the grades, then add --read {output}")
     else:
         click.echo(text, nl=False)
-
-
-def _content(candidates: list[Candidate]) -> list[dict[str, Any]]:
-    return [each._asdict() for each in candidates]
 
 
 def _text(evidence: Evidence, models: list[str], dataset: str, candidates: list[Candidate], corpora: Path) -> str:

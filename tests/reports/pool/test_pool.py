@@ -95,6 +95,7 @@ def test_the_file_is_filled_in_and_read_back(results: Results, tmp_path: Path) -
     assert not isinstance(one, Unreadable)
     assert not isinstance(plain, Unreadable)
     assert one["manifest"]["key"] != plain["manifest"].get("key")
+    assert pool(results, "three", "--read", str(file)).exit_code == 0  # a model that is measured later
     board = results.read()
     assert (list(board.datasets), list(board.partial_datasets)) == (["mine"], ["mine:overlay=round1"])
     again = pool(results, "one", "two", "-d", "mine:overlay=round1", "--json")
