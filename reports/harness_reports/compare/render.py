@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from harness.metrics.significance import Interval
@@ -76,7 +76,7 @@ def _contrasts(comparison: Comparison) -> Iterator[str]:
                 "-" if each.effect_size is None else f"{each.effect_size:+.2f}",
                 f"{each.wins}/{each.ties}/{each.losses}",
                 *map(_chance, (each.p_randomisation, each.holm_randomisation, each.p_t, each.holm_t)),
-                f"{100 * each.smallest_effect:.2f}" if isfinite(each.smallest_effect) else "-",
+                f"{100 * each.smallest_effect:.2f}" if 0 < each.smallest_effect < inf else "-",
             ]
         )
     yield "## Dataset by dataset"
