@@ -35,6 +35,8 @@ def write_run(folder: Path, checkpoint: Path | None, **changes: Any) -> Path:
         "reason": "",
         "settings": {
             "batch_size": 512,
+            "isotropy_weight": 1.0,
+            "limit": 480,
             "loss": {"name": "infonce", "scale": 0.05},
             "triplets": "/home/somebody/sets/a",
         },
@@ -42,7 +44,7 @@ def write_run(folder: Path, checkpoint: Path | None, **changes: Any) -> Path:
             "name": "sample",
             "rows": 500_000,
             "sources": [{"name": "msmarco", "split": "train", "fingerprint": {}}],
-            "miners": ["bm25"],
+            "miners": [{"model": "bm25", "key": "0", "fingerprint": {}, "depth": 100}, "minilm"],
         },
         "trained_on": ["msmarco"],
         "base": {"path": "/home/somebody/models/mpnet", "fingerprint": "0"},

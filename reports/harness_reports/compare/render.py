@@ -153,7 +153,7 @@ def _variance(comparison: Comparison) -> Iterator[str]:
 
 
 def _effect(value: float) -> str:
-    return f"{100 * value:.2f}" if isfinite(value) else "-"
+    return f"{100 * value:.2f}" if value > 0 and isfinite(value) else "-"
 
 
 def _moves(comparison: Comparison) -> Iterator[str]:

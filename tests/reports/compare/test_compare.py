@@ -244,6 +244,15 @@ def test_options_in_any_order(results: Results) -> None:
     assert isinstance(run(results, "bm25", "bm25:k1=1.2").exception, UserError)
 
 
+def test_equal_results_have_no_smallest_effect(results: Results) -> None:
+    """There is no spread to estimate it from; 0.00 would say that the smallest difference shows."""
+    for name in ("one", "two"):
+        results.add(name, "x", queries=scored(4))
+    tables, _ = rendered(run(results, "one", "two").stdout)
+    table = tables["Dataset by dataset"]
+    assert dict(zip(table.header, table.rows[0], strict=True))["smallest effect"] == "-"
+
+
 def test_one_query_says_nothing_and_is_no_error(results: Results) -> None:
     results.add("one", "x", queries={"a": 0.5})
     results.add("two", "x", queries={"a": 0.6})

@@ -151,6 +151,7 @@ def test_step_0_is_a_model_of_its_own(world: World, tmp_path: Path, experiment: 
         assert training({"path": str(folder)})["trained_on"] == []
         assert training({"path": str(folder.parent)})["trained_on"] == ["pairs"]
         assert record["step0_key"] != record["checkpoint_key"]
+        assert record["rows"] == 180
     inodes = {file.stat().st_ino for file in tmp_path.glob("*/*/step0/model.safetensors")}
     assert len(inodes) == 1
 

@@ -105,6 +105,9 @@ def test_a_run_is_released_with_what_was_measured(harness, run: Path, toy: Path,
     facts = {row[0]: row[1] for row in rows(card, "Training")}
     assert facts["training set"] == "sample"
     assert facts["setting loss.scale"] == "0.05"
+    assert (facts["its rows"], facts["rows trained on"]) == ("500000", "480")
+    assert facts["negatives from"] == "bm25 (top 100), minilm"
+    assert (facts["setting isotropy_weight"], facts["setting sigreg_scale"]) == ("1.0", "T-over-N")  # as in 0.2
     assert facts["development nDCG@10"] == "0.4567"
     assert facts["setting triplets"] == "a"
     missing = card.partition("no result on all queries is stored for: ")[2].partition(".")[0].split(", ")

@@ -102,13 +102,13 @@ def train(plan: Plan, job: Job) -> dict[str, Any]:
         )
         if leader:
             run.record = read_run(job.root, plan).record
-            _begin(run, job, dev)
+            _begin(run, job, dev, len(parted.train))
         _processes().wait_for_everyone()
         run.record = read_run(job.root, plan).record
         return run.record if run.finished else _train(run, job, parted, dev, leader)
 
 
-def _begin(run: Run, job: Job, dev: DevSet) -> None:
+def _begin(run: Run, job: Job, dev: DevSet, rows: int) -> None:
     identity = {
         "settings": run.plan.settings.lasting(),
         "training_set": job.data.key,
@@ -117,6 +117,7 @@ def _begin(run: Run, job: Job, dev: DevSet) -> None:
     }
     about = {
         "training_set": dict(job.data.record),
+        "rows": rows,
         "trained_on": list(dict.fromkeys([*job.data.trained_on, *job.base.trained_on])),
         "base": job.base.record,
         "dev_set": dev_sets.record(dev),

@@ -10,6 +10,7 @@ from typing import Any
 from harness.datasets.catalog import catalogue, labels
 from harness_plugins.sentence_transformers.trained import BASES, known_base
 from harness_reports.render.markdown import escape
+from harness_training.experiment.settings import FORMERLY
 from harness_training.release.stored_scores import MEASURE, Measured, standing
 from harness_training.release.verify import Loaded
 
@@ -183,14 +184,25 @@ def _training(record: Mapping[str, Any]) -> str:
         return "Not on record."
     made = record.get("training_set") or {}
     facts: dict[str, Any] = {"training set": made.get("name"), "its rows": made.get("rows")}
+    facts["rows trained on"] = record.get("rows") or (record.get("settings") or {}).get("limit") or None
     sources = made.get("sources") or []
     facts["made of"] = ", ".join(f"{s['name']} ({s.get('split')})" for s in sources) or None
-    facts |= {"negatives from": ", ".join(map(str, made.get("miners") or ())) or None, "seed": record.get("seed")}
+    facts |= {"negatives from": ", ".join(map(_miner, made.get("miners") or ())) or None, "seed": record.get("seed")}
     facts |= {"steps": record.get("steps"), "best step": record.get("best_step")}
     facts |= {f"development {name}": value for name, value in (record.get("dev") or {}).items()}
-    facts |= {"seconds": record.get("seconds"), **_flat(record.get("settings") or {}, "setting ")}
+    settings = record.get("settings") or {}
+    meant = FORMERLY if "isotropy_weight" in settings else {}
+    facts |= {"seconds": record.get("seconds"), **_flat({**meant, **settings}, "setting ")}
     rows = [f"| {escape(key)} | {escape(_shown(value))} |" for key, value in facts.items() if value is not None]
     return "\n".join(["| what | value |", "|---|---|", *rows])
+
+
+def _miner(miner: Any) -> str:
+    """A miner's name, with the depth of its ranking where it is on record."""
+    if not isinstance(miner, Mapping):
+        return str(miner)
+    depth = f" (top {miner['depth']})" if miner.get("depth") else ""
+    return f"{miner.get('model')}{depth}"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:

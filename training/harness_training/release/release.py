@@ -19,7 +19,7 @@ from harness.types import Progress, UserError
 from harness_plugins.model_folder.files import files_of, incomplete
 from harness_plugins.model_folder.modules import modules
 from harness_plugins.model_folder.outside_files import outside
-from harness_plugins.sentence_transformers.trained import check_weights, checkpoint_at, training
+from harness_plugins.sentence_transformers.trained import check_weights, checkpoint_at, is_start, training
 from harness_training.release.model_card import card
 from harness_training.release.stored_scores import Measured, measured
 from harness_training.release.verify import Loaded, load_cleanly
@@ -96,6 +96,8 @@ def checkpoint_of(source: Path) -> Path:
     if not source.is_dir():
         raise UserError(f"There is no folder {source}; name a run (runs/EXPERIMENT/RUN) or a checkpoint's folder.")
     checkpoint = checkpoint_at(source)
+    if is_start(checkpoint):
+        raise UserError(f"{checkpoint} is the untrained start of a run, which is not released; name {source.parent}.")
     if lacks := incomplete(checkpoint):
         raise UserError(f"{checkpoint} cannot be released: {lacks}; name a complete checkpoint.")
     return checkpoint
