@@ -64,7 +64,7 @@ def benchmark_words(study: Study, folder: Folder, labels: Sequence[str], paralle
 def report_words(study: Study, folder: Folder) -> Iterator[list[str]]:
     """Writes the tables and the page."""
     primary = study.primary
-    suite = primary.on if primary.on in study.suites else "" if primary.on else str(folder.suite)
+    suite = "" if primary.on or len(study.entries) == 1 else str(folder.suite)
     against = primary.against
     if against in study.experiments:
         [first, *more] = study.labels(against)

@@ -131,7 +131,7 @@ class Runner:
         plugins = [word for path in (*state.plugins, *self.session.plugins) for word in ("--plugin", str(path))]
         typed = [*plugins, *words]
         own = State(words=typed, debug=state.debug, verbose=state.verbose, quiet=state.quiet)
-        with _environment(HARNESS_RUNS=str(self.folder.runs), **_offline(self.session)):
+        with _environment(HARNESS_RUNS=str(self.folder.runs.absolute()), **_offline(self.session)):
             made = file.with_name(f".{file.name}.new")
             with made.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
                 code = _exit_code(typed, own)
