@@ -188,7 +188,7 @@ def test_the_folder_of_a_study(world: World, whole: float) -> None:
         "The experiments are baseline (isotropy_weight 0.0, seed 42); isotropy (isotropy_weight 1.0, seed 42).",
         "of 8 queries and 20 passages",
         "We evaluated 3 models (",
-        "on 1 datasets with 4 queries (toy)",
+        "on 1 dataset (toy) with 4 queries",
         "nDCG@10 of isotropy against baseline on all datasets of the study",
     ):
         assert said in methods, methods
