@@ -49,8 +49,8 @@ def _data(record: Mapping[str, Any]) -> str:
     negatives = _counted(len(data["columns"]) - 2, "hard negative")
     mined = f" mined with {miners}" if miners else ""
     return (
-        f"We fine-tuned {record['base']['name']} on {data['rows']:,} training rows from {sources}, each with a query, a "
-        f"relevant passage and {negatives}{mined}."
+        f"We fine-tuned {record['base']['name']} on {data['rows']:,} training rows from {sources}, each with a "
+        f"query, a relevant passage and {negatives}{mined}."
     )
 
 
