@@ -124,7 +124,9 @@ def _source(source: Mapping[str, Any]) -> str:
 
 
 def _name(miner: Any) -> str:
-    return str(miner.get("label") or miner.get("name")) if isinstance(miner, dict) else str(miner)
+    """A miner with the depth that it was searched to."""
+    depth = f" (top {miner['depth']})" if isinstance(miner, dict) and miner.get("depth") else ""
+    return str(miner.get("model")) + depth if isinstance(miner, dict) else str(miner)
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
