@@ -71,7 +71,7 @@ def command(
 
     Documents, tokens, bytes, peak memory, hours and cost of every model on every dataset. Nothing is fetched; a model
     is loaded only where its speed is neither on record nor known. Finished cells show what they really took. Arguments
-    that change nothing here (--executor, --store, --index ...) are accepted.
+    that change nothing here (--executor, --store, --index ...) are accepted. `harness study plan FILE` plans training.
     """
     from harness.planning import devices as known
     from harness.planning.forecast import STORAGE, Conditions

@@ -11,6 +11,7 @@ import pytest
 
 from harness.planning import speed
 from harness_training.experiment.settings import Settings
+from harness_training.study.forecast import _joined, _tokens
 from harness_training.study.timeline import Stage, Timeline, makespan, took, total_rows
 from harness_training.study.training_cost import Encoder, Rows, training_cost
 
@@ -66,6 +67,16 @@ def test_a_small_step_of_a_fast_device_takes_its_least_and_of_a_processor_the_op
     slow = replace(ON_T4, added=True, step=0.5)
     each = 16 * 160 / ON_T4.training + 0.5
     assert training_cost("x", settings, MSMARCO, slow, 1).seconds == pytest.approx(93_711 * each + dev)
+
+
+def test_texts_are_cut_where_the_model_cuts_them() -> None:
+    assert _tokens(["x" * 100, "x" * 10_000], 64) == pytest.approx((2 + 0.21 * 100 + 64) / 2)
+
+
+def test_several_sets_are_one_with_the_mean_row() -> None:
+    mixed = _joined([Rows(100, 10, 70), Rows(300, 20, 50)])
+    assert (mixed.rows, mixed.query_tokens, mixed.passage_tokens) == (400, 17.5, 55)
+    assert _joined([Rows(100, 10, 70), Rows(None, 20, 50)]).rows is None
 
 
 def test_what_is_unknown_stays_unknown() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from harness.planning import speed
+from harness_training.study.timeline import Timeline
 from tests.conftest import write_dataset
 from tests.training.models import texts, write_base, write_pairs
 
@@ -188,7 +189,7 @@ def test_the_folder_of_a_study(world: World, whole: float) -> None:
         "The experiments are baseline (isotropy_weight 0.0, seed 42); isotropy (isotropy_weight 1.0, seed 42).",
         "of 8 queries and 20 passages",
         "We evaluated 3 models (",
-        "on 1 datasets with 4 queries (toy)",
+        "on 1 dataset (toy) with 4 queries",
         "nDCG@10 of isotropy against baseline on all datasets of the study",
     ):
         assert said in methods, methods
@@ -199,6 +200,14 @@ def test_the_folder_of_a_study(world: World, whole: float) -> None:
     claims = json.loads((folder / "claims.json").read_text())["claims"]
     assert [claim["name"] for claim in claims] == ["primary", "better than BM25"]
     assert claims[0]["values"].keys() == {"isotropy", "baseline"}
+    planned = Timeline.read(folder / "plan.json")
+    assert planned
+    assert planned.unknown == []
+    assert [(stage.stage, stage.what, stage.steps) for stage in planned.stages if stage.stage == "training"] == [
+        ("training", "baseline", 10),
+        ("training", "isotropy", 10),
+    ]
+    assert {run["steps"] for run in runs} == {10}
     assert "| training" in (folder / "time.md").read_text()
     assert "isotropy:run=seed42" in (folder / "tables.md").read_text()
 

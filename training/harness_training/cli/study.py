@@ -76,12 +76,15 @@ def run(
 def plan(session: Session, /, file: str, output: str, device: str | None, gpus: int, price: float | None) -> None:
     """Say what a study will take, before any of it is done: steps, tokens, hours, memory, disk and cost.
 
-    Nothing is downloaded; models that are not trained yet are planned like their base.
+    Nothing is downloaded; datasets that are made on this machine are built, so that their sizes are known. Models
+    that are not trained yet are planned like their base.
     """
+    from harness_training.study.forecast import build_local
     from harness_training.study.timeline import stage_rows, total_rows
 
     study, folder = _opened(session, file, output)
     with session.progress_bar() as progress:
+        build_local(study, session)
         timeline = _planner(session, study, folder, device, price).timeline()
         progress("", 0, 0)
     if session.as_json:

@@ -64,7 +64,7 @@ def benchmark_words(study: Study, folder: Folder, labels: Sequence[str], paralle
 def report_words(study: Study, folder: Folder) -> Iterator[list[str]]:
     """Writes the tables and the page."""
     primary = study.primary
-    suite = primary.on if primary.on in study.suites else "" if primary.on else str(folder.suite)
+    suite = "" if primary.on or len(study.entries) == 1 else str(folder.suite)
     against = primary.against
     if against in study.experiments:
         [first, *more] = study.labels(against)
@@ -100,10 +100,10 @@ def _claims(study: Study, folder: Folder) -> str:
     from harness.datasets import catalog
 
     primary = study.primary
-    place = primary.on or str(folder.suite)
+    labels = [label for entry in study.entries for label in catalog.labels(entry)]
+    place = primary.on or (str(folder.suite) if len(labels) > 1 else labels[0])
     quoted = [f"'{name}'" for name in (primary.experiment, primary.against, place)]
     criterion = f"{primary.measure} of {quoted[0]} > {quoted[1]} on {quoted[2]}"
-    labels = [label for entry in study.entries for label in catalog.labels(entry)]
     models: dict[str, object] = {name: study.labels(name) for name in study.experiments}
     models |= study.baselines
     first = {"name": "primary", "text": "registered before training", "criterion": criterion, "over": primary.over}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from harness.cli.quantity import duration
 from harness.results.store import ResultStore, Unreadable
 from harness_plugins.sentence_transformers.trained import Run, read_run
-from harness_training.experiment.settings import Settings
 from harness_training.study.definition import Folder, Study
 from harness_training.study.registration import check_registered
 
@@ -28,39 +28,51 @@ def _training(runs: Sequence[Run]) -> list[str]:
     if not runs:
         return ["No model was trained."]
     first, settings = runs[0].record, runs[0].record["settings"]
-    data = first["training_set"]
-    sources = ", ".join(dict.fromkeys(_source(source) for source in data["sources"]))
-    miners = ", ".join(_name(miner) for miner in data.get("miners") or ())
-    negatives = len(data["columns"]) - 2 if "columns" in data else 1
-    plural = "s" if negatives != 1 else ""
-    parts = [
-        f"We fine-tuned {first['base']['name']} on {data['rows']:,} training rows from {sources}, each with a query, a "
-        f"relevant passage and {negatives} hard negative{plural}" + (f" mined with {miners}." if miners else "."),
+    dev = first["dev_set"]
+    spent = duration(sum(float(run.record["seconds"]) for run in runs))
+    return [
+        _data(first),
         f"A Gaussian projection head maps to {settings['dim']} dimensions, which are not normalised and compared by "
         f"Euclidean distance.",
+        _common(settings),
+        _experiments(runs),
+        f"Checkpoints were selected by nDCG@10 on a development set ({dev['name']}) of {dev['queries']:,} queries and "
+        f"{dev['documents']:,} passages.",
+        f"Training took {spent} on {_machine(first['machine'])} ({_versions(first['versions'])}).",
     ]
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    data = record["training_set"]
+    sources = ", ".join(dict.fromkeys(_source(source) for source in data["sources"]))
+    miners = ", ".join(_name(miner) for miner in data.get("miners") or ())
+    negatives = _counted(len(data["columns"]) - 2, "hard negative")
+    mined = f" mined with {miners}" if miners else ""
+    return (
+        f"We fine-tuned {record['base']['name']} on {data['rows']:,} training rows from {sources}, each with a "
+        f"query, a relevant passage and {negatives}{mined}."
+    )
+
+
+def _common(settings: Mapping[str, Any]) -> str:
+    epochs = _counted(settings["epochs"], "epoch")
+    return (
+        f"We used the {settings['loss']} loss, AdamW with learning rates of {settings['learning_rate']:g} (base) and "
+        f"{settings['head_learning_rate']:g} (head), {settings['schedule']} decay after a warm-up over "
+        f"{settings['warmup']:.0%} of the steps, batches of {settings['batch_size']} rows, {epochs} and "
+        f"{settings['precision']} arithmetic, except where an experiment says otherwise."
+    )
+
+
+def _experiments(runs: Sequence[Run]) -> str:
+    """What each experiment sets that not all have in common."""
+    settings = [run.record["settings"] for run in runs]
+    common = [key for key, value in settings[0].items() if all(each.get(key) == value for each in settings)]
     experiments: dict[str, list[Run]] = {}
     for run in runs:
         experiments.setdefault(str(run.record["experiment"]), []).append(run)
-    common = {
-        key: value for key, value in settings.items() if all(run.record["settings"][key] == value for run in runs)
-    }
     listed = "; ".join(f"{name} ({_differing(own, common)})" for name, own in experiments.items())
-    parts.append(
-        f"We used the {settings['loss']} loss, AdamW with learning rates of {settings['learning_rate']:g} (base) and "
-        f"{settings['head_learning_rate']:g} (head), {settings['schedule']} decay after a warm-up over "
-        f"{settings['warmup']:.0%} of the steps, batches of {settings['batch_size']} rows, {settings['epochs']} epochs "
-        f"and {settings['precision']} arithmetic, except where an experiment says otherwise."
-    )
-    parts.append(f"The experiments are {listed}.")
-    dev = first["dev_set"]
-    parts.append(
-        f"Checkpoints were selected by nDCG@10 on a development set ({dev['name']}) of {dev['queries']:,} queries and "
-        f"{dev['documents']:,} passages."
-    )
-    hours = sum(float(run.record["seconds"]) for run in runs) / 3600
-    parts.append(f"Training took {hours:.2g} hours on {_machine(first['machine'])} ({_versions(first['versions'])}).")
-    return parts
+    return f"The experiments are {listed}."
 
 
 def _missing(study: Study, runs: Sequence[Run]) -> list[str]:
@@ -70,11 +82,10 @@ def _missing(study: Study, runs: Sequence[Run]) -> list[str]:
     return [f"Not trained: {', '.join(lacking)}."] if lacking else []
 
 
-def _differing(runs: Sequence[Run], common: Mapping[str, Any]) -> str:
-    """What an experiment sets that others do not, and its seeds."""
-    record = runs[0].record["settings"]
-    default = Settings()
-    own = [f"{key} {value}" for key, value in record.items() if key not in (*common, "seed") and hasattr(default, key)]
+def _differing(runs: Sequence[Run], common: Collection[str]) -> str:
+    """An experiment's settings that are not common to all, and its seeds."""
+    settings = runs[0].record["settings"]
+    own = [f"{key} {value}" for key, value in settings.items() if key not in common and key != "seed"]
     seeds = sorted(int(run.record["seed"]) for run in runs)
     return ", ".join([*own, f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"])
 
@@ -86,8 +97,8 @@ def _evaluation(results: Sequence[Mapping[str, Any]]) -> list[str]:
     models = Counter(str(one["model"]) for one in results)
     run = results[0]["manifest"].get("run", {})
     return [
-        f"We evaluated {len(models)} models ({', '.join(models)}) on {len(queries)} datasets with "
-        f"{sum(queries.values()):,} queries ({', '.join(queries)}), ranking all documents exactly.",
+        f"We evaluated {len(models)} models ({', '.join(models)}) on {_counted(len(queries), 'dataset')} "
+        f"({', '.join(queries)}) with {sum(queries.values()):,} queries, ranking all documents exactly.",
         f"Measures were computed by the harness on {_machine(run.get('machine', {}))} "
         f"({_versions(run.get('versions', {}))}).",
     ]
@@ -97,11 +108,15 @@ def _primary(registered: Mapping[str, Any]) -> list[str]:
     if not registered:
         return []
     least = registered.get("smallest_effect")
-    power = f", and the smallest effect that it shows with 80% power was put at {least:g} points" if least else ""
+    power = f", and the smallest effect that it shows with 80% power was put at {least:.2g} points" if least else ""
     return [
         f"The primary comparison, {registered['primary']}, was registered on {registered['registered'][:10]}, before "
         f"the first training{power}."
     ]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _source(source: Mapping[str, Any]) -> str:
@@ -109,7 +124,9 @@ def _source(source: Mapping[str, Any]) -> str:
 
 
 def _name(miner: Any) -> str:
-    return str(miner.get("label") or miner.get("name")) if isinstance(miner, dict) else str(miner)
+    """A miner with the depth that it was searched to."""
+    depth = f" (top {miner['depth']})" if isinstance(miner, dict) and miner.get("depth") else ""
+    return str(miner.get("model")) + depth if isinstance(miner, dict) else str(miner)
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

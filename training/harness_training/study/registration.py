@@ -69,7 +69,7 @@ def sentence(study: Study) -> str:
     primary = study.primary
     place = primary.on or "all datasets of the study"
     sample = "datasets like these" if primary.over == "datasets" and len(_parts(study)) > 1 else "these datasets"
-    return f"{primary.measure} of {primary.experiment} against {primary.against} on {place}; about {sample}"
+    return f"{primary.measure} of {primary.experiment} against {primary.against} on {place} (about {sample})"
 
 
 def _parts(study: Study) -> list[tuple[str, ...]]:

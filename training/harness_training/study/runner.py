@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -131,11 +133,12 @@ class Runner:
         plugins = [word for path in (*state.plugins, *self.session.plugins) for word in ("--plugin", str(path))]
         typed = [*plugins, *words]
         own = State(words=typed, debug=state.debug, verbose=state.verbose, quiet=state.quiet)
-        with _environment(HARNESS_RUNS=str(self.folder.runs), **_offline(self.session)):
+        with _environment(HARNESS_RUNS=str(self.folder.runs.absolute()), **_offline(self.session)):
             made = file.with_name(f".{file.name}.new")
             with made.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
                 code = _exit_code(typed, own)
             made.replace(file)
+        _free_memory()
         if code:
             self.failed.append(f"harness {words[0]} ended with exit code {code}; see {file} and the messages above")
 
@@ -149,6 +152,13 @@ def _exit_code(words: Sequence[str], state: State) -> int:
         text = error.format_message() if isinstance(error, click.ClickException) else str(error)
         raise UserError(text) from error
     return code if isinstance(code, int) else 0
+
+
+def _free_memory() -> None:
+    """Frees what a command left in memory, on the GPU too, before the next one."""
+    gc.collect()
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager
