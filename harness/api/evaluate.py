@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def evaluate(
         split: Which judgements (default: what the dataset says, else test).
         exclude_self: Whether a query's own document is left out (default: what the dataset says).
         depth: Documents kept for each query.
-        device: Where models run: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; default: the first GPU, else the CPU; for an
-            object, where it is.
+        device: Where models run: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, as a model's option ``device``; default:
+            the first GPU, else the CPU; for an object, where it is.
         dtype: Of the matrix products of dense models: ``float32``, ``bfloat16`` or ``float16``.
         force: Compute finished results again; stored vectors are still used.
         offline: Open no connection; default: what $HARNESS_OFFLINE says.
@@ -189,12 +190,19 @@ def _forget(refs: Iterable[ModelRef], home: Path) -> None:
                         remove(home / folder / key)
 
 
+def _in_notebook() -> bool:
+    """Whether rich can draw a bar in the notebook that this runs in."""
+    from rich.console import Console
+
+    return "IPython" in sys.modules and Console().is_jupyter and find_spec("ipywidgets") is not None
+
+
 @contextmanager
 def _progress(shown: bool) -> Iterator[Progress]:
     if not shown:
         yield lambda *_: None
         return
-    with progress_bar(notebook="ipykernel" in sys.modules) as report:
+    with progress_bar(notebook=_in_notebook()) as report:
         yield report
 
 

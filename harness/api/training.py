@@ -10,21 +10,17 @@ import numpy as np
 
 from harness.api.evaluate import load_dataset
 from harness.datasets.beir import Dataset
-from harness.embeddings.store import Vectors
-from harness.metrics.geometry import check_vectors, panel
-from harness.metrics.measures import measure, measure_names
-from harness.metrics.moments import collect
-from harness.metrics.ranking import rank
+from harness.evaluation.in_memory import measure_vectors
+from harness.metrics.depth import DEPTH
+from harness.metrics.measures import measure_names
 from harness.registry.model_ref import missing_extra
 from harness.registry.objects import Encoding
-from harness.search.exact import search
 from harness.types import UserError
 
 if TYPE_CHECKING:
     from harness.api.trainer_evaluator import TrainingEvaluator
 
 GEOMETRY = ("isotropy",)
-DEPTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +44,17 @@ class DevSet:
         queries = encoder.encode([query.text for query in self.dataset.queries], role="query")
         if not (np.isfinite(documents).all() and np.isfinite(queries).all()):
             return dict.fromkeys(self.metrics, 0.0)  # diverged
-        check_vectors(documents, "encode()")
-        unit = encoder.similarity == "cosine"
-        held = Vectors.of(documents, normalise=unit)
-        asked = Vectors.of(queries, normalise=unit).gather(np.arange(len(queries)))
-        moments, sample = collect(held.blocks(), len(held))
-        depth = min(DEPTH, len(held))
-        hits = search(asked, held, moments.mean, depth + self.dataset.exclude_self, encoder.similarity)
-        rankings = (
-            rank(
-                query.id,
-                [self.document_ids[row] for row in found.rows.tolist()],
-                found.scores,
-                depth,
-                exclude=query.id if self.dataset.exclude_self else None,
-            )
-            for query, found in zip(self.dataset.queries, hits, strict=True)
+        scores, geometry = measure_vectors(
+            documents,
+            queries,
+            document_ids=self.document_ids,
+            query_ids=[query.id for query in self.dataset.queries],
+            qrels=self.dataset.qrels,
+            metrics=self.metrics,
+            similarity=encoder.similarity,
+            depth=DEPTH,
+            exclude_self=self.dataset.exclude_self,
         )
-        scores = measure(self.dataset.qrels, rankings, self.metrics).mean()
-        geometry = panel(moments, sample)
         return scores | {name: float(geometry[name]) for name in GEOMETRY if geometry[name] is not None}
 
 

@@ -11,7 +11,7 @@ import click
 
 from harness.cli.options import completing, examples
 from harness.cli.session import Session, session_options
-from harness.datasets.catalog import unknown
+from harness.datasets.catalog import from_ir_datasets, unknown
 from harness.metrics.kilt import KEYS, evaluate_kilt
 from harness.metrics.kilt import MEASURES as KILT
 from harness.metrics.measures import MEASURES, Scores, measure, measure_names
@@ -99,7 +99,7 @@ def _judgements(session: Session, text: str, split: str | None) -> Judgements:
         with regular_file(path) as file:
             return read_judgements(file)
     registry = session.registry
-    if not path.is_dir() and text not in {*registry.datasets, *registry.groups}:
+    if not (path.is_dir() or text in {*registry.datasets, *registry.groups} or from_ir_datasets(text)):
         known = unknown("dataset", text, [*registry.datasets, *registry.groups])
         raise UserError(f"There is no file {text}; check the path, or name a dataset. {known}")
     with session.progress_bar(), session.open_dataset(text, split=split) as dataset:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Only = Collection[tuple[str, str]] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Compared:
     """A comparison, for a program and for a notebook."""
 
@@ -46,7 +46,7 @@ class Compared:
     def _repr_markdown_(self) -> str:
         return self.markdown()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.markdown()
 
 

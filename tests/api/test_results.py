@@ -60,7 +60,7 @@ def test_comparisons(found: api.Results) -> None:
     [row] = comparison.frame().to_dict("records")
     scores = found.frame().set_index("model")["nDCG@10"]
     assert row["difference"] == pytest.approx(scores["bm25:k1=2.0"] - scores["bm25"])
-    assert comparison.markdown() == api.compare("results", "bm25", "bm25:k1=2").markdown() == str(comparison)
+    assert comparison.markdown() == api.compare("results", "bm25", "bm25:k1=2").markdown() == repr(comparison)
     with pytest.raises(api.UserError, match="did you mean bm25"):
         found.compare("bm25", "bm52")
 

@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.beir import open_dataset
 from harness.datasets.catalog import catalogue
-from harness.embeddings.store import Vectors
-from harness.metrics.geometry import panel
-from harness.metrics.measures import measure
-from harness.metrics.moments import collect
-from harness.metrics.ranking import rank
-from harness.search.exact import search
+from harness.evaluation.in_memory import measure_vectors
 from harness.storage.atomic import content_key
 from harness.types import Progress, Qrels, Role, UserError
 from harness_training.data.memory import Split
@@ -56,15 +51,16 @@ class DevSet:
         documents = encode(self.documents, "document")
         if not np.isfinite(documents).all():
             return {MEASURE: 0.0}  # diverged; the trainer reports it at the next step
-        moments, sample = collect(iter([documents]), len(documents))
-        hits = search(encode(self.queries, "query"), Vectors.of(documents), moments.mean, 10, "euclidean")
-        rankings = (
-            rank(str(number), [str(row) for row in found.rows.tolist()], found.scores, 10)
-            for number, found in enumerate(hits)
+        scores, geometry = measure_vectors(
+            documents,
+            encode(self.queries, "query"),
+            document_ids=[str(number) for number in range(len(documents))],
+            query_ids=[str(number) for number in range(len(self.queries))],
+            qrels=self.qrels,
+            metrics=(MEASURE,),
+            depth=10,
         )
-        scores = measure(self.qrels, rankings, (MEASURE,)).mean()
-        values = panel(moments, sample)
-        return scores | {name: float(values[name]) for name in GEOMETRY if values[name] is not None}
+        return scores | {name: float(geometry[name]) for name in GEOMETRY if geometry[name] is not None}
 
 
 def held_out(split: Split, settings: Settings) -> DevSet:
