@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,8 @@ class DatasetSource:
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetSource:
         """The source of an open dataset."""
-        return cls(
-            folder=dataset.folder.resolve(),
-            name=dataset.name,
-            usual_split=dataset.usual_split,
-            usual_exclude_self=dataset.usual_exclude_self,
-            split=dataset.split,
-            exclude_self=dataset.exclude_self,
-            limit=dataset.limit,
-            source=dataset.source,
-            fingerprint=dataset.fingerprint,
-        )
+        stated = {field.name: getattr(dataset, field.name) for field in fields(cls)}
+        return cls(**stated | {"folder": dataset.folder.resolve()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +162,9 @@ class Worker:
 
     def _open_dataset(self, number: int) -> Dataset:
         source = self._job.datasets[number]
-        dataset = open_dataset(
-            source.folder,
-            cache=self._settings.home / "corpora",
-            name=source.name,
-            usual_split=source.usual_split,
-            usual_exclude_self=source.usual_exclude_self,
-            split=source.split,
-            exclude_self=source.exclude_self,
-            limit=source.limit,
-            source=source.source,
-        )
+        stated = {field.name: getattr(source, field.name) for field in fields(source)}
+        del stated["fingerprint"]
+        dataset = open_dataset(cache=self._settings.home / "corpora", **stated)
         if dataset.fingerprint != source.fingerprint:
             raise UserError(f"A worker found different data in {source.folder} than the command; share one folder.")
         return dataset

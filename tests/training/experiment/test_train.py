@@ -6,10 +6,8 @@ import errno
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,10 @@ pytest.importorskip("torch", reason="training needs torch (the train extra)")
 pytest.importorskip("accelerate", reason="training needs accelerate (the train extra)")
 pytest.importorskip("datasets", reason="training needs datasets (the train extra)")
 
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
-from harness.cli.main import main
 from harness.storage.records import read_sealed
 from harness.types import UserError
 from harness_training.data.memory import split
@@ -39,7 +35,6 @@ from harness_training.experiment.trainer import Diverged
 from harness_training.model.unpadded import use_unpadded_forward
 from tests.conftest import ROOT
 from tests.training.experiment.world import TINY, World, weights
-from tests.training.models import FORKS
 
 
 @pytest.mark.parametrize("experiment", ["baseline", "isotropy", "frozen"])
@@ -236,47 +231,17 @@ def test_a_run_of_other_settings_is_not_resumed(world: World, harness, tmp_path:
     assert "did you mean freeze_base" in harness(*words).err
 
 
-def by_torchrun(words: list[str], environment: dict[str, str], place: Path) -> str:
-    """What two processes print that torch's own program starts."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "harness"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def forked(words: list[str], environment: dict[str, str], place: Path) -> str:
-    """What two processes print that have the environment which that program gives, and share its imports."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = str(listening.getsockname()[1])
-    environment = {**environment, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [FORKS.Process(target=_forked, args=(rank, words, environment, place)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for rank, process in enumerate(processes):
-        process.join(280)
-        assert process.exitcode == 0, (place / f"{rank}.err").read_text()
-    return "".join((place / f"{rank}.out").read_text() for rank in range(2))
-
-
-def _forked(rank: int, words: list[str], environment: dict[str, str], place: Path) -> None:
-    os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-    for number, end in ((1, "out"), (2, "err")):
-        os.dup2(os.open(place / f"{rank}.{end}", os.O_CREAT | os.O_WRONLY), number)
-    torch.set_num_threads(1)
-    main(words)
-
-
-@pytest.mark.parametrize("start", [forked, pytest.param(by_torchrun, marks=pytest.mark.slow)])
-def test_two_processes_train_one_run(start: Callable[..., str], world: World, tmp_path: Path) -> None:
+def test_two_processes_train_one_run(world: World, tmp_path: Path) -> None:
     words = ["train", "isotropy", "--data", world.folder / "pairs.jsonl", "--base", world.folder / "base"]
     tiny = {**TINY, "learn_scale": "true", "mini_batch_size": 4}
     options = [word for name, value in tiny.items() for word in ("--set", f"{name}={value}")]
-    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HARNESS_HOME": str(world.folder / "home")}
-    printed = start(
-        [*map(str, words), *options, "--report-to", "none"], environment | {"HARNESS_RUNS": str(tmp_path)}, tmp_path
-    )
-    assert printed.count("| finished |") == 1
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"HARNESS_HOME": str(world.folder / "home"), "HARNESS_RUNS": str(tmp_path)}
+    command = [*launch, "harness", *map(str, words), *options, "--report-to", "none"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| finished |") == 1
     [file] = tmp_path.glob("isotropy/*/run.json")
     record = json.loads(file.read_bytes())
     measured = [entry["nDCG@10"] for entry in record["curves"] if "nDCG@10" in entry]
