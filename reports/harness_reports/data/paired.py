@@ -246,7 +246,8 @@ def overall(
     for model, against, found in pairs:
         if found:
             first, second = zip(*(place.by_cluster() for place in found.values()), strict=True)
-            difference = float(np.mean([a.mean() - b.mean() for a, b in zip(first, second, strict=True)]))
+            apart = [over_runs(a) - over_runs(b) for a, b in zip(first, second, strict=True)]
+            difference = float(np.mean([each.mean() for each in apart]))
             here = difference_interval(first, second, level=1 - ALPHA, new_datasets=False)
             elsewhere = difference_interval(first, second, level=level) if len(found) > 1 else None
             whole.append(Overall(model, against, (*found,), difference, here, elsewhere))

@@ -64,7 +64,7 @@ def _marks(board: Leaderboard, tables: Sequence[Table], uncertainty: Uncertainty
             "95% interval: where the mean would lie on datasets like these, by Student's t over the datasets (by "
             f"bootstrap over queries where there is one dataset){runs}."
         )
-    if DIFFERENCE_INTERVAL.name in columns:
+    if DIFFERENCE_INTERVAL.name in columns and len(board.datasets) > 1:
         yield f"Intervals of differences over several datasets hold simultaneously for all models, at {1 - ALPHA:.0%}."
     if DESIGN_EFFECT.name in columns:
         yield (
