@@ -76,20 +76,7 @@ def encode_collection(
                 if stored is not None:
                     shards.append(stored)
                 else:
-                    start = time.perf_counter()
-                    with plugin_code(f"{name}: tokenize() raised", type(model).__module__):
-                        ids = tokens.result() if tokens is not None else None
-                    known = base.get(chunk.key) if base is not None else None
-                    if base is not None and isinstance(model, HeadModel):
-                        vectors = _with_head(model, name, chunk, ids, base, known)
-                    else:
-                        vectors = encode_texts(model, name, chunk.texts, role, ids)
-                    seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
-                    if known is not None:
-                        seconds, count = known.seconds + seconds, known.tokens
-                    elif tally is not None:
-                        tally.texts, tally.tokens = tally.texts + len(chunk.texts), tally.tokens + count
-                        tally.seconds += seconds
+                    vectors, seconds, count = _encoded(model, name, chunk, tokens, role, base, tally)
                     while pending:  # one pending write bounds the memory and reports a full disk early
                         pending.popitem()[1].result()
                     pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
@@ -100,6 +87,33 @@ def encode_collection(
             for write in pending.values():
                 write.result()
     return [s.result() if isinstance(s, Future) else s for s in shards]
+
+
+def _encoded(
+    model: DenseModel,
+    name: str,
+    chunk: Chunk,
+    tokens: Future[list[list[int]]] | None,
+    role: Role,
+    base: VectorStore | None,
+    tally: Tally | None,
+) -> tuple[NDArray[np.float32], float, int]:
+    """Vectors of a chunk, and seconds and tokens that they took; those of its base embeddings if these were stored."""
+    start = time.perf_counter()
+    with plugin_code(f"{name}: tokenize() raised", type(model).__module__):
+        ids = tokens.result() if tokens is not None else None
+    known = base.get(chunk.key) if base is not None else None
+    if base is not None and isinstance(model, HeadModel):
+        vectors = _with_head(model, name, chunk, ids, base, known)
+    else:
+        vectors = encode_texts(model, name, chunk.texts, role, ids)
+    seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
+    if known is not None:
+        return vectors, known.seconds + seconds, known.tokens
+    if tally is not None:
+        tally.texts, tally.tokens = tally.texts + len(chunk.texts), tally.tokens + count
+        tally.seconds += seconds
+    return vectors, seconds, count
 
 
 def _with_head(

@@ -97,14 +97,17 @@ def test_gradients_of_the_first_steps_are_recorded_and_a_control_has_the_same(wo
         found[experiment] = record
         logged = [entry for entry in record["curves"] if "loss" in entry]
         assert [entry["step"] for entry in logged] == list(range(1, 12))
-        for name in ("task_gradient", "regulariser_gradient", "gradient_share", "gradient_cosine"):
-            assert record["first_gradients"][name] == pytest.approx(np.mean([one[name] for one in logged[:10]]))
-    first = {name: record["curves"][1] for name, record in found.items()}
+        first = record["first_gradients"]
+        for name in ("task_gradient", "regulariser_gradient", "gradient_cosine"):
+            assert first[name] == pytest.approx(np.mean([one[name] for one in logged[:10]]))
+        share = record.get("matched_weight", 1.0) * first["regulariser_gradient"] / first["task_gradient"]
+        assert first["gradient_share"] == pytest.approx(share)
+    steps = {name: record["curves"][1] for name, record in found.items()}
     weight = found["control-vicreg"]["matched_weight"]
-    reference = first["isotropy"]["regulariser_gradient"]
-    assert weight * first["control-vicreg"]["regulariser_gradient"] == pytest.approx(reference, rel=0.05)
+    reference = steps["isotropy"]["regulariser_gradient"]
+    assert weight * steps["control-vicreg"]["regulariser_gradient"] == pytest.approx(reference, rel=0.05)
     assert "matched_weight" not in found["isotropy"]
-    assert first["isotropy"]["task_gradient"] == pytest.approx(first["control-vicreg"]["task_gradient"], rel=1e-6)
+    assert steps["isotropy"]["task_gradient"] == pytest.approx(steps["control-vicreg"]["task_gradient"], rel=1e-6)
     told = [note for note in notes if note.startswith("note: ")]
     assert len(told) == 4
     assert "lambda 0.5 of LeJEPA's" in told[0]

@@ -63,7 +63,7 @@ class GradientCallback(TrainerCallback):
         self._begun = FIRST
         self._measured: list[dict[str, float]] = []
         self.first: dict[str, float] = {}
-        """Means over the first steps; empty before these are done, and in a resumed run."""
+        """Means over the first steps, and their share; empty before these are done, and in a resumed run."""
 
     @property
     def matched_weight(self) -> float | None:
@@ -90,6 +90,11 @@ class GradientCallback(TrainerCallback):
         if state.global_step == min(FIRST, state.max_steps):
             names = dict.fromkeys(name for one in self._measured for name in one)
             self.first = {name: fmean(one[name] for one in self._measured if name in one) for name in names}
+            if (
+                "gradient_share" in self.first
+            ):  # of the means: single batches with hardly any task gradient do not count
+                ratio = self.first["regulariser_gradient"] / self.first["task_gradient"]
+                self.first["gradient_share"] = self._objective.weight * ratio
             self._report(len(self._measured))
 
     def _report(self, steps: int) -> None:
@@ -98,5 +103,5 @@ class GradientCallback(TrainerCallback):
             matched = f" at weight {objective.weight:.3g}" if objective.reference else ""
             self._tell(
                 f"the isotropy term{matched} has {first['gradient_share']:.2%} of the task's gradient at the "
-                f"embeddings (cosine {first['gradient_cosine']:+.2f}; mean of the first {steps} steps)"
+                f"embeddings (cosine {first['gradient_cosine']:+.2f}; means of the first {steps} steps)"
             )
