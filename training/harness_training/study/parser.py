@@ -231,6 +231,8 @@ class _Reading:
         self.file.table(keys, names)
         numbers = {name: self.file.number((*keys, name)) for name in names if name.endswith("spread") and name in table}
         texts = {name: self.file.get((*keys, name), str, "") for name in names if name in table and name not in numbers}
+        if texts.get("on", "").endswith(".toml"):
+            texts["on"] = self._path(texts["on"])
         for name in ("experiment", "against"):
             if not texts.get(name):
                 raise self.file.fault(keys, f'[primary] needs {name}, as in experiment = "isotropy"')
