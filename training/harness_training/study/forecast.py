@@ -215,7 +215,7 @@ class Planner:
             yield "other work took the processor while speeds were measured; they are measured again next time"
         if self.price is not None:
             yield f"{self.price:.2f} USD an hour and device: set yours with --price"
-        yield "not included: downloads, loading of models, and reports"
+        yield "not included: downloads, building of datasets, loading of models, and reports"
 
 
 def _measured(found: TrainingSet, longest: int) -> Rows:
