@@ -17,7 +17,7 @@ from harness.planning.devices import Device
 from harness.planning.forecast import Conditions, Forecast, forecast, total
 from harness.planning.workload import Workload, workloads
 from harness.registry.model_ref import ModelRef
-from harness.types import UserError
+from harness.types import PluginError, UserError
 from harness_training.data.triplets import RECORD, TrainingSet, read
 from harness_training.experiment.settings import Settings
 from harness_training.study.definition import Folder, Study, TrainingData
@@ -158,7 +158,10 @@ class Planner:
     def _cost(self, ref: ModelRef) -> CostModel:
         searcher = search_limits(Conditions().search_bytes, "auto").device
         ready = loadable(ref, self.session.home, self.session.progress, tries=self.device is None)
-        return cost_model(ref, ready, self.session.home, self.device, self.session.progress, searcher)
+        try:
+            return cost_model(ref, ready, self.session.home, self.device, self.session.progress, searcher)
+        except PluginError as error:  # its cells will fail, which does not stop the others
+            return CostModel(ref.label, ref.spec.kind, note=str(error))
 
     @cached_property
     def _works(self) -> list[Workload]:
@@ -212,7 +215,7 @@ class Planner:
             yield "other work took the processor while speeds were measured; they are measured again next time"
         if self.price is not None:
             yield f"{self.price:.2f} USD an hour and device: set yours with --price"
-        yield "not included: downloads, loading of models, and reports"
+        yield "not included: downloads, building of datasets, loading of models, and reports"
 
 
 def _measured(found: TrainingSet, longest: int) -> Rows:

@@ -154,7 +154,7 @@ class _Reading:
             except UserError as error:
                 raise self.file.fault((*keys, name), str(error)) from error
         if "base" in values:
-            base = self._path(values["base"]) if catalog.looks_like_path(values["base"]) else values["base"]
+            base = self._named(values["base"])
             self._model(base, (*keys, "base"))
             values = {**values, "base": base}
         return changed(start, values)
@@ -167,8 +167,12 @@ class _Reading:
 
     def _models(self) -> dict[str, str]:
         keys = ("evaluation", "models")
-        found = [self._path(text) if catalog.looks_like_path(text) else text for text in self.file.texts(keys)]
+        found = [self._named(text) for text in self.file.texts(keys)]
         return {text: self._model(text, keys) for text in found}
+
+    def _named(self, text: str) -> str:
+        """A model as the registry knows it; folders are relative to the file."""
+        return text if text in self.registry.models else self._path(text)
 
     def _model(self, text: str, keys: Keys) -> str:
         """Checks a model; returns its label."""
@@ -227,6 +231,8 @@ class _Reading:
         self.file.table(keys, names)
         numbers = {name: self.file.number((*keys, name)) for name in names if name.endswith("spread") and name in table}
         texts = {name: self.file.get((*keys, name), str, "") for name in names if name in table and name not in numbers}
+        if texts.get("on", "").endswith(".toml"):
+            texts["on"] = self._path(texts["on"])
         for name in ("experiment", "against"):
             if not texts.get(name):
                 raise self.file.fault(keys, f'[primary] needs {name}, as in experiment = "isotropy"')

@@ -155,9 +155,9 @@ def _exit_code(words: Sequence[str], state: State) -> int:
 
 
 def _free_memory() -> None:
-    """Frees what a command left in memory, on the GPU too, before the next one."""
-    gc.collect()
+    """Frees what a command left on the GPU, before the next one."""
     if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
 
 

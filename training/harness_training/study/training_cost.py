@@ -7,7 +7,7 @@ the head alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from harness_training.experiment.schedule import evaluation_steps
@@ -134,8 +134,3 @@ def _memory(settings: Settings, encoder: Encoder, rows: Rows, count: int, traine
 
 def _divided(tokens: float, speed: float) -> float:
     return tokens / speed if speed else 0.0
-
-
-def without_shared(cost: TrainingCost) -> TrainingCost:
-    """The cost without what another experiment computes already."""
-    return replace(cost, shared_seconds=0.0)
