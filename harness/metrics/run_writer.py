@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.ranking import Ranking
+from harness.storage.arrow import arrow_numbers, arrow_strings
 from harness.storage.atomic import write_file
 from harness.storage.columns import BLANK
 from harness.storage.strings import Strings
@@ -92,27 +93,24 @@ def _formatted(rankings: Sequence[Ranking], tag: str) -> Any:
     import pyarrow.compute as pc
 
     sizes = np.array([len(each.doc_ids) for each in rankings])
-    query_ids, doc_ids = pa.array([each.query_id for each in rankings], pa.large_string()), _doc_ids(rankings)
+    query_ids, doc_ids = arrow_strings([each.query_id for each in rankings]), _doc_ids(rankings)
     for kind, ids in (("Query", query_ids), ("Document", doc_ids)):
         _check(kind, ids)
-    queries = query_ids.take(pa.array(np.repeat(np.arange(len(rankings)), sizes)))
-    ranks = pa.array(np.concatenate([np.arange(1, size + 1) for size in sizes])).cast(pa.large_string())
+    queries = query_ids.take(arrow_numbers(np.repeat(np.arange(len(rankings)), sizes)))
+    ranks = arrow_numbers(np.concatenate([np.arange(1, size + 1) for size in sizes])).cast(pa.large_string())
     scores = _decimals(np.concatenate([each.scores for each in rankings]).astype(np.float32))
-    parts = [queries, "Q0", doc_ids, ranks, scores, f"{tag}\n"]
-    texts = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts]
-    lines = pc.binary_join_element_wise(*texts, pa.scalar(" ", pa.large_string()))
+    zero, end, blank = arrow_strings(["Q0", f"{tag}\n", " "])
+    lines = pc.binary_join_element_wise(queries, zero, doc_ids, ranks, scores, end, blank)
     return lines.buffers()[2] or b""
 
 
 def _doc_ids(rankings: Sequence[Ranking]) -> pa.LargeStringArray:
-    import pyarrow as pa
-
     first = rankings[0].doc_ids
     if isinstance(first, Strings) and all(
         isinstance(each.doc_ids, Strings) and each.doc_ids.column is first.column for each in rankings
     ):
         return first.column.take(np.concatenate([each.doc_ids.rows for each in rankings]))  # type: ignore[attr-defined]
-    return pa.array([doc_id for each in rankings for doc_id in each.doc_ids], pa.large_string())
+    return arrow_strings([doc_id for each in rankings for doc_id in each.doc_ids])
 
 
 def _check(kind: str, ids: pa.LargeStringArray) -> None:
@@ -120,7 +118,7 @@ def _check(kind: str, ids: pa.LargeStringArray) -> None:
     import pyarrow.compute as pc
 
     text = ids.buffers()[2]
-    if not pc.any(pc.equal(pc.binary_length(ids), 0)).as_py() and not (text and BLANK.search(str(text, "utf-8"))):
+    if len(ids) == 0 or (pc.min(pc.binary_length(ids)).as_py() and not (text and BLANK.search(str(text, "utf-8")))):
         return
     bad = next(each for each in ids.to_pylist() if not each or BLANK.search(each))
     raise UserError(
@@ -132,11 +130,12 @@ def _check(kind: str, ids: pa.LargeStringArray) -> None:
 def _decimals(scores: NDArray[np.float32]) -> pa.LargeStringArray:
     """The shortest decimals that round-trip, as NumPy writes them."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     size = np.abs(scores)
     other = (size < POSITIONAL[0]) | (size >= POSITIONAL[1]) | (scores == np.trunc(scores))
-    texts = pa.array(scores).cast(pa.large_string())
+    texts = arrow_numbers(scores).cast(pa.large_string())
     if not other.any():
         return texts
-    return pc.replace_with_mask(texts, pa.array(other), pa.array(scores[other].astype(str).tolist(), pa.large_string()))
+    rows = np.arange(len(scores))
+    rows[other] = len(scores) + np.arange(np.count_nonzero(other))
+    return pa.concat_arrays([texts, arrow_strings(scores[other].astype(str).tolist())]).take(arrow_numbers(rows))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.metrics.clusters import query_clusters
 from harness.metrics.measures import Scores
 from harness.results.schema import Result, find_fault
+from harness.storage.arrow import arrow_numbers, arrow_strings
 from harness.storage.atomic import recover, sha256_file, whole_folder, write_json
 from harness.storage.parquet import open_parquet
 from harness.storage.records import Damaged, opened, seal, unsealed
@@ -183,31 +184,21 @@ def write_per_query(
     texts = {query.id: query.text for query in queries}
     relevant = [sum(grade > 0 for grade in qrels[query].values()) for query in scores.query_ids]
     columns: dict[str, Any] = {
-        "query_id": _strings(scores.query_ids),
-        "query": _strings([texts.get(query, "") for query in scores.query_ids]),
-        "relevant": _numbers(np.array(relevant, np.int64)),
+        "query_id": _texts(scores.query_ids),
+        "query": _texts([texts.get(query, "") for query in scores.query_ids]),
+        "relevant": arrow_numbers(np.array(relevant, np.int64)),
     }
     clusters = query_clusters(qrels, scores.query_ids, groups)
-    columns |= {} if clusters.trivial else {CLUSTER: _numbers(clusters.codes)}
-    columns |= {name: _numbers(scores.values[:, place]) for place, name in enumerate(scores.measures)}
+    columns |= {} if clusters.trivial else {CLUSTER: arrow_numbers(clusters.codes)}
+    columns |= {name: arrow_numbers(scores.values[:, place]) for place, name in enumerate(scores.measures)}
     # Plain encoding and no writer version in the file: equal scores give equal bytes.
     pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)
 
 
-# pyarrow.array would do for both, but imports pandas to see whether it was given some.
-def _strings(texts: Sequence[str]) -> Any:
+def _texts(texts: Sequence[str]) -> Any:
     import pyarrow
 
-    encoded = [text.encode() for text in texts]
-    ends = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
-    return pyarrow.StringArray.from_buffers(len(texts), pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded)))
-
-
-def _numbers(values: NDArray[Any]) -> Any:
-    import pyarrow
-
-    buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(values))]
-    return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(values.dtype), len(values), buffers)
+    return arrow_strings(texts).cast(pyarrow.string())
 
 
 def extend_per_query(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.storage.arrow import arrow_numbers, arrow_strings
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -40,14 +42,13 @@ class StringColumn:
 
     def take(self, rows: NDArray[np.int64]) -> pa.LargeStringArray:
         """The strings of these rows as an Arrow array."""
-        import pyarrow as pa
-
         if not len(rows):
-            return pa.array([], pa.large_string())
+            return arrow_strings([])
         first = rows == 0
         if not first.any():
-            return self._after_first.take(pa.array(rows - 1))
-        return self._after_first.take(pa.array(rows - 1, mask=first)).fill_null(self.string(0))
+            return self._after_first.take(arrow_numbers(rows - 1))
+        fallback = arrow_strings([self.string(0)])[0]
+        return self._after_first.take(arrow_numbers(rows - 1, missing=first)).fill_null(fallback)
 
     def release(self) -> None:
         """Release the buffer, so that it can be closed."""
