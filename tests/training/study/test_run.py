@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ class World:
         child, start = int(server.stdout.readline()), time.monotonic()
         if seconds is not None:
             time.sleep(seconds)
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(child, signal.SIGKILL)
         line = server.stdout.readline()
         while line.strip() != "0" and not line.strip().lstrip("-").isdigit():  # what the study prints
             line = server.stdout.readline()

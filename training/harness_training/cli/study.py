@@ -101,23 +101,25 @@ def plan(session: Session, /, file: str, output: str, device: str | None, gpus: 
     return None
 
 
-@command.command("list", **examples("harness study list"))
+@command.command("list", **examples("harness study list", "harness study show brief"))
 def list_() -> None:
     """The studies that come with the harness."""
+    from harness.storage.safe_load import read_text
     from harness_training.study.parser import SHIPPED
 
     for file in sorted(SHIPPED.glob("*.toml")):
-        first = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        first = read_text(file).splitlines()[0].lstrip("# ")
         click.echo(f"{file.stem}: {first}")
 
 
-@command.command("show", **examples("harness study show small"))
+@command.command("show", **examples("harness study show small", "harness study show brief > path/to/study.toml"))
 @FILE
 def show(file: str) -> None:
     """Print a study file, to be copied and changed."""
+    from harness.storage.safe_load import read_text
     from harness_training.study.parser import find_study
 
-    click.echo(find_study(file).read_text(encoding="utf-8"), nl=False)
+    click.echo(read_text(find_study(file)), nl=False)
 
 
 def _opened(session: Session, file: str, output: str) -> tuple[Study, Folder]:

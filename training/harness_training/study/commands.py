@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.storage.atomic import write_file
+from harness.storage.safe_load import read_text
 from harness_training.study.definition import Folder, Study, TrainingData, claim_files
 
 REPORTS = {"tables.md": "markdown", "tables.tex": "latex", "tables.csv": "csv", "index.html": "html"}
@@ -88,7 +89,7 @@ def claims_words(study: Study, folder: Folder) -> Iterator[tuple[Path, list[str]
 
 def write_inputs(study: Study, folder: Folder) -> None:
     """Writes the files that the commands read: experiments, the suite of all datasets, and the claims."""
-    _write(folder.path / "study.toml", study.file.read_text(encoding="utf-8"))
+    _write(folder.path / "study.toml", read_text(study.file))
     for name, settings in study.experiments.items():
         _write(folder.experiment(name), _toml(asdict(settings)))
     _write(folder.suite, _toml({"name": folder.path.name, "datasets": list(study.entries)}))
@@ -123,5 +124,5 @@ def _key(key: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or read_text(path) != text:
         write_file(path, lambda stream: stream.write(text.encode()))
