@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import examples
+from harness.cli.options import examples, json_option
 from harness.cli.output import print_json, print_table
 from harness.cli.session import Session, session_options
 
@@ -101,15 +101,19 @@ def plan(session: Session, /, file: str, output: str, device: str | None, gpus: 
     return None
 
 
-@command.command("list", **examples("harness study list", "harness study show brief"))
-def list_() -> None:
+@command.command("list", **examples("harness study list", "harness study list --json"))
+@json_option
+def list_(as_json: bool) -> None:
     """The studies that come with the harness."""
     from harness.storage.safe_load import read_text
     from harness_training.study.parser import SHIPPED
 
-    for file in sorted(SHIPPED.glob("*.toml")):
-        first = read_text(file).splitlines()[0].lstrip("# ")
-        click.echo(f"{file.stem}: {first}")
+    studies = {file.stem: read_text(file).splitlines()[0].lstrip("# ") for file in sorted(SHIPPED.glob("*.toml"))}
+    if as_json:
+        print_json([{"name": name, "summary": summary} for name, summary in studies.items()])
+        return
+    for name, summary in studies.items():
+        click.echo(f"{name}: {summary}")
 
 
 @command.command("show", **examples("harness study show small", "harness study show brief > path/to/study.toml"))
@@ -154,7 +158,9 @@ def _summary(folder: Folder, failed: list[str], as_json: bool) -> None:
 
 
 def _first_part(file: Path) -> str:
-    return f"{file.read_text(encoding='utf-8').strip()}\n"
+    from harness.storage.safe_load import read_text
+
+    return f"{read_text(file).strip()}\n"
 
 
 def _files(folder: Path) -> list[str]:
