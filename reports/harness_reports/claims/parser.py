@@ -30,6 +30,8 @@ class Known:
     datasets: Collection[str] = ()
     figures: Collection[str] = ()
     """Of the results' sections, as in ``geometry.documents.isotropy``."""
+    place: str = ""
+    """Dataset or suite of a criterion that names none; if empty, it has to name one."""
 
 
 def read_claims(path: Path, known: Known, given: Sequence[str] = ()) -> Claims:
@@ -124,7 +126,7 @@ class _Reading:
             named = criterion.measure if isinstance(criterion, Comparison) else None
             at = (*keys, "criterion")
             measure = self._measure(at, named.text, named) if named else self._usual_measure(())
-            place = criterion.place.text if criterion.place else self.file.get(("on",), str, "")
+            place = criterion.place.text if criterion.place else self._usual_place()
         return Claim(name, text, typed, criterion, measure, place, over, note, self.file.positions.of(keys))
 
     def _criterion(self, typed: str, keys: Keys) -> Comparison | Coverage:
@@ -134,10 +136,11 @@ class _Reading:
             raise self.file.fault(keys, f"the criterion cannot be read: {fault}", fault.at) from fault
         for model in criterion.models:
             self._model(model.text, keys, model)
-        place = criterion.place.text if criterion.place else self.file.get(("on",), str, "")
+        place = criterion.place.text if criterion.place else self._usual_place()
         if not place:
             raise self.file.fault(keys, 'it names no dataset or suite; end it with one, as in "... on beir18"')
-        self._place(place, keys if criterion.place else ("on",), criterion.place)
+        if criterion.place or not self.known.place:
+            self._place(place, keys if criterion.place else ("on",), criterion.place)
         if isinstance(criterion, Coverage) and (count := criterion.count) and float(count.text) != len(entries(place)):
             stated = f"it says {count.text} datasets, but {place} has {len(entries(place))}"
             raise self.file.fault(keys, stated, count.at)
@@ -162,6 +165,9 @@ class _Reading:
             hint = catalog.unknown("dataset or suite", name, every).rstrip("?.")
             declared = f'others are declared in a line datasets = ["{name}"]'
             raise self.file.fault(keys, f"{hint}; {declared}", inside and inside.at)
+
+    def _usual_place(self) -> str:
+        return self.known.place or self.file.get(("on",), str, "")
 
     def _usual_measure(self, keys: Keys) -> str:
         """That of a table, else of the file."""

@@ -53,7 +53,7 @@ against = "baseline"
 
 [[claim]]
 name = "better than BM25"
-criterion = "isotropy > bm25 on toy"
+criterion = "isotropy > bm25"
 """
 FORKING = """
 import os, sys

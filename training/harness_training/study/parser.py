@@ -262,7 +262,7 @@ class _Reading:
         figures = {f"geometry.{side}.{name}" for side in ("documents", "queries") for name in DEFINITIONS}
         labels = {label for entry in study.entries for label in catalog.labels(entry)}
         known = Known({*self.registry.models, *study.experiments}, {*self.registry.datasets, *labels}, figures)
-        check_claims(self.file, known)
+        check_claims(self.file, replace(known, place=study.primary.on or study.entries[0]))
         for text in study.claims:
             try:
                 paths = claim_files(replace(study, claims=(text,)))
