@@ -286,6 +286,8 @@ class HeadModel(TokenModel, Protocol):
     """
 
     base_key: str
+    keeps_base: bool
+    """Whether embeddings that are not stored yet are stored; if not, those that others stored are used."""
     base: TokenModel
     """Gives the embeddings; tokenises as the model itself does."""
 

@@ -119,8 +119,10 @@ def _encoded(
 def _with_head(
     model: HeadModel, name: str, chunk: Chunk, ids: list[list[int]] | None, base: VectorStore, known: Shard | None
 ) -> NDArray[np.float32]:
-    """Vectors of a chunk from its base embeddings, which are computed and stored unless they are ``known``."""
+    """Vectors of a chunk from its base embeddings, which are computed, and stored if so wished, unless ``known``."""
     if known is None:
+        if not model.keeps_base:
+            return encode_texts(model, name, chunk.texts, base.role, ids)
         start = time.perf_counter()
         embeddings = encode_texts(model.base, name, chunk.texts, base.role, ids)
         base.put(chunk.key, embeddings, time.perf_counter() - start, sum(map(len, ids or ())))

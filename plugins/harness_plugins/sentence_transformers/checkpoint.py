@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, Role, UserError, Weights, hookimpl
 from harness.registry.load_fallback import Otherwise, Refused
+from harness.storage.atomic import content_key
 from harness.system.environment import multiplies_bfloat16
 from harness.types import Options
 from harness_plugins.forward import unpadded
@@ -159,10 +160,32 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def load(options: Options) -> Encoder:
-    """Load the folder: a `TokenModel` when its first module is a plain text transformer, else a `DenseModel`."""
+    """Load the folder: a `TokenModel` when its first module is a plain text transformer, else a `DenseModel`.
+
+    A model whose last module normalises pooled embeddings takes those that heads on it have stored.
+    """
     folder = folder_of(options)
     with load_errors(folder):
-        return _load(folder, options)
+        encoder = _load(folder, options)
+    if isinstance(encoder, TokenEncoder) and [module.name for module in modules(folder)][1:] == [
+        "Pooling",
+        "Normalize",
+    ]:
+        encoder.share_base(base_key(options, encoder, content_key(fingerprint(options)["files"])), keeps=False)
+    return encoder
+
+
+def base_key(options: Options, encoder: Encoder, files: str) -> str:
+    """Key of a base's embeddings before its head.
+
+    Args:
+        options: Of the model that is loaded.
+        encoder: That model.
+        files: Hash of the base's files.
+    """
+    stated = {key: value for key, value in fingerprint(options).items() if key not in ("files", "max_seq_length")}
+    texts = {"max_seq_length": encoder.model.max_seq_length, "prompts": encoder.prompts}
+    return content_key({"base": files, "what": "embeddings before the head", **stated, **texts})
 
 
 def _load(folder: Path, options: Options) -> Encoder:

@@ -94,13 +94,18 @@ class TokenEncoder(Encoder):
     NAME, FALLBACK = "stock", "encode"
     """Names of this forward pass and of its fallback."""
 
-    def share_base(self, base_key: str) -> None:
-        """Become a `HeadModel`: embeddings before the modules that follow Pooling are stored under this key."""
+    def share_base(self, base_key: str, *, keeps: bool) -> None:
+        """Become a `HeadModel`, whose embeddings before the modules that follow Pooling are stored under this key.
+
+        Args:
+            base_key: Hash of everything that the embeddings depend on.
+            keeps: Whether this model stores them too, or only uses those of others.
+        """
         from sentence_transformers import SentenceTransformer
 
         base = copy(self)
         base.model = SentenceTransformer(modules=list(self.model)[:2], device=str(self.model.device))
-        self.base_key, self.base = base_key, base
+        self.base_key, self.base, self.keeps_base = base_key, base, keeps
 
     def apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings of the base -> vectors, by the modules after Pooling."""
@@ -223,10 +228,10 @@ class UnpaddedEncoder(TokenEncoder):
 
     NAME, FALLBACK = "packed", "stock"
 
-    def share_base(self, base_key: str) -> None:
+    def share_base(self, base_key: str, *, keeps: bool) -> None:
         """As above; not on a GPU, whose double buffer computes the vectors of the whole model."""
         if self._double_buffer is None:
-            super().share_base(base_key)
+            super().share_base(base_key, keeps=keeps)
 
     def __init__(self, model: SentenceTransformer, dtype: str, prompts: Mapping[str, Any]) -> None:
         import torch

@@ -185,9 +185,7 @@ def load(options: Options) -> Encoder:
     encoder = checkpoint.load(options)
     base = frozen_base(Path(str(options["path"])))
     if base and isinstance(encoder, TokenEncoder):
-        rest = {key: value for key, value in checkpoint.fingerprint(options).items() if key != "files"}
-        texts = {"max_seq_length": encoder.model.max_seq_length, "prompts": encoder.prompts}
-        encoder.share_base(content_key({"base": base, "what": "embeddings before the head", **rest, **texts}))
+        encoder.share_base(checkpoint.base_key(options, encoder, base), keeps=True)
     return encoder
 
 

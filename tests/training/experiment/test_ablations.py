@@ -194,9 +194,9 @@ def test_heads_on_a_frozen_base_share_its_embeddings(
         train(plan, world.job(tmp_path))
     folders = [tmp_path / plan.experiment / plan.run for plan in (*frozen, full)]
     paths = [folders[0] / "checkpoint", folders[1] / "checkpoint", folders[0] / "step0"]
-    paths += [folders[2] / "step0", folders[2] / "checkpoint"]
+    paths += [folders[2] / "step0", world.folder / "base", folders[2] / "checkpoint"]
     models = [load_registry().model(str(path)).replace(dtype="float32").load() for path in paths]
-    passages, encoded = texts(60), []
+    passages, encoded, found = texts(60), [], []
     real = encode.encode_texts
     monkeypatch.setattr(encode, "encode_texts", lambda *given: encoded.append(len(given[2])) or real(*given))
     for number, model in enumerate(models):
@@ -204,10 +204,16 @@ def test_heads_on_a_frozen_base_share_its_embeddings(
         tally = encode.Tally()
         shards = encode.encode_collection(model, "it", passages, 60, store, "document", lambda *_: None, tally)
         vectors = Vectors.open(store, shards).gather(np.arange(60))
+        found.append(vectors)
         assert vectors == pytest.approx(real(model, "it", passages, "document"), abs=1e-5)
-        assert tally.texts == (60 if number in (0, 4) else 0)
+        assert tally.texts == (60 if number in (0, 5) else 0)
         assert sum(shard.tokens for shard in shards) == sum(map(len, model.tokenize(passages, role="document")))
     assert encoded == [60, 60]  # the base once, the trained base again
+    # Alone, the untouched base is encoded as it is, to the same bytes, and leaves nothing but its vectors.
+    base, store = models[4], VectorStore(tmp_path / "elsewhere", "f" * 64, "document")
+    alone = encode.encode_collection(base, "it", passages, 60, store, "document", lambda *_: None)
+    assert np.array_equal(Vectors.open(store, alone).gather(np.arange(60)), found[4])
+    assert [file.name for file in (tmp_path / "elsewhere" / "vectors").iterdir() if file.is_dir()] == ["f" * 32]
 
 
 def as_in_0_2(folder: Path, settings: Settings) -> None:

@@ -55,8 +55,12 @@ def train_words(study: Study, folder: Folder, parallel: Parallel) -> list[str]:
 
 
 def benchmark_words(study: Study, folder: Folder, labels: Sequence[str], parallel: Parallel) -> list[str]:
-    """Evaluates the untrained models and these trained ones on every dataset."""
-    models = [word for label in [*study.baselines, *labels] for word in ("-m", label)]
+    """Evaluates these trained models and the untrained ones on every dataset.
+
+    The trained ones come first, because a frozen base's embeddings are stored with the first head on it, and then are
+    the untrained base's too.
+    """
+    models = [word for label in [*labels, *study.baselines] for word in ("-m", label)]
     places = [word for suite in study.suites for word in ("--suite", suite)]
     places += [word for dataset in study.datasets for word in ("-d", dataset)]
     return ["benchmark", *models, *places, "--results", str(folder.results), *parallel.evaluation]
