@@ -34,6 +34,8 @@ class CostModel:
     download_bytes: int = 0
     """Size of the weight files if they are not on this machine."""
     note: str = ""
+    longest: int = 0
+    """Tokens read of a text; 0: as many as the model's folder says."""
 
 
 def loadable(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = True) -> Prepared | str:
@@ -104,7 +106,8 @@ def cost_model(
     if device is not None:
         exact = replace(exact, flops=device.float32 * device.utilisation, origin="assumed")
     dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
-    return CostModel(label, kind, found, None, exact, dim, size, absent, note)
+    longest = int(ref.options.get("max_seq_length") or 0)
+    return CostModel(label, kind, found, None, exact, dim, size, absent, note, longest)
 
 
 def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:

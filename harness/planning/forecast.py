@@ -81,6 +81,7 @@ class Conditions:
 def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
     """Forecast one cell, as far as model and dataset are known."""
     predict = {"dense": _dense, "lexical": _lexical}.get(model.kind)
+    work = work.held_to(model.longest)
     sized = Forecast(
         model.label,
         work.label,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 from harness.datasets.acquire import expected_bytes
@@ -46,6 +47,21 @@ class Workload:
     note: str = ""
     dataset: Dataset | None = None
     """The open dataset, if it is on this machine."""
+    sampled: tuple[int, ...] = ()
+    """Characters of the documents from which the tokens are estimated."""
+
+    def held_to(self, longest: int) -> Workload:
+        """The same for a model that reads so many tokens of a text; 0: no limit of its own."""
+        if not longest or longest >= LONGEST or self.document_tokens is None:
+            return self
+        documents = self.documents or 0
+        cut = mean(tokens(length, longest) for length in self.sampled) if self.sampled else longest
+        at_most = (self.queries or 0) * longest if self.query_tokens is not None else None
+        return replace(
+            self,
+            document_tokens=min(self.document_tokens, round(cut * documents)),
+            query_tokens=None if at_most is None else min(self.query_tokens or 0, at_most),
+        )
 
 
 def workloads(
@@ -94,16 +110,16 @@ def workloads(
 def of_dataset(dataset: Dataset) -> Workload:
     """The size of an open dataset."""
     corpus, count = dataset.corpus, len(dataset.corpus)
-    rows = range(0, count, max(1, count // SAMPLE))
-    mean = sum(tokens(len(corpus[row].content)) for row in rows) / len(rows)
+    sampled = tuple(len(corpus[row].content) for row in range(0, count, max(1, count // SAMPLE)))
     return Workload(
         dataset.label,
         documents=count,
         queries=len(dataset.queries),
-        document_tokens=round(mean * count),
+        document_tokens=round(mean(map(tokens, sampled)) * count),
         query_tokens=round(sum(tokens(len(query.text)) for query in dataset.queries)),
         text_bytes=corpus.path.stat().st_size,
         dataset=dataset,
+        sampled=sampled,
     )
 
 
@@ -138,6 +154,6 @@ def of_spec(
     return replace(work, queries=queries, query_tokens=queries * each)
 
 
-def tokens(characters: int) -> float:
-    """Estimated number of word pieces of a text with this many characters."""
-    return min(LONGEST, TOKENS_PER_TEXT + TOKENS_PER_CHARACTER * characters)
+def tokens(characters: int, longest: int = LONGEST) -> float:
+    """Estimated number of word pieces of a text with this many characters, at most ``longest``."""
+    return min(longest, TOKENS_PER_TEXT + TOKENS_PER_CHARACTER * characters)

@@ -166,3 +166,16 @@ def test_tokens_of_a_real_collection_are_near_the_truth(shared: Path, tmp_path: 
     assert scifact.document_tokens == pytest.approx(1_572_248, rel=0.15)
     assert scifact.query_tokens == pytest.approx(6_853, rel=0.25)
     assert scifact.download_bytes == 0
+
+
+def test_texts_are_planned_as_long_as_the_model_reads_them() -> None:
+    """Documents of 100 and of 1,900 characters (23 and 384 tokens) held to 128."""
+    work = Workload("d", 10, 2, document_tokens=2035, query_tokens=300, sampled=(100, 1900))
+    held = work.held_to(128)
+    assert (held.document_tokens, held.query_tokens) == (round(10 * (23 + 128) / 2), 256)
+    assert work.held_to(0) is work.held_to(384) is work
+    assert replace(work, sampled=()).held_to(128).document_tokens == 1280
+    short = forecast(replace(DENSE, longest=128), work, Conditions())
+    whole = forecast(DENSE, work, Conditions())
+    assert short.seconds["encode"] / whole.seconds["encode"] == pytest.approx((755 + 256) / (2035 + 300))
+    assert replace(DENSE, longest=128).label == DENSE.label

@@ -36,7 +36,7 @@ def test_every_command_line_is_valid(name: str, tmp_path: Path) -> None:
         assert parsed(commands.data_words(one, folder))["folder"] == folder.path / "data" / one.name
     training = commands.train_words(study, folder, Parallel())
     assert parsed(training)["seeds"] == study.seeds
-    assert parsed(commands.benchmark_words(study, folder, labels, Parallel()))["models"] == (*study.baselines, *labels)
+    assert parsed(commands.benchmark_words(study, folder, labels, Parallel()))["models"] == (*labels, *study.baselines)
     assert [parsed(words)["form"] for words in commands.report_words(study, folder)] == [*commands.REPORTS.values()]
     assert all(parsed(words) for _, words in commands.claims_words(study, folder))
 

@@ -49,6 +49,9 @@ def test_cached_gradients_take_a_fourth_pass_and_less_memory() -> None:
 def test_a_frozen_base_encodes_every_text_once() -> None:
     cost = training_cost("frozen", replace(Settings(), freeze_base=True), MSMARCO, ON_T4, runs=3)
     assert cost.tokens == 499_800 * 160
+    few = training_cost("f", replace(Settings(), freeze_base=True), replace(MSMARCO, documents=9000), ON_T4, runs=3)
+    assert few.tokens == 499_800 * 10 + 9000 * 75  # every passage once
+    assert cost.memory - few.memory == (499_800 * 2 - 9000) * 768 * 4
     dev, start = 2000 * 75 + 200 * 10, 7680 * 75
     assert cost.shared_seconds == pytest.approx((499_800 * 160 + dev + start) / ON_T4.forward)
     assert cost.seconds == pytest.approx(93_711 * 0.005)
@@ -129,7 +132,8 @@ def test_the_brief_on_one_and_on_three_t4(harness, monkeypatch: pytest.MonkeyPat
     # 93,711 steps of 16 rows of 158 tokens, three passes, and 21 evaluations of 2,000 passages
     tokens = 3 * 93_711 * 16 * 158 + 21 * (2000 * 74 + 200 * 10)
     assert seconds == pytest.approx(tokens * 2 * MPNET / T4, rel=0.02)
-    for name in ("mpnet", "baseline", "isotropy", "frozen"):
+    assert stages["evaluation", "mpnet"]["tokens"] == 0  # the embeddings of the frozen base
+    for name in ("baseline", "isotropy", "frozen"):
         evaluated = stages["evaluation", name]
         assert evaluated["tokens"] == pytest.approx(7.4e9, rel=0.01)
         assert evaluated["tokens"] * 2 * MPNET / T4 < evaluated["jobs"][0]  # and searches, geometry, metrics

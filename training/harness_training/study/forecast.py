@@ -61,7 +61,8 @@ class Planner:
         """The size of a training set that exists or will be made; texts are cut at so many tokens."""
         place = self.folder.data(one)
         if one.path or (place / RECORD).is_file():
-            return _measured(read(place, self.session.home, self.session.progress), longest)
+            found = _measured(read(place, self.session.home, self.session.progress), longest)
+            return replace(found, documents=self._mined(one).documents) if one.dataset else found
         if one.words[0] == "data":
             return replace(MSMARCO, rows=int(one.words[3]))
         opened, options = self._mined(one).dataset, one.options or {}
@@ -71,7 +72,7 @@ class Planner:
         places = range(0, len(opened.corpus), max(1, len(opened.corpus) // SAMPLE))
         queries = _tokens((query.text for query in opened.queries), longest)
         passages = _tokens((opened.corpus[place].content for place in places), longest)
-        return Rows(rows, queries, passages, negatives=options.get("negatives", 1))
+        return Rows(rows, queries, passages, options.get("negatives", 1), documents=len(opened.corpus))
 
     def _mined(self, one: TrainingData) -> Workload:
         """The dataset that a set is mined from, with its training queries."""
@@ -168,26 +169,34 @@ class Planner:
         return workloads(self.study.entries, (), self.session.registry, self.session.home)
 
     def _evaluation(self) -> Iterator[Stage]:
-        for text in self.study.baselines:
-            yield self._evaluated(text, self._base_cost(text), 1)
+        """The trained models, then the untrained ones: a frozen base is encoded with the first head on it."""
+        encoded: set[tuple[str, int]] = set()
         for name, settings in self.study.experiments.items():
-            like = self._base_cost(settings.base)
-            cost = in_place_of(self._ref(settings.base), like, settings.dim)
-            yield self._evaluated(name, replace(cost, note=like.note), self.study.seeds)
+            like, ref = self._base_cost(settings.base), self._ref(settings.base)
+            cost = replace(in_place_of(ref, like, settings.dim), note=like.note, longest=settings.max_seq_length)
+            base = (str(ref.options.get("path") or ref.spec.name), settings.max_seq_length)
+            seeds = self.study.seeds
+            yield self._evaluated(name, cost, seeds, int(base not in encoded) if settings.freeze_base else seeds)
+            encoded |= {base} if settings.freeze_base else set()
+        for text in self.study.baselines:
+            ref, cost = self._ref(text), self._base_cost(text)
+            base = (str(ref.options.get("path") or ref.spec.name), cost.longest)
+            yield self._evaluated(text, cost, 1, int(base not in encoded))
 
-    def _evaluated(self, name: str, cost: CostModel, runs: int) -> Stage:
-        """The evaluation of a model on every dataset, once for each run."""
+    def _evaluated(self, name: str, cost: CostModel, runs: int, encodings: int) -> Stage:
+        """The evaluation of a model on every dataset, once for each run; so many of the runs encode the texts."""
         cells = [forecast(cost, work, Conditions(self.price)) for work in self._works]
         whole = total(name, cells)
         queries = sum(work.queries or 0 for work in self._works)
         known = sum(cell.seconds is not None for cell in cells)
         each = (whole.total_seconds or 0.0) + QUERY * queries
+        stored = each - (whole.seconds or {}).get("encode", 0.0)
         return Stage(
             "evaluation",
             name,
             runs,
-            tokens=None if whole.tokens is None else float(whole.tokens * runs),
-            jobs=(each,) * runs if known else None,
+            tokens=None if whole.tokens is None else float(whole.tokens * encodings),
+            jobs=(each,) * encodings + (stored,) * (runs - encodings) if known else None,
             divisible=True,
             memory=whole.memory_bytes,
             disk=float((whole.stored_bytes or 0) * runs),

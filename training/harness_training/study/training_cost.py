@@ -38,11 +38,22 @@ class Rows:
     negatives: int = 1
     held_out: int = 0
     """Rows of queries held out as dev set."""
+    documents: int | None = None
+    """Most distinct passages that the rows can have; None: unknown."""
 
     @property
     def tokens(self) -> float:
         """Tokens of one row."""
         return self.query_tokens + self.passage_tokens * (1 + self.negatives)
+
+    def passages(self, count: int) -> int:
+        """Most distinct passages of so many rows."""
+        named = count * (1 + self.negatives)
+        return named if self.documents is None else min(named, self.documents)
+
+    def distinct_tokens(self, count: int) -> float:
+        """Tokens of the distinct texts of so many rows, at most."""
+        return count * self.query_tokens + self.passages(count) * self.passage_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ def training_cost(name: str, settings: Settings, rows: Rows, encoder: Encoder, r
     count = min(count, settings.limit) if settings.limit else count
     per_epoch = count // settings.batch_size
     steps = per_epoch * settings.epochs
-    tokens = count * rows.tokens if settings.freeze_base else steps * settings.batch_size * rows.tokens
+    tokens = rows.distinct_tokens(count) if settings.freeze_base else steps * settings.batch_size * rows.tokens
     initial = (settings.init_texts or INITIAL * encoder.dim) * rows.passage_tokens
     dev = settings.dev_documents * rows.passage_tokens + settings.dev_queries * rows.query_tokens
     shared = _divided(initial + (tokens + dev if settings.freeze_base else 0), encoder.forward)
@@ -123,7 +134,7 @@ def _memory(settings: Settings, encoder: Encoder, rows: Rows, count: int, traine
     """Peak memory: parameters and their state, activations of what is in memory at once, or the base's embeddings."""
     weights = encoder.parameters * 4
     if settings.freeze_base:
-        return PROCESS + weights + trained * STATE + count * (2 + rows.negatives) * encoder.dim * 4
+        return PROCESS + weights + trained * STATE + (count + rows.passages(count)) * encoder.dim * 4
     layers = ceil(encoder.flops_per_token / (24 * encoder.dim**2)) if encoder.dim else 0
     together = settings.batch_size * rows.tokens
     if settings.mini_batch_size:
