@@ -39,6 +39,11 @@ def contests(plan: Plan) -> list[Contest]:
                 Competitor("harness, the same loss", ours, {**given, "loss": "cosine", "isotropy": 0.0}),
                 Competitor(PEER, "benchmarks.peers.trainer:Stock", given, packages=STACK),
                 Competitor("harness, isotropy weight 1", ours, {**given, "loss": "infonce", "isotropy": 1.0}),
+                Competitor(
+                    f"harness, the same loss, gradients cached ({batch // 2} texts at once)",
+                    ours,
+                    {**given, "loss": "cosine", "isotropy": 0.0, "mini_batch_size": batch // 2},
+                ),
             ],
             quality=_quality,
             rate=("steps", steps),
@@ -55,7 +60,9 @@ def contests(plan: Plan) -> list[Contest]:
 class Ours(Resettable):
     """The harness's trainer and objective."""
 
-    def __init__(self, texts: str, weights: str, batch: int, loss: str, isotropy: float) -> None:
+    def __init__(
+        self, texts: str, weights: str, batch: int, loss: str, isotropy: float, mini_batch_size: int | None = None
+    ) -> None:
         import pyarrow
 
         from harness_training.data import memory as numbered
@@ -68,7 +75,7 @@ class Ours(Resettable):
         flat = [text for row in rows.train for text in row]
         self.ids = np.arange(len(flat)).reshape(len(rows.train), len(COLUMNS))
         self.numbers = numbered.Rows(COLUMNS, pyarrow.array(flat), self.ids)
-        self.batch, self.loss, self.isotropy = batch, loss, isotropy
+        self.batch, self.loss, self.isotropy, self.mini_batch_size = batch, loss, isotropy, mini_batch_size
 
     def work(self) -> None:
         """One pass over the rows."""
@@ -80,7 +87,9 @@ class Ours(Resettable):
         with tempfile.TemporaryDirectory() as place:
             Trainer(
                 model=self.model,
-                objective=Objective(self.model, loss=self.loss, isotropy_weight=self.isotropy),
+                objective=Objective(
+                    self.model, loss=self.loss, isotropy_weight=self.isotropy, mini_batch_size=self.mini_batch_size
+                ),
                 on_update=lambda trainer: None,
                 args=arguments(place, self.batch),
                 train_dataset=Dataset.from_dict({name: self.ids[:, at] for at, name in enumerate(COLUMNS)}),
