@@ -9,6 +9,7 @@ from math import atanh, copysign, inf, sqrt, tanh
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.metrics.clusters import Codes
 from harness.metrics.significance import Interval
 from harness.system.blas import single_threaded
 
@@ -96,25 +97,65 @@ def profile_test(x: Floats, y: Floats, *, samples: int = SAMPLES, seed: int = 0)
     return count / len(orders) if units <= EXACT else (count + 1) / (samples + 1)
 
 
-def bootstrap_interval(x: Floats, y: Floats, *, level: float = 0.95, samples: int = 2_000, seed: int = 0) -> Interval:
+def bootstrap_interval(
+    x: Floats, y: Floats, codes: Codes | None = None, *, level: float = 0.95, samples: int = 2_000, seed: int = 0
+) -> Interval:
     """Percentile interval of Spearman's correlation over bootstrap resamples of the n pairs.
 
     Suitable for many ties, which the formula of `spearman_interval` assumes do not exist. From -inf to inf with fewer
-    than 10 pairs, or if either side is constant.
+    than 10 pairs (or clusters), or if either side is constant.
+
+    Args:
+        x: [n]
+        y: [n]
+        codes: The cluster of each pair [n], if some are not independent: whole clusters are drawn.
+        level: Of confidence.
+        samples: Number of resamples.
+        seed: Of the draws.
     """
-    n = len(x)
-    if n < 10 or spearman(x, y) is None:
+    units = len(x) if codes is None else int(codes.max(initial=-1)) + 1
+    if units < 10 or spearman(x, y) is None:
         return Interval(-inf, inf, level)
+    found = _resampled(x, y, codes, samples, seed)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level)
+
+
+def clustered_p(p: float, x: Floats, y: Floats, codes: Codes | None) -> float:
+    """The two-sided p of a rank correlation under the normal law, with clusters: z over the root of the design effect.
+
+    The design effect is the variance of Spearman's correlation over resamples of clusters, over that over resamples of
+    pairs; at least 1.
+
+    Args:
+        p: As if the pairs were independent.
+        x: [n]
+        y: [n]
+        codes: The cluster of each pair [n]; None: each is its own, and ``p`` is returned.
+    """
+    from scipy.special import ndtr, ndtri
+
+    if codes is None or not 0 < p < 1:
+        return p
+    clustered, simple = (float(_resampled(x, y, each, 2_000, 0).var()) for each in (codes, None))
+    effect = max(1.0, clustered / simple) if simple > 0 else 1.0
+    return float(2 * ndtr(ndtri(p / 2) / sqrt(effect)))
+
+
+def _resampled(x: Floats, y: Floats, codes: Codes | None, samples: int, seed: int) -> Floats:
+    """Spearman's correlation [samples] of resamples with replacement of the pairs, or of whole clusters of them."""
+    n = len(x)
+    units = n if codes is None else int(codes.max()) + 1
     rng = np.random.default_rng(seed)
     found: list[Floats] = []
     for start in range(0, samples, step := max(1, CHUNK // n)):
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=min(step, samples - start)).astype(np.float64)
+        weights = rng.multinomial(units, np.full(units, 1 / units), size=min(step, samples - start)).astype(np.float64)
+        weights = weights if codes is None else weights[:, codes]
         first, second = (_weighted_ranks(side, weights) for side in (x, y))
         upper = (weights * first * second).sum(axis=1)
         lower = (weights * first**2).sum(axis=1) * (weights * second**2).sum(axis=1)
         found.append(np.divide(upper, np.sqrt(lower), out=np.zeros(len(upper)), where=lower > 0))
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level)
+    return np.concatenate(found)
 
 
 def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
@@ -124,7 +165,7 @@ def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
     starts = np.searchsorted(group[order], np.arange(group.max() + 1))
     held = np.add.reduceat(weights[:, order], starts, axis=1)
     middle = np.cumsum(held, axis=1) - held / 2
-    return (middle - len(values) / 2)[:, group]
+    return (middle - weights.sum(axis=1, keepdims=True) / 2)[:, group]
 
 
 def kendall(x: Floats, y: Floats) -> tuple[float, float] | None:

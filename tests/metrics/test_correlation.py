@@ -11,6 +11,7 @@ from scipy import stats
 
 from harness.metrics.correlation import (
     bootstrap_interval,
+    clustered_p,
     kendall,
     profile_test,
     ranks,
@@ -101,6 +102,31 @@ def test_the_bootstrap_is_a_bootstrap() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.04)
     assert bootstrap_interval(x[:5], y[:5]).low == -inf
     assert bootstrap_interval(x, np.ones(80)).high == inf
+
+
+def test_pairs_of_a_cluster_are_drawn_together() -> None:
+    """Every pair five times: the interval is that of the pairs once, and so is p; against a brute-force bootstrap."""
+    x, y = RNG.standard_normal(60), RNG.standard_normal(60)
+    codes = np.repeat(np.arange(60), 5)
+    five = bootstrap_interval(np.repeat(x, 5), np.repeat(y, 5), codes)
+    once = bootstrap_interval(x, y)
+    assert (five.low, five.high) == pytest.approx((once.low, once.high), abs=1e-12)
+    assert bootstrap_interval(x, y, np.arange(60)) == once
+    uneven = np.minimum(np.arange(60) // 3, 14)  # the last of fifteen clusters has eighteen pairs
+    plain = []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(uneven == one) for one in RNG.integers(15, size=15)])
+        plain.append(stats.spearmanr(x[rows], y[rows]).statistic)
+    found = bootstrap_interval(x, y, uneven, samples=4000)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=0.04)
+    assert bootstrap_interval(x, y, np.arange(60) // 10).low == -inf  # six clusters
+    p_five = stats.kendalltau(np.repeat(x, 5), np.repeat(y, 5), method="asymptotic").pvalue
+    z_five = stats.norm.ppf(p_five / 2)
+    assert stats.norm.ppf(clustered_p(p_five, np.repeat(x, 5), np.repeat(y, 5), codes) / 2) == pytest.approx(
+        z_five / np.sqrt(5), rel=0.1
+    )
+    assert clustered_p(0.03, x, y, None) == 0.03
+    assert clustered_p(0.03, x, y, np.arange(60)) == pytest.approx(0.03)
 
 
 def test_risk_coverage_by_hand_and_by_shuffling() -> None:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors, VectorStore
-from harness.metrics.correlation import bootstrap_interval, kendall, risk_coverage, spearman
+from harness.metrics.clusters import Codes
+from harness.metrics.correlation import bootstrap_interval, clustered_p, kendall, risk_coverage, spearman
 from harness.metrics.significance import Interval, holm
 from harness.results.store import Unreadable
 from harness.storage.atomic import content_key
@@ -55,11 +56,11 @@ class Difficulty:
     """With both a value of the predictor and a judgement."""
     spearman: float
     interval: Interval
-    """Of ``spearman``: percentile bootstrap over queries."""
+    """Of ``spearman``: percentile bootstrap over queries, or over clusters of them."""
     kendall: float
     """tau-b"""
     p: float
-    """Two-sided, of Kendall's tau; Holm over the predictors of the cell."""
+    """Two-sided, of Kendall's tau, with the design effect of clusters; Holm over the predictors of the cell."""
     area: float
     """Under the risk-coverage curve: mean over coverages of 1 - nDCG@10."""
     area_random: float
@@ -113,7 +114,8 @@ def _of_cell(evidence: Evidence, cell: Cell, home: Path) -> list[Difficulty]:
     for name, held in features.items():
         common = [query for query in scores.ids if query in held]
         x, y = (np.array([side[query] for query in common]) for side in (held, value))
-        if len(common) >= FEWEST and (one := _measured(cell, name, x, y)) is not None:
+        codes = evidence.clusters.codes(cell.dataset, common)
+        if len(common) >= FEWEST and (one := _measured(cell, name, x, y, codes)) is not None:
             made.append(one)
     adjusted = holm([one["p"] for one in made])
     return [Difficulty(**(one | {"p": p})) for one, p in zip(made, adjusted, strict=True)]
@@ -174,7 +176,7 @@ def _norms(cell: Cell, ids: Sequence[str], home: Path) -> dict[str, float]:
     return dict(zip(ids, norms.tolist(), strict=True))  # a run holds the queries in the order of their vectors
 
 
-def _measured(cell: Cell, name: str, x: Floats, y: Floats) -> dict[str, Any] | None:
+def _measured(cell: Cell, name: str, x: Floats, y: Floats, codes: Codes | None) -> dict[str, Any] | None:
     rho, tau = spearman(x, y), kendall(x, y)
     if rho is None or tau is None:
         return None
@@ -187,9 +189,9 @@ def _measured(cell: Cell, name: str, x: Floats, y: Floats) -> dict[str, Any] | N
         "predictor": name,
         "queries": len(y),
         "spearman": rho,
-        "interval": bootstrap_interval(x, y),
+        "interval": bootstrap_interval(x, y, codes),
         "kendall": tau[0],
-        "p": tau[1],
+        "p": clustered_p(tau[1], x, y, codes),
         "area": float(curve.mean()),
         "area_random": float(risk.mean()),
         "area_best": float(risk_coverage(y, risk).mean()),
