@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.metrics.clusters import Clusters
 from harness.registry.manager import load_registry
 from harness.types import UserError
 from harness_training.study.definition import Folder, Primary
 from harness_training.study.parser import find_study, read_study
-from harness_training.study.registration import register, smallest_effect
+from harness_training.study.registration import independent_queries, register, smallest_effect
 
 SETS = [[300], [225], [93], [1553], [10_570]]
 
@@ -39,6 +40,12 @@ def test_a_group_counts_once_and_its_members_are_averaged() -> None:
     primary = Primary("a", "b", "", over="queries", run_spread=0)
     whole = smallest_effect(primary, [[1200]], trained=0, seeds=1)
     assert smallest_effect(primary, [[100] * 12], trained=0, seeds=1) == pytest.approx(whole, rel=1e-3)
+
+
+def test_clusters_are_worth_fewer_queries() -> None:
+    """Kish's design effect: 100 clusters of five, correlation 0.3: 500 / (1 + 0.3 x 4)."""
+    assert independent_queries(Clusters(np.repeat(np.arange(100), 5), "document", 5)) == pytest.approx(500 / 2.2)
+    assert independent_queries(Clusters(np.arange(300), "document", 1)) == 300
 
 
 def test_it_is_written_once_and_a_changed_study_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from harness_training.study.commands import Parallel
 from harness_training.study.definition import Folder, Study
 from harness_training.study.forecast import Planner
 from harness_training.study.methods import paragraph
-from harness_training.study.registration import check_registered, register
+from harness_training.study.registration import check_registered, independent_queries, register
 from harness_training.study.timeline import Timeline, took
 
 
@@ -88,9 +88,11 @@ class Runner:
         if names:
             self._command("fetch", ["fetch", *dict.fromkeys(names)])
 
-    def _queries(self) -> dict[str, int | None]:
+    def _queries(self) -> dict[str, float | None]:
         found = workloads(self.study.entries, (), self.session.registry, self.session.home)
-        return {work.label: work.queries for work in found}
+        return {
+            work.label: independent_queries(work.dataset.clusters()) if work.dataset else work.queries for work in found
+        }
 
     def _trained(self) -> list[str]:
         """The labels of the runs that are finished."""
