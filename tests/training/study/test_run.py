@@ -46,6 +46,7 @@ isotropy = { isotropy_weight = 1 }
 [evaluation]
 models = ["bm25"]
 datasets = ["toy"]
+step_0 = true
 
 [primary]
 experiment = "isotropy"
@@ -54,6 +55,10 @@ against = "baseline"
 [[claim]]
 name = "better than BM25"
 criterion = "isotropy > bm25"
+
+[[claim]]
+name = "better than untrained"
+criterion = "isotropy > step-0"
 """
 FORKING = """
 import os, sys
@@ -190,7 +195,7 @@ def test_the_folder_of_a_study(world: World, whole: float) -> None:
         "90 training rows from pairs, each with a query, a relevant passage and 1 hard negative.",
         "The experiments are baseline (isotropy_weight 0.0, seed 42); isotropy (isotropy_weight 1.0, seed 42).",
         "of 8 queries and 20 passages",
-        "We evaluated 3 models (",
+        "We evaluated 4 models (",
         "on 1 dataset (toy) with 4 queries",
         "nDCG@10 of isotropy against baseline on all datasets of the study",
     ):
@@ -200,8 +205,10 @@ def test_the_folder_of_a_study(world: World, whole: float) -> None:
     assert len(runs) == 2
     assert all(registration["registered"] <= run["started"] for run in runs)
     claims = json.loads((folder / "claims.json").read_text())["claims"]
-    assert [claim["name"] for claim in claims] == ["primary", "better than BM25"]
+    assert [claim["name"] for claim in claims] == ["primary", "better than BM25", "better than untrained"]
     assert claims[0]["values"].keys() == {"isotropy", "baseline"}
+    assert claims[2]["values"].keys() == {"isotropy", "step-0"}
+    assert "isotropy:run=seed42,step=0" in (folder / "tables.md").read_text()
     planned = Timeline.read(folder / "plan.json")
     assert planned
     assert planned.unknown == []
@@ -251,6 +258,6 @@ def test_a_failed_run_and_a_failed_cell_do_not_stop_the_others(
     assert "isotropy/seed42 is not evaluated: it failed (the " in done.err
     tables = (tmp_path / "out" / "tables.md").read_text()
     assert "baseline:run=seed42" in tables
-    [primary, _] = json.loads((tmp_path / "out" / "claims.json").read_text())["claims"]
+    [primary, *_] = json.loads((tmp_path / "out" / "claims.json").read_text())["claims"]
     assert primary["verdict"] == "not measured"
     assert "Not trained: isotropy/seed42" in (tmp_path / "out" / "methods.md").read_text()

@@ -12,6 +12,8 @@ from harness.storage.atomic import sha256_file
 from harness_training.experiment.plans import Plan
 from harness_training.experiment.settings import Settings, changed
 
+START = "step-0"
+"""Name of the untrained start in a study's claims."""
 EXPERIMENTS = "isotropy"
 """The registered model whose option ``experiment`` names an experiment that has no model of its own."""
 
@@ -69,6 +71,8 @@ class Study:
     """The file's own [[claim]] tables."""
     experiment_models: frozenset[str]
     """Experiments that are registered models."""
+    step_0: bool = False
+    """Whether the untrained start of the primary experiment is evaluated, too."""
 
     @property
     def plans(self) -> list[Plan]:
@@ -91,6 +95,11 @@ class Study:
         return (
             f"{plan.experiment}:run={plan.run}" if own else f"{EXPERIMENTS}:experiment={plan.experiment},run={plan.run}"
         )
+
+    @property
+    def start(self) -> str:
+        """The model at step 0 of the primary experiment's first run."""
+        return f"{self.labels(self.primary.experiment)[0]},step=0"
 
     def labels(self, experiment: str) -> list[str]:
         """The models of an experiment, one per seed."""

@@ -20,7 +20,7 @@ from harness.registry.model_ref import ModelRef
 from harness.types import PluginError, UserError
 from harness_training.data.triplets import RECORD, TrainingSet, read
 from harness_training.experiment.settings import Settings
-from harness_training.study.definition import Folder, Study, TrainingData
+from harness_training.study.definition import START, Folder, Study, TrainingData
 from harness_training.study.timeline import Stage, Timeline
 from harness_training.study.training_cost import BACKWARD, Encoder, Rows, training_cost
 from harness_training.study.training_speed import SETTINGS, training_speed
@@ -178,6 +178,9 @@ class Planner:
             seeds = self.study.seeds
             yield self._evaluated(name, cost, seeds, int(base not in encoded) if settings.freeze_base else seeds)
             encoded |= {base} if settings.freeze_base else set()
+            if self.study.step_0 and name == self.study.primary.experiment:
+                yield self._evaluated(START, cost, 1, int(base not in encoded))
+                encoded.add(base)
         for text in self.study.baselines:
             ref, cost = self._ref(text), self._base_cost(text)
             base = (str(ref.options.get("path") or ref.spec.name), cost.longest)

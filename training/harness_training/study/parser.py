@@ -16,12 +16,12 @@ from harness.types import UserError
 from harness_reports.claims.toml_positions import Keys, TomlFile
 from harness_training.experiment.plans import plans
 from harness_training.experiment.settings import OPTIONS, Settings, changed, parse
-from harness_training.study.definition import Primary, Study, TrainingData, claim_files
+from harness_training.study.definition import START, Primary, Study, TrainingData, claim_files
 
 SHIPPED = Path(__file__).parent / "shipped"
 FILE_KEYS = ("title", "claims", "data", "settings", "experiments", "training", "evaluation", "primary", "claim")
 TRAINING_KEYS = ("seeds", "dev")
-EVALUATION_KEYS = ("models", "suites", "datasets")
+EVALUATION_KEYS = ("models", "suites", "datasets", "step_0")
 KINDS = ("set", "msmarco", "mine")
 
 
@@ -69,6 +69,7 @@ class _Reading:
             experiment_models=frozenset(
                 name for name in experiments if name in self.registry.models and self._is_trained(name)
             ),
+            step_0=self.file.get(("evaluation", "step_0"), bool, False),
         )
         if not study.entries:
             raise file.fault(("evaluation",), 'nothing is evaluated; add suites or datasets, as in suites = ["demo"]')
@@ -261,7 +262,8 @@ class _Reading:
 
         figures = {f"geometry.{side}.{name}" for side in ("documents", "queries") for name in DEFINITIONS}
         labels = {label for entry in study.entries for label in catalog.labels(entry)}
-        known = Known({*self.registry.models, *study.experiments}, {*self.registry.datasets, *labels}, figures)
+        own = {*study.experiments, *([START] if study.step_0 else [])}
+        known = Known({*self.registry.models, *own}, {*self.registry.datasets, *labels}, figures)
         check_claims(self.file, replace(known, place=study.primary.on or study.entries[0]))
         for text in study.claims:
             try:

@@ -103,7 +103,8 @@ class Runner:
                 note(f"{plan.experiment}/{plan.run} is not evaluated: it {run.flaw}")
             else:
                 found.append(self.study.label(plan))
-        return found
+        start = self.study.start
+        return [*found, start] if self.study.step_0 and start.removesuffix(",step=0") in found else found
 
     def _reports(self) -> None:
         folder = self.folder
