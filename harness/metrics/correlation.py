@@ -165,7 +165,8 @@ def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
     starts = np.searchsorted(group[order], np.arange(group.max() + 1))
     held = np.add.reduceat(weights[:, order], starts, axis=1)
     middle = np.cumsum(held, axis=1) - held / 2
-    return (middle - weights.sum(axis=1, keepdims=True) / 2)[:, group]
+    centred: Floats = middle - weights.sum(axis=1, keepdims=True) / 2
+    return centred[:, group]
 
 
 def kendall(x: Floats, y: Floats) -> tuple[float, float] | None:

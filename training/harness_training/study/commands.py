@@ -110,7 +110,7 @@ def _claims(study: Study, folder: Folder) -> str:
     quoted = [f"'{name}'" for name in (primary.experiment, primary.against, place)]
     criterion = f"{primary.measure} of {quoted[0]} > {quoted[1]} on {quoted[2]}"
     models: dict[str, object] = {name: study.labels(name) for name in study.experiments}
-    models |= study.baselines | ({START: study.start} if study.step_0 else {})
+    models |= {**study.baselines, **({START: study.start} if study.step_0 else {})}
     first = {"name": "primary", "text": "registered before training", "criterion": criterion, "over": primary.over}
     head = _toml({"title": study.title, "on": place, "datasets": list(dict.fromkeys(labels))})
     tables = [f"\n[[claim]]\n{_toml(dict(claim))}" for claim in (first, *study.own_claims)]

@@ -127,7 +127,7 @@ def smallest_effect(primary: Primary, queries: Sequence[Sequence[float]], traine
     entries = len(queries)
     variance = primary.query_spread**2 * sum(sum(1 / n for n in part) / len(part) ** 2 for part in queries) / entries**2
     variance += primary.run_spread**2 * trained / seeds
-    freedom = sum(map(sum, queries)) - 1
+    freedom = round(sum(map(sum, queries))) - 1
     if primary.over == "datasets" and entries > 1:
         variance += primary.dataset_spread**2 / entries
         freedom = entries - 1
