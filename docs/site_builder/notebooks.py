@@ -27,9 +27,8 @@ def notebook_page(text: str, name: str) -> tuple[str, dict[str, bytes]]:
     for number, cell in enumerate(json.loads(text)["cells"]):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(source)
-            if number == 0:
-                parts.append(f"[Download the notebook]({name})")
+            title, _, rest = source.partition("\n")
+            parts += [title, f"[Download the notebook]({name})", rest] if number == 0 else [source]
             continue
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
