@@ -1,4 +1,4 @@
-"""Collects the pages, builds the site strictly and checks its links: ``python -m site_builder [--online] [--no-build]``.
+"""Collects the pages, builds the site strictly, checks its links: ``python -m site_builder [--online] [--no-build]``.
 
 ``--online`` also asks the servers of external links; ``--no-build`` checks a site that is there already.
 """
@@ -30,9 +30,10 @@ def main(words: list[str]) -> int:
     problems = [*found.problems, *(online_problems(found.external) if "--online" in words else ())]
     for problem in problems:
         print(problem, file=sys.stderr)
+    asked = "asked" if "--online" in words else "not asked (--online asks)"
     print(
-        f"{SITE.relative_to(ROOT)}: {found.pages} pages, {found.links} internal links and {found.assets} assets checked, "
-        f"{len(found.external)} external addresses {'asked' if '--online' in words else 'not asked (--online asks)'}, "
+        f"{SITE.relative_to(ROOT)}: {found.pages} pages, {found.links} internal links, {found.assets} assets checked, "
+        f"{len(found.external)} external addresses {asked}, "
         f"{len(problems)} problems, {time.monotonic() - started:.0f} s"
     )
     return bool(problems)

@@ -54,7 +54,7 @@ def _section(context: click.Context, command: click.Command) -> str:
 
 
 def _prose(text: str) -> str:
-    """Click's text as Markdown: a paragraph after ``\\b`` keeps its lines."""
+    """Click's text as Markdown: a paragraph after a backspace character keeps its lines."""
     shown = []
     for paragraph in re.split(r"\n\s*\n", text.partition("\f")[0]):
         kept = paragraph.removeprefix("\b\n")

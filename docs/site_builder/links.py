@@ -116,7 +116,7 @@ def online_problems(addresses: dict[str, str]) -> Iterable[str]:
     """A sentence for each external address whose server says that it does not exist, or that does not answer."""
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(_answer, addresses)
-        return [f"{page}: {address} {answer}" for (address, page), answer in zip(addresses.items(), answers) if answer]
+        return [f"{page}: {address} {answer}" for (address, page), answer in zip(addresses.items(), answers, strict=True) if answer]
 
 
 def _answer(address: str) -> str:

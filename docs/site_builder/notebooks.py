@@ -13,8 +13,8 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import contextmanager, redirect_stdout
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def main() -> None:
             outputs = iter(run(notebook))
         for count, cell in enumerate((c for c in notebook["cells"] if c["cell_type"] == "code"), 1):
             cell["outputs"], cell["execution_count"] = next(outputs), count
-        file.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"{file.name}: {count} cells", file=sys.stderr)
 
 

@@ -30,7 +30,7 @@ LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".json": "json",
 
 
 def place(source: PurePosixPath) -> PurePosixPath:
-    """Where a file of the repository is among the pages: ``docs/x.md`` is ``x.md``, source code a page that shows it."""
+    """Where a file of the repository is among the pages: ``docs/x.md`` is ``x.md``, code is on a page that shows it."""
     inside = source.is_relative_to("docs")
     target = source.relative_to("docs") if inside else OUTSIDE / source
     if source.suffix == ".ipynb":
