@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,11 +112,11 @@ def _addresses(page: Page) -> Iterator[tuple[str, bool]]:
     yield from ((address, True) for address in page.assets)
 
 
-def online_problems(addresses: dict[str, str]) -> Iterable[str]:
+def online_problems(addresses: dict[str, str]) -> list[str]:
     """A sentence for each external address whose server says that it does not exist, or that does not answer."""
     with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(_answer, addresses)
-        return [f"{page}: {address} {answer}" for (address, page), answer in zip(addresses.items(), answers, strict=True) if answer]
+        answers = zip(addresses.items(), pool.map(_answer, addresses), strict=True)
+        return [f"{page}: {address} {answer}" for (address, page), answer in answers if answer]
 
 
 def _answer(address: str) -> str:
