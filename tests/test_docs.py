@@ -431,7 +431,13 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 150
 
 
-@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
+MEASURING = pytest.mark.slow, pytest.mark.timeout(1800)
+"""For the tutorial whose plans build a training set and measure this machine."""
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=p.name, marks=MEASURING if p.name == "training-study.md" else ()) for p in TUTORIALS]
+)
 def test_a_tutorial_works(page: Path, workplace: Place) -> None:
     """Its commands, top to bottom, with few documents; that the program is there, a test before has seen."""
     lines = [line for block in documented(*SHELLS, pages=[page]) for line in commands(block) if line in HARNESS]
