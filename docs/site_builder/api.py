@@ -13,7 +13,8 @@ HOOKS = "harness.registry.hookspecs"
 
 def names() -> tuple[list[str], list[str]]:
     """The names of the API for users, functions first, and of that for authors of plug-ins."""
-    users, authors = [], []
+    users: list[str] = []
+    authors: list[str] = []
     for name in dir(harness):
         if not name.startswith("_"):
             module = getattr(getattr(harness, name), "__module__", None) or ""
