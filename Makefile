@@ -1,5 +1,6 @@
-# make demo: set up and benchmark on the embedded dataset.  make test: set up, lint, test.  Both work on a fresh machine
-# with Python 3.11 to 3.13 and make, and do only what is still to be done the next time.  make bench: measure against peers.
+# make demo: set up and benchmark on the embedded dataset.  make test: set up, lint, test.  make docs: set up, build the
+# site.  All work on a fresh machine with Python 3.11 to 3.13 and make, and do only what is still to be done the next time.
+# make bench: measure against peers.
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
 VENV ?= .venv
 PEERS = .venv-peers
@@ -25,6 +26,10 @@ test: lint
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
 
+# The documentation site in site/: built without a network, strictly, and its links checked (docs/site_builder).
+docs: $(VENV)/.docs
+	PYTHONPATH=docs $(BIN)/python -m site_builder
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,7 +49,7 @@ bench: $(VENV)/.test bench-peers
 bench-peers: $(PEERS)/backends/.made $(PEERS)/mteb/.made
 
 clean:
-	rm -rf $(VENV) $(PEERS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(PEERS)/backends/.made: benchmarks/peers/backends.txt
 	$(PYTHON) -m venv $(@D)
@@ -67,4 +72,8 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[dense,bm25,pyserini,train,ray,page,plot,overlap,dev]"
 	@touch $@
 
-.PHONY: demo shell test test-slow lint audit bench bench-peers clean
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[docs]"
+	@touch $@
+
+.PHONY: demo shell test test-slow docs lint audit bench bench-peers clean

@@ -36,7 +36,8 @@ pytest.importorskip("faiss", reason="the documented commands need the dense extr
 pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra")
 
 README, COMMANDS = ROOT / "README.md", ROOT / "docs" / "commands.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *TUTORIALS]
 SHELLS = ("sh", "bash", "console")
 FOLDER, CHECKPOINT, CROSS_ENCODER = "path/to/folder", "path/to/checkpoint", "path/to/cross-encoder"
 """What the documentation calls a reader's own dataset and models."""
@@ -174,6 +175,7 @@ def test_every_line_is_one_that_is_tested() -> None:
     """A kind of command that this file does not know must not go unnoticed."""
     assert len(HARNESS) > 10
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z][\w-]*)", DOCS)) <= targets
     for line in LINES:
         if line not in (*HARNESS, *COMPLETION):
             program, *rest = shlex.split(line, comments=True)
@@ -185,7 +187,7 @@ def test_every_line_is_one_that_is_tested() -> None:
             assert set(rest) <= targets, f"{line}: the Makefile has {sorted(targets)}"
 
 
-@pytest.mark.parametrize("line", [*HARNESS, *INLINE])
+@pytest.mark.parametrize("line", dict.fromkeys([*HARNESS, *INLINE]))
 def test_commands_and_options_exist(line: str) -> None:
     try:
         parsed(line)
@@ -193,11 +195,12 @@ def test_commands_and_options_exist(line: str) -> None:
         pytest.fail(f"{line}: {error}")
 
 
-@pytest.mark.parametrize("line", HARNESS)
+@pytest.mark.parametrize("line", dict.fromkeys(HARNESS))
 def test_names_exist(line: str) -> None:
     found = named(line)
     for model in found["models"]:
-        assert model in (CHECKPOINT, *plugin_files(), *REGISTRY.models) or REGISTRY.model(model)
+        own = parse(model)[0] in (CHECKPOINT, *plugin_files())
+        assert own or model in REGISTRY.models or REGISTRY.model(model)
     shown = {path.partition("/")[0] for path in shown_files()}
     assert set(found["datasets"]) <= {FOLDER, *shown, *REGISTRY.datasets, *REGISTRY.groups}
     assert set(found["suites"]) <= set(catalogue().suites)
@@ -223,7 +226,7 @@ def examples() -> dict[str, str]:
 def test_a_complete_plugin_is_sound_and_short(name: str, harness, toy: Path, tmp_path: Path) -> None:
     code = inspect.cleandoc(examples()[name])
     body = [line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]
-    assert len(body) <= 10 or name in ("overlap", "counting"), "ten lines are promised for a dense model"
+    assert len(body) <= 10 or name in ("overlap", "counting", "trigrams"), "ten lines are promised for a dense model"
     file = tmp_path / f"{name}.py"
     file.write_text(code)
     model, dataset = (name, toy) if "ModelSpec" in code else ("bm25", name)
@@ -428,6 +431,23 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 150
 
 
+MEASURING = pytest.mark.slow, pytest.mark.timeout(1800)
+"""For the tutorial whose plans build a training set and measure this machine."""
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=p.name, marks=MEASURING if p.name == "training-study.md" else ()) for p in TUTORIALS]
+)
+def test_a_tutorial_works(page: Path, workplace: Place) -> None:
+    """Its commands, top to bottom, with few documents; that the program is there, a test before has seen."""
+    lines = [line for block in documented(*SHELLS, pages=[page]) for line in commands(block) if line in HARNESS]
+    assert lines
+    for line in lines:
+        done = workplace.type(line)
+        assert done.code == 0, f"{line}\n{done.err}"
+        assert done.out.strip() or ">" in line
+
+
 def test_the_page_on_comparing_works(workplace: Place) -> None:
     lines = [line for block in documented(*SHELLS, pages=[ROOT / "docs" / "comparing.md"]) for line in commands(block)]
     shown = {}
@@ -446,14 +466,14 @@ def test_the_page_on_the_store_works(workplace: Place) -> None:
     assert len(list((workplace.folder / "path/to/store").rglob("*.npy"))) == 2  # documents and queries
 
 
-@pytest.mark.parametrize("line", [line for line in HARNESS if absent(line)])
+@pytest.mark.parametrize("line", [line for line in dict.fromkeys(HARNESS) if absent(line)])
 def test_commands_that_need_a_network_say_so_without_one(line: str, workplace: Place) -> None:
     done = workplace.type(line)
     assert done.code == 2, done.err
     assert "not on this machine and the network is switched off" in done.err.splitlines()[-1]
 
 
-WEIGHTY = [line for line in HARNESS if weights_of(line) and not absent(line)]
+WEIGHTY = [line for line in dict.fromkeys(HARNESS) if weights_of(line) and not absent(line)]
 SLOW = [pytest.param(x, marks=pytest.mark.slow) if set(named(x)["datasets"]) - {FOLDER} else x for x in WEIGHTY]
 
 

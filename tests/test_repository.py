@@ -78,6 +78,15 @@ def test_the_workflow_runs_make_test_on_every_supported_python() -> None:
     assert "make test PYTHON=python" in [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
 
 
+def test_the_workflow_of_the_site_runs_make_docs_and_the_tests_that_need_its_packages() -> None:
+    workflow = parsed(".github/workflows/docs.yml")
+    [job] = workflow["jobs"].values()
+    assert workflow["permissions"] == {"contents": "read"}
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands[0] == "make docs PYTHON=python"
+    assert commands[-1].endswith("-m pytest tests/docs -n 0")
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_an_issue_form_is_valid(name: str) -> None:
     form = parsed(f".github/ISSUE_TEMPLATE/{name}")
