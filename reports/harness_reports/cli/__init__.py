@@ -9,5 +9,6 @@ COMMANDS = {
     "gate": "Fail if a model is worse than its baseline beyond chance.",
     "pool": "Which unjudged documents to judge first.",
     "report": "Tables of nDCG@10, geometry and cost from stored results.",
+    "site": "Write a static site from stored results: pages, a feed, JSON.",
 }
 """Command -> its line in ``harness --help``."""

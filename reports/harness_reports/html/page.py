@@ -51,7 +51,7 @@ def page(
     style = _asset("page.css")
     title = f"Leaderboard: {suite}" if suite else "Retrieval leaderboard"
     parts = {
-        "policy": _policy([library, script], style),
+        "policy": policy([library, script], style),
         "title": html.escape(title),
         "style": style,
         "library": library,
@@ -86,13 +86,14 @@ def _library() -> tuple[str, str]:
     return script, f"Vega {vl_convert.get_vega_version()} and Vega-Lite {vl_convert.get_vegalite_versions()[-1]}"
 
 
-def _policy(scripts: list[str], style: str) -> str:
+def policy(scripts: list[str], style: str) -> str:
     """Nothing is fetched, nothing runs but these very texts."""
 
     def hashed(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
+    none = "'none'"
     return (
-        f"default-src 'none'; script-src {' '.join(map(hashed, scripts))}; style-src {hashed(style)}; "
+        f"default-src 'none'; script-src {' '.join(map(hashed, scripts)) or none}; style-src {hashed(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
