@@ -38,8 +38,9 @@ def command(results: Path, output: Path, title: str, suite: str | None, comparis
     then 1.
     """
     from harness_reports.site.build import build
-    from harness_reports.site.writer import write_site
+    from harness_reports.site.writer import check_folder, write_site
 
+    check_folder(output)
     with progress_bar() as progress:
         built = build(results, title, suite, comparisons, progress)
     write_site(built.files, output)

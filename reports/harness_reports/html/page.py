@@ -12,6 +12,7 @@ import base64
 import hashlib
 import html
 import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,7 @@ def _asset(name: str) -> str:
     return files("harness_reports.html").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _library() -> tuple[str, str]:
     """Vega, Vega-Lite and Vega-Embed as one script that may stand inside a script element, and their versions."""
     try:

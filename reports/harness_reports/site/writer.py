@@ -46,6 +46,12 @@ def write_site(files: Mapping[str, bytes], folder: Path) -> None:
     _write(folder / LIST, _text(own))
 
 
+def check_folder(folder: Path) -> None:
+    """UserError if the folder is there, and neither empty nor one that a run of this command wrote."""
+    if folder.exists() or folder.is_symlink():
+        _listed(folder)
+
+
 def _listed(folder: Path) -> Listed:
     """What an earlier run wrote; {} for an empty folder."""
     if not folder.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -190,20 +190,20 @@ def test_names_that_differ_in_case_alone_get_files_of_their_own() -> None:
     assert all("/" not in name and not name.startswith(".") for name in found.values())
 
 
-def test_the_command(results: Results, tmp_path: Path, harness: Done) -> None:
+def test_the_command(results: Results, tmp_path: Path, harness: Callable[..., Done]) -> None:
     results.add_queries("bm25", "alpha", [0.25, 0.5])
     out = tmp_path / "public"
-    done = harness("site", results.store.root, "-o", out, "--title", "Mine")  # type: ignore[operator]
+    done = harness("site", results.store.root, "-o", out, "--title", "Mine")
     assert (done.code, done.out) == (0, f"{out / 'index.html'}\n"), done.err
     (out / "CNAME").write_text("example.org")
     results.add_queries("minilm", "alpha", [0.75, 0.5])
-    assert harness("site", results.store.root, "-o", out).code == 0  # type: ignore[operator]
+    assert harness("site", results.store.root, "-o", out).code == 0
     assert (out / "comparisons" / "bm25+vs+minilm.html").is_file()
     assert (out / "CNAME").read_text() == "example.org"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    refused = harness("site", results.store.root, "-o", tmp_path / "mine")  # type: ignore[operator]
-    assert (refused.code, len(refused.err.splitlines())) == (2, 3 if "writing" in refused.err else 1), refused.err
+    refused = harness("site", results.store.root, "-o", tmp_path / "mine")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused.err
     assert "is not empty" in refused.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
