@@ -15,8 +15,7 @@ from harness.cli.output import end_with_skipped
     "export",
     **examples(
         "harness export --format mteb -o exported",
-        "harness export --format eval-results -o exported -m minilm",
-        "harness export --format every-eval-ever --organisation 'Our lab' -o exported",
+        "harness export --format every-eval-ever --organisation Lab -o exported",
     ),
 )
 @results_option
