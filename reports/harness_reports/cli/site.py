@@ -19,7 +19,14 @@ from harness.cli.output import end_with_skipped, progress_bar
     ),
 )
 @click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write into.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("public"),
+    show_default=True,
+    help="The folder to write into.",
+)
 @click.option("--title", default="Retrieval leaderboard", show_default=True, help="The site's title.")
 @click.option("--suite", shell_complete=completing("suites"), help="Only this suite's datasets.")
 @click.option(
