@@ -21,7 +21,7 @@ from harness_reports.data.stored import Stored, read_cells
 from harness_reports.html.page import page
 from harness_reports.site import pages
 from harness_reports.site.feed import feed, newest
-from harness_reports.site.names import Pair, Places
+from harness_reports.site.names import Pair, Places, address
 from harness_reports.tables.model import Report
 from harness_reports.tables.sections import report as sections
 
@@ -126,7 +126,7 @@ class _Site:
     def _both(
         self, kind: str, name: str, title: str, text: str, data: dict[str, Any], date: str
     ) -> Iterator[tuple[str, str | bytes]]:
-        yield f"{kind}/{name}.html", self._framed(title, text, pages.address("../api/", kind, name, ".json"), date)
+        yield f"{kind}/{name}.html", self._framed(title, text, address("../api/", kind, name, ".json"), date)
         yield f"api/{kind}/{name}.json", dump_json(data)
 
     def _framed(self, title: str, text: str, data: str, date: str, up: str = "../") -> str:

@@ -125,7 +125,7 @@ def _page(label: str, facts: Facts, report: Report, comparisons: Table | None, l
 
 def _model_facts(cells: Sequence[Cell]) -> Facts:
     """What the newest result states of the model."""
-    record = next((found for cell in reversed(cells) if (found := cell.get("manifest", "model"))), {})
+    record: dict[str, Any] = next((found for cell in reversed(cells) if (found := cell.get("manifest", "model"))), {})
     for name in ("summary", "kind", "similarity", "storage"):
         yield name, record.get(name)
     for group in ("facts", "options"):
