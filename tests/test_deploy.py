@@ -74,6 +74,31 @@ def test_the_container_recipe_copies_what_there_is_and_installs_what_is_pinned()
             assert done.returncode == 0, done.stderr
 
 
+def test_the_workflow_of_a_results_repository_makes_the_site_and_deploys_it() -> None:
+    from tests.test_docs import parsed
+
+    workflow = pytest.importorskip("yaml").safe_load((DEPLOY / "board.yml").read_text())
+    started = workflow[True]  # YAML 1.1 reads the key "on" as true
+    assert "results/**" in started["push"]["paths"]
+    assert workflow["permissions"] == {"contents": "read", "pages": "write", "id-token": "write"}
+    [job] = workflow["jobs"].values()
+    assert job["environment"]["name"] == "github-pages"
+    assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+    used = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+    assert used == [
+        *("actions/checkout", "actions/setup-python", "actions/upload-pages-artifact", "actions/deploy-pages")
+    ]
+    install, make = (step["run"] for step in job["steps"] if "run" in step)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert shlex.split(install)[-1].removeprefix("retrieval-harness[").removesuffix("]") in extras
+    given = parsed(make).params
+    assert (given["results"], given["output"]) == (Path("results"), Path("public"))
+    [upload] = [step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-pages-artifact")]
+    assert upload["with"]["path"] == str(given["output"])
+    [deploy] = [step for step in job["steps"] if step.get("uses", "").startswith("actions/deploy-pages")]
+    assert job["environment"]["url"] == f"${{{{ steps.{deploy['id']}.outputs.page_url }}}}"
+
+
 def test_the_cluster_file_is_one_that_ray_accepts() -> None:
     pytest.importorskip("ray", reason="Ray is not installed (the ray extra)")
     yaml = pytest.importorskip("yaml")

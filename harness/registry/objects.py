@@ -84,7 +84,7 @@ def object_model(number: str, name: str, registry: Registry) -> ModelRef:
 
 def cacheable(ref: ModelRef) -> bool:
     """Whether the key of a model depends on its weights: that of an object whose weights are unknown is a number."""
-    own = OPTION not in ref.own_fingerprint
+    own = OPTION not in ref.options or OPTION not in ref.own_fingerprint  # of a name, the weights may not be there yet
     return own and all(cacheable(member) for member in ref.members)
 
 

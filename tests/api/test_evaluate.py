@@ -376,3 +376,16 @@ def test_offline_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     assert offline_here()
+
+
+def test_a_name_whose_weights_are_not_here_yet_is_told_as_by_the_command(
+    harness: Command, home: Path, toy: Path
+) -> None:
+    """Its fingerprint, which is of the weights, must not be asked for before they are there."""
+    assert cacheable(load_registry().model("minilm"))
+    typed = harness("benchmark", "-m", "minilm", "-d", toy, "--offline", "--results", "typed", "--json")
+    assert typed.code == 2
+    with pytest.raises(api.UserError) as refused:
+        api.evaluate("minilm", toy, results="called", offline=True, progress=False)
+    assert typed.err.splitlines()[-1] == f"harness: {refused.value}"
+    assert "minilm:path=FOLDER" in typed.err

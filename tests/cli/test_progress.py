@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import sys
@@ -9,7 +10,8 @@ import sys
 import pytest
 from rich.progress import Progress
 
-from harness.cli.output import progress_bar
+from harness.cli.output import UNIT, progress_bar
+from tests.conftest import ROOT
 
 
 class Terminal(io.StringIO):
@@ -62,3 +64,21 @@ def test_a_pipe_has_a_line_for_each_work(capsys: pytest.CaptureFixture[str]) -> 
         progress("loading y", 0, 0)
         progress("", 0, 0)
     assert capsys.readouterr().err == "reading x\nloading y\n"
+
+
+def test_every_bar_with_a_total_has_a_unit() -> None:
+    places = []
+    for file in (
+        file for room in ("harness", "plugins", "reports", "training") for file in (ROOT / room).rglob("*.py")
+    ):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(call, ast.Call) or len(call.args) != 3:
+                continue
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            described, _, total = call.args
+            if not name.endswith("progress") or (isinstance(total, ast.Constant) and total.value == 0):
+                continue
+            last = described.values[-1] if isinstance(described, ast.JoinedStr) else described
+            places.append((file, call.lineno, UNIT.search(str(getattr(last, "value", "")))))
+    assert len(places) > 15
+    assert [place for *place, unit in places if not unit] == []

@@ -5,9 +5,10 @@ COMMANDS = {
     "compare": "Which differences between models are real, query by query.",
     "correlate": "Rank correlation of isotropy with nDCG@10, with interval.",
     "difficulty": "Which queries are hard, as far as the scores tell.",
-    "export": "Write stored results in the formats of MTEB or the hub.",
+    "export": "Write stored results in the formats of other tools.",
     "gate": "Fail if a model is worse than its baseline beyond chance.",
     "pool": "Which unjudged documents to judge first.",
     "report": "Tables of nDCG@10, geometry and cost from stored results.",
+    "site": "Write a static site from stored results: pages, a feed, JSON.",
 }
 """Command -> its line in ``harness --help``."""

@@ -101,7 +101,7 @@ def unjudged(comparison: Comparison, evidence: Evidence, home: Path, progress: P
         return Findings()
     k, found = int(cut[1]), dict[str, Judged]()
     for number, dataset in enumerate(comparison.datasets):
-        progress("reading runs for unjudged documents", number, len(comparison.datasets))
+        progress("reading runs for unjudged documents (datasets)", number, len(comparison.datasets))
         if judged := read_judged(evidence, comparison.models, dataset, comparison.measure, home):
             found[dataset] = judged
     pairs = [

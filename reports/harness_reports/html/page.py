@@ -12,6 +12,7 @@ import base64
 import hashlib
 import html
 import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ def page(
     style = _asset("page.css")
     title = f"Leaderboard: {suite}" if suite else "Retrieval leaderboard"
     parts = {
-        "policy": _policy([library, script], style),
+        "policy": policy([library, script], style),
         "title": html.escape(title),
         "style": style,
         "library": library,
@@ -73,6 +74,7 @@ def _asset(name: str) -> str:
     return files("harness_reports.html").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _library() -> tuple[str, str]:
     """Vega, Vega-Lite and Vega-Embed as one script that may stand inside a script element, and their versions."""
     try:
@@ -86,13 +88,14 @@ def _library() -> tuple[str, str]:
     return script, f"Vega {vl_convert.get_vega_version()} and Vega-Lite {vl_convert.get_vegalite_versions()[-1]}"
 
 
-def _policy(scripts: list[str], style: str) -> str:
+def policy(scripts: list[str], style: str) -> str:
     """Nothing is fetched, nothing runs but these very texts."""
 
     def hashed(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
+    none = "'none'"
     return (
-        f"default-src 'none'; script-src {' '.join(map(hashed, scripts))}; style-src {hashed(style)}; "
+        f"default-src 'none'; script-src {' '.join(map(hashed, scripts)) or none}; style-src {hashed(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )

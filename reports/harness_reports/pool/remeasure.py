@@ -63,7 +63,7 @@ def remeasure(
     qrels = {model: _qrels(evidence, cell, overlay, home) for model, cell in cells.items()}
     found = []
     for number, (model, cell) in enumerate(cells.items()):
-        progress(f"measuring runs on {dataset} with {overlay.name}", number, len(cells))
+        progress(f"measuring runs on {dataset} with {overlay.name} (runs)", number, len(cells))
         names = tuple(dict.fromkeys([*cell.get("measures"), *SHOWN]))
         scores = measure(qrels[model], read_run(evidence.file(model, dataset, RUN), known=qrels[model]), names)
         result = _result(cell.result, overlay, qrels[model], scores, command)

@@ -158,7 +158,7 @@ def find_overlap(
 def _counted(training: TrainingTexts, progress: Progress) -> Iterator[str]:
     for number, text in enumerate(training.texts):
         if number % BATCH == 0:
-            progress(f"comparing the texts of {training.name}", number, training.total)
+            progress(f"comparing the texts of {training.name} (texts)", number, training.total)
         yield text
 
 

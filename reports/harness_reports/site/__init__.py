@@ -1,0 +1,1 @@
+"""A static site of stored results: leaderboard, models, datasets, comparisons, a feed and JSON."""
