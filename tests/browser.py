@@ -54,14 +54,14 @@ class Browser:
         found: dict[str, Any] = json.loads(message)
         return found
 
-    def open(self, file: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> float:
+    def open(self, file: Path, width: int = 1280, height: int = 900, scheme: str = "light", query: str = "") -> float:
         """Opens a file; seconds until everything is drawn."""
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self._events.clear()
         began = time.monotonic()
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=file.as_uri() + query)
         self.until("document.documentElement?.dataset.charts === 'ready'")
         return time.monotonic() - began
 

@@ -227,9 +227,10 @@ def test_its_numbers_are_the_stored_ones(shown: tuple[Browser, Leaderboard, Path
     tab.open(file)
     seen = {}
     for row in tab.run(CELLS.format("leaderboard-table")):
-        model = row[0][2]
+        assert (row[0][0], row[1][0]) == ("place", "model")
+        model = row[1][2]
         assert model in board.models
-        for name, value, text in row[1:]:
+        for name, value, text in row[2:]:
             seen[model, name.split(" ", 1)[1]] = (value, text)
     for (model, dataset), cell in board.cells.items():
         value, text = seen[model, dataset]
@@ -281,11 +282,11 @@ def test_sorting_and_filtering_by_keyboard(shown: tuple[Browser, Leaderboard, Pa
     assert tab.run("document.querySelector('#filter-said').textContent") == "1 of 4 models, 4 of 4 datasets"
     tab.run("document.querySelector('#filter-datasets').focus()")
     tab.press("b")
-    assert tab.run("document.querySelectorAll('#leaderboard-table thead th').length") == 3
+    assert tab.run("document.querySelectorAll('#leaderboard-table thead th.set').length") == 1
     tab.press("ö")
     tab.run("document.querySelector('#filter-models').focus()")
     tab.press("ö")
-    assert "Nothing has such a name." in tab.run("document.querySelector('#leaderboard-table').innerText")
+    assert "Nothing matches the filters." in tab.run("document.querySelector('#leaderboard-table').innerText")
     assert tab.trouble() == []
 
 
@@ -364,7 +365,7 @@ def test_what_the_report_states_stands_beside_the_scores(
     file.write_text(page(board, None, report=report))
     tab.open(file)
     heads = tab.run("[...document.querySelectorAll('#leaderboard-table thead th')].map(th => th.innerText.trim())")
-    assert heads == ["Model", "mean of 3", "95% interval", *DATASETS]
+    assert heads == ["Rank", "Model", "mean of 3", "95% interval", *DATASETS, "Type"]
     assert set(column(tab, "stated 95% interval")) == {"20.00 to 40.00"}
     assert all("†" in text for text in column(tab, "dataset alpha"))
     assert f"A note {EVIL}" in tab.run("document.querySelector('#notes-list').innerText")
