@@ -83,6 +83,7 @@ function toggleColour(model) {
     else if (coloured.length < SHAPES.length) coloured.push(model);
     else coloured[SHAPES.length - 1] = model;
   }
+  remember();
   changed("colours");
 }
 

@@ -85,7 +85,7 @@ function statedColumns() {
       mark: (model) => (figure(model, column.name)?.best ? "best" : Array.isArray(valueOf(model)) ? "interval" : ""),
       show: (model) => {
         const one = figure(model, column.name);
-        if (!one || one.absence) return el("span", { class: "status" }, one ? one.text : MISSING);
+        if (!one || one.absence) return el("span", { class: "status" }, one && one.text !== "-" ? one.text : MISSING);
         const center = middle ? averageOf.get(model + "\n" + middle.average)?.value : null;
         return el("span", { title: [one.value].flat().map(exact).join(" to ") }, ...withMarks(one.text, one.marks ?? []),
           ...(scores && Array.isArray(one.value) ? [whisker(one.value, center, scale)] : []).filter(Boolean));
@@ -181,8 +181,10 @@ function factColumns() {
     show: (model) => { const value = facts(model)[name]; return value === undefined || value === null ? el("span", { class: "status" }, MISSING) : tell(value, model); },
   });
   const trained = {
-    ...column("trained_on", "Trained on", (names, model) => el("button", { type: "button", class: "figure", onclick: () => showModel(model), "aria-label": `${model}: trained on ${names.join(", ")}` },
-      names.length > 2 ? count(names.length, "dataset") : names.join(", "))),
+    ...column("trained_on", "Trained on", (names, model) => {
+      const text = names.length > 2 ? count(names.length, "dataset") : names.join(", ");
+      return el("button", { type: "button", class: "figure", onclick: () => showModel(model), title: names.join(", "), "aria-label": `${text}, what ${model} was trained on` }, text);
+    }),
     words: true, value: (model) => facts(model).trained_on?.length ?? null, plain: (model) => facts(model).trained_on?.join(" ") ?? null,
   };
   return [

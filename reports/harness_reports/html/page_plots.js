@@ -15,7 +15,7 @@ function measured(row, name) {
 // The points of a plot: a result on the dataset, or, of what holds for a model as a whole, its mean over datasets.
 function pointsOf(state) {
   const point = (model, dataset, x, y) => ({
-    model, label: brief(model), dataset, x, y, parameters: facts(model).parameters ?? null, hue: hue(model), front: coloured.includes(model) ? 1 : 0,
+    model, label: brief(model), dataset, x, y, parameters: facts(model).parameters ?? 0, hue: hue(model), front: coloured.includes(model) ? 1 : 0,
   });
   const mean = averages.find((one) => one.average === state.dataset);
   const found = mean
@@ -34,19 +34,27 @@ function pareto(points, more) {
   return front.sort((a, b) => a.x - b.x);
 }
 
+// An axis for a single value.
+const around = (value) => [value - (Math.abs(value) / 10 || 1), value + (Math.abs(value) / 10 || 1)];
 const textOf = (key, value) => (key.startsWith("fact.") ? (key === "fact.parameters" ? millions(value) : plain(value)) : plain(value));
 const axisTitle = (key) => called(key) + (told(key, 1) === "100.00" ? " × 100" : "");
 
 function scatter(state, { log, front, none }) {
   const values = pointsOf(state), logged = log && values.every((one) => one.x > 0), sized = front && values.some((one) => one.parameters);
   const best = front ? pareto(values, MORE_IS_BETTER.has(state.x)) : [];
+  const linear = (of) => ({ zero: false, nice: false, padding: 24, ...(values.length && values.every((one) => of(one) === of(values[0])) ? { domain: around(of(values[0])) } : {}) });
   const encoding = {
-    x: { field: "x", type: "quantitative", title: axisTitle(state.x), scale: logged ? { type: "log", nice: false, padding: 30 } : { zero: false, nice: false, padding: 24 }, axis: logged ? logAxis(values.map((one) => one.x)) : { tickCount: 6 } },
-    y: { field: "y", type: "quantitative", title: axisTitle(state.y), scale: { zero: false, nice: false, padding: 24 }, axis: { tickCount: 6 } },
+    x: { field: "x", type: "quantitative", title: axisTitle(state.x), scale: logged ? { type: "log", nice: false, padding: 30 } : linear((one) => one.x), axis: logged ? logAxis(values.map((one) => one.x)) : { tickCount: 6 } },
+    y: { field: "y", type: "quantitative", title: axisTitle(state.y), scale: linear((one) => one.y), axis: { tickCount: 6 } },
   };
-  const sizes = sized ? { size: { field: "parameters", type: "quantitative", scale: { type: "sqrt", range: [40, 420], domain: [0, Math.max(...values.map((one) => one.parameters ?? 0))] }, legend: null } } : { size: { value: 90 } };
+  const sizes = sized ? { size: { field: "parameters", type: "quantitative", scale: { type: "sqrt", range: [80, 420], domain: [0, Math.max(...values.map((one) => one.parameters))] }, legend: null } } : { size: { value: 90 } };
   const line = { data: { values: best }, mark: { type: "line", interpolate: MORE_IS_BETTER.has(state.x) ? "step-before" : "step-after", strokeDash: [5, 4], strokeWidth: 1.4, color: colour("soft"), aria: false }, encoding };
-  const labels = { data: { values: best }, mark: { type: "text", dy: -15, fontSize: 11.5, limit: 190, align: "center", aria: false, color: colour("ink") }, encoding: { ...encoding, text: { field: "label", type: "nominal" } } };
+  // labels stay inside: to the right of points on the left, and the other way round
+  const scaled = (x) => (logged ? Math.log(x) : x), middle = (Math.min(...values.map((one) => scaled(one.x))) + Math.max(...values.map((one) => scaled(one.x)))) / 2;
+  const labels = ["left", "right"].map((align) => ({
+    data: { values: best.filter((one) => (scaled(one.x) <= middle) === (align === "left")) },
+    mark: { type: "text", dy: -14, dx: align === "left" ? -6 : 6, fontSize: 11.5, limit: 240, align, aria: false, color: colour("ink") }, encoding: { ...encoding, text: { field: "label", type: "nominal" } },
+  }));
   return {
     empty: values.length ? "" : none, models: new Set(values.map((one) => one.model)),
     tip: (one) => (one.model === undefined ? null : [[one.model], ["on", one.dataset], [called(state.x), textOf(state.x, one.x)], [called(state.y), told(state.y, 1) === "100.00" ? fixed(one.y, 2) : plain(one.y)],
@@ -59,7 +67,7 @@ function scatter(state, { log, front, none }) {
         ...(best.length > 1 ? [line] : []),
         { data: { values }, mark: { type: "point", filled: true, tooltip: { content: "data" }, aria: false, stroke: colour("paper"), strokeWidth: 0.7 },
           encoding: { ...encoding, ...hues(), ...sizes, opacity: { condition: { test: "datum.front === 1", value: 0.92 }, value: 0.45 } } },
-        ...(front ? [labels] : []),
+        ...(front ? labels : []),
       ],
     },
   };

@@ -3,7 +3,7 @@
 function startNotes() {
   const said = [...(data.notes ?? [])];
   if (!data.notes) ownNotes(said);
-  $("#notes-list").append(...[...new Set(said)].map((text) => el("li", {}, text)));
+  $("#notes-list").append(...[...new Set(said)].map((text) => el("li", {}, text.replace(/^Rank: /, "Plausible ranks: "))));
   const made = rows.map((row) => row["manifest.run.started"]).filter(Boolean).sort();
   const days = [...new Set([made[0], made.at(-1)].filter(Boolean).map((when) => String(when).slice(0, 10)))].join(" to ");
   $("#lead").textContent = `${count(data.models.length, "model")} on ${count(allDatasets.length, "dataset")}, ${count(rows.length, "result")}${days ? `, measured ${days}` : ""}. ` +
@@ -33,7 +33,12 @@ function startNav() {
   }
 }
 
+// What is above the linked section grows while it is drawn.
+let moved = false;
+const jump = () => { if (!moved && location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" }); };
+
 async function start() {
+  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, () => { moved = true; }, { once: true, passive: true });
   listenToTheme();
   startNotes();
   startLeaderboard();
@@ -59,6 +64,7 @@ async function start() {
   await draw("cost");
   await startCurves();
   startNav();
+  jump();
   document.documentElement.dataset.charts = "ready";
 }
 

@@ -42,6 +42,14 @@ function remember() {
   waiting = setTimeout(() => { try { history.replaceState(null, "", link()); } catch { /* too often, or not allowed here */ } }, 150);
 }
 
+// The models that have a colour; an empty one is a colour that is free.
+const ownColours = String(coloured);
+if (address.has("colour")) {
+  const chosen = address.getAll("colour").slice(0, SHAPES.length).map((model) => (data.models.includes(model) ? model : null));
+  coloured.splice(0, Infinity, ...chosen);
+}
+kept.push(["colour", () => (String(coloured) === ownColours ? [] : coloured.map((model) => model ?? ""))]);
+
 // ---- filters by name ------------------------------------------------------------------------------------------------
 // Terms, all of which must hold: bm25 (part of the name), "bm25" (the whole name), bm25|minilm (either), -bm25 (not).
 
@@ -160,7 +168,13 @@ function listenToFilter() {
     $("#filter-models").focus();
   });
   $("#copy-link").addEventListener("click", (event) => copy(new URL(link(), location.href).href, event.currentTarget));
-  $("#more").open = narrowed() > 0;
+  const more = $("#more"), close = (event) => { if (more.open && !more.contains(event.target)) more.open = false; };
+  addEventListener("pointerdown", close);
+  more.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    more.open = false;
+    more.querySelector("summary").focus();
+  });
   drawMore();
   sayFilter();
 }

@@ -365,7 +365,7 @@ def test_what_the_report_states_stands_beside_the_scores(
     file.write_text(page(board, None, report=report))
     tab.open(file)
     heads = tab.run("[...document.querySelectorAll('#leaderboard-table thead th')].map(th => th.innerText.trim())")
-    assert heads == ["Rank", "Model", "mean of 3", "95% interval", *DATASETS, "Type"]
+    assert heads == ["Rank", "Model", "mean of 3", "95% interval", *DATASETS, "Type", "Dimensions"]
     assert set(column(tab, "stated 95% interval")) == {"20.00 to 40.00"}
     assert all("†" in text for text in column(tab, "dataset alpha"))
     assert f"A note {EVIL}" in tab.run("document.querySelector('#notes-list').innerText")
