@@ -46,7 +46,10 @@ def _with_members(model: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[
     """A model and the models that it is made of, each once."""
     seen = set()
     members = model.get("members") if depth < 9 else None
-    for part in (model, *(inner for one in members or () if isinstance(one, Mapping) for inner in _with_members(one, depth + 1))):
+    for part in (
+        model,
+        *(inner for one in members or () if isinstance(one, Mapping) for inner in _with_members(one, depth + 1)),
+    ):
         key = part.get("key") or id(part)
         if key not in seen:
             seen.add(key)
