@@ -67,7 +67,7 @@ function scatter(state, { log, front, none }) {
         ...(best.length > 1 ? [line] : []),
         { data: { values }, mark: { type: "point", filled: true, tooltip: { content: "data" }, aria: false, stroke: colour("paper"), strokeWidth: 0.7 },
           encoding: { ...encoding, ...hues(), ...sizes, opacity: { condition: { test: "datum.front === 1", value: 0.92 }, value: 0.45 } } },
-        ...(front ? labels : []),
+        ...labels.filter((layer) => layer.data.values.length),
       ],
     },
   };
