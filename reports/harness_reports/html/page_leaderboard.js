@@ -34,6 +34,7 @@ const leadOf = (model) => (leading ? averageOf.get(model + "\n" + leading.averag
 const leads = data.models.map(leadOf).filter((value) => value !== null);
 const rankOf = (model) => { const own = leadOf(model); return own === null ? null : 1 + leads.filter((value) => value > own).length; };
 const placeOf = new Map(data.models.map((model, place) => [model, place]));
+const MANY = 6;
 const DEFAULT_SORT = { key: "place", down: false };
 
 function rankColumn() {
@@ -111,7 +112,7 @@ function averageColumn(average) {
   const highest = best(values, percent), tint = scale(values);
   const mixed = average.datasets.some((dataset) => data.mixed.includes(dataset));
   return {
-    key: "average " + average.average, title: average.average, name: average.average,
+    key: "average " + average.average, style: average.average.length < 12 ? "set" : "", title: average.average, name: average.average,
     hint: "The unweighted mean of " + average.datasets.join(", "),
     value: (model) => of(model).value,
     mark: (model) => "average" + (!mixed && of(model).value !== null && percent(of(model).value) === highest ? " best" : ""),
@@ -168,7 +169,7 @@ function headlineColumns(datasets) {
     if (datasets.includes(dataset)) rest.push(datasetColumn(dataset, data.models));
   }
   const asides = front.filter((column) => /^stated ((its )?design effect|isotropy)/.test(column.key));
-  return [...front.filter((column) => !asides.includes(column)), ...rest, ...asides];
+  return { front: front.filter((column) => !asides.includes(column)), rest, asides };
 }
 
 // ---- what is known of a model -----------------------------------------------------------------------------------------------
@@ -197,9 +198,11 @@ function drawLeaderboard() {
   const models = shownModels(), isMeasure = board.measure === measureKey;
   const folded = filter.datasets ? [] : Object.values(data.groups).flat();
   const datasets = shownDatasets().filter((dataset) => !isMeasure || !folded.includes(dataset));
-  grid($("#leaderboard-table"), "Leaderboard", [rankColumn(), modelColumn(),
-    ...(isMeasure ? headlineColumns(datasets) : datasets.map((dataset) => datasetColumn(dataset, data.models))),
-    ...(board.facts ? factColumns() : [])], models, board.state);
+  const { front, rest, asides } = isMeasure ? headlineColumns(datasets) : { front: [], rest: datasets.map((dataset) => datasetColumn(dataset, data.models)), asides: [] };
+  const known = board.facts ? factColumns() : [];
+  // where the datasets fill the screen, what is known of a model comes before them
+  const after = rest.length > MANY ? [...known, ...rest, ...asides] : [...rest, ...asides, ...known];
+  grid($("#leaderboard-table"), "Leaderboard", [rankColumn(), modelColumn(), ...front, ...after], models, board.state);
   const limited = shownDatasets(data.partial_datasets);
   $("#partial").hidden = !limited.length;
   if (limited.length) {
@@ -210,7 +213,7 @@ function drawLeaderboard() {
   const scaled = told(board.measure, 1) === "100.00", by = leads.length ? ` Ranked by ${leading?.average ?? data.datasets[0]}` : "";
   $("#leaderboard-caption").textContent = `${called(board.measure)}${scaled ? " × 100" : ""}, the best of a column in bold.` +
     (by ? by + (isMeasure ? "" : ` of ${metric(data.measure)}`) + (leads.length < data.models.length ? "; models that lack one of its datasets come last." : ".") : "") +
-    " Press a heading to sort, a figure to see how it was made, a model's mark to colour it in the charts." +
+    " Press a heading to sort, a score to see how it was made, a model's mark to colour it in the charts." +
     (isMeasure && folded.length ? ` Only their mean stands for the datasets of ${Object.keys(data.groups).join(", ")}: to see each, type its name into the filter.` : "");
 }
 

@@ -7,7 +7,7 @@ function startNotes() {
   const made = rows.map((row) => row["manifest.run.started"]).filter(Boolean).sort();
   const days = [...new Set([made[0], made.at(-1)].filter(Boolean).map((when) => String(when).slice(0, 10)))].join(" to ");
   $("#lead").textContent = `${count(data.models.length, "model")} on ${count(allDatasets.length, "dataset")}, ${count(rows.length, "result")}${days ? `, measured ${days}` : ""}. ` +
-    `${data.measure} by the rules of trec_eval 10.0; every figure is a stored one.`;
+    `${data.measure} by the rules of trec_eval 10.0; every value is a stored one.`;
   $("#foot").textContent = `Made from stored results by retrieval-harness. Plots: ${data.library}, inside this file, which fetches nothing.`;
 }
 
