@@ -9,7 +9,7 @@ from typing import Any
 from harness_reports.data.cells import Cell
 from harness_reports.data.leaderboard import Leaderboard
 
-DENSE = ("dense", "reranker")
+DENSE = ("dense", "reranker", "imported")
 """Kinds of models that have parameters of their own."""
 
 
