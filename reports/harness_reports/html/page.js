@@ -72,7 +72,9 @@ function block(name) {
 
 const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"];
 const coloured = data.models.slice(0, SHAPES.length);
-const hue = (model) => { const place = coloured.indexOf(model); return place < 0 ? "none" : "c" + place; };
+// A run of a row that is a mean over seeds looks like that row.
+const rowOf = new Map(Object.entries(data.seeds).flatMap(([row, models]) => models.map((model) => [model, row])));
+const placeOfColour = (model) => coloured.indexOf(rowOf.get(model) ?? model);
 
 function toggleColour(model) {
   const place = coloured.indexOf(model);

@@ -23,27 +23,32 @@ async function draw(name) {
     return;
   }
   const tooltip = (handler, event, item) => showTip(event, item && item.datum && made.tip ? made.tip(item.datum) : null);
-  const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", background: null, padding: { left: 4, top: 6, bottom: 4, right: 16 }, ...made.spec };
-  const drawn = await vegaEmbed(place, spec, {
+  const drawn = await vegaEmbed(place, { ...frame(), ...made.spec }, {
     ast: true, actions: false, defaultStyle: false, renderer: made.canvas ? "canvas" : "svg", config: look(), tooltip, hover: false,
   });
   if (turn !== one.turn) drawn.finalize();
   else one.view = drawn;
 }
 
-// As it is shown, on the page's own ground; PNG at twice the size.
+// As it is shown, on the page's own ground and with a legend inside; PNG at twice the size.
+let legends = false;
 async function saveChart(name, title, form) {
-  const view = charts.get(name).view?.view;
-  if (!view) return;
+  const shown = charts.get(name).view?.view;
+  if (!shown) return;
+  legends = true;
+  const { spec } = await charts.get(name).make();
+  legends = false;
+  const width = spec.width === "container" ? { width: shown.width() } : {};
+  const { view, finalize } = await vegaEmbed(el("div"), { ...frame(), ...spec, ...width, background: colour("paper") }, {
+    ast: true, actions: false, defaultStyle: false, renderer: "none", config: look(), tooltip: false,
+  });
   const file = `${fileName(data.title, title)}.${form.toLowerCase()}`;
-  view.background(colour("paper"));
-  try {
-    if (form === "PNG") download(file, await view.toImageURL("png", 2));
-    else download(file, await view.toSVG(), "image/svg+xml");
-  } finally {
-    view.background(null);
-  }
+  if (form === "PNG") download(file, await view.toImageURL("png", 2));
+  else download(file, await view.toSVG(), "image/svg+xml");
+  finalize();
 }
+
+const frame = () => ({ $schema: "https://vega.github.io/schema/vega-lite/v6.json", background: null, padding: { left: 4, top: 6, bottom: 4, right: 16 } });
 
 function look() {
   // printed, the plots of a dark page are turned light
@@ -56,7 +61,7 @@ function look() {
       labelColor: soft, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12,
       titleFontSize: 12.5, titleFontWeight: 500, titlePadding: 10, labelLimit: 170, gridOpacity: 0.8, labelPadding: 5,
     },
-    text: { color: ink, font },
+    text: { color: ink, font }, legend: { labelColor: ink, labelFontSize: 12, labelFont: font },
   };
 }
 
@@ -81,21 +86,27 @@ function logAxis(numbers) {
   return { values, format: high >= 1e6 ? "~s" : "~g" };
 }
 
-// Colour and shape of models: those chosen have their own, and lie above the grey rest.
-function hues() {
-  const keys = ["none", ...SHAPES.map((_, place) => "c" + place)];
+// Colour and shape of models: those chosen have their own, and lie above the grey rest. A key is [name, place of its colour].
+const OTHERS = "other models";
+const keyOf = (model) => { const place = placeOfColour(model); return place < 0 ? OTHERS : brief(coloured[place]); };
+const looks = (model) => ({ key: keyOf(model), front: placeOfColour(model) < 0 ? 0 : 1 });
+const modelKeys = () => [[OTHERS, -1], ...coloured.flatMap((model, place) => (model ? [[brief(model), place]] : []))];
+
+function hues(values, keys = modelKeys()) {
+  const used = keys.filter(([key]) => values.some((one) => one.key === key)), domain = used.map(([key]) => key);
+  const legend = legends ? { title: null, orient: "top", columns: 3, labelLimit: 320, symbolOpacity: 1, symbolSize: 90 } : null;
   return {
-    color: { field: "hue", type: "nominal", scale: { domain: keys, range: keys.map(colour) }, legend: null },
-    shape: { field: "hue", type: "nominal", scale: { domain: keys, range: ["circle", ...SHAPES] }, legend: null },
+    color: { field: "key", type: "nominal", scale: { domain, range: used.map(([, place]) => colour(place < 0 ? "none" : "c" + place)) }, legend },
+    shape: { field: "key", type: "nominal", scale: { domain, range: used.map(([, place]) => SHAPES[place] ?? "circle") }, legend },
     order: { field: "front", type: "quantitative" },
   };
 }
 
 function drawKey(key, models) {
   if (!key || !models) return;
-  const shown = coloured.filter((model) => models.has(model));
+  const rows = new Set([...models].map((model) => rowOf.get(model) ?? model)), shown = coloured.filter((model) => rows.has(model));
   key.replaceChildren(...shown.map((model) => el("span", {}, swatch(coloured.indexOf(model)), breakable(model))),
-    ...(models.size > shown.length ? [el("span", {}, swatch(-1), shown.length ? "other models" : "models without a colour")] : []));
+    ...(rows.size > shown.length ? [el("span", {}, swatch(-1), shown.length ? OTHERS : "models without a colour")] : []));
 }
 
 // ---- heat map -----------------------------------------------------------------------------------------------------------

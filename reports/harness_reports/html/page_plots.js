@@ -15,7 +15,7 @@ function measured(row, name) {
 // The points of a plot: a result on the dataset, or, of what holds for a model as a whole, its mean over datasets.
 function pointsOf(state) {
   const point = (model, dataset, x, y) => ({
-    model, label: brief(model), dataset, x, y, parameters: facts(model).parameters ?? 0, hue: hue(model), front: coloured.includes(model) ? 1 : 0,
+    model, label: brief(model), dataset, x, y, parameters: facts(model).parameters ?? 0, ...looks(model),
   });
   const mean = averages.find((one) => one.average === state.dataset);
   const found = mean
@@ -66,7 +66,7 @@ function scatter(state, { log, front, none }) {
       layer: [
         ...(best.length > 1 ? [line] : []),
         { data: { values }, mark: { type: "point", filled: true, tooltip: { content: "data" }, aria: false, stroke: colour("paper"), strokeWidth: 0.7 },
-          encoding: { ...encoding, ...hues(), ...sizes, opacity: { condition: { test: "datum.front === 1", value: 0.92 }, value: 0.45 } } },
+          encoding: { ...encoding, ...hues(values), ...sizes, opacity: { condition: { test: "datum.front === 1", value: 0.92 }, value: 0.45 } } },
         ...labels.filter((layer) => layer.data.values.length),
       ],
     },
@@ -130,9 +130,9 @@ async function startSpectra() {
   chart("spectra", "Eigenvalue spectra", () => {
     const shown = all.filter((one) => one.dataset === spectrum.dataset && shownModel(one.model));
     const values = shown.flatMap((one) => one.ranks.map((rank, place) => ({
-      model: one.model, rank, value: one.values[place], ratio: one.values[place] / one.mean, hue: hue(one.model), front: coloured.includes(one.model) ? 1 : 0,
+      model: one.model, rank, value: one.values[place], ratio: one.values[place] / one.mean, ...looks(one.model),
     })).filter((point) => point.ratio > 1e-9));
-    const { color, order } = hues();
+    const { color, order } = hues(values);
     const axis = (field, title) => ({ field, type: "quantitative", title, scale: { type: "log", nice: false }, axis: logAxis(values.map((one) => one[field])) });
     const encoding = { x: axis("rank", "rank of the eigenvalue"), y: axis("ratio", "eigenvalue ÷ mean eigenvalue"), color };
     return {
@@ -169,14 +169,14 @@ async function startCurves() {
   $("#curves-controls").append(select("y axis", figures.map((name) => [name, title(name)]), training.y, (y) => { training.y = y; draw("curves"); }, "curves-y"));
   $("#curves-caption").textContent = "By training step; the scores are on each run's own dev set. A run is called by what sets it apart from the others.";
   chart("curves", "Training curves", () => {
-    const runs = all.map((run, place) => ({ ...run, hue: place < SHAPES.length ? "c" + place : "none" }));
-    const values = runs.flatMap((run) => run.points.filter((point) => typeof point[training.y] === "number")
-      .map((point) => ({ run: run.run, name: label(run), step: point.step, value: point[training.y], hue: run.hue })));
-    $("#curves .key").replaceChildren(...runs.map((run, place) => el("span", {}, swatch(place < SHAPES.length ? place : -1), el("span", { class: "name", title: run.run }, label(run)))));
+    const place = (at) => (at < SHAPES.length ? at : -1);
+    const values = all.flatMap((run, at) => run.points.filter((point) => typeof point[training.y] === "number")
+      .map((point) => ({ run: run.run, name: label(run), step: point.step, value: point[training.y], key: at < SHAPES.length ? label(run) : "other runs" })));
+    $("#curves .key").replaceChildren(...all.map((run, at) => el("span", {}, swatch(place(at)), el("span", { class: "name", title: run.run }, label(run)))));
     const encoding = {
       x: { field: "step", type: "quantitative", title: "Step", axis: { tickCount: 6 } },
       y: { field: "value", type: "quantitative", title: title(training.y), scale: { zero: false }, axis: { tickCount: 6 } },
-      ...hues(), detail: { field: "run" },
+      ...hues(values, [...all.slice(0, SHAPES.length).map((run, at) => [label(run), at]), ["other runs", -1]]), detail: { field: "run" },
     };
     delete encoding.order;
     const { shape, ...lines } = encoding;
@@ -184,7 +184,7 @@ async function startCurves() {
       empty: values.length ? "" : "No run has this value.",
       tip: (one) => (one.name === undefined ? null : [[one.name], ["Step", plain(one.step)], [title(training.y), plain(one.value)]]),
       spec: {
-        description: `Line plot: ${title(training.y)} by training step, ${runs.length} runs.`, data: { values }, width: "container", height: 320,
+        description: `Line plot: ${title(training.y)} by training step, ${all.length} runs.`, data: { values }, width: "container", height: 320,
         layer: [{ mark: { type: "line", strokeWidth: 2, aria: false }, encoding: lines },
           { mark: { type: "point", filled: true, size: 45, opacity: 0.9, tooltip: { content: "data" }, aria: false }, encoding: { ...lines, shape } }],
       },
