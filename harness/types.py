@@ -152,10 +152,17 @@ class ModelFacts:
     flops_per_token: float = 0
     """Floating-point operations of the forward pass per token, for `harness plan`: twice the parameters of the layers
     that every token passes (embeddings apart); 0: not stated."""
+    parameters: int = 0
+    """Number of parameters, embeddings included, for reports; 0: not stated."""
+    max_tokens: int = 0
+    """Tokens kept of a text, for reports; 0: not stated."""
+    licence: str = ""
+    """Licence of the weights, for reports, such as ``apache-2.0``."""
     like: str = ""
     """Name of the model whose speed a plan uses while this one does not exist yet (`ModelFiles.locate` finds none)."""
     by_options: str = ""
-    """``"module:callable"`` from options to ``dim`` and ``flops_per_token``, if a folder determines them."""
+    """``"module:callable"`` from options to a mapping with any of ``dim``, ``flops_per_token``, ``parameters``,
+    ``max_tokens`` and ``licence``, if a folder determines them."""
     may_fall_back: str = ""
     """``"module:callable"`` from options to whether ``load`` may raise `harness.Otherwise`."""
     training: str = ""

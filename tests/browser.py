@@ -54,16 +54,21 @@ class Browser:
         found: dict[str, Any] = json.loads(message)
         return found
 
-    def open(self, file: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> float:
-        """Opens a file; seconds until everything is drawn."""
+    def open(self, file: Path, width: int = 1280, height: int = 900, scheme: str = "light", query: str = "") -> float:
+        """Opens a file, with a ``query`` behind its address; seconds until everything is drawn."""
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.media(scheme)
         self._events.clear()
         began = time.monotonic()
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=file.as_uri() + query)
         self.until("document.documentElement?.dataset.charts === 'ready'")
         return time.monotonic() - began
+
+    def media(self, scheme: str = "light", kind: str = "") -> None:
+        """Light or dark, on the screen or (``print``) on paper."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=kind, features=features)
 
     def run(self, script: str) -> Any:
         """Value of an expression, awaited."""
@@ -71,7 +76,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def until(self, condition: str, seconds: float = 15) -> None:
+    def until(self, condition: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not self.run(condition):
             assert time.monotonic() < end, f"{condition} is never true; {self.trouble()}"

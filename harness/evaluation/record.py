@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from harness.evaluation.cells import ZERO_VECTORS, CellTask
 from harness.evaluation.encode_rate import rates
@@ -14,6 +15,7 @@ from harness.search.ann_eval import index_costs
 from harness.search.retrieve import Retrieval
 from harness.system.environment import environment, peak_memory
 from harness.system.timer import Clock
+from harness.types import ModelError
 
 
 def now() -> str:
@@ -119,6 +121,7 @@ def model_record(ref: ModelRef) -> ModelRecord:
         "options": {name: value for name, value in ref.options.items() if name not in ("path", "object")},
         "passed": dict(ref.passed),
         "storage": ref.storage,
+        "facts": _facts(ref),
         "trained_on": list(ref.trained_on),
         "training": ref.training,
         "fingerprint": ref.fingerprint,
@@ -126,3 +129,10 @@ def model_record(ref: ModelRef) -> ModelRecord:
     if ref.members:
         record["members"] = [{"label": each.label, "key": each.key, **model_record(each)} for each in ref.members]
     return record
+
+
+def _facts(ref: ModelRef) -> dict[str, Any]:
+    """What is stated of the model, without what is for plans alone; {} where its files do not tell."""
+    with suppress(ModelError):
+        return {name: value for name, value in ref.facts.items() if name != "flops_per_token"}
+    return {}

@@ -17,6 +17,8 @@ from harness.storage.atomic import content_key, sha256_file
 from harness.types import ModelError, ModelSpec, Options, OptionValue, PluginError, Storage, UserError, resolve
 
 DISTRIBUTION = "retrieval-harness"
+FACTS = ("dim", "flops_per_token", "parameters", "max_tokens", "licence")
+"""What a descriptor states of a model for plans and reports."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,20 @@ class ModelRef:
         return content_key(self.fingerprint)
 
     @cached_property
+    def facts(self) -> dict[str, Any]:
+        """``dim``, ``flops_per_token``, ``parameters``, ``max_tokens`` and ``licence``, as far as they are stated.
+
+        They are known without loading the model.
+        """
+        facts = self.spec.facts
+        stated = {name: getattr(facts, name) for name in FACTS}
+        read = _call(self.plugin, facts.by_options, self.options) if facts.by_options else {}
+        return {name: value for name, value in (stated | dict(read)).items() if value}
+
+    @property
     def figures(self) -> dict[str, float]:
-        """``dim`` and ``flops_per_token``, as far as they are stated; known without loading the model."""
-        stated = {"dim": self.spec.facts.dim, "flops_per_token": self.spec.facts.flops_per_token}
-        read = _call(self.plugin, self.spec.facts.by_options, self.options) if self.spec.facts.by_options else {}
-        return {name: float(value) for name, value in (stated | dict(read)).items() if value}
+        """``dim`` and ``flops_per_token``, as far as they are stated."""
+        return {name: float(self.facts[name]) for name in ("dim", "flops_per_token") if name in self.facts}
 
     @cached_property
     def _required(self) -> tuple[tuple[str, ...], str]:

@@ -25,6 +25,8 @@ META = "model_meta.json"
 MAIN, OURS = "ndcg_at_10", "nDCG@10"
 ROUNDING = 2e-5
 """What a mean may be off, where it and its parts were rounded to five decimals."""
+NUMBERS = {"parameters": "n_parameters", "dim": "embed_dim", "max_tokens": "max_tokens"}
+"""Fact of a model -> its name in MTEB's file."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class _File(NamedTuple):
     revision: str
     seen: frozenset[str]
     """Tasks that the model was trained on, as far as MTEB says."""
+    facts: dict[str, Any]
+    """What MTEB states of the model: ``parameters``, ``dim``, ``max_tokens``, ``licence``."""
     content: dict[str, Any]
 
 
@@ -109,18 +113,25 @@ def _files(folder: Path, skipped: list[Unreadable]) -> Iterator[_File]:
             name = str(meta.get("name") or path.parent.parent.name.replace("__", "/"))
             name += f" ({path.parent.name})" if path.parent.parent.name == "experiments" else ""
             seen = frozenset(map(str, meta.get("training_datasets", ())))
-            yield _File(path, name, str(meta.get("revision") or path.parent.name), seen, content)
+            yield _File(path, name, str(meta.get("revision") or path.parent.name), seen, _facts(meta), content)
         else:
             skipped.append(Unreadable(path, "it is not a result of MTEB 1.11 or later (task_name and scores)"))
 
 
 def _meta(folder: Path) -> dict[str, Any]:
     try:
-        found = fields(read_json(folder / META))
+        found = fields(read_json(folder / META, nan=True))
     except (OSError, ValueError):
         return {}
     seen = found.get("training_datasets")
     return {**found, "training_datasets": seen if isinstance(seen, list) else []}
+
+
+def _facts(meta: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: meta.get(key) for name, key in NUMBERS.items()}
+    known = {name: int(n) for name, n in numbers.items() if isinstance(n, int | float) and isfinite(n) and n >= 1}
+    licence = meta.get("license")
+    return known | ({"licence": licence} if isinstance(licence, str) and licence else {})
 
 
 def _label(file: _File, sources: list[tuple[str, str]]) -> str:
@@ -163,6 +174,7 @@ def _cell(file: _File, model: str, command: str, split: str, subset: str, measur
     )
     result["in_domain"] = not data_of(task).isdisjoint(file.seen)
     result["manifest"]["model"]["trained_on"] = sorted(dataset_of()[t] for t in file.seen if t in dataset_of())
+    result["manifest"]["model"]["facts"] = file.facts
     spent = file.content.get("evaluation_time")
     if isinstance(spent, int | float) and isfinite(spent):
         result["seconds"] = {"evaluation": spent}

@@ -34,6 +34,9 @@ class ModelRecord(TypedDict, total=False):
     """How the document vectors are stored: float32 or float16."""
     similarity: str | None
     """euclidean, cosine or dot; null for a model without vectors."""
+    facts: dict[str, Any]
+    """What is stated of the model, for reports alone: ``dim``, ``parameters``, ``max_tokens``, ``licence``. Missing in
+    results of 0.2.0 and before."""
     trained_on: list[str]
     """Datasets whose judgements the model was trained on."""
     training: dict[str, Any]

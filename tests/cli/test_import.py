@@ -152,6 +152,7 @@ def write_task(folder: Path, task: str, *, model: str, revision: str, **splits: 
     content = {"dataset_revision": "d56462", "task_name": task, "mteb_version": "2.26.24", "scores": splits}
     (place / f"{task}.json").write_text(json.dumps({**content, "evaluation_time": 12.5, "kg_co2_emissions": None}))
     meta = {"name": model, "revision": revision, "training_datasets": ["MSMARCO", "STS12"]}
+    meta |= {"n_parameters": 22_713_216, "embed_dim": 384, "max_tokens": float("inf"), "license": "apache-2.0"}
     (place / "model_meta.json").write_text(json.dumps(meta))
 
 
@@ -182,6 +183,7 @@ def test_mtebs_results_are_rows(harness: Any, tmp_path: Path) -> None:
     }
     cell = read_leaderboard(Path("results")).cells[model, "scifact"]
     assert cell.imported == "mteb"
+    assert cell.get("manifest", "model", "facts") == {"parameters": 22_713_216, "dim": 384, "licence": "apache-2.0"}
     assert not cell.in_domain
     assert read_leaderboard(Path("results")).cells[model, "msmarco"].in_domain
     assert cell.get("manifest", "model", "trained_on") == ["msmarco"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,8 @@ _NEEDED = {
 """Module class -> files that its folder must have."""
 HEADER_BYTES = 100_000_000
 """Largest header of a safetensors file; the library refuses longer ones."""
+CARD_BYTES = 20_000
+"""How much of a model card is read."""
 
 
 def folder_of(options: Options) -> Path:
@@ -156,15 +160,21 @@ def _header(file: Path) -> tuple[int, dict[str, Any]]:
     return length, {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
-def figures(options: Options) -> dict[str, float]:
-    """``dim`` and ``flops_per_token`` as far as the folder's files state them. Reads only headers.
+def facts(options: Options) -> dict[str, Any]:
+    """``dim``, ``flops_per_token``, ``parameters``, ``max_tokens`` and ``licence``, as far as the files state them.
 
-    A token costs two operations per parameter of the first module's matrices, without embeddings and the unused pooler.
+    Reads only headers. A token costs two operations per parameter of the first module's matrices, without embeddings
+    and the unused pooler.
     """
     folder = folder_of(options)
     folders = module_folders(folder)
-    shapes = [shape for file in folders[0].glob("*.safetensors") for shape in _matrices(file)]
-    stated = {"flops_per_token": 2.0 * sum(rows * columns for rows, columns in shapes)}
+    shapes = {place: [shape for file in place.glob("*.safetensors") for shape in _tensors(file)] for place in folders}
+    stated: dict[str, Any] = {
+        "flops_per_token": 2.0 * sum(prod(shape) for name, shape in shapes[folders[0]] if _every_token(name, shape)),
+        "parameters": sum(prod(shape) for place in {*folders} for name, shape in shapes[place] if "_ids" not in name),
+        "max_tokens": _max_tokens(folders[0]),
+        "licence": _licence(folder),
+    }
     for module in folders:
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             config = read_json(module / "config.json")
@@ -175,6 +185,24 @@ def figures(options: Options) -> dict[str, float]:
     if stated.get("dim") and (most := truncated(folder)):
         stated["dim"] = min(stated["dim"], most)
     return {name: value for name, value in stated.items() if value}
+
+
+def _max_tokens(module: Path) -> int:
+    with suppress(OSError, ValueError):
+        found = [content.get("max_seq_length") for content in configurations(module, "sentence_*_config.json")]
+        return next((number for number in found if isinstance(number, int) and number > 0), 0)
+    return 0
+
+
+def _licence(folder: Path) -> str:
+    """``license`` in the header of the model card; empty if there is none."""
+    with suppress(OSError):
+        with open_regular(folder / "README.md") as stream:
+            card = stream.read(CARD_BYTES).decode(errors="replace")
+        header = card.partition("---\n")[2].partition("\n---")[0] if card.startswith("---\n") else ""
+        found = re.search(r"^license: *[\"']?([\w.+-]{1,40})[\"']?\s*$", header, re.MULTILINE)
+        return found[1] if found else ""
+    return ""
 
 
 def gives_token_types(place: Path) -> bool:
@@ -207,12 +235,14 @@ def _values(content: object, key: str, skip: str = "") -> Iterator[object]:
                 yield from _values(each, key, skip)
 
 
-def _matrices(file: Path) -> list[tuple[int, int]]:
-    """Shapes of the matrices in a safetensors file that are applied to every token."""
-    apart = ("embed", "pooler", "bias", "lm_head")
+def _tensors(file: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the tensors in a safetensors file."""
     try:
-        named = {name: entry["shape"] for name, entry in _header(file)[1].items()}
-        shapes = [s for name, s in named.items() if len(s) == 2 and not any(word in name for word in apart)]
-        return [(int(rows), int(columns)) for rows, columns in shapes]
+        return [(name, tuple(map(int, entry["shape"]))) for name, entry in _header(file)[1].items()]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{file} is not a safetensors file ({error}); save the model again.") from None
+
+
+def _every_token(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether it is a matrix that is applied to every token."""
+    return len(shape) == 2 and not any(word in name for word in ("embed", "pooler", "bias", "lm_head"))

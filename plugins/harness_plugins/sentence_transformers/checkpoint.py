@@ -56,7 +56,7 @@ def harness_models() -> Iterable[ModelSpec]:
     yield folder_model(
         "checkpoint",
         "any local sentence-transformers folder: -m path/to/folder",
-        ModelFacts(by_options="harness_plugins.model_folder.files:figures", training=f"{TRAINED}:training"),
+        ModelFacts(by_options="harness_plugins.model_folder.files:facts", training=f"{TRAINED}:training"),
         load=f"{TRAINED}:load",
         fingerprint=f"{TRAINED}:fingerprint",
         files=ModelFiles(path_option="path"),
@@ -81,12 +81,12 @@ def folder_model(
     return ModelSpec(name, "dense", summary=summary, options=own, facts=facts, **shared)
 
 
-def pinned_model(weights: Weights, summary: str, *, dim: int, flops_per_token: int) -> ModelSpec:
+def pinned_model(weights: Weights, summary: str, facts: ModelFacts) -> ModelSpec:
     """The descriptor of a published model with pinned weights."""
     return folder_model(
         weights.name,
         summary,
-        ModelFacts(dim=dim, flops_per_token=flops_per_token),
+        facts,
         {"path": Option(None, "a local copy of the model, used instead of the fetched one")},
         similarity="cosine",
         files=ModelFiles(weights=weights),

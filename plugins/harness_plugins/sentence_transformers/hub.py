@@ -25,7 +25,7 @@ def harness_models() -> Iterable[ModelSpec]:
     yield folder_model(
         "st",
         "any sentence-transformers model of the hub: -m st:organisation/name",
-        ModelFacts(by_options=f"{__name__}:figures", training=f"{__name__}:training"),
+        ModelFacts(by_options=f"{__name__}:facts", training=f"{__name__}:training"),
         {"name": NAME, "path": Option(None, "a local copy of it, used instead")},
         files=ModelFiles(repository=f"{__name__}:repository", argument="name"),
     )
@@ -36,9 +36,9 @@ def repository(options: Options) -> str:
     return str(options["name"])
 
 
-def figures(options: Options) -> dict[str, float]:
+def facts(options: Options) -> dict[str, Any]:
     """As for a checkpoint, once it is downloaded."""
-    from harness_plugins.model_folder.files import figures as of_folder
+    from harness_plugins.model_folder.files import facts as of_folder
 
     return of_folder(options) if options["path"] else {}
 

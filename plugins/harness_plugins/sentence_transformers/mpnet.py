@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness import ModelSpec, hookimpl
+from harness import ModelFacts, ModelSpec, hookimpl
 from harness_plugins.model_folder.pinned import MPNET
 from harness_plugins.sentence_transformers.checkpoint import pinned_model
 
@@ -13,4 +13,5 @@ from harness_plugins.sentence_transformers.checkpoint import pinned_model
 def harness_models() -> Iterable[ModelSpec]:
     """Register the model; the harness downloads and verifies its weights, then sets the option ``path``."""
     flops = 2 * 12 * (4 * 768**2 + 2 * 768 * 3072)  # layers x (attention + feed-forward)
-    yield pinned_model(MPNET, "sentence-transformers/all-mpnet-base-v2, untouched", dim=768, flops_per_token=flops)
+    facts = ModelFacts(768, flops, parameters=109_486_464, max_tokens=384, licence="apache-2.0")
+    yield pinned_model(MPNET, "sentence-transformers/all-mpnet-base-v2, untouched", facts)

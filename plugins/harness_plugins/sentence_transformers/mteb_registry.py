@@ -12,7 +12,7 @@ from typing import Any
 from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, UserError, hookimpl
 from harness.datasets.catalog import unknown
 from harness.types import Options, OptionValue
-from harness_plugins.sentence_transformers import checkpoint
+from harness_plugins.sentence_transformers import checkpoint, hub
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS
 
 LOADER = "SentenceTransformerEncoderWrapper"
@@ -29,7 +29,7 @@ def harness_models() -> Iterable[ModelSpec]:
         fingerprint="harness_plugins.sentence_transformers.mteb_registry:fingerprint",
         facts=ModelFacts(
             may_fall_back="harness_plugins.sentence_transformers.checkpoint:trial",
-            by_options="harness_plugins.sentence_transformers.hub:figures",
+            by_options="harness_plugins.sentence_transformers.mteb_registry:facts",
             training="harness_plugins.sentence_transformers.hub:training",
         ),
         files=ModelFiles(
@@ -64,6 +64,11 @@ def load(options: Options) -> Any:
 def fingerprint(options: Options) -> dict[str, Any]:
     """As for a checkpoint with these prompts: equal files and prompts give equal vectors."""
     return checkpoint.fingerprint(_prompted(options))
+
+
+def facts(options: Options) -> dict[str, Any]:
+    """As for a model of the hub, with the registry's licence where the files state none."""
+    return {"licence": str(_meta(str(options["name"])).license or ""), **hub.facts(options)}
 
 
 def prompt(prompts: Mapping[str, str], task: str, role: str) -> str | None:

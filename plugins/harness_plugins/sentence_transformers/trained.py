@@ -60,7 +60,7 @@ def harness_models() -> Iterable[ModelSpec]:
             name,
             f"your newest finished run of the experiment {name}",
             ModelFacts(
-                by_options="harness_plugins.model_folder.files:figures",
+                by_options="harness_plugins.model_folder.files:facts",
                 training=f"{__name__}:training",
                 dim=512,
                 like="mpnet",

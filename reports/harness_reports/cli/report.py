@@ -40,6 +40,7 @@ FORMS = ("markdown", "latex", "html", "json", "csv")
 @click.option(
     "--runs", type=click.Path(path_type=Path), help="With html: the folder of training runs whose curves it shows."
 )
+@click.option("--title", metavar="TEXT", default="", help="With html: what the page is called.")
 @click.option(
     "--suite", shell_complete=completing("suites"), help="Only this suite's datasets, all of them, with its average."
 )
@@ -60,6 +61,7 @@ def command(
     form: str,
     output: Path | None,
     runs: Path | None,
+    title: str,
     suite: str | None,
     baseline: str | None,
     full: bool,
@@ -84,7 +86,8 @@ def command(
         from harness_reports.html.page import page
         from harness_reports.tables.sections import report as sections
 
-        text = page(board, evidence, report=sections(board, evidence, baseline), runs=runs, suite=suite or "")
+        told = sections(board, evidence, baseline)
+        text = page(board, evidence, report=told, runs=runs, suite=suite or "", title=title)
     else:
         brief = on_terminal() and not (full or output)
         text = render(board, "json" if as_json else form, evidence, baseline, brief=brief)

@@ -1,5 +1,5 @@
 "use strict";
-// What all parts of the page share: its data, numbers in words, elements, colours, the filter.
+// What all parts of the page share: its data, numbers in words, elements, colours, controls, downloads.
 // Names and texts of others only ever become text nodes and attributes: nothing here sets innerHTML.
 
 const $ = (selector) => document.querySelector(selector);
@@ -13,6 +13,9 @@ const rows = data.rows.values.map((values, place) => {
 const cellOf = new Map(rows.map((row) => [row.model + "\n" + row.dataset, row]));
 const cell = (model, dataset) => cellOf.get(model + "\n" + dataset);
 const score = (row, name = "measures." + data.measure) => (row && row.status === "ok" ? row[name] ?? null : null);
+const facts = (model) => data.facts[model] ?? {};
+const listeners = [];
+const changed = (what) => listeners.forEach((listener) => listener(what));
 const allDatasets = [...data.datasets, ...data.partial_datasets];
 
 function el(tag, attributes = {}, ...children) {
@@ -47,6 +50,8 @@ function plain(value) {
   return size >= 1000 ? Number(value.toFixed(1)).toLocaleString("en") : fixed(value, size >= 100 ? 1 : size >= 10 ? 2 : 4);
 }
 
+// All digits that mean something, without the noise of binary fractions: 0.9279999999999999 is 0.928.
+const exact = (value) => (typeof value === "number" ? String(Number(value.toPrecision(12))).replace("-", "−") : String(value));
 const count = (number, one, many = one + "s") => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
 // ---- blocks: compressed JSON, unpacked when first asked for -------------------------------------------------------
@@ -63,38 +68,13 @@ function block(name) {
   return unpacked.get(name);
 }
 
-// ---- filter: words that must all be in a name ---------------------------------------------------------------------
-
-const filter = { models: "", datasets: "" };
-const listeners = [];
-const has = (name, words) => words.toLowerCase().split(/\s+/).every((word) => name.toLowerCase().includes(word));
-const shownModels = () => data.models.filter((model) => has(model, filter.models));
-const shownDatasets = (datasets = data.datasets) => datasets.filter((dataset) => has(dataset, filter.datasets));
-const shownRow = (row) => has(row.model, filter.models) && has(row.dataset, filter.datasets);
-const changed = (what) => listeners.forEach((listener) => listener(what));
-
-function listenToFilter() {
-  const say = () => {
-    const models = shownModels().length, datasets = shownDatasets(allDatasets).length;
-    $("#filter-said").textContent =
-      `${models} of ${count(data.models.length, "model")}, ${datasets} of ${count(allDatasets.length, "dataset")}`;
-  };
-  for (const kind of ["models", "datasets"]) {
-    $("#filter-" + kind).addEventListener("input", (event) => {
-      filter[kind] = event.target.value.trim();
-      say();
-      changed("filter");
-    });
-  }
-  $("#filter").addEventListener("submit", (event) => event.preventDefault());
-  say();
-}
-
 // ---- colours: eight models have one of their own, the others are grey -----------------------------------------------
 
 const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"];
-const coloured = data.models.slice(0, SHAPES.length).map((model) => model);
-const hue = (model) => { const place = coloured.indexOf(model); return place < 0 ? "none" : "c" + place; };
+const coloured = data.models.slice(0, SHAPES.length);
+// A run of a row that is a mean over seeds looks like that row.
+const rowOf = new Map(Object.entries(data.seeds).flatMap(([row, models]) => models.map((model) => [model, row])));
+const placeOfColour = (model) => coloured.indexOf(rowOf.get(model) ?? model);
 
 function toggleColour(model) {
   const place = coloured.indexOf(model);
@@ -105,6 +85,7 @@ function toggleColour(model) {
     else if (coloured.length < SHAPES.length) coloured.push(model);
     else coloured[SHAPES.length - 1] = model;
   }
+  remember();
   changed("colours");
 }
 
@@ -154,15 +135,77 @@ function listenToTheme() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => changed("theme"));
 }
 
+// A name that may wrap after its punctuation, and one short enough for a plot that is still no other model's.
+const breakable = (name) => el("span", { class: "name", title: name }, ...name.split(/(?<=[:,(=/])/).flatMap((part, at) => (at ? [el("wbr"), part] : [part])));
+const ends = (name) => (name.length > 36 ? name.slice(0, 15) + "…" + name.slice(-20) : name);
+const alike = new Map();
+for (const model of data.models) alike.set(ends(model), (alike.get(ends(model)) ?? 0) + 1);
+const brief = (model) => (alike.get(ends(model)) === 1 ? ends(model) : model);
+
 // ---- controls -----------------------------------------------------------------------------------------------------
 
+// options: values, [value, text] pairs, or {group, options}.
 function select(label, options, chosen, onchange, id) {
-  const control = el("select", { id, onchange: (event) => onchange(event.target.value) });
-  for (const option of options) {
+  const control = el("select", { id, onchange: (event) => { onchange(event.target.value); remember(); } });
+  const add = (place, option) => {
     const [value, text] = Array.isArray(option) ? option : [option, option];
     const made = el("option", { value }, text);
     made.selected = value === chosen;
-    control.append(made);
+    place.append(made);
+  };
+  for (const option of options) {
+    if (!option.group) add(control, option);
+    else {
+      const group = control.appendChild(el("optgroup", { label: option.group }));
+      option.options.forEach((one) => add(group, one));
+    }
   }
   return el("label", {}, label + " ", control);
+}
+
+function checkbox(label, checked, onchange, id) {
+  const control = el("input", { type: "checkbox", id, onchange: (event) => { onchange(event.target.checked); remember(); } });
+  control.checked = checked;
+  return el("label", { class: "check" }, control, " " + label);
+}
+
+const button = (label, attributes, ...children) => el("button", { type: "button", class: "quiet", ...attributes }, label, ...children);
+
+// ---- downloads and the clipboard ------------------------------------------------------------------------------------
+
+function download(name, content, type) {
+  const address = content.startsWith("data:") ? content : URL.createObjectURL(new Blob([content], { type }));
+  el("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+const fileName = (...parts) => parts.join(" ").toLowerCase().replace(/[^a-z0-9@.]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 80);
+
+// RFC 4180; text that a spreadsheet would take for a formula gets an apostrophe in front, as in the command's CSV.
+function csv(table) {
+  const field = (value) => {
+    if (value === null || value === undefined) return "";
+    const first = String(value).replace(/^[\p{Cc}\p{Cf}\p{Z}]+/u, "").normalize("NFKC")[0] ?? "";
+    const text = typeof value !== "string" ? String(value) : ("=+-@".includes(first) && first ? "'" : "") + value.replace(/[\p{Cc}]/gu, "\ufffd");
+    return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+  };
+  return table.map((row) => row.map(field).join(",") + "\r\n").join("");
+}
+
+// Where the page is not served securely there is no clipboard but the old one.
+async function copy(text, pressed) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const place = (pressed.closest("dialog") ?? document.body).appendChild(el("textarea", { class: "unseen", "aria-hidden": "true" }));
+    place.value = text;
+    place.select();
+    document.execCommand("copy");
+    place.remove();
+    pressed.focus();
+  }
+  $("#said").textContent = "Copied.";
+  const label = pressed.textContent;
+  pressed.textContent = "Copied";
+  setTimeout(() => { pressed.textContent = label; $("#said").textContent = ""; }, 1500);
 }

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import re
 from functools import cache
 from importlib.resources import files
@@ -20,13 +19,16 @@ from typing import TYPE_CHECKING
 from harness.registry.model_ref import missing_extra
 from harness.types import UserError
 from harness_reports.data.leaderboard import Leaderboard
-from harness_reports.html.tables import html_tables
+from harness_reports.html.tables import escape, html_tables
 from harness_reports.tables.model import Report
 
 if TYPE_CHECKING:
     from harness_reports.data.per_query import Evidence
 
-SCRIPTS = ("page.js", "page_tables.js", "page_charts.js", "page_queries.js")
+SCRIPTS = (
+    *("page.js", "page_names.js", "page_state.js", "page_grid.js", "page_leaderboard.js", "page_results.js"),
+    *("page_charts.js", "page_plots.js", "page_queries.js", "page_start.js"),
+)
 """In this order, as one script."""
 LIBRARY = "window.vegaEmbed=vegaEmbed;"
 
@@ -38,11 +40,13 @@ def page(
     report: Report | None = None,
     runs: Path | None = None,
     suite: str = "",
+    title: str = "",
 ) -> str:
     """The whole page; UserError without the extra ``page``.
 
     Per-query scores need ``evidence``, training curves a folder of ``runs``. From the ``report`` come intervals, ranks
-    and marks beside the scores, the notes, and the scores as a plain table for readers without JavaScript.
+    and marks beside the scores, the notes, and the scores as a plain table for readers without JavaScript. Without a
+    ``title`` the page is called after the ``suite``.
     """
     from harness_reports.html.page_data import embedded, plain_json
 
@@ -50,10 +54,10 @@ def page(
     data, blocks = embedded(board, evidence, report.content() if report else None, runs)
     script = "\n".join(_asset(name) for name in SCRIPTS)
     style = _asset("page.css")
-    title = f"Leaderboard: {suite}" if suite else "Retrieval leaderboard"
+    title = title.strip() or (f"Leaderboard: {suite}" if suite else "Retrieval leaderboard")
     parts = {
         "policy": policy([library, script], style),
-        "title": html.escape(title),
+        "title": escape(title),
         "style": style,
         "library": library,
         "tables": html_tables(_scores(report)) if report else "",

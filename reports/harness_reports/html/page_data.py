@@ -20,6 +20,7 @@ from harness.storage.records import read_record
 from harness.types import UserError
 from harness_reports.data.leaderboard import MEASURE, Leaderboard
 from harness_reports.data.rows import content
+from harness_reports.html.model_facts import facts
 
 if TYPE_CHECKING:
     from harness_reports.data.per_query import Evidence
@@ -73,6 +74,7 @@ def embedded(
         "commands": [str(cell.get("command") or "") for cell in cells],
         "measure": MEASURE,
         "models": list(board.models),
+        "facts": facts(board),
         "datasets": list(board.datasets),
         "partial_datasets": list(board.partial_datasets),
         "groups": {

@@ -23,6 +23,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Router
 from sentence_transformers.sentence_transformer.modules import BoW, Pooling, StaticEmbedding
 
 from harness.embeddings.encode import encode_texts
+from harness.evaluation.record import model_record
 from harness.registry.manager import ModelRef, load_registry
 from harness.types import PluginError, TokenModel
 from tests.tiny import DIM, LONGEST, tokenizer, transformer
@@ -313,6 +314,30 @@ def test_figures_for_plans_are_the_loaded_models(folders, stack: str) -> None:
         assert figures["dim"] == model.get_embedding_dimension()
     matrices = [p for name, p in model[0].named_parameters() if ".layer." in name and p.ndim == 2]
     assert figures.get("flops_per_token", 0) == 2 * sum(p.numel() for p in matrices)
+
+
+@pytest.mark.parametrize("stack", ["mean", "two", "static", "routed"])
+def test_facts_for_reports_are_the_loaded_models(copy, stack: str) -> None:
+    folder = copy(stack)
+    model = SentenceTransformer(str(folder), device="cpu")
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: 'apache-2.0'\n---\nlicense: of something else\n")
+    recorded = model_record(ref(folder))["facts"]
+    assert recorded["parameters"] == sum(p.numel() for p in model.parameters())
+    assert recorded["licence"] == "apache-2.0"
+    assert recorded.get("max_tokens", model.max_seq_length) == model.max_seq_length
+    assert "flops_per_token" not in recorded
+    (folder / "README.md").write_text("no header\nlicense: mit\n")
+    assert "licence" not in model_record(ref(folder))["facts"]
+
+
+def test_the_parameters_of_the_pinned_models_are_those_of_their_architectures() -> None:
+    def layers(number: int, dim: int) -> int:  # four attention and two feed-forward matrices, biases, two norms
+        return number * (12 * dim**2 + 13 * dim)
+
+    minilm, mpnet = (load_registry().model(name).facts["parameters"] for name in ("minilm", "mpnet"))
+    # word pieces, positions, segments, norm; layers; relative positions of 12 heads; pooler
+    assert minilm == (30522 + 512 + 2 + 2) * 384 + layers(6, 384) + 384**2 + 384
+    assert mpnet == (30527 + 514 + 2) * 768 + layers(12, 768) + 32 * 12 + 768**2 + 768
 
 
 def pickled(folder: Path, module: str) -> None:
