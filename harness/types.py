@@ -178,8 +178,8 @@ class ModelSpec:
     name: str
     kind: Literal["dense", "sparse", "lexical", "fusion", "reranker", "transform"]
     load: str
-    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `SparseModel`, `LexicalModel`,
-    `Fusion`, `Reranker` or `Transform`, according to the kind."""
+    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `SparseModel`,
+    `LexicalModel`, `Fusion`, `Reranker` or `Transform`, according to the kind."""
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     similarity: Similarity = "euclidean"

@@ -302,7 +302,9 @@ def _trim_heap() -> None:
 def _require_vectors(model: Prepared) -> None:
     """ModelError for a model without dense vectors. Of a model of the hub, this is known when it is there."""
     if not model.ref.has_vectors:
-        raise ModelError(f"{model.label} is a {model.ref.spec.kind} model, which has no dense vectors; name a dense one.")
+        raise ModelError(
+            f"{model.label} is a {model.ref.spec.kind} model, which has no dense vectors; name a dense one."
+        )
 
 
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:

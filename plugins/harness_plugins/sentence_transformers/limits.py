@@ -1,4 +1,4 @@
-"""Narrow matrix products and limited lengths, and errors for what does not fit them, each with the option that helps."""
+"""Narrow matrix products and limited lengths, and errors for what does not fit, each with the option that helps."""
 
 from __future__ import annotations
 

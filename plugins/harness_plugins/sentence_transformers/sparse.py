@@ -27,6 +27,9 @@ IMPLEMENTATION = "SparseEncoder.encode of batches, bf16/fp16 linear layers below
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOGITS, LOGITS_ON_GPU, TEXTS = 1 << 25, 1 << 29, 32
 """Logits (tokens times terms) that are computed at a time, at 4 bytes each and in a few copies; texts in a batch."""
+CHUNK = 16
+"""Tokens whose logits are transformed and pooled at a time, so that they fit into the cache. A maximum does not depend
+on it."""
 LETTERS = 3
 """Characters of a token, if anything less than there are."""
 
@@ -108,6 +111,7 @@ class SparseTextEncoder:
     def __init__(self, model: Any, dtype: str, given: Mapping[str, str | None]) -> None:
         import torch
         from sentence_transformers.base.modules import Transformer
+        from sentence_transformers.sparse_encoder.modules import SpladePooling
 
         if model.similarity_fn_name != "dot":
             raise UserError(
@@ -122,6 +126,8 @@ class SparseTextEncoder:
         for module in model.modules():
             if isinstance(module, Transformer):
                 narrow_layers(module.model, self.dtype)
+            elif isinstance(module, SpladePooling) and module.pooling_strategy == "max":
+                module.chunk_size = module.chunk_size or CHUNK
         self.dim = int(self._encoded(["a"], "document").shape[1])  # the modules may state another one until they ran
 
     def encode(self, texts: Sequence[str], *, role: Role) -> Any:
