@@ -1,11 +1,10 @@
 """Vectors on disk: shards keyed by the content of their texts and verified on reading.
 
-$HARNESS_HOME/vectors/MODELKEY/ROLE/ holds KEY.npy (the arrays of the model's `Format`, one after the other) and KEY.json
+$HARNESS_HOME/vectors/MODELKEY/ROLE/ holds KEY.npy (the arrays of the model's `Format`, one after another) and KEY.json
 per shard (the JSON is written last, so a shard without it does not exist), and list-COLLECTION.json, the shards of one
-collection in order. The key of a shard is the hash of
-its texts, so collections with common texts share shards and no shard is ever stale. The boundaries of shards depend on
-the content: an inserted or deleted document changes one shard, not all that follow (FEVER and Climate-FEVER share most
-of 5.4 million passages).
+collection in order. The key of a shard is the hash of its texts, so collections with common texts share shards and no
+shard is ever stale. The boundaries of shards depend on the content: an inserted or deleted document changes one shard,
+not all that follow (FEVER and Climate-FEVER share most of 5.4 million passages).
 """
 
 from __future__ import annotations

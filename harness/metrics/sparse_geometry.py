@@ -19,8 +19,8 @@ Figures = dict[str, Any]
 DEFINITIONS = {
     "active_dimensions": "mean number of active terms of a vector",
     "used_dimensions": "terms that are active in some vector",
-    "flops": "sum over terms of p(t) of the documents times p(t) of the queries: the mean number of multiplications for "
-    "a query and a document (Paria et al. 2020)",
+    "flops": "sum over terms of p(t) of the documents times p(t) of the queries: the mean number of multiplications of "
+    "a query with a document (Paria et al. 2020)",
     "posting_skewness": "skewness (population form) of the number of documents per used term",
     "longest_posting": "largest p(t)",
 }

@@ -79,7 +79,7 @@ def test_blocks_groups_and_threads_do_not_matter(kernel: str, monkeypatch: pytes
         monkeypatch.setattr(sparse, "_implementation", lambda size: score)
     else:
         monkeypatch.setattr(sparse, "_implementation", lambda size: sparse.score_with_numpy)
-    queries, documents = rows(23, 30, 0.3, 2, grid=True), rows(200, 30, 0.2, 3, grid=True)
+    queries, documents = rows(7, 30, 0.3, 2, grid=True), rows(50, 30, 0.2, 3, grid=True)
     expected = brute(queries, documents, 10)
     for shares in (sparse._Shares(64, 100, 5), sparse._Shares(1, 1, 1), sparse._Shares(1000, 10**6, 1000)):
         for cores in (1, 3):

@@ -1,9 +1,8 @@
 """`SentenceTransformer`, `SparseEncoder` and `CrossEncoder` objects as models.
 
-They run as a folder with the same weights would.
-
-A copy runs, because the matrix products of a model are cast in place. Its key is a hash of all weights and of the
-configuration of all modules. It is unknown for models with code of their own, hooks or adapters, which are not cached.
+They run as a folder with the same weights would: a copy runs, because the matrix products of a model are cast in place.
+Its key is a hash of all weights and of the configuration of all modules. It is unknown for models with code of their
+own, hooks or adapters, which are not cached.
 """
 
 from __future__ import annotations
