@@ -115,7 +115,8 @@ class ModelRef:
             known = ", ".join(name for name in spec.options if name not in ("path", "name"))
             raise UserError(f"{self.label} is a {spec.kind} model, which has no option {odd[0]}; it has {known}.")
         options = {name: self.options.get(name, option.default) for name, option in spec.options.items()}
-        return replace(self, spec=spec, options=options)
+        storage: Storage = self.storage if spec.kind == "dense" else "float32"
+        return replace(self, spec=spec, options=options, storage=storage)
 
     def located(self) -> ModelRef:
         """The same model with its folder settled, where it is one to be found; UserError when there is none."""

@@ -104,11 +104,9 @@ def test_it_is_checked_fused_and_listed_beside_others(harness, folders, toy: Pat
     fused = harness("benchmark", "-m", f"rrf(bm25,{folder})", "-m", "bm25", "-m", folder, "-d", toy, "--json")
     assert fused.code == 0, fused.err
     report = harness("report", "--format", "json")
-    tables = {table["key"]: table for table in json.loads(report.out)["tables"]}
-    geometry = json.dumps(tables["geometry"])
-    assert "active dimensions" in geometry
-    assert "FLOPS" in geometry
-    assert "bytes/document" in json.dumps(tables["cost"])
+    assert "active dimensions" in report.out
+    assert "FLOPS" in report.out
+    assert "bytes/document" in report.out
 
 
 def test_options_of_dense_models_alone_are_refused(harness, folders, toy: Path) -> None:
