@@ -169,7 +169,7 @@ class SparseFormat:
         if [array.dtype for array in arrays] != [np.int32, np.int32, np.float32] or {a.ndim for a in arrays} != {1}:
             raise ValueError("arrays of other types than int32, int32, float32")
         whole = len(starts) and not starts[0] and starts[-1] == len(terms) == len(weights) and dim <= MOST_TERMS
-        if not whole or (np.diff(starts) < 0).any() or (terms.size and not 0 <= terms.min() <= terms.max() < dim):
+        if not whole or (np.diff(starts.astype(np.int64)) < 0).any() or (terms.size and not 0 <= terms.min() <= terms.max() < dim):
             raise ValueError("arrays that are no sparse rows")
         falls = np.flatnonzero(np.diff(terms) <= 0) + 1
         if not np.isin(falls, starts).all():
