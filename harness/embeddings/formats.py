@@ -84,7 +84,8 @@ class DenseFormat:
 
     def lengths(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """As `Format.lengths`."""
-        return np.linalg.norm(rows.astype(np.float64), axis=1)
+        found: NDArray[np.float64] = np.linalg.norm(rows.astype(np.float64), axis=1)
+        return found
 
     def arrays(self, rows: NDArray[np.float32], storage: Storage) -> list[NDArray[Any]]:
         """As `Format.arrays`."""
@@ -169,7 +170,11 @@ class SparseFormat:
         if [array.dtype for array in arrays] != [np.int32, np.int32, np.float32] or {a.ndim for a in arrays} != {1}:
             raise ValueError("arrays of other types than int32, int32, float32")
         whole = len(starts) and not starts[0] and starts[-1] == len(terms) == len(weights) and dim <= MOST_TERMS
-        if not whole or (np.diff(starts.astype(np.int64)) < 0).any() or (terms.size and not 0 <= terms.min() <= terms.max() < dim):
+        if (
+            not whole
+            or (np.diff(starts.astype(np.int64)) < 0).any()
+            or (terms.size and not 0 <= terms.min() <= terms.max() < dim)
+        ):
             raise ValueError("arrays that are no sparse rows")
         falls = np.flatnonzero(np.diff(terms) <= 0) + 1
         if not np.isin(falls, starts).all():

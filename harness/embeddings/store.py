@@ -163,7 +163,8 @@ class VectorStore:
             np.save(buffer, array, allow_pickle=False)
         data = buffer.getvalue()
         digest, spent = hashlib.sha256(data).hexdigest(), round(seconds, 6)
-        shard = Shard(key, *vectors.shape, digest, spent, tokens, self._owner)
+        rows, dim = vectors.shape
+        shard = Shard(key, rows, dim, digest, spent, tokens, self._owner)
         with self._mirror.pushing(key):
             return self._keep(shard, data)
 

@@ -288,9 +288,9 @@ class Prepared:
         else:
             shards, self._similarity = found
         cost = Cost(sum(s.seconds for s in shards), sum(s.tokens for s in shards))
-        found = opened(store, shards), cost
-        self._vectors[collection, role] = found
-        return found
+        both = opened(store, shards), cost
+        self._vectors[collection, role] = both
+        return both
 
 
 def _trim_heap() -> None:
