@@ -23,6 +23,7 @@ from harness.search.lexical import lexical_hits, lexical_index
 from harness.search.partial_results import PartialResults
 from harness.search.rerank import rerank
 from harness.search.sparse import search_sparse
+from harness.storage.bundles import MANIFEST
 from harness.system.timer import Clock
 from harness.types import Hits, Similarity
 
@@ -156,7 +157,8 @@ def _sparse(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits:
 def _lexical(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
     folder, seconds = lexical_index(model, dataset.corpus, model.home, dataset.label)
     clock.add("index", seconds)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    size = sum(file.stat().st_size for file in files)
     return Retrieval(lexical_hits(model, folder, dataset.queries, depth), {"index_bytes": size})
 
 
