@@ -24,6 +24,7 @@ CONTESTS = {
     "encode": "encoding SciFact with MPNet",
     "mteb": "SciFact with MPNet end to end, cold and again",
     "search": "exact search",
+    "sparse": "exact search of sparse vectors",
     "measures": "measures per query",
     "moments": "moments of a set of vectors",
     "bm25": "BM25, index and search",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         PluginError,
         Query,
         Role,
+        SparseModel,
         TokenModel,
         UserError,
         Weights,
@@ -59,6 +60,7 @@ __all__ = [
     "Results",
     "Role",
     "Scored",
+    "SparseModel",
     "TokenModel",
     "Transform",
     "UserError",
@@ -78,7 +80,7 @@ __all__ = [
 _SPEC = (
     *("DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
     *("ModelFacts", "ModelFiles", "Packages"),
-    *("ModelError", "PluginError", "Query", "Role", "TokenModel", "UserError", "Weights"),
+    *("ModelError", "PluginError", "Query", "Role", "SparseModel", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {
     **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),

@@ -91,7 +91,8 @@ class BeirModel:
                 f"hand the model itself to EvaluateRetrieval."
             )
         checked = [_text(text, f"Text {n} of the list") for n, text in enumerate(texts)]
-        return encode_texts(self.model.dense, self.model.label, checked, role)
+        vectors: NDArray[np.float32] = encode_texts(self.model.dense, self.model.label, checked, role)
+        return vectors
 
 
 class MtebModel:
@@ -128,7 +129,8 @@ class MtebModel:
         """float32 [n, dim]; texts of no role (clustering, similarity) are encoded as documents."""
         texts = [text for batch in inputs for text in batch["text"]]
         role: Role = "query" if getattr(prompt_type, "value", prompt_type) == "query" else "document"
-        return encode_texts(_dense(self.model).dense, self.model.label, texts, role)
+        vectors: NDArray[np.float32] = encode_texts(_dense(self.model).dense, self.model.label, texts, role)
+        return vectors
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """[n1, n2]; greater is nearer."""

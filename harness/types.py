@@ -138,6 +138,9 @@ class ModelFiles:
     """``"module:callable"`` from options to a repository of the Hugging Face hub, ``organisation/name`` or
     ``organisation/name@commit``. It is downloaded before the model is loaded; the option ``path`` is then set to its
     folder."""
+    becomes: str = ""
+    """``"module:callable"`` from options with the folder (``path``) to another `ModelSpec` that runs it, or None. For a
+    model of any folder whose kind only the folder tells."""
     locate: str = ""
     """``"module:callable"`` from options to the folder that the option ``path`` is set to. Its UserError says why there
     is none, and is the model's status in listings."""
@@ -180,14 +183,15 @@ class ModelSpec:
     """
 
     name: str
-    kind: Literal["dense", "lexical", "fusion", "reranker", "transform"]
+    kind: Literal["dense", "sparse", "lexical", "fusion", "reranker", "transform"]
     load: str
-    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `LexicalModel`, `Fusion`,
-    `Reranker` or `Transform`, according to the kind."""
+    """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `SparseModel`,
+    `LexicalModel`, `Fusion`, `Reranker` or `Transform`, according to the kind."""
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     similarity: Similarity = "euclidean"
-    """How vectors are compared; a loaded model's own ``similarity`` attribute overrides it."""
+    """How dense vectors are compared; a loaded model's own ``similarity`` attribute overrides it. Sparse ones are
+    compared by their inner product."""
     fingerprint: str = ""
     """``"module:callable"`` from options to a mapping of what determines the vectors (weights, tokenizer, prompts,
     dtype, max length ...), computed without loading the model. Empty: a hash of the source file that ``load`` names."""
@@ -255,13 +259,35 @@ class DatasetSpec:
 
 
 @runtime_checkable
-class DenseModel(Protocol):
-    """Turns texts into vectors. ``encode`` alone makes a model; see `TokenModel` for the faster path."""
+class EncoderModel(Protocol):
+    """Turns texts into vectors, of the kind that its descriptor states."""
 
     @property
     def dim(self) -> int:
         """Length of every vector."""
         ...
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> Any:
+        """The vectors of the texts, in order; prompts are the model's own business."""
+        ...
+
+
+@runtime_checkable
+class SparseModel(EncoderModel, Protocol):
+    """Turns texts into weights of terms, most of which are 0. ``dim`` is the number of terms, at most 16,777,216.
+
+    The score of a document is the sum over the terms of its weight times the query's. A query's weights may be computed
+    or looked up in a table.
+    """
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> Any:
+        """scipy.sparse.csr_array float32 [len(texts), dim], row i for text i."""
+        ...
+
+
+@runtime_checkable
+class DenseModel(EncoderModel, Protocol):
+    """Turns texts into dense vectors. ``encode`` alone makes a model; see `TokenModel` for the faster path."""
 
     def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
         """float32 [len(texts), dim], row i for text i; prompts are the model's own business."""

@@ -72,14 +72,30 @@ def write_plain_cross(folder: Path) -> Path:
 
 def write_inference_free(folder: Path) -> Path:
     """A SPLADE whose queries are looked up in a table: the sparse modules lie behind a router."""
+    import torch
     from sentence_transformers import SparseEncoder
     from sentence_transformers.base.modules import Router, Transformer
     from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 
     plain = str(write_masked(folder.with_name(f"{folder.name}-base")))
     documents = [Transformer(plain, transformer_task="fill-mask", max_seq_length=LONGEST), SpladePooling("max")]
-    router = Router.for_query_document([SparseStaticEmbedding(documents[0].tokenizer)], documents)
+    weights = torch.rand(len(documents[0].tokenizer), generator=torch.Generator().manual_seed(2))
+    router = Router.for_query_document([SparseStaticEmbedding(documents[0].tokenizer, weights)], documents)
     SparseEncoder(modules=[router], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def write_auto_encoder(folder: Path) -> Path:
+    """CSR: mean pooling, then the largest of many more dimensions."""
+    import torch
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
+
+    base = transformer(folder.with_name(f"{folder.name}-base"))
+    torch.manual_seed(1)
+    wide = SparseAutoEncoder(input_dim=DIM, hidden_dim=4 * DIM, k=9)
+    SparseEncoder(modules=[base, Pooling(DIM, "mean"), wide], device="cpu").save(str(folder), create_model_card=False)
     return folder
 
 

@@ -27,6 +27,26 @@ def vectors(plan: Plan, count: int, dim: int, seed: int = 0) -> Path:
     return path
 
 
+TERMS = 30_522
+"""Terms of synthetic sparse vectors, as many as BERT's vocabulary has."""
+
+
+def sparse_vectors(plan: Plan, count: int, active: int, seed: int = 0) -> Path:
+    """A .npz file of CSR rows [count, TERMS]: some ``active`` terms each, drawn by Zipf's law, weights as SPLADE's."""
+    path = _folder(plan) / f"sparse-{count}-{active}-{seed}.npz"
+    if not path.exists():
+        generator, partial = np.random.default_rng(seed), path.with_suffix(".partial.npz")
+        edges = np.cumsum(1 / np.arange(10, TERMS + 10))
+        rows = np.repeat(np.arange(count), active)
+        terms = np.searchsorted(edges / edges[-1], generator.random(count * active)).clip(max=TERMS - 1)
+        pairs = np.unique(rows * TERMS + terms)
+        starts = np.searchsorted(pairs, np.arange(count + 1) * TERMS)
+        weights = np.log1p(generator.exponential(1.0, len(pairs))).astype(np.float32)
+        np.savez(partial, starts=starts.astype(np.int32), terms=(pairs % TERMS).astype(np.int32), weights=weights)
+        partial.rename(path)
+    return path
+
+
 def judged_runs(plan: Plan, queries: int, documents: int, seed: int = 0) -> Path:
     """A .npz file: ``documents`` and ``scores`` [queries, documents], ``judged`` and ``grades`` [queries, 20].
 

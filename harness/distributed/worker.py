@@ -173,7 +173,7 @@ class Worker:
         model, dataset = self._model(task.model).bases[task.base], self._dataset(task.dataset)
         texts = collection_texts(dataset, task.role, task.start, task.stop)
         store, total = model.store(task.role), task.stop - task.start
-        shards = encode_collection(model.dense, model.label, texts, total, store, task.role, model.progress)
+        shards = encode_collection(model.encoder, model.label, texts, total, store, task.role, model.progress)
         if tuple(shard.key for shard in shards) != task.keys:
             raise UserError(f"{dataset.corpus.path} changed while it was in use; run the same command again.")
         return EncodeResult(shards, model.similarity)

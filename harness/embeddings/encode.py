@@ -10,14 +10,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embeddings.formats import DENSE, Format
 from harness.embeddings.sharding import Chunk, chunks
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.errors import plugin_code
-from harness.types import DenseModel, HeadModel, PluginError, Progress, Role, TokenModel
+from harness.types import EncoderModel, HeadModel, PluginError, Progress, Role, TokenModel
 
 TOKEN_BUDGET = 2048
 """Tokens per batch including padding: larger batches exceed CPU caches and are slower. Overridden by the attribute
@@ -37,7 +39,7 @@ class Tally:
 
 
 def encode_collection(
-    model: DenseModel,
+    model: EncoderModel,
     name: str,
     texts: Iterable[str],
     total: int,
@@ -49,11 +51,11 @@ def encode_collection(
     """Encode and store all texts that are not stored yet.
 
     Args:
-        model: the dense model.
+        model: the model.
         name: name of the model for messages.
         texts: the collection.
         total: number of texts, for the progress.
-        store: receives the shards.
+        store: receives the shards, in the format of the model's kind.
         role: documents or queries.
         progress: receives the progress.
         tally: counts the freshly encoded texts.
@@ -62,7 +64,7 @@ def encode_collection(
         The shards of all texts, in order.
 
     Raises:
-        PluginError: the model returned anything but finite float32 [n, dim]; the message names the batch.
+        PluginError: the model returned anything but valid vectors of its kind; the message names the batch.
     """
     store.sweep()
     base = VectorStore(store.home, model.base_key, role, shared=store.shared) if isinstance(model, HeadModel) else None
@@ -76,7 +78,7 @@ def encode_collection(
                 if stored is not None:
                     shards.append(stored)
                 else:
-                    vectors, seconds, count = _encoded(model, name, chunk, tokens, role, base, tally)
+                    vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally)
                     while pending:  # one pending write bounds the memory and reports a full disk early
                         pending.popitem()[1].result()
                     pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
@@ -90,14 +92,14 @@ def encode_collection(
 
 
 def _encoded(
-    model: DenseModel,
+    model: EncoderModel,
     name: str,
     chunk: Chunk,
     tokens: Future[list[list[int]]] | None,
-    role: Role,
+    store: VectorStore,
     base: VectorStore | None,
     tally: Tally | None,
-) -> tuple[NDArray[np.float32], float, int]:
+) -> tuple[Any, float, int]:
     """Vectors of a chunk, and seconds and tokens that they took; those of its base embeddings if these were stored."""
     start = time.perf_counter()
     with plugin_code(f"{name}: tokenize() raised", type(model).__module__):
@@ -106,7 +108,7 @@ def _encoded(
     if base is not None and isinstance(model, HeadModel):
         vectors = _with_head(model, name, chunk, ids, base, known)
     else:
-        vectors = encode_texts(model, name, chunk.texts, role, ids)
+        vectors = encode_texts(model, name, chunk.texts, store.role, ids, store.form)
     seconds, count = time.perf_counter() - start, sum(map(len, ids or ()))
     if known is not None:
         return vectors, known.seconds + seconds, known.tokens
@@ -130,13 +132,13 @@ def _with_head(
         embeddings = Vectors.open(base, [known]).gather(np.arange(known.rows))
     with plugin_code(f"{name}: apply_head() raised", type(model).__module__):
         vectors = model.apply_head(embeddings)
-    if fault := vectors_fault(vectors, len(chunk.texts), model.dim):
+    if fault := base.form.fault(vectors, len(chunk.texts), model.dim):
         raise PluginError(f"{name}: {base.role} texts (first text: {chunk.texts[0][:60]!r}): {fault}")
     return vectors
 
 
 def _ahead(
-    reader: ThreadPoolExecutor, model: DenseModel, stream: Iterator[Chunk], stores: list[VectorStore], role: Role
+    reader: ThreadPoolExecutor, model: EncoderModel, stream: Iterator[Chunk], stores: list[VectorStore], role: Role
 ) -> Iterator[tuple[Chunk, Future[list[list[int]]] | None]]:
     """Yield chunks with the future of their tokens, tokenising one chunk ahead of the consumer.
 
@@ -155,9 +157,18 @@ def _ahead(
 
 
 def encode_texts(
-    model: DenseModel, name: str, texts: Sequence[str], role: Role, tokens: Sequence[Sequence[int]] | None = None
-) -> NDArray[np.float32]:
-    """Encode texts in batches of similar length, longest first; returns float32 [len(texts), dim] in input order."""
+    model: EncoderModel,
+    name: str,
+    texts: Sequence[str],
+    role: Role,
+    tokens: Sequence[Sequence[int]] | None = None,
+    form: Format = DENSE,
+) -> Any:
+    """Encode texts in batches of similar length, longest first.
+
+    Returns:
+        The vectors in input order: float32 [len(texts), dim], or what another ``form`` has.
+    """
     module = type(model).__module__
     if isinstance(model, TokenModel):
         with plugin_code(f"{name}: tokenize() raised", module):
@@ -167,7 +178,7 @@ def encode_texts(
         lengths, budget, most = [len(t) for t in tokens], int(getattr(model, "token_budget", TOKEN_BUDGET)), 1 << 30
     else:
         lengths, budget, most = [len(t) for t in texts], CHARACTER_BUDGET, TEXT_BUDGET
-    out = np.empty((len(texts), model.dim), np.float32)
+    parts, order = [], list[int]()
     for number, batch in enumerate(batches(lengths, budget, most)):
         where = f"{name}: batch {number + 1} of {role} texts (first text: {texts[batch[0]][:60]!r})"
         with plugin_code(f"{where}: it raised", module):
@@ -175,10 +186,11 @@ def encode_texts(
                 vectors = model.encode_tokens([tokens[i] for i in batch], role=role)
             else:
                 vectors = model.encode([texts[i] for i in batch], role=role)
-        if fault := vectors_fault(vectors, len(batch), model.dim):
+        if fault := form.fault(vectors, len(batch), model.dim):
             raise PluginError(f"{where}: {fault}")
-        out[batch] = vectors
-    return out
+        parts.append(vectors)
+        order += batch
+    return form.joined(parts, order, model.dim)
 
 
 def batches(lengths: Sequence[int], budget: int, most: int) -> Iterator[list[int]]:
@@ -191,15 +203,3 @@ def batches(lengths: Sequence[int], budget: int, most: int) -> Iterator[list[int
         batch.append(index)
     if batch:
         yield batch
-
-
-def vectors_fault(vectors: object, count: int, dim: int) -> str:
-    """Describe what is wrong with the output of a model; empty if it is valid."""
-    if not isinstance(vectors, np.ndarray):
-        return f"encode() returned a {type(vectors).__name__}, not a numpy array; return np.asarray(..., np.float32)."
-    if vectors.shape != (count, dim):
-        return f"encode() returned shape {vectors.shape} for {count} texts of dimension {dim}; return one row per text."
-    if vectors.dtype != np.float32:
-        return f"encode() returned {vectors.dtype}; return float32 (vectors.astype(np.float32))."
-    bad = ~np.isfinite(vectors).all(axis=1)
-    return f"{int(bad.sum())} of {count} vectors hold NaN or infinity; fix the encoder." if bad.any() else ""

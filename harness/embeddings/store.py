@@ -1,10 +1,10 @@
 """Vectors on disk: shards keyed by the content of their texts and verified on reading.
 
-$HARNESS_HOME/vectors/MODELKEY/ROLE/ holds KEY.npy and KEY.json per shard (the JSON is written last, so a shard without
-it does not exist), and list-COLLECTION.json, the shards of one collection in order. The key of a shard is the hash of
-its texts, so collections with common texts share shards and no shard is ever stale. The boundaries of shards depend on
-the content: an inserted or deleted document changes one shard, not all that follow (FEVER and Climate-FEVER share most
-of 5.4 million passages).
+$HARNESS_HOME/vectors/MODELKEY/ROLE/ holds KEY.npy (the arrays of the model's `Format`, one after another) and KEY.json
+per shard (the JSON is written last, so a shard without it does not exist), and list-COLLECTION.json, the shards of one
+collection in order. The key of a shard is the hash of its texts, so collections with common texts share shards and no
+shard is ever stale. The boundaries of shards depend on the content: an inserted or deleted document changes one shard,
+not all that follow (FEVER and Climate-FEVER share most of 5.4 million passages).
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embeddings.formats import DENSE, Format
 from harness.storage.atomic import write_file, write_json
 from harness.storage.mirror import Mirror
 from harness.storage.records import read_sealed, seal
 from harness.storage.regular_files import open_regular
 from harness.storage.remote import RemoteCache
-from harness.storage.safe_load import fields, map_array, parse_array
+from harness.storage.safe_load import fields, map_array, parse_arrays
 from harness.storage.temporary_files import sweep
-from harness.types import Role, Similarity, Storage, UserError
+from harness.types import Role, Similarity, Storage
 
 BLOCK_ROWS = 16_384
 """Rows per block: large enough for efficient matrix products, small enough for two blocks in memory."""
@@ -61,11 +62,17 @@ class VectorStore:
     """The shards of one model and role. A float16 shard is converted from the float32 one if that is stored."""
 
     def __init__(
-        self, home: Path, model_key: str, role: Role, storage: Storage = "float32", shared: RemoteCache | None = None
+        self,
+        home: Path,
+        model_key: str,
+        role: Role,
+        storage: Storage = "float32",
+        shared: RemoteCache | None = None,
+        form: Format = DENSE,
     ) -> None:
         self.folder = home / "vectors" / model_key[:32] / (role if storage == "float32" else f"{role}-{storage}")
         self.home, self.role = home, role
-        self.storage = storage
+        self.storage, self.form = storage, form
         self.shared = shared
         self._owner = f"{model_key}/{role}"
         self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
@@ -103,17 +110,25 @@ class VectorStore:
         if hashlib.sha256(data).hexdigest() != shard.sha256 or shard.owner not in ("", self._owner):
             return False
         try:
-            array = parse_array(data)
+            rows = self._parsed(shard, data)
         except (OSError, ValueError, TypeError):
             return False
-        return (key, *array.shape, array.dtype) == (shard.key, shard.rows, shard.dim, self.storage)
+        return (key, *rows.shape) == (shard.key, shard.rows, shard.dim)
+
+    def _parsed(self, shard: Shard, data: bytes) -> Any:
+        return self.form.rows(parse_arrays(data, self.form.count), shard.dim, self.storage)
+
+    def read(self, shard: Shard) -> Any:
+        """The vectors of a shard, in memory."""
+        with open_regular(self.folder / f"{shard.key}.npy") as stream:
+            return self._parsed(shard, stream.read())
 
     def _pulled(self, key: str) -> Shard | None:
         """The shard of the remote cache, validated and stored in the local cache."""
 
         def validated(content: dict[str, Any], data: bytes) -> Shard | None:
             shard = Shard(**content)
-            valid = self._valid(key, shard, data) and np.isfinite(parse_array(data)).all()
+            valid = self._valid(key, shard, data) and np.isfinite(self.form.values(self._parsed(shard, data))).all()
             return shard if valid else None
 
         found = self._mirror.pull_shard(key, validated)
@@ -141,20 +156,15 @@ class VectorStore:
         """Remove temporary files left by crashed processes."""
         sweep(self.folder)
 
-    def put(self, key: str, vectors: NDArray[np.float32], seconds: float, tokens: int) -> Shard:
-        """Write a shard: the array, then its record. UserError if a value is too large for float16."""
-        with np.errstate(over="ignore"):
-            kept = np.ascontiguousarray(vectors, self.storage)
-        if self.storage == "float16" and not np.isfinite(kept).all():
-            raise UserError(
-                f"A vector holds {np.abs(vectors).max():.3g}, which float16 cannot (65,504 at most); "
-                f"omit --storage to keep float32."
-            )
+    def put(self, key: str, vectors: Any, seconds: float, tokens: int) -> Shard:
+        """Write a shard: its arrays, then its record. UserError if a value is too large for float16."""
         buffer = io.BytesIO()
-        np.save(buffer, kept, allow_pickle=False)
+        for array in self.form.arrays(vectors, self.storage):
+            np.save(buffer, array, allow_pickle=False)
         data = buffer.getvalue()
         digest, spent = hashlib.sha256(data).hexdigest(), round(seconds, 6)
-        shard = Shard(key, len(vectors), vectors.shape[1], digest, spent, tokens, self._owner)
+        rows, dim = vectors.shape
+        shard = Shard(key, rows, dim, digest, spent, tokens, self._owner)
         with self._mirror.pushing(key):
             return self._keep(shard, data)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embeddings.encode import encode_texts, vectors_fault
+from harness.embeddings.encode import encode_texts
+from harness.embeddings.formats import FORMATS, Format
 from harness.embeddings.transform import fit
 from harness.errors import described, trace
 from harness.models.runner import Prepared
@@ -20,7 +22,7 @@ from harness.registry.manager import parse_options
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Fusion, Reranker
 from harness.search.rerank import score_fault
-from harness.types import DenseModel, Document, Hits, LexicalModel, PluginError, Query, Role, TokenModel, UserError
+from harness.types import Document, EncoderModel, Hits, LexicalModel, PluginError, Query, Role, TokenModel, UserError
 
 TEXTS = (
     "The heart pumps blood through the body.",
@@ -72,8 +74,8 @@ def check(model: Prepared) -> Iterator[Outcome]:
     if loaded.fault:
         return
     match model.ref.spec.kind:
-        case "dense":
-            yield from _check_dense(model.dense)
+        case "dense" | "sparse" as kind:
+            yield from _check_encoder(model.encoder, FORMATS[kind])
         case "lexical":
             yield from _check_lexical(model)
         case "fusion":
@@ -127,61 +129,66 @@ def _fits(model: Prepared) -> str:
     return ""
 
 
-def _check_dense(model: DenseModel) -> Iterator[Outcome]:
+def _check_encoder(model: EncoderModel, form: Format) -> Iterator[Outcome]:
     roles: tuple[Role, ...] = ("query", "document")
 
-    def encode(texts: tuple[str, ...] | list[str], role: Role = "document") -> NDArray[np.float32]:
-        return encode_texts(model, "it", texts, role)
+    def encode(texts: Sequence[str], role: Role = "document") -> Any:
+        return encode_texts(model, "it", texts, role, form=form)
+
+    def plain(texts: Sequence[str]) -> Any:
+        return form.joined([model.encode(list(texts), role="document")], range(len(texts)), model.dim)
+
+    def fault(texts: Sequence[str]) -> str:
+        return form.fault(encode(texts), len(texts), model.dim)
 
     def shape(role: Role) -> str:
-        given = model.encode(list(TEXTS), role=role)
-        return vectors_fault(given, len(TEXTS), model.dim)
+        return form.fault(model.encode(list(TEXTS), role=role), len(TEXTS), model.dim)
+
+    def same(one: Any, other: Any, tolerance: float, what: str) -> str:
+        worst = float((form.lengths(one - other) / np.maximum(form.lengths(one), 1e-12)).max())
+        told = f"{what} changes a vector by {worst:.1e} of its length (at most {tolerance:g})"
+        return "" if worst <= tolerance else told
 
     for role in roles:
         yield _guarded(f"{role}: float32, one finite row per text", lambda role=role: shape(role))  # type: ignore[misc]
     yield _guarded(
-        "the same texts give the same vectors", lambda: _same(encode(TEXTS), encode(TEXTS), 0.0, "calling it twice")
+        "the same texts give the same vectors", lambda: same(encode(TEXTS), encode(TEXTS), 0.0, "calling it twice")
     )
 
     def order() -> str:
-        turned = model.encode(list(reversed(TEXTS)), role="document")[::-1]
-        return _same(model.encode(list(TEXTS), role="document"), turned, TOLERANCE, "reversing the texts")
+        count = len(TEXTS)
+        turned = form.joined([plain(TEXTS[::-1])], range(count)[::-1], model.dim)
+        return same(plain(TEXTS), turned, TOLERANCE, "reversing the texts")
 
     def single() -> str:
-        alone = np.concatenate([encode([text]) for text in TEXTS])
-        return _same(encode(TEXTS), alone, TOLERANCE, "encoding one text at a time")
+        alone = form.joined([encode([text]) for text in TEXTS], range(len(TEXTS)), model.dim)
+        return same(encode(TEXTS), alone, TOLERANCE, "encoding one text at a time")
 
     def distinct() -> str:
         texts = (*ALIKE, *TEXTS)
-        for (text, one), (twin, other) in combinations(zip(texts, encode(texts), strict=True), 2):
-            if np.allclose(one, other, rtol=1e-5, atol=0.0):
+        vectors = encode(texts)
+        rows = [vectors[place : place + 1] for place in range(len(texts))]
+        for (text, one), (twin, other) in combinations(zip(texts, rows, strict=True), 2):
+            if form.lengths(one - other)[0] <= 1e-5 * form.lengths(one)[0]:
                 return f"different texts give one vector: {text!r} and {twin!r}; does the model know their words?"
         return ""
 
     yield _guarded("batch order does not matter", order)
     yield _guarded("batch size does not matter", single)
     yield _guarded("different texts give different vectors", distinct)
-    yield _guarded("an empty text gives a finite vector", lambda: vectors_fault(encode(["", "a"]), 2, model.dim))
-    yield _guarded(
-        "a very long text gives a finite vector", lambda: vectors_fault(encode(["word " * 50_000]), 1, model.dim)
-    )
-    yield _guarded("any Unicode gives finite vectors", lambda: vectors_fault(encode(UNICODE), len(UNICODE), model.dim))
+    yield _guarded("an empty text gives a finite vector", lambda: fault(["", "a"]))
+    yield _guarded("a very long text gives a finite vector", lambda: fault(["word " * 50_000]))
+    yield _guarded("any Unicode gives finite vectors", lambda: fault(UNICODE))
     if isinstance(model, TokenModel):
         yield _guarded(
             "tokenize() and encode_tokens() together are encode()",
-            lambda: _same(
+            lambda: same(
                 model.encode(list(TEXTS), role="document"),
                 model.encode_tokens(model.tokenize(TEXTS, role="document"), role="document"),
                 TOLERANCE,
                 "tokenising apart",
             ),
         )
-
-
-def _same(one: NDArray[np.float32], other: NDArray[np.float32], tolerance: float, what: str) -> str:
-    scale = np.maximum(np.linalg.norm(one, axis=1), 1e-12)
-    worst = float((np.linalg.norm(one - other, axis=1) / scale).max())
-    return "" if worst <= tolerance else f"{what} changes a vector by {worst:.1e} of its length (at most {tolerance:g})"
 
 
 def _check_lexical(prepared: Prepared) -> Iterator[Outcome]:

@@ -11,14 +11,16 @@ from contextlib import suppress
 from functools import cache, cached_property, partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
 from harness.datasets.beir import Dataset
 from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.encode import Tally, encode_collection
-from harness.embeddings.store import Vectors, VectorStore
+from harness.embeddings.formats import DENSE, FORMATS
+from harness.embeddings.sparse import SparseVectors
+from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.errors import plugin_code, trace
 from harness.registry.load_fallback import settle
@@ -26,7 +28,21 @@ from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Affine, Fusion, Reranker, Transform
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
-from harness.types import DenseModel, Hits, LexicalModel, ModelError, PluginError, Progress, Role, Similarity, UserError
+from harness.types import (
+    DenseModel,
+    EncoderModel,
+    Hits,
+    LexicalModel,
+    ModelError,
+    PluginError,
+    Progress,
+    Role,
+    Similarity,
+    SparseModel,
+    UserError,
+)
+
+V = TypeVar("V")
 
 
 class Cost(NamedTuple):
@@ -64,12 +80,15 @@ class Prepared:
                 ref = ref.replace(path=str(found))
         if ref.spec.files.repository and not ref.options.get("path"):
             ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
+        ref = ref.of_folder()
         self.members = [Prepared(each, home, offline=offline, progress=progress, shared=shared) for each in ref.members]
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
+        if ref.spec.kind == "transform":
+            _require_vectors(self.members[0])
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
         self._failure: ModelError | PluginError | None = None
-        self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
+        self._vectors: dict[tuple[str, Role], tuple[Any, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
         """Counters of encoded texts, until `rates` reads and resets them."""
         seen: set[str] = set()
@@ -118,7 +137,7 @@ class Prepared:
         self._vectors.clear()
         for member in self.members:
             member.unload()
-        if loaded and self.ref.spec.kind in ("dense", "reranker"):  # those that may hold gigabytes of weights
+        if loaded and self.ref.spec.kind in (*FORMATS, "reranker"):  # those that may hold gigabytes of weights
             gc.collect()  # torch's modules hold reference cycles
             _trim_heap()
 
@@ -128,6 +147,20 @@ class Prepared:
         if not isinstance(self._loaded, DenseModel):
             raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
         return self._loaded
+
+    @property
+    def sparse(self) -> SparseModel:
+        """The loaded model; PluginError if it is not a sparse model."""
+        if not isinstance(self._loaded, SparseModel):
+            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
+        if (stated := getattr(self._loaded, "similarity", "dot")) != "dot":
+            raise PluginError(f"{self.label}: its similarity is {stated!r}; sparse vectors are compared by dot alone.")
+        return self._loaded
+
+    @property
+    def encoder(self) -> EncoderModel:
+        """The loaded model, whichever kind of vectors it gives; PluginError if it is not of its descriptor's kind."""
+        return self.sparse if self.ref.spec.kind == "sparse" else self.dense
 
     @property
     def lexical(self) -> LexicalModel:
@@ -162,8 +195,8 @@ class Prepared:
 
     @property
     def bases(self) -> list[Prepared]:
-        """The dense models that it is made of, itself included."""
-        if self.ref.spec.kind == "dense":
+        """The models with vectors that it is made of, itself included."""
+        if self.ref.spec.kind in FORMATS:
             return [self]
         return [base for member in self.members for base in member.bases]
 
@@ -183,6 +216,8 @@ class Prepared:
 
         PluginError if it is none of the three.
         """
+        if self.ref.spec.kind == "sparse":
+            return "dot"
         if self._similarity is None:
             changed = self.ref.spec.kind == "transform"
             stated = getattr(self.transform if changed else self.dense, "similarity", None)
@@ -195,7 +230,7 @@ class Prepared:
 
     def _checked_similarity(self) -> Similarity:
         """How the vectors will be compared; PluginError, before a text is encoded, where that or ``dim`` is wrong."""
-        self._positive("dim", self.dense.dim)
+        self._positive("dim", self.encoder.dim)
         return self.similarity
 
     @property
@@ -211,15 +246,36 @@ class Prepared:
     def store(self, role: Role) -> VectorStore:
         """Where its vectors are kept."""
         storage = self.ref.storage if role == "document" else "float32"
-        return VectorStore(self.home, self.ref.own_key, role, storage, self.shared)
+        form = FORMATS.get(self.ref.spec.kind, DENSE)
+        return VectorStore(self.home, self.ref.own_key, role, storage, self.shared, form)
 
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
     ) -> tuple[Vectors, Cost]:
-        """Vectors of a collection, which is named by a hash of its content.
+        """Dense vectors of a collection, which is named by a hash of its content.
 
         The stored ones if they are complete, else computed now. Later calls return the same object.
         """
+
+        def opened(store: VectorStore, shards: list[Shard]) -> Vectors:
+            return Vectors.open(store, shards, normalise=self.similarity == "cosine")
+
+        return self._collection(collection, texts, total, role, opened)
+
+    def sparse_vectors(
+        self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
+    ) -> tuple[SparseVectors, Cost]:
+        """As `vectors`, of a sparse model."""
+        return self._collection(collection, texts, total, role, SparseVectors.open)
+
+    def _collection(
+        self,
+        collection: str,
+        texts: Callable[[], Iterator[str]],
+        total: int,
+        role: Role,
+        opened: Callable[[VectorStore, list[Shard]], V],
+    ) -> tuple[V, Cost]:
         if (known := self._vectors.get((collection, role))) is not None:
             return known
         store = self.store(role)
@@ -227,14 +283,14 @@ class Prepared:
         if found is None or sum(shard.rows for shard in found[0]) != total:
             similarity = self._checked_similarity()
             tally = self.tallies.setdefault(role, Tally())
-            shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
+            shards = encode_collection(self.encoder, self.label, texts(), total, store, role, self.progress, tally)
             store.write_list(collection, shards, similarity)
         else:
             shards, self._similarity = found
         cost = Cost(sum(s.seconds for s in shards), sum(s.tokens for s in shards))
-        opened = Vectors.open(store, shards, normalise=self.similarity == "cosine"), cost
-        self._vectors[collection, role] = opened
-        return opened
+        both = opened(store, shards), cost
+        self._vectors[collection, role] = both
+        return both
 
 
 def _trim_heap() -> None:
@@ -243,13 +299,31 @@ def _trim_heap() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def _require_vectors(model: Prepared) -> None:
+    """ModelError for a model without dense vectors. Of a model of the hub, this is known when it is there."""
+    if not model.ref.has_vectors:
+        raise ModelError(
+            f"{model.label} is a {model.ref.spec.kind} model, which has no dense vectors; name a dense one."
+        )
+
+
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:
     """A dataset's document and query vectors, from the store or computed now."""
+    _require_vectors(model)
     if model.ref.spec.kind == "transform":
         return _transformed_vectors(model, dataset)
+    return _both(model.vectors, dataset)
+
+
+def dataset_sparse_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[SparseVectors, Cost]]:
+    """As `dataset_vectors`, of a sparse model."""
+    return _both(model.sparse_vectors, dataset)
+
+
+def _both(vectors: Callable[[str, Callable[[], Iterator[str]], int, Role], V], dataset: Dataset) -> dict[Role, V]:
     corpus, queries = dataset.corpus, dataset.queries
-    documents = model.vectors(corpus.sha256, lambda: (d.content for d in corpus.iter()), len(corpus), "document")
-    asked = model.vectors(dataset.fingerprint["queries"], lambda: (q.text for q in queries), len(queries), "query")
+    documents = vectors(corpus.sha256, lambda: (d.content for d in corpus.iter()), len(corpus), "document")
+    asked = vectors(dataset.fingerprint["queries"], lambda: (q.text for q in queries), len(queries), "query")
     return {"document": documents, "query": asked}
 
 

@@ -70,6 +70,7 @@ class Registry:
         """
         name, inside, passed = parse(text)
         ref, given = self._named(name)
+        ref = replace(ref, options={**ref.options, **given}).of_folder() if ref.spec.files.becomes else ref
         check_members(ref.spec, inside, text)
         members = tuple(self.model(member) for member in inside or ())
         if len({member.label for member in members}) < len(members):

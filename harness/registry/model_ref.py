@@ -103,6 +103,23 @@ class ModelRef:
         members = tuple(member.stored(storage) for member in self.members)
         return replace(self, members=members, storage=storage if self.spec.kind == "dense" else self.storage)
 
+    def of_folder(self) -> ModelRef:
+        """The same model with the descriptor that runs its folder, where only the folder tells the kind.
+
+        UserError for an option that models of this kind do not have.
+        """
+        spec: ModelSpec | None = None
+        if self.spec.files.becomes and self.options.get("path"):
+            spec = _call(self.plugin, self.spec.files.becomes, self.options)
+        if spec is None:
+            return self
+        if odd := [name for name in self.passed if name not in spec.options]:
+            known = ", ".join(name for name in spec.options if name not in ("path", "name"))
+            raise UserError(f"{self.label} is a {spec.kind} model, which has no option {odd[0]}; it has {known}.")
+        options = {name: self.options.get(name, option.default) for name, option in spec.options.items()}
+        storage: Storage = self.storage if spec.kind == "dense" else "float32"
+        return replace(self, spec=spec, options=options, storage=storage)
+
     def located(self) -> ModelRef:
         """The same model with its folder settled, where it is one to be found; UserError when there is none."""
         return (

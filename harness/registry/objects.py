@@ -23,7 +23,7 @@ from harness.registry.manager import Registry
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Reranker
 from harness.registry.validation import check_model
-from harness.types import DenseModel, LexicalModel, ModelSpec, Options, Role, Similarity
+from harness.types import DenseModel, LexicalModel, ModelSpec, Options, Role, Similarity, SparseModel
 
 OPTION = "object"
 """Option with the number of the object."""
@@ -113,6 +113,8 @@ def load(options: Options) -> Any:
 def _described(thing: Any) -> ModelSpec | None:
     encodes = any(callable(getattr(thing, name, None)) for name in ("encode", *ROLES["query"]))
     kind: Any = "lexical" if isinstance(thing, LexicalModel) else "reranker" if isinstance(thing, Reranker) else ""
+    if getattr(thing, "kind", "") == "sparse" and isinstance(thing, SparseModel):
+        kind = "sparse"
     if (not kind and not encodes) or isinstance(thing, type):
         return None
     return ModelSpec(

@@ -150,7 +150,7 @@ def check_members(spec: ModelSpec, members: list[str] | None, text: str) -> None
         raise UserError(f"{spec.name} reranks one model{more if count else f'; type {spec.name}(bm25), say'}.")
     if spec.kind == "transform" and count != 1:
         raise UserError(f"{spec.name} changes the vectors of one model, not of {count}; type {spec.name}(minilm), say.")
-    if spec.kind in ("dense", "lexical") and members is not None:
+    if spec.kind in ("dense", "sparse", "lexical") and members is not None:
         raise UserError(f"{spec.name} is a {spec.kind} model, which is not made of others; type {spec.name} alone.")
 
 

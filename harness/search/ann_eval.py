@@ -133,6 +133,7 @@ class IndexEvaluation:
         stored = {key: record[key] for key in ("vectors", "train_rows", "seed", "faiss", "threads", "sha256")}
         manifest = {"factory": config.factory, "search": config.search, "key": built.folder.name, **stored}
         counts = {"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens}
+        counts["index_bytes"] = built.record.bytes
         return Retrieval(iter(found), counts, {}, similarity, index={"figures": figures, "manifest": manifest})
 
     def _served_score(self, served: Sequence[Hits]) -> float:

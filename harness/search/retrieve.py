@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,14 @@ from harness.errors import plugin_code
 from harness.metrics.geometry import Figures, panel
 from harness.metrics.moments import aligned, collect
 from harness.metrics.ranking import best
-from harness.models.runner import Prepared, dataset_vectors
+from harness.metrics.sparse_geometry import collect_sparse, sparse_panel
+from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, dataset_vectors
 from harness.search.exact import Limits, search
 from harness.search.lexical import lexical_hits, lexical_index
 from harness.search.partial_results import PartialResults
 from harness.search.rerank import rerank
+from harness.search.sparse import search_sparse
+from harness.storage.bundles import MANIFEST
 from harness.system.timer import Clock
 from harness.types import Hits, Similarity
 
@@ -65,11 +68,9 @@ def retrieve(model: Prepared, dataset: Dataset, k: int, clock: Clock, limits: Li
     Returns:
         The hits, counts and geometry.
     """
-    if model.members and not model.ref.has_vectors:
+    if (search_one := SEARCHES.get(model.ref.spec.kind)) is None:
         return _composite(model, dataset, k, clock, limits)
-    depth = k + dataset.exclude_self
-    dense = model.ref.has_vectors
-    found = _dense(model, dataset, depth, clock, limits) if dense else _lexical(model, dataset, depth, clock)
+    found = search_one(model, dataset, k + dataset.exclude_self, clock, limits)
     found.hits = clock.timed_each("search", found.hits)
     return found
 
@@ -104,9 +105,9 @@ def _ranked(found: Iterator[Hits], dataset: Dataset, depth: int) -> Iterator[Hit
 def _dense(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
     both = dataset_vectors(model, dataset)
     (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
-    clock.add("encode_documents", document_cost.seconds)
-    clock.add("encode_queries", query_cost.seconds)
-    found = Retrieval(counts={"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens})
+    found = _encoded(document_cost, query_cost, clock)
+    width = np.dtype("float32" if model.ref.spec.kind == "transform" else model.ref.storage).itemsize
+    found.counts["index_bytes"] = len(documents) * documents.dim * width
     partial = PartialResults(model, dataset, depth).merged()
     with clock.timed("geometry"):
         model.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
@@ -133,7 +134,41 @@ def _documents_geometry(documents: Vectors, rows: int) -> tuple[NDArray[np.float
     return moments.mean, panel(moments, sample)
 
 
-def _lexical(model: Prepared, dataset: Dataset, depth: int, clock: Clock) -> Retrieval:
+def _encoded(documents: Cost, queries: Cost, clock: Clock) -> Retrieval:
+    clock.add("encode_documents", documents.seconds)
+    clock.add("encode_queries", queries.seconds)
+    return Retrieval(counts={"document_tokens": documents.tokens, "query_tokens": queries.tokens})
+
+
+def _sparse(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
+    both = dataset_sparse_vectors(model, dataset)
+    (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
+    found = _encoded(document_cost, query_cost, clock)
+    with clock.timed("geometry"):
+        model.progress(f"geometry of {model.label} on {dataset.label}", 0, 0)
+        stored, asked = (collect_sparse(side.shards(), side.dim) for side in (documents, queries))
+        found.geometry = {"documents": sparse_panel(stored, asked), "queries": sparse_panel(asked)}
+    found.counts["index_bytes"] = 8 * stored.active + 4 * stored.n
+    found.similarity = model.similarity
+    found.hits = search_sparse(queries.whole(), documents, depth, limits=limits)
+    return found
+
+
+def _lexical(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
     folder, seconds = lexical_index(model, dataset.corpus, model.home, dataset.label)
     clock.add("index", seconds)
-    return Retrieval(lexical_hits(model, folder, dataset.queries, depth))
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    size = sum(file.stat().st_size for file in files)
+    return Retrieval(lexical_hits(model, folder, dataset.queries, depth), {"index_bytes": size})
+
+
+class Search(Protocol):
+    """Searches all queries of a dataset with a model of one kind, ``depth`` documents deep."""
+
+    def __call__(self, model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
+        """The hits, counts and geometry."""
+        ...
+
+
+SEARCHES: Mapping[str, Search] = {"dense": _dense, "transform": _dense, "sparse": _sparse, "lexical": _lexical}
+"""Kind of a model -> how it is searched; the other kinds are made of models of these."""

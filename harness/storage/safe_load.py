@@ -120,6 +120,15 @@ def parse_array(data: bytes) -> NDArray[Any]:
     return _array(lambda: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
 
 
+def parse_arrays(data: bytes, count: int) -> list[NDArray[Any]]:
+    """The arrays in the bytes of so many .npy files, one after the other. Raises ValueError, as `parse_array`."""
+    stream = io.BytesIO(data)
+    found = [_array(lambda: np.lib.format.read_array(stream, allow_pickle=False)) for _ in range(count)]
+    if stream.read(1):
+        raise ValueError("more than its arrays")
+    return found
+
+
 def map_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
     """The array in a .npy file, memory-mapped read-only ("r") or copy-on-write ("c"). Raises OSError and ValueError."""
     return _array(lambda: np.lib.format.open_memmap(regular(path), mode=mode))

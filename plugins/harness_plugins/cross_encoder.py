@@ -20,7 +20,7 @@ from harness_plugins.model_folder.load import load_errors, load_model, require_v
 from harness_plugins.model_folder.modules import Module, modules
 from harness_plugins.model_folder.verify import require_valid
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS, resolve_device, resolve_dtype
-from harness_plugins.sentence_transformers.limits import finite
+from harness_plugins.sentence_transformers.limits import finite, narrow_layers
 
 if TYPE_CHECKING:
     import torch
@@ -126,16 +126,9 @@ class LogitReranker:
     """`Reranker` that scores with logits: a sigmoid would keep the order but saturate at 1.0."""
 
     def __init__(self, model: Any, depth: int, length: int, dtype: torch.dtype) -> None:
-        import torch
-
         self.depth, self.length, self.dtype = depth, length, dtype
         self.tokenizer, self.classifier = model.tokenizer, model.model
-        # The head stays float32: bfloat16 logits have a few hundred distinct values and would tie.
-        for name, module in self.classifier.base_model.named_modules() if dtype != torch.float32 else ():
-            if isinstance(module, torch.nn.Linear) and "pooler" not in name:
-                module.to(dtype)
-                module.register_forward_pre_hook(lambda module, given: (given[0].to(dtype), *given[1:]))
-                module.register_forward_hook(lambda module, given, made: made.float())
+        narrow_layers(self.classifier, dtype)
 
     @property
     def token_budget(self) -> int:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from harness import ModelSpec
 from harness.embeddings import sharding as cutting
 from harness.embeddings import store as vector_store
-from harness.embeddings.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts, vectors_fault
+from harness.embeddings.encode import TOKEN_BUDGET, batches, encode_collection, encode_texts
+from harness.embeddings.formats import DENSE
 from harness.embeddings.sharding import chunks
 from harness.embeddings.store import Vectors, VectorStore
 from harness.models.runner import Prepared
@@ -300,7 +301,7 @@ def test_a_disk_that_refuses_the_second_shard_stops_the_work(
     ],
 )
 def test_what_is_wrong_with_an_answer_is_said_in_words(answer: object, told: str) -> None:
-    assert re.search(told, vectors_fault(answer, 1, 2))
+    assert re.search(told, DENSE.fault(answer, 1, 2))
 
 
 def prepared(home: Path, model: object, similarity: str = "euclidean") -> Prepared:

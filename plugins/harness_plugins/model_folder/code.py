@@ -138,7 +138,7 @@ def require_known_code(modules: Iterable[Module]) -> None:
     for module in dict.fromkeys(modules):
         for file, content in _contents(module.place, FILES) if module.name not in VOCABULARIES else ():
             _examine(file, content)
-        if module.name in ("Transformer", "CLIPModel"):
+        if module.name in ("Transformer", "CLIPModel", "MLMTransformer"):
             for file, content in _contents(module.place, ("sentence_*_config.json",)):
                 _arguments(file, content)
         if module.name == "Dense":
@@ -146,6 +146,10 @@ def require_known_code(modules: Iterable[Module]) -> None:
                 _match(
                     file, "activation_function", content.get("activation_function"), Rule(ACTIVATION, _ACTIVATION.what)
                 )
+        if module.name == "SparseStaticEmbedding":
+            for file, content in _contents(module.place, ("config.json",)):
+                if content.get("path"):
+                    raise ModelError(f"{file} sets path: {_ELSEWHERE}; load the model and save it again.")
         if module.name == "WordEmbeddings":
             for file, content in _contents(module.place, ("wordembedding_config.json",)):
                 rule = Rule(f"{WORDS}Tokenizer", "a tokenizer of sentence-transformers")

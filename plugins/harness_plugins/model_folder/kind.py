@@ -1,4 +1,4 @@
-"""Detects the kind of model in a folder, so that only bi-encoders are run as dense models.
+"""Detects the kind of model in a folder, so that only bi-encoders are run as dense models, and sparse ones as sparse.
 
 sentence-transformers also loads other kinds, replacing their modules by mean pooling and dropping their prompts with
 only a log message.
@@ -68,6 +68,8 @@ def require_bi_encoder(folder: Path) -> None:
             f"{folder} is a cross-encoder, which scores pairs of texts and gives no vectors; to rerank with it, type "
             f"-m 'rerank(bm25):model={folder}'."
         )
+    if kind == "sparse encoder":
+        raise ModelError(f"{folder} is a sparse encoder (such as SPLADE), not a bi-encoder; run it with -m {folder}.")
     if kind != "bi-encoder":
         raise _unsupported(folder, kind, stated)
 
@@ -80,6 +82,10 @@ def require_cross_encoder(folder: Path) -> None:
         raise ModelError(
             f"{folder} is a bi-encoder, which gives each text a vector and scores no pairs; run it with -m {folder}."
         )
+    if kind == "sparse encoder":
+        raise ModelError(
+            f"{folder} is a sparse encoder (such as SPLADE), which scores no pairs; run it with -m {folder}."
+        )
     if kind not in ("bi-encoder", "cross-encoder"):
         raise _unsupported(folder, kind, stated)
 
@@ -88,11 +94,14 @@ def _unsupported(folder: Path, kind: Kind, stated: str) -> ModelError:
     if kind == "masked language model":
         return ModelError(
             f"{folder} is a masked language model without sentence-transformers modules (a SPLADE model, or a base "
-            f"model), which gives a text no vector; bi-encoders and cross-encoders are supported."
+            f"model), which gives a text no vector; if it is a SPLADE model, "
+            f"SparseEncoder({str(folder)!r}).save_pretrained(other) writes a folder that can be run."
         )
     named = kind or (f"model of the unknown type {stated!r}" if stated not in TYPES else "model of an unknown task")
-    named += {"sparse encoder": " (such as SPLADE)", "multi-vector encoder": " (such as ColBERT)"}.get(kind, "")
-    return ModelError(f"{folder} is a {named}, which is not supported yet; bi-encoders and cross-encoders are.")
+    named += " (such as ColBERT)" if kind == "multi-vector encoder" else ""
+    return ModelError(
+        f"{folder} is a {named}, which is not supported yet; bi-encoders, sparse encoders and cross-encoders are."
+    )
 
 
 def _stated(folder: Path) -> str:

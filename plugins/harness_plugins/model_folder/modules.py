@@ -15,12 +15,18 @@ CLASSES = (
     *("Transformer", "CLIPModel", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "Router", "Asym"),
     *("CNN", "LSTM", "BoW", "WordEmbeddings", "WordWeights", "WeightedLayerPooling", "StaticEmbedding"),
 )
-"""The module classes of sentence-transformers' bi-encoders. No other class is ever imported for a folder."""
+"""The module classes of sentence-transformers' bi-encoders. Only these and `SPARSE_CLASSES` are ever imported for a
+folder."""
 TYPE = re.compile(
     rf"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.(?:models|modules))(?:\.\w+)?"
     rf"\.(?:{'|'.join(CLASSES)})"
 )
 """Class name of a module in modules.json or router_config.json, in the form of any release."""
+SPARSE_CLASSES = ("MLMTransformer", "SpladePooling", "SparseStaticEmbedding", "SparseAutoEncoder")
+"""The further module classes of sparse encoders."""
+SPARSE_TYPE = re.compile(
+    rf"sentence_transformers\.sparse_encoder\.(?:models|modules)(?:\.\w+)?\.(?:{'|'.join(SPARSE_CLASSES)})"
+)
 
 
 ROUTERS = ("Router", "Asym")
@@ -59,10 +65,10 @@ def listed(folder: Path) -> list[Module]:
 
 
 def modules(folder: Path) -> list[Module]:
-    """As `listed`; ModelError for a class that is not among `CLASSES`."""
+    """As `listed`; ModelError for a class that is not among `CLASSES` and `SPARSE_CLASSES`."""
     found = listed(folder)
     for module in found:
-        if not TYPE.fullmatch(module.type):
+        if not (TYPE.fullmatch(module.type) or SPARSE_TYPE.fullmatch(module.type)):
             raise ModelError(
                 f"{folder} has a module of the class {module.type!r}, which is not one of sentence-transformers' own; "
                 f"the code that a model's folder names is never run."

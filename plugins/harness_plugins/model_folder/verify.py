@@ -17,10 +17,11 @@ _VOCABULARIES = (
 """Vocabulary files of a tokenizer, of which one is enough."""
 _WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "canine", "perceiver")
 """Byte or character tokenizers and the model types that use them, which need no vocabulary file."""
-_TRANSFORMERS = ("Transformer", "CLIPModel")
+_TRANSFORMERS = ("Transformer", "CLIPModel", "MLMTransformer")
 _WEIGHTED = (
     *_TRANSFORMERS,
     *("Dense", "LayerNorm", "CNN", "LSTM", "StaticEmbedding", "WordEmbeddings", "WordWeights", "WeightedLayerPooling"),
+    *("SparseStaticEmbedding", "SparseAutoEncoder"),
 )
 """Modules that have weights."""
 
@@ -64,7 +65,7 @@ def _has_tokenizer(module: Module) -> bool:
     place = module.place
     if module.name == "StaticEmbedding":
         return (place / "tokenizer.json").is_file()
-    if module.name not in _TRANSFORMERS:
+    if module.name not in (*_TRANSFORMERS, "SparseStaticEmbedding"):
         return True
     with suppress(OSError, ValueError):  # reported where the file is needed
         for content in configurations(place, "sentence_*_config.json", "tokenizer_config.json", "config.json"):

@@ -21,12 +21,15 @@ from harness_plugins.model_folder.pinned import TRAINED_ON
 from harness_plugins.sentence_transformers import prompts
 from harness_plugins.sentence_transformers.agreement import require_agreement, samples
 from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder, TokenEncoder, UnpaddedEncoder
+from harness_plugins.sentence_transformers.limits import limit_length
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 TRAINED = "harness_plugins.sentence_transformers.trained"
+SPARSE = "harness_plugins.sentence_transformers.sparse:of_folder"
+"""Describes a folder or a model of the hub that turns out to be a sparse encoder."""
 PACKAGES = Packages(modules=("torch", "sentence_transformers", "faiss"), extra="dense")
 OPTIONS: dict[str, Option] = {
     "path": Option(None, "a local sentence-transformers folder"),
@@ -55,11 +58,11 @@ def harness_models() -> Iterable[ModelSpec]:
     """Register the model that runs any folder."""
     yield folder_model(
         "checkpoint",
-        "any local sentence-transformers folder: -m path/to/folder",
+        "any local sentence-transformers folder, dense or sparse: -m path/to/folder",
         ModelFacts(by_options="harness_plugins.model_folder.files:facts", training=f"{TRAINED}:training"),
         load=f"{TRAINED}:load",
         fingerprint=f"{TRAINED}:fingerprint",
-        files=ModelFiles(path_option="path"),
+        files=ModelFiles(path_option="path", becomes=SPARSE),
     )
 
 
@@ -191,17 +194,10 @@ def base_key(options: Options, encoder: Encoder, files: str) -> str:
 def _load(folder: Path, options: Options) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
-    device, length = resolve_device(str(options["device"])), int(options["max_seq_length"] or 0)
+    device = resolve_device(str(options["device"]))
     model = load_model(SentenceTransformer, folder, device, unused="" if pools(folder) else "pooler")
     require_vocabulary(model, folder)
-    if length:
-        try:
-            model.max_seq_length = length
-            model.encode("a " * length, show_progress_bar=False)  # fails beyond the model's position embeddings
-        except (AttributeError, IndexError, RuntimeError):
-            raise UserError(
-                f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or omit it."
-            ) from None
+    limit_length(model, folder, int(options["max_seq_length"] or 0))
     stated = prompts.chosen(options, folder)
     dtype = resolve_dtype(str(options["dtype"]), str(options["device"]))
     chosen = resolve_forward(options, folder)

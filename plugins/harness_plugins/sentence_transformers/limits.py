@@ -1,13 +1,14 @@
-"""Errors for values that overflow float16 and for texts too long for memory, each with the option that helps."""
+"""Narrow matrix products and limited lengths, and errors for what does not fit, each with the option that helps."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import PluginError
+from harness import PluginError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,33 @@ def finite(values: NDArray[np.float32], dtype: torch.dtype, what: str) -> NDArra
             f"dtype=bfloat16 or dtype=float32."
         )
     return values
+
+
+def narrow_layers(transformer: Any, dtype: torch.dtype) -> None:
+    """Make the linear layers below a transformer's head compute in ``dtype``; all else stays float32.
+
+    The head stays float32: bfloat16 logits have a few hundred distinct values and would tie.
+    """
+    import torch
+
+    for name, module in transformer.base_model.named_modules() if dtype != torch.float32 else ():
+        if isinstance(module, torch.nn.Linear) and "pooler" not in name:
+            module.to(dtype)
+            module.register_forward_pre_hook(lambda module, given: (given[0].to(dtype), *given[1:]))
+            module.register_forward_hook(lambda module, given, made: made.float())
+
+
+def limit_length(model: Any, folder: Path, length: int) -> None:
+    """Set the number of tokens kept of a text; 0 leaves what the folder says. UserError where that is impossible."""
+    if not length:
+        return
+    try:
+        model.max_seq_length = length
+        model.encode("a " * length, show_progress_bar=False)  # fails beyond the model's position embeddings
+    except (AttributeError, IndexError, RuntimeError):
+        raise UserError(
+            f"{folder} cannot be held to {length} tokens; give a smaller max_seq_length, or omit it."
+        ) from None
 
 
 BOUNDLESS = 10**9

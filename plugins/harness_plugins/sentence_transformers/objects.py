@@ -1,7 +1,8 @@
-"""`SentenceTransformer` and `CrossEncoder` objects as models: they run as a folder with the same weights would.
+"""`SentenceTransformer`, `SparseEncoder` and `CrossEncoder` objects as models.
 
-A copy runs, because the matrix products of a model are cast in place. Its key is a hash of all weights and of the
-configuration of all modules. It is unknown for models with code of their own, hooks or adapters, which are not cached.
+They run as a folder with the same weights would: a copy runs, because the matrix products of a model are cast in place.
+Its key is a hash of all weights and of the configuration of all modules. It is unknown for models with code of their
+own, hooks or adapters, which are not cached.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from harness.registry import objects
 from harness.types import Options
 from harness_plugins.cross_encoder import IMPLEMENTATION, LogitReranker
 from harness_plugins.forward import unpadded
+from harness_plugins.sentence_transformers import sparse
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS, make_encoder, resolve_dtype
 from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder
 
@@ -34,7 +36,7 @@ HERE = "harness_plugins.sentence_transformers.objects"
 
 @hookimpl
 def harness_object(thing: object) -> ModelSpec | None:
-    """Describe objects of the two classes, without importing the library that they are from."""
+    """Describe objects of the three classes, without importing the library that they are from."""
     library = sys.modules.get("sentence_transformers")
     if library is None:
         return None
@@ -47,6 +49,15 @@ def harness_object(thing: object) -> ModelSpec | None:
             facts=ModelFacts(may_fall_back=f"{HERE}:may_fall_back"),
             summary="a SentenceTransformer object",
             options={"dtype": DTYPE, "device": DEVICE, "forward": OPTIONS["forward"]},
+        )
+    if isinstance(thing, library.SparseEncoder):
+        return ModelSpec(
+            name="SparseEncoder",
+            kind="sparse",
+            load=f"{HERE}:load_sparse",
+            fingerprint=f"{HERE}:sparse_fingerprint",
+            summary="a SparseEncoder object",
+            options={"dtype": DTYPE, "device": DEVICE},
         )
     if isinstance(thing, library.CrossEncoder):
         return ModelSpec(
@@ -85,6 +96,16 @@ def reranker_fingerprint(options: Options) -> dict[str, Any]:
     }
 
 
+def sparse_fingerprint(options: Options) -> dict[str, Any]:
+    """Everything that determines the weights of terms."""
+    state, model = state_of(str(options[objects.OPTION])), objects.held(options)
+    return {
+        **({"state": state} if state else objects.unknown_weights(options)),
+        "implementation": sparse.IMPLEMENTATION,
+        "dtype": resolve_dtype(str(options["dtype"]), _device(model, options)),
+    }
+
+
 def may_fall_back(options: Options) -> bool:
     """Whether loading may reveal that the chosen forward pass gives other vectors than encode()."""
     return _forward(options) != "encode"
@@ -97,6 +118,13 @@ def load(options: Options) -> Encoder:
     dtype = resolve_dtype(str(options["dtype"]), device)
     named = options["forward"] == forward
     return make_encoder(_copied(model, device), dtype, {}, "The SentenceTransformer", forward, named=named)
+
+
+def load_sparse(options: Options) -> sparse.SparseTextEncoder:
+    """A copy of the object as a `SparseModel`."""
+    model = objects.held(options)
+    device = _device(model, options)
+    return sparse.SparseTextEncoder(_copied(model, device), resolve_dtype(str(options["dtype"]), device), {})
 
 
 def load_reranker(options: Options) -> Reranker:
@@ -176,6 +204,8 @@ def _configuration(model: Any) -> list[Any]:
     """What the files of a saved model state besides its weights."""
     stated = ("prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "max_seq_length")
     found: list[Any] = [{name: getattr(model, name, None) for name in stated}]
+    if (active := getattr(model, "max_active_dims", None)) is not None:
+        found.append({"max_active_dims": active})
     for name, module in model.named_modules():
         entry: dict[str, Any] = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
         if hasattr(module, "get_config_dict"):

@@ -83,11 +83,13 @@ def command(
 
 def _known(board: Leaderboard, models: Any, datasets: Any) -> Known:
     """Names of the plug-ins and of the results."""
+    from harness.metrics import sparse_geometry
     from harness.metrics.geometry import DEFINITIONS
     from harness_reports.claims.parser import Known
     from harness_reports.data.rows import rows
 
-    panel = {f"geometry.{side}.{name}" for side in ("documents", "queries") for name in DEFINITIONS}
+    names = {**DEFINITIONS, **sparse_geometry.DEFINITIONS}
+    panel = {f"geometry.{side}.{name}" for side in ("documents", "queries") for name in names}
     return Known({*models, *board.models}, {*datasets, *board.datasets}, panel | {*rows(board)[0]})
 
 

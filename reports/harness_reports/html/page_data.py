@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.metrics import sparse_geometry
 from harness.metrics.geometry import DEFINITIONS
 from harness.storage.records import read_record
 from harness.types import UserError
@@ -82,7 +83,7 @@ def embedded(
             for average in board.averages
             if average.group and {*average.labels} != {*board.datasets}
         },
-        "definitions": DEFINITIONS,
+        "definitions": {**DEFINITIONS, **sparse_geometry.DEFINITIONS},
         "ties": sorted({str(cell.get("manifest", "ties")) for cell in cells if cell.get("manifest", "ties")}),
         "dataset_notes": {
             cell.dataset: [str(note) for note in cell.get("manifest", "dataset", "notes") or ()] for cell in cells

@@ -31,9 +31,9 @@ class Field:
     """Where the value is stored in a result, if it is stored as it is."""
 
 
-def stored(name: str, form: str, *keys: str, scale: float = 1.0) -> Field:
+def stored(name: str, form: str, *keys: str, scale: float = 1.0, optional: bool = False) -> Field:
     """A column whose value is stored in a result under these keys, one inside the other."""
-    return Field(Column(name, form, scale), lambda cell: cell.get(*keys), keys=keys)
+    return Field(Column(name, form, scale), lambda cell: cell.get(*keys), optional=optional, keys=keys)
 
 
 GEOMETRY = (
@@ -50,6 +50,10 @@ GEOMETRY = (
     stored("top-1 share", ".4f", "geometry", "documents", "top1_share"),
     stored("isotropy of queries", ".4f", "geometry", "queries", "isotropy"),
     stored("hubness skewness", ".4f", "geometry", "hubness", "skewness"),
+    stored("active dimensions", ".1f", "geometry", "documents", "active_dimensions", optional=True),
+    stored("of queries", ".1f", "geometry", "queries", "active_dimensions", optional=True),
+    stored("FLOPS", ".3f", "geometry", "documents", "flops", optional=True),
+    stored("posting skewness", ".2f", "geometry", "documents", "posting_skewness", optional=True),
 )
 JUDGED = "Judged@10"
 JUDGEMENTS = (
@@ -100,6 +104,10 @@ def judgements(overlaps: Sequence[Overlap]) -> tuple[Field, ...]:
 
 PHASES = ("encode_documents", "encode_queries", "index", "search", "measure", "geometry")
 """The order of the columns of seconds; other phases come after these."""
+INDEX_BYTES = (
+    "Bytes per document: of the stored vectors (sparse ones: 8 for each weight), of a lexical model's index, or of an "
+    "approximate index."
+)
 PEAK_MEMORY = ("manifest", "run", "peak_memory_bytes")
 
 
@@ -115,6 +123,7 @@ def cost(cells: Iterable[Cell]) -> tuple[Field, ...]:
         *(stored(f"{phase.replace('_', ' ')} s", ".2f", "seconds", phase) for phase in phases),
         Field(Column("documents/s", ".1f"), lambda cell: _speed(cell, "documents")),
         Field(Column("tokens/s", ".1f"), lambda cell: _speed(cell, "document_tokens")),
+        Field(Column("bytes/document", ",.0f"), _size, INDEX_BYTES, optional=True),
         Field(Column("peak GiB", ".2f", 1 / 2**30), lambda cell: cell.get(*PEAK_MEMORY) or None),
         Field(Column("kWh", ".4f"), _energy, "kWh: as the run recorded it.", optional=True),
         Field(Column("USD", ".4f"), _price, usd, optional=True),
@@ -162,6 +171,12 @@ def _speed(cell: Cell, count: str) -> float | None:
     seconds = cell.get("seconds", "encode_documents") or cell.get("seconds", "index")
     number = cell.get("counts", count)
     return number / seconds if number and seconds else None
+
+
+def _size(cell: Cell) -> float | None:
+    """Bytes of the index per document; None for results of versions that did not record them."""
+    size, documents = cell.get("counts", "index_bytes"), cell.get("counts", "documents")
+    return size / documents if size and documents else None
 
 
 def _energy(cell: Cell) -> float | None:

@@ -22,7 +22,8 @@ JUDGEMENTS = (
     "judge. Results without it get it from their stored run when harness benchmark is run again."
 )
 GEOMETRY = (
-    "Of the document vectors, except where a column says queries, and hubness, which is that of the top 10 results."
+    "Of the document vectors, except where a column says queries, and hubness, which is that of the top 10 results. "
+    "Sparse vectors have no eigenvalues here: there are as many dimensions as terms."
 )
 COST = (
     "Seconds of wall time; those of encoding and indexing are what the stored vectors or index once took, maybe in "
@@ -30,6 +31,7 @@ COST = (
     "memory is that of the whole process up to the cell's end. A model made of others has their sums; each one's "
     "share is in its result.json."
 )
+ENERGY = ("kWh", "USD")
 UNKNOWN = "Energy and price are not in the table: no run recorded its energy or ran on a device whose price is known."
 
 
@@ -55,10 +57,10 @@ def measurements(board: Leaderboard) -> list[Table]:
 def _table(
     key: str, title: str, caption: str, cells: Sequence[Cell], fields: Sequence[Field], without_optional: str = ""
 ) -> Table:
-    """Model, dataset and the fields of every cell; ``without_optional`` is said if all optional fields are left out."""
+    """Model, dataset and the fields of every cell; ``without_optional`` is said if none of `ENERGY` is shown."""
     shown = [f for f in fields if not f.optional or any(f.value(cell) is not None for cell in cells)]
     captions = [caption, *(field.caption for field in shown if field.caption)]
-    if without_optional and not any(field.optional for field in shown):
+    if without_optional and not any(field.optional and field.column.name in ENERGY for field in shown):
         captions.append(without_optional)
     names = [Column("model"), Column("dataset")]
     rows = [

@@ -89,7 +89,7 @@ def _and_runs(board: Leaderboard) -> str:
 def _notes(board: Leaderboard, evidence: Evidence) -> Iterable[str]:
     cells = board.rows()
     yield from _seen(board, cells)
-    if any(cell.get("geometry", "documents") for cell in cells):
+    if any("isotropy" in (cell.get("geometry", "documents") or ()) for cell in cells):
         yield f"Isotropy: {DEFINITIONS['isotropy']}; l are the eigenvalues of the vectors' covariance."
         yield f"Its ceiling: {DEFINITIONS['isotropy_ceiling']}."
         found = associations(board, ["isotropy"], each_dataset=False)  # all that the sentence is about

@@ -23,7 +23,7 @@ from harness_plugins.cross_encoder import folder_of as cross_folder_of
 from harness_plugins.model_folder import load
 from harness_plugins.model_folder.code import ACTIVATIONS
 from harness_plugins.model_folder.files import folder_of
-from harness_plugins.model_folder.modules import CLASSES, TYPE
+from harness_plugins.model_folder.modules import CLASSES, SPARSE_CLASSES, SPARSE_TYPE, TYPE
 from tests.conftest import write_dataset
 from tests.folders import change, write_bi_encoder, write_cross
 from tests.runs import write_run
@@ -197,9 +197,18 @@ def test_module_classes_resolve_to_modules_of_sentence_transformers(package: str
         assert issubclass(getattr(module, name), torch.nn.Module)
 
 
+@pytest.mark.parametrize("package", ["models", "modules"])
+def test_classes_of_sparse_encoders_are_modules(package: str) -> None:
+    module = importlib.import_module(f"sentence_transformers.sparse_encoder.{package}")
+    for name in SPARSE_CLASSES:
+        assert SPARSE_TYPE.fullmatch(f"sentence_transformers.sparse_encoder.{package}.{name}")
+        assert issubclass(getattr(module, name), torch.nn.Module)
+
+
 @pytest.mark.parametrize(
     "kind",
     [
+        *("sentence_transformers.sparse_encoder.modules.splade_pooling.torch", "sentence_transformers.SparseEncoder"),
         *("sentence_transformers.base.model.torch", "sentence_transformers.util.misc.importlib", "os.system"),
         *("sentence_transformers.models.Transformer.load", "sentence_transformers.SentenceTransformer", "modeling.X"),
         *("sentence_transformers.base.modules.Transformer\n", "sentence_transformers.models.", "", "Pooling"),

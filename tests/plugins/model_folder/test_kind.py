@@ -1,4 +1,4 @@
-"""Folders of other models than bi-encoders are refused as dense models, with their kind and how to run them."""
+"""Folders of models that give no vectors are refused, with their kind and how to run them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,16 @@ SENTENCES = {
     "cross": "is a cross-encoder, which scores pairs of texts and gives no vectors; to rerank with it, type "
     "-m 'rerank(bm25):model={folder}'.",
     "plain cross": "is a cross-encoder, which scores pairs",
-    "sparse": "is a sparse encoder (such as SPLADE), which is not supported yet; bi-encoders and cross-encoders are.",
-    "inference-free": "is a sparse encoder (such as SPLADE), which is not supported yet",
-    "multi": "is a multi-vector encoder (such as ColBERT), which is not supported yet",
-    "masked": "is a masked language model without sentence-transformers modules",
+    "multi": "is a multi-vector encoder (such as ColBERT), which is not supported yet; bi-encoders, sparse encoders "
+    "and cross-encoders are.",
+    "masked": "is a masked language model without sentence-transformers modules (a SPLADE model, or a base model), "
+    "which gives a text no vector; if it is a SPLADE model, SparseEncoder('{folder}').save_pretrained(other) writes",
+}
+NO_PAIRS = {
+    "bi": "is a bi-encoder, which gives each text a vector and scores no pairs; run it with -m",
+    **dict.fromkeys(
+        ("sparse", "inference-free"), "is a sparse encoder (such as SPLADE), which scores no pairs; run it with -m"
+    ),
 }
 
 
@@ -86,9 +92,7 @@ def test_what_the_sentence_says_to_type_is_run(harness, folders, toy: Path) -> N
 @pytest.mark.parametrize("name", ["bi", "sparse", "inference-free", "multi", "masked"])
 def test_rerank_takes_cross_encoders_alone(harness, folders, toy: Path, name: str) -> None:
     folder = folders(name)
-    sentence = SENTENCES.get(
-        name, "is a bi-encoder, which gives each text a vector and scores no pairs; run it with -m"
-    )
+    sentence = {**SENTENCES, **NO_PAIRS}[name].format(folder=folder)
     assert f"{folder} {sentence}" in told(harness("benchmark", "-m", f"rerank(bm25):model={folder}", "-d", toy))
 
 
@@ -140,8 +144,8 @@ def test_nor_is_it_taken_from_the_hub_or_a_run(
     from tests.plugins.sentence_transformers.test_hub import publish
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    publish(site, folders("sparse"))
-    assert "is a sparse encoder (such as SPLADE)" in told(harness("benchmark", "-m", "st:someone/words", "-d", toy))
+    publish(site, folders("multi"))
+    assert "is a multi-vector encoder" in told(harness("benchmark", "-m", "st:someone/words", "-d", toy))
     monkeypatch.delenv("HARNESS_RUNS", raising=False)
     write_run(Path("runs/isotropy/seed1"), folders("cross"))
     assert "is a cross-encoder, which scores pairs" in told(harness("benchmark", "-m", "isotropy", "-d", toy))

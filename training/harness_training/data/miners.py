@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from harness.metrics.ranking import rank
 from harness.models.runner import Prepared
 from harness.search.exact import search
 from harness.search.lexical import lexical_hits, lexical_index
+from harness.search.sparse import search_sparse
 from harness.storage.atomic import content_key
 from harness.types import Hits, Query
 
@@ -33,7 +34,7 @@ class Miner(Protocol):
 
 def open_miner(model: Prepared, dataset: Dataset, depth: int, home: Path) -> Miner:
     """A miner of the model's top ``depth`` documents; builds its index or vectors if they are missing."""
-    return (_Lexical if model.ref.spec.kind == "lexical" else _Dense)(model, dataset, depth, home)
+    return MINERS.get(model.ref.spec.kind, _Dense)(model, dataset, depth, home)
 
 
 class _Lexical:
@@ -59,6 +60,24 @@ class _Dense:
         asked, depth = query_vectors(self._model, queries), self._depth + self._dataset.exclude_self
         hits = search(asked, self._documents, self._centre, depth, self._model.similarity)
         return _ranked(self._dataset, queries, hits, self._depth)
+
+
+class _Sparse:
+    def __init__(self, model: Prepared, dataset: Dataset, depth: int, home: Path) -> None:
+        self.label, self._model, self._dataset, self._depth = model.label, model, dataset, depth
+        corpus = dataset.corpus
+        texts = lambda: (document.content for document in corpus.iter())  # noqa: E731
+        self._documents = model.sparse_vectors(corpus.sha256, texts, len(corpus), "document")[0]
+
+    def candidates(self, queries: Sequence[Query]) -> Iterator[list[int]]:
+        collection = content_key([list(query) for query in queries])
+        asked, _ = self._model.sparse_vectors(collection, lambda: (q.text for q in queries), len(queries), "query")
+        hits = search_sparse(asked.whole(), self._documents, self._depth + self._dataset.exclude_self)
+        return _ranked(self._dataset, queries, hits, self._depth)
+
+
+MINERS: Mapping[str, Callable[[Prepared, Dataset, int, Path], Miner]] = {"lexical": _Lexical, "sparse": _Sparse}
+"""Kind of a model -> its miner; `_Dense` for others."""
 
 
 def document_vectors(model: Prepared, corpus: Corpus) -> Vectors:

@@ -1,0 +1,189 @@
+"""What the vectors of each kind of model are, and the arrays in which a shard keeps them.
+
+This is the place to add a kind of vectors. A model of any kind in `FORMATS` has ``dim`` and ``encode(texts, *, role)``;
+its format checks what ``encode`` returns, joins the rows of batches, and turns them into arrays for a shard and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.types import Storage, UserError
+
+MOST_TERMS = 1 << 24
+"""Largest dimension of sparse vectors: a search has some integers for each."""
+
+
+class Format(Protocol):
+    """One kind of vectors. ``rows`` are those of several texts, one for each, with a ``shape`` [texts, dim]."""
+
+    def fault(self, given: object, count: int, dim: int) -> str:
+        """Describe what is wrong with the output of a model; empty if it is valid."""
+        ...
+
+    def joined(self, parts: Sequence[Any], order: Sequence[int], dim: int) -> Any:
+        """The rows [len(order), dim] of all parts; row i of them is put at ``order[i]``."""
+        ...
+
+    def values(self, rows: Any) -> NDArray[np.floating[Any]]:
+        """All numbers that are stored."""
+        ...
+
+    def lengths(self, rows: Any) -> NDArray[np.float64]:
+        """Euclidean length of every row."""
+        ...
+
+    def arrays(self, rows: Any, storage: Storage) -> list[NDArray[Any]]:
+        """The arrays of a shard, `count` in number. UserError where the storage cannot hold a value."""
+        ...
+
+    def rows(self, arrays: Sequence[NDArray[Any]], dim: int, storage: Storage) -> Any:
+        """The rows in the arrays of a shard; ValueError where they are not what `arrays` gives."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Number of arrays of a shard."""
+        ...
+
+
+class DenseFormat:
+    """float32 [n, dim]."""
+
+    count = 1
+
+    def fault(self, given: object, count: int, dim: int) -> str:
+        """As `Format.fault`."""
+        if not isinstance(given, np.ndarray):
+            return f"encode() returned a {type(given).__name__}, not a numpy array; return np.asarray(..., np.float32)."
+        if given.shape != (count, dim):
+            return (
+                f"encode() returned shape {given.shape} for {count} texts of dimension {dim}; return one row per text."
+            )
+        if given.dtype != np.float32:
+            return f"encode() returned {given.dtype}; return float32 (vectors.astype(np.float32))."
+        bad = ~np.isfinite(given).all(axis=1)
+        return f"{int(bad.sum())} of {count} vectors hold NaN or infinity; fix the encoder." if bad.any() else ""
+
+    def joined(self, parts: Sequence[NDArray[np.float32]], order: Sequence[int], dim: int) -> NDArray[np.float32]:
+        """As `Format.joined`."""
+        out = np.empty((len(order), dim), np.float32)
+        start = 0
+        for part in parts:
+            out[order[start : start + len(part)]] = part
+            start += len(part)
+        return out
+
+    def values(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """As `Format.values`."""
+        return rows
+
+    def lengths(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """As `Format.lengths`."""
+        found: NDArray[np.float64] = np.linalg.norm(rows.astype(np.float64), axis=1)
+        return found
+
+    def arrays(self, rows: NDArray[np.float32], storage: Storage) -> list[NDArray[Any]]:
+        """As `Format.arrays`."""
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(rows, storage)
+        if storage == "float16" and not np.isfinite(kept).all():
+            raise UserError(
+                f"A vector holds {np.abs(rows).max():.3g}, which float16 cannot (65,504 at most); "
+                f"omit --storage to keep float32."
+            )
+        return [kept]
+
+    def rows(self, arrays: Sequence[NDArray[Any]], dim: int, storage: Storage) -> NDArray[np.floating[Any]]:
+        """As `Format.rows`."""
+        [rows] = arrays
+        if rows.ndim != 2 or rows.dtype != storage:
+            raise ValueError(f"an array of shape {rows.shape} and type {rows.dtype}")
+        return rows
+
+
+class SparseFormat:
+    """A scipy.sparse CSR array float32 [n, dim]: in every row the indices of the terms rise, and no weight is 0."""
+
+    count = 3
+
+    def fault(self, given: object, count: int, dim: int) -> str:
+        """As `Format.fault`."""
+        import scipy.sparse
+
+        if not scipy.sparse.issparse(given) or getattr(given, "format", "") != "csr":
+            return (
+                f"encode() returned a {type(given).__name__}, not a CSR array of scipy; return "
+                f"scipy.sparse.csr_array((weights, indices, indptr), shape)."
+            )
+        rows: Any = given
+        if not 0 < dim <= MOST_TERMS:
+            return f"its dim is {dim:,}; sparse vectors have 1 to {MOST_TERMS:,} dimensions."
+        if rows.shape != (count, dim):
+            return (
+                f"encode() returned shape {rows.shape} for {count} texts of dimension {dim}; return one row per text."
+            )
+        if rows.dtype != np.float32:
+            return f"encode() returned {rows.dtype}; return float32 (rows.astype(np.float32))."
+        try:
+            rows.check_format(full_check=True)
+        except ValueError as error:
+            return f"encode() returned an invalid CSR array ({error}); fix the encoder."
+        if not np.isfinite(rows.data).all():
+            bad = len(np.unique(np.repeat(np.arange(count), np.diff(rows.indptr))[~np.isfinite(rows.data)]))
+            return f"{bad} of {count} vectors hold NaN or infinity; fix the encoder."
+        return ""
+
+    def joined(self, parts: Sequence[Any], order: Sequence[int], dim: int) -> Any:
+        """As `Format.joined`; duplicates are added up and zeros dropped."""
+        import scipy.sparse
+
+        each = [scipy.sparse.csr_array(part) for part in parts]
+        rows = scipy.sparse.vstack([scipy.sparse.csr_array((0, dim), dtype=np.float32), *each], format="csr")
+        rows = rows[np.argsort(np.asarray(order, np.int64))]
+        rows.sum_duplicates()
+        rows.eliminate_zeros()
+        return rows
+
+    def values(self, rows: Any) -> NDArray[np.floating[Any]]:
+        """As `Format.values`."""
+        return rows.data  # type: ignore[no-any-return]
+
+    def lengths(self, rows: Any) -> NDArray[np.float64]:
+        """As `Format.lengths`, each summed by itself in the order of the terms."""
+        sums: NDArray[np.float64] = rows.astype(np.float64).power(2).sum(axis=1)
+        return np.sqrt(sums)
+
+    def arrays(self, rows: Any, storage: Storage) -> list[NDArray[Any]]:
+        """As `Format.arrays`: where each row begins, the terms, their weights."""
+        return [rows.indptr.astype(np.int32), rows.indices.astype(np.int32), rows.data.astype(np.float32)]
+
+    def rows(self, arrays: Sequence[NDArray[Any]], dim: int, storage: Storage) -> Any:
+        """As `Format.rows`."""
+        import scipy.sparse
+
+        starts, terms, weights = arrays
+        if [array.dtype for array in arrays] != [np.int32, np.int32, np.float32] or {a.ndim for a in arrays} != {1}:
+            raise ValueError("arrays of other types than int32, int32, float32")
+        whole = len(starts) and not starts[0] and starts[-1] == len(terms) == len(weights) and dim <= MOST_TERMS
+        if (
+            not whole
+            or (np.diff(starts.astype(np.int64)) < 0).any()
+            or (terms.size and not 0 <= terms.min() <= terms.max() < dim)
+        ):
+            raise ValueError("arrays that are no sparse rows")
+        falls = np.flatnonzero(np.diff(terms) <= 0) + 1
+        if not np.isin(falls, starts).all():
+            raise ValueError("rows whose terms do not rise")
+        rows = scipy.sparse.csr_array((weights, terms, starts), shape=(len(starts) - 1, dim))
+        rows.has_sorted_indices = rows.has_canonical_format = True
+        return rows
+
+
+DENSE, SPARSE = DenseFormat(), SparseFormat()
+FORMATS: Mapping[str, Format] = {"dense": DENSE, "sparse": SPARSE}
+"""Kind of a model that gives vectors -> their format."""
