@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.runner.contest import Answer, Competitor, Contest, Plan, Quality, figure, unit
+from benchmarks.runner.product_speed import product_speed
 from benchmarks.runner.texts import Texts, scifact, weights
 from harness.distributed.process_pool import visible_gpus
 
@@ -167,28 +168,8 @@ class Encoder:
         model: Any = self.prepared.dense
         if model.products[1] != "cpu":
             lengths = [len(text) for text in model.tokenize(self.texts, role="document")]
-            found |= {"flops": model.flops(lengths), "most": _products(*model.products)}
+            found |= {"flops": model.flops(lengths), "most": product_speed(*model.products)}
         return {**found, "queries": self._encode(self.queries, "query")} if self.queries else found
-
-
-ENOUGH, LARGEST = 0.05, 1 << 14
-"""Minimum seconds and maximum rows of the measured matrix product."""
-
-
-def _products(dtype: str, device: str) -> float:
-    """Operations per second of torch's product of two large matrices: median of nine."""
-    import torch
-
-    size, seconds, multiply = 512, 0.0, torch._int_mm if dtype == "int8" else torch.mm
-    while seconds < ENOUGH and size < LARGEST:
-        size *= 2
-        one, spent = torch.ones(size, size, dtype=getattr(torch, dtype), device=device), []
-        for _ in range(9):
-            start = time.perf_counter()
-            float(multiply(one, one)[0, 0])
-            spent.append(time.perf_counter() - start)
-        seconds = float(np.median(spent))
-    return 2.0 * size**3 / seconds
 
 
 def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:

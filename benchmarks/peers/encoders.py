@@ -16,7 +16,10 @@ WARM = 4
 
 
 class Encoder:
-    """``batch`` 0 selects the fastest of `BATCHES`; ``exported`` is the folder of converted models."""
+    """``batch`` 0 selects the fastest of `BATCHES`; ``exported`` is the folder of converted models.
+
+    ``attention`` is transformers' attn_implementation.
+    """
 
     def __init__(
         self,
@@ -28,13 +31,14 @@ class Encoder:
         backend: str = "",
         batch: int = 32,
         device: str = "cpu",
+        attention: str = "",
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
         given = json.loads(Path(texts).read_text())
         self.texts, self.queries = given["texts"], given["queries"]
-        self.note, self.device = "", device
+        self.note, self.device, self.attention = "", device, attention
         self.model = self._opened(weights, dtype, backend, threads, Path(exported))
         self.batch = batch
 
@@ -44,7 +48,9 @@ class Encoder:
 
         settings: dict[str, Any] = {"device": self.device, "local_files_only": True}
         if not backend:
-            return SentenceTransformer(weights, model_kwargs={"dtype": getattr(torch, dtype or "float32")}, **settings)
+            chosen = {"attn_implementation": self.attention} if self.attention else {}
+            given = {"dtype": getattr(torch, dtype or "float32"), **chosen}
+            return SentenceTransformer(weights, model_kwargs=given, **settings)
         kept = exported / f"{backend}-{_digest(Path(weights))}"
         if not (kept / "modules.json").exists():
             SentenceTransformer(weights, backend=backend, model_kwargs={"export": True}, **settings).save_pretrained(

@@ -1,0 +1,1 @@
+"""Checks and measurements on a machine with a GPU: ``bash benchmarks/gpu.sh``."""
