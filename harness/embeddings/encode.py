@@ -124,7 +124,8 @@ def _with_head(
     """Vectors of a chunk from its base embeddings, which are computed, and stored if so wished, unless ``known``."""
     if known is None:
         if not model.keeps_base:
-            return encode_texts(model, name, chunk.texts, base.role, ids)
+            own: NDArray[np.float32] = encode_texts(model, name, chunk.texts, base.role, ids)
+            return own
         start = time.perf_counter()
         embeddings = encode_texts(model.base, name, chunk.texts, base.role, ids)
         base.put(chunk.key, embeddings, time.perf_counter() - start, sum(map(len, ids or ())))
