@@ -203,12 +203,13 @@ def test_classes_of_sparse_encoders_are_modules(package: str) -> None:
     for name in SPARSE_CLASSES:
         assert SPARSE_TYPE.fullmatch(f"sentence_transformers.sparse_encoder.{package}.{name}")
         assert issubclass(getattr(module, name), torch.nn.Module)
+    for name in ("splade_pooling.torch", "SparseEncoder", "SpladePooling.load", "SpladePooling\n"):
+        assert not SPARSE_TYPE.fullmatch(f"sentence_transformers.sparse_encoder.{package}.{name}")
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        *("sentence_transformers.sparse_encoder.modules.splade_pooling.torch", "sentence_transformers.SparseEncoder"),
         *("sentence_transformers.base.model.torch", "sentence_transformers.util.misc.importlib", "os.system"),
         *("sentence_transformers.models.Transformer.load", "sentence_transformers.SentenceTransformer", "modeling.X"),
         *("sentence_transformers.base.modules.Transformer\n", "sentence_transformers.models.", "", "Pooling"),
