@@ -98,7 +98,7 @@ class _Site:
         front = pages.index(self.title, scores, pages.compared(self.found), self.places, count)
         yield "index.html", self._framed(self.title, front, "api/index.json", date, up="")
         yield "api/index.json", dump_json(pages.content(self.title, date, self.places))
-        yield "explore.html", page(shown, self.evidence, report=whole, suite=self.suite)
+        yield "explore.html", page(shown, self.evidence, report=whole, suite=self.suite, title=self.title)
         yield "api/leaderboard.json", dump_json({**content(shown), **whole.content()})
         for label, name in self.places.models.items():
             yield from self._part("models", label, name, [cell for cell in cells if cell.model == label])
