@@ -14,8 +14,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 
+LIGHT = (
+    *("bm25s", "faiss", "ir_measures", "pandas", "platformdirs", "pyarrow.parquet", "pytrec_eval", "regex", "tabulate"),
+    *("rich.progress", "scipy.linalg", "scipy.sparse.linalg", "threadpoolctl", "harness.cli.main"),
+    *("harness.cli.benchmark", "harness.evaluation.pipeline", "harness.results.frame", "harness.datasets.acquire"),
+    *("harness.system.log_file", "harness_plugins.bm25.scoring"),
+)
+"""What a benchmark without torch imports."""
+HEAVY = (
+    *("pytest", "sentence_transformers", "datasets", "accelerate", "transformers"),
+    *("harness_plugins.sentence_transformers.encoder", "harness_training.experiment.train"),
+)
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.forked_imports"])
+FORKS.set_forkserver_preload([*LIGHT, *HEAVY, "tests.warm"])  # what is not installed is left out
 
 
 def fork(target: Callable[..., object], *arguments: object) -> BaseProcess:
