@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
@@ -123,4 +124,12 @@ def _run(
         setup()
     from harness.cli.start import main
 
-    main()
+    code: object = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

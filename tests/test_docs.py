@@ -30,7 +30,7 @@ from harness.registry.parser import parse
 from harness.types import UserError, Weights
 from tests.conftest import ROOT, Done
 from tests.cross_encoders import write_cross_encoder
-from tests.runs import write_checkpoint, write_run
+from tests.runs import load_here, write_checkpoint, write_run
 
 pytest.importorskip("faiss", reason="the documented commands need the dense extra")
 pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra")
@@ -481,8 +481,9 @@ def test_commands_that_need_weights(line: str, workplace: Place) -> None:
     assert done.out.strip()
 
 
-def test_what_was_trained_is_benchmarked_and_released(workplace: Place) -> None:
+def test_what_was_trained_is_benchmarked_and_released(workplace: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a run that a tiny model stands for."""
+    monkeypatch.setattr("harness_training.release.verify._run", load_here)
     checkpoint = write_checkpoint(workplace.folder / "tiny")
     write_run(workplace.folder / "runs" / "isotropy" / "seed42", checkpoint)
     lines = [line for b in documented(*SHELLS, pages=[ROOT / "docs" / "trained-models.md"]) for line in commands(b)]
