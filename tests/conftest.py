@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +44,15 @@ def one_thread_and_frozen_heap() -> None:
     gc.freeze()
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_bundle() -> None:
+    """Makes the page's library of plots once: that takes more than a second."""
+    with suppress(ImportError):
+        import vl_convert
+
+        vl_convert.javascript_bundle = functools.cache(vl_convert.javascript_bundle)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,8 +31,8 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([*LIGHT, *HEAVY, "tests.warm"])  # what is not installed is left out
 
 
-def fork(target: Callable[..., object], *arguments: object) -> BaseProcess:
-    """Starts a function in a forked process."""
+def forks() -> ForkServerContext:
+    """Starts processes that are forked from one that has imported all this."""
     before = {**os.environ}
     os.environ |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
     try:
@@ -39,7 +40,12 @@ def fork(target: Callable[..., object], *arguments: object) -> BaseProcess:
     finally:
         os.environ.clear()
         os.environ.update(before)
-    process = FORKS.Process(target=target, args=arguments)
+    return FORKS
+
+
+def fork(target: Callable[..., object], *arguments: object) -> BaseProcess:
+    """Starts a function in a forked process."""
+    process = forks().Process(target=target, args=arguments)
     process.start()
     return process
 
