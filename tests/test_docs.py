@@ -347,22 +347,13 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``harness fetch pydocs`` makes."""
+def datasets(built_pydocs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``harness fetch pydocs`` makes, with its first documents and questions alone."""
     if not PROGRAM or not shutil.which("bash"):
         pytest.skip("the harness command is not installed beside this Python, or there is no bash")
-    place = Place(tmp_path_factory.mktemp("datasets"), {**os.environ})
-    done = place.type(f"HARNESS_HOME=. {shlex.quote(PROGRAM)} fetch pydocs")
-    assert done.code == 0, done.err
-    return place.folder / "datasets"
-
-
-@pytest.fixture(scope="module")
-def datasets(whole_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with its first documents and questions alone."""
     folder = tmp_path_factory.mktemp("few") / "datasets"
-    for source in (file for file in whole_datasets.rglob("*") if file.is_file()):
-        target = folder / source.relative_to(whole_datasets)
+    for source in (file for file in built_pydocs.rglob("*") if file.is_file()):
+        target = folder / source.relative_to(built_pydocs)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(source.read_text() if source.suffix == ".toml" else head(source, 150))
     for dataset in folder.iterdir():
@@ -410,7 +401,7 @@ def test_the_page_works(page: Path, size: str, workplace: Place, request: pytest
     """
     if size == "whole":
         (there := workplace.folder / "home" / "datasets").unlink()
-        there.symlink_to(request.getfixturevalue("whole_datasets"))
+        there.symlink_to(request.getfixturevalue("built_pydocs"))
         workplace = workplace._replace(harness=None)
     for line in (line for block in documented(*SHELLS, pages=[page]) for line in commands(block)):
         if line in COMPLETION or (line in HARNESS and not weights_of(line) and not absent(line)):
