@@ -21,7 +21,7 @@ shell: $(VENV)/.demo
 	@PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $${SHELL:-sh}
 
 test: lint
-	$(BIN)/pytest -m "not slow and not gpu" -n 2
+	$(BIN)/pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow

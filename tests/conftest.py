@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 
 from harness.cli.main import main
 from tests.server import Site, serving
@@ -44,6 +49,15 @@ def one_thread_and_frozen_heap() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_bundle() -> None:
+    """Makes the page's library of plots once: that takes more than a second."""
+    with suppress(ImportError):
+        import vl_convert
+
+        vl_convert.javascript_bundle = functools.cache(vl_convert.javascript_bundle)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real collections and published scores beside the repository; not part of the product."""
@@ -51,6 +65,19 @@ def shared() -> Path:
     if not (folder / "data" / "scifact" / "corpus.jsonl").exists():
         pytest.skip("real collections (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def built_pydocs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of datasets in which ``harness fetch pydocs`` made pydocs, once for all processes that test."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with FileLock(root / "pydocs.lock"):
+        if not (root / "pydocs" / "datasets").exists():
+            words = [sys.executable, "-m", "harness", "fetch", "pydocs"]
+            done = subprocess.run(words, env={**os.environ, "HARNESS_HOME": str(root / "pydocs")}, capture_output=True)
+            assert done.returncode == 0, done.stderr
+    return root / "pydocs" / "datasets"
 
 
 @pytest.fixture

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from harness.storage.atomic import content_key, sha256_file
+from harness_training.release import verify
 from tests.tiny import DIM, transformer
 
 
@@ -64,3 +69,12 @@ def write_run(folder: Path, checkpoint: Path | None, **changes: Any) -> Path:
         record["checkpoint_key"] = content_key(weights)
     (folder / "run.json").write_text(json.dumps(record | changes))
     return folder
+
+
+def load_here(*folders: Path) -> Any:
+    """What `verify` learns in a process of its own, which takes seconds to start: in this one."""
+    out = io.StringIO()
+    words = ["-c", json.dumps(verify.TEXTS), "[]", *map(str, folders)]
+    with patch.object(sys, "argv", words), contextlib.redirect_stdout(out):
+        exec(verify.PROGRAM, {})
+    return json.loads(out.getvalue().splitlines()[-1])

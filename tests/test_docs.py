@@ -30,7 +30,7 @@ from harness.registry.parser import parse
 from harness.types import UserError, Weights
 from tests.conftest import ROOT, Done
 from tests.cross_encoders import write_cross_encoder
-from tests.runs import write_checkpoint, write_run
+from tests.runs import load_here, write_checkpoint, write_run
 
 pytest.importorskip("faiss", reason="the documented commands need the dense extra")
 pytest.importorskip("bm25s", reason="the documented commands need the bm25 extra")
@@ -350,22 +350,13 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``harness fetch pydocs`` makes."""
+def datasets(built_pydocs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``harness fetch pydocs`` makes, with its first documents and questions alone."""
     if not PROGRAM or not shutil.which("bash"):
         pytest.skip("the harness command is not installed beside this Python, or there is no bash")
-    place = Place(tmp_path_factory.mktemp("datasets"), {**os.environ})
-    done = place.type(f"HARNESS_HOME=. {shlex.quote(PROGRAM)} fetch pydocs")
-    assert done.code == 0, done.err
-    return place.folder / "datasets"
-
-
-@pytest.fixture(scope="module")
-def datasets(whole_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with its first documents and questions alone."""
     folder = tmp_path_factory.mktemp("few") / "datasets"
-    for source in (file for file in whole_datasets.rglob("*") if file.is_file()):
-        target = folder / source.relative_to(whole_datasets)
+    for source in (file for file in built_pydocs.rglob("*") if file.is_file()):
+        target = folder / source.relative_to(built_pydocs)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(source.read_text() if source.suffix == ".toml" else head(source, 150))
     for dataset in folder.iterdir():
@@ -413,7 +404,7 @@ def test_the_page_works(page: Path, size: str, workplace: Place, request: pytest
     """
     if size == "whole":
         (there := workplace.folder / "home" / "datasets").unlink()
-        there.symlink_to(request.getfixturevalue("whole_datasets"))
+        there.symlink_to(request.getfixturevalue("built_pydocs"))
         workplace = workplace._replace(harness=None)
     for line in (line for block in documented(*SHELLS, pages=[page]) for line in commands(block)):
         if line in COMPLETION or (line in HARNESS and not weights_of(line) and not absent(line)):
@@ -501,8 +492,9 @@ def test_commands_that_need_weights(line: str, workplace: Place) -> None:
     assert done.out.strip()
 
 
-def test_what_was_trained_is_benchmarked_and_released(workplace: Place) -> None:
+def test_what_was_trained_is_benchmarked_and_released(workplace: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a run that a tiny model stands for."""
+    monkeypatch.setattr("harness_training.release.verify._run", load_here)
     checkpoint = write_checkpoint(workplace.folder / "tiny")
     write_run(workplace.folder / "runs" / "isotropy" / "seed42", checkpoint)
     lines = [line for b in documented(*SHELLS, pages=[ROOT / "docs" / "trained-models.md"]) for line in commands(b)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from harness.datasets import corpus as corpus_module
 from harness.datasets.corpus import Corpus, open_corpus
 from harness.types import Document, UserError
+from tests.forked import forks
 
 
 def written(path: Path, records: list[dict[str, object]]) -> Path:
@@ -245,7 +245,7 @@ def _lookups(path: Path, cache: Path) -> tuple[str, int]:
 
 def test_processes_that_open_at_once_agree(tmp_path: Path) -> None:
     path = written(tmp_path / "corpus.jsonl", [{"_id": f"d{n}", "text": "t"} for n in range(5000)])
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
+    with forks().Pool(4) as pool:
         for _ in range(3):
             found = pool.starmap(_lookups, [(path, tmp_path / "cache")] * 8, chunksize=1)
             assert found == [(hashlib.sha256(path.read_bytes()).hexdigest(), 4999)] * 8

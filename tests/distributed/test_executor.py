@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +36,7 @@ from harness.search.exact import search
 from harness.search.partial_results import PartialResults
 from harness.types import ModelError, PluginError, UserError
 from tests.conftest import Done
+from tests.forked import Forked, run
 from tests.pools import Place, content, make_place, threads
 
 MODELS = ("letters", "bm25", "rrf(letters,bm25)")
@@ -53,26 +52,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return made
 
 
-def run(place: Place, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**threads(1), "HARNESS_HOME": str(home)}
-    return subprocess.run([sys.executable, "-m", "harness", *words], env=environment, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def alone(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a benchmark in one process leaves behind: results, shards, lists, indexes."""
     root = tmp_path_factory.mktemp("alone")
     words = place.words(*MODELS, "letters:fault=kills once")
     words[words.index("--results") + 1] = str(root / "results")
-    done = run(place, root / "home", *words)
+    done = run(words, {**threads(1), "HARNESS_HOME": str(root / "home")})
     assert done.returncode == 0, done.stderr
     return content(root)
 
 
-def by_processes(place: Place, root: Path, *models: str) -> subprocess.CompletedProcess[str]:
+def by_processes(place: Place, root: Path, *models: str) -> Forked:
     words = place.words(*models)
     words[words.index("--results") + 1] = str(root / "results")
-    return run(place, root / "home", *words, *PROCESSES)
+    return Forked([*words, *PROCESSES], {**threads(1), "HARNESS_HOME": str(root / "home")})
 
 
 def test_processes_write_the_bytes_of_one_process_though_a_worker_is_killed(
@@ -80,7 +74,7 @@ def test_processes_write_the_bytes_of_one_process_though_a_worker_is_killed(
 ) -> None:
     place.died.unlink()
     try:
-        done = by_processes(place, tmp_path, *MODELS, "letters:fault=kills once")
+        done = by_processes(place, tmp_path, *MODELS, "letters:fault=kills once").finish()
         assert place.died.exists()
     finally:
         place.died.touch()
@@ -125,7 +119,9 @@ def test_a_fault_fails_the_cells_of_its_model_and_no_other(
     place: Place, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     faults = [f"letters:fault={fault}" for fault in FAULTS]
-    done = by_processes(place, tmp_path, "letters:fault=raises", "letters:fault=kills", *faults, "letters", "bm25")
+    done = by_processes(
+        place, tmp_path, "letters:fault=raises", "letters:fault=kills", *faults, "letters", "bm25"
+    ).finish()
     assert done.returncode == 1
     raised, killed, *others = json.loads(done.stdout)
     assert "it raised ValueError: no marks, please" in raised["reason"]
@@ -145,22 +141,13 @@ def test_a_fault_fails_the_cells_of_its_model_and_no_other(
 def test_ctrl_c_ends_workers_too_and_one_process_resumes(
     place: Place, alone: dict[str, bytes], tmp_path: Path, harness: Callable[..., Done]
 ) -> None:
-    words = place.words(*MODELS, "letters:fault=kills once")
-    words[words.index("--results") + 1] = str(tmp_path / "results")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *words, *PROCESSES],
-        env={**threads(1), "HARNESS_HOME": str(tmp_path / "home")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = by_processes(place, tmp_path, *MODELS, "letters:fault=kills once")
     place.await_shards(tmp_path / "home", 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
+    assert process.wait(60) == 130, process.err
+    assert "Traceback" not in process.err
     await_end(process.pid)
+    words = place.words(*MODELS, "letters:fault=kills once", results=str(tmp_path / "results"))
     done = harness(*words)
     assert done.code == 0, done.err
     assert content(tmp_path) == alone
@@ -194,7 +181,9 @@ def load(options):
 def test_a_worker_that_hangs_ends_with_the_command(toy: Path, tmp_path: Path) -> None:
     codes = {signal.SIGKILL: -9, signal.SIGTERM: 143}
     with ExitStack() as stack:
-        processes = {number: stack.enter_context(hanging(number, toy, tmp_path)) for number in codes}
+        processes = {number: hanging(number, toy, tmp_path) for number in codes}
+        for process in processes.values():
+            stack.callback(process.kill)
         for number, process in processes.items():
             while not (tmp_path / number.name / "hanging").exists():
                 assert process.poll() is None
@@ -204,20 +193,15 @@ def test_a_worker_that_hangs_ends_with_the_command(toy: Path, tmp_path: Path) ->
             await_end(process.pid)
 
 
-def hanging(number: signal.Signals, toy: Path, folder: Path) -> subprocess.Popen[bytes]:
+def hanging(number: signal.Signals, toy: Path, folder: Path) -> Forked:
     """A command whose worker never returns from its task."""
     own = folder / number.name
     own.mkdir()
     plugin = own / "hangs_model.py"
     plugin.write_text(HANGS)
     words = ["benchmark", "--plugin", plugin, "-m", "hangs", "-d", toy, "--results", own / "r"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness", *map(str, words), "--executor", "processes", "--workers", "1"],
-        env={**threads(1), "HARNESS_HOME": str(own / "home")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    environment = {**threads(1), "HARNESS_HOME": str(own / "home")}
+    return Forked([*words, "--executor", "processes", "--workers", "1"], environment)
 
 
 def await_end(group: int) -> None:

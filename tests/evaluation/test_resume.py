@@ -7,16 +7,16 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import write_dataset
+from tests.forked import Forked
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
@@ -55,24 +55,18 @@ class Bench:
     dataset: Path
     models: tuple[str, ...] = ("slow", "bm25")
 
-    def start(self, place: Path, **settings: object) -> subprocess.Popen[str]:
+    def start(self, place: Path, setup: Callable[[], object] | None = None) -> Forked:
         """Starts it with its home and its results below ``place``."""
         models = [word for model in self.models for word in ("-m", model)]
         words = ["benchmark", "--plugin", self.plugin, *models, "-d", self.dataset, "--results", place / "results"]
-        return subprocess.Popen(
-            [sys.executable, "-m", "harness", *map(str, words), "--json"],
-            env={**os.environ, "HARNESS_HOME": str(place / "home")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **settings,  # type: ignore[call-overload]
-        )
+        environment = {**os.environ, "HARNESS_HOME": str(place / "home"), "OMP_NUM_THREADS": "1"}
+        return Forked([*words, "--json"], environment, setup=setup)
 
     def finish(self, place: Path) -> list[str]:
         """Runs it to its end, which must be a good one; says of each cell whether it was done or reused."""
-        out, err = (process := self.start(place)).communicate()
-        assert process.returncode == 0, err
-        return [cell["cell"] for cell in json.loads(out)]
+        done = self.start(place).finish()
+        assert done.returncode == 0, done.stderr
+        return [cell["cell"] for cell in json.loads(done.stdout)]
 
 
 def recorded(place: Path) -> dict[str, tuple[int, int]]:
@@ -100,14 +94,14 @@ def content(place: Path) -> dict[str, bytes]:
     return found
 
 
-def await_shards(place: Path, count: int, process: subprocess.Popen[str]) -> None:
+def await_shards(place: Path, count: int, process: Forked) -> None:
     while len(recorded(place)) < 2 * count and process.poll() is None:
         time.sleep(0.01)
 
 
-def last_words(process: subprocess.Popen[str]) -> str:
+def last_words(process: Forked) -> str:
     """The one sentence that a command ends with."""
-    err = process.communicate()[1]
+    err = process.finish().stderr
     assert "Traceback" not in err
     lines = [line for line in err.splitlines() if line.startswith("harness: ")]
     assert err.splitlines()[-1:] == lines
@@ -158,9 +152,8 @@ def test_killed_at_a_random_moment_the_same_command_again_gives_the_same_bytes_a
         place = tmp_path / f"{moment:.3f}"
         process = bench.start(place)
         time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        moment, ended = moment / 2, process.returncode
+        process.kill()
+        moment, ended = moment / 2, process.wait()
     before = recorded(place)
     bench.finish(place)
     after = recorded(place)
@@ -175,7 +168,7 @@ def test_an_interrupt_ends_in_one_sentence_and_loses_no_shard(
     await_shards(tmp_path, 3, process)
     process.send_signal(signal.SIGINT)
     assert "Interrupted" in last_words(process)
-    assert process.returncode == 130
+    assert process.wait() == 130
     before = recorded(tmp_path)
     assert 2 * 3 <= len(before) < 2 * 13
     assert not list((tmp_path / "results").rglob("*.*"))
@@ -193,18 +186,15 @@ def test_a_process_waits_for_another_at_the_same_cell_until_that_one_ends_or_is_
     first.send_signal(signal.SIGSTOP)
     before = recorded(tmp_path)
     second = bench.start(tmp_path)
-    assert second.stderr
     try:
-        lines = iter(second.stderr.readline, "")
-        assert "waiting for another process that computes slow on large\n" in lines  # read as far as that
+        second.await_line("waiting for another process that computes slow on large")
         time.sleep(0.1)
         assert recorded(tmp_path) == before
     finally:
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
-    out, err = second.communicate()
-    assert second.returncode == 0, err
-    assert [cell["cell"] for cell in json.loads(out)] == ["ok", "ok"]
+        first.kill()
+    done = second.finish()
+    assert done.returncode == 0, done.stderr
+    assert [cell["cell"] for cell in json.loads(done.stdout)] == ["ok", "ok"]
     assert before.items() <= recorded(tmp_path).items()
     assert content(tmp_path) == undisturbed[0]
 
@@ -218,9 +208,9 @@ def test_a_full_disk_ends_in_one_sentence_and_costs_no_finished_shard(
     short = {f"short{number}": "word" for number in range(4200)}  # one of 4096 x 32 x 4 bytes, and the rest
     dataset = write_dataset(tmp_path / "mixed", {**long, **short}, {"q": "word"}, [("q", "short7", 1)])
     tried = Bench(bench.plugin, dataset, ("slow",))
-    process = tried.start(tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    process = tried.start(tmp_path, setup=partial(resource.setrlimit, resource.RLIMIT_FSIZE, limit))
     assert "The disk is full" in last_words(process)
-    assert process.returncode == 2
+    assert process.wait() == 2
     before = recorded(tmp_path)
     assert len(before) == 2 * 3
     assert not list((tmp_path / "home").rglob("*.tmp"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +15,7 @@ from harness.datasets.catalog import catalogue, place
 from tests import standin
 from tests.conftest import write_dataset
 from tests.evaluation.test_resume import SLOW, content, texts
+from tests.forked import Forked
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 pytest.importorskip("bm25s", reason="bm25 needs the bm25 extra")
@@ -30,7 +29,7 @@ class Suite(NamedTuple):
     file: Path
     plugin: Path
 
-    def start(self, folder: Path) -> subprocess.Popen[str]:
+    def start(self, folder: Path) -> Forked:
         """The benchmark, with its home (which has the named datasets) and its results below ``folder``."""
         for spec in (catalogue().datasets[name] for name in NAMES):
             if not (target := place(spec, folder / "home")).is_dir():
@@ -39,20 +38,8 @@ class Suite(NamedTuple):
                     (target / path).write_bytes(data)
                 describe(spec, target, {"source": "tests"})
         words = ["benchmark", "-m", "bm25", "-m", "slow", "--plugin", self.plugin, "--suite", self.file, "--offline"]
-        with (folder / "out.json").open("w") as out:
-            return subprocess.Popen(
-                [sys.executable, "-m", "harness", *map(str, words), "--results", str(folder / "results"), "--json"],
-                env={**os.environ, "HARNESS_HOME": str(folder / "home")},
-                stdout=out,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-
-    def finish(self, folder: Path) -> Counter[str]:
-        """Runs it to its end: how many cells were computed and how many reused."""
-        err = (process := self.start(folder)).communicate()[1]
-        assert process.returncode == 0, err
-        return Counter(cell["cell"] for cell in json.loads((folder / "out.json").read_text()))
+        environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+        return Forked([*words, "--results", folder / "results", "--json"], environment)
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
@@ -77,22 +64,16 @@ def test_two_processes_share_a_suite_and_compute_no_cell_twice(
     suite: Suite, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     alone = tmp_path_factory.mktemp("alone")
-    assert suite.finish(alone) == {"ok": 2 * 16}
+    done = suite.start(alone).finish()
+    assert done.returncode == 0, done.stderr
+    assert Counter(cell["cell"] for cell in json.loads(done.stdout)) == {"ok": 2 * 16}
     expected = outcome(alone)
     assert len([name for name in expected if name.startswith("results/")]) == 2 * 16 * 3
     assert len([name for name in expected if "/vectors/" in name and name.endswith(".npy")]) > 16
-    first, second = suite.start(tmp_path), None
-    try:
-        out = tmp_path / "out.json"
-        out.rename(tmp_path / "first.json")  # the open file goes along
-        second = suite.start(tmp_path)
-        errors = [process.communicate()[1] for process in (first, second)]
-    finally:
-        first.kill()
-        if second:
-            second.kill()
-    assert [first.returncode, second.returncode] == [0, 0], errors
-    told = [cell for file in ("first", "out") for cell in json.loads((tmp_path / f"{file}.json").read_text())]
+    processes = [suite.start(tmp_path) for _ in range(2)]
+    both = [process.finish() for process in processes]
+    assert [done.returncode for done in both] == [0, 0], [done.stderr for done in both]
+    told = [cell for done in both for cell in json.loads(done.stdout)]
     ways: dict[tuple[str, str], list[str]] = {}
     for cell in told:
         ways.setdefault((cell["model"], cell["dataset"]), []).append(cell["cell"])

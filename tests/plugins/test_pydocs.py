@@ -22,15 +22,13 @@ FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "dataset.toml")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pydocs")
-    pydocs.build(folder)
-    return folder
+def folder(built_pydocs: Path) -> Path:
+    return next(file.parent for file in built_pydocs.rglob("corpus.jsonl"))
 
 
 @pytest.fixture(scope="module")
-def dataset(folder: Path) -> Dataset:
-    return open_dataset(folder, cache=folder.parent / "cache")
+def dataset(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(folder, cache=tmp_path_factory.mktemp("cache"))
 
 
 def test_size_with_and_without_torch(dataset: Dataset) -> None:

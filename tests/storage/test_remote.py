@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import pickle
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from harness.storage.atomic import content_key
 from harness.storage.bundles import LUCENE
 from harness.storage.remote import RemoteCache, RemoteRecord, open_remote_cache
 from harness.types import UserError
-from tests.conftest import ROOT
+from tests.forked import fork
 
 fsspec = pytest.importorskip("fsspec", reason="URLs need fsspec (the store extra)")
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
@@ -431,28 +430,25 @@ def test_a_list_cannot_lead_outside(key: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("outside*"))
 
 
+def put_often(folder: Path, url: str, value: int) -> None:
+    home = Home(folder, url)
+    for key in KEYS * 20:
+        home.store().put(key, np.full((5, 3), value, np.float32), 1.0, 1)
+    assert home.notes == []
+
+
 def test_two_writers_of_a_key_with_other_bytes_leave_a_valid_shard(tmp_path: Path) -> None:
     """Records may come in another order than data: whichever is last, it points at its own."""
-    program = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom harness.storage.remote import open_remote_cache\n"
-        "from harness.embeddings.store import VectorStore\nhome, url, value, *keys = sys.argv[1:]\n"
-        "shared = open_remote_cache(url, Path(home), lambda note: sys.exit(note), lambda *_: None)\n"
-        "store = VectorStore(Path(home), 'model', 'document', shared=shared)\n"
-        "for key in keys * 20:\n    store.put(key, np.full((5, 3), value, np.float32), 1.0, 1)\n"
-    )
     url = str(tmp_path / "store")
-    words = [[str(tmp_path / value), url, value, *KEYS] for value in "12"]
-    for value in "12":
-        (tmp_path / value).mkdir()
-    running = [subprocess.Popen([sys.executable, "-c", program, *own], cwd=ROOT) for own in words]
+    running = [fork(put_often, tmp_path / str(value), url, value) for value in (1, 2)]
     reader = Home(tmp_path / "reader", url)
-    while any(process.poll() is None for process in running):
+    while any(process.exitcode is None for process in running):
         fresh = VectorStore(reader.folder, "model", "document", shared=reader.shared)
         for key in KEYS:
             if fresh.get(key) is not None:
                 assert len(np.unique(np.load(fresh.folder / f"{key}.npy"))) == 1
                 (fresh.folder / f"{key}.json").unlink()
-    assert [process.returncode for process in running] == [0, 0]
+    assert [process.exitcode for process in running] == [0, 0]
     assert all(Home(tmp_path / "last", url).store().get(key) for key in KEYS)
     assert reader.notes == []
     assert not list((tmp_path / "store").rglob("*.tmp"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,6 @@ import numpy as np
 
 from tests.tiny import DIM, transformer
 
-FORKS = multiprocessing.get_context("forkserver")
-"""Starts processes that have imported what training needs, once for all of them."""
-FORKS.set_forkserver_preload(
-    ["sentence_transformers", "datasets", "harness.cli.main", "harness_training.experiment.train"]
-)
 WORDS = ["the", "heart", "pumps", "blood", "moon", "bread", "earth", "planet", "query", "passage", "word", "red"]
 
 

@@ -6,7 +6,6 @@ milliseconds; what runs in it is `harness.cli.main.main`, and what kills it is t
 
 from __future__ import annotations
 
-import gc
 import gzip
 import importlib
 import json
@@ -22,16 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.registry.manager import load_registry
+from tests.forked import LIGHT
 from tests.robustness.toy import write_dataset, write_plugin, write_weights
 
 MODELS = ("toy", "bm25", "rrf(toy,bm25)")
 PATIENCE = 60.0
 """Seconds after which a command counts as hanging."""
-NEEDED = (
-    *("faiss", "pandas", "pyarrow.parquet", "bm25s", "ir_measures", "pytrec_eval", "rich.progress", "tabulate"),
-    *("regex", "harness.cli.benchmark", "harness.evaluation.pipeline", "platformdirs", "harness_plugins.bm25.scoring"),
-)
-"""What the command imports: once, here."""
 PRIVATE = {"logs", "hashes.json"}
 """What is of one place and moment."""
 STATE = ("inode", "mtime_ns", "ctime_ns")
@@ -102,10 +97,9 @@ class Suite:
         sizes = ((1, 300), (2, 90))
         folders = [_in_shards(write_dataset(root / f"set{n}", n, size)) for n, size in sizes]
         self.datasets = [*map(str, folders), *([str(_packed(root)), "made-up"] if built else [])]
-        for module in NEEDED:
-            importlib.import_module(module)
         load_registry([self.plugin])  # imports the plug-ins
-        gc.freeze()  # otherwise every forked command traverses and copies all of the above
+        for module in (*LIGHT, "tests.warm"):
+            importlib.import_module(module)
         self.clean = root / "clean"
         for place in (self.clean, root / "again") if built else ():
             write_weights(self.plugin, place / "home")

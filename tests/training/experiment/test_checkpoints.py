@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from harness_training.experiment.checkpoints import (
 )
 from harness_training.experiment.run_record import read_run
 from harness_training.experiment.train import train
-from tests.conftest import ROOT
+from tests.forked import fork
 from tests.training.experiment.world import World, assert_identical, weights
 from tests.training.models import write_base, write_pairs
 
@@ -113,21 +111,6 @@ def test_a_mark_of_another_shape_is_damage(content: Any, tmp_path: Path) -> None
         assert newest(tmp_path) == older
 
 
-KILLED = """
-import os, signal, sys, torch
-from pathlib import Path
-torch.set_num_threads(1)
-from tests.training.experiment.test_checkpoints import SETTINGS, World
-from harness_training.experiment.train import train
-from dataclasses import replace
-
-def progress(what, done, total):
-    if what.startswith("training") and done == 17:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-world = World(Path(sys.argv[1]))
-train(world.plan("isotropy", **SETTINGS), replace(world.job(Path(sys.argv[2])), progress=progress))
-"""
 SETTINGS = {"save_steps": 3, "eval_steps": 5, "logging_steps": 1, "learn_scale": "true", "mini_batch_size": 8}
 
 
@@ -140,6 +123,15 @@ class Made:
     whole: Path
 
 
+def train_until_killed(folder: Path, root: Path) -> None:
+    def progress(what: str, done: int, total: int) -> None:
+        if what.startswith("training") and done == 17:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    world = World(folder)
+    train(world.plan("isotropy", **SETTINGS), replace(world.job(root), progress=progress))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("world")
@@ -147,9 +139,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     write_pairs(folder / "pairs.jsonl")
     found = Made(World(folder), folder / "killed", folder / "whole")
     train(found.world.plan("isotropy", **SETTINGS), found.world.job(found.whole))
-    words = [sys.executable, "-c", KILLED, str(folder), str(found.killed)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    assert subprocess.run(words, env=environment, capture_output=True).returncode == -signal.SIGKILL
+    process = fork(train_until_killed, folder, found.killed)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     return found
 
 

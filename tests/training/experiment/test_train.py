@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from harness_training.experiment.train import train
 from harness_training.experiment.trainer import Diverged
 from harness_training.model.unpadded import use_unpadded_forward
 from tests.conftest import ROOT
+from tests.forked import Forked
 from tests.training.experiment.world import TINY, World, weights
 
 
@@ -231,17 +234,39 @@ def test_a_run_of_other_settings_is_not_resumed(world: World, harness, tmp_path:
     assert "did you mean freeze_base" in harness(*words).err
 
 
-def test_two_processes_train_one_run(world: World, tmp_path: Path) -> None:
-    words = ["train", "isotropy", "--data", world.folder / "pairs.jsonl", "--base", world.folder / "base"]
+def started_by_torchrun(words: list[str], environment: dict[str, str]) -> str:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "harness"]
+    environment = {**environment, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def started_as_by_torchrun(words: list[str], environment: dict[str, str]) -> str:
+    """Forked with the variables that torchrun sets."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+    common = {**environment, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [Forked(words, {**common, "RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+    done = [process.finish() for process in processes]
+    assert [each.returncode for each in done] == [0, 0], done
+    return "".join(each.stdout for each in done)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [pytest.param(started_by_torchrun, marks=pytest.mark.slow), started_as_by_torchrun],
+    ids=["torchrun", "here"],
+)
+def test_two_processes_train_one_run(
+    start: Callable[[list[str], dict[str, str]], str], world: World, tmp_path: Path
+) -> None:
+    words = ["train", "isotropy", "--data", str(world.folder / "pairs.jsonl"), "--base", str(world.folder / "base")]
     tiny = {**TINY, "learn_scale": "true", "mini_batch_size": 4}
     options = [word for name, value in tiny.items() for word in ("--set", f"{name}={value}")]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment |= {"HARNESS_HOME": str(world.folder / "home"), "HARNESS_RUNS": str(tmp_path)}
-    command = [*launch, "harness", *map(str, words), *options, "--report-to", "none"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("| finished |") == 1
+    assert start([*words, *options, "--report-to", "none"], environment).count("| finished |") == 1
     [file] = tmp_path.glob("isotropy/*/run.json")
     record = json.loads(file.read_bytes())
     measured = [entry["nDCG@10"] for entry in record["curves"] if "nDCG@10" in entry]

@@ -12,8 +12,9 @@ import torch
 
 from harness_training.losses.collectives import gather_rows, rank, row_counts, sum_over_ranks, world_size
 from harness_training.model.head import save_model
+from tests.forked import fork
 from tests.training.losses import ranks
-from tests.training.models import FORKS, build_model, texts, write_base
+from tests.training.models import build_model, texts, write_base
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarr
     """Results of one process and of two."""
     folder = tmp_path_factory.mktemp("ranks")
     save_model(build_model(write_base(folder), texts(300), dim=16), folder / "model")
-    processes = [FORKS.Process(target=ranks.process, args=(number, 2, folder)) for number in range(2)]
-    for process in processes:
-        process.start()
+    processes = [fork(ranks.process, number, 2, folder) for number in range(2)]
     ranks.main(0, 1, folder)
     for process in processes:
         process.join(240)

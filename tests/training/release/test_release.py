@@ -24,7 +24,7 @@ from harness_training.release.release import without_paths
 from harness_training.release.stored_scores import measured
 from harness_training.release.verify import Loaded
 from tests.conftest import write_dataset
-from tests.runs import write_checkpoint, write_run
+from tests.runs import load_here, write_checkpoint, write_run
 
 yaml = pytest.importorskip("yaml", reason="the card's head is read with PyYAML")
 LOADED = Loaded(24, 48, "euclidean", {}, 1000, 0.0)
@@ -212,6 +212,7 @@ def test_what_is_unsafe_or_does_not_load_is_refused_and_leaves_nothing(harness, 
 
 def test_a_copy_that_differs_is_refused(harness, home, checkpoint: Path, monkeypatch) -> None:
     """A file that affects the vectors and is not copied is detected by the vectors."""
+    monkeypatch.setattr(verify, "_run", load_here)
     monkeypatch.setattr(
         "harness_training.release.release.files_of",
         lambda folder: [
