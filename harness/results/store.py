@@ -19,7 +19,7 @@ from harness.results.schema import Result, find_fault
 from harness.storage.arrow import arrow_numbers, arrow_strings
 from harness.storage.atomic import recover, sha256_file, whole_folder, write_json
 from harness.storage.parquet import open_parquet
-from harness.storage.records import Damaged, opened, seal, unsealed
+from harness.storage.records import Damaged, read_sealed, seal, unsealed
 from harness.storage.safe_load import Corrupt, read_json
 from harness.storage.temporary_files import sweep_tree
 from harness.types import Qrels, Query, UserError
@@ -159,8 +159,7 @@ def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
     """One cell's result.json, or why it cannot be used; ``edited`` reads it even if its checksum is wrong."""
     path = folder / "result.json"
     try:
-        content = read_json(path)
-        content = unsealed(content) if edited else opened(content)
+        content = unsealed(read_json(path)) if edited else read_sealed(path)
     except FileNotFoundError:
         return Unreadable(path, "there is no result")
     except (OSError, ValueError) as error:
