@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.datasets.beir import Dataset
 from harness.download import hub_models, local_weights, pinned_models
+from harness.embeddings.batch_size import tune
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.store import Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
@@ -227,6 +228,7 @@ class Prepared:
         if found is None or sum(shard.rows for shard in found[0]) != total:
             similarity = self._checked_similarity()
             tally = self.tallies.setdefault(role, Tally())
+            tune(self.dense, self.label, self.ref.own_key, self.home, total, self.progress)
             shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
             store.write_list(collection, shards, similarity)
         else:

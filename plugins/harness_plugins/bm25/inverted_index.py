@@ -10,6 +10,7 @@ lengths.npy int32 [documents].
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -62,7 +63,8 @@ class Builder:
         self._busy.set_result(None)
         self._held: list[Numbered] = []
         self._scratch: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 closed by finish
-        self._pieces: list[tuple[int, int]] = []
+        self._pieces: list[_Piece] = []
+        self._frequencies: NDArray[np.int64] = np.zeros(0, np.int64)
         self._lengths: list[Int32] = []
         self._documents = self._waiting = 0
 
@@ -96,10 +98,16 @@ class Builder:
         self._lengths.append(np.bincount(rows, minlength=self._waiting).astype(np.int32))
         sort = _sorted_by_kernel if self._compiled else _sorted
         piece = sort(terms, rows, len(self._simple.numbers), self._waiting, self._documents)
-        self._pieces.append((self._scratch.tell(), piece.shape[1]))
+        self._count_postings(piece)
+        self._pieces.append(_Piece(self._scratch, self._scratch.tell(), piece.shape[1]))
         self._scratch.write(piece.tobytes())
         self._documents += self._waiting
         self._waiting = 0
+
+    def _count_postings(self, piece: Int32) -> None:
+        frequencies = np.bincount(piece[0], minlength=len(self._simple.numbers))
+        frequencies[: len(self._frequencies)] += self._frequencies
+        self._frequencies = frequencies
 
     def finish(self) -> None:
         """Write the index of all documents added."""
@@ -110,18 +118,10 @@ class Builder:
         if self._held:
             self._spill()
         self._scratch.flush()
-        pieces = [
-            np.memmap(self._scratch, np.int32, "r", start, (3, postings))
-            for start, postings in self._pieces
-            if postings
-        ]
-        frequencies = np.zeros(len(self._simple.numbers), np.int64)
-        for piece in pieces:
-            frequencies += np.bincount(piece[0], minlength=len(frequencies))
-        offsets = np.concatenate([[0], np.cumsum(frequencies)])
+        offsets = np.concatenate([[0], np.cumsum(self._frequencies)])
         lengths = np.concatenate([np.zeros(0, np.int32), *self._lengths])
         merge = _merged_by_kernel if self._compiled else _merged
-        write_file(self._directory / "postings.npy", lambda stream: _write(stream, pieces, offsets, self._fill, merge))
+        write_file(self._directory / "postings.npy", lambda stream: _write(stream, self._pieces, offsets, self._fill, merge))
         write_file(self._directory / "offsets.npy", lambda stream: np.save(stream, offsets, allow_pickle=False))
         write_file(self._directory / "lengths.npy", lambda stream: np.save(stream, lengths, allow_pickle=False))
         vocabulary = "".join(f"{term}\n" for term in self._simple.numbers)
@@ -151,19 +151,40 @@ def _sorted_by_kernel(terms: Int32, rows: Int32, count: int, documents: int, fir
     return piece[:, : postings(terms, rows, count, first, piece)]
 
 
+class _Piece(NamedTuple):
+    """Spilled postings: term, document, count [3, postings], sorted by term, then document."""
+
+    file: IO[bytes]
+    start: int
+    postings: int
+
+    def before(self, term: int) -> int:
+        """How many postings are of the terms before this one."""
+        if not self.postings:
+            return 0
+        terms = np.memmap(self.file, np.int32, "r", self.start, (self.postings,))
+        return int(np.searchsorted(terms, np.int32(term)))  # of the same dtype: the terms would be converted in full
+
+    def read(self, first: int, last: int) -> Int32:
+        """These postings. Read, not mapped: mapped pages would count as memory of the process."""
+        width = np.dtype(np.int32).itemsize
+        rows = (self.start + width * (row * self.postings + first) for row in range(3))
+        parts = [os.pread(self.file.fileno(), width * (last - first), place) for place in rows]
+        return np.frombuffer(b"".join(parts), np.int32).reshape(3, -1)
+
+
 Merge = Callable[[Sequence[Int32], NDArray[np.int64], int], Int32]
 
 
-def _write(stream: IO[bytes], pieces: Sequence[Int32], offsets: NDArray[np.int64], fill: int, merge: Merge) -> None:
+def _write(stream: IO[bytes], pieces: Sequence[_Piece], offsets: NDArray[np.int64], fill: int, merge: Merge) -> None:
     """Merge the spilled pieces (sorted by term, then document), about ``fill`` postings at a time."""
     header = {"descr": "<i4", "fortran_order": False, "shape": (int(offsets[-1]), 2)}
     np.lib.format.write_array_header_1_0(stream, header)
     first, starts = 0, [0] * len(pieces)
     while first < len(offsets) - 1:
         last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + fill, side="right")) - 1)
-        end = np.int32(last)  # same dtype as the pieces, which would otherwise be converted in full
-        stops = [int(np.searchsorted(piece[0], end)) for piece in pieces]
-        slices = [piece[:, start:stop] for piece, start, stop in zip(pieces, starts, stops, strict=True)]
+        stops = [piece.before(last) for piece in pieces]
+        slices = [piece.read(start, stop) for piece, start, stop in zip(pieces, starts, stops, strict=True)]
         stream.write(merge(slices, offsets[first : last + 1], first).astype("<i4", copy=False).tobytes())
         first, starts = last, stops
 
@@ -181,7 +202,7 @@ def _merged_by_kernel(pieces: Sequence[Int32], offsets: NDArray[np.int64], first
 
     places, merged = offsets[:-1] - offsets[0], np.empty((int(offsets[-1] - offsets[0]), 2), np.int32)
     for piece in pieces:
-        merge(np.ascontiguousarray(piece), first, places, merged)
+        merge(piece, first, places, merged)
     return merged
 
 
