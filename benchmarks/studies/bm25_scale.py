@@ -9,6 +9,7 @@ conditions, up to the number of documents that ``--fits`` names. Everything is r
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -53,9 +54,7 @@ def write(folder: Path, documents: int, asked: int) -> None:
     def texts(rng: np.random.Generator, lengths: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
         drawn = words[np.searchsorted(chance, rng.random(lengths.sum()) * chance[-1])].tolist()
         ends = np.cumsum(lengths).tolist()
-        return "".join(
-            f"{' '.join(drawn[start:end])}.\n" for start, end in zip([0, *ends[:-1]], ends, strict=True)
-        )
+        return "".join(f"{' '.join(drawn[start:end])}.\n" for start, end in zip([0, *ends[:-1]], ends, strict=True))
 
     with (folder / "documents.txt").open("w") as stream:
         for start in range(0, documents, BLOCK):
@@ -118,6 +117,14 @@ def pyserini(folder: Path, documents: int) -> None:
         pass
 
 
+def peak() -> float:
+    """Peak resident MiB of this process; on Linux only VmHWM leaves out that of the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
+        return int(found[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 STEPS: dict[str, Callable[[Path, int], None]] = {
     "harness, index": index,
     "harness, search": search,
@@ -148,7 +155,7 @@ def main(documents: str, asked: int, fits: int, folder: Path | None, only: tuple
         start = time.perf_counter()
         STEPS[step](folder, sizes[0])
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        spent = [time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]
+        spent = [time.perf_counter() - start, usage.ru_utime + usage.ru_stime, peak()]
         click.echo(json.dumps(spent))
         return
     rows = []
@@ -161,12 +168,17 @@ def main(documents: str, asked: int, fits: int, folder: Path | None, only: tuple
                     rows.append(measured(name, place, size))
                     click.echo(" | ".join(rows[-1]), err=True)
             held = sum(file.stat().st_size for file in (place / "index").rglob("*") if file.is_file())
-            click.echo(f"{size:,} documents: {(place / 'documents.txt').stat().st_size:,} bytes of text, "
-                       f"{held:,} of the harness's index", err=True)
+            click.echo(
+                f"{size:,} documents: {(place / 'documents.txt').stat().st_size:,} bytes of text, "
+                f"{held:,} of the harness's index",
+                err=True,
+            )
         finally:
             shutil.rmtree(place)
-    click.echo(f"{machine()}\n\n" + tabulate(
-        rows, ["documents", "step", "seconds", "CPU s", "peak MiB"], tablefmt="pipe", disable_numparse=True))
+    click.echo(
+        f"{machine()}\n\n"
+        + tabulate(rows, ["documents", "step", "seconds", "CPU s", "peak MiB"], tablefmt="pipe", disable_numparse=True)
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,12 @@ FLAGS = "processor\t: 0\nmodel name\t: A processor\nflags\t\t: fpu sse2 avx2 avx
 
 @pytest.mark.parametrize(
     ("flags", "bfloat16", "amx"),
-    [("", False, False), ("avx512_bf16", True, False), ("amx_bf16 amx_tile amx_int8", True, True), ("amx_int8", False, False)],
+    [
+        ("", False, False),
+        ("avx512_bf16", True, False),
+        ("amx_bf16 amx_tile amx_int8", True, True),
+        ("amx_int8", False, False),
+    ],
 )
 def test_amx_and_bfloat16_are_detected(monkeypatch: pytest.MonkeyPatch, flags: str, bfloat16: bool, amx: bool) -> None:
     monkeypatch.setattr(environment, "_read", lambda path: FLAGS.format(flags) if path == "/proc/cpuinfo" else "")

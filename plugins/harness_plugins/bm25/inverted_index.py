@@ -33,7 +33,7 @@ _FILL = 2_000_000
 """Postings in memory before a spill, and merged at a time: 200 MB at the peak."""
 _BATCH = 1 << 20
 """Characters of text tokenised in one batch."""
-COMPILED = 1 << 25
+COMPILED = 1 << 24
 """Characters of text from which importing numba, or compiling once, is worth it."""
 
 
@@ -121,7 +121,9 @@ class Builder:
         offsets = np.concatenate([[0], np.cumsum(self._frequencies)])
         lengths = np.concatenate([np.zeros(0, np.int32), *self._lengths])
         merge = _merged_by_kernel if self._compiled else _merged
-        write_file(self._directory / "postings.npy", lambda stream: _write(stream, self._pieces, offsets, self._fill, merge))
+        write_file(
+            self._directory / "postings.npy", lambda stream: _write(stream, self._pieces, offsets, self._fill, merge)
+        )
         write_file(self._directory / "offsets.npy", lambda stream: np.save(stream, offsets, allow_pickle=False))
         write_file(self._directory / "lengths.npy", lambda stream: np.save(stream, lengths, allow_pickle=False))
         vocabulary = "".join(f"{term}\n" for term in self._simple.numbers)

@@ -65,7 +65,9 @@ class LuceneBM25:
 
     def build(self, documents: Iterable[Document], directory: Path) -> None:
         """Write one inverted index per field, in folders named after the fields."""
-        builders = [(Builder(directory / name, word_array, term, spans=word_spans), text) for name, text in self._fields.items()]
+        builders = [
+            (Builder(directory / name, word_array, term, spans=word_spans), text) for name, text in self._fields.items()
+        ]
         for document in documents:
             for builder, text in builders:
                 builder.add(text(document))
