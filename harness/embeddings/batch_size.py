@@ -46,7 +46,7 @@ class Tunable(TokenModel, Protocol):
         ...
 
 
-def tune(model: DenseModel, label: str, key: str, home: Path, texts: int, progress: Progress) -> None:
+def tune(model: DenseModel, label: str, key: str, home: Path, texts: int, progress: Progress) -> bool:
     """Set the model's batch size to the fastest on this machine: as recorded, or measured now.
 
     Nothing is recorded, and the first size is used, if other processes used the processor meanwhile.
@@ -58,24 +58,27 @@ def tune(model: DenseModel, label: str, key: str, home: Path, texts: int, progre
         home: the record is in its folder throughput.
         texts: how many texts are to be encoded.
         progress: told that something is measured, and the model's advice after it.
+
+    Returns:
+        Whether that is settled for this process; false if so few texts were not worth a measurement.
     """
     if not isinstance(model, Tunable) or len(model.token_budgets) < 2:
-        return
+        return True
     of = {"what": f"tokens per batch of {key}", "machine": machine(), "threads": threads()}
     path = home / "throughput" / f"{content_key(of)[:32]}.json"
     with suppress(OSError, ValueError):
         stated = fields(read_sealed(path), of=dict, tokens=int)
         if stated["of"] == of and stated["tokens"] in model.token_budgets:
             _use(model, stated["tokens"])
-            return
+            return True
     if texts < LEAST_TEXTS:
-        return
+        return False
     progress(f"choosing the batch size of {label}", 0, 0)
     with plugin_code(f"{label}: encode_tokens() raised", type(model).__module__), watching() as watch:
         speeds = _tokens_per_second(model)
         advice = model.advice()
     if watch.busy:
-        return
+        return True
     chosen = min(size for size, speed in speeds.items() if speed * TOLERANCE >= max(speeds.values()))
     _use(model, chosen)
     with suppress(UserError):  # a read-only home costs only time
@@ -83,6 +86,7 @@ def tune(model: DenseModel, label: str, key: str, home: Path, texts: int, progre
         write_json(path, seal({"of": of, "tokens": chosen, "tokens_per_second": figures}))
     if advice:
         progress(f"{NOTE}{label}: {advice}", 0, 0)
+    return True
 
 
 def _use(model: Tunable, tokens: int) -> None:

@@ -69,6 +69,7 @@ class Prepared:
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
+        self._tuned = False
         self._failure: ModelError | PluginError | None = None
         self._vectors: dict[tuple[str, Role], tuple[Vectors, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
@@ -116,6 +117,7 @@ class Prepared:
     def unload(self) -> None:
         """Unloads the model and closes open files; called when the model has no work left in this process."""
         loaded = vars(self).pop("_loaded", None) is not None
+        self._tuned = False  # the size is an attribute of the loaded model
         self._vectors.clear()
         for member in self.members:
             member.unload()
@@ -228,7 +230,8 @@ class Prepared:
         if found is None or sum(shard.rows for shard in found[0]) != total:
             similarity = self._checked_similarity()
             tally = self.tallies.setdefault(role, Tally())
-            tune(self.dense, self.label, self.ref.own_key, self.home, total, self.progress)
+            if not self._tuned:
+                self._tuned = tune(self.dense, self.label, self.ref.own_key, self.home, total, self.progress)
             shards = encode_collection(self.dense, self.label, texts(), total, store, role, self.progress, tally)
             store.write_list(collection, shards, similarity)
         else:

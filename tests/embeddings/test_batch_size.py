@@ -68,7 +68,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Watch:
 def tuned(home: Path, texts: int = 5000, model: Model | None = None, key: str = "k") -> tuple[Model, list[str]]:
     told: list[str] = []
     model = model or Model()
-    tune(model, "a model", key, home, texts, lambda text, *_: told.append(text))
+    settled = tune(model, "a model", key, home, texts, lambda text, *_: told.append(text))
+    assert settled == (bool(told) or len(model.token_budgets) == 1 or model.token_budget != 32)
     return model, told
 
 

@@ -194,14 +194,15 @@ def _best(
     return first, size, False
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
-
-
 def memory() -> tuple[Any, ...]:
     """What `best` needs to work with; one for each thread."""
     found = np.empty(ROOM, np.int32), np.empty(ROOM, np.float32)
     return np.zeros(BLOCK), np.empty(BLOCK + 1, np.int32), np.empty(BLOCK, np.float32), *found
 
 
-numbers, rehash, postings, merge, best = map(_compiled, (_numbers, _rehash, _postings, _merge, _best))
+_compiled: Callable[[Any], Callable[..., Any]] = numba.njit(nogil=True, cache=True, error_model="numpy")
+numbers = _compiled(_numbers)
+rehash = _compiled(_rehash)
+postings = _compiled(_postings)
+merge = _compiled(_merge)
+best = _compiled(_best)
