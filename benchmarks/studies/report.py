@@ -71,7 +71,12 @@ def write(root: Path, models: int, datasets: int, queries: int) -> None:
 
 
 def _result(model: str, dataset: str, scores: Scores, queries: int) -> Result:
-    side = {"n": queries, "d": 768, **dict.fromkeys(PANEL, 0.25), "eigenvalues": [1 / (1 + n) for n in range(768)]}
+    side = {
+        "n": queries,
+        "d": 768,
+        **dict.fromkeys(PANEL, 0.25),
+        "eigenvalues": [float(f"{1 / (1 + n):.5e}") for n in range(768)],
+    }
     return {
         "schema": SCHEMA,
         "model": model,

@@ -70,6 +70,7 @@ class Dataset:
     """Corpus row of every judged document [judgements], in the order of the judgements; -1 if it is missing."""
     overlay: Overlay | None = None
     """Judgements that were added to the dataset's own; they are in `qrels`."""
+    _clusters: list[Clusters] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -100,8 +101,10 @@ class Dataset:
         }
 
     def clusters(self) -> Clusters:
-        """The clusters of its judged queries, in the order of the judgements."""
-        return query_clusters(self.qrels, [*self.qrels], self.groups)
+        """The clusters of its judged queries, in the order of the judgements; computed once."""
+        if not self._clusters:
+            self._clusters.append(query_clusters(self.qrels, [*self.qrels], self.groups))
+        return self._clusters[0]
 
     def dicts(self) -> tuple[dict[str, dict[str, str]], dict[str, str], Qrels]:
         """Corpus, queries and qrels as beir's GenericDataLoader returns them; the whole corpus is read into memory."""

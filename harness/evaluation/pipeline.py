@@ -209,7 +209,8 @@ def _compute(task: CellTask, done: Computation, against: _Comparison | None) -> 
                 evaluator.add(ranking)
                 settings.progress(f"searching {dataset.label} (queries)", number, len(dataset.queries))
             scores = evaluator.scores()
-        write_per_query(place.folder / PER_QUERY, dataset.queries, dataset.qrels, scores, dataset.groups)
+        judged = dataset.queries, dataset.qrels, scores, dataset.groups, dataset.clusters()
+        write_per_query(place.folder / PER_QUERY, *judged)
         done.found.geometry["hubness"] = hubness.summary(len(dataset.corpus), len(dataset.queries))
         done.found.counts["missing"] = scores.missing
         result = make_result(task, done, "ok", scores.mean(), _exact_measures(against))
@@ -257,7 +258,8 @@ def _add_metrics(task: CellTask, done: Computation, against: _Comparison | None)
         with results.writing(task.label, dataset.label) as place:
             shutil.copyfile(task.folder / RUN, place.folder / RUN)
             per_query = task.folder / PER_QUERY, place.folder / PER_QUERY
-            extend_per_query(*per_query, dataset.queries, dataset.qrels, scores, dataset.groups)
+            judged = dataset.queries, dataset.qrels, scores, dataset.groups, dataset.clusters()
+            extend_per_query(*per_query, *judged)
             result = _extended(task, stored, names, scores.mean(), _exact_measures(against))
             place.finish(result)
     return result

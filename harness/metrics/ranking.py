@@ -64,8 +64,7 @@ def rank(
     """
     order = best(query_id, doc_ids, scores, k, exclude=exclude)
     falling = strictly_ordered(np.asarray(scores, np.float64)[order])
-    ids = doc_ids[order] if isinstance(doc_ids, Strings) else list(map(doc_ids.__getitem__, order.tolist()))
-    return Ranking(query_id, ids, falling, None if rows is None else rows[order])
+    return Ranking(query_id, _chosen(doc_ids, order), falling, None if rows is None else rows[order])
 
 
 def best(
@@ -83,11 +82,20 @@ def best(
     falling = values[order]
     if len(falling) > k:  # keep all that tie with the k-th until they are sorted by id
         falling = falling[: np.searchsorted(-falling, -falling[k - 1], side="right")]
-    edges = np.concatenate([[0], np.flatnonzero(falling[1:] != falling[:-1]) + 1, [len(falling)]])
-    for tie in np.flatnonzero(np.diff(edges) > 1).tolist():
-        tied = slice(edges[tie], edges[tie + 1])
-        order[tied] = sorted(order[tied].tolist(), key=doc_ids.__getitem__, reverse=True)
+    equal = falling[1:] == falling[:-1]
+    if equal.any():
+        edges = np.concatenate([[0], np.flatnonzero(~equal) + 1, [len(falling)]])
+        tied = order[: len(falling)][np.append(equal, False) | np.insert(equal, 0, False)]
+        ids = dict(zip(tied.tolist(), _chosen(doc_ids, tied), strict=True))
+        for tie in np.flatnonzero(np.diff(edges) > 1).tolist():
+            part = slice(edges[tie], edges[tie + 1])
+            order[part] = sorted(order[part].tolist(), key=ids.__getitem__, reverse=True)
     return order[: min(k, len(falling))]
+
+
+def _chosen(doc_ids: Sequence[str], places: NDArray[np.int64]) -> Sequence[str]:
+    """Some of the ids; those of a corpus are decoded together."""
+    return doc_ids[places] if isinstance(doc_ids, Strings) else list(map(doc_ids.__getitem__, places.tolist()))
 
 
 def strictly_ordered(falling: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.datasets.beir import Dataset
 from harness.download import hub_models, local_weights, pinned_models
+from harness.embeddings.batch_size import tune
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.formats import DENSE, FORMATS
 from harness.embeddings.sparse import SparseVectors
@@ -87,6 +88,7 @@ class Prepared:
             _require_vectors(self.members[0])
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
+        self._tuned = False
         self._failure: ModelError | PluginError | None = None
         self._vectors: dict[tuple[str, Role], tuple[Any, Cost]] = {}
         self.tallies: dict[Role, Tally] = {}
@@ -134,6 +136,7 @@ class Prepared:
     def unload(self) -> None:
         """Unloads the model and closes open files; called when the model has no work left in this process."""
         loaded = vars(self).pop("_loaded", None) is not None
+        self._tuned = False  # the size is an attribute of the loaded model
         self._vectors.clear()
         for member in self.members:
             member.unload()
@@ -283,6 +286,8 @@ class Prepared:
         if found is None or sum(shard.rows for shard in found[0]) != total:
             similarity = self._checked_similarity()
             tally = self.tallies.setdefault(role, Tally())
+            if self.ref.spec.kind == "dense" and not self._tuned:
+                self._tuned = tune(self.dense, self.label, self.ref.own_key, self.home, total, self.progress)
             shards = encode_collection(self.encoder, self.label, texts(), total, store, role, self.progress, tally)
             store.write_list(collection, shards, similarity)
         else:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from harness.datasets.beir import label
 from harness.results.import_ import record, refuse_measured
-from harness.results.mteb_tasks import data_of, dataset_of, members, ours, usual_split
+from harness.results.mteb_tasks import ROUNDING, data_of, dataset_of, members, ours, usual_split
 from harness.results.schema import Result
 from harness.results.store import ResultStore, Unreadable
 from harness.storage.atomic import sha256_file
@@ -23,8 +23,6 @@ from harness.types import UserError
 
 META = "model_meta.json"
 MAIN, OURS = "ndcg_at_10", "nDCG@10"
-ROUNDING = 2e-5
-"""What a mean may be off, where it and its parts were rounded to five decimals."""
 NUMBERS = {"parameters": "n_parameters", "dim": "embed_dim", "max_tokens": "max_tokens"}
 """Fact of a model -> its name in MTEB's file."""
 

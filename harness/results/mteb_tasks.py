@@ -13,7 +13,8 @@ from harness.storage.safe_load import read_toml
 FILE = Path(__file__).with_name("mteb_tasks.toml")
 MEASURES = {"nDCG": "ndcg", "AP": "map", "R": "recall", "P": "precision", "RR": "mrr"}
 """Measure of ours -> of MTEB's, each with a cut: ``nDCG@10``, ``ndcg_at_10``."""
-
+ROUNDING = 2e-5
+"""What a mean may be off, where it and its parts were rounded to five decimals."""
 TRANSLATED = {
     "CQADupstackRetrieval-Fa": "CQADupstack{}Retrieval-Fa",
     "CQADupstackRetrieval-PL": "CQADupstack-{}-PL",

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.clusters import query_clusters
+from harness.metrics.clusters import Clusters, query_clusters
 from harness.metrics.measures import Scores
 from harness.results.schema import Result, find_fault
 from harness.storage.arrow import arrow_numbers, arrow_strings
 from harness.storage.atomic import recover, sha256_file, whole_folder, write_json
 from harness.storage.parquet import open_parquet
-from harness.storage.records import Damaged, opened, seal, unsealed
+from harness.storage.records import Damaged, read_sealed, seal, unsealed
 from harness.storage.safe_load import Corrupt, read_json
 from harness.storage.temporary_files import sweep_tree
 from harness.types import Qrels, Query, UserError
@@ -159,8 +159,7 @@ def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
     """One cell's result.json, or why it cannot be used; ``edited`` reads it even if its checksum is wrong."""
     path = folder / "result.json"
     try:
-        content = read_json(path)
-        content = unsealed(content) if edited else opened(content)
+        content = unsealed(read_json(path)) if edited else read_sealed(path)
     except FileNotFoundError:
         return Unreadable(path, "there is no result")
     except (OSError, ValueError) as error:
@@ -171,12 +170,17 @@ def read_result(folder: Path, *, edited: bool = False) -> Result | Unreadable:
 
 
 def write_per_query(
-    path: Path, queries: Sequence[Query], qrels: Qrels, scores: Scores, groups: Mapping[str, str] | None = None
+    path: Path,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    scores: Scores,
+    groups: Mapping[str, str] | None = None,
+    clusters: Clusters | None = None,
 ) -> None:
     """One row per judged query: query_id, query (text), relevant (judgements above 0), every measure (float64).
 
     Where queries are not independent, the column ``cluster`` numbers the clusters of `query_clusters`; ``groups`` as
-    there.
+    there. ``clusters``: those of the queries of the judgements, if they are known.
     """
     import pyarrow
     import pyarrow.parquet
@@ -188,7 +192,8 @@ def write_per_query(
         "query": _texts([texts.get(query, "") for query in scores.query_ids]),
         "relevant": arrow_numbers(np.array(relevant, np.int64)),
     }
-    clusters = query_clusters(qrels, scores.query_ids, groups)
+    if clusters is None or len(clusters.codes) != len(scores.query_ids) or scores.query_ids != [*qrels]:
+        clusters = query_clusters(qrels, scores.query_ids, groups)
     columns |= {} if clusters.trivial else {CLUSTER: arrow_numbers(clusters.codes)}
     columns |= {name: arrow_numbers(scores.values[:, place]) for place, name in enumerate(scores.measures)}
     # Plain encoding and no writer version in the file: equal scores give equal bytes.
@@ -208,6 +213,7 @@ def extend_per_query(
     qrels: Qrels,
     scores: Scores,
     groups: Mapping[str, str] | None = None,
+    clusters: Clusters | None = None,
 ) -> None:
     """Writes what another cell's file holds, with further measures; the file is known to be undamaged.
 
@@ -221,7 +227,8 @@ def extend_per_query(
     held = [name for name in table.column_names if name not in known]
     columns = [np.from_dlpack(table[name].combine_chunks()) for name in held]
     values = np.column_stack([*columns, scores.values])
-    write_per_query(path, queries, qrels, replace(scores, measures=(*held, *scores.measures), values=values), groups)
+    extended = replace(scores, measures=(*held, *scores.measures), values=values)
+    write_per_query(path, queries, qrels, extended, groups, clusters)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Any:

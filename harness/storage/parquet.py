@@ -9,8 +9,9 @@ most `most_unpacked` of the file's size.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,25 @@ REPEATING = 7
 TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 """Types of fields in Thrift's compact protocol; 4 to 6 are integers."""
 MOST_IN_LIST, MOST_NESTED, MOST_BYTES = 1_000_000, 16, 1 << 31
+SMALL = 1 << 22
+"""A file of at most so many bytes is read at once: pyarrow takes three times as long with many small reads."""
+WINDOW = 256
+"""Bytes read for the header of a page."""
 Struct = dict[int, Any]
 """Number of a field -> its value."""
+ReadAt = Callable[[int, int], bytes]
+"""(length, place) -> that part of a file, shorter at its end."""
 
 
 class Table:
     """An open file. Its readers check the pages first; they raise what pyarrow raises, and `Corrupt`."""
 
-    def __init__(self, file: Any, descriptor: int) -> None:
+    def __init__(self, file: Any, read: ReadAt, size: int) -> None:
         self.names = list(file.schema_arrow.names)
-        self.size = os.fstat(descriptor).st_size
+        self.size = size
         """Of the file in bytes."""
-        self._file, self._descriptor, self._most = file, descriptor, most_unpacked(self.size)
-        footer = _footer(descriptor, self.size)
+        self._file, self._read, self._most = file, read, most_unpacked(size)
+        footer = _footer(read, size)
         self._groups = [_struct(group) for group in footer.get(4, [])]
         self.rows = max(_number(footer, 3), sum(_number(group, 3) for group in self._groups))
 
@@ -111,7 +118,7 @@ class Table:
         if 8 in chunk or 9 in chunk:
             raise Corrupt("a column is encrypted")
         while position < end:
-            reader = _Thrift(self._descriptor, position)
+            reader = _Thrift(self._read, position, WINDOW)
             header = reader.struct()
             kind, size, packed = (_number(header, field, -1) for field in (1, 2, 3))
             if kind < 0 or packed < 0 or not 0 <= size <= PAGE_BYTES:
@@ -121,17 +128,17 @@ class Table:
             position = reader.end + packed
 
 
-def _footer(descriptor: int, size: int) -> Struct:
+def _footer(read: ReadAt, size: int) -> Struct:
     """Reads the footer of a file.
 
     pyarrow's metadata objects are not used: where one cannot be made, as for an encrypted column, a C++ exception ends
     the process.
     """
-    tail = os.pread(descriptor, 8, max(0, size - 8))
+    tail = read(8, max(0, size - 8))
     start = size - 8 - int.from_bytes(tail[:4], "little")
     if tail[4:] != b"PAR1" or start < 0:
         raise Corrupt("it has no footer")
-    return _Thrift(descriptor, start).struct()
+    return _Thrift(read, start, min(size - start, SMALL)).struct()
 
 
 def _struct(value: Any) -> Struct:
@@ -149,9 +156,14 @@ def _number(struct: Struct, field: int, default: int = 0) -> int:
 class _Thrift:
     """Reads Thrift's compact protocol at a place of a file; `Corrupt` for anything else. Texts are skipped."""
 
-    def __init__(self, descriptor: int, start: int) -> None:
-        self._descriptor, self._start, self._data = descriptor, start, b""
-        self.end = start
+    def __init__(self, read: ReadAt, start: int, window: int) -> None:
+        self._read, self._window = read, window
+        self._start, self._data, self._place = start, b"", 0
+
+    @property
+    def end(self) -> int:
+        """The place in the file after what was read."""
+        return self._start + self._place
 
     def struct(self, depth: int = 0) -> Struct:
         """The fields of a structure. None may be there twice: readers differ in what they make of that."""
@@ -162,7 +174,12 @@ class _Thrift:
             field = field + (byte >> 4) if byte >> 4 else self._signed()
             if field in found:
                 raise Corrupt("it says something twice")
-            found[field] = kind == TRUE if kind in (TRUE, FALSE) else self._value(kind, depth + 1)
+            if 4 <= kind <= 6:
+                found[field] = self._signed()
+            elif kind in (TRUE, FALSE):
+                found[field] = kind == TRUE
+            else:
+                found[field] = self._value(kind, depth + 1)
         return found
 
     def _value(self, kind: int, depth: int) -> Any:
@@ -179,7 +196,7 @@ class _Thrift:
         length = self._varint() if kind == BINARY else 8
         if length > MOST_BYTES:
             raise Corrupt(f"it has a text of {length:,} bytes")
-        self.end += length
+        self._place += length
         return b""
 
     def _list(self, depth: int) -> list[Any]:
@@ -190,17 +207,23 @@ class _Thrift:
         return [self._value(head & 15, depth) for _ in range(count)]
 
     def _byte(self) -> int:
-        place = self.end - self._start
-        if not 0 <= place < len(self._data):
-            self._start, self._data, place = self.end, os.pread(self._descriptor, 256, self.end), 0
+        try:
+            byte = self._data[self._place]
+        except IndexError:
+            self._start, self._place = self.end, 0
+            self._data = self._read(self._window, self._start)
             if not self._data:
-                raise Corrupt("it has a page with a truncated header")
-        self.end += 1
-        return self._data[place]
+                raise Corrupt("it has a page with a truncated header") from None
+            byte = self._data[0]
+        self._place += 1
+        return byte
 
     def _varint(self) -> int:
-        value = 0
-        for shift in range(0, 70, 7):
+        value = self._byte()
+        if value < 128:  # most are
+            return value
+        value &= 127
+        for shift in range(7, 70, 7):
             byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
@@ -208,7 +231,10 @@ class _Thrift:
         raise Corrupt("it has a page with an unknown header")
 
     def _signed(self) -> int:
-        value = self._varint()
+        value = self._byte()
+        if value >= 128:
+            self._place -= 1
+            value = self._varint()
         return value >> 1 ^ -(value & 1)
 
 
@@ -217,8 +243,16 @@ def open_parquet(path: Path) -> Iterator[Table]:
     """Opens a Parquet file. Raises OSError and what pyarrow raises."""
     import pyarrow.parquet
 
-    with open_regular(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
-        yield Table(file, stream.fileno())
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        content = stream.read(SMALL + 1) if size <= SMALL else b""
+        if len(content) == size:
+            with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)) as file:
+                yield Table(file, lambda length, place: content[place : place + length], size)
+            return
+        stream.seek(0)
+        with pyarrow.parquet.ParquetFile(stream) as file:
+            yield Table(file, partial(os.pread, stream.fileno()), size)
 
 
 def _too_large(what: str) -> Corrupt:

@@ -99,6 +99,11 @@ def multiplies_bfloat16() -> bool:
     return bool(features() & {"avx512_bf16", "amx_bf16"})
 
 
+def has_amx() -> bool:
+    """Whether the processor has tiles for bfloat16 products, which need larger batches than AVX-512 does."""
+    return "amx_bf16" in features()
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text()

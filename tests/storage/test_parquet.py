@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -128,12 +127,24 @@ def test_the_size_of_a_page_is_taken_from_its_header() -> None:
 
 def numbers(data: bytes) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Fields 1 to 3 of a header, fields 1 and 2 of its field 7, and where it ends."""
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        reader = parquet._Thrift(file.fileno(), 0)
+    found = []
+    for window in (1, 3, 256, 1 << 20):  # wherever the bytes that are read at once end
+        reader = parquet._Thrift(lambda length, place: data[place : place + length], 0, window)
         header = reader.struct()
-        return tuple(header[field] for field in (1, 2, 3)), (header[7][1], header[7][2]), reader.end
+        found.append((tuple(header[field] for field in (1, 2, 3)), (header[7][1], header[7][2]), reader.end))
+    assert found.count(found[0]) == len(found)
+    return found[0]
+
+
+def test_small_files_are_read_at_once_and_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, table = tmp_path / "some.parquet", pyarrow.table({"text": ["a", "b", "a"] * 5000, "number": [*range(15_000)]})
+    pyarrow.parquet.write_table(table, file, row_group_size=4000)
+    with parquet.open_parquet(file) as opened:
+        at_once = opened.read(["number", "text"])
+    monkeypatch.setattr(parquet, "SMALL", file.stat().st_size - 1)
+    with parquet.open_parquet(file) as opened:
+        assert opened.read(["number", "text"]).equals(at_once)
+    assert at_once.equals(table.select(["number", "text"]))
 
 
 SPOIL = """

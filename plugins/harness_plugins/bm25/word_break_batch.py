@@ -52,19 +52,34 @@ class WordArray(NamedTuple):
     """Text number of each word [words]."""
 
 
+class WordSpans(NamedTuple):
+    """The same words as places in the text."""
+
+    letters: Bytes
+    """The text in lower case."""
+    edges: Positions
+    """Alternating starts and ends of the words of ASCII text [2 x words]; some may consist of underscores."""
+    rows: NDArray[np.int64]
+    """Text number of each [words]."""
+    others: list[tuple[int, str]]
+    """Text number of each other word, and the word."""
+
+
+def word_spans(texts: Sequence[str]) -> WordSpans:
+    """Find the words of a batch of texts without making a string of each."""
+    whole, _, edges, text_ends, others = _found(texts)
+    places = np.searchsorted(text_ends, [start for start, _ in others]).tolist()
+    return WordSpans(
+        np.frombuffer(whole.lower(), np.uint8),
+        edges,
+        np.searchsorted(text_ends, edges[::2]),
+        [(row, word) for row, (_, word) in zip(places, others, strict=True)],
+    )
+
+
 def word_array(texts: Sequence[str]) -> WordArray:
     """Equivalent of `harness_plugins.bm25.word_break.words` for each of the texts."""
-    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-    sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    text_ends = np.cumsum(sizes + 1)  # words cannot span the spaces put around every text
-    whole = b" %b " % b" ".join(encoded)
-    data = np.frombuffer(whole, np.uint8)
-    inside = _inside(data)
-    others: list[tuple[int, str]] = [] if whole.isascii() else _others(whole, inside, np.flatnonzero(data >= 0x80))
-    edges = _edges(inside)
-    if (long := edges[::2][np.diff(edges)[::2] > LONGEST // 2]).size:
-        others += _others(whole, inside, long)
-        edges = _edges(inside)
+    whole, inside, edges, text_ends, others = _found(texts)
     distinct, which = _encoded(np.frombuffer(whole.lower(), np.uint8)[inside], edges)
     rows = np.searchsorted(text_ends, edges[::2])
     if b"_" in whole:
@@ -76,6 +91,22 @@ def word_array(texts: Sequence[str]) -> WordArray:
         rows = np.concatenate([rows, np.searchsorted(text_ends, [start for start, _ in others])])
         distinct = list(numbers)
     return WordArray(distinct, which.astype(np.int32, copy=False), rows.astype(np.int32, copy=False))
+
+
+def _found(texts: Sequence[str]) -> tuple[bytes, Flags, Positions, Positions, list[tuple[int, str]]]:
+    """The texts with spaces around each; which bytes are in ASCII words, their edges; ends of texts; other words."""
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    text_ends = np.cumsum(sizes + 1)  # words cannot span the spaces put around every text
+    whole = b" %b " % b" ".join(encoded)
+    data = np.frombuffer(whole, np.uint8)
+    inside = _inside(data)
+    others: list[tuple[int, str]] = [] if whole.isascii() else _others(whole, inside, np.flatnonzero(data >= 0x80))
+    edges = _edges(inside)
+    if (long := edges[::2][np.diff(edges)[::2] > LONGEST // 2]).size:
+        others += _others(whole, inside, long)
+        edges = _edges(inside)
+    return whole, inside, edges, text_ends, others
 
 
 def _inside(data: Bytes) -> Flags:

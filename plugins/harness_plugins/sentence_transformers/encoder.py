@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness import Role, UserError
 from harness.embeddings.encode import batches
 from harness.registry.load_fallback import Otherwise
+from harness.system.environment import has_amx
 from harness.types import Similarity
 from harness_plugins.forward import int8
 from harness_plugins.forward.calibration import TEXTS
@@ -238,6 +239,7 @@ class UnpaddedEncoder(TokenEncoder):
 
         super().__init__(model, dtype, prompts)
         self._double_buffer: DoubleBuffer | None = None
+        self._token_budget = 0
         self._ids = [model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
         try:
             plain = UnpaddedModel(model[0].model, torch.float32)
@@ -254,14 +256,35 @@ class UnpaddedEncoder(TokenEncoder):
         self._outlier_layer = find_outlier_layer(plain, self._ids)
 
     @property
-    def token_budget(self) -> int:
-        """Tokens per batch: larger batches are faster until they leave a CPU's cache.
+    def token_budgets(self) -> tuple[int, ...]:
+        """Tokens per batch to choose from: larger batches are faster until they leave a CPU's cache.
 
-        The double buffer splits its input itself and receives many batches at once.
+        AVX-512 is at its best at 2,048; with AMX the size is measured. The double buffer splits its input itself and
+        receives many batches at once.
         """
         if self._double_buffer is not None:
-            return 1 << 20
-        return 2048 if self.model.device.type == "cpu" else 32_768
+            return (1 << 20,)
+        if self.model.device.type != "cpu":
+            return (32_768,)
+        return (2048, 4096, 8192, 16_384) if str(self.dtype) == "torch.bfloat16" and has_amx() else (2048,)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens per batch."""
+        return self._token_budget or self.token_budgets[0]
+
+    @token_budget.setter
+    def token_budget(self, tokens: int) -> None:
+        self._token_budget = tokens
+
+    def advice(self) -> str:
+        """How much faster the products in int8 are than in bfloat16, where that is a quarter or more."""
+        if str(self.dtype) != "torch.bfloat16" or (gain := int8.gain(self._plain)) < 1.25:
+            return ""
+        return (
+            f"its feed-forward layers would be {gain:.1f} times as fast with dtype=int8 on this processor, and the "
+            f"vectors less exact (docs/numbers.md); they are computed in bfloat16"
+        )
 
     def narrow(self) -> None:
         """Switch to the requested dtype or to the GPU's pass; the float32 pass is kept for undecided texts."""

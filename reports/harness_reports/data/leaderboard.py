@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.datasets import catalog
 from harness.registry.parser import canonical
-from harness.results.import_mteb import ROUNDING
+from harness.results.mteb_tasks import ROUNDING
 from harness.results.store import Unreadable
 from harness.storage.atomic import content_key
 from harness.types import UserError

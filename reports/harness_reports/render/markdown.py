@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from harness_reports.tables.model import Report, Table, TableCell
 
@@ -14,6 +15,7 @@ def markdown(report: Report) -> str:
     return "\n\n".join([*sections, "## Notes", notes]) + "\n"
 
 
+@cache
 def escape(text: str) -> str:
     """Escapes text for Markdown, on one line; underscores inside a word have no meaning there and stay."""
     line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

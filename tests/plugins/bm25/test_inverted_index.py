@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from harness_plugins.bm25 import inverted_index, term_numbers
+from harness_plugins.bm25.analysis import term
 from harness_plugins.bm25.inverted_index import Builder, InvertedFile
+from harness_plugins.bm25.word_break_batch import WordArray, word_array, word_spans
 
 
-def split(texts: list[str]) -> tuple[list[str], NDArray[np.int32], NDArray[np.int32]]:
+def split(texts: list[str]) -> WordArray:
     """Space-separated words in the form of `harness_plugins.bm25.word_break_batch`."""
     found = [(word, row) for row, text in enumerate(texts) for word in text.split()]
     distinct = list(dict.fromkeys(word for word, _ in found))
@@ -56,8 +58,37 @@ def test_files_are_the_same_however_often_it_spilled(tmp_path: Path) -> None:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "1000000" / name).read_bytes()
 
 
+def both_ways(directory: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch, batch: int) -> list[list[bytes]]:
+    """The files of an index built by NumPy alone, and of one whose compiled loops take over after 200 characters."""
+    files = []
+    for way, enough in (("numpy", lambda _: False), ("compiled", lambda letters: letters > 200)):
+        monkeypatch.setattr(inverted_index, "_worth_compiling", enough)
+        builder = Builder(directory / way, word_array, term, fill=300, batch=batch, spans=word_spans)
+        for text in texts:
+            builder.add(text)
+        builder.finish()
+        files.append([file.read_bytes() for file in sorted((directory / way).iterdir())])
+    return files
+
+
+@pytest.mark.parametrize("batch", [1, 100, 10**6])
+@pytest.mark.parametrize("seen", [5, 10**6])
+def test_compiled_loops_write_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, seen: int
+) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr(term_numbers, "_SEEN", seen)
+    chance = random.Random(1)
+    odd = ["Straße", "日本語", "U.S.A.", "3.14", "___", "_a", "b_c", "don't", "x" * 300, "the", "e\u0301", "Ünïcode_"]
+    words = [f"{case}{n}" for n in range(40) for case in ("run", "Runs", "running")] + odd
+    texts = [" ".join(chance.choices(words, k=chance.choice([0, 1, 9, 60]))) for _ in range(80)]
+    assert sum(map(len, texts)) > 5000
+    simple, compiled = both_ways(tmp_path, texts, monkeypatch, batch)
+    assert simple == compiled
+
+
 def test_remembered_words_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness_plugins.bm25.inverted_index._SEEN", 2)
+    monkeypatch.setattr("harness_plugins.bm25.term_numbers._SEEN", 2)
     file = build(tmp_path / "index", ["a b c d a b", "d c b a"], 10**6)
     assert {word: file[word].counts.tolist() for word in "abcd"} == {  # type: ignore[union-attr]
         "a": [2, 1], "b": [2, 1], "c": [1, 1], "d": [1, 1]
@@ -69,3 +100,19 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     assert file["a"] is None
     assert file.lengths.dtype == np.int32
     assert len(file.lengths) == 0
+
+
+def test_an_error_while_counting_ends_the_build(tmp_path: Path) -> None:
+    def broken(texts: list[str]) -> WordArray:
+        raise OSError("no space left")
+
+    builder = Builder(tmp_path / "index", broken, str, batch=1)
+    builder.add("a")
+    with pytest.raises(OSError, match="no space left"):
+        builder.finish()
+
+
+def test_only_the_terms_asked_for_are_kept(tmp_path: Path) -> None:
+    build(tmp_path / "index", ["a b", "b\u2028c b"], 10)
+    file = InvertedFile(tmp_path / "index", {"b", "nothing"})
+    assert (file.span("b"), file.span("a"), file.span("nothing")) == ((1, 3), None, None)

@@ -16,7 +16,7 @@ import pytest
 
 from harness.types import Document, Hits, LexicalModel, ModelSpec, OptionValue, Query, UserError
 from harness_plugins.bm25 import model as bm25
-from harness_plugins.bm25 import pyserini_engine
+from harness_plugins.bm25 import pyserini_engine, scoring
 from harness_plugins.bm25.scoring import stored_lengths
 
 (SPEC,) = bm25.harness_models()
@@ -167,6 +167,54 @@ def test_multifield_leaves_out_documents_without_text_as_anserini_does(tmp_path:
     flat, multifield = (search(tmp_path / f, documents, ["zork"], 10, fields=f)[0] for f in ("flat", "multifield"))
     assert sorted(flat.rows) == [0, 1, 2]
     assert sorted(multifield.rows) == [1, 2]
+
+
+@pytest.mark.parametrize("fields", ["flat", "multifield"])
+@pytest.mark.parametrize(("k1", "b"), [(0.9, 0.4), (0.0, 1.0), (1e8, 0.4)])
+def test_compiled_search_gives_the_same_hits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str, k1: float, b: float
+) -> None:
+    """Every bit, ties with the k-th included, whatever the number of threads."""
+    pytest.importorskip("numba")
+    chance = random.Random(2)
+    words = [f"{letter}{letter}z" for letter in "bcdfghjklm"]
+
+    def text(longest: int) -> str:
+        return " ".join(word for word in words for _ in range(chance.choice([0, 0, 1, chance.randrange(longest)])))
+
+    documents = [Document(str(row), text(3), text(5)) for row in range(300)]
+    queries = [Query("q", " ".join(chance.choices([*words, "unknown"], k=chance.randrange(6)))) for _ in range(60)]
+    model = bm25.load(options(k1=k1, b=b, fields=fields))
+    (tmp_path / "index").mkdir()
+    model.build(documents, tmp_path / "index")
+    found = []
+    for compiled, threads in ((False, 1), (True, 1), (True, 3)):
+        monkeypatch.setattr(scoring, "_worth_compiling", lambda _, compiled=compiled: compiled)
+        monkeypatch.setattr(scoring, "threads", lambda threads=threads: threads)
+        for k in (1, 7, 1000):
+            hits = [*model.search(tmp_path / "index", queries, k)]
+            found.append([(h.rows.tobytes(), h.scores.tobytes(), h.rows.dtype, h.scores.dtype) for h in hits])
+    assert found[:3] == found[3:6] == found[6:]
+    assert any(len(hits.rows) > 7 for hits in model.search(tmp_path / "index", queries, 7))
+
+
+def test_compiled_search_of_many_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More documents with one score than are kept at a time, and better ones behind them."""
+    kernels = pytest.importorskip("harness_plugins.bm25.kernels", reason="numba is not installed")
+    count = kernels.ROOM + kernels.BLOCK + 7
+    documents = [Document(str(row), "", "zork" if row % 3 else "quib flan") for row in range(count)]
+    documents[-3:] = [Document("x", "", "zork quib")] * 3
+    model = bm25.load(options())
+    model.build(documents, tmp_path)
+    found = []
+    for compiled in (False, True):
+        monkeypatch.setattr(scoring, "_worth_compiling", lambda _, compiled=compiled: compiled)
+        found.append([*model.search(tmp_path, [Query("1", "zork quib"), Query("2", "zork")], 5)])
+    for simple, quick in zip(*found, strict=True):
+        np.testing.assert_array_equal(simple.rows, quick.rows)
+        np.testing.assert_array_equal(simple.scores, quick.scores)
+    assert found[1][0].rows[:3].tolist() == [count - 3, count - 2, count - 1]
+    assert len(found[1][1].rows) > kernels.BLOCK
 
 
 # --- the edges
