@@ -258,8 +258,8 @@ def _add_metrics(task: CellTask, done: Computation, against: _Comparison | None)
         with results.writing(task.label, dataset.label) as place:
             shutil.copyfile(task.folder / RUN, place.folder / RUN)
             per_query = task.folder / PER_QUERY, place.folder / PER_QUERY
-            judged = dataset.queries, dataset.qrels, scores, dataset.groups, dataset.clusters()
-            extend_per_query(*per_query, *judged)
+            known = dataset.groups, dataset.clusters()
+            extend_per_query(*per_query, dataset.queries, dataset.qrels, scores, *known)
             result = _extended(task, stored, names, scores.mean(), _exact_measures(against))
             place.finish(result)
     return result

@@ -115,7 +115,10 @@ def _by_kernel(fields: Sequence[_Field], asked: Sequence[Asked], k: int) -> Iter
         if not found:
             return NOTHING
         *places, weights = zip(*found, strict=True)
-        terms = *(np.array(each, np.int64) for each in places), np.array(weights, np.float32)
+        terms: tuple[NDArray[Any], ...] = (
+            *(np.array(each, np.int64) for each in places),
+            np.array(weights, np.float32),
+        )
         if not hasattr(own, "memory"):
             own.memory = memory()
         hits = _best_by_kernel(*arrays, terms, k, own.memory)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.system.environment import features
 from harness.types import UserError
@@ -142,7 +142,7 @@ def gain(plain: UnpaddedModel) -> float:
         Product(feed.widened.weight, feed.widened.bias, torch.bfloat16, gelu=True),
         Product(feed.narrowed.weight, feed.narrowed.bias, torch.bfloat16),
     )
-    ways = narrow, Int8FeedForward(feed, Ranges(torch.ones(hidden), torch.ones(wide)))
+    ways: tuple[Any, ...] = narrow, Int8FeedForward(feed, Ranges(torch.ones(hidden), torch.ones(wide)))
     state, seconds = torch.zeros(ONEDNN_ROWS, hidden), (list[float](), list[float]())
     with torch.inference_mode():
         for _ in range(ROUNDS + 1):
