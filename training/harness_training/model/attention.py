@@ -48,7 +48,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, drop:
     if mask is not None:
         scores = scores.masked_fill_(~mask, float("-inf")) if mask.dtype == torch.bool else scores.add_(mask)
     weights = torch.softmax(scores, dim=-1)
-    kept: Tensor = _Zeroed.apply(weights.to(value.dtype), _dropped(weights.shape, level))
+    dropped = _dropped(weights.shape, level)
+    kept: Tensor = _Zeroed.apply(weights.to(value.dtype), dropped)  # type: ignore[no-untyped-call]
     return kept @ (value * (LEVELS / (LEVELS - level)))
 
 
