@@ -31,7 +31,7 @@ def test_values_and_gradients_are_those_of_the_formula(mask: str, monkeypatch: p
     """Torch's own attention on weights that its dropout of 0 leaves, times the same zeros and 1 / (1 - p)."""
     given, added = inputs(mask)
     dropped = torch.rand(2, 3, 7, 7, generator=torch.Generator().manual_seed(0)) < 0.25
-    monkeypatch.setattr(attention, "_dropped", lambda shape, level: dropped)
+    monkeypatch.setattr(attention, "_kept", lambda shape, level: (~dropped).view(torch.int8))
     identity = torch.eye(7, dtype=torch.float64).expand(2, 3, 7, 7)
     weights = scaled_dot_product_attention(given[0], given[1], identity, attn_mask=added, scale=5**-0.5)
     exact = (weights * ~dropped / 0.75) @ given[2]
@@ -46,14 +46,14 @@ def test_values_and_gradients_are_those_of_the_formula(mask: str, monkeypatch: p
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_the_share_of_dropped_weights_is_the_one_asked_for(share: float) -> None:
     torch.manual_seed(1)
-    dropped = attention._dropped(torch.Size((1001, 333)), round(share * attention.LEVELS))
-    assert float(dropped.double().mean()) == pytest.approx(
-        share, abs=5 * (share * (1 - share) / dropped.numel()) ** 0.5
-    )
-    halves = dropped[:, :-1].double() - share, dropped[:, 1:].double() - share  # neighbours are not correlated
-    assert abs(float((halves[0] * halves[1]).mean())) < 5 * share * (1 - share) / dropped.numel() ** 0.5
+    size, level = torch.Size((1001, 333)), round(share * attention.LEVELS)
+    dropped = 1 - attention._kept(size, level).double()
+    assert set(dropped.unique().tolist()) == {0, 1}
+    assert float(dropped.mean()) == pytest.approx(share, abs=5 * (share * (1 - share) / size.numel()) ** 0.5)
+    pairs = (dropped[:, :-1] - share) * (dropped[:, 1:] - share)  # neighbours are not correlated
+    assert abs(float(pairs.mean())) < 5 * share * (1 - share) / size.numel() ** 0.5
     torch.manual_seed(1)
-    assert torch.equal(attention._dropped(torch.Size((1001, 333)), round(share * attention.LEVELS)), dropped)
+    assert torch.equal(1 - attention._kept(size, level).double(), dropped)
 
 
 @pytest.mark.parametrize("mask", MASKS)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness_plugins.forward.unpadded import FAMILIES, repeats
-from harness_training.model.attention import attend
+from harness_training.model.attention import as_added, attend
 
 WASTE = 1.25
 """Largest ratio of padded tokens to tokens in a call of attention."""
@@ -132,7 +132,7 @@ class _UnpaddedForward:
         mask = group.mask
         if bias is not None:
             added = bias[:, :, : group.length, : group.length].to(query.dtype)
-            mask = added if mask is None else added.masked_fill(~mask, float("-inf"))
+            mask = added if mask is None else added + as_added(mask, added.dtype)
         out = attend(query, key, value, mask, drop)
         flat = out.transpose(1, 2).reshape(-1, hidden)
         return flat if group.mask is None else flat[group.places]
