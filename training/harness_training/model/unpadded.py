@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from harness_plugins.forward.unpadded import FAMILIES, repeats
+from harness_training.model.attention import as_added, attend
 
 WASTE = 1.25
 """Largest ratio of padded tokens to tokens in a call of attention."""
@@ -132,8 +132,8 @@ class _UnpaddedForward:
         mask = group.mask
         if bias is not None:
             added = bias[:, :, : group.length, : group.length].to(query.dtype)
-            mask = added if mask is None else added.masked_fill(~mask, float("-inf"))
-        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=drop)
+            mask = added if mask is None else added + as_added(mask, added.dtype)
+        out = attend(query, key, value, mask, drop)
         flat = out.transpose(1, 2).reshape(-1, hidden)
         return flat if group.mask is None else flat[group.places]
 
