@@ -188,7 +188,7 @@ def checkpoint(name: str, *others: dict[str, Any], bare: bool = False) -> Parser
     def read(path: Path) -> object:
         from harness_plugins.cross_encoder import folder_of
         from harness_plugins.forward.unpadded import applies
-        from harness_plugins.model_folder.files import figures, gives_token_types, incomplete, pools
+        from harness_plugins.model_folder.files import facts, gives_token_types, incomplete, pools
         from harness_plugins.sentence_transformers.checkpoint import fingerprint
         from harness_plugins.sentence_transformers.trained import training
 
@@ -207,7 +207,7 @@ def checkpoint(name: str, *others: dict[str, Any], bare: bool = False) -> Parser
         options = {"path": str(folder), "dtype": "float32", "device": "cpu", "forward": "auto", "max_seq_length": 0}
         found = [incomplete(folder)]
         for work in (
-            figures,
+            facts,
             training,
             lambda o: fingerprint({**o, "query_prompt": "", "document_prompt": ""}),
         ):

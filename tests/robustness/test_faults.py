@@ -57,7 +57,7 @@ def test_nothing_is_lost(tmp_path: Path, kinds: Sequence[str], kills: str) -> No
 def test_what_is_lost_is_kept_with_the_command_that_repeats_it(tmp_path: Path) -> None:
     careless = (
         "import sys, harness.results.store, harness.storage.records;"
-        "harness.results.store.opened = harness.storage.records.unsealed;"  # as if results had no checksum
+        "harness.storage.records.opened = harness.storage.records.unsealed;"  # as if records had no checksum
         "from tests.robustness.faults import damage; damage.FILES = {'result': damage.FILES['result']};"
         "damage.flip = lambda data, chance: data.replace(b'\"R@100\": ', b'\"R@100\": 1', 1);"
         "from tests.robustness.faults.__main__ import campaign; campaign(sys.argv[1:])"

@@ -24,7 +24,7 @@ from harness.registry.manager import load_registry
 from harness.registry.parser import parse
 from harness.results.store import slug
 from harness.storage.safe_load import parse_array, parse_json, parse_toml, read_json
-from harness_plugins.model_folder.files import figures, incomplete, module_folders
+from harness_plugins.model_folder.files import facts, incomplete, module_folders
 from tests.conftest import ROOT, Done
 from tests.robustness import fuzz
 from tests.robustness.fuzz_seeds import (
@@ -218,7 +218,7 @@ def test_a_checkpoint_leads_nowhere_else(tmp_path: Path) -> None:
         module_folders(tmp_path)
     assert "leads" in incomplete(tmp_path) or incomplete(tmp_path)
     with pytest.raises(UserError):
-        figures({"path": str(tmp_path)})
+        facts({"path": str(tmp_path)})
 
 
 @pytest.mark.parametrize(

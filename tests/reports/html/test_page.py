@@ -22,6 +22,7 @@ from harness.types import Query, UserError
 from harness_reports.cli.report import command as report
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.rows import content
+from harness_reports.html import page as page_module
 from harness_reports.html import page_data
 from harness_reports.html.page import page
 from tests.reports.factory import Results
@@ -167,6 +168,7 @@ def test_the_command_writes_it(results: Results, tmp_path: Path, monkeypatch: py
     assert f"<h1>Ours {html.escape(EVIL)}</h1>" in titled
     assert carried(titled)["title"] == f"Ours {EVIL}"
     monkeypatch.setitem(sys.modules, "vl_convert", None)
+    page_module._library.cache_clear()
     ended = CliRunner().invoke(report, words)
     assert isinstance(ended.exception, UserError)
     assert 'pip install "retrieval-harness[page]" (no page was written)' in str(ended.exception)

@@ -229,7 +229,7 @@ def test_for_whom_the_own_document_is_left_out(results: Results) -> None:
 
 
 def test_the_page_knows_every_mark() -> None:
-    script = (Path(harness_reports.__file__).parent / "html" / "page_tables.js").read_text()
+    script = (Path(harness_reports.__file__).parent / "html" / "page_leaderboard.js").read_text()
     for name, sign in SIGNS.items():
         assert re.search(rf'"?{name}"?: "{re.escape(sign)}"', script), name
         assert re.search(rf'"?{name}"?: "{re.escape(sign)} ', script) or name in ("in-domain",), name
