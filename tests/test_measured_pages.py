@@ -1,0 +1,84 @@
+"""Pages that report measurements state only numbers that are in the JSON and TOML files beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+STUDY = ROOT / "docs" / "studies" / "mpnet"
+NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(\d[\d,]*\.\d+)(?![\w.]*\.\d)")
+CODE = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)", re.DOTALL)
+SECTION = "## A worked comparison"
+
+
+def text_of(page: Path, title: str = "") -> str:
+    """A page, or one of its sections, without code and the targets of links."""
+    text = page.read_text()
+    if title:
+        text = text[text.index(title) :].partition("\n## ")[0]
+    return CODE.sub(" ", text)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number in a JSON or TOML document."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from numbers(one)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+
+
+def shown(value: float) -> Iterator[str]:
+    """A number as pages show it: with one to four decimals, as it is or x 100, without a sign."""
+    for factor in (1, 100):
+        for digits in range(1, 5):
+            yield f"{abs(value) * factor:,.{digits}f}"
+
+
+def known() -> set[str]:
+    """All numbers of the study's files, as pages may show them."""
+    files = [json.loads(file.read_text()) for file in sorted(STUDY.glob("*.json"))]
+    files.append(tomllib.loads((STUDY.parent / "mpnet.toml").read_text()))
+    return {text for file in files for value in numbers(file) for text in shown(value)}
+
+
+@pytest.mark.parametrize(("page", "title"), [(STUDY / "README.md", ""), (ROOT / "docs" / "statistics.md", SECTION)])
+def test_every_number_is_in_the_files(page: Path, title: str) -> None:
+    stated = NUMBER.findall(text_of(page, title))
+    assert len(stated) > 40
+    files = known()
+    assert sorted(number for number in stated if number not in files) == []
+
+
+def table(text: str, first: str) -> list[dict[str, str]]:
+    """The rows of the table whose first column has that title."""
+    lines = text.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    cells = [[cell.strip(" *") for cell in line.strip().strip("|").split("|")] for line in lines[start:]]
+    rows = cells[2 : next((at for at, row in enumerate(cells) if row == [""]), None)]
+    return [dict(zip(cells[0], row, strict=True)) for row in rows]
+
+
+def test_the_table_of_scores_is_that_of_the_results() -> None:
+    """Every cell by its row and column, not only somewhere in the files."""
+    scores = json.loads((STUDY / "scores.json").read_text())
+    rows = table(text_of(STUDY / "README.md"), "model")
+    assert len(rows) == len(scores)
+    for row in rows:
+        found = scores[row.pop("model")]
+        for dataset, value in found["nDCG@10"].items():
+            assert row.pop(dataset) == f"{100 * value:.2f}"
+        mean = sum(found["nDCG@10"].values()) / len(found["nDCG@10"])
+        assert row.pop("mean") == f"{100 * mean:.2f}"
+        assert row.pop("isotropy") == ("-" if found["isotropy"] is None else f"{found['isotropy']:.2f}")
+        assert not row
