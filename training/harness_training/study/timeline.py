@@ -151,6 +151,6 @@ def took(planned: Timeline, seconds: Mapping[str, float]) -> str:
     ratio = f"{whole / planned.seconds():.2f}" if planned.seconds() else ""
     rows.append({"stage": "total", "planned": duration(planned.seconds()), "took": duration(whole), "ratio": ratio})
     table = tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
-    note = f"Planned for one {planned.device}. What was repeated after an interruption counts too."
+    note = f"Planned for {planned.device}, one device. What was repeated after an interruption counts too."
     lacking = f" Not planned: {', '.join(planned.unknown)}." if planned.unknown else ""
     return f"# Time\n\n{note}{lacking}\n\n{table}\n"
