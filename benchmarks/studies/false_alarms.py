@@ -231,7 +231,7 @@ def count(cell: Cell, methods: Methods, tables: int, seed: int = 0) -> Counts:
 
 
 def described(cell: Cell) -> str:
-    """The cell in words."""
+    """The setting as a phrase for the table."""
     words = [f"{cell.models} models", f"{cell.datasets} {'dataset' if cell.datasets == 1 else 'datasets'}"]
     words += [f"{cell.runs} runs {'against 1 fixed' if cell.fixed else 'each'}"] if cell.runs > 1 else []
     words += [f"{cell.queries:,} queries"]

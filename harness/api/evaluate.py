@@ -216,7 +216,7 @@ def _command(
     results: str | os.PathLike[str],
     force: bool,
 ) -> str:
-    """The command that makes the same results, for the record; a call where there is none."""
+    """The command that makes the same results, recorded with them; a Python call if no command can."""
     plain = [each for _, each in (*models, *datasets)]
     if (
         any(name for name, _ in models)

@@ -55,7 +55,7 @@ class Reporting(Protocol):
 
 @cache
 def reporting() -> Reporting:
-    """The installed implementation; UserError if there is none."""
+    """The installed implementation. UserError if none is installed."""
     found = [*entry_points(group=GROUP)]
     if not found:
         raise UserError(

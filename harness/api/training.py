@@ -71,8 +71,8 @@ def training_evaluator(
 
     It is an evaluator of sentence-transformers (``SentenceTransformerTrainer(evaluator=...)``) and a callback of
     transformers (``Trainer(callbacks=[...])``, whose model must have ``encode``): then its values are among the metrics
-    of each evaluation, as ``eval_NAME_nDCG@10``. The documents are encoded anew each time and kept in memory, so choose
-    a small dataset, and not the test set that results are reported on.
+    of each evaluation, as ``eval_NAME_nDCG@10``. The documents are encoded at each evaluation and kept in memory, so
+    choose a small dataset, and not the test set that results are reported on.
 
     Args:
         dataset: As for `harness.evaluate`.

@@ -51,6 +51,15 @@ class Format(Protocol):
         ...
 
 
+def _shape_fault(given: Any, count: int, dim: int, name: str = "vectors") -> str:
+    """What is wrong with the shape or the dtype of encoded rows; empty if nothing is."""
+    if given.shape != (count, dim):
+        return f"encode() returned shape {given.shape} for {count} texts of dimension {dim}; return one row per text."
+    if given.dtype != np.float32:
+        return f"encode() returned {given.dtype}; return float32 ({name}.astype(np.float32))."
+    return ""
+
+
 class DenseFormat:
     """float32 [n, dim]."""
 
@@ -60,12 +69,8 @@ class DenseFormat:
         """As `Format.fault`."""
         if not isinstance(given, np.ndarray):
             return f"encode() returned a {type(given).__name__}, not a numpy array; return np.asarray(..., np.float32)."
-        if given.shape != (count, dim):
-            return (
-                f"encode() returned shape {given.shape} for {count} texts of dimension {dim}; return one row per text."
-            )
-        if given.dtype != np.float32:
-            return f"encode() returned {given.dtype}; return float32 (vectors.astype(np.float32))."
+        if fault := _shape_fault(given, count, dim):
+            return fault
         bad = ~np.isfinite(given).all(axis=1)
         return f"{int(bad.sum())} of {count} vectors hold NaN or infinity; fix the encoder." if bad.any() else ""
 
@@ -123,12 +128,8 @@ class SparseFormat:
         rows: Any = given
         if not 0 < dim <= MOST_TERMS:
             return f"its dim is {dim:,}; sparse vectors have 1 to {MOST_TERMS:,} dimensions."
-        if rows.shape != (count, dim):
-            return (
-                f"encode() returned shape {rows.shape} for {count} texts of dimension {dim}; return one row per text."
-            )
-        if rows.dtype != np.float32:
-            return f"encode() returned {rows.dtype}; return float32 (rows.astype(np.float32))."
+        if fault := _shape_fault(rows, count, dim, "rows"):
+            return fault
         try:
             rows.check_format(full_check=True)
         except ValueError as error:

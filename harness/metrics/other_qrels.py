@@ -27,7 +27,7 @@ def unjudged(run_path: Path, qrels: Qrels) -> list[str]:
 
 
 def mismatch(run: object, met: Sequence[str], named: str, qrels: Qrels) -> str:
-    """The error message for a run whose queries ``met`` are none of the judged ones."""
+    """The error message for a run in which no query (``met``) is judged."""
     judged = list(qrels)
     if {text.strip().lstrip("0").lower() for text in met} & {text.strip().lstrip("0").lower() for text in judged}:
         cause = "the ids differ in leading zeros or upper case only"

@@ -195,7 +195,7 @@ def _max_tokens(module: Path) -> int:
 
 
 def _licence(folder: Path) -> str:
-    """``license`` in the header of the model card; empty if there is none."""
+    """``license`` in the header of the model card; empty if it is not stated."""
     with suppress(OSError):
         with open_regular(folder / "README.md") as stream:
             card = stream.read(CARD_BYTES).decode(errors="replace")

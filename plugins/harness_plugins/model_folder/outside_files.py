@@ -55,7 +55,7 @@ def outside(modules: Iterable[Module], folder: Path) -> dict[str, Path]:
 
 
 def _local_copy(file: Path, key: str, named: str) -> Path:
-    """The copy on this machine of a base that is named as the hub names it; ModelError if there is none."""
+    """The local copy of a base that has a hub name. ModelError if it is not on this machine."""
     hint = CURES[key]
     if key == BASE and HUB_NAME.fullmatch(named):
         pinned = next((weights for weights in (MPNET, MINILM) if named == weights.hub.partition("@")[0]), None)

@@ -174,21 +174,23 @@ def load(options: Options) -> Encoder:
         "Pooling",
         "Normalize",
     ]:
-        encoder.share_base(base_key(options, encoder, content_key(fingerprint(options)["files"])), keeps=False)
+        encoder.share_base(base_key(options, encoder), keeps=False)
     return encoder
 
 
-def base_key(options: Options, encoder: Encoder, files: str) -> str:
+def base_key(options: Options, encoder: Encoder, files: str = "") -> str:
     """Key of a base's embeddings before its head.
 
     Args:
         options: Of the model that is loaded.
         encoder: That model.
-        files: Hash of the base's files.
+        files: Hash of the base's files; empty: the model is the base itself.
     """
-    stated = {key: value for key, value in fingerprint(options).items() if key not in ("files", "max_seq_length")}
+    stated = fingerprint(options)
+    own = content_key(stated.pop("files"))
+    del stated["max_seq_length"]  # 0 where the folder states the length that is used
     texts = {"max_seq_length": encoder.model.max_seq_length, "prompts": encoder.prompts}
-    return content_key({"base": files, "what": "embeddings before the head", **stated, **texts})
+    return content_key({"base": files or own, "what": "embeddings before the head", **stated, **texts})
 
 
 def _load(folder: Path, options: Options) -> Encoder:

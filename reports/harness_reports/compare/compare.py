@@ -108,10 +108,10 @@ def compare(
             *_scope(evidence, [*aligned], counted, [dataset for dataset in apart if dataset not in aligned]),
             *_depth(evidence, models, [*aligned], measure),
             *_few_runs(evidence, models),
-            *(told for dataset, told in shared.items() if evidence.clusters.finer(dataset)),
+            *(sentence for dataset, sentence in shared.items() if evidence.clusters.finer(dataset)),
         ],
         variance=components({dataset: scores[dataset] for dataset in counted}, models, codes),
-        notes=[told for dataset, told in shared.items() if told and not evidence.clusters.finer(dataset)],
+        notes=[sentence for dataset, sentence in shared.items() if sentence and not evidence.clusters.finer(dataset)],
     )
 
 
