@@ -174,10 +174,12 @@ def _put(temporary: Path, path: Path, keep: Callable[[], bool]) -> None:
         if keep():
             return
         try:
-            if path.exists():
+            if replaced := path.exists():
                 path.rename(aside)
             temporary.rename(path)
-            return remove(aside)
+            if replaced:  # else the folder that is aside belongs to another process, which has yet to put its own
+                remove(aside)
+            return
         except OSError as error:  # another process renames its own folder at the same time
             if attempt == 99 or error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
                 raise

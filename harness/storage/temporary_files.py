@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -15,11 +16,13 @@ LOCK = re.compile(r"\..*\.lock", re.DOTALL)
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder; errors within a folder are ignored."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    """Removes a file or a folder, whichever is there at that moment; errors within a folder are ignored."""
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:  # unlink of a folder: EISDIR on Linux, EPERM elsewhere
+        if error.errno != errno.EISDIR and not path.is_dir():
+            raise
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(folder: Path, *, locks: bool = True) -> None:

@@ -24,7 +24,7 @@ from harness.storage.atomic import (
     write_json,
 )
 from harness.storage.locks import exclusive
-from harness.storage.temporary_files import sweep, sweep_tree
+from harness.storage.temporary_files import remove, sweep, sweep_tree
 from harness.types import UserError
 
 HOLD = """
@@ -186,6 +186,15 @@ def test_a_folder_that_another_process_removed_is_made_again(tmp_path: Path) -> 
         write_file(tmp_path / "model" / "file", lambda stream: stream.write(b"x"))
     assert len(made) == 2
     assert (tmp_path / "model" / "file").read_bytes() == b"x"
+
+
+def test_a_folder_that_appears_during_its_removal_is_removed(tmp_path: Path) -> None:
+    """Another process renames its folder to this name after the first look at it."""
+    (tmp_path / ".folder.old").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "is_dir", lambda path: False)
+        remove(tmp_path / ".folder.old")
+    assert names(tmp_path) == []
 
 
 RACE = """
