@@ -3,8 +3,8 @@
 Seconds are tokens / throughput for encoding; for exact search of dense vectors 2 x documents x queries x dim operations
 over the operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are
 float64, which takes twice as long) over those of the processor; for lexical models bytes / throughput; for the search
-of lexical and sparse models queries x (a + b x documents). Computing metrics and writing runs (about 2 ms per query) and
-downloads (unknown speed) are not included.
+of lexical and sparse models queries x (a + b x documents). Computing metrics and writing runs (about 2 ms per query)
+and downloads (unknown speed) are not included.
 """
 
 from __future__ import annotations
