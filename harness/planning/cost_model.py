@@ -12,7 +12,7 @@ from harness.download.local_weights import locate
 from harness.errors import described
 from harness.models.runner import Prepared
 from harness.planning.devices import Device
-from harness.planning.speed import Encoding, Indexing, Ranking, Scanning, encoding, indexing, ranking, scanning
+from harness.planning.speed import Encoding, Indexing, Scanning, SearchSpeed, encoding, indexing, scanning, search_speed
 from harness.registry.model_ref import ModelRef
 from harness.types import PluginError, Progress, UserError
 
@@ -36,7 +36,7 @@ class CostModel:
     note: str = ""
     longest: int = 0
     """Tokens read of a text; 0: as many as the model's folder says."""
-    ranking: Ranking | None = None
+    search_speed: SearchSpeed | None = None
     """Search of sparse vectors."""
 
 
@@ -117,8 +117,8 @@ def cost_model(
         longest=longest,
     )
     if kind == "sparse":
-        ranked = None if isinstance(model, str) else _measured(label, lambda: ranking(model, home, progress))
-        return replace(costs, ranking=ranked)
+        ranked = None if isinstance(model, str) else _measured(label, lambda: search_speed(model, home, progress))
+        return replace(costs, search_speed=ranked)
     exact = scanning(home, progress, "cpu" if device else search_device)
     if device is not None:
         exact = replace(exact, flops=device.float32 * device.utilisation, origin="assumed")

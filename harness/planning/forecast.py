@@ -138,10 +138,10 @@ def _sparse(model: CostModel, work: Workload, conditions: Conditions) -> dict[st
     if encoding.text_bytes:
         texts = documents * ("document" not in stored) + queries * ("query" not in stored)
         found["stored_bytes"] = round(texts * encoding.text_bytes)
-    if model.ranking is None or work.document_tokens is None or work.query_tokens is None:
+    if model.search_speed is None or work.document_tokens is None or work.query_tokens is None:
         return found
     tokens = work.document_tokens * ("document" not in stored) + work.query_tokens * ("query" not in stored)
-    each = model.ranking.query_seconds + model.ranking.query_document_seconds * documents
+    each = model.search_speed.query_seconds + model.search_speed.query_document_seconds * documents
     found["seconds"] = {"encode": tokens / encoding.tokens_per_second, "search": queries * each}
     return found
 

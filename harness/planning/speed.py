@@ -70,7 +70,7 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class SearchSpeed:
     """How fast a model searches whose time per query and document is not a number of operations."""
 
     query_seconds: float
@@ -126,13 +126,13 @@ def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
     return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable, size)
 
 
-def ranking(model: Prepared, home: Path, progress: Progress) -> Ranking:
+def search_speed(model: Prepared, home: Path, progress: Progress) -> SearchSpeed:
     """Speed of the search of a sparse model, cached or measured with the vectors of a small sample."""
     progress(f"measuring the search of {model.label}", 0, 0)
     names = ("query_seconds", "query_document_seconds")
     what = f"search of the sparse vectors of {model.ref.own_key}"
     figures, reliable = cached_measurement(home, what, names, lambda: _rank(model))
-    return Ranking(**figures, reliable=reliable)
+    return SearchSpeed(**figures, reliable=reliable)
 
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:

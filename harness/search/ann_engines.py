@@ -19,7 +19,7 @@ from harness.search.sparse import search_sparse
 from harness.types import Hits, Role
 
 
-class IndexRecord(Protocol):
+class BuildRecord(Protocol):
     """What is recorded of an index when it is built."""
 
     @property
@@ -48,7 +48,7 @@ class IndexRecord(Protocol):
         ...
 
 
-class BuiltIndex(Protocol):
+class IndexOnDisk(Protocol):
     """An index on disk."""
 
     @property
@@ -57,7 +57,7 @@ class BuiltIndex(Protocol):
         ...
 
     @property
-    def record(self) -> IndexRecord:
+    def record(self) -> BuildRecord:
         """Its record."""
         ...
 
@@ -82,7 +82,7 @@ class IndexEngine(Protocol):
         """The exact hits of every query."""
         ...
 
-    def build(self, config: IndexConfig) -> BuiltIndex:
+    def build(self, config: IndexConfig) -> IndexOnDisk:
         """The stored index if it is valid, else a new one."""
         ...
 

@@ -10,7 +10,7 @@ import pytest
 from harness.planning.cost_model import CostModel
 from harness.planning.devices import device, devices
 from harness.planning.forecast import Conditions, compared, forecast, total
-from harness.planning.speed import Encoding, Indexing, Ranking, Scanning
+from harness.planning.speed import Encoding, Indexing, Scanning, SearchSpeed
 from harness.planning.workload import QUERY_TOKENS, Workload, workloads
 from harness.registry.manager import load_registry
 from harness.types import UserError
@@ -62,7 +62,8 @@ def test_a_lexical_cell_by_hand() -> None:
 
 
 def test_a_sparse_cell_by_hand() -> None:
-    model = CostModel("s", "sparse", Encoding(500, 30_000, "measured", text_bytes=808.5), ranking=Ranking(0.02, 1e-4))
+    encoding, searching = Encoding(500, 30_000, "measured", text_bytes=808.5), SearchSpeed(0.02, 1e-4)
+    model = CostModel("s", "sparse", encoding, search_speed=searching)
     cell = forecast(model, WORK, Conditions(price=3600.0))
     assert cell.seconds == pytest.approx({"encode": 100_160 / 500, "search": 10 * (0.02 + 0.1)})
     assert cell.stored_bytes == 816_585  # 1,010 texts
