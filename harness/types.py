@@ -65,6 +65,9 @@ class Option:
     choices: tuple[OptionValue, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    role: Role | None = None
+    """The side whose texts alone it affects, as a query prompt does queries: stored vectors of the other side serve for
+    all its values. The model's fingerprint, where it has one, states the value under the option's name."""
 
     def parse(self, text: str) -> OptionValue:
         """Turns the text a user typed into a value; ValueError says what is wrong with it."""

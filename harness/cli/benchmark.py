@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     help="For every dense model and reranker named.",
 )
+@click.option("--query-prompt", metavar="TEXT", help="Put before every query, by every model that takes one; or @FILE.")
+@click.option("--document-prompt", metavar="TEXT", help="Likewise before every document.")
 @search_options
 @click.option(
     "--index",
@@ -99,6 +101,8 @@ def command(
     datasets: tuple[str, ...],
     suites: tuple[str, ...],
     dtype: str | None,
+    query_prompt: str | None,
+    document_prompt: str | None,
     storage: Storage,
     memory: int,
     search_device: str,
@@ -120,7 +124,7 @@ def command(
     """
     if force:
         _forget_checks(session)
-    refs = session.models(models, dtype, storage)
+    refs = with_prompts(session.models(models, dtype, storage), query=query_prompt, document=document_prompt)
     required(refs)
     names, recipes = chosen_measures(measures, depth), _recipes(indexes, searches, refs)
     run = executor.benchmark([*session.state.plugins, *session.plugins])
@@ -141,6 +145,21 @@ def command(
     else:
         print_table([_row(cell, names) for cell in cells], floatfmt=".4f", missingval="-")
     end_with_failed(cells)
+
+
+def with_prompts(refs: Sequence[ModelRef], **given: str | None) -> list[ModelRef]:
+    """The models with these prompts by role (text or ``@file``); UserError where none of them takes a prompt."""
+    from harness.registry.option_values import text_or_file
+
+    for role, text in given.items():
+        if text is None:
+            continue
+        option = f"{role}_prompt"
+        if not any(ref.takes(option) for ref in refs):
+            labels = ", ".join(ref.label for ref in refs)
+            raise UserError(f"No model takes a prompt: --{role}-prompt sets the option {option}, which {labels} lacks.")
+        refs = [ref.passing(**{option: text_or_file(text, f"--{role}-prompt")}) for ref in refs]
+    return [*refs]
 
 
 def _forget_checks(session: Session) -> None:

@@ -112,7 +112,7 @@ class Scheduler:
                 ("query", dataset.fingerprint["queries"], len(dataset.queries)),
             )
             for role, name, rows in sides:
-                key = (base.ref.own_key, base.ref.storage if role == "document" else "", role, name)
+                key = (base.ref.side_key(role), base.ref.storage if role == "document" else "", role, name)
                 label = f"{dataset.label} with {base.label}"
                 new = EncodePlan(base, (m, number), dataset, d, role, name, rows, label)
                 needs.append(self._encode_plans.setdefault(key, new))

@@ -250,7 +250,7 @@ class Prepared:
         """Where its vectors are kept."""
         storage = self.ref.storage if role == "document" else "float32"
         form = FORMATS.get(self.ref.spec.kind, DENSE)
-        return VectorStore(self.home, self.ref.own_key, role, storage, self.shared, form)
+        return VectorStore(self.home, self.ref.side_key(role), role, storage, self.shared, form)
 
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role

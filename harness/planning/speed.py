@@ -117,7 +117,7 @@ def recorded_encoding(key: str, home: Path) -> Encoding | None:
 def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
     """Encoding speed: recorded, else cached, else measured with the loaded model in about 20 s."""
     is_dense = model.ref.spec.kind == "dense"
-    if is_dense and (found := recorded_encoding(model.ref.own_key, home)):
+    if is_dense and (found := recorded_encoding(model.ref.side_key("document"), home)):
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
     names = ("tokens_per_second", "dim") if is_dense else ("tokens_per_second", "dim", "text_bytes")

@@ -14,7 +14,7 @@ from typing import Any
 from harness.errors import described
 from harness.registry.option_values import printed, written
 from harness.storage.atomic import content_key, sha256_file
-from harness.types import ModelError, ModelSpec, Options, OptionValue, PluginError, Storage, UserError, resolve
+from harness.types import ModelError, ModelSpec, Options, OptionValue, PluginError, Role, Storage, UserError, resolve
 
 DISTRIBUTION = "retrieval-harness"
 FACTS = ("dim", "flops_per_token", "parameters", "max_tokens", "licence")
@@ -105,6 +105,10 @@ class ModelRef:
         members = tuple(member.passing(**options) for member in self.members)
         return replace(self, options={**self.options, **added}, passed=added, members=members)
 
+    def takes(self, option: str) -> bool:
+        """Whether it or a member has an option of this name."""
+        return option in self.spec.options or any(member.takes(option) for member in self.members)
+
     def stored(self, storage: Storage) -> ModelRef:
         """The same model, its document vectors (or those of its members) kept so."""
         members = tuple(member.stored(storage) for member in self.members)
@@ -176,6 +180,14 @@ class ModelRef:
     def own_key(self) -> str:
         """Hex SHA-256 of the fingerprint without members and storage: that of the vectors as computed."""
         return content_key(self.own_fingerprint)
+
+    def side_key(self, role: Role) -> str:
+        """Hex SHA-256 of what the vectors of one side depend on: options of the other side are at their defaults."""
+        others = {name: option.default for name, option in self.spec.options.items() if option.role not in (None, role)}
+        own = self.own_fingerprint
+        if not self.spec.fingerprint:
+            return content_key({**own, "options": {**own["options"], **others}})
+        return content_key({**own, **{name: value for name, value in others.items() if name in own}})
 
     @property
     def key(self) -> str:

@@ -49,6 +49,11 @@ def read_option_values(text: str, option: str, *, files: bool = True) -> str:
     return Exact(_content(bare[1:], option)) if files and bare.startswith("@") else text
 
 
+def text_or_file(text: str, option: str) -> str:
+    """The text itself, or of ``@file`` the content: the value of a command's own option, which takes no quotation."""
+    return _content(text[1:], option) if text.startswith("@") else text
+
+
 def written(value: object) -> str:
     """Text that `read_option_values` turns into the value again, on one line; quoted only where that is needed."""
     text = str(value)

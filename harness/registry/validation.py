@@ -18,6 +18,7 @@ from harness.types import (
     OptionValue,
     Packages,
     PluginError,
+    Role,
     Similarity,
     Source,
     Weights,
@@ -124,6 +125,7 @@ def _check_option(who: str, name: object, option: object) -> None:
     _require(isinstance(default, OptionValue), whose, "default", default, "text, a number, True, False or None")
     _require(not isinstance(default, float) or isfinite(default), whose, "default", default, "finite")
     _require(isinstance(option.help, str), whose, "help", option.help, "a string")
+    _require(option.role in (None, *get_args(Role)), whose, "role", option.role, "query, document or None")
     listed = isinstance(option.choices, tuple | list)
     _require(listed, whose, "choices", option.choices, "a tuple, () where any value will do")
     kind = str if default is None else type(default)

@@ -26,6 +26,7 @@ def option(*given: object, **more: object) -> dict:
 
 
 MODELS = [
+    (option(None, "h", role="queries"), "role of the option 'how' of the model 'mine' is 'queries'; it must be query"),
     ({"name": "a/b"}, "name of the model 'a/b' is 'a/b'; it must be a name of letters"),
     ({"name": "a:b"}, "name of the model"),
     ({"name": "../up"}, "name of the model"),

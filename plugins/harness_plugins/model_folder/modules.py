@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -80,6 +81,15 @@ def configurations(place: Path, *patterns: str) -> list[dict[str, Any]]:
     """The JSON objects in the files of a module that these patterns match. ValueError where one cannot be read."""
     files = sorted({file for pattern in patterns for file in place.glob(pattern) if file.is_file()})
     return [content for content in map(read_json, files) if isinstance(content, dict)]
+
+
+def pools_prompt(folder: Path) -> bool:
+    """Whether the tokens of a prompt are pooled like those of a text; ModelError where modules.json is unreadable."""
+    with suppress(OSError, ValueError):
+        pooling = (module for module in listed(folder) if module.name == "Pooling")
+        stated = [content for module in pooling for content in configurations(module.place, "config.json")]
+        return all(content.get("include_prompt") is not False for content in stated)
+    return True
 
 
 def _routed(module: Module) -> dict[str, Any]:

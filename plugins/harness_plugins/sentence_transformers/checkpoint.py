@@ -16,7 +16,7 @@ from harness.types import Options
 from harness_plugins.forward import unpadded
 from harness_plugins.model_folder.files import files_of, folder_of, gives_token_types, hashes_of, module_folders, pools
 from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
-from harness_plugins.model_folder.modules import modules
+from harness_plugins.model_folder.modules import modules, pools_prompt
 from harness_plugins.model_folder.pinned import TRAINED_ON
 from harness_plugins.sentence_transformers import prompts
 from harness_plugins.sentence_transformers.agreement import require_agreement, samples
@@ -46,10 +46,11 @@ OPTIONS: dict[str, Option] = {
         choices=("auto", "packed", "stock", "encode"),
     ),
     "max_seq_length": Option(0, "tokens kept of a text; 0: what the folder says", minimum=0),
-    "query_prompt": Option(None, "put before every query; unset: what the folder says"),
-    "document_prompt": Option(None, "put before every document; unset: what the folder says"),
+    "query_prompt": Option(None, "put before every query; unset: what the folder says", role="query"),
+    "document_prompt": Option(None, "put before every document; unset: what the folder says", role="document"),
     "query_prompt_name": Option(None, "put before every query: the prompt that the folder stores under this name"),
     "document_prompt_name": Option(None, "put before every document: the folder's prompt of this name"),
+    "prompt_name": Option(None, "a task whose prompts the folder stores: NAME-query or NAME, and NAME-document"),
 }
 
 
@@ -123,9 +124,10 @@ def resolve_forward(options: Options, folder: Path) -> str:
     if asked == "packed" and not fits:
         families = " or ".join(unpadded.FAMILIES)
         raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; omit that option.")
-    cpu = resolve_device(str(options["device"])) == "cpu"
-    packs = fits and (asked == "packed" or (asked == "auto" and cpu))
-    chosen = "packed" if packs else "encode" if asked == "encode" else "stock"
+    cpu, pooled = resolve_device(str(options["device"])) == "cpu", pools_prompt(folder)
+    packs = fits and (asked == "packed" or (asked == "auto" and cpu and pooled))
+    # Texts with and without a prompt go one way, so that documents do not depend on the queries' prompt.
+    chosen = "packed" if packs else "stock" if pooled and asked != "encode" else "encode"
     if options["dtype"] == "int8" and not (chosen == "packed" and cpu):
         raise UserError(f"dtype=int8 is for BERT and MPNet packed on a CPU, and {folder} is not; omit that option.")
     return chosen

@@ -81,7 +81,8 @@ def _prompted(options: Options) -> dict[str, OptionValue]:
     """The options, with the registry's prompts for those not given."""
     prompts = _meta(str(options["name"])).loader_kwargs.get("model_prompts") or {}
     found = {key: prompt(prompts, str(options["task"] or ""), role) for role, key in ROLES.items()}
-    free = [key for key in found if options[key] is None and options.get(f"{key}_name") is None]
+    named = options.get("prompt_name") is not None  # a task of the folder's own
+    free = [key for key in found if not named and options[key] is None and options.get(f"{key}_name") is None]
     return {**options, **{key: found[key] for key in free if found[key] is not None}}
 
 

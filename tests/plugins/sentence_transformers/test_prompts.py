@@ -131,3 +131,43 @@ def test_a_quoted_prompt_is_one_of_a_member(folder: Path, harness: Callable[...,
     [cell] = json.loads(done.out)
     assert cell["model"].endswith(':query_prompt="a, b) (c"):k=20.0')
     assert json.loads(harness("verify", "results", "--json").out)[0]["verdict"] == "OK"
+
+
+def test_prompts_by_task_are_those_of_each_side(tmp_path: Path) -> None:
+    from harness_plugins.sentence_transformers.prompts import chosen
+
+    stored = {"Facts-query": "claim: ", "Facts": "any: ", "Facts-passage": "text: ", "Web": "web: ", "query": "q: "}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"prompts": stored}))
+    assert chosen({"prompt_name": "Facts"}, tmp_path) == {"query": "claim: ", "document": "text: "}
+    assert chosen({"prompt_name": "Web"}, tmp_path) == {"query": "web: ", "document": None}
+    assert chosen({"prompt_name": "Facts", "query_prompt": "a "}, tmp_path) == {"query": "a ", "document": "text: "}
+    with pytest.raises(UserError, match="stores no prompt of the task 'Facs': it has Facts, Facts-passage"):
+        chosen({"prompt_name": "Facs"}, tmp_path)
+
+
+def test_documents_are_not_encoded_again_for_another_query_prompt(
+    folder: Path, harness: Callable[..., Done], toy: Path
+) -> None:
+    """Their vectors are stored under the key that they have without the query's prompt, and so the other way round."""
+    Path("prompt.txt").write_bytes("\tFind:\r\n  ünder \n".encode())
+    typed = f"{folder}:dtype=float32"
+    plain, other = (
+        json.loads(harness("benchmark", "-m", typed, "-d", toy, *more, "--json").out)[0]
+        for more in ([], ["--query-prompt", "@prompt.txt"])
+    )
+    assert other["manifest"]["model"]["passed"]["query_prompt"] == "\tFind:\r\n  ünder "
+    assert other["manifest"]["model"]["fingerprint"]["query_prompt"] == "\tFind:\r\n  ünder "
+    assert "document_tokens" in plain["counts"]
+    rates = [{rate["role"]: rate["texts"] for rate in cell["manifest"]["run"]["encoding"]} for cell in (plain, other)]
+    assert rates == [{"document": 12, "query": 4}, {"query": 4}]
+    refs = [load_registry().model(f"{typed}{more}") for more in ("", ",query_prompt=a", ",query_prompt_name=claims")]
+    assert len({ref.key for ref in refs}) == len({ref.side_key("query") for ref in refs}) == 3
+    assert {ref.side_key("document") for ref in refs} == {refs[0].own_key}
+    documents = load_registry().model(f"{typed},document_prompt=a")
+    assert documents.side_key("query") == refs[0].own_key != documents.side_key("document")
+
+
+def test_prompts_of_a_command_need_a_model_that_takes_one(harness: Callable[..., Done], toy: Path) -> None:
+    done = harness("benchmark", "-m", "bm25", "-d", toy, "--document-prompt", "a")
+    assert done.code == 2
+    assert "No model takes a prompt: --document-prompt sets the option document_prompt, which bm25 lacks." in done.err
