@@ -15,7 +15,7 @@ COMMANDS = {
     "isotropy": "Measure the geometry of vectors: a model's, or a .npy file's.",
     "models": "List the models known by name, and what each still needs.",
     "plan": "What a benchmark will take: tokens, bytes, memory, hours, cost.",
-    "prompts": "Benchmark several query prompts: a row for each, and their spread.",
+    "prompts": "Benchmark several query prompts: rows and their spread.",
     "results": "List what is stored, and remove results.",
     "suites": "List the suites: datasets with one average.",
     "transform": "Benchmark a model's vectors centred, whitened or projected.",

@@ -31,12 +31,14 @@ def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_j
     Status: ready; needs fetch (weights not downloaded yet); not trained yet (with the command); needs install (a
     package is missing); broken (with the reason).
     """
+    from harness.registry.model_ref import options_of
+
     registry = state.registry(plugins)
     rows: list[dict[str, Any]] = []
     for name, ref in sorted(registry.models.items()):
         options = {
             key: {"default": o.default, "help": o.help, "choices": list(o.choices)}
-            for key, o in ref.spec.options.items()
+            for key, o in options_of(ref.spec).items()
         }
         status, summary = _status(ref, state.home), ref.spec.summary
         rows.append(_row(name, ref.spec.kind, status, summary, plugin=ref.plugin, options=options))
@@ -50,7 +52,7 @@ def command(state: State, /, with_options: bool, plugins: tuple[Path, ...], as_j
     if with_options:
         for name, ref in sorted(registry.models.items()):
             click.echo(f"\n{name}")
-            for key, option in ref.spec.options.items():
+            for key, option in options_of(ref.spec).items():
                 shown = "unset" if option.default is None else option.default
                 click.echo(f"  {key}={shown}: {option.help}")
 

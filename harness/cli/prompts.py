@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """What nDCG@10 a model has with each of several query prompts, and how far they spread.
 
-    Documents are encoded once. Every prompt is a result like any other, MODEL:query_prompt=..., and is compared with the
-    model as it is named, query by query.
+    Documents are encoded once. Every prompt is a result like any other, MODEL:query_prompt=..., and is compared with
+    the model as it is named, query by query.
     """
     from harness.evaluation.pipeline import benchmark
     from harness.evaluation.prompt_spread import MEASURE, prompt_spread, read_prompts, with_prompts
@@ -87,7 +87,9 @@ def _print(found: PromptSpread, dataset: str) -> None:
 
     print_table([*shown_rows(found)], disable_numparse=True)
     count = len(found.rows) - 1
-    said = [f"{MEASURE} on {dataset} over {count} prompt{'s' * (count != 1)}: {found.least:.4f} to {found.greatest:.4f}"]
+    said = [
+        f"{MEASURE} on {dataset} over {count} prompt{'s' * (count != 1)}: {found.least:.4f} to {found.greatest:.4f}"
+    ]
     if found.deviation is not None:
         said[0] += f", standard deviation {found.deviation:.4f}"
         said.append(f"mean {found.mean:.4f}, 95% interval over prompts and queries like these {ends(found.interval)}")

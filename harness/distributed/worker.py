@@ -18,7 +18,7 @@ import numpy as np
 import harness
 from harness.datasets.beir import Dataset, open_dataset
 from harness.embeddings.encode import encode_collection
-from harness.embeddings.store import Shard, Vectors
+from harness.embeddings.store import Shard
 from harness.evaluation.pipeline import Cell, Settings, cells
 from harness.metrics.moments import aligned, joined, parts
 from harness.models.runner import Prepared
@@ -186,7 +186,7 @@ class Worker:
             raise PluginError(
                 f"{len(task.keys) - len(found)} shards in {store.folder} are corrupt; they will be encoded again."
             )
-        opened = Vectors.open(store, found, normalise=task.similarity == "cosine")
+        opened = model.opened(store, found, task.similarity)
         documents = opened.part(task.skipped, task.skipped + task.stop - task.start)
         queries, _ = model.vectors(
             dataset.fingerprint["queries"], lambda: collection_texts(dataset, "query"), len(dataset.queries), "query"

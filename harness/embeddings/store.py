@@ -216,13 +216,14 @@ class Vectors:
         self.starts = np.cumsum([0, *rows])
 
     @classmethod
-    def open(cls, store: VectorStore, shards: Sequence[Shard], *, normalise: bool = False) -> Vectors:
-        """Open the vectors of shards; a file is mapped only while it is read."""
+    def open(cls, store: VectorStore, shards: Sequence[Shard], *, normalise: bool = False, dim: int = 0) -> Vectors:
+        """Open the vectors of shards, or their leading ``dim`` dimensions; a file is mapped only while it is read."""
+        kept = min(dim or shards[0].dim, shards[0].dim) if shards else 0
 
         def array(shard: int) -> NDArray[np.floating[Any]]:
-            return map_array(store.folder / f"{shards[shard].key}.npy", "c")
+            return map_array(store.folder / f"{shards[shard].key}.npy", "c")[:, :kept]
 
-        return cls(array, [s.rows for s in shards], shards[0].dim if shards else 0, normalise=normalise)
+        return cls(array, [s.rows for s in shards], kept, normalise=normalise)
 
     @classmethod
     def of(cls, *arrays: NDArray[np.floating[Any]], normalise: bool = False) -> Vectors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def _options(ref: ModelRef) -> str:
 
 
 def _fingerprint(ref: ModelRef) -> str:
-    again = ModelRef(ref.spec, ref.options, ref.passed, ref.plugin, ref.members)
+    again = replace(ref)  # without what the other has cached
     return "" if again.key == ref.key else "fingerprint() differs between two calls; nothing could ever be reused"
 
 

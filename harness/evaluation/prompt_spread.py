@@ -165,7 +165,9 @@ def _another(scores: Floats, deviation: float | None) -> Interval:
 def shown_rows(found: PromptSpread) -> Iterator[dict[str, str]]:
     """The rows of a table."""
     for row in found.rows:
-        change = "-" if row.difference is None or row.interval is None else f"{row.difference:+.4f} {ends(row.interval)}"
+        change = (
+            "-" if row.difference is None or row.interval is None else f"{row.difference:+.4f} {ends(row.interval)}"
+        )
         name = "(as named)" if row.prompt is None else row.prompt or '""'
         yield {"prompt": name, MEASURE: f"{row.score:.4f}", "difference [95% interval]": change}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, cached_property, partial
@@ -233,7 +233,7 @@ class Prepared:
 
     def _checked_similarity(self) -> Similarity:
         """How the vectors will be compared; PluginError, before a text is encoded, where that or ``dim`` is wrong."""
-        self._positive("dim", self.encoder.dim)
+        self._require_dim(self._positive("dim", self.encoder.dim))
         return self.similarity
 
     @property
@@ -259,11 +259,27 @@ class Prepared:
 
         The stored ones if they are complete, else computed now. Later calls return the same object.
         """
+        return self._collection(collection, texts, total, role, self.opened)
 
-        def opened(store: VectorStore, shards: list[Shard]) -> Vectors:
-            return Vectors.open(store, shards, normalise=self.similarity == "cosine")
+    def opened(self, store: VectorStore, shards: Sequence[Shard], similarity: Similarity | None = None) -> Vectors:
+        """The vectors of its shards as they are compared: truncated if so wished, then of unit length for cosine.
 
-        return self._collection(collection, texts, total, role, opened)
+        Args:
+            store: Of one side.
+            shards: The shards.
+            similarity: How the vectors are compared, if it is known without loading the model.
+        """
+        if shards:
+            self._require_dim(shards[0].dim)
+        normalise = (similarity or self.similarity) == "cosine"
+        return Vectors.open(store, shards, normalise=normalise, dim=self.ref.truncate_dim)
+
+    def _require_dim(self, dim: int) -> None:
+        if self.ref.truncate_dim > dim:
+            raise ModelError(
+                f"{self.label}: its vectors have {dim} dimensions, which truncate_dim={self.ref.truncate_dim} exceeds; "
+                f"give {dim} at most."
+            )
 
     def sparse_vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role

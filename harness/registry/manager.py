@@ -20,7 +20,7 @@ from harness.datasets import catalog
 from harness.datasets.catalog import unknown
 from harness.errors import described, trace
 from harness.registry import hookspecs
-from harness.registry.model_ref import ModelRef
+from harness.registry.model_ref import ModelRef, options_of
 from harness.registry.option_values import Exact
 from harness.registry.parser import check_members, is_folder, parse, several
 from harness.registry.protocols import KINDS as COMPOSITES
@@ -86,7 +86,9 @@ class Registry:
         if ref.spec.files.path_option and not values.get(ref.spec.files.path_option):
             typed = f"{text}:{ref.spec.files.path_option}=path/to/folder" if members else "-m path/to/folder"
             raise UserError(f"{name} needs a folder; type {typed}.")
-        made = replace(ref, options={**ref.options, **values}, passed=values, members=members)
+        own = {key: value for key, value in values.items() if key in ref.spec.options}
+        cut = int(values.get("truncate_dim") or 0) if "truncate_dim" not in own else 0
+        made = replace(ref, options={**ref.options, **own}, passed=values, members=members, truncate_dim=cut)
         try:
             return made.located() if located else made  # now: what is found later may be another one
         except UserError as error:
@@ -164,15 +166,16 @@ class Registry:
 def parse_options(spec: ModelSpec, texts: Mapping[str, str]) -> dict[str, OptionValue]:
     """Typed values of the options a user passed; UserError names the option and what it takes."""
     values: dict[str, OptionValue] = {}
+    known = options_of(spec)
     for key, text in texts.items():
-        if key not in spec.options:
-            raise UserError(unknown(f"option of {spec.name}", key, spec.options))
-        option = spec.options[key]
+        if key not in known:
+            raise UserError(unknown(f"option of {spec.name}", key, known))
+        option = known[key]
         prose = isinstance(option.default, str | None) and not option.choices  # a prompt's last space is part of it
         try:
             values[key] = option.parse(str(text) if prose or isinstance(text, Exact) else text.strip())
         except ValueError as error:
-            raise UserError(f"Option {key} of {spec.name}: {error}; it is {spec.options[key].help}.") from None
+            raise UserError(f"Option {key} of {spec.name}: {error}; it is {option.help}.") from None
     return values
 
 

@@ -14,9 +14,24 @@ from typing import Any
 from harness.errors import described
 from harness.registry.option_values import printed, written
 from harness.storage.atomic import content_key, sha256_file
-from harness.types import ModelError, ModelSpec, Options, OptionValue, PluginError, Role, Storage, UserError, resolve
+from harness.types import (
+    ModelError,
+    ModelSpec,
+    Option,
+    Options,
+    OptionValue,
+    PluginError,
+    Role,
+    Storage,
+    UserError,
+    resolve,
+)
 
 DISTRIBUTION = "retrieval-harness"
+SHARED: Mapping[str, Option] = {
+    "truncate_dim": Option(0, "how many leading dimensions of the vectors are used (Matryoshka)", minimum=1)
+}
+"""Options of every dense model that has none of the same name; its plug-in does not see them."""
 FACTS = ("dim", "flops_per_token", "parameters", "max_tokens", "licence")
 """What a descriptor states of a model for plans and reports."""
 
@@ -33,6 +48,8 @@ class ModelRef:
     """What a fusion, a reranker or a transform is made of."""
     storage: Storage = "float32"
     """How a dense model's document vectors are kept."""
+    truncate_dim: int = 0
+    """How many leading dimensions of a dense model's vectors are used (`SHARED`); 0: all. All are stored."""
     named: str = ""
     """Its label where that is not of its own making: the one it was asked for by before it got other options."""
     because: str = ""
@@ -124,8 +141,8 @@ class ModelRef:
             spec = _call(self.plugin, self.spec.files.becomes, self.options)
         if spec is None:
             return self
-        if odd := [name for name in self.passed if name not in spec.options]:
-            known = ", ".join(name for name in spec.options if name not in ("path", "name"))
+        if odd := [name for name in self.passed if name not in options_of(spec)]:
+            known = ", ".join(name for name in options_of(spec) if name not in ("path", "name"))
             raise UserError(f"{self.label} is a {spec.kind} model, which has no option {odd[0]}; it has {known}.")
         options = {name: self.options.get(name, option.default) for name, option in spec.options.items()}
         storage: Storage = self.storage if spec.kind == "dense" else "float32"
@@ -172,13 +189,15 @@ class ModelRef:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What determines the model's output, its members' keys and how its vectors are kept included."""
+        """What determines the model's output, its members' keys and how its vectors are kept and cut included."""
         members = {"members": [member.key for member in self.members]} if self.members else {}
-        return {**self.own_fingerprint, **members, **({"storage": "float16"} if self.storage == "float16" else {})}
+        storage = {"storage": "float16"} if self.storage == "float16" else {}
+        cut = {"truncate_dim": self.truncate_dim} if self.truncate_dim else {}
+        return {**self.own_fingerprint, **members, **storage, **cut}
 
     @property
     def own_key(self) -> str:
-        """Hex SHA-256 of the fingerprint without members and storage: that of the vectors as computed."""
+        """Hex SHA-256 of the fingerprint without members, storage and truncation: that of the vectors as computed."""
         return content_key(self.own_fingerprint)
 
     def side_key(self, role: Role) -> str:
@@ -203,7 +222,10 @@ class ModelRef:
         facts = self.spec.facts
         stated = {name: getattr(facts, name) for name in FACTS}
         read = _call(self.plugin, facts.by_options, self.options) if facts.by_options else {}
-        return {name: value for name, value in (stated | dict(read)).items() if value}
+        found = {name: value for name, value in (stated | dict(read)).items() if value}
+        if self.truncate_dim and "dim" in found:
+            found["dim"] = min(int(found["dim"]), self.truncate_dim)
+        return found
 
     @property
     def figures(self) -> dict[str, float]:
@@ -242,6 +264,11 @@ class ModelRef:
             raise
         except UserError as error:
             raise ModelError(str(error)) from error
+
+
+def options_of(spec: ModelSpec) -> dict[str, Option]:
+    """The options that a user may pass: the descriptor's, and of a dense model the `SHARED` ones."""
+    return {**(SHARED if spec.kind == "dense" else {}), **spec.options}
 
 
 def missing_extra(what: str, lacking: Sequence[str], extra: str) -> str:

@@ -1,4 +1,4 @@
-"""``harness prompts``: every prompt is a row of its own, documents are encoded once, and the spread is that of scores."""
+"""``harness prompts``: every prompt is a row, documents are encoded once, and the spread is that of scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.types import UserError
 
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
 
-PLUGIN = '''
+PLUGIN = """
 import json
 from pathlib import Path
 
@@ -52,8 +52,8 @@ def load(options):
 def harness_models():
     yield ModelSpec("letters", "dense", f"{__name__}:load", "pairs of letters", similarity="cosine",
                     options={"query_prompt": Option(None, "before every query", role="query")})
-'''
-LINES = "the \n\n   \r\nfind: \r\nfirst\\nsecond\\\\n \n\"quoted, \\u0065nd \"\nthe \n\"\"\n"
+"""
+LINES = 'the \n\n   \r\nfind: \r\nfirst\\nsecond\\\\n \n"quoted, \\u0065nd "\nthe \n""\n'
 PROMPTS = ["the ", "find: ", "first\nsecond\\n ", "quoted, end ", ""]
 
 
@@ -104,7 +104,9 @@ def test_every_prompt_is_a_row_and_documents_are_encoded_once(harness, toy: Path
     assert (found["min"], found["max"]) == (min(scores[1:]), max(scores[1:]))
     assert found["standard_deviation"] == pytest.approx(stdev(scores[1:]))
     half = stats.t.ppf(0.975, 4) * stdev(scores[1:]) * (1 + 1 / 5) ** 0.5
-    assert found["interval_of_another_prompt"] == pytest.approx([np.mean(scores[1:]) - half, np.mean(scores[1:]) + half])
+    assert found["interval_of_another_prompt"] == pytest.approx(
+        [np.mean(scores[1:]) - half, np.mean(scores[1:]) + half]
+    )
     best = 1 + int(np.argmax(scores[1:]))
     assert found["best"]["prompt"] == PROMPTS[best - 1]
     interval = difference_interval([stored[best]], [stored[0]], level=0.99)
