@@ -92,8 +92,10 @@ def _print(found: PromptSpread, dataset: str) -> None:
     ]
     if found.deviation is not None:
         said[0] += f", standard deviation {found.deviation:.4f}"
-        said.append(f"mean {found.mean:.4f}, 95% interval over prompts and queries like these {ends(found.interval)}")
-        said.append(f"another prompt like these, on these queries: {ends(found.another)}")
+        said.append(
+            f"mean {found.mean:.4f}, 95% interval over prompts and queries like these {ends(found.interval, '.4f')}"
+        )
+        said.append(f"another prompt like these, on these queries: {ends(found.another, '.4f')}")
     change = found.best.difference or 0.0
     said.append(
         f"best against the model as named: {change:+.4f} {ends(found.best_interval)}, simultaneous over all prompts"

@@ -172,6 +172,6 @@ def shown_rows(found: PromptSpread) -> Iterator[dict[str, str]]:
         yield {"prompt": name, MEASURE: f"{row.score:.4f}", "difference [95% interval]": change}
 
 
-def ends(interval: Interval) -> str:
+def ends(interval: Interval, form: str = "+.4f") -> str:
     """An interval as shown."""
-    return "[-]" if interval.ends is None else f"[{interval.low:+.4f}, {interval.high:+.4f}]"
+    return "[-]" if interval.ends is None else f"[{interval.low:{form}}, {interval.high:{form}}]"
