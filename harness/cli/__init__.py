@@ -6,6 +6,7 @@ Listing the commands imports none of their modules. A command whose name is a re
 COMMANDS = {
     "benchmark": "Evaluate models on datasets: nDCG@10 and isotropy of every pair.",
     "check": "Test a model plug-in: shapes, dtypes, determinism, batching.",
+    "compress": "What truncated and quantised vectors cost, beside full ones.",
     "datasets": "List the datasets known by name.",
     "doctor": "Examine a dataset: duplicates, empty texts, dangling judgements.",
     "evaluate": "Measure any TREC run against judgements.",

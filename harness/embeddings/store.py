@@ -244,6 +244,14 @@ class Vectors:
 
         return Vectors(array, np.diff(edges).tolist(), self.dim, normalise=self.normalise)
 
+    def leading(self, dim: int) -> Vectors:
+        """The leading ``dim`` dimensions; of unit length again if the vectors are."""
+
+        def array(shard: int) -> NDArray[np.floating[Any]]:
+            return self._array(shard)[:, :dim]
+
+        return Vectors(array, np.diff(self.starts).tolist(), min(dim, self.dim), normalise=self.normalise)
+
     def _scale(self, block: NDArray[np.float32]) -> None:
         """Normalise the rows in place if ``normalise`` is set."""
         for start in range(0, len(block) if self.normalise else 0, 1024):  # small pieces: their copies are float64
