@@ -127,7 +127,9 @@ def test_a_transform_and_a_limit_have_ladders_too(harness, tmp_path: Path) -> No
     assert "measured on this machine" in done.out
     root = ElementTree.fromstring(Path("ladder.svg").read_text())
     texts = [element.text for element in root.iter() if element.tag.endswith("text")]
-    assert {"table on table:limit=7", "center(table) on table:limit=7", "bytes of a vector", "rescored (full)"} <= {*texts}
+    assert {"table on table:limit=7", "center(table) on table:limit=7", "bytes of a vector", "rescored (full)"} <= {
+        *texts
+    }
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Association:
 
 
 class Point(NamedTuple):
-    """One cell: nDCG@10 and the geometry of its vectors."""
+    """One cell: nDCG@10 (or what else is ranked) and the geometry of its vectors."""
 
     scope: Scope
     dataset: str
@@ -61,6 +61,8 @@ class Point(NamedTuple):
     unit: str
     score: float
     geometry: Mapping[str, float]
+    model: str
+    """Label of the cell's model."""
 
 
 def associations(
@@ -78,9 +80,9 @@ def associations(
         own = [point for point in found if point.scope == scope]
         datasets = list(dict.fromkeys(point.dataset for point in own))
         for figure in figures if own else ():
-            made.append(_association(own, scope, figure, None))
+            made.append(association(own, scope, figure, None))
             for dataset in datasets if each_dataset and len(datasets) > 1 else ():
-                made.append(_association([p for p in own if p.dataset == dataset], scope, figure, dataset))
+                made.append(association([p for p in own if p.dataset == dataset], scope, figure, dataset))
     return made
 
 
@@ -94,10 +96,10 @@ def points(board: Leaderboard) -> Iterator[Point]:
         geometry = {name: float(panel[name]) for name in FIGURES if isinstance(panel.get(name), int | float)}
         origin, score = _origin(cell), float(cell.score or 0)
         if not _transform(cell):
-            yield Point("models", cell.dataset, "", cell.model, score, geometry)
+            yield Point("models", cell.dataset, "", cell.model, score, geometry, cell.model)
         if (origin, cell.dataset) in origins:
             unit = cell.model.replace(f"({origin})", "(model)") if _transform(cell) else "model"
-            yield Point("transforms", cell.dataset, origin, unit, score, geometry)
+            yield Point("transforms", cell.dataset, origin, unit, score, geometry, cell.model)
 
 
 def _counts(cell: Cell) -> bool:
@@ -118,7 +120,8 @@ def _origin(cell: Cell) -> str:
     return label
 
 
-def _association(own: Sequence[Point], scope: Scope, figure: str, dataset: str | None) -> Association:
+def association(own: Sequence[Point], scope: Scope, figure: str, dataset: str | None) -> Association:
+    """The rank correlation of one measure of geometry with the points' scores, ranks taken within each stratum."""
     there = [point for point in own if figure in point.geometry]
     strata = list(dict.fromkeys((point.dataset, point.base) for point in there))
     units = list(dict.fromkeys(point.unit for point in there))
@@ -193,12 +196,16 @@ def rows(found: Sequence[Association]) -> list[list[str]]:
             one.dataset or "all",
             str(one.units),
             str(one.cells),
-            "-" if one.rho is None else f"{one.rho:+.3f}",
-            _ends(one.interval),
-            "too few" if one.p is None else f"{one.p:.3g}",
+            *numbers(one),
         ]
         for one in found
     ]
+
+
+def numbers(one: Association) -> list[str]:
+    """Correlation, interval and p as shown."""
+    rho = "-" if one.rho is None else f"{one.rho:+.3f}"
+    return [rho, _ends(one.interval), "too few" if one.p is None else f"{one.p:.3g}"]
 
 
 def section(found: Sequence[Association]) -> str:
