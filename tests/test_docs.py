@@ -113,8 +113,8 @@ def shown_files() -> dict[str, str]:
     """The files that the documentation shows: data in a block, its path in the paragraph before it."""
     return {
         path: block.code
-        for block in documented("json", "tsv")
-        for path in re.findall(r"`([\w-]+/[\w/-]+\.(?:jsonl|tsv))`", block.before)
+        for block in documented("json", "tsv", "text")
+        for path in re.findall(r"`([\w-]+/[\w/-]+\.(?:jsonl|tsv|txt))`", block.before)
     }
 
 
