@@ -213,7 +213,7 @@ def row_key(cell_key: str) -> str:
 
 def read_rows(folder: Path, key: str = "") -> dict[Setting, Row]:
     """The rows stored beside a result; none if there are none, or if they are of another ``key`` than a given one."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
         content = fields(read_sealed(folder / FILE), key=str, rows=list)
         rows = [_parsed(row) for row in content["rows"]]
         if not key or content["key"] == key:
@@ -227,7 +227,8 @@ def _parsed(content: Mapping[str, Any]) -> Row:
     low, high = found["interval"] or (0.0, 0.0)
     if found["precision"] not in PRECISIONS or found["rescoring"] not in get_args(Rescoring) or found["dim"] < 1:
         raise ValueError("not a row of a ladder")
-    return Row(**{**found, "interval": (float(low), float(high)) if found["interval"] else None})
+    floats = {name: float(found[name]) for name in ("score", "difference", "queries_per_second")}
+    return Row(**{**found, **floats, "interval": (float(low), float(high)) if found["interval"] else None})
 
 
 def write_rows(folder: Path, key: str, rows: Mapping[Setting, Row]) -> None:

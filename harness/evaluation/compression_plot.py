@@ -8,7 +8,7 @@ from math import ceil, floor, log2
 
 from harness.evaluation.compression import MEASURE, PRECISIONS, Row
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 300, 210, 52, 34, 12, 38
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 300, 230, 52, 48, 12, 38
 """Of a panel, and its margins, in pixels."""
 LEGEND = 30
 COLOURS = dict(zip(PRECISIONS, ("#222222", "#0072b2", "#009e73", "#d55e00"), strict=True))
@@ -29,7 +29,7 @@ def drawing(found: Found) -> str:
     ]
     for model, dataset, rows in found:
         x, y = WIDTH * datasets.index(dataset), LEGEND + HEIGHT * models.index(model)
-        parts += [f'<g transform="translate({x},{y})">', *_panel(f"{model} on {dataset}", rows), "</g>"]
+        parts += [f'<g transform="translate({x},{y})">', *_panel(model, dataset, rows), "</g>"]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -44,7 +44,7 @@ def _legend(found: Found) -> Iterator[str]:
         yield f'<text x="{x + 9}" y="19">rescored ({", ".join(how)})</text>'
 
 
-def _panel(title: str, rows: Sequence[Row]) -> Iterator[str]:
+def _panel(model: str, dataset: str, rows: Sequence[Row]) -> Iterator[str]:
     low, high = min(row.score for row in rows), max(row.score for row in rows)
     step = next(size for size in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if (high - low) / size <= 5)
     bottom, top = step * floor(low / step + 1e-9), step * ceil(high / step - 1e-9)
@@ -55,7 +55,8 @@ def _panel(title: str, rows: Sequence[Row]) -> Iterator[str]:
         across = (log2(row.bytes) - first) / ((last - first) or 1)
         return LEFT + across * (WIDTH - LEFT - RIGHT), _height(row.score, bottom, top)
 
-    yield f'<text x="{LEFT}" y="{TOP - 12}" font-weight="bold">{escape(title)}</text>'
+    yield f'<text x="{LEFT}" y="{TOP - 28}" font-weight="bold">{escape(dataset)}</text>'
+    yield f'<text x="{LEFT}" y="{TOP - 13}">{escape(model)}: {MEASURE}</text>'
     for number in range(round((top - bottom) / step) + 1):
         value = bottom + number * step
         y = _height(value, bottom, top)

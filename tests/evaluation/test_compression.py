@@ -127,7 +127,7 @@ def test_a_transform_and_a_limit_have_ladders_too(harness, tmp_path: Path) -> No
     assert "measured on this machine" in done.out
     root = ElementTree.fromstring(Path("ladder.svg").read_text())
     texts = [element.text for element in root.iter() if element.tag.endswith("text")]
-    assert {"table on table:limit=7", "center(table) on table:limit=7", "bytes of a vector", "rescored (full)"} <= {
+    assert {"table:limit=7", "table: nDCG@10", "center(table): nDCG@10", "bytes of a vector", "rescored (full)"} <= {
         *texts
     }
 
@@ -167,3 +167,30 @@ def test_the_plot_is_the_same_for_the_same_rows() -> None:
     assert len(points) == 5
     heights = [float(point.get("cy") or 0) for point in points[:2]]  # by bytes: the better one is higher up
     assert heights[0] > heights[1]
+
+
+def test_rows_that_another_program_wrote_are_as_good_as_none(tmp_path: Path) -> None:
+    row = {
+        "dim": 8,
+        "precision": "int8",
+        "rescoring": "",
+        "bytes": 8,
+        "score": 0.5,
+        "difference": 0,
+        "interval": [0, 1],
+    }
+    row |= {"queries_per_second": 2.0}
+    for change in (
+        {},
+        {"precision": "int4"},
+        {"dim": 0},
+        {"score": 10**400},
+        {"interval": "ab"},
+        {"more": 1},
+        {"dim": 8.0},
+    ):
+        (tmp_path / "compression.json").write_text(json.dumps({"key": "k", "rows": [row | change]}))
+        assert len(read_rows(tmp_path)) == (not change), change
+    (tmp_path / "compression.json").write_text(json.dumps({"key": "k", "rows": [row]}))
+    assert read_rows(tmp_path, "other") == {}
+    assert [*read_rows(tmp_path, "k")] == [Setting(8, "int8", "")]
