@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 
+from harness.evaluation.compression import FACTOR, K, Row
+from harness.evaluation.compression_plot import drawing
+from harness.search.compressed import bytes_per_vector
+from harness_reports.analysis.compression_loss import FIGURES
 from tests.conftest import ROOT
 
 STUDY = ROOT / "docs" / "studies" / "mpnet"
 NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(\d[\d,]*\.\d+)(?![\w.]*\.\d)")
 CODE = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)", re.DOTALL)
+COMPRESSION = ROOT / "docs" / "compression.md"
 SECTION = "## A worked comparison"
 
 
@@ -82,3 +87,62 @@ def test_the_table_of_scores_is_that_of_the_results() -> None:
         assert row.pop("mean") == f"{100 * mean:.2f}"
         assert row.pop("isotropy") == ("-" if found["isotropy"] is None else f"{found['isotropy']:.2f}")
         assert not row
+
+
+def ladders() -> dict[tuple[str, str], list[Row]]:
+    """Model and dataset -> the rows of docs/compression.json."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for model, dataset, dim, precision, how, score, change, *ends in measured()["rows"]:
+        row = Row(dim, precision, how, bytes_per_vector(dim, precision), score, change, (ends[0], ends[1]), 0.0)
+        found.setdefault((model, dataset), []).append(row)
+    return found
+
+
+def measured() -> Any:
+    return json.loads(COMPRESSION.with_suffix(".json").read_text())
+
+
+def test_every_number_of_the_page_on_compression_is_in_its_file() -> None:
+    known = {text for value in numbers(measured()) for text in shown(value)}
+    stated = NUMBER.findall(text_of(COMPRESSION))
+    assert len(stated) > 200
+    assert sorted(number for number in stated if number not in known) == []
+
+
+@pytest.mark.parametrize(("model", "dim"), [("minilm", 384), ("mpnet", 768)])
+def test_the_tables_on_compression_are_the_rows_of_the_file(model: str, dim: int) -> None:
+    found = {
+        (dataset, row.dim, row.precision, bool(row.rescoring)): row
+        for (name, dataset), rows in ladders().items()
+        for row in rows
+        if name == model
+    }
+    lines = table(text_of(COMPRESSION), f"{model}: vectors")
+    assert len(lines) == 15
+    assert {row.dim for row in found.values()} == {dim, dim // 2, dim // 4, dim // 8}
+    for line in lines:
+        vectors, stated = line.pop(f"{model}: vectors"), line.pop("bytes")
+        size, precision = vectors.removesuffix(", rescored").split()
+        for dataset, cell in line.items():
+            row = found[dataset, int(size), precision, "rescored" in vectors]
+            assert stated == f"{row.bytes:,}"
+            assert row.interval is not None
+            change = [100 * value for value in (row.difference, *row.interval)]
+            compared = f"; {change[0]:+.1f} [{change[1]:+.1f}, {change[2]:+.1f}]" if any(change) else ""
+            assert cell == f"{100 * row.score:.2f}{compared}"
+
+
+def test_the_correlations_with_the_loss_are_those_of_the_file() -> None:
+    lines, losses = table(text_of(COMPRESSION), "lost by"), measured()["losses"]
+    assert len(lines) == len(losses)
+    for line, one in zip(lines, losses, strict=True):
+        assert (line["lost by"], line["figure"]) == (one["by"], FIGURES[one["figure"]])
+        assert line["rank correlation"] == f"{one['rho']:+.2f}"
+        assert line["95% interval"] == f"{one['low']:+.2f} to {one['high']:+.2f}"
+        assert line["p (Holm)"] == f"{one['holm']:.3f}"
+
+
+def test_the_plot_on_compression_is_drawn_from_the_file() -> None:
+    drawn = drawing([(model, dataset, rows) for (model, dataset), rows in ladders().items()])
+    assert (ROOT / "docs" / "images" / "compression.svg").read_text() == drawn
+    assert f"orders the {FACTOR * K} best documents again" in COMPRESSION.read_text()

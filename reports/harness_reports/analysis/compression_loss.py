@@ -97,7 +97,8 @@ def _scopes(found: Sequence[Loss]) -> list[str]:
 
 def _answer(scope: str, found: Sequence[Loss]) -> str:
     units = max(one.found.units for one in found)
-    what = f"{units} {'model' if scope == 'models' else 'kind of transform'}{'s' * (units != 1)}"
+    more = "s" * (units != 1)
+    what = f"{units} model{more}" if scope == "models" else f"{units} kind{more} of transform"
     tested = [one for one in found if one.holm is not None]
     if not tested:
         return f"Across {what}, nothing can be said: it takes five before even a perfect order is more than chance."
@@ -136,6 +137,7 @@ def section(found: Sequence[Loss]) -> str:
             "-" if one.holm is None else f"{one.holm:.3g}",
         ]
         for one in found
+        if one.found.rho is not None
     ]
     sides = ["left"] * 3 + ["right"] * 6
     table = tabulate(shown, list(COLUMNS), tablefmt="pipe", colalign=sides, disable_numparse=True)
@@ -144,4 +146,5 @@ def section(found: Sequence[Loss]) -> str:
         "correlation says that vectors with a higher figure lose less. Ranks are taken within a dataset; intervals and "
         "tests count models or kinds of transform, not cells."
     )
-    return "\n\n".join(["## Geometry and loss by compression", escape(sentence(found)), table, note]) + "\n"
+    parts = ["## Geometry and loss by compression", escape(sentence(found)), *([table, note] if shown else [])]
+    return "\n\n".join(parts) + "\n"
