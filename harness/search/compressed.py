@@ -176,7 +176,8 @@ def _steps(ranges: Floats) -> tuple[Floats, Floats]:
 def int8_codes(vectors: Floats, ranges: Floats) -> NDArray[np.int8]:
     """The step between the ranges that each value is on, minus 128."""
     starts, steps = _steps(ranges)
-    return (np.clip(np.floor((vectors - starts) / steps), 0, 255) - 128).astype(np.int8)
+    codes: NDArray[np.int8] = (np.clip(np.floor((vectors - starts) / steps), 0, 255) - 128).astype(np.int8)
+    return codes
 
 
 def binary_codes(vectors: Floats) -> NDArray[np.uint8]:
