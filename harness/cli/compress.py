@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -69,6 +70,10 @@ def command(
     if lacking := next((ref for ref in refs if not ref.has_vectors), None):
         raise UserError(f"{lacking.label} is a {lacking.spec.kind} model, without dense vectors; name a dense one.")
     required(refs)
+    if importlib.util.find_spec("faiss") is None:
+        from harness.registry.model_ref import missing_extra
+
+        raise UserError(missing_extra("harness compress", ["faiss"], "dense"))
     found: list[tuple[str, str, Sequence[Row]]] = []
     with session.progress_bar():
         opened = session.open_datasets(datasets, (), **choice)

@@ -165,6 +165,7 @@ def _norms(cell: Cell, ids: Sequence[str], home: Path) -> dict[str, float]:
     if cell.get("manifest", "model", "kind") != "dense" or not isinstance(fingerprint, dict) or not collection:
         return {}
     own = {key: value for key, value in fingerprint.items() if key != "storage"}
+    own |= {"document_prompt": None} if "document_prompt" in own else {}  # queries do not depend on it
     store = VectorStore(home, content_key(own), "query")
     found = store.read_list(str(collection))
     if found is None or sum(shard.rows for shard in found[0]) != len(ids):
