@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.evaluation.compression import FACTOR, K, Row
+from harness.evaluation.compression import FACTOR, K, LadderRow
 from harness.evaluation.compression_plot import drawing
 from harness.search.compressed import bytes_per_vector
 from harness_reports.analysis.compression_loss import FIGURES
@@ -89,11 +89,11 @@ def test_the_table_of_scores_is_that_of_the_results() -> None:
         assert not row
 
 
-def ladders() -> dict[tuple[str, str], list[Row]]:
+def ladders() -> dict[tuple[str, str], list[LadderRow]]:
     """Model and dataset -> the rows of docs/compression.json."""
-    found: dict[tuple[str, str], list[Row]] = {}
+    found: dict[tuple[str, str], list[LadderRow]] = {}
     for model, dataset, dim, precision, how, score, change, *ends in measured()["rows"]:
-        row = Row(dim, precision, how, bytes_per_vector(dim, precision), score, change, (ends[0], ends[1]), 0.0)
+        row = LadderRow(dim, precision, how, bytes_per_vector(dim, precision), score, change, (ends[0], ends[1]), 0.0)
         found.setdefault((model, dataset), []).append(row)
     return found
 

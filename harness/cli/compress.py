@@ -20,7 +20,7 @@ from harness.types import UserError
 if TYPE_CHECKING:
     from harness.datasets.beir import Dataset
     from harness.evaluation.cells import Settings
-    from harness.evaluation.compression import Rescoring, Row
+    from harness.evaluation.compression import LadderRow, Rescoring
     from harness.models.runner import Prepared
     from harness.registry.model_ref import ModelRef
 
@@ -74,7 +74,7 @@ def command(
         from harness.registry.model_ref import missing_extra
 
         raise UserError(missing_extra("harness compress", ["faiss"], "dense"))
-    found: list[tuple[str, str, Sequence[Row]]] = []
+    found: list[tuple[str, str, Sequence[LadderRow]]] = []
     with session.progress_bar():
         opened = session.open_datasets(datasets, (), **choice)
         prepared = session.settings(results)
@@ -98,7 +98,7 @@ def _ladders(
     rescoring: Rescoring,
     *,
     force: bool,
-) -> Iterator[tuple[str, str, Sequence[Row]]]:
+) -> Iterator[tuple[str, str, Sequence[LadderRow]]]:
     """Model, dataset and rows for each dataset, which are stored beside the result. Ends with code 1 if one fails."""
     from harness.evaluation.pipeline import benchmark
 
@@ -123,7 +123,7 @@ def _rows(
     rescoring: Rescoring,
     *,
     force: bool,
-) -> list[Row]:
+) -> list[LadderRow]:
     from harness.evaluation.compression import Ladder, default_dims, read_rows, row_key, settings, write_rows
     from harness.results.store import read_clusters
     from harness.search.exact import Limits
@@ -149,7 +149,7 @@ def _numbers(dims: str | None) -> list[int]:
     return found
 
 
-def _print(session: Session, found: Sequence[tuple[str, str, Sequence[Row]]]) -> None:
+def _print(session: Session, found: Sequence[tuple[str, str, Sequence[LadderRow]]]) -> None:
     from harness.evaluation.compression import FACTOR, MEASURE, K
     from harness.system.environment import machine
 
@@ -168,7 +168,7 @@ def _print(session: Session, found: Sequence[tuple[str, str, Sequence[Row]]]) ->
     )
 
 
-def _shown(row: Row) -> dict[str, str]:
+def _shown(row: LadderRow) -> dict[str, str]:
     ends = "-" if row.interval is None else f"[{row.interval[0]:+.4f}, {row.interval[1]:+.4f}]"
     return {
         "dims": str(row.dim),

@@ -66,7 +66,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LadderRow:
     """What a setting gives on one dataset."""
 
     dim: int
@@ -128,7 +128,7 @@ class Ladder:
         self.dim = self._documents.dim
         self._base: Floats | None = None
 
-    def rows(self, chosen: Sequence[Setting], known: Mapping[Setting, Row]) -> Iterator[Row]:
+    def rows(self, chosen: Sequence[Setting], known: Mapping[Setting, LadderRow]) -> Iterator[LadderRow]:
         """The rows of the settings in order; those ``known`` are not computed."""
         compressed: tuple[tuple[int, str], Compressed] | None = None
         for number, setting in enumerate(chosen):
@@ -154,10 +154,10 @@ class Ladder:
             measured.add(rank(query.id, ids, hits.scores, K, exclude=exclude, rows=hits.rows))
         return measured.scores().values[:, 0].copy(), seconds
 
-    def _row(self, setting: Setting, compressed: Compressed) -> Row:
+    def _row(self, setting: Setting, compressed: Compressed) -> LadderRow:
         values, seconds = self.values(setting, compressed)
         change = values - self._of_full(setting, values)
-        return Row(
+        return LadderRow(
             **asdict(setting),
             bytes=setting.bytes,
             score=float(values.mean()),
@@ -211,7 +211,7 @@ def row_key(cell_key: str) -> str:
     return content_key([cell_key, REVISION, here["processor"], here["cores"]])
 
 
-def read_rows(folder: Path, key: str = "") -> dict[Setting, Row]:
+def read_rows(folder: Path, key: str = "") -> dict[Setting, LadderRow]:
     """The rows stored beside a result; none if there are none, or if they are of another ``key`` than a given one."""
     with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
         content = fields(read_sealed(folder / FILE), key=str, rows=list)
@@ -221,17 +221,17 @@ def read_rows(folder: Path, key: str = "") -> dict[Setting, Row]:
     return {}
 
 
-def _parsed(content: Mapping[str, Any]) -> Row:
+def _parsed(content: Mapping[str, Any]) -> LadderRow:
     stated = {"dim": int, "precision": str, "rescoring": str, "bytes": int, "score": float, "difference": float}
     found = fields(content, **stated, queries_per_second=float)
     low, high = found["interval"] or (0.0, 0.0)
     if found["precision"] not in PRECISIONS or found["rescoring"] not in get_args(Rescoring) or found["dim"] < 1:
         raise ValueError("not a row of a ladder")
     floats = {name: float(found[name]) for name in ("score", "difference", "queries_per_second")}
-    return Row(**{**found, **floats, "interval": (float(low), float(high)) if found["interval"] else None})
+    return LadderRow(**{**found, **floats, "interval": (float(low), float(high)) if found["interval"] else None})
 
 
-def write_rows(folder: Path, key: str, rows: Mapping[Setting, Row]) -> None:
+def write_rows(folder: Path, key: str, rows: Mapping[Setting, LadderRow]) -> None:
     """Store rows beside a result."""
     content = {"key": key, "processor": machine()["processor"], "rows": [asdict(row) for row in rows.values()]}
     write_json(folder / FILE, seal(content))

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from math import ceil, floor, log2
 
-from harness.evaluation.compression import MEASURE, PRECISIONS, Row
+from harness.evaluation.compression import MEASURE, PRECISIONS, LadderRow
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 300, 230, 52, 48, 12, 38
 """Of a panel, and its margins, in pixels."""
 LEGEND = 30
 COLOURS = dict(zip(PRECISIONS, ("#222222", "#0072b2", "#009e73", "#d55e00"), strict=True))
-Found = Sequence[tuple[str, str, Sequence[Row]]]
+Found = Sequence[tuple[str, str, Sequence[LadderRow]]]
 
 
 def drawing(found: Found) -> str:
@@ -44,14 +44,14 @@ def _legend(found: Found) -> Iterator[str]:
         yield f'<text x="{x + 9}" y="19">rescored ({", ".join(how)})</text>'
 
 
-def _panel(model: str, dataset: str, rows: Sequence[Row]) -> Iterator[str]:
+def _panel(model: str, dataset: str, rows: Sequence[LadderRow]) -> Iterator[str]:
     low, high = min(row.score for row in rows), max(row.score for row in rows)
     step = next(size for size in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if (high - low) / size <= 5)
     bottom, top = step * floor(low / step + 1e-9), step * ceil(high / step - 1e-9)
     top = top if top > bottom else bottom + step
     first, last = (log2(pick(row.bytes for row in rows)) for pick in (min, max))
 
-    def at(row: Row) -> tuple[float, float]:
+    def at(row: LadderRow) -> tuple[float, float]:
         across = (log2(row.bytes) - first) / ((last - first) or 1)
         return LEFT + across * (WIDTH - LEFT - RIGHT), _height(row.score, bottom, top)
 

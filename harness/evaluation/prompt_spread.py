@@ -69,7 +69,7 @@ def _prompted(ref: ModelRef, options: dict[str, Any], passed: dict[str, Any], pr
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PromptRow:
     """One prompt."""
 
     prompt: str | None
@@ -86,7 +86,7 @@ class Row:
 class PromptSpread:
     """The rows of a model on a dataset, and what they say together; the default row counts in none but differences."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PromptRow, ...]
     least: float
     greatest: float
     deviation: float | None
@@ -96,7 +96,7 @@ class PromptSpread:
     """Of the mean over prompts and queries like these: both are draws."""
     another: Interval
     """Where the score of another prompt like these lies, on these queries (Student's t, scores taken as normal)."""
-    best: Row
+    best: PromptRow
     best_interval: Interval
     """Of the best prompt against the default, simultaneous over all prompts (Bonferroni), as it was chosen by score."""
 
@@ -127,10 +127,10 @@ def prompt_spread(
         values: `MEASURE` of each of ``models`` [queries].
         codes: The cluster of each query; None if every query is its own.
     """
-    rows = [Row(None, models[0], float(values[0].mean()), None, None)]
+    rows = [PromptRow(None, models[0], float(values[0].mean()), None, None)]
     for prompt, model, own in zip(prompts, models[1:], values[1:], strict=True):
         change = own - values[0]
-        rows.append(Row(prompt, model, float(own.mean()), float(change.mean()), _paired(change, codes)))
+        rows.append(PromptRow(prompt, model, float(own.mean()), float(change.mean()), _paired(change, codes)))
     best = max(range(1, len(rows)), key=lambda place: rows[place].score)
     level = 1 - 0.05 / len(prompts)
     scores = np.array([row.score for row in rows[1:]])

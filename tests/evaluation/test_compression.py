@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.evaluation import compression
-from harness.evaluation.compression import Row, Setting, default_dims, read_rows, settings
+from harness.evaluation.compression import LadderRow, Setting, default_dims, read_rows, settings
 from harness.evaluation.compression_plot import drawing
 from harness.metrics.measures import measure
 from harness.metrics.ranking import rank
@@ -159,7 +159,7 @@ def test_the_ladder_leaves_out_what_rescoring_would_not_change() -> None:
 
 
 def test_the_plot_is_the_same_for_the_same_rows() -> None:
-    rows = [Row(d, "int8", how, d, d / 500, 0.0, None, 1.0) for d in (384, 96) for how in ("", "full")]
+    rows = [LadderRow(d, "int8", how, d, d / 500, 0.0, None, 1.0) for d in (384, 96) for how in ("", "full")]
     found = [("a<b", "x", rows), ("m", "x", rows[:1])]
     assert drawing(found) == drawing(found)
     root = ElementTree.fromstring(drawing(found))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.evaluation.compression import Row, Setting, read_rows
+from harness.evaluation.compression import LadderRow, Setting, read_rows
 from harness.metrics.significance import holm
 from harness_reports.analysis.isotropy_vs_ndcg import Association, Point, association, numbers, points
 from harness_reports.data.leaderboard import Cell, Leaderboard
@@ -73,7 +73,7 @@ def _points(board: Leaderboard, setting: Callable[[int], Setting]) -> Iterator[P
 def _loss(cell: Cell, setting: Callable[[int], Setting]) -> float | None:
     dim = cell.get("geometry", "documents", "d")
     rows = read_rows(cell.folder) if cell.folder and isinstance(dim, int) else {}
-    row: Row | None = rows.get(setting(dim)) if rows else None
+    row: LadderRow | None = rows.get(setting(dim)) if rows else None
     full = row.score - row.difference if row else 0.0
     return -row.difference / full if row and full > 0 else None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.evaluation.compression import FILE, Row, Setting, write_rows
+from harness.evaluation.compression import FILE, LadderRow, Setting, write_rows
 from harness.metrics.significance import holm
 from harness_reports.analysis.compression_loss import FIGURES, LOSSES, losses, section, sentence
 from tests.reports.analysis.test_isotropy_vs_ndcg import LABELS, add_transform, geometry
@@ -21,7 +21,7 @@ def add_ladder(results: Results, model: str, dataset: str, full: float, shares: 
     rows = {}
     for by, share in shares.items():
         setting = LOSSES[by](dim)
-        row = Row(**asdict(setting), bytes=1, score=full * (1 - share), difference=-full * share, interval=None,
+        row = LadderRow(**asdict(setting), bytes=1, score=full * (1 - share), difference=-full * share, interval=None,
                   queries_per_second=1.0)  # fmt: skip
         rows[setting] = row
     write_rows(results.store.folder(model, dataset), "key", rows)
