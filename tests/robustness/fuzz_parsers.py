@@ -326,6 +326,22 @@ def suite(path: Path) -> object:
     return [catalog.labels(entry) for entry in catalog.suite(str(path)).datasets]
 
 
+def prompts(path: Path) -> object:
+    """A file of prompts."""
+    from harness.evaluation.prompt_spread import read_prompts
+
+    return read_prompts(path)
+
+
+def ladder(path: Path) -> object:
+    """The rows that are stored beside a result, and the loss that is read from them."""
+    from harness.evaluation.compression import read_rows
+    from harness_reports.analysis.compression_loss import LOSSES, loss_in
+
+    rows = read_rows(path.parent)
+    return [loss_in(rows, 8, setting) for setting in LOSSES.values()] if rows else None
+
+
 def whole_json(path: Path) -> object:
     """The list of a training checkpoint's files."""
     return _checkpoints(path.parent)

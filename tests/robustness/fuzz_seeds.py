@@ -193,3 +193,14 @@ def changed(value: Any, random: Random) -> Any:
     else:
         made[key] = changed(value[key], random)
     return made
+
+
+LADDER = {
+    "key": "k",
+    "processor": "p",
+    "rows": [
+        {"dim": 8, "precision": "int8", "rescoring": "", "bytes": 8, "score": 0.5, "difference": -0.1}
+        | {"interval": [-0.2, 0.0], "queries_per_second": 10.0}
+    ],
+}
+"""Rows of `harness compress`."""

@@ -100,6 +100,8 @@ TARGETS: dict[str, Target] = {
     "mteb": Target(read.file("mteb/a__b/r/SciFact.json", read.mteb), (seed.dumped(seed.MTEB),)),
     "kilt": Target(read.file("a.jsonl", read.kilt), (seed.dumped(seed.KILT),)),
     "expression": Target(read.expression, seed.EXPRESSIONS),
+    "prompts": Target(read.file("prompts.txt", read.prompts), (b'query: \r\n\n"a, \\u0062\\n"\n\\n \\\\n\n',)),
+    "compression.json": Target(read.file("m/d/compression.json", read.ladder), (seed.dumped(seed.LADDER),)),
     "gated": Target(read.file("a", read.gated), (b'{"id": 1}\n', seed.packed(b'{"id": 1}\n'), b"\x1f\x9d\x90a\x00b")),
     "triplets": Target(read.file("a.jsonl", read.triplets), (seed.TRIPLETS,)),
     "triplets.tsv": Target(read.file("a.tsv", read.triplets), (b"query\tpositive\tnegative\na\tb\tc\n",)),

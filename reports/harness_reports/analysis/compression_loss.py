@@ -72,10 +72,14 @@ def _points(board: Leaderboard, setting: Callable[[int], Setting]) -> Iterator[P
 
 def _loss(cell: Cell, setting: Callable[[int], Setting]) -> float | None:
     dim = cell.get("geometry", "documents", "d")
-    rows = read_rows(cell.folder) if cell.folder and isinstance(dim, int) else {}
-    row: LadderRow | None = rows.get(setting(dim)) if rows else None
+    return loss_in(read_rows(cell.folder), dim, setting) if cell.folder and isinstance(dim, int) else None
+
+
+def loss_in(rows: Mapping[Setting, LadderRow], dim: int, setting: Callable[[int], Setting]) -> float | None:
+    """The share of the score of full vectors [dim] that the row of a setting lost; None without the row."""
+    row = rows.get(setting(dim))
     full = row.score - row.difference if row else 0.0
-    return -row.difference / full if row and full > 0 else None
+    return -row.difference / full if row and 0 < full <= 1 else None
 
 
 def _geometry(cell: Cell) -> dict[str, float]:
