@@ -171,3 +171,19 @@ def test_prompts_of_a_command_need_a_model_that_takes_one(harness: Callable[...,
     done = harness("benchmark", "-m", "bm25", "-d", toy, "--document-prompt", "a")
     assert done.code == 2
     assert "No model takes a prompt: --document-prompt sets the option document_prompt, which bm25 lacks." in done.err
+
+
+def test_a_prompt_that_is_not_pooled_leaves_the_documents_pass_alone(tmp_path: Path) -> None:
+    """Such a folder always runs by encode(), so that documents do not depend on which prompt of queries came first."""
+    pooling = Pooling(DIM, "mean", include_prompt=False)
+    model = SentenceTransformer(modules=[transformer(tmp_path / "base"), pooling])
+    model.save(str(tmp_path / "mine"), create_model_card=False)
+    refs = [load_registry().model(f"{tmp_path / 'mine'}:dtype=float32{more}") for more in ("", ",query_prompt=the ")]
+    assert refs[0].side_key("document") == refs[1].side_key("document")
+    assert {ref.fingerprint["implementation"].partition(" ")[0] for ref in refs} == {"SentenceTransformer.encode"}
+    encoders: list[Any] = [ref.load() for ref in refs]
+    assert len({type(encoder) for encoder in encoders}) == 1
+    documents = [encoder.encode(TEXTS, role="document") for encoder in encoders]
+    np.testing.assert_array_equal(*documents)
+    expected = SentenceTransformer(str(tmp_path / "mine"), device="cpu").encode(TEXTS, prompt="the ")
+    np.testing.assert_allclose(encoders[1].encode(TEXTS, role="query"), expected, atol=1e-5)
