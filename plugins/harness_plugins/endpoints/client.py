@@ -133,7 +133,7 @@ class Client:
         try:
             return parse_json(content, nan=True)
         except ValueError as error:
-            start = self._told(content[:80].decode("utf-8", "replace"))
+            start = self._told(content[:ERROR_BYTES].decode("utf-8", "replace"))[:80]
             raise PluginError(f"{self.url}: the answer is not JSON ({self._told(str(error))}): {start!r}.") from None
 
     def _read(self, response: httpx2.Response, limit: int, deadline: float, *, cut: bool = False) -> bytes:

@@ -78,7 +78,7 @@ def test_the_ranking_is_that_of_the_model(
         asked = vector((prompts[0] + text)[:most], dim=dim).astype(np.float64)
         scores = {d: float(asked @ v / np.linalg.norm(asked) / np.linalg.norm(v)) for d, v in vectors.items()}
         assert found[key] == ranked(scores)
-    assert {path for path in served.paths} == {"/v1/embeddings"}
+    assert {*served.paths} == {"/v1/embeddings"}
     assert all(body["model"] == "org/m" and len(body["input"]) <= 32 for body in served.bodies)
     [result] = json.loads(done.out)
     assert result["counts"]["document_tokens"] == sum(tokens((prompts[1] + text)[:most]) for text in documents.values())
