@@ -72,6 +72,7 @@ def encode_collection(
     """
     store.sweep()
     base = VectorStore(store.home, model.base_key, role, shared=store.shared) if isinstance(model, HeadModel) else None
+    remote = model if isinstance(model, RemoteEncoder) else None
     shards: list[Shard | Future[Shard]] = []
     done = 0
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -82,14 +83,15 @@ def encode_collection(
                 if stored is not None:
                     shards.append(stored)
                 else:
-                    if isinstance(model, RemoteEncoder):
+                    if remote is not None:
                         told = partial(_told, progress, role, name, done, total)
-                        vectors, seconds, count = _received(model, name, chunk, store, tally, told)
+                        vectors, seconds, count = _received(remote, name, chunk, store, tally, told)
                     else:
                         vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally)
                     while pending:  # one pending write bounds the memory and reports a full disk early
                         pending.popitem()[1].result()
-                    pending[chunk.key] = writer.submit(_put, store, chunk.key, vectors, seconds, count)
+                    put = store.put if remote is None else partial(_put, store)
+                    pending[chunk.key] = writer.submit(put, chunk.key, vectors, seconds, count)
                     shards.append(pending[chunk.key])
                 done += len(chunk.texts)
                 _told(progress, role, name, done, total, 0)

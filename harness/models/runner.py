@@ -380,7 +380,7 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     found: dict[Role, tuple[Vectors, Cost]] = {}
     collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
     for role, (source, cost) in both.items():
-        store = VectorStore(model.home, key, role, shared=model.shared)
+        store = VectorStore(model.home, key, role, shared=None if base.ref.endpoint else model.shared)
         report = partial(model.progress, f"transforming {role} vectors with {model.label} (vectors)")
         shards = transformed(source, affine, store, collections[role], similarity, report)
         vectors = Vectors.open(store, shards, normalise=similarity == "cosine")
