@@ -14,7 +14,7 @@ from harness.adapters import offline_here
 from harness.api.arguments import Named, datasets_of, distinct, models_of, named
 from harness.api.results import Results
 from harness.cli.benchmark import chosen_measures, dataset_notes, tell
-from harness.cli.endpoint_options import Endpoint
+from harness.cli.endpoint_options import EndpointOptions
 from harness.cli.output import progress_bar
 from harness.cli.session import required, search_limits
 from harness.datasets.beir import Dataset
@@ -107,7 +107,7 @@ def evaluate(
         refs = [ref.passing(**options) for ref in models_of(named_models, registry, stack)]
         distinct("models", [ref.label for ref in refs])
         required(refs)
-        budget = Endpoint(None, max_tokens, max_cost).budget(refs)
+        budget = EndpointOptions(None, max_tokens, max_cost).budget(refs)
         home, report = make_home_folder(), stack.enter_context(_progress(progress))
         if force:
             clear_hash_cache(home)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.endpoint_options import Endpoint, endpoint_options
+from harness.cli.endpoint_options import EndpointOptions, endpoint_options
 from harness.cli.executor_options import Executor, executor_options
 from harness.cli.flags import note
 from harness.cli.options import (
@@ -125,7 +125,7 @@ def command(
     """
     if force:
         _forget_checks(session)
-    endpoint = Endpoint(base_url, max_tokens, max_cost)
+    endpoint = EndpointOptions(base_url, max_tokens, max_cost)
     refs = endpoint.passed_to(session.models(models, dtype, storage))
     required(refs)
     budget = endpoint.budget(refs, alone=executor.kind == "in-process")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Endpoint(NamedTuple):
+class EndpointOptions(NamedTuple):
     """What was given."""
 
     base_url: str | None

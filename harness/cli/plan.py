@@ -12,7 +12,7 @@ import click
 
 from harness.cli.benchmark import chosen_measures
 from harness.cli.benchmark import command as benchmark
-from harness.cli.endpoint_options import Endpoint
+from harness.cli.endpoint_options import EndpointOptions
 from harness.cli.options import examples
 from harness.cli.output import print_json, print_table
 from harness.cli.session import Session, pass_session, search_limits
@@ -81,7 +81,7 @@ def command(
     target = known.device(device) if device else None
     searcher = "cpu" if target else search_limits(memory, search_device).device
     price = target.price if target and price is None else price
-    endpoint = Endpoint(others["base_url"], others["max_tokens"], others["max_cost"])
+    endpoint = EndpointOptions(others["base_url"], others["max_tokens"], others["max_cost"])
     refs = endpoint.passed_to(session.models(models, dtype, storage, planned=True))
     budget = endpoint.budget(refs)
     names = chosen_measures(measures, depth)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import random
+import ssl
 import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 import httpx2
@@ -66,7 +68,7 @@ class Client:
         self._key_name, self._key = key_name, key
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
         headers |= {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx2.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        self._http = httpx2.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=_certificates())
         self._lock, self._not_before, self._answered = threading.Lock(), 0.0, False
 
     def post(self, body: Mapping[str, Any], limit: int, stop: threading.Event) -> Answer:
@@ -200,6 +202,12 @@ class Client:
     def _told(self, text: str) -> str:
         """Foreign text for a message: on one line, short, and without the key."""
         return brief(text.replace(self._key, "***") if self._key else text)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates, read once."""
+    return httpx2.create_ssl_context()
 
 
 def _retry_after(text: str) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import UserError, evaluate
 from harness.embeddings.parts import digest
 from tests.conftest import BYTE_COUNTS
 from tests.endpoint_server import Endpoint, tokens
@@ -74,6 +75,18 @@ def test_a_budget_of_nothing_sends_nothing(harness, served: Endpoint, toy: Path)
     assert done.code == 1
     assert "is used up after 0 tokens in 0 requests" in done.err
     assert served.bodies == []
+
+
+def test_a_budget_from_python(home: Path, served: Endpoint, toy: Path) -> None:
+    model = f"openai:m:base_url={served.url},price=1000"
+    few = evaluate(model, toy, max_tokens=200, progress=False)
+    assert 0 < served.spent <= 200
+    assert [(cell.status, "--max-tokens 200" in cell.reason) for cell in few.cells] == [("failed", True)]
+    served.forget()
+    assert evaluate(model, toy, max_cost=0.3, progress=False).cells[0].status == "ok"
+    assert served.spent <= 300
+    with pytest.raises(UserError, match="--max-cost needs the price"):
+        evaluate(f"openai:other:base_url={served.url}", toy, max_cost=1, progress=False)
 
 
 def test_workers_and_other_models_take_no_such_options(harness, served: Endpoint, toy: Path) -> None:
