@@ -30,8 +30,9 @@ TEXTS = (
 )
 PAIRS = tuple((query, text) for query in TEXTS[1:] for text in TEXTS)
 ROLES: tuple[Role, ...] = ("document", "query")
-FLOOR, TIMES_NOISE = 1e-3, 4.0
-"""A vector may move by this share of its length, or by so many times the endpoint's own noise, whichever is more."""
+FLOOR, TIMES_NOISE = 5e-3, 4.0
+"""A vector may move by this share of its length, or by so many times the endpoint's own noise, whichever is more. The
+same weights in 16 bits differ by about as much from one kind of GPU to another; other weights differ by far more."""
 NOISY = 1e-2
 """Share of a vector's length from which the noise itself is worth a note."""
 

@@ -83,8 +83,8 @@ def test_a_budget_from_python(home: Path, served: Endpoint, toy: Path) -> None:
     assert 0 < served.spent <= 200
     assert [(cell.status, "--max-tokens 200" in cell.reason) for cell in few.cells] == [("failed", True)]
     served.forget()
-    assert evaluate(model, toy, max_cost=0.3, progress=False).cells[0].status == "ok"
-    assert served.spent <= 300
+    assert evaluate(model, toy, max_cost=0.5, progress=False).cells[0].status == "ok"
+    assert served.spent <= 500
     with pytest.raises(UserError, match="--max-cost needs the price"):
         evaluate(f"openai:other:base_url={served.url}", toy, max_cost=1, progress=False)
 

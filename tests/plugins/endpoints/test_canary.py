@@ -84,7 +84,7 @@ def test_a_change_within_the_floor_is_none_and_one_above_it_is(
 ) -> None:
     model = f"openai:m:base_url={served.url}"
     assert harness("benchmark", "-m", model, "-d", toy).code == 0
-    for share, code in ((0.9e-3, 0), (1.1e-3, 2)):
+    for share, code in ((4.9e-3, 0), (5.1e-3, 2)):
         served.spoil = lambda answer, share=share: {
             **answer,
             "data": [
