@@ -120,7 +120,7 @@ def cost_model(
     size = _size(ref)
     absent = ref.spec.files.weights.bytes if ref.spec.files.weights and missing.startswith("not measured") else 0
     if ref.endpoint:
-        return _of_endpoint(ref, home, progress, search_device)
+        return _of_endpoint(ref, missing, home, progress, search_device)
     if kind == "lexical":
         speed = None if isinstance(model, str) else _measured(label, lambda: indexing(model, home, progress))
         return CostModel(label, kind, indexing=speed, note=missing)
@@ -152,16 +152,16 @@ def cost_model(
     return replace(costs, scanning=exact)
 
 
-def _of_endpoint(ref: ModelRef, home: Path, progress: Progress, search_device: str) -> CostModel:
+def _of_endpoint(ref: ModelRef, missing: str, home: Path, progress: Progress, search_device: str) -> CostModel:
     """A model behind a server is not measured, because that may cost money: its speed is as recorded, or unknown."""
     stated = {name: int(ref.options.get(name) or 0) for name in ("max_chars", "depth")}
     price = float(ref.options.get("price") or 0) if "price" in ref.passed else None
     endpoint = Endpoint(ref.endpoint, price, **stated)
     if ref.spec.kind == "reranker":
-        return CostModel(ref.label, "reranker", note="only what the reranker is sent", endpoint=endpoint)
+        return CostModel(ref.label, "reranker", note=missing or "only what the reranker is sent", endpoint=endpoint)
     found = recorded_encoding(ref.own_key, home)
     dim = found.dim if found else int(ref.figures.get("dim", 0))
-    note = "" if found else "the speed of the endpoint is unknown until it has been used"
+    note = missing if missing or found else "the speed of the endpoint is unknown until it has been used"
     exact = scanning(home, progress, search_device)
     return CostModel(ref.label, "dense", found, None, exact, dim, note=note, endpoint=endpoint)
 
