@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.formats import DENSE, Format
-from harness.embeddings.parts import Parts, digest, receive, remove_parts
+from harness.embeddings.parts import ShardParts, digest, receive, remove_parts
 from harness.embeddings.sharding import Chunk, chunks
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.errors import plugin_code
@@ -122,7 +122,7 @@ def _received(
     """As `_encoded`, from a server: what has arrived before is not asked for again."""
     dim = model.dim  # type: ignore[attr-defined]  # it is a DenseModel, too
     digests = [digest(text) for text in chunk.texts]
-    parts = Parts(store.parts_folder, chunk.key, dim)
+    parts = ShardParts(store.parts_folder, chunk.key, dim)
     seconds, tokens, known = parts.seconds, parts.tokens, len(chunk.texts) - len(parts.missing(digests))
 
     def ask(missing: list[int]) -> Generator[Arrived, None, None]:

@@ -34,7 +34,7 @@ def digest(*texts: str) -> bytes:
     return found.digest()
 
 
-class Parts:
+class ShardParts:
     """The rows of a shard that have arrived, by the digest of their text."""
 
     def __init__(self, folder: Path, key: str, dim: int) -> None:
@@ -89,14 +89,14 @@ def remove_parts(folder: Path, key: str) -> None:
 
 
 def receive(
-    parts: Parts,
+    parts: ShardParts,
     digests: Sequence[bytes],
     ask: Callable[[list[int]], Generator[Arrived, None, None]],
     fault: Callable[[Any, int], str],
     name: str,
     module: str,
     report: Callable[[int], object] = lambda count: None,
-) -> Parts:
+) -> ShardParts:
     """Asks an endpoint for the rows that have not arrived yet, and stores each answer.
 
     Args:

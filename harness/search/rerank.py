@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.beir import Dataset
 from harness.embeddings.formats import DENSE
-from harness.embeddings.parts import Parts, digest, receive, remove_parts
+from harness.embeddings.parts import ShardParts, digest, receive, remove_parts
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.errors import plugin_code
 from harness.models.runner import Prepared
@@ -82,7 +82,7 @@ def _scored(
     pairs = [(query.text, dataset.corpus[row].content) for query, rows in requests for row in rows.tolist()]
     reranker = model.reranker
     if isinstance(reranker, RemoteReranker) and pairs:
-        digests, parts = [digest(*pair) for pair in pairs], Parts(store.folder, key, 1)
+        digests, parts = [digest(*pair) for pair in pairs], ShardParts(store.folder, key, 1)
         what, module = f"{model.label}: scoring pairs", type(reranker).__module__
         receive(
             parts, digests, lambda missing: reranker.score_batches([pairs[i] for i in missing]), _fault, what, module
