@@ -20,8 +20,8 @@ from harness_plugins.endpoints.parallel import in_parallel
 from harness_plugins.endpoints.shapes import WrongAnswer, rerank_answer, rerank_request
 
 KEY_NAME, URL_NAME = "RERANK_API_KEY", "RERANK_BASE_URL"
-BYTES_PER_PAIR = 1 << 17
-"""Most bytes of an answer per document: servers may repeat its text."""
+BYTES_PER_SCORE, BYTES_PER_CHARACTER = 1 << 12, 12
+"""Most bytes of an answer: some servers repeat the documents, whose characters JSON may escape."""
 BLANK = "."
 """What is sent in place of a blank text, which servers refuse."""
 OPTIONS: dict[str, Option] = {
@@ -104,7 +104,7 @@ class EndpointReranker:
         )
 
     def _send(self, rows: list[int], query: str, documents: list[str], stop: Event) -> tuple[Arrived, int]:
-        limit = (1 << 20) + BYTES_PER_PAIR * len(documents)
+        limit = (1 << 20) + BYTES_PER_SCORE * len(documents) + BYTES_PER_CHARACTER * sum(map(len, documents))
         content, attempts = self._client.post(rerank_request(self._options, query, documents), limit, stop)
         try:
             scores, tokens = rerank_answer(content, len(documents))

@@ -83,7 +83,7 @@ def rerank_request(options: Options, query: str, documents: Sequence[str]) -> di
     """The body of a request to ``/rerank``; of Text Embeddings Inference in its own words."""
     if options["api"] == "tei":
         return {"query": query, "texts": list(documents), "truncate": True, "raw_scores": True}
-    return {"model": options["model"], "query": query, "documents": list(documents), "return_documents": False}
+    return {"model": options["model"], "query": query, "documents": list(documents)}
 
 
 def rerank_answer(content: Any, count: int) -> Embedded:

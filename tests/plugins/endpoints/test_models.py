@@ -224,6 +224,25 @@ def test_a_server_that_states_no_tokens_is_counted_by_bytes(served: Endpoint) ->
     assert sum(a.tokens for a in model.encode_batches(["12345678", "123"], role="query")) == 2 + 1
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_requests_and_vectors_are_those_of_the_official_client(
+    served: Endpoint, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    openai = pytest.importorskip("openai")
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+    texts = ["some text", "another", "Straße 東京"]
+    how = {} if packed else {"encoding_format": "float"}  # its own default is base64
+    with openai.OpenAI(base_url=served.url) as official:
+        answer = official.embeddings.create(model="m", input=texts, dimensions=7, **how)
+    own = encoder(served, dimensions=7, encoding_format="base64" if packed else "float")
+    ours = own.encode([texts[2], texts[0], texts[1]], role="document")
+    assert served.bodies[0] == {**served.bodies[1], "input": texts}
+    assert sorted(served.bodies[1]["input"]) == sorted(texts)
+    assert served.paths[0] == served.paths[1]
+    assert served.keys[0] == served.keys[1] == "Bearer a-key"
+    assert np.array_equal(ours[[1, 2, 0]], np.array([row.embedding for row in answer.data], np.float32))
+
+
 def encoder(served: Endpoint, **options: object):
     usual = {name: option.default for name, option in {**CONNECTION, **EMBEDDING}.items()}
     return load_openai({**usual, "model": "m", "base_url": served.url, **options})
