@@ -70,6 +70,7 @@ class Client:
         headers |= {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx2.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=_certificates())
         self._lock, self._not_before, self._answered = threading.Lock(), 0.0, False
+        self._waits, self._rounds = 0, 0  # in all; in a row, without an answer between them
 
     def post(self, body: Mapping[str, Any], limit: int, stop: threading.Event) -> Answer:
         """The answer to a request, as JSON.
@@ -87,25 +88,39 @@ class Client:
         attempt = 0
         while True:
             self._pause(stop)
-            attempt += 1
+            if stop.is_set():
+                raise PluginError(f"{self.url}: not asked, as another request has failed.")
+            attempt, waits = attempt + 1, self._waits
             try:
                 content = self._attempt(data, min(limit, JSON_BYTES))
-                self._answered = True
+                self._answered, self._rounds = True, 0
                 return Answer(content, attempt)
             except _Temporary as error:
-                delay = (
-                    RETRY_DELAY * 2 ** (attempt - 1) * (1 + random.random() / 2) if error.wait is None else error.wait
-                )
-                if attempt == ATTEMPTS or stop.is_set():
-                    times = f", {attempt} times in a row" if attempt > 1 else ""
-                    raise PluginError(f"{self.url}: {error}{times}; {SAME_COMMAND}.") from None
-                if delay > LONGEST_WAIT:
-                    raise PluginError(
-                        f"{self.url}: {error}, and asks to wait {delay:,.0f} seconds; {SAME_COMMAND} then."
-                    ) from None
-                note("retry", url=self.url, reason=str(error), seconds=round(delay, 1))
-                with self._lock:
-                    self._not_before = max(self._not_before, time.monotonic() + delay)
+                self._back_off(error, attempt, waits, stop)
+
+    def _back_off(self, error: _Temporary, attempt: int, waits: int, stop: threading.Event) -> None:
+        """Makes all threads wait after a failed attempt; PluginError if there is to be no other.
+
+        What was under way when another attempt failed belongs to the same round. So a server that is down ends the work
+        after as many rounds as there are attempts, with any number of threads.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if waits == self._waits and self._rounds < ATTEMPTS:
+                self._waits, self._rounds = waits + 1, self._rounds + 1
+            times = max(attempt, self._rounds)
+            usual = RETRY_DELAY * 2 ** (times - 1) * (1 + random.random() / 2)
+            delay = usual if error.wait is None else error.wait
+            if times < ATTEMPTS and delay <= LONGEST_WAIT:
+                self._not_before = max(self._not_before, now + delay)
+        if times >= ATTEMPTS or stop.is_set():
+            told = f", {times} times in a row" if times > 1 else ""
+            raise PluginError(f"{self.url}: {error}{told}; {SAME_COMMAND}.") from None
+        if delay > LONGEST_WAIT:
+            raise PluginError(
+                f"{self.url}: {error}, and asks to wait {delay:,.0f} seconds; {SAME_COMMAND} then."
+            ) from None
+        note("retry", url=self.url, reason=str(error), seconds=round(delay, 1))
 
     def _pause(self, stop: threading.Event) -> None:
         """Waits until requests may be sent again; returns at once when ``stop`` is set."""

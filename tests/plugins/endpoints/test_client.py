@@ -82,6 +82,18 @@ def test_back_off_doubles_without_one(served: Endpoint, monkeypatch: pytest.Monk
     assert waited == [0.01, 0.02, 0.04, 0.08, 0.16]
 
 
+@pytest.mark.parametrize("workers", [1, 16])
+def test_a_server_that_is_down_is_given_up_after_six_waits_with_any_number_of_threads(
+    served: Endpoint, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(client, "RETRY_DELAY", 0.01)
+    served.dies_after = 0
+    model = encoder(served, batch_size=1, concurrency=workers)
+    with pytest.raises(PluginError, match="503 Service Unavailable, 6 times in a row"):
+        model.encode([f"text {i}" for i in range(32)], role="document")
+    assert model._client._waits == 6
+
+
 def test_a_wait_of_hours_is_left_to_the_user(served: Endpoint) -> None:
     for asked in ("7200", later(7200)):
         served.faults = [status(429, {"Retry-After": asked})]
