@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import ModelError, PluginError
+from harness import Arrived, ModelError, PluginError
 from harness_plugins.endpoints.models import EndpointEncoder, load_cohere, load_openai
 from harness_plugins.endpoints.options import CONNECTION, EMBEDDING
 from harness_plugins.endpoints.reranker import OPTIONS, EndpointReranker, load
@@ -258,14 +259,26 @@ def test_a_server_that_does_not_run(served: Endpoint) -> None:
 
 
 def test_one_failure_ends_the_others_retries_and_keeps_what_is_under_way(served: Endpoint) -> None:
-    served.faults = [status(400), silent(0.4), silent(0.4)]
-    model, arrived = encoder(served, batch_size=1, concurrency=3), []
+    refused = threading.Event()
+
+    def refuse(handler: Any) -> bool:
+        while served.under_way < 3:
+            time.sleep(0.005)
+        status(400)(handler)
+        refused.set()
+        return True
+
+    def late(handler: Any) -> bool:
+        refused.wait(20)
+        time.sleep(0.2)
+        return False
+
+    served.faults = [refuse, late, late]
+    model, arrived = encoder(served, batch_size=1, concurrency=3), list[Arrived]()
     with pytest.raises(PluginError, match="400 Bad Request"):
-        arrived.extend(model.encode_batches(TEXTS, role="document"))
-    assert len(served.bodies) == 3
-    served.faults = [status(400), silent(0.4), silent(0.4)]
-    answers = encoder(served, batch_size=1, concurrency=3).encode_batches(TEXTS, role="document")
-    assert {row for _ in range(2) for row in next(answers).rows} < {0, 1, 2, 3}
+        arrived.extend(model.encode_batches([f"some text {i}" for i in range(40)], role="document"))
+    assert 2 <= len(arrived) < 39
+    assert len(served.bodies) == len(arrived) + 1
 
 
 @pytest.mark.parametrize(
