@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from harness.registry.hookspecs import hookimpl
     from harness.registry.load_fallback import Otherwise, Refused
     from harness.registry.protocols import Affine, Fusion, Reranker, Scored, Transform
+    from harness.registry.remote import Arrived, RemoteEncoder, RemoteReranker
     from harness.results.frame import load_results
+    from harness.system.budget import Budget
     from harness.types import (
         DatasetSpec,
         DenseModel,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "Affine",
+    "Arrived",
+    "Budget",
     "DatasetSpec",
     "DenseModel",
     "Document",
@@ -56,6 +60,8 @@ __all__ = [
     "PluginError",
     "Query",
     "Refused",
+    "RemoteEncoder",
+    "RemoteReranker",
     "Reranker",
     "Results",
     "Role",
@@ -84,7 +90,9 @@ _SPEC = (
 )
 LAZY = {
     **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),
+    **dict.fromkeys(("Arrived", "RemoteEncoder", "RemoteReranker"), "harness.registry.remote"),
     **dict.fromkeys(_SPEC, "harness.types"),
+    "Budget": "harness.system.budget",
     "Otherwise": "harness.registry.load_fallback",
     "Refused": "harness.registry.load_fallback",
     "Results": "harness.api.results",

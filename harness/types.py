@@ -68,6 +68,8 @@ class Option:
     role: Role | None = None
     """The side whose texts alone it affects, as a query prompt does queries: stored vectors of the other side serve for
     all its values. The model's fingerprint, where it has one, states the value under the option's name."""
+    changes_output: bool = True
+    """Whether the model's output depends on it. If not (a price, a timeout), it is not part of the row's name."""
 
     def parse(self, text: str) -> OptionValue:
         """Turns the text a user typed into a value; ValueError says what is wrong with it."""
@@ -147,6 +149,8 @@ class ModelFiles:
     locate: str = ""
     """``"module:callable"`` from options to the folder that the option ``path`` is set to. Its UserError says why there
     is none, and is the model's status in listings."""
+    otherwise: tuple[str, ...] = ()
+    """The name of an option that this model does not have, and of the model that is meant where it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,9 @@ class ModelFacts:
     training: str = ""
     """``"module:callable"`` from options to how the model was trained (JSON-able), for the record; the names under
     ``trained_on`` in it are added to those of the descriptor."""
+    endpoint: str = ""
+    """``"module:callable"`` from options to the address of the server that texts are sent to, of a model that runs
+    there (`harness.registry.remote`). Such a model is not loaded offline, nor to be measured for a plan."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pytest
 from filelock import FileLock
 
 from harness.cli.main import main
+from tests.endpoint_server import Endpoint, endpoint
 from tests.server import Site, serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,6 +123,19 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with serving() as site:
         monkeypatch.setenv("HF_ENDPOINT", site.url)
         yield site
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    """An endpoint on loopback, without keys and addresses of the environment, and without waiting between attempts."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CO_API_KEY", "CO_API_URL", "RERANK_API_KEY", "RERANK_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HARNESS_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("harness_plugins.endpoints.client.RETRY_DELAY", 0.0)
+    with endpoint() as state:
+        yield state
 
 
 def write_dataset(

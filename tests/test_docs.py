@@ -30,6 +30,7 @@ from harness.registry.parser import parse
 from harness.types import UserError, Weights
 from tests.conftest import ROOT, Done
 from tests.cross_encoders import write_cross_encoder
+from tests.endpoint_server import Endpoint
 from tests.runs import load_here, write_checkpoint, write_run
 
 pytest.importorskip("faiss", reason="the documented commands need the dense extra")
@@ -455,6 +456,22 @@ def test_the_page_on_the_store_works(workplace: Place) -> None:
         done = workplace.type(line)
         assert done.code == 0, done.err
     assert len(list((workplace.folder / "path/to/store").rglob("*.npy"))) == 2  # documents and queries
+
+
+def test_the_page_on_endpoints_works(workplace: Place, served: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a server on loopback in place of the reader's; plans send nothing."""
+    scanned = {"flops": 1e9, "query_seconds": 1e-3, "processor_flops": 1e9}
+    monkeypatch.setattr("harness.planning.speed._scan", lambda device: scanned)
+    monkeypatch.setenv("JINA_API_KEY", "of-the-reader")
+    lines = [line for block in documented("sh", pages=[ROOT / "docs" / "endpoints.md"]) for line in commands(block)]
+    assert len(lines) >= 6
+    for line in lines:
+        served.forget()
+        typed = re.sub(r"http://127\.0\.0\.1:8080(/v1)?", served.url, line)
+        done = workplace.type(typed)
+        assert done.code == 0, f"{line}\n{done.err}"
+        assert done.out.strip()
+        assert not (" plan " in line and served.bodies)
 
 
 @pytest.mark.parametrize("line", [line for line in dict.fromkeys(HARNESS) if absent(line)])

@@ -14,6 +14,7 @@ from harness.adapters import offline_here
 from harness.api.arguments import Named, datasets_of, distinct, models_of, named
 from harness.api.results import Results
 from harness.cli.benchmark import chosen_measures, dataset_notes, tell
+from harness.cli.endpoint_options import EndpointOptions
 from harness.cli.output import progress_bar
 from harness.cli.session import required, search_limits
 from harness.datasets.beir import Dataset
@@ -46,6 +47,8 @@ def evaluate(
     device: str | None = None,
     dtype: str | None = None,
     force: bool = False,
+    max_tokens: int | None = None,
+    max_cost: float | None = None,
     offline: bool | None = None,
     plugins: Iterable[str | os.PathLike[str]] = (),
     progress: bool = True,
@@ -71,6 +74,8 @@ def evaluate(
             the first GPU, else the CPU; for an object, where it is.
         dtype: Of the matrix products of dense models: ``float32``, ``bfloat16`` or ``float16``.
         force: Compute finished results again; stored vectors are still used.
+        max_tokens: Tokens that endpoints are sent at most.
+        max_cost: US dollars that endpoints may cost, by the option ``price`` of each model.
         offline: Open no connection; default: what $HARNESS_OFFLINE says.
         plugins: Plug-in files to load, too.
         progress: Show a progress bar and notes, on stderr or in the notebook.
@@ -102,6 +107,7 @@ def evaluate(
         refs = [ref.passing(**options) for ref in models_of(named_models, registry, stack)]
         distinct("models", [ref.label for ref in refs])
         required(refs)
+        budget = EndpointOptions(None, max_tokens, max_cost).budget(refs)
         home, report = make_home_folder(), stack.enter_context(_progress(progress))
         if force:
             clear_hash_cache(home)
@@ -117,7 +123,7 @@ def evaluate(
             report(f"{NOTE}{sentence}", 0, 0)
         store = ResultStore(make_folder(Path(results).expanduser(), "choose another folder with results="))
         limits = search_limits(MEMORY, "auto" if device is None else device if device.startswith("cuda") else "cpu")
-        settings = Settings(home, store, names, depth, limits, force=force, command=command, **common)
+        settings = Settings(home, store, names, depth, limits, force=force, command=command, budget=budget, **common)
         cells = []
         for cell in benchmark(refs, opened, settings):
             cells.append(cell)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.endpoint_options import EndpointOptions, endpoint_options
 from harness.cli.executor_options import Executor, executor_options
 from harness.cli.flags import note
 from harness.cli.options import (
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
 )
 @click.option("--measures", help='ir_measures names, as in "nDCG@10 P@5"; added to those that a result holds already.')
 @depth_option
+@endpoint_options
 @executor_options
 @results_option
 @click.option(
@@ -115,6 +117,9 @@ def command(
     force: bool,
     log: Path | None,
     executor: Executor,
+    base_url: str | None,
+    max_tokens: int | None,
+    max_cost: float | None,
     **choice: Any,
 ) -> None:
     """Evaluate every model on every dataset.
@@ -124,8 +129,11 @@ def command(
     """
     if force:
         _forget_checks(session)
-    refs = with_prompts(session.models(models, dtype, storage), query=query_prompt, document=document_prompt)
+    endpoint = EndpointOptions(base_url, max_tokens, max_cost)
+    refs = endpoint.passed_to(session.models(models, dtype, storage))
+    refs = with_prompts(refs, query=query_prompt, document=document_prompt)
     required(refs)
+    budget = endpoint.budget(refs, alone=executor.kind == "in-process")
     names, recipes = chosen_measures(measures, depth), _recipes(indexes, searches, refs)
     run = executor.benchmark([*session.state.plugins, *session.plugins])
     limits, cells = search_limits(memory, search_device), []
@@ -135,11 +143,14 @@ def command(
         for sentence in dataset_notes(opened, names, depth):
             note(sentence)
         searching: dict[str, Any] = {"measures": names, "k": depth, "limits": limits, "indexes": recipes}
+        searching["budget"] = budget
         for cell in run(refs, opened, session.settings(results, force=force, shared=shared, **searching)):
             cells.append(cell)
             tell(cell)
         if shared:
             shared.flush()
+    if budget.requests:
+        note(f"sent to endpoints: {budget.summary()}")
     if session.as_json:
         print_json([_content(cell) for cell in cells])
     else:

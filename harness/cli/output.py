@@ -76,7 +76,7 @@ def progress_bar(*, notebook: bool = False) -> Iterator[Progress]:
     with Bar(
         TextColumn("{task.description}", markup=False),
         *(BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn()),
-        console=Console() if notebook else Console(file=bare(sys.stderr)),
+        console=Console(emoji=False) if notebook else Console(file=bare(sys.stderr), emoji=False),
         transient=True,
         disable=not drawn,
     ) as bar:

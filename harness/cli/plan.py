@@ -12,6 +12,7 @@ import click
 
 from harness.cli.benchmark import chosen_measures
 from harness.cli.benchmark import command as benchmark
+from harness.cli.endpoint_options import EndpointOptions
 from harness.cli.options import examples
 from harness.cli.output import print_json, print_table
 from harness.cli.session import Session, pass_session, search_limits
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from harness.planning.speed import Encoding, Indexing, Scanning
     from harness.planning.workload import Workload
     from harness.registry.model_ref import ModelRef
+    from harness.system.budget import Budget
 
 CHOICE = ("split", "exclude_self", "limit")
 """Options that choose a part of a dataset."""
@@ -79,7 +81,9 @@ def command(
     target = known.device(device) if device else None
     searcher = "cpu" if target else search_limits(memory, search_device).device
     price = target.price if target and price is None else price
-    refs = session.models(models, dtype, storage, planned=True)
+    endpoint = EndpointOptions(others["base_url"], others["max_tokens"], others["max_cost"])
+    refs = endpoint.passed_to(session.models(models, dtype, storage, planned=True))
+    budget = endpoint.budget(refs)
     names = chosen_measures(measures, depth)
     conditions = Conditions(price, STORAGE[storage], memory, depth, {})
     with session.progress_bar() as progress:
@@ -87,6 +91,7 @@ def command(
         forecasts = _forecasts(session, refs, work, conditions, target, searcher, None if force else results)
         progress("", 0, 0)
     notes = _notes(target, price, forecasts.paces, work, forecasts.cells, searcher)
+    notes += _endpoint_notes(forecasts, budget)
     _print(forecasts, notes, session.as_json)
 
 
@@ -247,6 +252,23 @@ def _notes(
     return notes
 
 
+def _endpoint_notes(forecasts: _Forecasts, budget: Budget) -> list[str]:
+    """What is sent to endpoints, and whether the budget is enough for it."""
+    from harness.system.budget import MILLION
+
+    notes = []
+    for label, endpoint in ((pace.label, pace.endpoint) for pace in forecasts.paces):
+        if endpoint:
+            sent = sum(cell.sent_tokens or 0 for cell in forecasts.cells if cell.model == label)
+            price = "price unknown: add price=N" if endpoint.price is None else f"{endpoint.price:g}"
+            notes.append(f"{label}: about {sent:,} tokens are sent to {endpoint.address}; USD per million: {price}")
+    sent = sum(cell.sent_tokens or 0 for cell in forecasts.cells)
+    cost = sum((cell.cost or 0.0) for cell in forecasts.cells if cell.sent_tokens)
+    if not budget.reserve(sent, MILLION * cost / sent if sent else 0.0):
+        notes.append("the budget of --max-tokens or --max-cost is less: the benchmark would stop before its end")
+    return notes
+
+
 def _origin(speed: Encoding | Indexing | Scanning) -> str:
     """Where a speed is from, and whether to believe it."""
     if speed.reliable:
@@ -274,7 +296,7 @@ def _row(row: Forecast) -> dict[str, str]:
         "memory": size(row.memory_bytes),
         "encode or index": duration(making),
         "search": duration(finding),
-        "USD": "" if row.cost is None else f"{row.cost:.2f}",
+        "USD": "" if row.cost is None else f"{row.cost:.2f}" if row.cost >= 0.1 or not row.cost else f"{row.cost:.2g}",
         "took": duration(None if row.measured is None else sum(row.measured.values())),
         "ratio": "" if row.ratio is None else f"{row.ratio:.2f}",
         "note": row.note,

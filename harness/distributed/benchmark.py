@@ -17,6 +17,7 @@ from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
 from harness.results.store import ResultStore
 from harness.storage.regular_files import regular
+from harness.system.log import NOTE
 
 log = logging.getLogger("harness")
 
@@ -50,6 +51,8 @@ def distributed_benchmark(
     for model in ready:
         if isinstance(model, Prepared):
             model.unload()
+            if address := model.ref.endpoint:
+                settings.progress(f"{NOTE}{model.label}: texts are sent to {address}", 0, 0)
     scheduler = Scheduler(ready, datasets, settings)
     if scheduler.unfinished:
         job = WorkerJob(

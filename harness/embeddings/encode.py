@@ -1,24 +1,28 @@
 """Encode texts to vectors, shard by shard, in batches of similar length.
 
 The next shard is tokenised and the previous one written while a shard is encoded. Stored shards are not encoded again,
-nor are those whose base embeddings are stored, of models that put a head on a base.
+nor are those whose base embeddings are stored, of models that put a head on a base. What a model behind a server sends
+is stored batch by batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.formats import DENSE, Format
+from harness.embeddings.parts import ShardParts, digest, receive, remove_parts
 from harness.embeddings.sharding import Chunk, chunks
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.errors import plugin_code
+from harness.registry.remote import Arrived, RemoteEncoder
 from harness.types import EncoderModel, HeadModel, PluginError, Progress, Role, TokenModel
 
 TOKEN_BUDGET = 2048
@@ -68,6 +72,7 @@ def encode_collection(
     """
     store.sweep()
     base = VectorStore(store.home, model.base_key, role, shared=store.shared) if isinstance(model, HeadModel) else None
+    remote = model if isinstance(model, RemoteEncoder) else None
     shards: list[Shard | Future[Shard]] = []
     done = 0
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -78,17 +83,59 @@ def encode_collection(
                 if stored is not None:
                     shards.append(stored)
                 else:
-                    vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally)
+                    if remote is not None:
+                        told = partial(_told, progress, role, name, done, total)
+                        vectors, seconds, count = _received(remote, name, chunk, store, tally, told)
+                    else:
+                        vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally)
                     while pending:  # one pending write bounds the memory and reports a full disk early
                         pending.popitem()[1].result()
-                    pending[chunk.key] = writer.submit(store.put, chunk.key, vectors, seconds, count)
+                    put = store.put if remote is None else partial(_put, store)
+                    pending[chunk.key] = writer.submit(put, chunk.key, vectors, seconds, count)
                     shards.append(pending[chunk.key])
                 done += len(chunk.texts)
-                progress(f"encoding {role} texts with {name} (texts)", done, total)
+                _told(progress, role, name, done, total, 0)
         finally:
             for write in pending.values():
                 write.result()
     return [s.result() if isinstance(s, Future) else s for s in shards]
+
+
+def _told(progress: Progress, role: Role, name: str, done: int, total: int, more: int) -> None:
+    progress(f"encoding {role} texts with {name} (texts)", done + more, total)
+
+
+def _put(store: VectorStore, key: str, vectors: Any, seconds: float, tokens: int) -> Shard:
+    shard = store.put(key, vectors, seconds, tokens)
+    remove_parts(store.parts_folder, key)
+    return shard
+
+
+def _received(
+    model: RemoteEncoder,
+    name: str,
+    chunk: Chunk,
+    store: VectorStore,
+    tally: Tally | None,
+    report: Callable[[int], object],
+) -> tuple[Any, float, int]:
+    """As `_encoded`, from a server: what has arrived before is not asked for again."""
+    dim = model.dim  # type: ignore[attr-defined]  # it is a DenseModel, too
+    digests = [digest(text) for text in chunk.texts]
+    parts = ShardParts(store.parts_folder, chunk.key, dim)
+    seconds, tokens, known = parts.seconds, parts.tokens, len(chunk.texts) - len(parts.missing(digests))
+
+    def ask(missing: list[int]) -> Generator[Arrived, None, None]:
+        return model.encode_batches([chunk.texts[place] for place in missing], role=store.role)
+
+    def fault(vectors: object, count: int) -> str:
+        return store.form.fault(vectors, count, dim)
+
+    receive(parts, digests, ask, fault, f"{name}: encoding {store.role} texts", type(model).__module__, report)
+    if tally is not None:
+        tally.texts, tally.tokens = tally.texts + len(chunk.texts) - known, tally.tokens + parts.tokens - tokens
+        tally.seconds += parts.seconds - seconds
+    return parts.rows(digests), parts.seconds, parts.tokens
 
 
 def _encoded(

@@ -78,6 +78,11 @@ class VectorStore:
         self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
         self._verified: dict[str, Shard] = {}
 
+    @property
+    def parts_folder(self) -> Path:
+        """The folder for the parts of incomplete shards, which are float32."""
+        return self.folder if self._wider is None else self._wider.folder
+
     def get(self, key: str) -> Shard | None:
         """Return the record of a shard; None if the shard is missing or corrupt.
 

@@ -20,6 +20,7 @@ from harness.search.exact import Limits
 from harness.search.index_config import IndexConfig
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
+from harness.system.budget import Budget
 from harness.types import Progress
 
 ZERO_VECTORS = "cosine 0 with everything"
@@ -46,6 +47,8 @@ class Settings:
     offline: bool = False
     shared: RemoteCache | None = None
     """The remote cache; None for none."""
+    budget: Budget | None = None
+    """What models behind a server may send, all together; None for no limit."""
     command: str = ""
     progress: Progress = lambda *_: None
     sole: bool = False

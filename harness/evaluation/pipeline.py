@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from harness.datasets.beir import Dataset
 from harness.errors import described, trace, writable
@@ -123,9 +124,8 @@ def prepare(models: Sequence[ModelRef], datasets: Sequence[Dataset], settings: S
 
 def _prepared(ref: ModelRef, settings: Settings) -> Prepared | Unready:
     try:
-        model = Prepared(
-            ref, settings.home, offline=settings.offline, progress=settings.progress, shared=settings.shared
-        )
+        common: dict[str, Any] = {"offline": settings.offline, "progress": settings.progress, "shared": settings.shared}
+        model = Prepared(ref, settings.home, **common, budget=settings.budget)
         _ = model.ref.key
         return model
     except (ModelError, PluginError) as error:

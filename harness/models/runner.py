@@ -24,11 +24,14 @@ from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.errors import plugin_code, trace
+from harness.models.canary import check_canaries
 from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Affine, Fusion, Reranker, Transform
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
+from harness.system.budget import Budget
+from harness.system.log import NOTE
 from harness.types import (
     DenseModel,
     EncoderModel,
@@ -65,9 +68,11 @@ class Prepared:
         progress: Progress = lambda *_: None,
         shared: RemoteCache | None = None,
         tries: bool = True,
+        budget: Budget | None = None,
     ) -> None:
         """Finds and verifies the weights.
 
+        ``budget``: what models behind a server may send; None for no limit.
         ``tries``: whether a model whose options only loading can validate is loaded to learn its fallback (see
         `settle`).
         """
@@ -82,11 +87,13 @@ class Prepared:
         if ref.spec.files.repository and not ref.options.get("path"):
             ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
         ref = ref.of_folder()
-        self.members = [Prepared(each, home, offline=offline, progress=progress, shared=shared) for each in ref.members]
+        common: dict[str, Any] = {"offline": offline, "progress": progress, "shared": shared, "budget": budget}
+        self.members = [Prepared(each, home, **common) for each in ref.members]
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         if ref.spec.kind == "transform":
             _require_vectors(self.members[0])
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
+        self.offline, self.budget = offline, budget or Budget()
         self._similarity: Similarity | None = None
         self._tuned = False
         self._failure: ModelError | PluginError | None = None
@@ -121,6 +128,8 @@ class Prepared:
     def _load(self) -> Any:
         self.progress(f"loading {self.label}", 0, 0)
         spec, folder = self.ref.spec, Path(str(self.ref.options.get("path")))
+        if self.ref.endpoint:
+            return self._connected()
         if spec.files.weights is None:
             return self.ref.load()
         with ThreadPoolExecutor(1) as checker:  # hash in the background: bit rot does not change the mtime
@@ -132,6 +141,22 @@ class Prepared:
                     check.result()
                 except UserError as error:
                     raise ModelError(str(error)) from error
+
+    def _connected(self) -> Any:
+        """The model behind a server, if it is the one whose vectors are stored."""
+        address = self.ref.endpoint
+        if self.offline:
+            raise ModelError(
+                f"{self.label} runs at {address}, and the network is switched off; what is stored can be used, the "
+                f"rest needs a command without --offline (or HARNESS_OFFLINE)."
+            )
+        self.progress(f"{NOTE}{self.label}: texts are sent to {address}", 0, 0)
+        model = self.ref.load()
+        model.budget = self.budget
+        folder = "reranked" if self.ref.spec.kind == "reranker" else "vectors"
+        file = self.home / folder / self.ref.own_key[:32] / "canaries.json"
+        check_canaries(model, self.label, file, self.progress)
+        return model
 
     def unload(self) -> None:
         """Unloads the model and closes open files; called when the model has no work left in this process."""
@@ -239,6 +264,8 @@ class Prepared:
     @property
     def depth(self) -> int:
         """How many hits of each member a fusion or a reranker reads; PluginError if it is not a positive integer."""
+        if self.ref.endpoint and (stated := self.ref.options.get("depth")):  # without a connection
+            return self._positive("depth", stated)
         return self._positive("depth", (self.fusion if self.ref.spec.kind == "fusion" else self.reranker).depth)
 
     def _positive(self, what: str, value: Any) -> int:
@@ -250,7 +277,8 @@ class Prepared:
         """Where its vectors are kept."""
         storage = self.ref.storage if role == "document" else "float32"
         form = FORMATS.get(self.ref.spec.kind, DENSE)
-        return VectorStore(self.home, self.ref.side_key(role), role, storage, self.shared, form)
+        shared = None if self.ref.endpoint else self.shared  # nobody knows which model others met behind that name
+        return VectorStore(self.home, self.ref.side_key(role), role, storage, shared, form)
 
     def vectors(
         self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
@@ -368,7 +396,7 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     found: dict[Role, tuple[Vectors, Cost]] = {}
     collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
     for role, (source, cost) in both.items():
-        store = VectorStore(model.home, key, role, shared=model.shared)
+        store = VectorStore(model.home, key, role, shared=None if base.ref.endpoint else model.shared)
         report = partial(model.progress, f"transforming {role} vectors with {model.label} (vectors)")
         shards = transformed(source, affine, store, collections[role], similarity, report)
         vectors = Vectors.open(store, shards, normalise=similarity == "cosine")

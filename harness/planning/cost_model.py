@@ -12,11 +12,34 @@ from harness.download.local_weights import locate
 from harness.errors import described
 from harness.models.runner import Prepared
 from harness.planning.devices import Device
-from harness.planning.speed import Encoding, Indexing, Scanning, SearchSpeed, encoding, indexing, scanning, search_speed
+from harness.planning.speed import (
+    Encoding,
+    Indexing,
+    Scanning,
+    SearchSpeed,
+    encoding,
+    indexing,
+    recorded_encoding,
+    scanning,
+    search_speed,
+)
 from harness.registry.model_ref import ModelRef
 from harness.types import PluginError, Progress, UserError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is known of a server that texts are sent to."""
+
+    address: str
+    price: float | None
+    """US dollars per million tokens; None: not stated."""
+    max_chars: int = 0
+    """Characters sent of a text; 0: all."""
+    depth: int = 0
+    """Documents of a query that a reranker scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,8 @@ class CostModel:
     """Tokens read of a text; 0: as many as the model's folder says."""
     search_speed: SearchSpeed | None = None
     """Search of sparse vectors."""
+    endpoint: Endpoint | None = None
+    """Of a model behind a server."""
 
 
 def loadable(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = True) -> Prepared | str:
@@ -94,6 +119,8 @@ def cost_model(
     kind: str = ref.spec.kind
     size = _size(ref)
     absent = ref.spec.files.weights.bytes if ref.spec.files.weights and missing.startswith("not measured") else 0
+    if ref.endpoint:
+        return _of_endpoint(ref, missing, home, progress, search_device)
     if kind == "lexical":
         speed = None if isinstance(model, str) else _measured(label, lambda: indexing(model, home, progress))
         return CostModel(label, kind, indexing=speed, note=missing)
@@ -123,6 +150,20 @@ def cost_model(
     if device is not None:
         exact = replace(exact, flops=device.float32 * device.utilisation, origin="assumed")
     return replace(costs, scanning=exact)
+
+
+def _of_endpoint(ref: ModelRef, missing: str, home: Path, progress: Progress, search_device: str) -> CostModel:
+    """A model behind a server is not measured, because that may cost money: its speed is as recorded, or unknown."""
+    stated = {name: int(ref.options.get(name) or 0) for name in ("max_chars", "depth")}
+    price = float(ref.options.get("price") or 0) if "price" in ref.passed else None
+    endpoint = Endpoint(ref.endpoint, price, **stated)
+    if ref.spec.kind == "reranker":
+        return CostModel(ref.label, "reranker", note=missing or "only what the reranker is sent", endpoint=endpoint)
+    found = recorded_encoding(ref.side_key("document"), home)
+    dim = found.dim if found else int(ref.figures.get("dim", 0))
+    note = missing if missing or found else "the speed of the endpoint is unknown until it has been used"
+    exact = scanning(home, progress, search_device)
+    return CostModel(ref.label, "dense", found, None, exact, dim, note=note, endpoint=endpoint)
 
 
 def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:

@@ -16,6 +16,7 @@ from typing import Any
 from harness.planning.cost_model import CostModel
 from harness.planning.workload import Workload
 from harness.search.exact import MEMORY, most_memory
+from harness.system.budget import MILLION
 
 STORAGE = {"float32": 4, "float16": 2}
 """Bytes per stored number."""
@@ -47,7 +48,9 @@ class Forecast:
     seconds: Mapping[str, float] | None = None
     """Phase -> seconds: encode, geometry and search, or index and search."""
     cost: float | None = None
-    """USD."""
+    """USD: hours of a machine, and tokens of an endpoint."""
+    sent_tokens: int | None = None
+    """Tokens that are sent to an endpoint; None for a model of this machine."""
     measured: Mapping[str, float] | None = None
     """Measured seconds of a finished cell, by the same phases."""
     ratio: float | None = None
@@ -82,7 +85,7 @@ class Conditions:
 def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
     """Forecast one cell, as far as model and dataset are known."""
     predict = {"dense": _dense, "sparse": _sparse, "lexical": _lexical}.get(model.kind)
-    work = work.held_to(model.longest)
+    work = work.uncut(model.endpoint.max_chars) if model.endpoint else work.held_to(model.longest)
     sized = Forecast(
         model.label,
         work.label,
@@ -92,6 +95,8 @@ def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Foreca
         text_bytes=0 if work.dataset is not None else work.text_bytes or None,
         note="; ".join(filter(None, (work.note, model.note))),
     )
+    if model.endpoint and model.kind == "reranker":
+        return _with_endpoint(sized, model, work, conditions)
     if predict is None:
         return replace(sized, note="; ".join(filter(None, (sized.note, f"not planned: models of kind {model.kind}"))))
     if work.documents is None:
@@ -99,7 +104,25 @@ def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Foreca
     found = predict(model, work, conditions)
     seconds, price = found.get("seconds"), conditions.price
     cost = sum(seconds.values()) / 3600 * price if seconds is not None and price is not None else None
-    return replace(sized, **found, cost=cost)
+    planned = replace(sized, **found, cost=cost)
+    return _with_endpoint(planned, model, work, conditions) if model.endpoint else planned
+
+
+def _with_endpoint(cell: Forecast, model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
+    """Adds the tokens that are sent to an endpoint, and what they cost."""
+    assert model.endpoint is not None
+    if work.document_tokens is None or work.query_tokens is None or not work.documents:
+        return cell
+    if model.kind == "reranker":  # a request repeats its query for every document
+        pairs = min(model.endpoint.depth, work.documents)
+        each = work.document_tokens / work.documents
+        sent = round(pairs * ((work.queries or 0) * each + work.query_tokens))
+    else:
+        stored = conditions.stored.get((model.label, work.label), frozenset())
+        sent = work.document_tokens * ("document" not in stored) + work.query_tokens * ("query" not in stored)
+    if model.endpoint.price is None:
+        return replace(cell, sent_tokens=sent)
+    return replace(cell, sent_tokens=sent, cost=(cell.cost or 0.0) + sent * model.endpoint.price / MILLION)
 
 
 def _dense(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
@@ -173,7 +196,7 @@ def compared(cell: Forecast, seconds: Mapping[str, float], *, comparable: bool) 
             measured[name] = measured.get(name, 0.0) + spent
     planned = cell.total_seconds
     ratio = sum(measured.values()) / planned if planned and comparable else None
-    left = {"download_bytes": 0, "text_bytes": 0, "stored_bytes": 0, "cost": None}
+    left = {"download_bytes": 0, "text_bytes": 0, "stored_bytes": 0, "cost": None, "sent_tokens": None}
     return replace(cell, status="finished", measured=measured, ratio=ratio, **left)  # type: ignore[arg-type]
 
 
@@ -186,7 +209,7 @@ def total(model: str, cells: Sequence[Forecast], weights: Iterable[CostModel] = 
     for cell in known:
         for phase, spent in (cell.seconds or {}).items():
             seconds[phase] = seconds.get(phase, 0.0) + spent
-    costs = [cell.cost for cell in known if cell.cost is not None]
+    costs = [cell.cost for cell in left if cell.cost is not None]
     return Forecast(
         model,
         "total",

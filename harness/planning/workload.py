@@ -50,6 +50,14 @@ class Workload:
     sampled: tuple[int, ...] = ()
     """Characters of the documents from which the tokens are estimated."""
 
+    def uncut(self, max_chars: int) -> Workload:
+        """The same for a model that reads whole texts, or so many characters of them; known only if it is here."""
+        if not self.sampled or self.document_tokens is None:
+            return self
+        lengths = [min(length, max_chars or length) for length in self.sampled]
+        whole = mean(tokens(length, length + TOKENS_PER_TEXT) for length in lengths)
+        return replace(self, document_tokens=round(whole * (self.documents or 0)))
+
     def held_to(self, longest: int) -> Workload:
         """The same for a model that reads so many tokens of a text; 0: no limit of its own."""
         if not longest or longest >= LONGEST or self.document_tokens is None:

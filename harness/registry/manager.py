@@ -70,6 +70,8 @@ class Registry:
         """
         name, inside, passed = parse(text)
         ref, given = self._named(name)
+        if ref.spec.files.otherwise and ref.spec.files.otherwise[0] in passed:
+            ref = self.models[ref.spec.files.otherwise[1]]
         ref = replace(ref, options={**ref.options, **given}).of_folder() if ref.spec.files.becomes else ref
         check_members(ref.spec, inside, text)
         members = tuple(self.model(member) for member in inside or ())

@@ -64,7 +64,9 @@ class ModelRef:
         """
         if self.named:
             return self.named
-        passed = dict(self.passed) | ({"storage": self.storage} if self.storage != "float32" else {})
+        known = self.spec.options
+        passed = {key: value for key, value in self.passed.items() if key not in known or known[key].changes_output}
+        passed |= {"storage": self.storage} if self.storage != "float32" else {}
         name, path = self.spec.name, self.spec.files.path_option
         if path and passed.get(path):
             passed[path] = self._folder(str(passed[path]))
@@ -167,6 +169,11 @@ class ModelRef:
         return str(_call(self.plugin, self.spec.files.repository, self.options)) if self.spec.files.repository else ""
 
     @cached_property
+    def endpoint(self) -> str:
+        """The address of the server that it sends texts to; empty for a model that runs on this machine."""
+        return str(_call(self.plugin, self.spec.facts.endpoint, self.options)) if self.spec.facts.endpoint else ""
+
+    @cached_property
     def training(self) -> dict[str, Any]:
         """How it was trained, as far as that is on record."""
         return dict(_call(self.plugin, self.spec.facts.training, self.options)) if self.spec.facts.training else {}
@@ -183,7 +190,8 @@ class ModelRef:
         if self.spec.fingerprint:
             own = dict(_call(self.plugin, self.spec.fingerprint, self.options))
         else:
-            options = {key: self.options[key] for key in sorted(self.options)}
+            silent = {key for key, option in self.spec.options.items() if not option.changes_output}
+            options = {key: self.options[key] for key in sorted({*self.options} - silent)}
             own = {"source": sha256_file(_source(self.spec)), "options": options}
         return {"model": self.spec.name if not self.spec.files.path_option else "", "kind": self.spec.kind, **own}
 

@@ -29,7 +29,7 @@ NAME = re.compile(r"\w[\w.+-]*")
 TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 TARGETS = (
-    *("load", "fingerprint", "may_fall_back", "by_options", "repository", "becomes", "locate", "training"),
+    *("load", "fingerprint", "may_fall_back", "by_options", "repository", "becomes", "locate", "training", "endpoint"),
     *("build", "key"),
 )
 """Fields that name code."""

@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.beir import Dataset
-from harness.embeddings.store import Vectors, VectorStore
+from harness.embeddings.formats import DENSE
+from harness.embeddings.parts import ShardParts, digest, receive, remove_parts
+from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.errors import plugin_code
 from harness.models.runner import Prepared
 from harness.registry.protocols import Scored
+from harness.registry.remote import RemoteReranker
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
 from harness.system.timer import Clock
@@ -48,7 +51,8 @@ def rerank(
         counts: receives ``pairs`` and ``rerank_tokens``.
         clock: receives the seconds that stored parts took when they were scored.
     """
-    store, depth = ScoreStore(model.home, model.ref.own_key, model.shared), model.depth
+    shared = None if model.ref.endpoint else model.shared
+    store, depth = ScoreStore(model.home, model.ref.own_key, shared), model.depth
     store.sweep()
     paired = zip(dataset.queries, firsts, strict=True)
     while part := list(islice(paired, max(1, PAIRS // depth))):
@@ -56,9 +60,7 @@ def rerank(
         key = content_key([dataset.corpus.sha256, [[query.text, rows.tolist()] for query, rows in requests]])
         shard = store.get(key)
         if shard is None:
-            start = time.perf_counter()
-            scores, tokens = _score(model, dataset, requests)
-            shard = store.put(key, scores[:, None], time.perf_counter() - start, tokens)
+            shard = _scored(model, dataset, requests, store, key)
         else:
             clock.add("rerank", shard.seconds)
         counts["pairs"] = counts.get("pairs", 0) + shard.rows
@@ -69,11 +71,36 @@ def rerank(
             yield _reordered(hits, own.astype(np.float64))
 
 
-def _score(
-    model: Prepared, dataset: Dataset, requests: Sequence[tuple[Query, NDArray[np.int64]]]
-) -> tuple[NDArray[np.float32], int]:
-    """Scores of all pairs, concatenated. Equal pairs are scored once, so that they tie in any batch."""
+def _scored(
+    model: Prepared,
+    dataset: Dataset,
+    requests: Sequence[tuple[Query, NDArray[np.int64]]],
+    store: ScoreStore,
+    key: str,
+) -> Shard:
+    """Scores all pairs and stores the part; what a server sends is stored answer by answer."""
     pairs = [(query.text, dataset.corpus[row].content) for query, rows in requests for row in rows.tolist()]
+    reranker = model.reranker
+    if isinstance(reranker, RemoteReranker) and pairs:
+        digests, parts = [digest(*pair) for pair in pairs], ShardParts(store.folder, key, 1)
+        what, module = f"{model.label}: scoring pairs", type(reranker).__module__
+        receive(
+            parts, digests, lambda missing: reranker.score_batches([pairs[i] for i in missing]), _fault, what, module
+        )
+        shard = store.put(key, parts.rows(digests), parts.seconds, parts.tokens)
+        remove_parts(store.folder, key)
+        return shard
+    start = time.perf_counter()
+    scores, tokens = _score(model, pairs)
+    return store.put(key, scores[:, None], time.perf_counter() - start, tokens)
+
+
+def _fault(scores: NDArray[np.float32], count: int) -> str:
+    return DENSE.fault(scores, count, 1)
+
+
+def _score(model: Prepared, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.float32], int]:
+    """Scores of all pairs, concatenated. Equal pairs are scored once, so that they tie in any batch."""
     place = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
     with plugin_code(f"{model.label}: score() raised", type(model.reranker).__module__):
         scored = model.reranker.score(list(place)) if place else Scored(np.empty(0, np.float32))

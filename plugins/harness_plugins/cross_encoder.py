@@ -46,7 +46,7 @@ def harness_models() -> Iterable[ModelSpec]:
             "max_length": Option(0, "tokens kept of query and document together; 0: what the folder says", minimum=0),
         },
         packages=Packages(modules=("torch", "sentence_transformers"), extra="dense"),
-        files=ModelFiles(path_option="model"),
+        files=ModelFiles(path_option="model", otherwise=("base_url", "rerank-api")),
     )
 
 

@@ -66,6 +66,12 @@ def test_a_pipe_has_a_line_for_each_work(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "reading x\nloading y\n"
 
 
+def test_a_note_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as progress:
+        progress("note: openai:m: [bold]100[/bold] :smile:", 0, 0)
+    assert capsys.readouterr().err == "note: openai:m: [bold]100[/bold] :smile:\n"
+
+
 def test_every_bar_with_a_total_has_a_unit() -> None:
     places = []
     for file in (
