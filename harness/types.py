@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Role = Literal["query", "document"]
 Similarity = Literal["euclidean", "cosine", "dot"]
+SIMILARITIES: Mapping[str, tuple[Similarity, ...]] = {
+    "dense": ("euclidean", "cosine", "dot"),
+    "sparse": ("dot",),
+}
+"""Kind of a model -> how its vectors may be compared, the usual one first."""
 Storage = Literal["float32", "float16"]
 """How vectors are kept. They are compared in at least float32 either way."""
 OptionValue = str | int | float | bool | None

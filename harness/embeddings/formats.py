@@ -33,8 +33,8 @@ class Format(Protocol):
         """All numbers that are stored."""
         ...
 
-    def lengths(self, rows: Any) -> NDArray[np.float64]:
-        """Euclidean length of every row."""
+    def changes(self, one: Any, other: Any) -> NDArray[np.float64]:
+        """Of every row, the length of the difference of both as a share of its length in ``one``."""
         ...
 
     def arrays(self, rows: Any, storage: Storage) -> list[NDArray[Any]]:
@@ -58,6 +58,11 @@ def _shape_fault(given: Any, count: int, dim: int, name: str = "vectors") -> str
     if given.dtype != np.float32:
         return f"encode() returned {given.dtype}; return float32 ({name}.astype(np.float32))."
     return ""
+
+
+def _share(apart: NDArray[np.float64], length: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = apart / np.maximum(length, 1e-12)
+    return found
 
 
 class DenseFormat:
@@ -87,10 +92,10 @@ class DenseFormat:
         """As `Format.values`."""
         return rows
 
-    def lengths(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """As `Format.lengths`."""
-        found: NDArray[np.float64] = np.linalg.norm(rows.astype(np.float64), axis=1)
-        return found
+    def changes(self, one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """As `Format.changes`."""
+        apart, length = (np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (one - other, one))
+        return _share(apart, length)
 
     def arrays(self, rows: NDArray[np.float32], storage: Storage) -> list[NDArray[Any]]:
         """As `Format.arrays`."""
@@ -154,10 +159,10 @@ class SparseFormat:
         """As `Format.values`."""
         return rows.data  # type: ignore[no-any-return]
 
-    def lengths(self, rows: Any) -> NDArray[np.float64]:
-        """As `Format.lengths`, each summed by itself in the order of the terms."""
-        sums: NDArray[np.float64] = rows.astype(np.float64).power(2).sum(axis=1)
-        return np.sqrt(sums)
+    def changes(self, one: Any, other: Any) -> NDArray[np.float64]:
+        """As `Format.changes`."""
+        apart, length = (np.sqrt(rows.astype(np.float64).power(2).sum(axis=1)) for rows in (one - other, one))
+        return _share(apart, length)
 
     def arrays(self, rows: Any, storage: Storage) -> list[NDArray[Any]]:
         """As `Format.arrays`: where each row begins, the terms, their weights."""

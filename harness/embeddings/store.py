@@ -75,7 +75,7 @@ class VectorStore:
         self.storage, self.form = storage, form
         self.shared = shared
         self._owner = f"{model_key}/{role}"
-        self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
+        self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared, form=form)
         self._verified: dict[str, Shard] = {}
 
     def get(self, key: str) -> Shard | None:
@@ -88,8 +88,7 @@ class VectorStore:
             self._mirror.offer(key)
         found = found or self._pulled(key)
         if found is None and self._wider is not None and (wide := self._wider.get(key)) is not None:
-            array = map_array(self._wider.folder / f"{key}.npy")
-            found = self.put(key, array, wide.seconds, wide.tokens)
+            found = self.put(key, self._wider.read(wide), wide.seconds, wide.tokens)
         return found
 
     def _stored(self, key: str) -> Shard | None:

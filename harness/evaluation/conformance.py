@@ -74,7 +74,7 @@ def check(model: Prepared) -> Iterator[Outcome]:
     if loaded.fault:
         return
     match model.ref.spec.kind:
-        case "dense" | "sparse" as kind:
+        case kind if kind in FORMATS:
             yield from _check_encoder(model.encoder, FORMATS[kind])
         case "lexical":
             yield from _check_lexical(model)
@@ -115,10 +115,11 @@ def _fingerprint(ref: ModelRef) -> str:
 
 
 def _loads(model: Prepared) -> str:
-    loaded = getattr(model, model.ref.spec.kind)  # the attribute of that name raises where it is none
+    kind = model.ref.spec.kind
+    loaded = getattr(model, "encoder" if kind in FORMATS else kind)  # the attribute raises where it is none
     size = "depth" if model.members else "dim"
     value = getattr(loaded, size, 1)
-    if model.ref.has_vectors:
+    if model.ref.has_vectors or kind in FORMATS:
         _ = model.similarity  # raises where it is unknown
     return "" if isinstance(value, int) and value > 0 else f"{size} is {value!r}; it must be a positive integer"
 
@@ -145,7 +146,7 @@ def _check_encoder(model: EncoderModel, form: Format) -> Iterator[Outcome]:
         return form.fault(model.encode(list(TEXTS), role=role), len(TEXTS), model.dim)
 
     def same(one: Any, other: Any, tolerance: float, what: str) -> str:
-        worst = float((form.lengths(one - other) / np.maximum(form.lengths(one), 1e-12)).max())
+        worst = float(form.changes(one, other).max())
         told = f"{what} changes a vector by {worst:.1e} of its length (at most {tolerance:g})"
         return "" if worst <= tolerance else told
 
@@ -169,7 +170,7 @@ def _check_encoder(model: EncoderModel, form: Format) -> Iterator[Outcome]:
         vectors = encode(texts)
         rows = [vectors[place : place + 1] for place in range(len(texts))]
         for (text, one), (twin, other) in combinations(zip(texts, rows, strict=True), 2):
-            if form.lengths(one - other)[0] <= 1e-5 * form.lengths(one)[0]:
+            if form.changes(one, other)[0] <= 1e-5:
                 return f"different texts give one vector: {text!r} and {twin!r}; does the model know their words?"
         return ""
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache, cached_property, partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from harness.registry.protocols import Affine, Fusion, Reranker, Transform
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
 from harness.types import (
+    SIMILARITIES,
     DenseModel,
     EncoderModel,
     Hits,
@@ -39,7 +40,6 @@ from harness.types import (
     Progress,
     Role,
     Similarity,
-    SparseModel,
     UserError,
 )
 
@@ -145,25 +145,16 @@ class Prepared:
             _trim_heap()
 
     @property
-    def dense(self) -> DenseModel:
-        """The loaded model; PluginError if it is not a dense model."""
-        if not isinstance(self._loaded, DenseModel):
-            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
-        return self._loaded
-
-    @property
-    def sparse(self) -> SparseModel:
-        """The loaded model; PluginError if it is not a sparse model."""
-        if not isinstance(self._loaded, SparseModel):
-            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
-        if (stated := getattr(self._loaded, "similarity", "dot")) != "dot":
-            raise PluginError(f"{self.label}: its similarity is {stated!r}; sparse vectors are compared by dot alone.")
-        return self._loaded
-
-    @property
     def encoder(self) -> EncoderModel:
-        """The loaded model, whichever kind of vectors it gives; PluginError if it is not of its descriptor's kind."""
-        return self.sparse if self.ref.spec.kind == "sparse" else self.dense
+        """The loaded model, whichever kind of vectors it gives; PluginError if it gives none."""
+        if not isinstance(self._loaded, EncoderModel):
+            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
+        return self._loaded
+
+    @property
+    def dense(self) -> DenseModel:
+        """The loaded model, of a dense descriptor; PluginError if it gives no vectors."""
+        return cast(DenseModel, self.encoder)
 
     @property
     def lexical(self) -> LexicalModel:
@@ -219,15 +210,15 @@ class Prepared:
 
         PluginError if it is none of the three.
         """
-        if self.ref.spec.kind == "sparse":
-            return "dot"
         if self._similarity is None:
             changed = self.ref.spec.kind == "transform"
-            stated = getattr(self.transform if changed else self.dense, "similarity", None)
-            stated = stated or (self.members[0].similarity if changed else self.ref.spec.similarity)
-            if stated not in get_args(Similarity):
-                known = ", ".join(get_args(Similarity))
-                raise PluginError(f"{self.label}: its similarity is {stated!r}, which is none of {known}.")
+            known = SIMILARITIES["dense" if changed else self.ref.spec.kind]
+            stated = getattr(self.transform if changed else self.encoder, "similarity", None)
+            own = self.ref.spec.similarity
+            stated = stated or (self.members[0].similarity if changed else own if own in known else known[0])
+            if stated not in known:
+                listed = ", ".join(known)
+                raise PluginError(f"{self.label}: its similarity is {stated!r}, which is none of {listed}.")
             self._similarity = stated
         return self._similarity
 
