@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.api.reports import compare
     from harness.api.results import Results
     from harness.api.training import training_evaluator
+    from harness.embeddings.token_vectors import TokenVectors
     from harness.registry.hookspecs import hookimpl
     from harness.registry.load_fallback import Otherwise, Refused
     from harness.registry.protocols import Affine, Fusion, Reranker, Scored, Transform
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         ModelFacts,
         ModelFiles,
         ModelSpec,
+        MultiVectorModel,
         Option,
         Packages,
         PluginError,
@@ -50,6 +52,7 @@ __all__ = [
     "ModelFacts",
     "ModelFiles",
     "ModelSpec",
+    "MultiVectorModel",
     "Option",
     "Otherwise",
     "Packages",
@@ -62,6 +65,7 @@ __all__ = [
     "Scored",
     "SparseModel",
     "TokenModel",
+    "TokenVectors",
     "Transform",
     "UserError",
     "Weights",
@@ -79,7 +83,7 @@ __all__ = [
 ]
 _SPEC = (
     *("DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
-    *("ModelFacts", "ModelFiles", "Packages"),
+    *("ModelFacts", "ModelFiles", "MultiVectorModel", "Packages"),
     *("ModelError", "PluginError", "Query", "Role", "SparseModel", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {
@@ -94,6 +98,7 @@ LAZY = {
     "isotropy": "harness.api.metrics",
     "load_dataset": "harness.api.evaluate",
     "measure": "harness.api.metrics",
+    "TokenVectors": "harness.embeddings.token_vectors",
     "training_evaluator": "harness.api.training",
     "hookimpl": "harness.registry.hookspecs",
     "load_results": "harness.results.frame",

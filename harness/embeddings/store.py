@@ -28,7 +28,7 @@ from harness.storage.mirror import Mirror
 from harness.storage.records import read_sealed, seal
 from harness.storage.regular_files import open_regular
 from harness.storage.remote import RemoteCache
-from harness.storage.safe_load import fields, map_array, parse_arrays
+from harness.storage.safe_load import fields, map_array, map_arrays, parse_arrays
 from harness.storage.temporary_files import sweep
 from harness.types import Role, Similarity, Storage
 
@@ -121,6 +121,11 @@ class VectorStore:
         """The vectors of a shard, in memory."""
         with open_regular(self.folder / f"{shard.key}.npy") as stream:
             return self._parsed(shard, stream.read())
+
+    def map(self, shard: Shard) -> Any:
+        """The vectors of a shard, of which the last array is memory-mapped."""
+        arrays = map_arrays(self.folder / f"{shard.key}.npy", self.form.count)
+        return self.form.rows(arrays, shard.dim, self.storage)
 
     def _pulled(self, key: str) -> Shard | None:
         """The shard of the remote cache, validated and stored in the local cache."""

@@ -20,6 +20,7 @@ from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.batch_size import tune
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.formats import DENSE, FORMATS
+from harness.embeddings.multivector import MultiVectors
 from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
@@ -262,6 +263,12 @@ class Prepared:
         """As `vectors`, of a sparse model."""
         return self._collection(collection, texts, total, role, SparseVectors.open)
 
+    def token_vectors(
+        self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
+    ) -> tuple[MultiVectors, Cost]:
+        """As `vectors`, of a multi-vector model."""
+        return self._collection(collection, texts, total, role, MultiVectors.open)
+
     def _collection(
         self,
         collection: str,
@@ -314,6 +321,11 @@ def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vecto
 def dataset_sparse_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[SparseVectors, Cost]]:
     """As `dataset_vectors`, of a sparse model."""
     return _both(model.sparse_vectors, dataset)
+
+
+def dataset_token_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[MultiVectors, Cost]]:
+    """As `dataset_vectors`, of a multi-vector model."""
+    return _both(model.token_vectors, dataset)
 
 
 def _both(vectors: Callable[[str, Callable[[], Iterator[str]], int, Role], V], dataset: Dataset) -> dict[Role, V]:

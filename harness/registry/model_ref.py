@@ -20,6 +20,9 @@ DISTRIBUTION = "retrieval-harness"
 FACTS = ("dim", "flops_per_token", "parameters", "max_tokens", "licence")
 """What a descriptor states of a model for plans and reports."""
 
+NARROW = ("dense", "multivector")
+"""Kinds of models whose document vectors may be kept in float16."""
+
 
 @dataclass(frozen=True)
 class ModelRef:
@@ -32,7 +35,7 @@ class ModelRef:
     members: tuple[ModelRef, ...] = ()
     """What a fusion, a reranker or a transform is made of."""
     storage: Storage = "float32"
-    """How a dense model's document vectors are kept."""
+    """How the document vectors of a model of the kinds in `NARROW` are kept."""
     named: str = ""
     """Its label where that is not of its own making: the one it was asked for by before it got other options."""
     because: str = ""
@@ -101,7 +104,7 @@ class ModelRef:
     def stored(self, storage: Storage) -> ModelRef:
         """The same model, its document vectors (or those of its members) kept so."""
         members = tuple(member.stored(storage) for member in self.members)
-        return replace(self, members=members, storage=storage if self.spec.kind == "dense" else self.storage)
+        return replace(self, members=members, storage=storage if self.spec.kind in NARROW else self.storage)
 
     def of_folder(self) -> ModelRef:
         """The same model with the descriptor that runs its folder, where only the folder tells the kind.
@@ -117,7 +120,7 @@ class ModelRef:
             known = ", ".join(name for name in spec.options if name not in ("path", "name"))
             raise UserError(f"{self.label} is a {spec.kind} model, which has no option {odd[0]}; it has {known}.")
         options = {name: self.options.get(name, option.default) for name, option in spec.options.items()}
-        storage: Storage = self.storage if spec.kind == "dense" else "float32"
+        storage: Storage = self.storage if spec.kind in NARROW else "float32"
         return replace(self, spec=spec, options=options, storage=storage)
 
     def located(self) -> ModelRef:
