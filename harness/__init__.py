@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         PluginError,
         Query,
         Role,
+        Similarity,
         SparseModel,
         TokenModel,
         UserError,
@@ -63,6 +64,7 @@ __all__ = [
     "Results",
     "Role",
     "Scored",
+    "Similarity",
     "SparseModel",
     "TokenModel",
     "TokenVectors",
@@ -84,7 +86,7 @@ __all__ = [
 _SPEC = (
     *("DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
     *("ModelFacts", "ModelFiles", "MultiVectorModel", "Packages"),
-    *("ModelError", "PluginError", "Query", "Role", "SparseModel", "TokenModel", "UserError", "Weights"),
+    *("ModelError", "PluginError", "Query", "Role", "Similarity", "SparseModel", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {
     **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),

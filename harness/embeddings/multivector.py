@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.rows import StoredRows
 from harness.embeddings.store import Shard, VectorStore
-from harness.embeddings.token_vectors import TokenVectors, joined, no_tokens
+from harness.embeddings.token_vectors import TRUNCATED, UNKNOWN, TokenVectors, joined, no_tokens
+
+
+class Summary(NamedTuple):
+    """What was kept of the texts of a collection."""
+
+    vectors: int
+    truncated: int | None
+    """Texts that were truncated; None where that is not known of every text."""
 
 
 class MultiVectors(StoredRows):
@@ -29,6 +37,15 @@ class MultiVectors(StoredRows):
     def joined(self, parts: Sequence[TokenVectors]) -> TokenVectors:
         """As `StoredRows.joined`."""
         return joined(parts) if parts else no_tokens(self.dim)
+
+    def summary(self) -> Summary:
+        """Count vectors and truncated texts."""
+        vectors, flags = 0, [np.empty(0, np.int32)]
+        for shard in self.shards():
+            vectors += len(shard.vectors)
+            flags.append(shard.truncated)
+        known = np.concatenate(flags)
+        return Summary(vectors, None if (known == UNKNOWN).any() else int((known == TRUNCATED).sum()))
 
     def pieces(self, rows: NDArray[np.int64], most: int) -> Iterator[tuple[slice, TokenVectors]]:
         """Yield the texts of ``rows``, which rise, reading each shard once.
