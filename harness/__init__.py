@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.embeddings.token_vectors import TokenVectors
     from harness.registry.hookspecs import hookimpl
     from harness.registry.load_fallback import Otherwise, Refused
-    from harness.registry.protocols import Affine, Fusion, Reranker, Scored, Transform
+    from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Scored, Transform
     from harness.results.frame import load_results
     from harness.types import (
         DatasetSpec,
@@ -58,6 +58,7 @@ __all__ = [
     "Otherwise",
     "Packages",
     "PluginError",
+    "Pooling",
     "Query",
     "Refused",
     "Reranker",
@@ -89,7 +90,7 @@ _SPEC = (
     *("ModelError", "PluginError", "Query", "Role", "Similarity", "SparseModel", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {
-    **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),
+    **dict.fromkeys(("Affine", "Fusion", "Pooling", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),
     **dict.fromkeys(_SPEC, "harness.types"),
     "Otherwise": "harness.registry.load_fallback",
     "Refused": "harness.registry.load_fallback",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.embeddings.encode import encode_texts
 from harness.embeddings.formats import FORMATS, Format
+from harness.embeddings.pooling import pool_fault
 from harness.embeddings.transform import fit
 from harness.errors import described, trace
 from harness.models.runner import Prepared
@@ -84,6 +85,8 @@ def check(model: Prepared) -> Iterator[Outcome]:
             yield from _check_reranker(model.reranker)
         case "transform":
             yield _guarded("the map is finite and fits its member's vectors", lambda: _fits(model))
+        case "pooling":
+            yield _guarded("a text of any length keeps finite vectors, no more than before", lambda: _pools(model))
 
 
 def _guarded(name: str, run: Callable[[], str]) -> Outcome:
@@ -127,6 +130,18 @@ def _loads(model: Prepared) -> str:
 def _fits(model: Prepared) -> str:
     base, steps = model.chain
     fit(steps, np.zeros(base.dense.dim), np.eye(base.dense.dim))  # raises where it is not
+    return ""
+
+
+def _pools(model: Prepared) -> str:
+    for tokens in (1, 2, 7, 300):
+        vectors = np.random.default_rng(tokens).standard_normal((tokens, 16)).astype(np.float32)
+        for given in (vectors, np.repeat(vectors[:1], tokens, axis=0), np.zeros_like(vectors)):
+            made = model.pooling.pool(given.copy())
+            if fault := pool_fault(made, given):
+                return f"of {tokens} vectors: {fault}"
+            if not np.array_equal(made, model.pooling.pool(given.copy())):
+                return f"of {tokens} vectors: calling it twice changes the vectors"
     return ""
 
 

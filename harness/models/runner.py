@@ -19,15 +19,16 @@ from harness.datasets.beir import Dataset
 from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.batch_size import tune
 from harness.embeddings.encode import Tally, encode_collection
-from harness.embeddings.formats import DENSE, FORMATS
+from harness.embeddings.formats import DENSE, FORMATS, MULTIVECTOR
 from harness.embeddings.multivector import MultiVectors
+from harness.embeddings.pooling import pooled
 from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.errors import plugin_code, trace
 from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
-from harness.registry.protocols import Affine, Fusion, Reranker, Transform
+from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Transform
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
 from harness.types import (
@@ -87,6 +88,8 @@ class Prepared:
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         if ref.spec.kind == "transform":
             _require_vectors(self.members[0])
+        if ref.spec.kind == "pooling" and not self.members[0].ref.has_token_vectors:
+            raise ModelError(f"{self.members[0].label} is not a multi-vector model; there is nothing to pool.")
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
         self._tuned = False
@@ -189,6 +192,13 @@ class Prepared:
         return self._loaded
 
     @property
+    def pooling(self) -> Pooling:
+        """The loaded model; PluginError if it is not a pooling."""
+        if not isinstance(self._loaded, Pooling):
+            raise PluginError(f"{self.label}: its load() gave no model with pool(vectors).")
+        return self._loaded
+
+    @property
     def bases(self) -> list[Prepared]:
         """The models with vectors that it is made of, itself included."""
         if self.ref.spec.kind in FORMATS:
@@ -211,6 +221,8 @@ class Prepared:
 
         PluginError if it is none of the three.
         """
+        if self.ref.spec.kind == "pooling":
+            return self.members[0].similarity
         if self._similarity is None:
             changed = self.ref.spec.kind == "transform"
             known = SIMILARITIES["dense" if changed else self.ref.spec.kind]
@@ -324,8 +336,18 @@ def dataset_sparse_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tupl
 
 
 def dataset_token_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[MultiVectors, Cost]]:
-    """As `dataset_vectors`, of a multi-vector model."""
-    return _both(model.token_vectors, dataset)
+    """As `dataset_vectors`, of a multi-vector model, or of a pooling of one."""
+    if model.ref.spec.kind != "pooling":
+        return _both(model.token_vectors, dataset)
+    both = dataset_token_vectors(model.members[0], dataset)
+    documents, cost = both["document"]
+    collection = dataset.corpus.sha256
+    key = content_key({"pooling": model.ref.own_key, "of": model.members[0].ref.key})
+    store = VectorStore(model.home, key, "document", model.bases[0].ref.storage, model.shared, MULTIVECTOR)
+    report = partial(model.progress, f"pooling token vectors with {model.label} (documents)")
+    shards = pooled(documents, lambda: model.pooling, model.label, store, collection, model.similarity, report)
+    own = Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)
+    return {**both, "document": (MultiVectors.open(store, shards), own)}
 
 
 def _both(vectors: Callable[[str, Callable[[], Iterator[str]], int, Role], V], dataset: Dataset) -> dict[Role, V]:

@@ -72,6 +72,16 @@ class ModelRef:
         """Whether it is searched by vectors: its own, or those of a model that it transforms."""
         return self.spec.kind in ("dense", "transform")
 
+    @property
+    def has_token_vectors(self) -> bool:
+        """Whether it is searched by several vectors of each text: its own, or those of a model that it pools."""
+        return self.spec.kind in ("multivector", "pooling")
+
+    @property
+    def undecided(self) -> bool:
+        """Whether its kind is known only when its files are on this machine."""
+        return bool(self.spec.files.becomes) and not self.options.get("path")
+
     def replace(self, **options: OptionValue) -> ModelRef:
         """The same model with some options changed silently (not part of its label)."""
         return replace(self, options={**self.options, **options})

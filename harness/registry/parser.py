@@ -149,7 +149,7 @@ def check_members(spec: ModelSpec, members: list[str] | None, text: str) -> None
             f", not {count}; to rerank several together, fuse them first: {spec.name}(rrf({','.join(members or ())}))"
         )
         raise UserError(f"{spec.name} reranks one model{more if count else f'; type {spec.name}(bm25), say'}.")
-    if spec.kind == "transform" and count != 1:
+    if spec.kind in ("transform", "pooling") and count != 1:
         raise UserError(f"{spec.name} changes the vectors of one model, not of {count}; type {spec.name}(minilm), say.")
     if spec.kind not in COMPOSITES and members is not None:
         raise UserError(f"{spec.name} is a {spec.kind} model, which is not made of others; type {spec.name} alone.")
