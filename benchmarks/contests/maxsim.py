@@ -61,7 +61,7 @@ class Search:
         from harness.embeddings.multivector import MultiVectors
         from harness.embeddings.token_vectors import TokenVectors
 
-        stored, given, self.k = np.load(documents, mmap_mode="r"), np.load(queries), k
+        stored, given, self.k = np.load(documents, mmap_mode="c"), np.load(queries), k
         count = len(stored) // tokens
         sizes = [min(SHARD, count - start) for start in range(0, count, SHARD)]
 

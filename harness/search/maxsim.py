@@ -29,6 +29,7 @@ from harness.embeddings.multivector import MultiVectors
 from harness.embeddings.token_vectors import TokenVectors
 from harness.search.exact import Limits
 from harness.search.maxsim_bounds import (
+    COLUMNS,
     Asked,
     Engine,
     compiled,
@@ -52,8 +53,8 @@ FIXED_BYTES = 96 << 20
 THREADS = 8
 LANES = 64
 """Partial sums of an inner product: sum i holds the dimensions i, i + LANES, ...; they are folded in halves."""
-PIECE = 1 << 14
-"""Vectors of documents that a thread rescores at a time."""
+PIECE, DEVICE_PIECE = 1 << 14, 1 << 17
+"""Vectors of documents that a thread, or a device, scores at a time."""
 EXACT = 2.0**-50
 """Largest relative error of comparing sums of float64 numbers."""
 
@@ -150,7 +151,7 @@ def search_multivector(
 
 def _shares(limits: Limits, k: int, dim: int, longest: int) -> _Shares:
     threads = max(1, min(cores(), THREADS)) if limits.device == "cpu" else 1
-    tile = (4 * TILE if limits.device == "cpu" else 0) + 16 * PIECE * dim
+    tile = 4 * TILE + 16 * PIECE * dim if limits.device == "cpu" else 16 * DEVICE_PIECE * dim
     free = limits.memory - FIXED_BYTES
     threads = max(1, min(threads, free // 4 // tile))
     query, token = 12 * dim * longest + 100 * k, 14 * dim
@@ -163,7 +164,7 @@ def _shares(limits: Limits, k: int, dim: int, longest: int) -> _Shares:
         )
     group = max(1, part // query)
     tokens = part // 2 // token
-    return _Shares(max(1, min(ROWS, part // 2 // 24 // group)), tokens, part // 50, group, threads)
+    return _Shares(max(1, min(ROWS, part // 2 // 40 // group)), tokens, part // 50, group, threads)
 
 
 class _Group:
@@ -194,8 +195,8 @@ class _Group:
         if not len(own):
             return
         edges = block.offsets[np.append(block.counts > 0, True)]
-        columns = min(len(self.asked.tokens), 2048)
-        cuts = np.searchsorted(edges, np.arange(0, edges[-1], max(1, self.tile // columns)))
+        tokens = min(self.tile // min(len(self.asked.tokens), COLUMNS), PIECE if self.tile == TILE else DEVICE_PIECE)
+        cuts = np.searchsorted(edges, np.arange(0, edges[-1], max(1, tokens)))
         cuts = np.unique([*cuts, len(own)])
         score = partial(_scores, self.engine, block.vectors, edges)
         each = list(pool.map(score, cuts[:-1].tolist(), cuts[1:].tolist()))
@@ -266,6 +267,8 @@ class _Pairs:
         self.tokens = scaled(asked.tokens, scale_of(asked.tokens))
         self.lengths = lengths(self.tokens)
         self.padded = _padded(asked.tokens)
+        self.together = max(1, COLUMNS // int(np.diff(asked.starts).max()))
+        """Queries whose products with a document are computed together."""
         self.score: Callable[..., None] = score_with_numpy
         if fast:
             from harness.search.maxsim_kernel import score
@@ -290,13 +293,14 @@ class _Pairs:
         longest, _ = largest(narrow, narrow, fast=self.fast)
         margins = (2.01 * product_errors(self.lengths, longest, vectors.shape[1])).astype(np.float32)
         for text, number in enumerate(numbers.tolist()):
-            pairs = order[edges[number] : edges[number + 1]]
             own = slice(texts.offsets[text], texts.offsets[text + 1])
-            columns, ends = self._columns(places[pairs])
-            products = narrow[own] @ self.tokens[columns].T
-            found = np.empty(len(pairs))
-            self.score(products, margins[columns], self.padded[columns], padded[own], ends, found)
-            scores[pairs] = found
+            for start in range(edges[number], edges[number + 1], self.together):
+                pairs = order[start : min(start + self.together, edges[number + 1])]
+                columns, ends = self._columns(places[pairs])
+                products = narrow[own] @ self.tokens[columns].T
+                found = np.empty(len(pairs))
+                self.score(products, margins[columns], self.padded[columns], padded[own], ends, found)
+                scores[pairs] = found
 
     def _columns(self, queries: Ints) -> tuple[slice | Ints, Ints]:
         """The vectors of some queries, and where those of each begin among them."""

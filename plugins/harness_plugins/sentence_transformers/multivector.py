@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import Role, Similarity, TokenVectors
+from harness import Role, Similarity, TokenVectors, UserError
 from harness.types import Options
 from harness_plugins.model_folder.files import pools
 from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
@@ -54,6 +54,10 @@ class TokenVectorEncoder:
         import torch
         from sentence_transformers.base.modules import Transformer
 
+        if getattr(model[0], "transformer_task", "") == "retrieval":
+            raise UserError(
+                "This model reads images as documents and every text as a query; texts cannot be ranked by it."
+            )
         self.model, self.dtype = model, getattr(torch, dtype)
         self.similarity: Similarity = model.similarity_fn_name
         stated = {role: given.get(role) for role in ("query", "document")}
