@@ -232,7 +232,7 @@ class MultiVectorFormat:
         found = np.full(len(one), np.inf)
         for row in np.flatnonzero(one.counts == other.counts).tolist():
             mine, theirs = (rows[row : row + 1].vectors.astype(np.float64) for rows in (one, other))
-            found[row] = np.linalg.norm(mine - theirs) / max(np.linalg.norm(mine), 1e-12)
+            found[row] = float(np.linalg.norm(mine - theirs)) / max(float(np.linalg.norm(mine)), 1e-12)
         return found
 
     def arrays(self, rows: TokenVectors, storage: Storage) -> list[NDArray[Any]]:

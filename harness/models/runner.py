@@ -88,8 +88,8 @@ class Prepared:
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         if ref.spec.kind == "transform":
             _require_vectors(self.members[0])
-        if ref.spec.kind == "pooling" and not self.members[0].ref.has_token_vectors:
-            raise ModelError(f"{self.members[0].label} is not a multi-vector model; there is nothing to pool.")
+        if ref.spec.kind == "pooling":
+            _require_token_vectors(self.members[0])
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self._similarity: Similarity | None = None
         self._tuned = False
@@ -320,6 +320,12 @@ def _require_vectors(model: Prepared) -> None:
         raise ModelError(
             f"{model.label} is a {model.ref.spec.kind} model, which has no dense vectors; name a dense one."
         )
+
+
+def _require_token_vectors(model: Prepared) -> None:
+    """As `_require_vectors`, of a pooling's member."""
+    if not model.ref.has_token_vectors:
+        raise ModelError(f"{model.label} is a {model.ref.spec.kind} model; name a multi-vector one.")
 
 
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:

@@ -13,6 +13,7 @@ products are, and MaxSim adds those of a query's vectors. As rounding keeps the 
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -99,7 +100,8 @@ def product_errors(lengths: Doubles, longest: float, dim: int) -> Doubles:
 
 def lengths(vectors: Floats) -> Doubles:
     """Norms [n]."""
-    return np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
+    found: Doubles = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
+    return found
 
 
 def largest(vectors: Floats, others: Floats, *, fast: bool) -> tuple[float, float]:
@@ -107,12 +109,11 @@ def largest(vectors: Floats, others: Floats, *, fast: bool) -> tuple[float, floa
     if fast:
         from harness.search.maxsim_kernel import largest as both
 
-        found = both(vectors, others)
+        squares = [*both(vectors, others)]
     else:
-        squares = [np.einsum("ij,ij->i", each, each) for each in (vectors, vectors - others)]
-        found = tuple(float(each.max()) for each in squares)
+        squares = [np.einsum("ij,ij->i", each, each).max() for each in (vectors, vectors - others)]
     dim = vectors.shape[1]
-    whole, apart = (np.sqrt(float(square) * (1 + (dim + 8) * UNIT) + dim * TINY) for square in found)
+    whole, apart = (math.sqrt(float(square) * (1 + (dim + 8) * UNIT) + dim * TINY) for square in squares)
     return whole, apart
 
 

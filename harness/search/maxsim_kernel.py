@@ -83,7 +83,7 @@ def _score(
         scores[query] = total
 
 
-def _largest(vectors: Any, others: Any) -> tuple[float, float]:  # pragma: no cover (compiled)
+def _largest(vectors: Any, others: Any) -> Any:  # pragma: no cover (compiled)
     """The largest squared length of float32 vectors [n, dim], and that of their differences from ``others``."""
     longest, farthest = np.float32(0), np.float32(0)
     for row in range(len(vectors)):

@@ -41,8 +41,9 @@ def load(options: Options) -> TokenVectorEncoder:
         require_vocabulary(model, folder)
         if length := int(options["max_seq_length"] or 0):
             limit_length(model, folder, length)
-            if getattr(model[0], "document_length", None) is not None:
-                model[0].document_length = length
+            first: Any = model[0]
+            if getattr(first, "document_length", None) is not None:
+                first.document_length = length
         dtype = checkpoint.resolve_dtype(str(options["dtype"]), str(options["device"]))
         return TokenVectorEncoder(model, dtype, prompts.chosen(options, folder))
 
