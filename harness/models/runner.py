@@ -324,7 +324,7 @@ def _require_vectors(model: Prepared) -> None:
 
 def _require_token_vectors(model: Prepared) -> None:
     """As `_require_vectors`, of a pooling's member."""
-    if not model.ref.has_token_vectors:
+    if model.ref.vectors != "multivector":
         raise ModelError(f"{model.label} is a {model.ref.spec.kind} model; name a multi-vector one.")
 
 

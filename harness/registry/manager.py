@@ -80,7 +80,7 @@ class Registry:
             raise UserError(
                 f"{name} changes vectors, and {members[0].label} is a {kind} model, which has none of its own."
             )
-        if ref.spec.kind == "pooling" and not (members[0].has_token_vectors or members[0].undecided):
+        if ref.spec.kind == "pooling" and not (members[0].vectors == "multivector" or members[0].undecided):
             raise UserError(
                 f"{name} changes token vectors, and {members[0].label} is a {members[0].spec.kind} model; name a "
                 f"multi-vector one."

@@ -14,7 +14,17 @@ from typing import Any
 from harness.errors import described
 from harness.registry.option_values import printed, written
 from harness.storage.atomic import content_key, sha256_file
-from harness.types import ModelError, ModelSpec, Options, OptionValue, PluginError, Storage, UserError, resolve
+from harness.types import (
+    SIMILARITIES,
+    ModelError,
+    ModelSpec,
+    Options,
+    OptionValue,
+    PluginError,
+    Storage,
+    UserError,
+    resolve,
+)
 
 DISTRIBUTION = "retrieval-harness"
 FACTS = ("dim", "flops_per_token", "parameters", "max_tokens", "licence")
@@ -70,12 +80,13 @@ class ModelRef:
     @property
     def has_vectors(self) -> bool:
         """Whether it is searched by vectors: its own, or those of a model that it transforms."""
-        return self.spec.kind in ("dense", "transform")
+        return self.vectors == "dense"
 
     @property
-    def has_token_vectors(self) -> bool:
-        """Whether it is searched by several vectors of each text: its own, or those of a model that it pools."""
-        return self.spec.kind in ("multivector", "pooling")
+    def vectors(self) -> str:
+        """The kind of vectors that it is searched by: ``dense``, ``sparse``, ``multivector``; empty if by none."""
+        kinds = {"transform": "dense", "pooling": "multivector"}
+        return kinds.get(self.spec.kind, self.spec.kind if self.spec.kind in SIMILARITIES else "")
 
     @property
     def undecided(self) -> bool:
