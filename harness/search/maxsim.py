@@ -31,11 +31,11 @@ from harness.search.exact import Limits
 from harness.search.maxsim_bounds import (
     COLUMNS,
     Asked,
-    Engine,
+    Scorer,
     compiled,
     largest,
     lengths,
-    make_engine,
+    make_scorer,
     product_errors,
     scale_of,
     scaled,
@@ -143,7 +143,7 @@ def search_multivector(
         group = queries[start : start + shares.queries]
         own = group.counts
         asked = Asked(np.asarray(group.vectors, np.float32), group.offsets[np.append(own > 0, True)])
-        found = iter(_Group(asked, documents, k, shares, limits.device).search() if len(asked.tokens) else ())
+        found = iter(_QueryGroup(asked, documents, k, shares, limits.device).search() if len(asked.tokens) else ())
         for count in own.tolist():
             each = next(found) if count else NOTHING
             yield each.hits(k, count if similarity == "meanmaxsim" else 1)
@@ -167,14 +167,14 @@ def _shares(limits: Limits, k: int, dim: int, longest: int) -> _Shares:
     return _Shares(max(1, min(ROWS, part // 2 // 40 // group)), tokens, part // 50, group, threads)
 
 
-class _Group:
+class _QueryGroup:
     """The search of some queries, each with vectors."""
 
     def __init__(self, asked: Asked, documents: MultiVectors, k: int, shares: _Shares, device: str) -> None:
         self.asked, self.documents, self.k, self.shares = asked, documents, k, shares
         self.size = float(len(asked.tokens)) * documents.dim * len(documents)
         self.tile = TILE if device == "cpu" else DEVICE_TILE
-        self.engine = make_engine(device, asked, self.size)
+        self.scorer = make_scorer(device, asked, self.size)
         self.found = [NOTHING] * (len(asked.starts) - 1)
 
     def search(self) -> Iterator[_Found]:
@@ -198,7 +198,7 @@ class _Group:
         tokens = min(self.tile // min(len(self.asked.tokens), COLUMNS), PIECE if self.tile == TILE else DEVICE_PIECE)
         cuts = np.searchsorted(edges, np.arange(0, edges[-1], max(1, tokens)))
         cuts = np.unique([*cuts, len(own)])
-        score = partial(_scores, self.engine, block.vectors, edges)
+        score = partial(_scores, self.scorer, block.vectors, edges)
         each = list(pool.map(score, cuts[:-1].tolist(), cuts[1:].tolist()))
         values, errors = (np.concatenate(parts, axis=1) for parts in zip(*each, strict=True))
 
@@ -228,10 +228,10 @@ class _Group:
             self.found[query] = found.best(self.k)
 
 
-def _scores(engine: Engine, vectors: NDArray[Any], edges: Ints, first: int, last: int) -> Any:
+def _scores(scorer: Scorer, vectors: NDArray[Any], edges: Ints, first: int, last: int) -> Any:
     """The scores of some documents of a block."""
     tokens = np.ascontiguousarray(vectors[edges[first] : edges[last]], np.float32)
-    return engine(tokens, edges[first : last + 1] - edges[first])
+    return scorer(tokens, edges[first : last + 1] - edges[first])
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

@@ -58,7 +58,7 @@ class Bounded(NamedTuple):
     """[q, n], no less than their errors."""
 
 
-class Engine(Protocol):
+class Scorer(Protocol):
     """Scores documents for the queries that it was made with. Several threads may use one on a CPU."""
 
     def __call__(self, tokens: Floats, edges: Ints) -> Bounded:
@@ -66,14 +66,14 @@ class Engine(Protocol):
         ...
 
 
-def make_engine(device: str, asked: Asked, size: float) -> Engine:
+def make_scorer(device: str, asked: Asked, size: float) -> Scorer:
     """The implementation for a device, "cpu" or a torch device, and a search of so many products times dimensions."""
     if device != "cpu":
-        return DeviceEngine(asked, device)
+        return DeviceScorer(asked, device)
     fast = compiled(size)
     if multiplies_bfloat16() and ("torch" in sys.modules or (size >= NARROW and importlib.util.find_spec("torch"))):
-        return NarrowEngine(asked, fast=fast)
-    return WideEngine(asked, fast=fast)
+        return NarrowScorer(asked, fast=fast)
+    return WideScorer(asked, fast=fast)
 
 
 def compiled(size: float) -> bool:
@@ -118,7 +118,7 @@ def largest(vectors: Floats, others: Floats, *, fast: bool) -> tuple[float, floa
 
 
 class _Cpu:
-    """What the engines on a CPU share."""
+    """What the scorers on a CPU share."""
 
     def __init__(self, asked: Asked, *, fast: bool) -> None:
         """``fast``: with the compiled kernels."""
@@ -155,11 +155,11 @@ class _Cpu:
         return Bounded(np.ldexp(values, back), np.ldexp(np.broadcast_to(errors, values.shape), back))
 
 
-class WideEngine(_Cpu):
+class WideScorer(_Cpu):
     """float32, NumPy."""
 
     def __call__(self, tokens: Floats, edges: Ints) -> Bounded:
-        """As `Engine`."""
+        """As `Scorer`."""
         exponent = scale_of(tokens)
         tokens = scaled(tokens, exponent)
         values, _ = self.sums(lambda columns: (tokens @ self.tokens[columns].T).view(np.int32), edges)
@@ -167,7 +167,7 @@ class WideEngine(_Cpu):
         return self.bounded(values, product_errors(self.lengths, longest, tokens.shape[1]), 0, exponent)
 
 
-class NarrowEngine(_Cpu):
+class NarrowScorer(_Cpu):
     """bfloat16, torch."""
 
     def __init__(self, asked: Asked, *, fast: bool) -> None:
@@ -179,7 +179,7 @@ class NarrowEngine(_Cpu):
         self.apart, self.rounded = lengths(self.tokens - rounded), lengths(rounded)
 
     def __call__(self, tokens: Floats, edges: Ints) -> Bounded:
-        """As `Engine`."""
+        """As `Scorer`."""
         exponent, torch = scale_of(tokens), self._torch
         tokens = scaled(tokens, exponent)
         narrow = torch.from_numpy(tokens).bfloat16()
@@ -190,7 +190,7 @@ class NarrowEngine(_Cpu):
         return self.bounded(values, each, HALF_UNIT * amounts, exponent)
 
 
-class DeviceEngine:
+class DeviceScorer:
     """float32 on a torch device."""
 
     def __init__(self, asked: Asked, device: str) -> None:
@@ -203,7 +203,7 @@ class DeviceEngine:
         self._owners = torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
 
     def __call__(self, tokens: Floats, edges: Ints) -> Bounded:
-        """As `Engine`."""
+        """As `Scorer`."""
         exponent, torch = scale_of(tokens), self._torch
         tokens = scaled(tokens, exponent)
         documents = torch.from_numpy(np.ascontiguousarray(tokens)).to(self._device)

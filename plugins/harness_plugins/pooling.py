@@ -48,11 +48,13 @@ def fingerprint(options: Options) -> dict[str, Any]:
 def load(options: Options) -> Pooling:
     """The pooling with these options."""
     group = {"hierarchical": ward, "kmeans": kmeans}[str(options["method"])]
-    return Clusters(float(options["factor"] or 1), int(options["protect"] or 0), bool(options["normalise"]), group)
+    return ClusterPooling(
+        float(options["factor"] or 1), int(options["protect"] or 0), bool(options["normalise"]), group
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Clusters:
+class ClusterPooling:
     """Groups of vectors become their means."""
 
     factor: float

@@ -1,4 +1,4 @@
-"""MaxSim search gives the order of float64 brute force, whatever the memory, the threads, the kernel and the engine."""
+"""MaxSim search gives the order of float64 brute force, whatever the memory, the threads, the kernel and the scorer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.embeddings.multivector import MultiVectors
 from harness.embeddings.token_vectors import TokenVectors
 from harness.search import maxsim, maxsim_bounds
 from harness.search.exact import Limits
-from harness.search.maxsim_bounds import Asked, DeviceEngine, NarrowEngine, WideEngine
+from harness.search.maxsim_bounds import Asked, DeviceScorer, NarrowScorer, WideScorer
 from harness.types import Hits, UserError
 
-ENGINES: dict[str, Callable[[Asked, bool], Any]] = {
-    "float32": lambda asked, fast: WideEngine(asked, fast=fast),
-    "bfloat16": lambda asked, fast: NarrowEngine(asked, fast=fast),
-    "device": lambda asked, fast: DeviceEngine(asked, "cpu"),
+SCORERS: dict[str, Callable[[Asked, bool], Any]] = {
+    "float32": lambda asked, fast: WideScorer(asked, fast=fast),
+    "bfloat16": lambda asked, fast: NarrowScorer(asked, fast=fast),
+    "device": lambda asked, fast: DeviceScorer(asked, "cpu"),
 }
 
 
@@ -63,25 +63,25 @@ def require_equal(found: list[Hits], expected: list[Hits], rtol: float = 0.0) ->
 
 
 @pytest.fixture
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An engine, and whether the kernels are compiled, as in ``bfloat16 compiled``."""
+def scorer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A scorer, and whether the kernels are compiled, as in ``bfloat16 compiled``."""
     name, _, kernel = request.param.partition(" ")
     if name != "float32":
-        pytest.importorskip("torch", reason="this engine needs torch")
+        pytest.importorskip("torch", reason="this scorer needs torch")
     if kernel:
         pytest.importorskip("numba", reason="the compiled kernels need numba")
-    monkeypatch.setattr(maxsim, "make_engine", lambda device, asked, size: ENGINES[name](asked, bool(kernel)))
+    monkeypatch.setattr(maxsim, "make_scorer", lambda device, asked, size: SCORERS[name](asked, bool(kernel)))
     monkeypatch.setattr(maxsim, "compiled", lambda size: bool(kernel))
     return str(request.param)
 
 
-every_engine = pytest.mark.parametrize(
-    "engine", ["float32", "float32 compiled", "bfloat16", "bfloat16 compiled", "device"], indirect=True
+every_scorer = pytest.mark.parametrize(
+    "scorer", ["float32", "float32 compiled", "bfloat16", "bfloat16 compiled", "device"], indirect=True
 )
 
 
-@every_engine
-def test_the_order_is_that_of_brute_force(engine: str) -> None:
+@every_scorer
+def test_the_order_is_that_of_brute_force(scorer: str) -> None:
     for grid in (False, True):
         queries, documents = rows(9, 7, 24, 0, grid=grid), rows(200, 9, 24, 1, grid=grid)
         parts = MultiVectors.of(documents[:113], documents[113:114], documents[114:])
@@ -91,9 +91,9 @@ def test_the_order_is_that_of_brute_force(engine: str) -> None:
                 require_equal(found, brute(queries, documents, k, mean=kind == "meanmaxsim"), 1e-13 * (not grid))
 
 
-@every_engine
+@every_scorer
 @pytest.mark.parametrize("scale", [1.0, 2.0**60, 2.0**-60])
-def test_ties_and_differences_beyond_float32_are_kept(engine: str, scale: float) -> None:
+def test_ties_and_differences_beyond_float32_are_kept(scorer: str, scale: float) -> None:
     """Copies of a few documents, their vectors in another order; some differ by less than float32 can tell."""
     generator = np.random.default_rng(5)
     queries, few = rows(3, 6, 70, 1, least=2), rows(4, 8, 70, 2, least=2)
@@ -109,14 +109,14 @@ def test_ties_and_differences_beyond_float32_are_kept(engine: str, scale: float)
         require_equal(found, brute(queries, documents, k), 1e-13)
 
 
-@every_engine
-def test_no_error_is_beyond_its_bound(engine: str) -> None:
-    name, _, kernel = engine.partition(" ")
+@every_scorer
+def test_no_error_is_beyond_its_bound(scorer: str) -> None:
+    name, _, kernel = scorer.partition(" ")
     for seed, spread in ((0, 0.0), (1, 3.0), (2, 30.0)):
         queries, documents = rows(5, 9, 33, seed, least=1), rows(40, 12, 33, seed + 10, least=1)
         for each in (queries, documents):  # lengths of many orders
             each.vectors[:] *= np.exp(spread * np.random.default_rng(seed).standard_normal((len(each.vectors), 1)))
-        scored = ENGINES[name](Asked(queries.vectors, queries.offsets), bool(kernel))
+        scored = SCORERS[name](Asked(queries.vectors, queries.offsets), bool(kernel))
         values, errors = scored(documents.vectors, documents.offsets)
         for number, query in enumerate(texts(queries)):
             exact = np.array([(query @ text.T).max(axis=1).sum() for text in texts(documents)])
@@ -125,8 +125,8 @@ def test_no_error_is_beyond_its_bound(engine: str) -> None:
             assert errors.max() < (1e-4 if name != "bfloat16" else 0.03) * np.abs(values).max()
 
 
-@every_engine
-def test_blocks_groups_threads_and_storage_do_not_matter(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@every_scorer
+def test_blocks_groups_threads_and_storage_do_not_matter(scorer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     queries, documents = rows(7, 5, 16, 2, grid=True), rows(50, 6, 16, 3, grid=True)
     expected = brute(queries, documents, 10)
     half = TokenVectors(documents.vectors.astype(np.float16), documents.offsets)  # the grid is exact in it
