@@ -25,6 +25,7 @@ CONTESTS = {
     "mteb": "SciFact with MPNet end to end, cold and again",
     "search": "exact search",
     "sparse": "exact search of sparse vectors",
+    "maxsim": "exact search of token vectors",
     "measures": "measures per query",
     "moments": "moments of a set of vectors",
     "bm25": "BM25, index and search",

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from harness.api.reports import compare
     from harness.api.results import Results
     from harness.api.training import training_evaluator
+    from harness.embeddings.token_vectors import TokenVectors
     from harness.registry.hookspecs import hookimpl
     from harness.registry.load_fallback import Otherwise, Refused
-    from harness.registry.protocols import Affine, Fusion, Reranker, Scored, Transform
+    from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Scored, Transform
     from harness.registry.remote import Arrived, RemoteEncoder, RemoteReranker
     from harness.results.frame import load_results
     from harness.system.budget import Budget
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
         ModelFacts,
         ModelFiles,
         ModelSpec,
+        MultiVectorModel,
         Option,
         Packages,
         PluginError,
         Query,
         Role,
+        Similarity,
         SparseModel,
         TokenModel,
         UserError,
@@ -54,10 +57,12 @@ __all__ = [
     "ModelFacts",
     "ModelFiles",
     "ModelSpec",
+    "MultiVectorModel",
     "Option",
     "Otherwise",
     "Packages",
     "PluginError",
+    "Pooling",
     "Query",
     "Refused",
     "RemoteEncoder",
@@ -66,8 +71,10 @@ __all__ = [
     "Results",
     "Role",
     "Scored",
+    "Similarity",
     "SparseModel",
     "TokenModel",
+    "TokenVectors",
     "Transform",
     "UserError",
     "Weights",
@@ -85,11 +92,11 @@ __all__ = [
 ]
 _SPEC = (
     *("DatasetSpec", "DenseModel", "Document", "Hits", "LexicalModel", "ModelSpec", "Option"),
-    *("ModelFacts", "ModelFiles", "Packages"),
-    *("ModelError", "PluginError", "Query", "Role", "SparseModel", "TokenModel", "UserError", "Weights"),
+    *("ModelFacts", "ModelFiles", "MultiVectorModel", "Packages"),
+    *("ModelError", "PluginError", "Query", "Role", "Similarity", "SparseModel", "TokenModel", "UserError", "Weights"),
 )
 LAZY = {
-    **dict.fromkeys(("Affine", "Fusion", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),
+    **dict.fromkeys(("Affine", "Fusion", "Pooling", "Reranker", "Scored", "Transform"), "harness.registry.protocols"),
     **dict.fromkeys(("Arrived", "RemoteEncoder", "RemoteReranker"), "harness.registry.remote"),
     **dict.fromkeys(_SPEC, "harness.types"),
     "Budget": "harness.system.budget",
@@ -102,6 +109,7 @@ LAZY = {
     "isotropy": "harness.api.metrics",
     "load_dataset": "harness.api.evaluate",
     "measure": "harness.api.metrics",
+    "TokenVectors": "harness.embeddings.token_vectors",
     "training_evaluator": "harness.api.training",
     "hookimpl": "harness.registry.hookspecs",
     "load_results": "harness.results.frame",

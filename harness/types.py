@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Role = Literal["query", "document"]
-Similarity = Literal["euclidean", "cosine", "dot"]
+Similarity = Literal["euclidean", "cosine", "dot", "maxsim", "meanmaxsim"]
+SIMILARITIES: Mapping[str, tuple[Similarity, ...]] = {
+    "dense": ("euclidean", "cosine", "dot"),
+    "sparse": ("dot",),
+    "multivector": ("maxsim", "meanmaxsim"),
+}
+"""Kind of a model -> how its vectors may be compared, the usual one first."""
 Storage = Literal["float32", "float16"]
 """How vectors are kept. They are compared in at least float32 either way."""
 OptionValue = str | int | float | bool | None
@@ -193,15 +199,16 @@ class ModelSpec:
     """
 
     name: str
-    kind: Literal["dense", "sparse", "lexical", "fusion", "reranker", "transform"]
+    kind: Literal["dense", "sparse", "multivector", "lexical", "fusion", "reranker", "transform", "pooling"]
     load: str
     """``"module:callable"``; called with the options (a mapping), returns a `DenseModel`, `SparseModel`,
-    `LexicalModel`, `Fusion`, `Reranker` or `Transform`, according to the kind."""
+    `MultiVectorModel`, `LexicalModel`, `Fusion`, `Reranker`, `Transform` or `Pooling`, according to the kind."""
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     similarity: Similarity = "euclidean"
-    """How dense vectors are compared; a loaded model's own ``similarity`` attribute overrides it. Sparse ones are
-    compared by their inner product."""
+    """How vectors are compared; a loaded model's own ``similarity`` attribute overrides it. Sparse ones are compared by
+    their inner product; token vectors by ``maxsim``, the sum over the query's vectors of the largest inner product with
+    a document's vector, unless ``meanmaxsim``, their mean, is stated."""
     fingerprint: str = ""
     """``"module:callable"`` from options to a mapping of what determines the vectors (weights, tokenizer, prompts,
     dtype, max length ...), computed without loading the model. Empty: a hash of the source file that ``load`` names."""
@@ -292,6 +299,18 @@ class SparseModel(EncoderModel, Protocol):
 
     def encode(self, texts: Sequence[str], *, role: Role) -> Any:
         """scipy.sparse.csr_array float32 [len(texts), dim], row i for text i."""
+        ...
+
+
+@runtime_checkable
+class MultiVectorModel(EncoderModel, Protocol):
+    """Turns texts into several vectors each, one for each token that is kept (late interaction)."""
+
+    def encode(self, texts: Sequence[str], *, role: Role) -> Any:
+        """For each text a float32 array [tokens, dim], in a list; or `harness.TokenVectors`.
+
+        The latter also say which texts were truncated, for the record.
+        """
         ...
 
 

@@ -49,13 +49,60 @@ def write_sparse(folder: Path) -> Path:
     return folder
 
 
-def write_multi_vector(folder: Path) -> Path:
-    """ColBERT."""
+def write_multi_vector(folder: Path, *after: Any, **settings: Any) -> Path:
+    """ColBERT: queries expanded to 12 tokens, documents of 20 at most without punctuation."""
+    import torch
     from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-    base = folder.with_name(f"{folder.name}-base")
-    transformer(base)
-    MultiVectorEncoder(str(base), device="cpu").save(str(folder), create_model_card=False)
+    first = transformer(folder.with_name(f"{folder.name}-base"))
+    first.document_length = 20
+    first.query_expansion = {"strategy": "fixed", "attend": False, "length": 12}
+    torch.manual_seed(3)
+    identity = torch.nn.Identity()
+    small = Dense(DIM, 16, bias=False, activation_function=identity, module_input_name="token_embeddings")
+    skipped, unit = MultiVectorMask(skiplist_words=[".", ","]), Normalize(module_input_name="token_embeddings")
+    stated = {"prompts": {"query": "query ", "document": "passage "}, **settings}
+    MultiVectorEncoder(modules=[first, small, skipped, unit, *after], device="cpu", **stated).save(
+        str(folder), create_model_card=False
+    )
+    return folder
+
+
+def write_pooled(folder: Path) -> Path:
+    """ColBERT whose document vectors are pooled, scored by the mean."""
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    return write_multi_vector(folder, HierarchicalTokenPooling(2.0), similarity_fn_name="meanmaxsim")
+
+
+def write_pylate(folder: Path) -> Path:
+    """ColBERT as PyLate writes it: two modules, its settings beside them."""
+    write_multi_vector(folder)
+    modules = json.loads((folder / "modules.json").read_text())[:2]
+    modules[1]["type"] = "pylate.models.Dense.Dense"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    dense = folder / modules[1]["path"] / "config.json"
+    without(dense, "module_input_name", "module_output_name")
+    without(folder / "sentence_bert_config.json", "query_expansion", "query_length", "document_length")
+    fields = {"model_type": "ColBERT", "query_prefix": "[Q] ", "document_prefix": "[D] ", "query_length": 14}
+    fields |= {"document_length": 18, "attend_to_expansion_tokens": True, "skiplist_words": ["!", "."]}
+    change(folder / "config_sentence_transformers.json", **fields, prompts={}, similarity_fn_name="cosine")
+    return folder
+
+
+def write_stanford(folder: Path) -> Path:
+    """ColBERT as its own code writes it: a BERT with one more matrix, without modules.json."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    transformer(folder)
+    weights = {f"bert.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    torch.manual_seed(4)
+    save_file({**weights, "linear.weight": torch.randn(16, DIM)}, folder / "model.safetensors", {"format": "pt"})
+    change(folder / "config.json", architectures=["HF_ColBERT"])
+    change(folder / "artifact.metadata", query_token_id="moon", doc_token_id="bread", query_maxlen=10, doc_maxlen=16)
     return folder
 
 

@@ -41,6 +41,7 @@ TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *TUTORIALS]
 SHELLS = ("sh", "bash", "console")
 FOLDER, CHECKPOINT, CROSS_ENCODER = "path/to/folder", "path/to/checkpoint", "path/to/cross-encoder"
+COLBERT = "path/to/colbert"
 """What the documentation calls a reader's own dataset and models."""
 PROGRAM = shutil.which("harness", path=str(Path(sys.executable).parent)) or ""
 USERS_HOME = Path(os.environ.get("HARNESS_HOME") or platformdirs.user_cache_path("retrieval-harness"))
@@ -200,7 +201,7 @@ def test_commands_and_options_exist(line: str) -> None:
 def test_names_exist(line: str) -> None:
     found = named(line)
     for model in found["models"]:
-        own = parse(model)[0] in (CHECKPOINT, *plugin_files())
+        own = parse(model)[0] in (CHECKPOINT, *plugin_files()) or COLBERT in model
         assert own or model in REGISTRY.models or REGISTRY.model(model)
     shown = {path.partition("/")[0] for path in shown_files()}
     assert set(found["datasets"]) <= {FOLDER, *shown, *REGISTRY.datasets, *REGISTRY.groups}
@@ -227,7 +228,9 @@ def examples() -> dict[str, str]:
 def test_a_complete_plugin_is_sound_and_short(name: str, harness, toy: Path, tmp_path: Path) -> None:
     code = inspect.cleandoc(examples()[name])
     body = [line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]
-    assert len(body) <= 10 or name in ("overlap", "pairs", "counting", "trigrams"), "ten lines for a dense model"
+    assert len(body) <= 10 or name in ("overlap", "pairs", "words", "counting", "trigrams"), (
+        "ten lines for a dense model"
+    )
     file = tmp_path / f"{name}.py"
     file.write_text(code)
     model, dataset = (name, toy) if "ModelSpec" in code else ("bm25", name)
@@ -390,6 +393,18 @@ def workplace(
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setenv("PATH", f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}")
     return Place(tmp_path, dict(os.environ), harness)
+
+
+def test_the_commands_of_late_interaction_work(workplace: Place) -> None:
+    from tests.folders import write_multi_vector
+
+    write_multi_vector(workplace.folder / COLBERT)
+    for block in documented("sh", pages=[ROOT / "docs" / "late-interaction.md"]):
+        for line in commands(block):
+            done = workplace.type(line)
+            assert done.code == 0, f"{line}\n{done.err}"
+    stored = [json.loads(file.read_text())["counts"] for file in workplace.folder.glob("results/pool*/*/result.json")]
+    assert len({counts["document_vectors"] for counts in stored}) == 2
 
 
 def head(path: Path, count: int) -> str:

@@ -47,6 +47,29 @@ def sparse_vectors(plan: Plan, count: int, active: int, seed: int = 0) -> Path:
     return path
 
 
+WORDS = 5_000
+"""Different tokens of synthetic token vectors, drawn by Zipf's law."""
+
+
+def token_vectors(plan: Plan, count: int, dim: int, seed: int = 0) -> Path:
+    """A .npy file of float32 [count, dim] of length 1: vectors of tokens are near that of their word."""
+    path = _folder(plan) / f"tokens-{count}-{dim}-{seed}.npy"
+    if not path.exists():
+        words = np.random.default_rng(7).standard_normal((WORDS, dim), np.float32)
+        words /= np.linalg.norm(words, axis=1, keepdims=True)
+        edges = np.cumsum(1 / np.arange(10, WORDS + 10))
+        generator, partial = np.random.default_rng(seed), path.with_suffix(".partial.npy")
+        out = np.lib.format.open_memmap(partial, "w+", np.float32, (count, dim))
+        for start in range(0, count, ROWS):
+            drawn = np.searchsorted(edges / edges[-1], generator.random(min(ROWS, count - start))).clip(max=WORDS - 1)
+            rows = words[drawn] + generator.standard_normal((len(drawn), dim), np.float32) / np.float32(dim**0.5)
+            out[start : start + ROWS] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        out.flush()
+        del out
+        partial.rename(path)
+    return path
+
+
 def judged_runs(plan: Plan, queries: int, documents: int, seed: int = 0) -> Path:
     """A .npz file: ``documents`` and ``scores`` [queries, documents], ``judged`` and ``grades`` [queries, 20].
 

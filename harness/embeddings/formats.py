@@ -7,11 +7,13 @@ its format checks what ``encode`` returns, joins the rows of batches, and turns 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embeddings.token_vectors import TokenVectors, joined, no_tokens
 from harness.types import Storage, UserError
 
 MOST_TERMS = 1 << 24
@@ -33,8 +35,8 @@ class Format(Protocol):
         """All numbers that are stored."""
         ...
 
-    def lengths(self, rows: Any) -> NDArray[np.float64]:
-        """Euclidean length of every row."""
+    def changes(self, one: Any, other: Any) -> NDArray[np.float64]:
+        """Of every row, the length of the difference of both as a share of its length in ``one``."""
         ...
 
     def arrays(self, rows: Any, storage: Storage) -> list[NDArray[Any]]:
@@ -58,6 +60,11 @@ def _shape_fault(given: Any, count: int, dim: int, name: str = "vectors") -> str
     if given.dtype != np.float32:
         return f"encode() returned {given.dtype}; return float32 ({name}.astype(np.float32))."
     return ""
+
+
+def _share(apart: NDArray[np.float64], length: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = apart / np.maximum(length, 1e-12)
+    return found
 
 
 class DenseFormat:
@@ -87,10 +94,10 @@ class DenseFormat:
         """As `Format.values`."""
         return rows
 
-    def lengths(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """As `Format.lengths`."""
-        found: NDArray[np.float64] = np.linalg.norm(rows.astype(np.float64), axis=1)
-        return found
+    def changes(self, one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """As `Format.changes`."""
+        apart, length = (np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (one - other, one))
+        return _share(apart, length)
 
     def arrays(self, rows: NDArray[np.float32], storage: Storage) -> list[NDArray[Any]]:
         """As `Format.arrays`."""
@@ -154,10 +161,10 @@ class SparseFormat:
         """As `Format.values`."""
         return rows.data  # type: ignore[no-any-return]
 
-    def lengths(self, rows: Any) -> NDArray[np.float64]:
-        """As `Format.lengths`, each summed by itself in the order of the terms."""
-        sums: NDArray[np.float64] = rows.astype(np.float64).power(2).sum(axis=1)
-        return np.sqrt(sums)
+    def changes(self, one: Any, other: Any) -> NDArray[np.float64]:
+        """As `Format.changes`."""
+        apart, length = (np.sqrt(rows.astype(np.float64).power(2).sum(axis=1)) for rows in (one - other, one))
+        return _share(apart, length)
 
     def arrays(self, rows: Any, storage: Storage) -> list[NDArray[Any]]:
         """As `Format.arrays`: where each row begins, the terms, their weights."""
@@ -185,6 +192,75 @@ class SparseFormat:
         return rows
 
 
-DENSE, SPARSE = DenseFormat(), SparseFormat()
-FORMATS: Mapping[str, Format] = {"dense": DENSE, "sparse": SPARSE}
+class MultiVectorFormat:
+    """`TokenVectors` float32; a model may also return a list with an array [tokens, dim] for each text."""
+
+    count = 3
+
+    def fault(self, given: object, count: int, dim: int) -> str:
+        """As `Format.fault`."""
+        if isinstance(given, list | tuple) and all(isinstance(each, np.ndarray) for each in given):
+            if (number := len(given)) != count:
+                return f"encode() returned {number} arrays for {count} texts; return one array per text."
+            if odd := [each.shape for each in given if each.ndim != 2 or each.shape[1] != dim]:
+                return f"encode() returned an array of shape {odd[0]} for a text; return [tokens, dim], dim = {dim}."
+            given = _as_rows(given, dim)
+        if not isinstance(given, TokenVectors):
+            kind = type(given).__name__
+            return f"encode() returned a {kind}, not a list of arrays; return one array [tokens, dim] for each text."
+        if fault := _shape_fault(SimpleNamespace(shape=given.shape, dtype=given.vectors.dtype), count, dim):
+            return fault
+        if not _whole(given):
+            return "encode() returned offsets that do not rise from 0 to the number of vectors; fix the encoder."
+        bad = ~np.isfinite(given.vectors).all(axis=1)
+        if bad.any():
+            texts = len(np.unique(np.searchsorted(given.offsets, np.flatnonzero(bad), side="right")))
+            return f"the vectors of {texts} of {count} texts hold NaN or infinity; fix the encoder."
+        return ""
+
+    def joined(self, parts: Sequence[Any], order: Sequence[int], dim: int) -> TokenVectors:
+        """As `Format.joined`."""
+        rows = joined([no_tokens(dim), *(_as_rows(part, dim) for part in parts)])
+        return rows[np.argsort(np.asarray(order, np.int64))]
+
+    def values(self, rows: TokenVectors) -> NDArray[np.floating[Any]]:
+        """As `Format.values`."""
+        return rows.vectors
+
+    def changes(self, one: TokenVectors, other: TokenVectors) -> NDArray[np.float64]:
+        """As `Format.changes`, of all vectors of a text; infinite where their number differs."""
+        found = np.full(len(one), np.inf)
+        for row in np.flatnonzero(one.counts == other.counts).tolist():
+            mine, theirs = (rows[row : row + 1].vectors.astype(np.float64) for rows in (one, other))
+            found[row] = float(np.linalg.norm(mine - theirs)) / max(float(np.linalg.norm(mine)), 1e-12)
+        return found
+
+    def arrays(self, rows: TokenVectors, storage: Storage) -> list[NDArray[Any]]:
+        """As `Format.arrays`: where each text begins, whether it was truncated, the vectors."""
+        [vectors] = DENSE.arrays(rows.vectors, storage)
+        return [rows.offsets.astype(np.int64), rows.truncated.astype(np.int32), vectors]
+
+    def rows(self, arrays: Sequence[NDArray[Any]], dim: int, storage: Storage) -> TokenVectors:
+        """As `Format.rows`."""
+        offsets, truncated, vectors = arrays
+        if [array.dtype for array in arrays] != [np.int64, np.int32, np.dtype(storage)]:
+            raise ValueError(f"arrays of other types than int64, int32, {storage}")
+        rows = TokenVectors(DENSE.rows([vectors], dim, storage), offsets, truncated)
+        if offsets.ndim != 1 or truncated.ndim != 1 or not _whole(rows) or not np.isin(truncated, (0, 1, -1)).all():
+            raise ValueError("arrays that are no token vectors")
+        return rows
+
+
+def _as_rows(part: Any, dim: int) -> TokenVectors:
+    return part if isinstance(part, TokenVectors) else TokenVectors.of(part) if part else no_tokens(dim)
+
+
+def _whole(rows: TokenVectors) -> bool:
+    """Whether the offsets fit the vectors."""
+    ends = len(rows.offsets) and rows.offsets[0] == 0 and rows.offsets[-1] == len(rows.vectors)
+    return bool(ends and len(rows.truncated) == len(rows) and (rows.counts >= 0).all())
+
+
+DENSE, SPARSE, MULTIVECTOR = DenseFormat(), SparseFormat(), MultiVectorFormat()
+FORMATS: Mapping[str, Format] = {"dense": DENSE, "sparse": SPARSE, "multivector": MULTIVECTOR}
 """Kind of a model that gives vectors -> their format."""

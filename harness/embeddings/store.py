@@ -28,7 +28,7 @@ from harness.storage.mirror import Mirror
 from harness.storage.records import read_sealed, seal
 from harness.storage.regular_files import open_regular
 from harness.storage.remote import RemoteCache
-from harness.storage.safe_load import fields, map_array, parse_arrays
+from harness.storage.safe_load import fields, map_array, map_arrays, parse_arrays
 from harness.storage.temporary_files import sweep
 from harness.types import Role, Similarity, Storage
 
@@ -75,7 +75,7 @@ class VectorStore:
         self.storage, self.form = storage, form
         self.shared = shared
         self._owner = f"{model_key}/{role}"
-        self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared)
+        self._wider = None if storage == "float32" else VectorStore(home, model_key, role, shared=shared, form=form)
         self._verified: dict[str, Shard] = {}
 
     @property
@@ -93,8 +93,7 @@ class VectorStore:
             self._mirror.offer(key)
         found = found or self._pulled(key)
         if found is None and self._wider is not None and (wide := self._wider.get(key)) is not None:
-            array = map_array(self._wider.folder / f"{key}.npy")
-            found = self.put(key, array, wide.seconds, wide.tokens)
+            found = self.put(key, self._wider.read(wide), wide.seconds, wide.tokens)
         return found
 
     def _stored(self, key: str) -> Shard | None:
@@ -127,6 +126,11 @@ class VectorStore:
         """The vectors of a shard, in memory."""
         with open_regular(self.folder / f"{shard.key}.npy") as stream:
             return self._parsed(shard, stream.read())
+
+    def map(self, shard: Shard) -> Any:
+        """The vectors of a shard, of which the last array is memory-mapped."""
+        arrays = map_arrays(self.folder / f"{shard.key}.npy", self.form.count)
+        return self.form.rows(arrays, shard.dim, self.storage)
 
     def _pulled(self, key: str) -> Shard | None:
         """The shard of the remote cache, validated and stored in the local cache."""

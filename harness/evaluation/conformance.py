@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.embeddings.encode import encode_texts
 from harness.embeddings.formats import FORMATS, Format
+from harness.embeddings.pooling import pool_fault
 from harness.embeddings.transform import fit
 from harness.errors import described, trace
 from harness.models.runner import Prepared
@@ -74,7 +75,7 @@ def check(model: Prepared) -> Iterator[Outcome]:
     if loaded.fault:
         return
     match model.ref.spec.kind:
-        case "dense" | "sparse" as kind:
+        case kind if kind in FORMATS:
             yield from _check_encoder(model.encoder, FORMATS[kind])
         case "lexical":
             yield from _check_lexical(model)
@@ -84,6 +85,8 @@ def check(model: Prepared) -> Iterator[Outcome]:
             yield from _check_reranker(model.reranker)
         case "transform":
             yield _guarded("the map is finite and fits its member's vectors", lambda: _fits(model))
+        case "pooling":
+            yield _guarded("a text of any length keeps finite vectors, no more than before", lambda: _pools(model))
 
 
 def _guarded(name: str, run: Callable[[], str]) -> Outcome:
@@ -115,10 +118,11 @@ def _fingerprint(ref: ModelRef) -> str:
 
 
 def _loads(model: Prepared) -> str:
-    loaded = getattr(model, model.ref.spec.kind)  # the attribute of that name raises where it is none
+    kind = model.ref.spec.kind
+    loaded = getattr(model, "encoder" if kind in FORMATS else kind)  # the attribute raises where it is none
     size = "depth" if model.members else "dim"
     value = getattr(loaded, size, 1)
-    if model.ref.has_vectors:
+    if model.ref.has_vectors or kind in FORMATS:
         _ = model.similarity  # raises where it is unknown
     return "" if isinstance(value, int) and value > 0 else f"{size} is {value!r}; it must be a positive integer"
 
@@ -126,6 +130,18 @@ def _loads(model: Prepared) -> str:
 def _fits(model: Prepared) -> str:
     base, steps = model.chain
     fit(steps, np.zeros(base.dense.dim), np.eye(base.dense.dim))  # raises where it is not
+    return ""
+
+
+def _pools(model: Prepared) -> str:
+    for tokens in (1, 2, 7, 300):
+        vectors = np.random.default_rng(tokens).standard_normal((tokens, 16)).astype(np.float32)
+        for given in (vectors, np.repeat(vectors[:1], tokens, axis=0), np.zeros_like(vectors)):
+            made = model.pooling.pool(given.copy())
+            if fault := pool_fault(made, given):
+                return f"of {tokens} vectors: {fault}"
+            if not np.array_equal(made, model.pooling.pool(given.copy())):
+                return f"of {tokens} vectors: calling it twice changes the vectors"
     return ""
 
 
@@ -145,7 +161,7 @@ def _check_encoder(model: EncoderModel, form: Format) -> Iterator[Outcome]:
         return form.fault(model.encode(list(TEXTS), role=role), len(TEXTS), model.dim)
 
     def same(one: Any, other: Any, tolerance: float, what: str) -> str:
-        worst = float((form.lengths(one - other) / np.maximum(form.lengths(one), 1e-12)).max())
+        worst = float(form.changes(one, other).max())
         told = f"{what} changes a vector by {worst:.1e} of its length (at most {tolerance:g})"
         return "" if worst <= tolerance else told
 
@@ -169,7 +185,7 @@ def _check_encoder(model: EncoderModel, form: Format) -> Iterator[Outcome]:
         vectors = encode(texts)
         rows = [vectors[place : place + 1] for place in range(len(texts))]
         for (text, one), (twin, other) in combinations(zip(texts, rows, strict=True), 2):
-            if form.lengths(one - other)[0] <= 1e-5 * form.lengths(one)[0]:
+            if form.changes(one, other)[0] <= 1e-5:
                 return f"different texts give one vector: {text!r} and {twin!r}; does the model know their words?"
         return ""
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache, cached_property, partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from harness.datasets.beir import Dataset
 from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.batch_size import tune
 from harness.embeddings.encode import Tally, encode_collection
-from harness.embeddings.formats import DENSE, FORMATS
+from harness.embeddings.formats import DENSE, FORMATS, MULTIVECTOR
+from harness.embeddings.multivector import MultiVectors
+from harness.embeddings.pooling import pooled
 from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
@@ -27,12 +29,13 @@ from harness.errors import plugin_code, trace
 from harness.models.canary import check_canaries
 from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
-from harness.registry.protocols import Affine, Fusion, Reranker, Transform
+from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Transform
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
 from harness.system.budget import Budget
 from harness.system.log import NOTE
 from harness.types import (
+    SIMILARITIES,
     DenseModel,
     EncoderModel,
     Hits,
@@ -42,7 +45,6 @@ from harness.types import (
     Progress,
     Role,
     Similarity,
-    SparseModel,
     UserError,
 )
 
@@ -92,6 +94,8 @@ class Prepared:
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         if ref.spec.kind == "transform":
             _require_vectors(self.members[0])
+        if ref.spec.kind == "pooling":
+            _require_token_vectors(self.members[0])
         self.home, self.progress, self.label, self.shared = home, progress, self.ref.label, shared
         self.offline, self.budget = offline, budget or Budget()
         self._similarity: Similarity | None = None
@@ -170,25 +174,16 @@ class Prepared:
             _trim_heap()
 
     @property
-    def dense(self) -> DenseModel:
-        """The loaded model; PluginError if it is not a dense model."""
-        if not isinstance(self._loaded, DenseModel):
-            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
-        return self._loaded
-
-    @property
-    def sparse(self) -> SparseModel:
-        """The loaded model; PluginError if it is not a sparse model."""
-        if not isinstance(self._loaded, SparseModel):
-            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
-        if (stated := getattr(self._loaded, "similarity", "dot")) != "dot":
-            raise PluginError(f"{self.label}: its similarity is {stated!r}; sparse vectors are compared by dot alone.")
-        return self._loaded
-
-    @property
     def encoder(self) -> EncoderModel:
-        """The loaded model, whichever kind of vectors it gives; PluginError if it is not of its descriptor's kind."""
-        return self.sparse if self.ref.spec.kind == "sparse" else self.dense
+        """The loaded model, whichever kind of vectors it gives; PluginError if it gives none."""
+        if not isinstance(self._loaded, EncoderModel):
+            raise PluginError(f"{self.label}: its load() gave no model with dim and encode(texts, *, role).")
+        return self._loaded
+
+    @property
+    def dense(self) -> DenseModel:
+        """The loaded model, of a dense descriptor; PluginError if it gives no vectors."""
+        return cast(DenseModel, self.encoder)
 
     @property
     def lexical(self) -> LexicalModel:
@@ -222,6 +217,13 @@ class Prepared:
         return self._loaded
 
     @property
+    def pooling(self) -> Pooling:
+        """The loaded model; PluginError if it is not a pooling."""
+        if not isinstance(self._loaded, Pooling):
+            raise PluginError(f"{self.label}: its load() gave no model with pool(vectors).")
+        return self._loaded
+
+    @property
     def bases(self) -> list[Prepared]:
         """The models with vectors that it is made of, itself included."""
         if self.ref.spec.kind in FORMATS:
@@ -244,15 +246,17 @@ class Prepared:
 
         PluginError if it is none of the three.
         """
-        if self.ref.spec.kind == "sparse":
-            return "dot"
+        if self.ref.spec.kind == "pooling":
+            return self.members[0].similarity
         if self._similarity is None:
             changed = self.ref.spec.kind == "transform"
-            stated = getattr(self.transform if changed else self.dense, "similarity", None)
-            stated = stated or (self.members[0].similarity if changed else self.ref.spec.similarity)
-            if stated not in get_args(Similarity):
-                known = ", ".join(get_args(Similarity))
-                raise PluginError(f"{self.label}: its similarity is {stated!r}, which is none of {known}.")
+            known = SIMILARITIES["dense" if changed else self.ref.spec.kind]
+            stated = getattr(self.transform if changed else self.encoder, "similarity", None)
+            own = self.ref.spec.similarity
+            stated = stated or (self.members[0].similarity if changed else own if own in known else known[0])
+            if stated not in known:
+                listed = ", ".join(known)
+                raise PluginError(f"{self.label}: its similarity is {stated!r}, which is none of {listed}.")
             self._similarity = stated
         return self._similarity
 
@@ -315,6 +319,12 @@ class Prepared:
         """As `vectors`, of a sparse model."""
         return self._collection(collection, texts, total, role, SparseVectors.open)
 
+    def token_vectors(
+        self, collection: str, texts: Callable[[], Iterator[str]], total: int, role: Role
+    ) -> tuple[MultiVectors, Cost]:
+        """As `vectors`, of a multi-vector model."""
+        return self._collection(collection, texts, total, role, MultiVectors.open)
+
     def _collection(
         self,
         collection: str,
@@ -356,6 +366,12 @@ def _require_vectors(model: Prepared) -> None:
         )
 
 
+def _require_token_vectors(model: Prepared) -> None:
+    """As `_require_vectors`, of a pooling's member."""
+    if model.ref.vectors != "multivector":
+        raise ModelError(f"{model.label} is a {model.ref.spec.kind} model; name a multi-vector one.")
+
+
 def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vectors, Cost]]:
     """A dataset's document and query vectors, from the store or computed now."""
     _require_vectors(model)
@@ -367,6 +383,21 @@ def dataset_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[Vecto
 def dataset_sparse_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[SparseVectors, Cost]]:
     """As `dataset_vectors`, of a sparse model."""
     return _both(model.sparse_vectors, dataset)
+
+
+def dataset_token_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[MultiVectors, Cost]]:
+    """As `dataset_vectors`, of a multi-vector model, or of a pooling of one."""
+    if model.ref.spec.kind != "pooling":
+        return _both(model.token_vectors, dataset)
+    both = dataset_token_vectors(model.members[0], dataset)
+    documents, cost = both["document"]
+    collection = dataset.corpus.sha256
+    key = content_key({"pooling": model.ref.own_key, "of": model.members[0].ref.key})
+    store = VectorStore(model.home, key, "document", model.bases[0].ref.storage, model.shared, MULTIVECTOR)
+    report = partial(model.progress, f"pooling token vectors with {model.label} (documents)")
+    shards = pooled(documents, lambda: model.pooling, model.label, store, collection, model.similarity, report)
+    own = Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)
+    return {**both, "document": (MultiVectors.open(store, shards), own)}
 
 
 def _both(vectors: Callable[[str, Callable[[], Iterator[str]], int, Role], V], dataset: Dataset) -> dict[Role, V]:

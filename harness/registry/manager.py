@@ -82,6 +82,11 @@ class Registry:
             raise UserError(
                 f"{name} changes vectors, and {members[0].label} is a {kind} model, which has none of its own."
             )
+        if ref.spec.kind == "pooling" and not (members[0].vectors == "multivector" or members[0].undecided):
+            raise UserError(
+                f"{name} changes token vectors, and {members[0].label} is a {members[0].spec.kind} model; name a "
+                f"multi-vector one."
+            )
         values = {**given, **parse_options(ref.spec, passed)}
         if ref.spec.files.argument and not values.get(ref.spec.files.argument):
             raise UserError(f"{ref.spec.name} needs a name after a colon; type -m {ref.spec.name}:organisation/name.")

@@ -15,6 +15,7 @@ from harness.errors import described
 from harness.registry.option_values import printed, written
 from harness.storage.atomic import content_key, sha256_file
 from harness.types import (
+    SIMILARITIES,
     ModelError,
     ModelSpec,
     Option,
@@ -35,6 +36,9 @@ SHARED: Mapping[str, Option] = {
 FACTS = ("dim", "flops_per_token", "parameters", "max_tokens", "licence")
 """What a descriptor states of a model for plans and reports."""
 
+NARROW = ("dense", "multivector")
+"""Kinds of models whose document vectors may be kept in float16."""
+
 
 @dataclass(frozen=True)
 class ModelRef:
@@ -47,7 +51,7 @@ class ModelRef:
     members: tuple[ModelRef, ...] = ()
     """What a fusion, a reranker or a transform is made of."""
     storage: Storage = "float32"
-    """How a dense model's document vectors are kept."""
+    """How the document vectors of a model of the kinds in `NARROW` are kept."""
     truncate_dim: int = 0
     """How many leading dimensions of a dense model's vectors are used (`SHARED`); 0: all. All are stored."""
     named: str = ""
@@ -86,14 +90,18 @@ class ModelRef:
     @property
     def has_vectors(self) -> bool:
         """Whether it is searched by vectors: its own, or those of a model that it transforms."""
-        return self.spec.kind in ("dense", "transform")
+        return self.vectors == "dense"
 
     @property
     def vectors(self) -> str:
-        """The kind of vectors that it is searched by: ``dense``, ``sparse`` or another kind; empty if by none."""
-        if self.has_vectors:
-            return "dense"
-        return self.spec.kind if self.spec.kind == "sparse" else ""
+        """The kind of vectors that it is searched by: ``dense``, ``sparse``, ``multivector``; empty if by none."""
+        kinds = {"transform": "dense", "pooling": "multivector"}
+        return kinds.get(self.spec.kind, self.spec.kind if self.spec.kind in SIMILARITIES else "")
+
+    @property
+    def undecided(self) -> bool:
+        """Whether its kind is known only when its files are on this machine."""
+        return bool(self.spec.files.becomes) and not self.options.get("path")
 
     def replace(self, **options: OptionValue) -> ModelRef:
         """The same model with some options changed silently (not part of its label)."""
@@ -131,7 +139,7 @@ class ModelRef:
     def stored(self, storage: Storage) -> ModelRef:
         """The same model, its document vectors (or those of its members) kept so."""
         members = tuple(member.stored(storage) for member in self.members)
-        return replace(self, members=members, storage=storage if self.spec.kind == "dense" else self.storage)
+        return replace(self, members=members, storage=storage if self.spec.kind in NARROW else self.storage)
 
     def of_folder(self) -> ModelRef:
         """The same model with the descriptor that runs its folder, where only the folder tells the kind.
@@ -147,7 +155,7 @@ class ModelRef:
             known = ", ".join(name for name in options_of(spec) if name not in ("path", "name"))
             raise UserError(f"{self.label} is a {spec.kind} model, which has no option {odd[0]}; it has {known}.")
         options = {name: self.options.get(name, option.default) for name, option in spec.options.items()}
-        storage: Storage = self.storage if spec.kind == "dense" else "float32"
+        storage: Storage = self.storage if spec.kind in NARROW else "float32"
         return replace(self, spec=spec, options=options, storage=storage)
 
     def located(self) -> ModelRef:

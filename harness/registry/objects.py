@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
-from typing import Any, get_args
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -23,7 +23,16 @@ from harness.registry.manager import Registry
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Reranker
 from harness.registry.validation import check_model
-from harness.types import DenseModel, LexicalModel, ModelSpec, Options, Role, Similarity, SparseModel
+from harness.types import (
+    SIMILARITIES,
+    DenseModel,
+    EncoderModel,
+    LexicalModel,
+    ModelSpec,
+    Options,
+    Role,
+    Similarity,
+)
 
 OPTION = "object"
 """Option with the number of the object."""
@@ -113,8 +122,8 @@ def load(options: Options) -> Any:
 def _described(thing: Any) -> ModelSpec | None:
     encodes = any(callable(getattr(thing, name, None)) for name in ("encode", *ROLES["query"]))
     kind: Any = "lexical" if isinstance(thing, LexicalModel) else "reranker" if isinstance(thing, Reranker) else ""
-    if getattr(thing, "kind", "") == "sparse" and isinstance(thing, SparseModel):
-        kind = "sparse"
+    if getattr(thing, "kind", "") in SIMILARITIES and isinstance(thing, EncoderModel):
+        kind = thing.kind  # type: ignore[attr-defined]
     if (not kind and not encodes) or isinstance(thing, type):
         return None
     return ModelSpec(
@@ -123,7 +132,7 @@ def _described(thing: Any) -> ModelSpec | None:
         load="harness.registry.objects:load",
         fingerprint="harness.registry.objects:fingerprint",
         summary=f"an object of the class {type(thing).__qualname__}",
-        similarity="cosine",
+        similarity="cosine" if kind in ("", "dense") else "euclidean",
     )
 
 
@@ -133,7 +142,7 @@ class ObjectEncoder:
     def __init__(self, thing: Any) -> None:
         self._thing = thing
         stated: Any = getattr(thing, "similarity_fn_name", None) or getattr(thing, "similarity", None)
-        self.similarity: Similarity = stated if stated in get_args(Similarity) else "cosine"
+        self.similarity: Similarity = stated if stated in SIMILARITIES["dense"] else "cosine"
         self._dim = 0
 
     @property

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.registry import option_values
+from harness.registry.protocols import KINDS as COMPOSITES
 from harness.types import ModelSpec, UserError
 
 COMPOSITE = re.compile(r"\s*([\w.+-]+)\s*\(")
@@ -148,9 +149,9 @@ def check_members(spec: ModelSpec, members: list[str] | None, text: str) -> None
             f", not {count}; to rerank several together, fuse them first: {spec.name}(rrf({','.join(members or ())}))"
         )
         raise UserError(f"{spec.name} reranks one model{more if count else f'; type {spec.name}(bm25), say'}.")
-    if spec.kind == "transform" and count != 1:
+    if spec.kind in ("transform", "pooling") and count != 1:
         raise UserError(f"{spec.name} changes the vectors of one model, not of {count}; type {spec.name}(minilm), say.")
-    if spec.kind in ("dense", "sparse", "lexical") and members is not None:
+    if spec.kind not in COMPOSITES and members is not None:
         raise UserError(f"{spec.name} is a {spec.kind} model, which is not made of others; type {spec.name} alone.")
 
 

@@ -1,4 +1,4 @@
-"""Models made of other models, their members: what a fusion, a reranker and a transform must do."""
+"""Models made of other models, their members: what fusions, rerankers, transforms and poolings do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.types import Hits
 
-KINDS = ("fusion", "reranker", "transform")
+KINDS = ("fusion", "reranker", "transform", "pooling")
 
 
 @runtime_checkable
@@ -73,5 +73,17 @@ class Transform(Protocol):
 
         UserError where the options do not fit vectors of d dimensions. An attribute ``similarity`` says how the new
         vectors are compared; where it is absent or None, as the member's are.
+        """
+        ...
+
+
+@runtime_checkable
+class Pooling(Protocol):
+    """Replaces the token vectors of each document of a multi-vector model by fewer; those of queries stay."""
+
+    def pool(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The new vectors of one document, float32 [m, dim].
+
+        ``vectors`` are float32 [tokens, dim] in the order of the tokens, at least one.
         """
         ...

@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, get_args, get_type_hints
 
 from harness.types import (
+    SIMILARITIES,
     Counts,
     DatasetSpec,
     ModelFacts,
@@ -19,7 +20,6 @@ from harness.types import (
     Packages,
     PluginError,
     Role,
-    Similarity,
     Source,
     Weights,
 )
@@ -40,9 +40,11 @@ def check_model(spec: ModelSpec) -> None:
     who = f"the model {spec.name!r}"
     _require(isinstance(spec.name, str) and bool(NAME.fullmatch(spec.name)), who, "name", spec.name, _NAMED)
     _fields(who, spec)
-    kinds, similarities = get_args(_hints("ModelSpec")["kind"]), get_args(Similarity)
+    kinds = get_args(_hints("ModelSpec")["kind"])
     _require(spec.kind in kinds, who, "kind", spec.kind, f"one of {', '.join(kinds)}")
-    _require(spec.similarity in similarities, who, "similarity", spec.similarity, f"one of {', '.join(similarities)}")
+    known = SIMILARITIES.get(spec.kind, SIMILARITIES["dense"])
+    stated = spec.similarity in known or spec.similarity == ModelSpec.__dataclass_fields__["similarity"].default
+    _require(stated, who, "similarity", spec.similarity, f"one of {', '.join(known)}")
     _require(bool(spec.load), who, "load", spec.load, "'module:callable'")
     _require(isinstance(spec.options, Mapping), who, "options", spec.options, "a dict of Option by name")
     for name, option in spec.options.items():

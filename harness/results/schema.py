@@ -21,7 +21,7 @@ class ModelRecord(TypedDict, total=False):
     name: str
     """Name of the registered model."""
     kind: str
-    """dense, lexical, fusion, reranker, transform; imported for an imported result."""
+    """dense, sparse, multivector, lexical, fusion, reranker, transform, pooling; imported for an imported result."""
     plugin: str
     """The plug-in that registers it."""
     summary: str
@@ -44,7 +44,7 @@ class ModelRecord(TypedDict, total=False):
     fingerprint: dict[str, Any]
     """Everything that determines its output: weights, tokenizer, prompts, dtype, maximum length."""
     members: list[dict[str, Any]]
-    """The models that a fusion, a reranker or a transform is made of, each a record like this one."""
+    """The models that a fusion, a reranker, a transform or a pooling is made of, each a record like this one."""
 
 
 class DatasetRecord(TypedDict, total=False):

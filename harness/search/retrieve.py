@@ -17,9 +17,10 @@ from harness.metrics.geometry import Figures, panel
 from harness.metrics.moments import aligned, collect
 from harness.metrics.ranking import best
 from harness.metrics.sparse_geometry import collect_sparse, sparse_panel
-from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, dataset_vectors
+from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, dataset_token_vectors, dataset_vectors
 from harness.search.exact import Limits, search
 from harness.search.lexical import lexical_hits, lexical_index
+from harness.search.maxsim import search_multivector
 from harness.search.partial_results import PartialResults
 from harness.search.rerank import rerank
 from harness.search.sparse import search_sparse
@@ -154,6 +155,21 @@ def _sparse(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits:
     return found
 
 
+def _multivector(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
+    both = dataset_token_vectors(model, dataset)
+    (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
+    found = _encoded(document_cost, query_cost, clock)
+    kept = documents.summary()
+    width = np.dtype(model.bases[0].ref.storage).itemsize
+    found.counts["index_bytes"] = kept.vectors * documents.dim * width + 4 * len(documents)
+    found.counts["document_vectors"] = kept.vectors
+    if kept.truncated is not None:
+        found.counts["truncated_documents"] = kept.truncated
+    found.similarity = model.similarity
+    found.hits = search_multivector(queries.whole(), documents, depth, found.similarity, limits=limits)
+    return found
+
+
 def _lexical(model: Prepared, dataset: Dataset, depth: int, clock: Clock, limits: Limits) -> Retrieval:
     folder, seconds = lexical_index(model, dataset.corpus, model.home, dataset.label)
     clock.add("index", seconds)
@@ -170,5 +186,10 @@ class Search(Protocol):
         ...
 
 
-SEARCHES: Mapping[str, Search] = {"dense": _dense, "transform": _dense, "sparse": _sparse, "lexical": _lexical}
+SEARCHES: Mapping[str, Search] = {
+    **dict.fromkeys(("dense", "transform"), _dense),
+    "sparse": _sparse,
+    **dict.fromkeys(("multivector", "pooling"), _multivector),
+    "lexical": _lexical,
+}
 """Kind of a model -> how it is searched; the other kinds are made of models of these."""

@@ -134,6 +134,24 @@ def map_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
     return _array(lambda: np.lib.format.open_memmap(regular(path), mode=mode))
 
 
+def map_arrays(path: Path, count: int) -> list[NDArray[Any]]:
+    """The arrays in a file of so many .npy files; the last one memory-mapped copy-on-write. Raises as `map_array`."""
+    with open_regular(path) as stream:
+
+        def mapped() -> NDArray[Any]:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(stream)
+            if fortran or dtype.hasobject:
+                raise ValueError("an array in another order, or of objects")
+            if 0 in shape:
+                return np.empty(shape, dtype)
+            return np.memmap(stream, dtype, "c", stream.tell(), shape)
+
+        found = [_array(lambda: np.lib.format.read_array(stream, allow_pickle=False)) for _ in range(count - 1)]
+        return [*found, _array(mapped)]
+
+
 _ONE_AT_A_TIME = Lock()
 """numpy reads headers with Python's parser, which in some releases (3.11.7 is one) fails occasionally when two threads
 use it at once (SystemError: AST constructor recursion depth mismatch). `catch_warnings` is not thread-safe either."""

@@ -215,3 +215,20 @@ def test_an_unknown_contest_is_the_users_mistake(run: Callable[..., Any]) -> Non
     done = run("serach")
     assert done.exit_code == 2
     assert "There is no contest 'serach'; the contests are encode, mteb" in done.output
+
+
+def test_maxsim_quality_tells_a_wrong_set_and_a_wrong_score(plan: Plan) -> None:
+    pytest.importorskip("torch", reason="the search imports it")
+    from benchmarks.contests import maxsim
+    from benchmarks.peers.maxsim import DIM, SentenceTransformers
+    from benchmarks.runner.synthetic import token_vectors
+
+    files = [str(token_vectors(plan, 60 * maxsim.TOKENS, DIM)), str(token_vectors(plan, 3 * maxsim.ASKED, DIM, 1))]
+    given = (*files, maxsim.TOKENS, maxsim.ASKED, 5)
+    ours, theirs = maxsim.Search(*given).work(), SentenceTransformers(*given).work()
+    wrong = {"rows": (ours["rows"] + 1) % 60, "scores": ours["scores"]}
+    found = maxsim._quality(*files, {"ours": ours, "theirs": theirs, "wrong": wrong})
+    assert found["ours"]["same set"] == found["theirs"]["same set"] == "3 of 3"
+    assert float(found["ours"]["error"]) < 1e-13
+    assert found["wrong"]["same set"] == "0 of 3"
+    assert float(found["wrong"]["error"]) > 1e-4

@@ -32,7 +32,7 @@ MODELS = [
     ({"name": "../up"}, "name of the model"),
     ({"name": ""}, "name of the model"),
     ({"name": 7}, "name of the model 7 is 7"),
-    ({"kind": "spares"}, "kind of the model 'mine' is 'spares'; it must be one of dense, sparse, lexical, fusion"),
+    ({"kind": "spares"}, "kind of the model 'mine' is 'spares'; it must be one of dense, sparse, multivector, lexical"),
     ({"load": "mine"}, "load of the model 'mine' is 'mine'; it must be 'module:callable'"),
     ({"load": ""}, "load of the model"),
     ({"load": len}, "load of the model"),

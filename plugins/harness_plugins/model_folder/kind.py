@@ -1,4 +1,4 @@
-"""Detects the kind of model in a folder, so that only bi-encoders are run as dense models, and sparse ones as sparse.
+"""Detects the kind of model in a folder, so that each is run as what it is.
 
 sentence-transformers also loads other kinds, replacing their modules by mean pooling and dropping their prompts with
 only a log message.
@@ -18,8 +18,9 @@ TYPES: dict[str, Kind] = {
     "CrossEncoder": "cross-encoder",
     "SparseEncoder": "sparse encoder",
     "MultiVectorEncoder": "multi-vector encoder",
+    "ColBERT": "multi-vector encoder",
 }
-"""model_type in config_sentence_transformers.json -> kind."""
+"""model_type in config_sentence_transformers.json -> kind; ColBERT is PyLate's."""
 TASKS: dict[str, Kind] = {
     "feature-extraction": "bi-encoder",
     "sequence-classification": "cross-encoder",
@@ -42,6 +43,9 @@ HEADS: dict[str, Kind] = {
     "HF_ColBERT": "multi-vector encoder",
 }
 """Last part of an architecture in config.json -> kind, in a folder that sentence-transformers did not write."""
+
+EXAMPLES: dict[Kind, str] = {"sparse encoder": "SPLADE", "multi-vector encoder": "ColBERT"}
+"""Kinds that run by their folder, besides bi-encoders."""
 
 
 def kind_of(folder: Path) -> tuple[Kind, str]:
@@ -68,8 +72,8 @@ def require_bi_encoder(folder: Path) -> None:
             f"{folder} is a cross-encoder, which scores pairs of texts and gives no vectors; to rerank with it, type "
             f"-m 'rerank(bm25):model={folder}'."
         )
-    if kind == "sparse encoder":
-        raise ModelError(f"{folder} is a sparse encoder (such as SPLADE), not a bi-encoder; run it with -m {folder}.")
+    if kind in EXAMPLES:
+        raise ModelError(f"{folder} is a {kind} (such as {EXAMPLES[kind]}), not a bi-encoder; run it with -m {folder}.")
     if kind != "bi-encoder":
         raise _unsupported(folder, kind, stated)
 
@@ -82,9 +86,9 @@ def require_cross_encoder(folder: Path) -> None:
         raise ModelError(
             f"{folder} is a bi-encoder, which gives each text a vector and scores no pairs; run it with -m {folder}."
         )
-    if kind == "sparse encoder":
+    if kind in EXAMPLES:
         raise ModelError(
-            f"{folder} is a sparse encoder (such as SPLADE), which scores no pairs; run it with -m {folder}."
+            f"{folder} is a {kind} (such as {EXAMPLES[kind]}), which scores no pairs; run it with -m {folder}."
         )
     if kind not in ("bi-encoder", "cross-encoder"):
         raise _unsupported(folder, kind, stated)
@@ -98,9 +102,9 @@ def _unsupported(folder: Path, kind: Kind, stated: str) -> ModelError:
             f"SparseEncoder({str(folder)!r}).save_pretrained(other) writes a folder that can be run."
         )
     named = kind or (f"model of the unknown type {stated!r}" if stated not in TYPES else "model of an unknown task")
-    named += " (such as ColBERT)" if kind == "multi-vector encoder" else ""
     return ModelError(
-        f"{folder} is a {named}, which is not supported yet; bi-encoders, sparse encoders and cross-encoders are."
+        f"{folder} is a {named}, which is not supported yet; bi-encoders, sparse encoders, multi-vector encoders and "
+        f"cross-encoders are."
     )
 
 

@@ -16,8 +16,8 @@ CLASSES = (
     *("Transformer", "CLIPModel", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "Router", "Asym"),
     *("CNN", "LSTM", "BoW", "WordEmbeddings", "WordWeights", "WeightedLayerPooling", "StaticEmbedding"),
 )
-"""The module classes of sentence-transformers' bi-encoders. Only these and `SPARSE_CLASSES` are ever imported for a
-folder."""
+"""The module classes of sentence-transformers' bi-encoders. Only these, `SPARSE_CLASSES` and `MULTI_VECTOR_CLASSES` are
+ever imported for a folder."""
 TYPE = re.compile(
     rf"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.(?:models|modules))(?:\.\w+)?"
     rf"\.(?:{'|'.join(CLASSES)})"
@@ -28,7 +28,13 @@ SPARSE_CLASSES = ("MLMTransformer", "SpladePooling", "SparseStaticEmbedding", "S
 SPARSE_TYPE = re.compile(
     rf"sentence_transformers\.sparse_encoder\.(?:models|modules)(?:\.\w+)?\.(?:{'|'.join(SPARSE_CLASSES)})"
 )
-
+MULTI_VECTOR_CLASSES = ("MultiVectorMask", "HierarchicalTokenPooling")
+"""The further module classes of multi-vector encoders."""
+MULTI_VECTOR_TYPE = re.compile(
+    rf"sentence_transformers\.multi_vector_encoder\.modules(?:\.\w+)?\.(?:{'|'.join(MULTI_VECTOR_CLASSES)})"
+    rf"|pylate\.models\.Dense\.Dense"
+)
+"""PyLate's Dense is a name by which sentence-transformers loads its own."""
 
 ROUTERS = ("Router", "Asym")
 
@@ -66,10 +72,10 @@ def listed(folder: Path) -> list[Module]:
 
 
 def modules(folder: Path) -> list[Module]:
-    """As `listed`; ModelError for a class that is not among `CLASSES` and `SPARSE_CLASSES`."""
+    """As `listed`; ModelError for a class that is not among sentence-transformers' own."""
     found = listed(folder)
     for module in found:
-        if not (TYPE.fullmatch(module.type) or SPARSE_TYPE.fullmatch(module.type)):
+        if not any(known.fullmatch(module.type) for known in (TYPE, SPARSE_TYPE, MULTI_VECTOR_TYPE)):
             raise ModelError(
                 f"{folder} has a module of the class {module.type!r}, which is not one of sentence-transformers' own; "
                 f"the code that a model's folder names is never run."

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TRAINED = "harness_plugins.sentence_transformers.trained"
-SPARSE = "harness_plugins.sentence_transformers.sparse:of_folder"
-"""Describes a folder or a model of the hub that turns out to be a sparse encoder."""
+OF_FOLDER = "harness_plugins.sentence_transformers.folder_kinds:of_folder"
+"""Describes a folder or a model of the hub that turns out to be of another kind than a bi-encoder."""
 PACKAGES = Packages(modules=("torch", "sentence_transformers", "faiss"), extra="dense")
 OPTIONS: dict[str, Option] = {
     "path": Option(None, "a local sentence-transformers folder"),
@@ -59,11 +59,11 @@ def harness_models() -> Iterable[ModelSpec]:
     """Register the model that runs any folder."""
     yield folder_model(
         "checkpoint",
-        "any local sentence-transformers folder, dense or sparse: -m path/to/folder",
+        "any local sentence-transformers folder, dense, sparse or multi-vector: -m path/to/folder",
         ModelFacts(by_options="harness_plugins.model_folder.files:facts", training=f"{TRAINED}:training"),
         load=f"{TRAINED}:load",
         fingerprint=f"{TRAINED}:fingerprint",
-        files=ModelFiles(path_option="path", becomes=SPARSE),
+        files=ModelFiles(path_option="path", becomes=OF_FOLDER),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from harness import ModelFacts, ModelFiles, ModelSpec, Option, hookimpl
 from harness.storage.atomic import sha256_file
 from harness.types import Options
-from harness_plugins.sentence_transformers.checkpoint import SPARSE, folder_model
+from harness_plugins.sentence_transformers.checkpoint import OF_FOLDER, folder_model
 from harness_plugins.sentence_transformers.trained import BASES
 
 NAME = Option(None, "its name on the hub, organisation/name, with @commit to pin it; stands after st:")
@@ -24,10 +24,10 @@ def harness_models() -> Iterable[ModelSpec]:
     """Register the model that runs any model of the hub."""
     yield folder_model(
         "st",
-        "any sentence-transformers model of the hub, dense or sparse: -m st:organisation/name",
+        "any sentence-transformers model of the hub, dense, sparse or multi-vector: -m st:organisation/name",
         ModelFacts(by_options=f"{__name__}:facts", training=f"{__name__}:training"),
         {"name": NAME, "path": Option(None, "a local copy of it, used instead")},
-        files=ModelFiles(repository=f"{__name__}:repository", argument="name", becomes=SPARSE),
+        files=ModelFiles(repository=f"{__name__}:repository", argument="name", becomes=OF_FOLDER),
     )
 
 

@@ -1,4 +1,4 @@
-"""`SentenceTransformer`, `SparseEncoder` and `CrossEncoder` objects as models.
+"""`SentenceTransformer`, `SparseEncoder`, `MultiVectorEncoder` and `CrossEncoder` objects as models.
 
 They run as a folder with the same weights would: a copy runs, because the matrix products of a model are cast in place.
 Its key is a hash of all weights and of the configuration of all modules. It is unknown for models with code of their
@@ -13,14 +13,14 @@ import json
 import sys
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness import ModelFacts, ModelSpec, Option, Reranker, UserError, hookimpl
 from harness.registry import objects
 from harness.types import Options
 from harness_plugins.cross_encoder import IMPLEMENTATION, LogitReranker
 from harness_plugins.forward import unpadded
-from harness_plugins.sentence_transformers import sparse
+from harness_plugins.sentence_transformers import multivector, sparse
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS, make_encoder, resolve_dtype
 from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder
 
@@ -36,7 +36,7 @@ HERE = "harness_plugins.sentence_transformers.objects"
 
 @hookimpl
 def harness_object(thing: object) -> ModelSpec | None:
-    """Describe objects of the three classes, without importing the library that they are from."""
+    """Describe objects of the four classes, without importing the library that they are from."""
     library = sys.modules.get("sentence_transformers")
     if library is None:
         return None
@@ -51,14 +51,9 @@ def harness_object(thing: object) -> ModelSpec | None:
             options={"dtype": DTYPE, "device": DEVICE, "forward": OPTIONS["forward"]},
         )
     if isinstance(thing, library.SparseEncoder):
-        return ModelSpec(
-            name="SparseEncoder",
-            kind="sparse",
-            load=f"{HERE}:load_sparse",
-            fingerprint=f"{HERE}:sparse_fingerprint",
-            summary="a SparseEncoder object",
-            options={"dtype": DTYPE, "device": DEVICE},
-        )
+        return _encoder("SparseEncoder", "sparse")
+    if isinstance(thing, library.MultiVectorEncoder):
+        return _encoder("MultiVectorEncoder", "multivector")
     if isinstance(thing, library.CrossEncoder):
         return ModelSpec(
             name="CrossEncoder",
@@ -73,6 +68,17 @@ def harness_object(thing: object) -> ModelSpec | None:
             },
         )
     return None
+
+
+def _encoder(name: str, kind: Literal["sparse", "multivector"]) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        kind=kind,
+        load=f"{HERE}:load_{kind}",
+        fingerprint=f"{HERE}:{kind}_fingerprint",
+        summary=f"a {name} object",
+        options={"dtype": DTYPE, "device": DEVICE},
+    )
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
@@ -98,10 +104,19 @@ def reranker_fingerprint(options: Options) -> dict[str, Any]:
 
 def sparse_fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the weights of terms."""
+    return _encoder_fingerprint(options, sparse.IMPLEMENTATION)
+
+
+def multivector_fingerprint(options: Options) -> dict[str, Any]:
+    """Everything that determines the token vectors."""
+    return _encoder_fingerprint(options, multivector.IMPLEMENTATION)
+
+
+def _encoder_fingerprint(options: Options, implementation: str) -> dict[str, Any]:
     state, model = state_of(str(options[objects.OPTION])), objects.held(options)
     return {
         **({"state": state} if state else objects.unknown_weights(options)),
-        "implementation": sparse.IMPLEMENTATION,
+        "implementation": implementation,
         "dtype": resolve_dtype(str(options["dtype"]), _device(model, options)),
     }
 
@@ -125,6 +140,13 @@ def load_sparse(options: Options) -> sparse.SparseTextEncoder:
     model = objects.held(options)
     device = _device(model, options)
     return sparse.SparseTextEncoder(_copied(model, device), resolve_dtype(str(options["dtype"]), device), {})
+
+
+def load_multivector(options: Options) -> multivector.TokenVectorEncoder:
+    """A copy of the object as a `MultiVectorModel`."""
+    model = objects.held(options)
+    device = _device(model, options)
+    return multivector.TokenVectorEncoder(_copied(model, device), resolve_dtype(str(options["dtype"]), device), {})
 
 
 def load_reranker(options: Options) -> Reranker:

@@ -108,6 +108,8 @@ INDEX_BYTES = (
     "Bytes per document: of the stored vectors (sparse ones: 8 for each weight), of a lexical model's index, or of an "
     "approximate index."
 )
+VECTORS = "Vectors per document: of the tokens that a multi-vector model keeps."
+TRUNCATED = "Truncated: the share of documents of which it read the beginning alone."
 PEAK_MEMORY = ("manifest", "run", "peak_memory_bytes")
 
 
@@ -124,6 +126,8 @@ def cost(cells: Iterable[Cell]) -> tuple[Field, ...]:
         Field(Column("documents/s", ".1f"), lambda cell: _speed(cell, "documents")),
         Field(Column("tokens/s", ".1f"), lambda cell: _speed(cell, "document_tokens")),
         Field(Column("bytes/document", ",.0f"), _size, INDEX_BYTES, optional=True),
+        Field(Column("vectors/document", ".1f"), _share("document_vectors"), VECTORS, optional=True),
+        Field(Column("truncated", ".1%"), _share("truncated_documents"), TRUNCATED, optional=True),
         Field(Column("peak GiB", ".2f", 1 / 2**30), lambda cell: cell.get(*PEAK_MEMORY) or None),
         Field(Column("kWh", ".4f"), _energy, "kWh: as the run recorded it.", optional=True),
         Field(Column("USD", ".4f"), _price, usd, optional=True),
@@ -171,6 +175,16 @@ def _speed(cell: Cell, count: str) -> float | None:
     seconds = cell.get("seconds", "encode_documents") or cell.get("seconds", "index")
     number = cell.get("counts", count)
     return number / seconds if number and seconds else None
+
+
+def _share(count: str) -> Callable[[Cell], float | None]:
+    """A count per document; None for results without it."""
+
+    def share(cell: Cell) -> float | None:
+        number, documents = cell.get("counts", count), cell.get("counts", "documents")
+        return number / documents if number is not None and documents else None
+
+    return share
 
 
 def _size(cell: Cell) -> float | None:

@@ -23,7 +23,14 @@ from harness_plugins.cross_encoder import folder_of as cross_folder_of
 from harness_plugins.model_folder import load
 from harness_plugins.model_folder.code import ACTIVATIONS
 from harness_plugins.model_folder.files import folder_of
-from harness_plugins.model_folder.modules import CLASSES, SPARSE_CLASSES, SPARSE_TYPE, TYPE
+from harness_plugins.model_folder.modules import (
+    CLASSES,
+    MULTI_VECTOR_CLASSES,
+    MULTI_VECTOR_TYPE,
+    SPARSE_CLASSES,
+    SPARSE_TYPE,
+    TYPE,
+)
 from tests.conftest import write_dataset
 from tests.folders import change, write_bi_encoder, write_cross
 from tests.runs import write_run
@@ -205,6 +212,19 @@ def test_classes_of_sparse_encoders_are_modules(package: str) -> None:
         assert issubclass(getattr(module, name), torch.nn.Module)
     for name in ("splade_pooling.torch", "SparseEncoder", "SpladePooling.load", "SpladePooling\n"):
         assert not SPARSE_TYPE.fullmatch(f"sentence_transformers.sparse_encoder.{package}.{name}")
+
+
+def test_classes_of_multi_vector_encoders_are_modules() -> None:
+    package = "sentence_transformers.multi_vector_encoder.modules"
+    for name in MULTI_VECTOR_CLASSES:
+        found = getattr(importlib.import_module(package), name)
+        assert issubclass(found, torch.nn.Module)
+        assert MULTI_VECTOR_TYPE.fullmatch(f"{package}.{name}")
+        assert MULTI_VECTOR_TYPE.fullmatch(f"{found.__module__}.{name}")
+    for name in ("LambdaTokenPooling", "token_pooling.torch", "MultiVectorMask.load", "MultiVectorMask\n"):
+        assert not MULTI_VECTOR_TYPE.fullmatch(f"{package}.{name}")
+    for name in ("pylate.models.ColBERT", "pylate.models.Dense.Dense.load", "pylate_models.Dense.Dense"):
+        assert not MULTI_VECTOR_TYPE.fullmatch(name)
 
 
 @pytest.mark.parametrize(

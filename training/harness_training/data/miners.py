@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from harness.datasets.beir import Dataset
 from harness.datasets.corpus import Corpus
 from harness.embeddings.store import Vectors
 from harness.metrics.ranking import rank
-from harness.models.runner import Prepared
+from harness.models.runner import Cost, Prepared
 from harness.search.exact import search
 from harness.search.lexical import lexical_hits, lexical_index
+from harness.search.maxsim import search_multivector
 from harness.search.sparse import search_sparse
 from harness.storage.atomic import content_key
 from harness.types import Hits, Query
@@ -67,16 +68,36 @@ class _Sparse:
         self.label, self._model, self._dataset, self._depth = model.label, model, dataset, depth
         corpus = dataset.corpus
         texts = lambda: (document.content for document in corpus.iter())  # noqa: E731
-        self._documents = model.sparse_vectors(corpus.sha256, texts, len(corpus), "document")[0]
+        self._documents = self._vectors(corpus.sha256, texts, len(corpus), "document")[0]
+
+    @property
+    def _vectors(self) -> Callable[..., tuple[Any, Cost]]:
+        return self._model.sparse_vectors
+
+    def _search(self, asked: Any, depth: int) -> Iterator[Hits]:
+        return search_sparse(asked, self._documents, depth)
 
     def candidates(self, queries: Sequence[Query]) -> Iterator[list[int]]:
         collection = content_key([list(query) for query in queries])
-        asked, _ = self._model.sparse_vectors(collection, lambda: (q.text for q in queries), len(queries), "query")
-        hits = search_sparse(asked.whole(), self._documents, self._depth + self._dataset.exclude_self)
+        asked, _ = self._vectors(collection, lambda: (q.text for q in queries), len(queries), "query")
+        hits = self._search(asked.whole(), self._depth + self._dataset.exclude_self)
         return _ranked(self._dataset, queries, hits, self._depth)
 
 
-MINERS: Mapping[str, Callable[[Prepared, Dataset, int, Path], Miner]] = {"lexical": _Lexical, "sparse": _Sparse}
+class _MultiVector(_Sparse):
+    @property
+    def _vectors(self) -> Callable[..., tuple[Any, Cost]]:
+        return self._model.token_vectors
+
+    def _search(self, asked: Any, depth: int) -> Iterator[Hits]:
+        return search_multivector(asked, self._documents, depth, self._model.similarity)
+
+
+MINERS: Mapping[str, Callable[[Prepared, Dataset, int, Path], Miner]] = {
+    "lexical": _Lexical,
+    "sparse": _Sparse,
+    "multivector": _MultiVector,
+}
 """Kind of a model -> its miner; `_Dense` for others."""
 
 

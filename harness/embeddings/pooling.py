@@ -1,0 +1,86 @@
+"""Pool stored token vectors: fewer vectors for each document, and no text is encoded again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.embeddings.multivector import MultiVectors
+from harness.embeddings.store import Shard, VectorStore
+from harness.embeddings.token_vectors import TokenVectors, no_tokens
+from harness.errors import plugin_code
+from harness.registry.protocols import Pooling
+from harness.storage.atomic import content_key
+from harness.system.blas import single_threaded
+from harness.types import PluginError, Similarity, UserError
+
+
+def pooled(
+    source: MultiVectors,
+    pooling: Callable[[], Pooling],
+    name: str,
+    store: VectorStore,
+    collection: str,
+    similarity: Similarity,
+    progress: Callable[[int, int], None],
+) -> list[Shard]:
+    """Return the shards of the pooled vectors of a collection, computing those that are not stored.
+
+    Args:
+        source: the vectors to pool.
+        pooling: returns the pooling; called only if vectors must be computed.
+        name: of the pooling, for messages.
+        store: store of the pooled vectors.
+        collection: content key of the source.
+        similarity: how they are compared.
+        progress: receives done and total documents.
+
+    Raises:
+        PluginError: the pooling returned anything but valid vectors.
+    """
+    found = store.read_list(collection)
+    if found is not None and sum(shard.rows for shard in found[0]) == len(source):
+        return found[0]
+    store.sweep()
+    shards: list[Shard] = []
+    for number, rows in enumerate(source.shards()):
+        key = content_key([collection, number])
+        stored = store.get(key)
+        if stored is None:
+            start = time.perf_counter()
+            made = _pooled(rows, pooling(), name)
+            stored = store.put(key, made, time.perf_counter() - start, 0)
+        shards.append(stored)
+        progress(sum(shard.rows for shard in shards), len(source))
+    store.write_list(collection, shards, similarity)
+    return shards
+
+
+@single_threaded()
+def _pooled(rows: TokenVectors, pooling: Pooling, name: str) -> TokenVectors:
+    made: list[NDArray[np.float32]] = []
+    for row in range(len(rows)):
+        vectors = np.array(rows[row : row + 1].vectors, np.float32)
+        if len(vectors):
+            with plugin_code(f"{name}: pool() raised", type(pooling).__module__, passing=(UserError,)):
+                given = pooling.pool(vectors)
+            if fault := pool_fault(given, vectors):
+                raise PluginError(f"{name}: {fault}")
+            vectors = given
+        made.append(vectors)
+    if not made:
+        return no_tokens(rows.shape[1])
+    pooled_rows = TokenVectors.of(made)
+    return TokenVectors(pooled_rows.vectors, pooled_rows.offsets, rows.truncated)
+
+
+def pool_fault(made: object, vectors: NDArray[np.float32]) -> str:
+    """Describe what is wrong with the pooled vectors of a document; empty if they are valid."""
+    if not isinstance(made, np.ndarray) or made.dtype != np.float32 or made.ndim != 2:
+        return "pool() returned no float32 array [m, dim]"
+    if made.shape[1] != vectors.shape[1] or not 0 < len(made) <= len(vectors):
+        return f"pool() returned shape {made.shape} for vectors of shape {vectors.shape}; return 1 to all of them"
+    return "" if np.isfinite(made).all() else "pool() returned NaN or infinity"
