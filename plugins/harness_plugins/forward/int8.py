@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.system.environment import features
 from harness.types import UserError
 from harness_plugins.forward.calibration import Ranges, ranges
-from harness_plugins.forward.unpadded import ONEDNN_ROWS, FeedForward, Product
+from harness_plugins.forward.products import ONEDNN_ROWS, FeedForward, Product
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ class Int8FeedForward:
         high = max(float(seen.widened[rest].max()), -LEAST_GELU) * MARGIN
         self.narrowed = Quantised(narrow.weight[:, rest], narrow.bias, LEAST_GELU, high)
         self._outliers = FeedForward(
-            Product(wide.weight[outliers], wide.bias[outliers], torch.bfloat16, gelu=True),
+            Product(wide.weight[outliers], wide.bias[outliers], torch.bfloat16, activation="gelu"),
             Product(narrow.weight[:, outliers], torch.zeros_like(narrow.bias), torch.bfloat16),
         )
 
@@ -139,7 +139,7 @@ def gain(plain: UnpaddedModel) -> float:
     feed = next(each for each in plain.feeds if isinstance(each, FeedForward))
     hidden, wide = feed.widened.weight.shape[1], feed.widened.weight.shape[0]
     narrow = FeedForward(
-        Product(feed.widened.weight, feed.widened.bias, torch.bfloat16, gelu=True),
+        Product(feed.widened.weight, feed.widened.bias, torch.bfloat16, activation="gelu"),
         Product(feed.narrowed.weight, feed.narrowed.bias, torch.bfloat16),
     )
     ways: tuple[Any, ...] = narrow, Int8FeedForward(feed, Ranges(torch.ones(hidden), torch.ones(wide)))

@@ -13,7 +13,7 @@ from harness.registry.load_fallback import Otherwise, Refused
 from harness.storage.atomic import content_key
 from harness.system.environment import multiplies_bfloat16
 from harness.types import Options
-from harness_plugins.forward import unpadded
+from harness_plugins.forward import architectures
 from harness_plugins.model_folder.files import files_of, folder_of, gives_token_types, hashes_of, module_folders, pools
 from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
 from harness_plugins.model_folder.modules import modules
@@ -119,9 +119,9 @@ def resolve_device(device: str) -> str:
 
 def resolve_forward(options: Options, folder: Path) -> str:
     """Resolve ``auto`` to ``packed``, ``stock`` or ``encode``; UserError for an unsupported ``packed`` or int8."""
-    asked, fits = str(options["forward"]), unpadded.applies(module_folders(folder)[0])
+    asked, fits = str(options["forward"]), architectures.applies(module_folders(folder)[0])
     if asked == "packed" and not fits:
-        families = " or ".join(unpadded.FAMILIES)
+        families = " or ".join(architectures.FAMILIES)
         raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; omit that option.")
     cpu = resolve_device(str(options["device"])) == "cpu"
     packs = fits and (asked == "packed" or (asked == "auto" and cpu))

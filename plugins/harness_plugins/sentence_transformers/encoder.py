@@ -15,10 +15,11 @@ from harness.registry.load_fallback import Otherwise
 from harness.system.environment import has_amx
 from harness.types import Similarity
 from harness_plugins.forward import int8
+from harness_plugins.forward.architectures import FAMILIES
 from harness_plugins.forward.calibration import TEXTS
 from harness_plugins.forward.double_buffer import DoubleBuffer, make_double_buffer
 from harness_plugins.forward.outlier_tokens import find_outlier_layer
-from harness_plugins.forward.unpadded import FAMILIES, UnpaddedModel
+from harness_plugins.forward.unpadded import UnpaddedModel
 from harness_plugins.sentence_transformers.agreement import AGREEMENT
 from harness_plugins.sentence_transformers.limits import affordable, finite, limit_of
 from harness_plugins.sentence_transformers.prompts import default_prompt

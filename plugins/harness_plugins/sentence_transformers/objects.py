@@ -19,7 +19,7 @@ from harness import ModelFacts, ModelSpec, Option, Reranker, UserError, hookimpl
 from harness.registry import objects
 from harness.types import Options
 from harness_plugins.cross_encoder import IMPLEMENTATION, LogitReranker
-from harness_plugins.forward import unpadded
+from harness_plugins.forward import architectures
 from harness_plugins.sentence_transformers import sparse
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS, make_encoder, resolve_dtype
 from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder
@@ -156,11 +156,11 @@ def _forward(options: Options) -> str:
     model, asked = objects.held(options), str(options["forward"])
     first = model[0]
     config = getattr(getattr(first, "model", None), "config", None)
-    fits = type(first) is Transformer and config is not None and unpadded.repeats(config.to_dict())
+    fits = type(first) is Transformer and config is not None and architectures.repeats(config.to_dict())
     own = _changed(model) or model.truncate_dim is not None
     fits = fits and not own
     if asked == "packed" and not fits:
-        families = " or ".join(unpadded.FAMILIES)
+        families = " or ".join(architectures.FAMILIES)
         raise UserError(f"The object holds no plain {families} encoder, which forward=packed is for; omit that option.")
     packs = fits and (asked == "packed" or (asked == "auto" and _device(model, options) == "cpu"))
     return "packed" if packs else "encode" if asked == "encode" or own else "stock"

@@ -22,8 +22,9 @@ from harness.models.runner import Prepared, dataset_vectors
 from harness.registry.load_fallback import Otherwise
 from harness.registry.manager import load_registry
 from harness.types import DenseModel, UserError
-from harness_plugins.forward import unpadded
-from harness_plugins.forward.unpadded import UnpaddedModel, applies
+from harness_plugins.forward import architectures, products, unpadded
+from harness_plugins.forward.architectures import applies
+from harness_plugins.forward.unpadded import UnpaddedModel
 from tests.tiny import DIM, transformer
 
 FAMILIES = ("bert", "mpnet")
@@ -82,7 +83,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
 
         def running(self: UnpaddedModel, text: list[int]) -> Any:
             counted[0] += len(text)
-            return np.arange(counted[0] - len(text), counted[0]) % 70 + (0 if self._bert else 2)
+            return np.arange(counted[0] - len(text), counted[0]) % 70 + (0 if self.network.padding is None else 2)
 
         monkeypatch.setattr(UnpaddedModel, "_positions", running)
     else:  # texts of equal length attend to each other
@@ -206,7 +207,7 @@ def test_only_plain_encoders_of_these_families(changes: dict[str, Any], fits: bo
 
 
 def test_a_folder_without_a_config_is_not_of_a_family(tmp_path: Path) -> None:
-    assert not unpadded.applies(tmp_path)
+    assert not architectures.applies(tmp_path)
 
 
 @pytest.mark.parametrize("gelu", [False, True])
@@ -219,9 +220,10 @@ def test_products_reordered_once_are_as_right_as_plain_ones(
     given = torch.randn(rows, 48, generator=generator).bfloat16()
     exact = given.double() @ weight.bfloat16().double().T + bias.bfloat16().double()
     exact = torch.nn.functional.gelu(exact) if gelu else exact
-    laid_out = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
-    monkeypatch.setattr(unpadded, "_reorders_weights", lambda device: False)
-    plain = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
+    activation: products.Activation | None = "gelu" if gelu else None
+    laid_out = products.Product(weight, bias, torch.bfloat16, activation=activation)(given)
+    monkeypatch.setattr(products, "_reorders_weights", lambda device: False)
+    plain = products.Product(weight, bias, torch.bfloat16, activation=activation)(given)
     for found in (laid_out, plain):
         assert (found.double() - exact).abs().max() <= 2**-7 * exact.abs().max()
     assert (laid_out.double() - exact).abs().max() <= (plain.double() - exact).abs().max() * 1.01
@@ -233,7 +235,7 @@ def test_bfloat16_stays_near_float32_with_either_product(family: str, monkeypatc
     with torch.inference_mode():
         exact = UnpaddedModel(model, torch.float32)(texts)
         near = UnpaddedModel(model, torch.bfloat16)(texts)
-        monkeypatch.setattr(unpadded, "_reorders_weights", lambda device: False)
+        monkeypatch.setattr(products, "_reorders_weights", lambda device: False)
         plain = UnpaddedModel(model, torch.bfloat16)(texts)
         monkeypatch.setattr(unpadded, "LONG", 1 << 20)
         together = UnpaddedModel(model, torch.bfloat16)(texts)
