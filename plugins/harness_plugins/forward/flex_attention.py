@@ -89,12 +89,12 @@ class FlexAttentionModel(UnpaddedModel):
         self._weights = [
             tuple(
                 part.detach()
-                for each in (one.attention, one.mixed, feed.widened, feed.narrowed, one.after_attention, one.after)
+                for each in (one.attention, one.mixed, feed.widened, feed.narrowed, one.attended.after, one.fed.after)
                 for part in (each.weight, each.bias)
             )
             for one, feed in zip(self._layers, map(self._feed, own.layers), strict=True)
         ]
-        self._eps = float(self._layers[0].after.eps)
+        self._eps = own.layers[0].fed.after.eps
         self._filler = own.padding or 0
         self._compute = (
             _layer if backend is None else torch.compile(_layer, backend=backend, dynamic=False, fullgraph=True)

@@ -1,4 +1,4 @@
-"""Matrix products of the unpadded forward pass, with the activation fused where oneDNN can."""
+"""Matrix products of the unpadded forward pass, with activation and gate fused where oneDNN can."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Activation = Literal["gelu"]
-_FUSED: dict[str | None, tuple[str, str]] = {None: ("none", ""), "gelu": ("gelu", "none")}
+Activation = Literal["gelu", "gelu_tanh", "silu"]
+_FUSED: dict[str | None, tuple[str, str]] = {
+    None: ("none", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+    "silu": ("swish", ""),
+}
 """Activation -> oneDNN's name and algorithm."""
 
 
@@ -20,7 +25,7 @@ class Product:
     def __init__(
         self,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         dtype: torch.dtype,
         *,
         activation: Activation | None = None,
@@ -28,24 +33,36 @@ class Product:
     ) -> None:
         import torch
 
-        self.weight, self.bias, self._activation = weight.detach().to(dtype), bias.detach().to(dtype), activation
-        self._dtype = dtype
+        self.weight, self.bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
+        self._dtype, self._activation = dtype, activation
         self._reordered = reorder and dtype == torch.bfloat16 and _reorders_weights(weight.device.type)
         if self._reordered:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, ONEDNN_ROWS)
 
-    def __call__(self, given: Tensor) -> Tensor:
-        """[n, in] of any dtype -> [n, out] of the layer's dtype."""
+    def __call__(self, given: Tensor, times: Tensor | None = None) -> Tensor:
+        """[n, in] of any dtype -> [n, out] of the layer's dtype, multiplied by ``times`` of the same shape."""
         import torch
-        from torch.nn.functional import gelu, linear
+        from torch.nn.functional import linear
 
         given = given.to(self._dtype)
-        if self._reordered:
+        if self._reordered and times is None:
             after, how = _FUSED[self._activation]
             found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, after, [], how)
             return found
-        found = linear(given, self.weight, self.bias)
-        return gelu(found) if self._activation else found
+        if self._reordered and self._activation is None:
+            found = torch.ops.mkldnn._linear_pointwise.binary(given, times, self.weight, self.bias, "mul")
+            return found
+        found = self._activated(linear(given, self.weight, self.bias))
+        return found if times is None else found.mul_(times)
+
+    def _activated(self, found: Tensor) -> Tensor:
+        from torch.nn.functional import gelu, silu
+
+        if self._activation is None:
+            return found
+        if self._activation == "silu":
+            return silu(found, inplace=True)
+        return gelu(found, approximate="tanh" if self._activation == "gelu_tanh" else "none")
 
 
 ONEDNN_ROWS = 2048
@@ -71,3 +88,17 @@ class FeedForward:
     def __call__(self, state: Tensor) -> Tensor:
         """Any dtype in, the products' dtype out."""
         return self.narrowed(self.widened(state))
+
+
+@dataclass(frozen=True, slots=True)
+class GatedFeedForward:
+    """Feed-forward block with a gated linear unit (SwiGLU, GeGLU): [n, hidden] -> [n, hidden]."""
+
+    gate: Product
+    """With the activation."""
+    widened: Product
+    narrowed: Product
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Any dtype in, the products' dtype out."""
+        return self.narrowed(self.widened(state, times=self.gate(state)))

@@ -1,16 +1,16 @@
 """Unpadded forward pass of encoders: concatenated texts and fused attention.
 
-Everything but attention works on one matrix of all tokens. Attention runs over texts of equal length in torch's fused
-kernel, so no mask is needed, and MPNet's relative position bias, a function of the distance of two tokens, is a
-[heads, length, length] slice of a cached table. transformers pads, masks and expands the bias for every text.
+Everything but attention works on one matrix of all tokens. Attention runs over texts of equal length, so no padding is
+masked, and MPNet's relative position bias, a function of the distance of two tokens, is a [heads, length, length] slice
+of a cached table. transformers pads, masks and expands the bias for every text.
 
-`harness_plugins.forward.architectures` describes the families. Matrix products use the chosen dtype; LayerNorm,
-softmax and the residual stream use float32.
+`harness_plugins.forward.architectures` describes the families, `harness_plugins.forward.attention` attends. Matrix
+products use the chosen dtype; norms, rotary positions, softmax and the residual stream use float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -18,24 +18,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugins.forward.architectures import Affine, Layer, Norm, network
-from harness_plugins.forward.products import FeedForward, Product
+from harness_plugins.forward.architectures import Affine, Layer, Norm, Norms, network
+from harness_plugins.forward.attention import Attention
+from harness_plugins.forward.products import FeedForward, GatedFeedForward, Product
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-LONG = 96
-"""Texts of at least this many tokens are attended one by one."""
+TURNS = 512
+"""Rotations are computed for multiples of this many positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention: Product
-    """Fused query, key and value: weight [3 hidden, hidden], bias."""
+    """Fused query, key and value; pairs of dimensions that are rotated together are adjacent in the first two."""
     mixed: Product
-    after_attention: Norm
-    after: Norm
+    attend: Attention
+    attended: Norms
+    fed: Norms
+    norms: tuple[Norm | None, Norm | None]
+    """Of the heads of queries and of keys."""
+    rotation: str
 
 
 class UnpaddedModel:
@@ -52,24 +57,49 @@ class UnpaddedModel:
         Args:
             model: An encoder of one of the `FAMILIES`, in eval mode.
             dtype: Of the matrix products.
-            feeds: Replacements of the layers' `FeedForward`.
+            feeds: Replacements of the layers' feed-forward blocks.
         """
         self.network, self.dtype = network(model), dtype
         self.device: torch.device = self.network.words.weight.device
         self._layers = [self._layer(layer) for layer in self.network.layers]
         self.feeds: list[Callable[[Tensor], Tensor]] = list(feeds or map(self._feed, self.network.layers))
         self._bias: Tensor | None = None
+        self._turns: dict[str, Tensor] = {}
 
     def _layer(self, layer: Layer) -> _Layer:
         import torch
 
-        three = (layer.queries, layer.keys, layer.values)
-        fused = Affine(*(torch.cat(parts) for parts in zip(*three, strict=True)))
-        return _Layer(self._product(fused), self._product(layer.mixed), layer.after_attention, layer.after)
+        both = (layer.queries, layer.keys)
+        norms = layer.query_norm, layer.key_norm
+        if self.network.rotation is not None:
+            both = tuple(Affine(*map(self._adjacent, part)) for part in both)
+            norms = tuple(one and one._replace(weight=self._adjacent(one.weight)) for one in norms)
+        weights, biases = zip(*both, layer.values, strict=True)
+        fused = Affine(torch.cat(weights), None if biases[0] is None else torch.cat(biases))
+        return _Layer(
+            attention=self._product(fused),
+            mixed=self._product(layer.mixed),
+            attend=Attention(self.network.scale, layer.window),
+            attended=layer.attended,
+            fed=layer.fed,
+            norms=norms,
+            rotation=layer.rotation,
+        )
 
-    def _feed(self, layer: Layer) -> FeedForward:
-        widened = Product(*layer.widened, self.dtype, activation=self.network.activation, reorder=self._reorder)
-        return FeedForward(widened, self._product(layer.narrowed))
+    def _adjacent(self, part: Tensor | None) -> Tensor | None:
+        """Reorder the dimensions of every head so that those that are rotated together are adjacent."""
+        if part is None:
+            return None
+        halves = part.view(-1, 2, self.network.size // 2, *part.shape[1:])
+        return halves.transpose(1, 2).reshape(part.shape)
+
+    def _feed(self, layer: Layer) -> FeedForward | GatedFeedForward:
+        activated = layer.widened if layer.gate is None else layer.gate
+        first = Product(*activated, self.dtype, activation=self.network.activation, reorder=self._reorder)
+        narrowed = self._product(layer.narrowed)
+        if layer.gate is None:
+            return FeedForward(first, narrowed)
+        return GatedFeedForward(first, self._product(layer.widened), narrowed)
 
     def _product(self, part: Affine) -> Product:
         return Product(*part, self.dtype, reorder=self._reorder)
@@ -79,28 +109,23 @@ class UnpaddedModel:
 
         Args:
             tokens: Token ids per text; texts of equal length should be adjacent.
-            spreads: Receives, per layer, the standard deviation of every token's state before the last LayerNorm.
+            spreads: Receives, per layer, the standard deviation of every token's state before the last LayerNorm, where
+                the layer ends with one.
 
         Returns:
             float32 [all tokens, hidden], in the order given.
         """
-        import torch
-
         lengths = [len(text) for text in tokens]
-        runs = [(length, len(list(run))) for length, run in groupby(lengths)]
-        state = self._embedded(tokens)
-        found = torch.empty_like(state, dtype=self.dtype)
+        runs = [(length, len(list(run))) for length, run in groupby(lengths) if length]
+        state, turns = self._embedded(tokens), self._rotations(lengths)
         for layer, feed in zip(self._layers, self.feeds, strict=True):
-            given, start = layer.attention(state), 0
-            for length, count in runs:
-                stop = start + length * count
-                self._attend(given[start:stop], found[start:stop], length)
-                start = stop
-            state, _ = add_and_normalise(state, layer.mixed(found), *layer.after_attention)
-            state, spread = add_and_normalise(state, feed(state), *layer.after)
-            if spreads is not None:
+            given = state if layer.attended.before is None else layer.attended.before(state)
+            state, _ = _join(layer.attended, state, layer.mixed(self._attended(layer, given, runs, turns)))
+            given = state if layer.fed.before is None else layer.fed.before(state)
+            state, spread = _join(layer.fed, state, feed(given))
+            if spreads is not None and spread is not None:
                 spreads.append(spread)
-        return state
+        return state if self.network.final is None else self.network.final(state)
 
     def distance(self, module: Any, tokens: Sequence[Sequence[int]]) -> float:
         """Largest absolute difference from the hidden states of sentence-transformers' module, text by text."""
@@ -109,7 +134,7 @@ class UnpaddedModel:
         found = 0.0
         with torch.inference_mode():
             ours = torch.split(self(tokens), [len(text) for text in tokens])
-            for text, own in zip(tokens, ours, strict=True):
+            for text, own in ((text, own) for text, own in zip(tokens, ours, strict=True) if text):
                 ids = torch.tensor([text], device=self.device)
                 theirs = module({"input_ids": ids, "attention_mask": torch.ones_like(ids)})["token_embeddings"]
                 found = max(found, float((theirs[0] - own).abs().max()))
@@ -123,15 +148,14 @@ class UnpaddedModel:
         return self._embed(torch.from_numpy(ids).to(self.device), places)
 
     def _embed(self, ids: Tensor, places: Tensor) -> Tensor:
-        """Token ids and position ids -> states before the first layer."""
-        import torch
-
+        """Token ids and position ids -> float32 states before the first layer."""
         own = self.network
-        state = own.words(ids)
+        state: Tensor = own.words(ids)
         if own.added is not None:
             state = state + own.added
-        weight, bias, eps = own.norm
-        return torch.layer_norm(state + own.positions(places), [state.shape[1]], weight, bias, eps)
+        if own.positions is not None:
+            state = state + own.positions(places)
+        return state if own.norm is None else own.norm(state)
 
     def _positions(self, text: Sequence[int]) -> NDArray[np.int64]:
         """Position ids, as `Network.padding` says."""
@@ -141,38 +165,43 @@ class UnpaddedModel:
         counted = (np.asarray(text) != padding).astype(np.int64)
         return np.asarray(np.cumsum(counted) * counted + padding)
 
-    def _attend(self, given: Tensor, found: Tensor, length: int) -> None:
-        """Attention of texts of one length: [texts x length, 3 hidden] -> [texts x length, hidden]."""
-        import torch
-        from torch.nn.functional import scaled_dot_product_attention
-
-        heads = self.network.heads
-        size = found.shape[1] // heads
-        query, key, value = given.view(-1, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-        out = found.view(-1, length, heads, size)
-        if self.dtype == torch.float32:
-            bias = None if self.network.bias is None else self._bias_of(length).expand(len(query), -1, -1, -1)
-            out.copy_(scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2))
-            return
-        # On CPUs the fused kernel has half the speed of these bfloat16 products. Long texts are processed one by one
-        # so that intermediate results stay in the cache.
-        together = 1 if length >= LONG else len(query)
-        for start in range(0, len(query), together):
-            part = slice(start, start + together)
-            out[part].copy_(self._weighted(query[part], key[part], value[part]).transpose(1, 2))
-
-    def _weighted(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attention output from query, key and value, all [texts, heads, length, size]."""
+    def _rotations(self, lengths: Sequence[int]) -> Mapping[str, Tensor]:
+        """Name -> complex64 [all tokens, 1, size / 2], the rotation of every token."""
         import torch
 
-        count, length, size = len(query), *query.shape[2:]
-        flat = [part.reshape(-1, length, size) for part in (query, key, value)]
-        if self.network.bias is None:
-            scores = torch.baddbmm(flat[0].new_empty(1), flat[0], flat[1].mT, beta=0, alpha=size**-0.5)
-        else:
-            bias = self._bias_of(length).expand(count, -1, -1, -1).reshape(-1, length, length)
-            scores = torch.baddbmm(bias, flat[0], flat[1].mT, alpha=size**-0.5)
-        return torch.bmm(torch.softmax(scores, -1, out=scores), flat[2]).view(query.shape)
+        if self.network.rotation is None:
+            return {}
+        longest = -(-max(lengths) // TURNS) * TURNS
+        places = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])).to(self.device)
+        found = {}
+        for name in {layer.rotation for layer in self._layers}:
+            if name not in self._turns or len(self._turns[name]) < longest:
+                self._turns[name] = self.network.rotation(name, longest)
+            found[name] = self._turns[name][places][:, None]
+        return found
+
+    def _attended(
+        self, layer: _Layer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Attention of all texts: [tokens, hidden] -> [tokens, heads x size] of the products' dtype."""
+        own, start = self.network, 0
+        given = layer.attention(state).unflatten(1, (-1, own.size))
+        parts = [*given.split([own.heads, own.key_heads, own.key_heads], 1)]
+        turn = turns.get(layer.rotation)
+        for number, norm in enumerate(layer.norms):
+            if norm is not None or turn is not None:
+                parts[number] = _turned(parts[number].float(), norm, turn)
+        found = given.new_empty(len(given), own.heads, own.size)
+        for length, count in runs:
+            stop = start + length * count
+            self._attend(layer, [part[start:stop] for part in parts], found[start:stop], length)
+            start = stop
+        return found.flatten(1)
+
+    def _attend(self, layer: _Layer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
+        """Attention of texts of one length: query, key and value [texts x length, heads, size] -> the same."""
+        query, key, value, out = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in (*given, found))
+        layer.attend(query, key, value, out, None if self.network.bias is None else self._bias_of(length))
 
     def _bias_of(self, length: int) -> Tensor:
         """The bias of attention [1, heads, length, length], cached for the largest length so far."""
@@ -183,9 +212,29 @@ class UnpaddedModel:
         return bias
 
 
-def add_and_normalise(state: Tensor, news: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def add_and_normalise(
+    state: Tensor, news: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
     """LayerNorm of a sum in float32, and each row's standard deviation."""
     import torch
 
     normed, _, inverse = torch.native_layer_norm(state + news.float(), [state.shape[1]], weight, bias, eps)
     return normed, inverse[:, 0].reciprocal()
+
+
+def _turned(part: Tensor, norm: Norm | None, turn: Tensor | None) -> Tensor:
+    """Normalise and rotate the heads [tokens, heads, size], in place where nothing is normalised."""
+    import torch
+
+    part = part if norm is None else norm(part)
+    if turn is not None:
+        torch.view_as_complex(part.unflatten(2, (-1, 2))).mul_(turn)
+    return part
+
+
+def _join(norms: Norms, state: Tensor, news: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Add a branch to the states; the standard deviation of each sum comes with a norm after it."""
+    news = news if norms.inside is None else norms.inside(news.float())
+    if norms.after is None:
+        return state + news, None
+    return add_and_normalise(state, news, norms.after.weight, norms.after.bias, norms.after.eps)

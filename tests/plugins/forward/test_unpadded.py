@@ -22,7 +22,7 @@ from harness.models.runner import Prepared, dataset_vectors
 from harness.registry.load_fallback import Otherwise
 from harness.registry.manager import load_registry
 from harness.types import DenseModel, UserError
-from harness_plugins.forward import architectures, products, unpadded
+from harness_plugins.forward import architectures, attention, products
 from harness_plugins.forward.architectures import applies
 from harness_plugins.forward.unpadded import UnpaddedModel
 from tests.tiny import DIM, transformer
@@ -89,7 +89,9 @@ def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     else:  # texts of equal length attend to each other
         own = UnpaddedModel._attend
         monkeypatch.setattr(
-            UnpaddedModel, "_attend", lambda self, given, found, length: own(self, given, found, len(given))
+            UnpaddedModel,
+            "_attend",
+            lambda self, layer, given, found, length: own(self, layer, given, found, len(found)),
         )
 
 
@@ -191,7 +193,7 @@ def test_each_pass_has_its_own_fingerprint(tmp_path: Path) -> None:
         ({}, True),
         ({"hidden_act": "relu"}, False),
         ({"position_embedding_type": "relative_key"}, False),
-        ({"model_type": "roberta"}, False),
+        ({"model_type": "albert"}, False),
         ({"is_decoder": True}, False),
     ],
 )
@@ -237,7 +239,7 @@ def test_bfloat16_stays_near_float32_with_either_product(family: str, monkeypatc
         near = UnpaddedModel(model, torch.bfloat16)(texts)
         monkeypatch.setattr(products, "_reorders_weights", lambda device: False)
         plain = UnpaddedModel(model, torch.bfloat16)(texts)
-        monkeypatch.setattr(unpadded, "LONG", 1 << 20)
+        monkeypatch.setattr(attention, "LONG", 1 << 20)
         together = UnpaddedModel(model, torch.bfloat16)(texts)
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(near, exact).mean() > 0.999
