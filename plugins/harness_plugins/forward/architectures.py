@@ -122,26 +122,21 @@ class Family:
     feed-forward layers in int8."""
 
 
-def applies(folder: Path) -> bool:
-    """Whether the unpadded pass supports the transformer in a folder. Reads one file."""
-    return family_of(folder) is not None
-
-
-def family_of(folder: Path) -> Family | None:
-    """The family of the transformer in a folder; None where the unpadded pass does not support it."""
+def family_in(folder: Path) -> Family | None:
+    """The family of the transformer in a folder; None where the unpadded pass does not support it. Reads one file."""
     try:
-        config = read_json(folder / "config.json")
-        plain = repeats(config) and not (folder / "adapter_config.json").exists()
-        return FAMILIES[config["model_type"]] if plain else None
+        adapted = (folder / "adapter_config.json").exists()
+        return None if adapted else family_of(read_json(folder / "config.json"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def repeats(config: Mapping[str, Any]) -> bool:
-    """Whether the unpadded pass supports a transformer with this config.json."""
+def family_of(config: Mapping[str, Any]) -> Family | None:
+    """The family of a transformer with this config.json; None where the unpadded pass does not support it."""
     family = FAMILIES.get(config["model_type"])
-    stated = family is not None and all(config.get(key, value) == value for key, value in family.expected.items())
-    return stated and _rotates_plainly(config)
+    if family is None or any(config.get(key, value) != value for key, value in family.expected.items()):
+        return None
+    return family if _rotates_plainly(config) else None
 
 
 def _rotates_plainly(config: Mapping[str, Any]) -> bool:
@@ -156,10 +151,18 @@ def network(model: Any) -> Network:
     return FAMILIES[model.config.model_type].read(model)
 
 
-def titles(*, absolute: bool = False) -> str:
-    """Names of the families, or of those with ``absolute``, for a message."""
-    *most, last = dict.fromkeys(each.title for each in FAMILIES.values() if each.absolute or not absolute)
-    return f"{', '.join(most)} or {last}"
+def runs_on(family: Family, device: str) -> bool:
+    """Whether the unpadded pass of a family supports a device of torch."""
+    return family.absolute or not device.startswith("cuda")
+
+
+def unsupported(what: object, device: str) -> str:
+    """The message that what a user named has no unpadded pass."""
+    titles = dict.fromkeys(each.title for each in FAMILIES.values() if runs_on(each, device))
+    *most, last = titles
+    place = " on a GPU" if device.startswith("cuda") else ""
+    families = f"{', '.join(most)} or {last}"
+    return f"{what} holds no plain {families} encoder, which forward=packed is for{place}; omit that option."
 
 
 def _affine(module: Any) -> Affine:

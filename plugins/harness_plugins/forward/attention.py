@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -34,6 +37,14 @@ class Window(NamedTuple):
         """Without limits that a text of this length cannot reach."""
         back, ahead = (None if limit is None or limit >= length - 1 else limit for limit in self)
         return Window(back, ahead)
+
+    def pairs(self, lengths: NDArray[np.float64]) -> float:
+        """Number of pairs of a query and a key in texts of these lengths."""
+        found = lengths.copy()
+        for limit in self:
+            reach = lengths - 1 if limit is None else np.minimum(limit, lengths - 1)
+            found += reach * (reach + 1) / 2 + (lengths - 1 - reach) * reach
+        return float(found.sum())
 
 
 EVERYTHING = Window()

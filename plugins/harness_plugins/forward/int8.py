@@ -129,14 +129,16 @@ def feeds(plain: UnpaddedModel, tokens: Sequence[Sequence[int]]) -> list[Int8Fee
 
 
 def gain(plain: UnpaddedModel) -> float:
-    """Seconds of a feed-forward layer in bfloat16 over those in int8, measured; 0 where int8 is unavailable."""
+    """Seconds of a feed-forward layer in bfloat16 over those in int8, measured; 0 where there is none."""
     import torch
 
     try:
         require()
     except UserError:
         return 0.0
-    feed = next(each for each in plain.feeds if isinstance(each, FeedForward))
+    feed = next((each for each in plain.feeds if isinstance(each, FeedForward)), None)
+    if feed is None:
+        return 0.0
     hidden, wide = feed.widened.weight.shape[1], feed.widened.weight.shape[0]
     narrow = FeedForward(
         Product(feed.widened.weight, feed.widened.bias, torch.bfloat16, activation="gelu"),

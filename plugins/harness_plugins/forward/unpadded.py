@@ -128,7 +128,10 @@ class UnpaddedModel:
         return state if self.network.final is None else self.network.final(state)
 
     def distance(self, module: Any, tokens: Sequence[Sequence[int]]) -> float:
-        """Largest absolute difference from the hidden states of sentence-transformers' module, text by text."""
+        """Largest difference from the hidden states of sentence-transformers' module, text by text.
+
+        Absolute, or in multiples of the root mean square of a text's states where that is above 1.
+        """
         import torch
 
         found = 0.0
@@ -137,7 +140,8 @@ class UnpaddedModel:
             for text, own in ((text, own) for text, own in zip(tokens, ours, strict=True) if text):
                 ids = torch.tensor([text], device=self.device)
                 theirs = module({"input_ids": ids, "attention_mask": torch.ones_like(ids)})["token_embeddings"]
-                found = max(found, float((theirs[0] - own).abs().max()))
+                largest = (theirs[0] - own).abs().max() / theirs.square().mean().sqrt().clamp(min=1)
+                found = max(found, float(largest))
         return found
 
     def _embedded(self, tokens: Sequence[Sequence[int]]) -> Tensor:

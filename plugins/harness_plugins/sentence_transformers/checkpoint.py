@@ -41,8 +41,9 @@ OPTIONS: dict[str, Option] = {
     "device": Option("auto", "auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, mps"),
     "forward": Option(
         "auto",
-        "packed: BERT and MPNet without padding; stock: transformers' own, in batches of one length; encode: "
-        "sentence-transformers' encode(); auto: packed on a CPU, else stock, where they give encode()'s vectors",
+        "packed: without padding, for the families in docs/model-folders.md; stock: transformers' own, in batches of "
+        "one length; encode: sentence-transformers' encode(); auto: packed on a CPU, else stock, where they give "
+        "encode()'s vectors",
         choices=("auto", "packed", "stock", "encode"),
     ),
     "max_seq_length": Option(0, "tokens kept of a text; 0: what the folder says", minimum=0),
@@ -119,15 +120,18 @@ def resolve_device(device: str) -> str:
 
 def resolve_forward(options: Options, folder: Path) -> str:
     """Resolve ``auto`` to ``packed``, ``stock`` or ``encode``; UserError for an unsupported ``packed`` or int8."""
-    asked, fits = str(options["forward"]), architectures.applies(module_folders(folder)[0])
+    asked, device = str(options["forward"]), resolve_device(str(options["device"]))
+    family, cpu = architectures.family_in(module_folders(folder)[0]), device == "cpu"
+    fits = family is not None and architectures.runs_on(family, device)
     if asked == "packed" and not fits:
-        families = " or ".join(architectures.FAMILIES)
-        raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; omit that option.")
-    cpu = resolve_device(str(options["device"])) == "cpu"
+        raise UserError(architectures.unsupported(folder, device))
     packs = fits and (asked == "packed" or (asked == "auto" and cpu))
     chosen = "packed" if packs else "encode" if asked == "encode" else "stock"
-    if options["dtype"] == "int8" and not (chosen == "packed" and cpu):
-        raise UserError(f"dtype=int8 is for BERT and MPNet packed on a CPU, and {folder} is not; omit that option.")
+    if options["dtype"] == "int8" and not (chosen == "packed" and cpu and family is not None and family.absolute):
+        raise UserError(
+            f"dtype=int8 is for encoders like BERT, RoBERTa and MPNet packed on a CPU, and {folder} is not; omit that "
+            f"option."
+        )
     return chosen
 
 

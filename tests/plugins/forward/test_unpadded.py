@@ -22,8 +22,8 @@ from harness.models.runner import Prepared, dataset_vectors
 from harness.registry.load_fallback import Otherwise
 from harness.registry.manager import load_registry
 from harness.types import DenseModel, UserError
-from harness_plugins.forward import architectures, attention, products
-from harness_plugins.forward.architectures import applies
+from harness_plugins.forward import attention, products
+from harness_plugins.forward.architectures import family_in
 from harness_plugins.forward.unpadded import UnpaddedModel
 from tests.tiny import DIM, transformer
 
@@ -133,7 +133,7 @@ def test_a_model_of_another_pass_falls_back_to_its_own(
 ) -> None:
     pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
     folder = disguised(tmp_path, family)
-    assert applies(folder)
+    assert family_in(folder) is not None
     stock = load_registry().model(f"{folder}:forward=stock,dtype=float32,device=cpu")
     words = ("benchmark", "-m", f"{folder}:dtype=float32,device=cpu", "-d", toy, "--json")
     done = harness(*words)
@@ -201,15 +201,15 @@ def test_only_plain_encoders_of_these_families(changes: dict[str, Any], fits: bo
     saved(tmp_path, "bert")
     file = tmp_path / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    assert applies(file.parent) == fits
+    assert (family_in(file.parent) is not None) == fits
     ref = load_registry().model(f"{file.parent}:forward=packed")
     if not fits:
-        with pytest.raises(UserError, match="no plain bert or mpnet encoder"):
+        with pytest.raises(UserError, match=r"no plain BERT, .* or Gemma 3 encoder"):
             _ = ref.fingerprint
 
 
 def test_a_folder_without_a_config_is_not_of_a_family(tmp_path: Path) -> None:
-    assert not architectures.applies(tmp_path)
+    assert family_in(tmp_path) is None
 
 
 @pytest.mark.parametrize("gelu", [False, True])
