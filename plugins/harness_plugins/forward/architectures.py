@@ -37,10 +37,12 @@ class Norm(NamedTuple):
         """Normalise [..., n]."""
         import torch
 
-        shape = [state.shape[-1]]
-        if self.rms:
-            return torch.rms_norm(state, shape, self.weight, self.eps)
-        return torch.layer_norm(state, shape, self.weight, self.bias, self.eps)
+        size = state.shape[-1]
+        if not self.rms:
+            return torch.layer_norm(state, [size], self.weight, self.bias, self.eps)
+        # torch.rms_norm writes the squares of a float32 state to memory.
+        squares = torch.linalg.vector_norm(state, dim=-1, keepdim=True).square_()
+        return (state * squares.div_(size).add_(self.eps).rsqrt_()).mul_(self.weight)
 
 
 class Norms(NamedTuple):

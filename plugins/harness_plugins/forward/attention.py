@@ -24,7 +24,7 @@ BUFFER = 1 << 22
 ROWS = 256
 """Queries in a block of a text that has more scores."""
 LOCAL_ROWS = 128
-"""Queries in a block of local attention."""
+"""Queries in a block of causal or local attention, so that few scores are computed in vain."""
 
 
 class Window(NamedTuple):
@@ -86,7 +86,8 @@ class Attention:
         together = 1 if length >= LONG else len(query)
         for start in range(0, len(query), together):
             texts = slice(start, start + together)
-            out[texts].copy_(own._narrow(*(part[texts].to(out.dtype) for part in (query, key, value)), bias))
+            given = (part[texts].to(out.dtype, memory_format=torch.contiguous_format) for part in (query, key, value))
+            own._narrow(*given, out[texts], bias)
 
     def _exact(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, bias: Tensor | None) -> None:
         from torch.nn.functional import scaled_dot_product_attention
@@ -108,7 +109,7 @@ class Attention:
             )
             out[:, :, rows].copy_(found)
 
-    def _narrow(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    def _narrow(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, bias: Tensor | None) -> None:
         """Attention by products in a narrow dtype; at most `BUFFER` scores exist at a time."""
         import torch
 
@@ -116,9 +117,8 @@ class Attention:
         items, shared = texts * key.shape[1], heads // key.shape[1]
         query = query.reshape(items, shared, length, size)
         key, value = key.reshape(items, length, size), value.reshape(items, length, size)
-        blocks = list(self._blocks(length, self._rows(length, texts * heads)))
-        found = None if len(blocks) == 1 else torch.empty_like(query)
-        for block in blocks:
+        out = out.unflatten(1, (-1, shared))
+        for block in self._blocks(length, self._rows(length, texts * heads)):
             rows, keys = slice(block.start, block.stop), slice(block.low, block.high)
             added = None if bias is None else bias[:, :, rows, keys].expand(texts, -1, -1, -1)
             added = None if added is None else added.reshape(items, block.stop - block.start, -1)
@@ -127,12 +127,8 @@ class Attention:
                 self._weighted(query[part, :, rows], key[part, keys], value[part, keys], block, added, part)
                 for part in (slice(first, first + together) for first in range(0, items, together))
             ]
-            own = parts[0] if len(parts) == 1 else torch.cat(parts)
-            if found is None:
-                return own.view(texts, heads, length, size)
-            found[:, :, rows] = own
-        assert found is not None
-        return found.view(texts, heads, length, size)
+            found = parts[0] if len(parts) == 1 else torch.cat(parts)
+            out[:, :, :, rows].copy_(found.view(texts, -1, shared, block.stop - block.start, size))
 
     def _weighted(
         self, query: Tensor, key: Tensor, value: Tensor, block: Block, bias: Tensor | None, part: slice
@@ -151,7 +147,7 @@ class Attention:
 
     def _rows(self, length: int, heads: int) -> int:
         """Queries in a block."""
-        if self.window.back is not None:
+        if self.window != EVERYTHING:
             return LOCAL_ROWS
         return length if heads * length**2 <= BUFFER or length < LONG else ROWS
 
