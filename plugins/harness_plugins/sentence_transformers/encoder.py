@@ -248,7 +248,7 @@ class UnpaddedEncoder(TokenEncoder):
         try:
             plain = UnpaddedModel(model[0].model, torch.float32)
             apart = plain.distance(model[0], self._ids)
-        except (AttributeError, TypeError) as error:  # transformers may rename its parts
+        except (AttributeError, TypeError, RuntimeError) as error:  # transformers may rename or reshape its parts
             raise Otherwise(f"the unpadded forward pass does not fit its parts ({error})", forward="stock") from error
         if not apart <= AGREEMENT:
             raise Otherwise(
