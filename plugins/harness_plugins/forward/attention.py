@@ -160,20 +160,16 @@ class Attention:
 
     def _hide(self, scores: Tensor, block: Block) -> Tensor:
         """Set scores [..., rows, keys] of keys outside of the window to minus infinity: a triangle on either side."""
+        import torch
+
         back, ahead = self.window
         rows, keys = scores.shape[-2:]
         if ahead is not None and (first := block.start + ahead + 1 - block.low) < keys:
-            hidden = scores.new_ones(rows, keys - first, dtype=_bool()).triu()
+            hidden = scores.new_ones(rows, keys - first, dtype=torch.bool).triu()
             scores[..., first:].masked_fill_(hidden, float("-inf"))
         if back is not None:
             reach = block.start - back - block.low  # row i does not see keys below reach + i
             if (count := min(keys, reach + rows - 1)) > 0:
-                hidden = scores.new_ones(rows, count, dtype=_bool()).tril(reach - 1)
+                hidden = scores.new_ones(rows, count, dtype=torch.bool).tril(reach - 1)
                 scores[..., :count].masked_fill_(hidden, float("-inf"))
         return scores
-
-
-def _bool() -> object:
-    import torch
-
-    return torch.bool

@@ -21,13 +21,15 @@ from harness.embeddings.encode import encode_texts
 from harness.registry.load_fallback import Otherwise
 from harness.registry.manager import load_registry
 from harness.types import DenseModel, UserError
-from harness_plugins.forward import attention
+from harness_plugins.forward import attention, int8
 from harness_plugins.forward.architectures import FAMILIES
 from harness_plugins.forward.attention import Window
+from harness_plugins.forward.flex_attention import BLOCK, FlexAttentionModel
 from harness_plugins.forward.unpadded import UnpaddedModel
 from harness_plugins.sentence_transformers.encoder import UnpaddedEncoder
 from tests import tiny
 from tests.folders import change
+from tests.plugins.forward.test_int8 import needs_vnni
 from tests.plugins.forward.test_unpadded import Module
 from tests.tiny import DIM, LONGEST, transformer
 
@@ -124,6 +126,11 @@ def test_vectors_are_those_of_sentence_transformers(family: str, tmp_path: Path)
     model = loaded(folder, "dtype=float32")
     assert isinstance(model, UnpaddedEncoder)
     theirs = SentenceTransformer(str(folder), device="cpu").encode_document(TEXTS)
+    weights = {name: one.numel() for name, one in model.model[0].model.named_parameters() if one.ndim == 2}
+    linear = sum(size for name, size in weights.items() if "embed" not in name and "pooler" not in name)
+    pairs = 28 + 1 if decoder else 49 + 1
+    size = 24 if family in ("qwen3", "gemma3_text") else DIM // 2
+    assert model.flops([7, 1]) == 2 * 8 * linear + 4 * 2 * size * 2 * pairs  # two heads, two layers
     np.testing.assert_allclose(encode_texts(model, "it", TEXTS, "document"), theirs, atol=1e-5)
     near = encode_texts(loaded(folder, "dtype=bfloat16"), "it", TEXTS, "document")
     cosines = (near * theirs).sum(1) / np.linalg.norm(near, axis=1) / np.linalg.norm(theirs, axis=1)
@@ -158,6 +165,22 @@ def test_what_the_pass_does_not_do_is_left_to_transformers(
     assert "padded batches" in registry.model(f"{folder}:device=cpu").fingerprint["implementation"]
 
 
+@pytest.mark.parametrize("family", ["roberta", "distilbert"])
+def test_encoders_like_bert_have_the_pass_for_gpus(family: str) -> None:
+    ours = FlexAttentionModel(random_model(family), torch.float32, rows=BLOCK, backend=None)
+    assert ours.distance(Module(random_model(family)), tokens((1, 5, 5, 40))) < 1e-5
+
+
+@needs_vnni
+@pytest.mark.parametrize("family", ["xlm-roberta", "distilbert"])
+def test_encoders_like_bert_have_feed_forward_layers_in_int8(family: str) -> None:
+    model, texts = random_model(family), tokens()
+    plain = UnpaddedModel(model, torch.float32)
+    ours = UnpaddedModel(model, torch.bfloat16, int8.feeds(plain, texts))
+    with torch.inference_mode():
+        assert torch.cosine_similarity(plain(texts), ours(texts)).mean() > 0.998
+
+
 def test_int8_and_gpus_are_for_encoders_like_bert(tmp_path: Path) -> None:
     folder = saved(tmp_path, "nomic_bert")
     for options, words in (
@@ -170,8 +193,11 @@ def test_int8_and_gpus_are_for_encoders_like_bert(tmp_path: Path) -> None:
     assert "padded batches" in stock
 
 
-def test_every_family_is_of_the_class_that_it_names(tmp_path: Path) -> None:
+def test_every_family_is_documented_and_of_the_class_that_it_names() -> None:
+    documented = (Path(__file__).parents[3] / "docs" / "model-folders.md").read_text()
     for name, family in FAMILIES.items():
+        rows = [line for line in documented.splitlines() if f"`{name}`" in line and family.title in line]
+        assert [row.endswith("| yes |") for row in rows] == [family.absolute]
         made = tiny.model(name, **SIZES)
         assert (made.config.model_type, type(made).__name__) == (name, family.model)
         assert json.loads(made.config.to_json_string())["model_type"] == name
