@@ -22,6 +22,7 @@ from harness.storage.atomic import write_file
 
 CONTESTS = {
     "encode": "encoding SciFact with MPNet",
+    "families": "encoding SciFact with other encoders",
     "mteb": "SciFact with MPNet end to end, cold and again",
     "search": "exact search",
     "sparse": "exact search of sparse vectors",

@@ -53,7 +53,7 @@ def _documents(plan: Plan) -> Contest:
     return Contest(
         title=f"Encoding {title}",
         competitors=_competitors(plan, file),
-        quality=partial(_quality, texts if whole else None),
+        quality=partial(quality, texts if whole else None),
         rate=("documents", len(drawn)),
         notes=[
             *notes,
@@ -172,7 +172,7 @@ class Encoder:
         return {**found, "queries": self._encode(self.queries, "query")} if self.queries else found
 
 
-def _quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:
+def quality(texts: Texts | None, answers: Mapping[str, Answer]) -> Quality:
     """Cosines with the peer's vectors; for a full collection also nDCG@10 and differences."""
     if PEER not in answers:
         return {}

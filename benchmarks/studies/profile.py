@@ -27,12 +27,12 @@ from harness.models.runner import Prepared
 from harness.registry.manager import load_registry
 from harness.system.environment import machine
 from harness.types import PluginError
-from harness_plugins.forward import unpadded
+from harness_plugins.forward import products, unpadded
 from harness_plugins.sentence_transformers.encoder import UnpaddedEncoder
 
 SAMPLE = 256
 PARTS: dict[str, tuple[Any, str]] = {
-    "matrix products": (unpadded.Product, "__call__"),
+    "matrix products": (products.Product, "__call__"),
     "attention": (unpadded.UnpaddedModel, "_attend"),
     "residuals and LayerNorm": (unpadded, "add_and_normalise"),
     "embedding": (unpadded.UnpaddedModel, "_embedded"),

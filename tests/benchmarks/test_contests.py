@@ -71,7 +71,7 @@ def test_encoding_quality_is_the_cosine_to_the_peer() -> None:
     stock = generator.standard_normal((5, 4))
     turned = stock.copy()
     turned[2] = -turned[2]
-    found = encode._quality(None, {encode.PEER: {"vectors": stock}, "ours": {"vectors": turned}})
+    found = encode.quality(None, {encode.PEER: {"vectors": stock}, "ours": {"vectors": turned}})
     assert found[encode.PEER]["least cosine"] == "1.00000"
     assert found["ours"] == {"batches": "by tokens", "least cosine": "-1.00000", "mean cosine": "0.600000"}
 
@@ -214,7 +214,7 @@ def test_of_the_peers_those_that_are_named_take_part(plan: Plan) -> None:
 def test_an_unknown_contest_is_the_users_mistake(run: Callable[..., Any]) -> None:
     done = run("serach")
     assert done.exit_code == 2
-    assert "There is no contest 'serach'; the contests are encode, mteb" in done.output
+    assert "There is no contest 'serach'; the contests are encode, families" in done.output
 
 
 def test_maxsim_quality_tells_a_wrong_set_and_a_wrong_score(plan: Plan) -> None:

@@ -11,7 +11,7 @@ inductor's C++ backend; speed, Triton kernels and streams are untested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,20 +83,19 @@ class FlexAttentionModel(UnpaddedModel):
         import torch
 
         super().__init__(model, dtype)
-        parts = self._embeddings
-        self.rows = -(-max(rows, parts.position_embeddings.num_embeddings) // BLOCK) * BLOCK
-        self.device: torch.device = parts.word_embeddings.weight.device
-        self._table = None if self._bert else self._distances()
+        own = self.network
+        self.rows = -(-max(rows, own.positions.num_embeddings) // BLOCK) * BLOCK
+        self._table = None if own.bias is None else self._distances(own.bias)
         self._weights = [
             tuple(
                 part.detach()
-                for each in (one.attention, one.mixed, feed.widened, feed.narrowed, one.after_attention, one.after)
+                for each in (one.attention, one.mixed, feed.widened, feed.narrowed, one.attended.after, one.fed.after)
                 for part in (each.weight, each.bias)
             )
-            for one, feed in zip(self._layers, map(self._feed, model.encoder.layer), strict=True)
+            for one, feed in zip(self._layers, map(self._feed, own.layers), strict=True)
         ]
-        self._eps = float(self._layers[0].after.eps)
-        self._filler = 0 if self._bert else int(parts.padding_idx)
+        self._eps = own.layers[0].fed.after.eps
+        self._filler = own.padding or 0
         self._compute = (
             _layer if backend is None else torch.compile(_layer, backend=backend, dynamic=False, fullgraph=True)
         )
@@ -154,7 +153,7 @@ class FlexAttentionModel(UnpaddedModel):
 
     def _counted(self, ids: NDArray[np.int32], first: NDArray[np.int32]) -> NDArray[np.int32]:
         """`UnpaddedModel._positions` for all rows at once; ``first`` is the first row of each row's text."""
-        if self._bert:
+        if self.network.padding is None:
             return np.arange(len(ids), dtype=np.int32) - first
         counted = (ids != self._filler).astype(np.int32)
         before = np.concatenate([[0], np.cumsum(counted)])
@@ -178,28 +177,24 @@ class FlexAttentionModel(UnpaddedModel):
     def states(self, flat: Tensor, spreads: list[Tensor]) -> Tensor:
         """float32 [rows, hidden] of a filled layout on the device; needs inference_mode, does not synchronise."""
         layout = BatchLayout.of(flat, self.rows)
-        parts = self._embeddings
-        state = parts.word_embeddings(layout.ids)
-        if self._bert:
-            state = state + parts.token_type_embeddings.weight[0]
-        state = parts.LayerNorm(state + parts.position_embeddings(layout.places))
+        state = self._embed(layout.ids, layout.places)
         blocks = tuple(part[None, None] for part in (layout.some, layout.some_at, layout.whole, layout.whole_at))
         for weights in self._weights:
-            state, spread = self._compute(state, layout.texts, blocks, self._table, weights, self._heads, self._eps)
+            state, spread = self._compute(
+                state, layout.texts, blocks, self._table, weights, self.network.heads, self._eps
+            )
             spreads.append(spread)
         found: Tensor = state
         return found
 
-    def _distances(self) -> Tensor:
+    def _distances(self, bias_of: Callable[[int], Tensor]) -> Tensor:
         """MPNet's bias as float32 [heads, 2 reach + 1], indexed by the distance from query to key (-reach to reach).
 
         Larger distances have the bias of the nearer end.
         """
         import torch
 
-        longest = self._embeddings.position_embeddings.num_embeddings
-        room = torch.empty(1, longest, 0, device=self._embeddings.word_embeddings.weight.device)
-        bias = self._encoder.compute_position_bias(room)[0].detach().float()
+        bias = bias_of(self.network.positions.num_embeddings)[0].float()
         ahead, back = bias[:, 0, :], bias[:, :, 0]
         moves = ((ahead != ahead[:, -1:]) | (back != back[:, -1:])).any(0).nonzero()
         reach = int(moves.max()) + 1 if len(moves) else 0

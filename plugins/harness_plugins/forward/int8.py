@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.system.environment import features
 from harness.types import UserError
 from harness_plugins.forward.calibration import Ranges, ranges
-from harness_plugins.forward.unpadded import ONEDNN_ROWS, FeedForward, Product
+from harness_plugins.forward.products import ONEDNN_ROWS, FeedForward, Product
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ class Int8FeedForward:
         high = max(float(seen.widened[rest].max()), -LEAST_GELU) * MARGIN
         self.narrowed = Quantised(narrow.weight[:, rest], narrow.bias, LEAST_GELU, high)
         self._outliers = FeedForward(
-            Product(wide.weight[outliers], wide.bias[outliers], torch.bfloat16, gelu=True),
+            Product(wide.weight[outliers], wide.bias[outliers], torch.bfloat16, activation="gelu"),
             Product(narrow.weight[:, outliers], torch.zeros_like(narrow.bias), torch.bfloat16),
         )
 
@@ -129,17 +129,19 @@ def feeds(plain: UnpaddedModel, tokens: Sequence[Sequence[int]]) -> list[Int8Fee
 
 
 def gain(plain: UnpaddedModel) -> float:
-    """Seconds of a feed-forward layer in bfloat16 over those in int8, measured; 0 where int8 is unavailable."""
+    """Seconds of a feed-forward layer in bfloat16 over those in int8, measured; 0 where there is none."""
     import torch
 
     try:
         require()
     except UserError:
         return 0.0
-    feed = next(each for each in plain.feeds if isinstance(each, FeedForward))
+    feed = next((each for each in plain.feeds if isinstance(each, FeedForward)), None)
+    if feed is None:
+        return 0.0
     hidden, wide = feed.widened.weight.shape[1], feed.widened.weight.shape[0]
     narrow = FeedForward(
-        Product(feed.widened.weight, feed.widened.bias, torch.bfloat16, gelu=True),
+        Product(feed.widened.weight, feed.widened.bias, torch.bfloat16, activation="gelu"),
         Product(feed.narrowed.weight, feed.narrowed.bias, torch.bfloat16),
     )
     ways: tuple[Any, ...] = narrow, Int8FeedForward(feed, Ranges(torch.ones(hidden), torch.ones(wide)))

@@ -1,10 +1,11 @@
-"""Unpadded forward pass of BERT and MPNet encoders: concatenated texts and fused attention.
+"""Unpadded forward pass of encoders: concatenated texts and fused attention.
 
-Everything but attention works on one matrix of all tokens. Attention runs over texts of equal length in torch's fused
-kernel, so no mask is needed, and MPNet's relative position bias, a function of the distance of two tokens, is a
-[heads, length, length] slice of a cached table. transformers pads, masks and expands the bias for every text.
+Everything but attention works on one matrix of all tokens. Attention runs over texts of equal length, so no padding is
+masked, and MPNet's relative position bias, a function of the distance of two tokens, is a [heads, length, length] slice
+of a cached table. transformers pads, masks and expands the bias for every text.
 
-Matrix products use the chosen dtype; LayerNorm, softmax and the residual stream use float32.
+`harness_plugins.forward.architectures` describes the families, `harness_plugins.forward.attention` attends. Matrix
+products use the chosen dtype; norms, rotary positions, softmax and the residual stream use float32.
 """
 
 from __future__ import annotations
@@ -12,107 +13,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.storage.safe_load import read_json
+from harness_plugins.forward.architectures import Affine, Layer, Norm, Norms, network
+from harness_plugins.forward.attention import Attention
+from harness_plugins.forward.products import FeedForward, GatedFeedForward, Product
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.nn import LayerNorm
 
-FAMILIES = {"bert": "BertModel", "mpnet": "MPNetModel"}
-"""model_type of config.json -> transformers' class that `UnpaddedModel` reimplements."""
-_EXPECTED = {
-    "hidden_act": "gelu",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-    "chunk_size_feed_forward": 0,
-}
-"""Required values of config.json, where they are stated."""
-LONG = 96
-"""Texts of at least this many tokens are attended one by one."""
-
-
-def applies(folder: Path) -> bool:
-    """Whether this module supports the transformer in a folder. Reads one file."""
-    try:
-        plain = repeats(read_json(folder / "config.json"))
-        return plain and not (folder / "adapter_config.json").exists()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def repeats(config: Mapping[str, Any]) -> bool:
-    """Whether this module supports a transformer with this config.json."""
-    return config["model_type"] in FAMILIES and all(config.get(key, value) == value for key, value in _EXPECTED.items())
-
-
-class Product:
-    """Linear layer x W' + b with an optional GELU; weights are cast, and reordered for oneDNN, once."""
-
-    def __init__(
-        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, gelu: bool = False, reorder: bool = True
-    ) -> None:
-        import torch
-
-        self.weight, self.bias, self._gelu = weight.detach().to(dtype), bias.detach().to(dtype), gelu
-        self._dtype = dtype
-        self._reordered = reorder and dtype == torch.bfloat16 and _reorders_weights(weight.device.type)
-        if self._reordered:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, ONEDNN_ROWS)
-
-    def __call__(self, given: Tensor) -> Tensor:
-        """[n, in] of any dtype -> [n, out] of the layer's dtype."""
-        import torch
-        from torch.nn.functional import gelu, linear
-
-        given = given.to(self._dtype)
-        if self._reordered:
-            after, how = ("gelu", "none") if self._gelu else ("none", "")
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, after, [], how)
-            return found
-        found = linear(given, self.weight, self.bias)
-        return gelu(found) if self._gelu else found
-
-
-ONEDNN_ROWS = 2048
-"""Batch rows that oneDNN optimises the weight layout for; other sizes are correct and nearly as fast."""
-
-
-def _reorders_weights(device: str) -> bool:
-    """Whether torch has the (private) operations and the processor supports bfloat16."""
-    import torch
-
-    names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
-    known = all(hasattr(torch.ops.mkldnn, name) for name in names)
-    return device == "cpu" and known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-@dataclass(frozen=True, slots=True)
-class FeedForward:
-    """Feed-forward block of a layer: [n, hidden] -> [n, hidden]."""
-
-    widened: Product
-    narrowed: Product
-
-    def __call__(self, state: Tensor) -> Tensor:
-        """Any dtype in, the products' dtype out."""
-        return self.narrowed(self.widened(state))
+TURNS = 512
+"""Rotations are computed for multiples of this many positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention: Product
-    """Fused query, key and value: weight [3 hidden, hidden], bias."""
+    """Fused query, key and value; pairs of dimensions that are rotated together are adjacent in the first two."""
     mixed: Product
-    after_attention: LayerNorm
-    after: LayerNorm
+    attend: Attention
+    attended: Norms
+    fed: Norms
+    norms: tuple[Norm | None, Norm | None]
+    """Of the heads of queries and of keys."""
+    rotation: str
 
 
 class UnpaddedModel:
@@ -129,144 +57,168 @@ class UnpaddedModel:
         Args:
             model: An encoder of one of the `FAMILIES`, in eval mode.
             dtype: Of the matrix products.
-            feeds: Replacements of the layers' `FeedForward`.
+            feeds: Replacements of the layers' feed-forward blocks.
         """
-        self._embeddings, self.dtype = model.embeddings, dtype
-        self._bert = model.config.model_type == "bert"
-        self._heads = int(model.config.num_attention_heads)
-        self._layers = [self._layer(layer) for layer in model.encoder.layer]
-        self.feeds: list[Callable[[Tensor], Tensor]] = list(feeds or map(self._feed, model.encoder.layer))
-        self._encoder = model.encoder
+        self.network, self.dtype = network(model), dtype
+        self.device: torch.device = self.network.words.weight.device
+        self._layers = [self._layer(layer) for layer in self.network.layers]
+        self.feeds: list[Callable[[Tensor], Tensor]] = list(feeds or map(self._feed, self.network.layers))
         self._bias: Tensor | None = None
+        self._turns: dict[str, Tensor] = {}
 
-    def _layer(self, layer: Any) -> _Layer:
-        own = layer.attention.self if self._bert else layer.attention.attn
-        three = (own.query, own.key, own.value) if self._bert else (own.q, own.k, own.v)
-        mixed, norm = (
-            (layer.attention.output.dense, layer.attention.output.LayerNorm)
-            if self._bert
-            else (own.o, layer.attention.LayerNorm)
-        )
+    def _layer(self, layer: Layer) -> _Layer:
         import torch
 
-        weight, bias = (torch.cat([getattr(one, part).detach() for one in three]) for part in ("weight", "bias"))
+        both = (layer.queries, layer.keys)
+        norms = layer.query_norm, layer.key_norm
+        if self.network.rotation is not None:
+            both = tuple(Affine(*map(self._adjacent, part)) for part in both)
+            norms = tuple(one and one._replace(weight=self._adjacent(one.weight)) for one in norms)
+        weights, biases = zip(*both, layer.values, strict=True)
+        fused = Affine(torch.cat(weights), None if biases[0] is None else torch.cat(biases))
         return _Layer(
-            self._product(weight, bias), self._product(mixed.weight, mixed.bias), norm, layer.output.LayerNorm
+            attention=self._product(fused),
+            mixed=self._product(layer.mixed),
+            attend=Attention(self.network.scale, layer.window),
+            attended=layer.attended,
+            fed=layer.fed,
+            norms=norms,
+            rotation=layer.rotation,
         )
 
-    def _feed(self, layer: Any) -> FeedForward:
-        wide, narrow = layer.intermediate.dense, layer.output.dense
-        return FeedForward(self._product(wide.weight, wide.bias, gelu=True), self._product(narrow.weight, narrow.bias))
+    def _adjacent(self, part: Tensor | None) -> Tensor | None:
+        """Reorder the dimensions of every head so that those that are rotated together are adjacent."""
+        if part is None:
+            return None
+        halves = part.view(-1, 2, self.network.size // 2, *part.shape[1:])
+        return halves.transpose(1, 2).reshape(part.shape)
 
-    def _product(self, weight: Tensor, bias: Tensor, *, gelu: bool = False) -> Product:
-        return Product(weight, bias, self.dtype, gelu=gelu, reorder=self._reorder)
+    def _feed(self, layer: Layer) -> FeedForward | GatedFeedForward:
+        activated = layer.widened if layer.gate is None else layer.gate
+        first = Product(*activated, self.dtype, activation=self.network.activation, reorder=self._reorder)
+        narrowed = self._product(layer.narrowed)
+        if layer.gate is None:
+            return FeedForward(first, narrowed)
+        return GatedFeedForward(first, self._product(layer.widened), narrowed)
+
+    def _product(self, part: Affine) -> Product:
+        return Product(*part, self.dtype, reorder=self._reorder)
 
     def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
         """Encode texts.
 
         Args:
             tokens: Token ids per text; texts of equal length should be adjacent.
-            spreads: Receives, per layer, the standard deviation of every token's state before the last LayerNorm.
+            spreads: Receives, per layer, the standard deviation of every token's state before the last LayerNorm, where
+                the layer ends with one.
 
         Returns:
             float32 [all tokens, hidden], in the order given.
         """
-        import torch
-
         lengths = [len(text) for text in tokens]
-        runs = [(length, len(list(run))) for length, run in groupby(lengths)]
-        state = self._embedded(tokens)
-        found = torch.empty_like(state, dtype=self.dtype)
+        runs = [(length, len(list(run))) for length, run in groupby(lengths) if length]
+        state, turns = self._embedded(tokens), self._rotations(lengths)
         for layer, feed in zip(self._layers, self.feeds, strict=True):
-            given, start = layer.attention(state), 0
-            for length, count in runs:
-                stop = start + length * count
-                self._attend(given[start:stop], found[start:stop], length)
-                start = stop
-            state, _ = add_and_normalise(state, layer.mixed(found), *_parameters(layer.after_attention))
-            state, spread = add_and_normalise(state, feed(state), *_parameters(layer.after))
-            if spreads is not None:
+            given = state if layer.attended.before is None else layer.attended.before(state)
+            state, _ = _join(layer.attended, state, layer.mixed(self._attended(layer, given, runs, turns)))
+            given = state if layer.fed.before is None else layer.fed.before(state)
+            state, spread = _join(layer.fed, state, feed(given))
+            if spreads is not None and spread is not None:
                 spreads.append(spread)
-        return state
+        return state if self.network.final is None else self.network.final(state)
 
     def distance(self, module: Any, tokens: Sequence[Sequence[int]]) -> float:
-        """Largest absolute difference from the hidden states of sentence-transformers' module, text by text."""
+        """Largest difference from the hidden states of sentence-transformers' module, text by text.
+
+        Absolute, or in multiples of the root mean square of a text's states where that is above 1.
+        """
         import torch
 
-        device, found = self._embeddings.word_embeddings.weight.device, 0.0
+        found = 0.0
         with torch.inference_mode():
             ours = torch.split(self(tokens), [len(text) for text in tokens])
-            for text, own in zip(tokens, ours, strict=True):
-                ids = torch.tensor([text], device=device)
+            for text, own in ((text, own) for text, own in zip(tokens, ours, strict=True) if text):
+                ids = torch.tensor([text], device=self.device)
                 theirs = module({"input_ids": ids, "attention_mask": torch.ones_like(ids)})["token_embeddings"]
-                found = max(found, float((theirs[0] - own).abs().max()))
+                largest = (theirs[0] - own).abs().max() / theirs.square().mean().sqrt().clamp(min=1)
+                found = max(found, float(largest))
         return found
 
     def _embedded(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         import torch
 
-        parts, device = self._embeddings, self._embeddings.word_embeddings.weight.device
         ids = np.concatenate([np.asarray(text, np.int64) for text in tokens])
-        places = torch.from_numpy(np.concatenate([self._positions(text) for text in tokens])).to(device)
-        state = parts.word_embeddings(torch.from_numpy(ids).to(device))
-        if self._bert:
-            state = state + parts.token_type_embeddings.weight[0]
-        embedded: Tensor = parts.LayerNorm(state + parts.position_embeddings(places))
-        return embedded
+        places = torch.from_numpy(np.concatenate([self._positions(text) for text in tokens])).to(self.device)
+        return self._embed(torch.from_numpy(ids).to(self.device), places)
+
+    def _embed(self, ids: Tensor, places: Tensor) -> Tensor:
+        """Token ids and position ids -> float32 states before the first layer."""
+        own = self.network
+        state: Tensor = own.words(ids)
+        if own.added is not None:
+            state = state + own.added
+        if own.positions is not None:
+            state = state + own.positions(places)
+        return state if own.norm is None else own.norm(state)
 
     def _positions(self, text: Sequence[int]) -> NDArray[np.int64]:
-        """Position ids: from 0 in BERT, from padding + 1 in MPNet, where padding tokens are not counted."""
-        if self._bert:
+        """Position ids, as `Network.padding` says."""
+        padding = self.network.padding
+        if padding is None:
             return np.arange(len(text))
-        padding = self._embeddings.padding_idx
         counted = (np.asarray(text) != padding).astype(np.int64)
         return np.asarray(np.cumsum(counted) * counted + padding)
 
-    def _attend(self, given: Tensor, found: Tensor, length: int) -> None:
-        """Attention of texts of one length: [texts x length, 3 hidden] -> [texts x length, hidden]."""
-        import torch
-        from torch.nn.functional import scaled_dot_product_attention
-
-        heads = self._heads
-        size = found.shape[1] // heads
-        query, key, value = given.view(-1, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-        out = found.view(-1, length, heads, size)
-        if self.dtype == torch.float32:
-            bias = None if self._bert else self._bias_of(length).expand(len(query), -1, -1, -1)
-            out.copy_(scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2))
-            return
-        # On CPUs the fused kernel has half the speed of these bfloat16 products. Long texts are processed one by one
-        # so that intermediate results stay in the cache.
-        together = 1 if length >= LONG else len(query)
-        for start in range(0, len(query), together):
-            part = slice(start, start + together)
-            out[part].copy_(self._weighted(query[part], key[part], value[part]).transpose(1, 2))
-
-    def _weighted(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attention output from query, key and value, all [texts, heads, length, size]."""
+    def _rotations(self, lengths: Sequence[int]) -> Mapping[str, Tensor]:
+        """Name -> complex64 [all tokens, 1, size / 2], the rotation of every token."""
         import torch
 
-        count, length, size = len(query), *query.shape[2:]
-        flat = [part.reshape(-1, length, size) for part in (query, key, value)]
-        if self._bert:
-            scores = torch.baddbmm(flat[0].new_empty(1), flat[0], flat[1].mT, beta=0, alpha=size**-0.5)
-        else:
-            bias = self._bias_of(length).expand(count, -1, -1, -1).reshape(-1, length, length)
-            scores = torch.baddbmm(bias, flat[0], flat[1].mT, alpha=size**-0.5)
-        return torch.bmm(torch.softmax(scores, -1, out=scores), flat[2]).view(query.shape)
+        if self.network.rotation is None:
+            return {}
+        longest = -(-max(lengths) // TURNS) * TURNS
+        places = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])).to(self.device)
+        found = {}
+        for name in {layer.rotation for layer in self._layers}:
+            if name not in self._turns or len(self._turns[name]) < longest:
+                self._turns[name] = self.network.rotation(name, longest)
+            found[name] = self._turns[name][places][:, None]
+        return found
+
+    def _attended(
+        self, layer: _Layer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Attention of all texts: [tokens, hidden] -> [tokens, heads x size] of the products' dtype."""
+        own, start = self.network, 0
+        given = layer.attention(state).unflatten(1, (-1, own.size))
+        parts = [*given.split([own.heads, own.key_heads, own.key_heads], 1)]
+        turn = turns.get(layer.rotation)
+        for number, norm in enumerate(layer.norms):
+            if norm is not None or turn is not None:
+                parts[number] = _turned(parts[number].float(), norm, turn)
+        found = given.new_empty(len(given), own.heads, own.size)
+        for length, count in runs:
+            stop = start + length * count
+            self._attend(layer, [part[start:stop] for part in parts], found[start:stop], length)
+            start = stop
+        return found.flatten(1)
+
+    def _attend(self, layer: _Layer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
+        """Attention of texts of one length: query, key and value [texts x length, heads, size] -> the same."""
+        query, key, value, out = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in (*given, found))
+        layer.attend(query, key, value, out, None if self.network.bias is None else self._bias_of(length))
 
     def _bias_of(self, length: int) -> Tensor:
-        """MPNet's relative position bias [1, heads, length, length], cached for the largest length so far."""
-        import torch
-
+        """The bias of attention [1, heads, length, length], cached for the largest length so far."""
         if self._bias is None or self._bias.shape[-1] < length:
-            room = torch.empty(1, length, 0, device=self._embeddings.word_embeddings.weight.device)
-            self._bias = self._encoder.compute_position_bias(room).to(self.dtype)
+            assert self.network.bias is not None
+            self._bias = self.network.bias(length).to(self.dtype)
         bias: Tensor = self._bias[:, :, :length, :length]
         return bias
 
 
-def add_and_normalise(state: Tensor, news: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def add_and_normalise(
+    state: Tensor, news: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
     """LayerNorm of a sum in float32, and each row's standard deviation."""
     import torch
 
@@ -274,5 +226,19 @@ def add_and_normalise(state: Tensor, news: Tensor, weight: Tensor, bias: Tensor,
     return normed, inverse[:, 0].reciprocal()
 
 
-def _parameters(norm: LayerNorm) -> tuple[Tensor, Tensor, float]:
-    return norm.weight, norm.bias, norm.eps
+def _turned(part: Tensor, norm: Norm | None, turn: Tensor | None) -> Tensor:
+    """Normalise and rotate the heads [tokens, heads, size], in place where nothing is normalised."""
+    import torch
+
+    part = part if norm is None else norm(part)
+    if turn is not None:
+        torch.view_as_complex(part.unflatten(2, (-1, 2))).mul_(turn)
+    return part
+
+
+def _join(norms: Norms, state: Tensor, news: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Add a branch to the states; the standard deviation of each sum comes with a norm after it."""
+    news = news if norms.inside is None else norms.inside(news.float())
+    if norms.after is None:
+        return state + news, None
+    return add_and_normalise(state, news, norms.after.weight, norms.after.bias, norms.after.eps)

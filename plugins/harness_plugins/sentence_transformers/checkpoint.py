@@ -13,7 +13,7 @@ from harness.registry.load_fallback import Otherwise, Refused
 from harness.storage.atomic import content_key
 from harness.system.environment import multiplies_bfloat16
 from harness.types import Options
-from harness_plugins.forward import unpadded
+from harness_plugins.forward import architectures
 from harness_plugins.model_folder.files import files_of, folder_of, gives_token_types, hashes_of, module_folders, pools
 from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
 from harness_plugins.model_folder.modules import modules, pools_prompt
@@ -41,8 +41,9 @@ OPTIONS: dict[str, Option] = {
     "device": Option("auto", "auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, mps"),
     "forward": Option(
         "auto",
-        "packed: BERT and MPNet without padding; stock: transformers' own, in batches of one length; encode: "
-        "sentence-transformers' encode(); auto: packed on a CPU, else stock, where they give encode()'s vectors",
+        "packed: without padding, for the families in docs/model-folders.md; stock: transformers' own, in batches of "
+        "one length; encode: sentence-transformers' encode(); auto: packed on a CPU, else stock, where they give "
+        "encode()'s vectors",
         choices=("auto", "packed", "stock", "encode"),
     ),
     "max_seq_length": Option(0, "tokens kept of a text; 0: what the folder says", minimum=0),
@@ -120,16 +121,20 @@ def resolve_device(device: str) -> str:
 
 def resolve_forward(options: Options, folder: Path) -> str:
     """Resolve ``auto`` to ``packed``, ``stock`` or ``encode``; UserError for an unsupported ``packed`` or int8."""
-    asked, fits = str(options["forward"]), unpadded.applies(module_folders(folder)[0])
+    asked, device = str(options["forward"]), resolve_device(str(options["device"]))
+    family, cpu = architectures.family_in(module_folders(folder)[0]), device == "cpu"
+    fits = family is not None and architectures.runs_on(family, device)
     if asked == "packed" and not fits:
-        families = " or ".join(unpadded.FAMILIES)
-        raise UserError(f"{folder} holds no plain {families} encoder, which forward=packed is for; omit that option.")
-    cpu, pooled = resolve_device(str(options["device"])) == "cpu", pools_prompt(folder)
+        raise UserError(architectures.unsupported(folder, device))
+    pooled = pools_prompt(folder)
     packs = fits and (asked == "packed" or (asked == "auto" and cpu and pooled))
     # Texts with and without a prompt go one way, so that documents do not depend on the queries' prompt.
     chosen = "packed" if packs else "stock" if pooled and asked != "encode" else "encode"
-    if options["dtype"] == "int8" and not (chosen == "packed" and cpu):
-        raise UserError(f"dtype=int8 is for BERT and MPNet packed on a CPU, and {folder} is not; omit that option.")
+    if options["dtype"] == "int8" and not (chosen == "packed" and cpu and family is not None and family.absolute):
+        raise UserError(
+            f"dtype=int8 is for encoders like BERT, RoBERTa and MPNet packed on a CPU, and {folder} is not; omit that "
+            f"option."
+        )
     return chosen
 
 

@@ -15,10 +15,11 @@ from harness.registry.load_fallback import Otherwise
 from harness.system.environment import has_amx
 from harness.types import Similarity
 from harness_plugins.forward import int8
+from harness_plugins.forward.architectures import FAMILIES, network
 from harness_plugins.forward.calibration import TEXTS
 from harness_plugins.forward.double_buffer import DoubleBuffer, make_double_buffer
 from harness_plugins.forward.outlier_tokens import find_outlier_layer
-from harness_plugins.forward.unpadded import FAMILIES, UnpaddedModel
+from harness_plugins.forward.unpadded import UnpaddedModel
 from harness_plugins.sentence_transformers.agreement import AGREEMENT
 from harness_plugins.sentence_transformers.limits import affordable, finite, limit_of
 from harness_plugins.sentence_transformers.prompts import default_prompt
@@ -94,6 +95,8 @@ class TokenEncoder(Encoder):
 
     NAME, FALLBACK = "stock", "encode"
     """Names of this forward pass and of its fallback."""
+    PADDING_SIDES: tuple[str, ...] = ("right",)
+    """Of the tokenizers of models that this pass supports."""
 
     def share_base(self, base_key: str, *, keeps: bool) -> None:
         """Become a `HeadModel`, whose embeddings before the modules that follow Pooling are stored under this key.
@@ -130,25 +133,25 @@ class TokenEncoder(Encoder):
         return str(self.dtype).removeprefix("torch."), str(self.model.device)
 
     def flops(self, lengths: Sequence[int]) -> float:
-        """Floating-point operations for texts of these lengths; 0 for families with sparse attention.
+        """Floating-point operations for texts of these lengths; 0 for families without an unpadded pass.
 
-        Two per token and parameter of the linear layers without the unused pooler, plus four per pair of tokens,
-        dimension and layer in attention.
+        Two per token and parameter of the linear layers without the unused pooler, plus four per dimension, layer and
+        pair of tokens that attention computes.
         """
         import torch
 
         transformer: Any = self.model[0].model
-        config = transformer.config
-        if config.model_type not in FAMILIES:
+        if transformer.config.model_type not in FAMILIES:
             return 0.0
+        own = network(transformer)
         linear: int = sum(
             module.weight.numel()
             for name, module in transformer.named_modules()
             if isinstance(module, torch.nn.Linear) and "pooler" not in name
         )
         counts = np.asarray(lengths, np.float64)
-        attended: float = 4.0 * config.hidden_size * config.num_hidden_layers * float((counts**2).sum())
-        return 2.0 * linear * float(counts.sum()) + attended
+        pairs = sum(layer.window.pairs(counts) for layer in own.layers)
+        return 2.0 * linear * float(counts.sum()) + 4.0 * own.heads * own.size * pairs
 
     def agrees(self) -> bool:
         """Whether `tokenize` gives the token ids of the model's own preprocessing (plain text transformers only)."""
@@ -156,7 +159,7 @@ class TokenEncoder(Encoder):
 
         first = self.model[0]
         pooled = [m for m in self.model if isinstance(m, Pooling)]
-        if type(first) is not Transformer or getattr(first.tokenizer, "padding_side", "") != "right":
+        if type(first) is not Transformer or getattr(first.tokenizer, "padding_side", "") not in self.PADDING_SIDES:
             return False
         if len(pooled) != 1 or not (pooled[0].include_prompt or not any(self.prompts.values())):
             return False
@@ -228,6 +231,7 @@ class UnpaddedEncoder(TokenEncoder):
     """`TokenEncoder` with the unpadded forward pass instead of the transformer; later modules are the folder's."""
 
     NAME, FALLBACK = "packed", "stock"
+    PADDING_SIDES = ("right", "left")
 
     def share_base(self, base_key: str, *, keeps: bool) -> None:
         """As above; not on a GPU, whose double buffer computes the vectors of the whole model."""
@@ -244,7 +248,7 @@ class UnpaddedEncoder(TokenEncoder):
         try:
             plain = UnpaddedModel(model[0].model, torch.float32)
             apart = plain.distance(model[0], self._ids)
-        except (AttributeError, TypeError) as error:  # transformers may rename its parts
+        except (AttributeError, TypeError, RuntimeError) as error:  # transformers may rename or reshape its parts
             raise Otherwise(f"the unpadded forward pass does not fit its parts ({error})", forward="stock") from error
         if not apart <= AGREEMENT:
             raise Otherwise(

@@ -19,7 +19,7 @@ from harness import ModelFacts, ModelSpec, Option, Reranker, UserError, hookimpl
 from harness.registry import objects
 from harness.types import Options
 from harness_plugins.cross_encoder import IMPLEMENTATION, LogitReranker
-from harness_plugins.forward import unpadded
+from harness_plugins.forward import architectures
 from harness_plugins.sentence_transformers import multivector, sparse
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS, make_encoder, resolve_dtype
 from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder
@@ -178,13 +178,13 @@ def _forward(options: Options) -> str:
     model, asked = objects.held(options), str(options["forward"])
     first = model[0]
     config = getattr(getattr(first, "model", None), "config", None)
-    fits = type(first) is Transformer and config is not None and unpadded.repeats(config.to_dict())
+    family = architectures.family_of(config.to_dict()) if type(first) is Transformer and config is not None else None
+    device = _device(model, options)
     own = _changed(model) or model.truncate_dim is not None
-    fits = fits and not own
+    fits = family is not None and architectures.runs_on(family, device) and not own
     if asked == "packed" and not fits:
-        families = " or ".join(unpadded.FAMILIES)
-        raise UserError(f"The object holds no plain {families} encoder, which forward=packed is for; omit that option.")
-    packs = fits and (asked == "packed" or (asked == "auto" and _device(model, options) == "cpu"))
+        raise UserError(architectures.unsupported("The object", device))
+    packs = fits and (asked == "packed" or (asked == "auto" and device == "cpu"))
     return "packed" if packs else "encode" if asked == "encode" or own else "stock"
 
 

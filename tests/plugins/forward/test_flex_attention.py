@@ -134,12 +134,14 @@ def test_distances_are_the_bias_of_every_pair() -> None:
 def broken(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if what == "bias":
         own = FlexAttentionModel._distances
-        monkeypatch.setattr(FlexAttentionModel, "_distances", lambda self: 0 * own(self))
+        monkeypatch.setattr(FlexAttentionModel, "_distances", lambda self, bias_of: 0 * own(self, bias_of))
     elif what == "positions":
         monkeypatch.setattr(
             FlexAttentionModel,
             "_counted",
-            lambda self, ids, first: np.arange(len(ids), dtype=np.int32) % 70 + (0 if self._bert else 2),
+            lambda self, ids, first: (
+                np.arange(len(ids), dtype=np.int32) % 70 + (0 if self.network.padding is None else 2)
+            ),
         )
     else:
         own_lay = FlexAttentionModel.fill_layout

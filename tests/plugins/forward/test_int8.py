@@ -21,7 +21,8 @@ from harness.types import UserError
 from harness_plugins.forward import int8
 from harness_plugins.forward.calibration import Ranges, ranges
 from harness_plugins.forward.int8 import Int8FeedForward, Quantised
-from harness_plugins.forward.unpadded import FeedForward, Product, UnpaddedModel
+from harness_plugins.forward.products import FeedForward, Product
+from harness_plugins.forward.unpadded import UnpaddedModel
 from harness_plugins.sentence_transformers import encoder
 from tests.plugins.forward.test_unpadded import encoder as network
 from tests.tiny import DIM, transformer
@@ -63,7 +64,7 @@ def test_loud_neurons_cost_the_others_nothing() -> None:
     for loud in (0, 40):
         bias[17] = loud
         plain = FeedForward(
-            Product(wide, bias, torch.float32, gelu=True), Product(narrow, torch.zeros(48), torch.float32)
+            Product(wide, bias, torch.float32, activation="gelu"), Product(narrow, torch.zeros(48), torch.float32)
         )
         seen = Ranges(given.abs().amax(0), plain.widened(given).amax(0))
         exact = plain(given)

@@ -22,8 +22,9 @@ from harness.models.runner import Prepared, dataset_vectors
 from harness.registry.load_fallback import Otherwise
 from harness.registry.manager import load_registry
 from harness.types import DenseModel, UserError
-from harness_plugins.forward import unpadded
-from harness_plugins.forward.unpadded import UnpaddedModel, applies
+from harness_plugins.forward import attention, products
+from harness_plugins.forward.architectures import family_in
+from harness_plugins.forward.unpadded import UnpaddedModel
 from tests.tiny import DIM, transformer
 
 FAMILIES = ("bert", "mpnet")
@@ -82,13 +83,15 @@ def broken(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
 
         def running(self: UnpaddedModel, text: list[int]) -> Any:
             counted[0] += len(text)
-            return np.arange(counted[0] - len(text), counted[0]) % 70 + (0 if self._bert else 2)
+            return np.arange(counted[0] - len(text), counted[0]) % 70 + (0 if self.network.padding is None else 2)
 
         monkeypatch.setattr(UnpaddedModel, "_positions", running)
     else:  # texts of equal length attend to each other
         own = UnpaddedModel._attend
         monkeypatch.setattr(
-            UnpaddedModel, "_attend", lambda self, given, found, length: own(self, given, found, len(given))
+            UnpaddedModel,
+            "_attend",
+            lambda self, layer, given, found, length: own(self, layer, given, found, len(found)),
         )
 
 
@@ -130,7 +133,7 @@ def test_a_model_of_another_pass_falls_back_to_its_own(
 ) -> None:
     pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
     folder = disguised(tmp_path, family)
-    assert applies(folder)
+    assert family_in(folder) is not None
     stock = load_registry().model(f"{folder}:forward=stock,dtype=float32,device=cpu")
     words = ("benchmark", "-m", f"{folder}:dtype=float32,device=cpu", "-d", toy, "--json")
     done = harness(*words)
@@ -190,7 +193,7 @@ def test_each_pass_has_its_own_fingerprint(tmp_path: Path) -> None:
         ({}, True),
         ({"hidden_act": "relu"}, False),
         ({"position_embedding_type": "relative_key"}, False),
-        ({"model_type": "roberta"}, False),
+        ({"model_type": "albert"}, False),
         ({"is_decoder": True}, False),
     ],
 )
@@ -198,15 +201,15 @@ def test_only_plain_encoders_of_these_families(changes: dict[str, Any], fits: bo
     saved(tmp_path, "bert")
     file = tmp_path / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    assert applies(file.parent) == fits
+    assert (family_in(file.parent) is not None) == fits
     ref = load_registry().model(f"{file.parent}:forward=packed")
     if not fits:
-        with pytest.raises(UserError, match="no plain bert or mpnet encoder"):
+        with pytest.raises(UserError, match=r"no plain BERT, .* or Gemma 3 encoder"):
             _ = ref.fingerprint
 
 
 def test_a_folder_without_a_config_is_not_of_a_family(tmp_path: Path) -> None:
-    assert not unpadded.applies(tmp_path)
+    assert family_in(tmp_path) is None
 
 
 @pytest.mark.parametrize("gelu", [False, True])
@@ -219,9 +222,10 @@ def test_products_reordered_once_are_as_right_as_plain_ones(
     given = torch.randn(rows, 48, generator=generator).bfloat16()
     exact = given.double() @ weight.bfloat16().double().T + bias.bfloat16().double()
     exact = torch.nn.functional.gelu(exact) if gelu else exact
-    laid_out = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
-    monkeypatch.setattr(unpadded, "_reorders_weights", lambda device: False)
-    plain = unpadded.Product(weight, bias, torch.bfloat16, gelu=gelu)(given)
+    activation: products.Activation | None = "gelu" if gelu else None
+    laid_out = products.Product(weight, bias, torch.bfloat16, activation=activation)(given)
+    monkeypatch.setattr(products, "_reorders_weights", lambda device: False)
+    plain = products.Product(weight, bias, torch.bfloat16, activation=activation)(given)
     for found in (laid_out, plain):
         assert (found.double() - exact).abs().max() <= 2**-7 * exact.abs().max()
     assert (laid_out.double() - exact).abs().max() <= (plain.double() - exact).abs().max() * 1.01
@@ -233,9 +237,9 @@ def test_bfloat16_stays_near_float32_with_either_product(family: str, monkeypatc
     with torch.inference_mode():
         exact = UnpaddedModel(model, torch.float32)(texts)
         near = UnpaddedModel(model, torch.bfloat16)(texts)
-        monkeypatch.setattr(unpadded, "_reorders_weights", lambda device: False)
+        monkeypatch.setattr(products, "_reorders_weights", lambda device: False)
         plain = UnpaddedModel(model, torch.bfloat16)(texts)
-        monkeypatch.setattr(unpadded, "LONG", 1 << 20)
+        monkeypatch.setattr(attention, "LONG", 1 << 20)
         together = UnpaddedModel(model, torch.bfloat16)(texts)
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(near, exact).mean() > 0.999

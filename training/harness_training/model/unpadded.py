@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness_plugins.forward.unpadded import FAMILIES, repeats
+from harness_plugins.forward.architectures import family_of
 from harness_training.model.attention import as_added, attend
 
+CLASSES = ("BertModel", "MPNetModel")
+"""transformers' encoders that are supported."""
 WASTE = 1.25
 """Largest ratio of padded tokens to tokens in a call of attention."""
 
@@ -145,7 +147,7 @@ def use_unpadded_forward(model: Any) -> bool:
         Whether its encoder is supported.
     """
     encoder: Any = getattr(model[0], "auto_model", None)
-    if type(encoder).__name__ not in FAMILIES.values() or not repeats(encoder.config.to_dict()):
+    if type(encoder).__name__ not in CLASSES or family_of(encoder.config.to_dict()) is None:
         return False
     own = type(encoder)
     # A subclass instead of a bound method, so that copies on other devices use their own weights.
