@@ -228,14 +228,16 @@ def examples() -> dict[str, str]:
 def test_a_complete_plugin_is_sound_and_short(name: str, harness, toy: Path, tmp_path: Path) -> None:
     code = inspect.cleandoc(examples()[name])
     body = [line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]
-    assert len(body) <= 10 or name in ("overlap", "pairs", "words", "counting", "trigrams"), (
+    assert len(body) <= 10 or name in ("overlap", "pairs", "words", "shared", "counting", "trigrams"), (
         "ten lines for a dense model"
     )
     file = tmp_path / f"{name}.py"
     file.write_text(code)
     model, dataset = (name, toy) if "ModelSpec" in code else ("bm25", name)
+    if '"reranker"' in code:
+        model = f"{name}(bm25)"
     if dataset == toy:
-        checked = harness("check", name, "--plugin", file, "--json")
+        checked = harness("check", model, "--plugin", file, "--json")
         assert checked.code == 0, checked.out + checked.err
         assert all(outcome["passed"] for outcome in json.loads(checked.out))
     else:
@@ -261,6 +263,12 @@ def test_the_python_of_a_page_works(page: Path, workplace: Place, monkeypatch: p
     if "plot(" in SNIPPETS[page]:
         pytest.importorskip("matplotlib")
     exec(SNIPPETS[page], {name: getattr(api, name) for name in api.__all__})
+
+
+def test_every_kind_of_plugin_has_an_example() -> None:
+    code = "\n".join(examples().values())
+    assert all(f'"{kind}"' in code for kind in ("dense", "lexical", "sparse", "multivector", "reranker"))
+    assert "DatasetSpec(" in code
 
 
 def test_the_dataset_toml_that_is_shown_is_accepted(harness, toy: Path) -> None:
