@@ -72,7 +72,6 @@ def encode_collection(
     """
     store.sweep()
     base = VectorStore(store.home, model.base_key, role, shared=store.shared) if isinstance(model, HeadModel) else None
-    remote = model if isinstance(model, RemoteEncoder) else None
     shards: list[Shard | Future[Shard]] = []
     done = 0
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -83,14 +82,11 @@ def encode_collection(
                 if stored is not None:
                     shards.append(stored)
                 else:
-                    if remote is not None:
-                        told = partial(_told, progress, role, name, done, total)
-                        vectors, seconds, count = _received(remote, name, chunk, store, tally, told)
-                    else:
-                        vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally)
+                    told = partial(_told, progress, role, name, done, total)
+                    vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally, told)
                     while pending:  # one pending write bounds the memory and reports a full disk early
                         pending.popitem()[1].result()
-                    put = store.put if remote is None else partial(_put, store)
+                    put = partial(_put, store) if isinstance(model, RemoteEncoder) else store.put
                     pending[chunk.key] = writer.submit(put, chunk.key, vectors, seconds, count)
                     shards.append(pending[chunk.key])
                 done += len(chunk.texts)
@@ -146,8 +142,11 @@ def _encoded(
     store: VectorStore,
     base: VectorStore | None,
     tally: Tally | None,
+    report: Callable[[int], object],
 ) -> tuple[Any, float, int]:
     """Vectors of a chunk, and seconds and tokens that they took; those of its base embeddings if these were stored."""
+    if isinstance(model, RemoteEncoder):
+        return _received(model, name, chunk, store, tally, report)
     start = time.perf_counter()
     with plugin_code(f"{name}: tokenize() raised", type(model).__module__):
         ids = tokens.result() if tokens is not None else None

@@ -50,7 +50,7 @@ def check_canaries(model: Any, label: str, file: Path, progress: Progress) -> No
         ModelError: The model has changed, or the record is damaged.
         PluginError: The model raised something else.
     """
-    progress(f"checking that {label} is the model it was", 0, 0)
+    progress(f"checking whether {label} has changed", 0, 0)
     with plugin_code(f"{label} raised", type(model).__module__):
         first, second = _answers(model)
     noise = _distance(first, second)

@@ -219,7 +219,7 @@ def test_several_requests_at_a_time(served: Endpoint) -> None:
                 time.sleep(0.005)
             return False
 
-        served.at_once, served.faults = 0, [together]
+        served.at_once, served.faults = 0, [together] * workers
         model = encoder(served, concurrency=workers, batch_size=4)
         assert np.array_equal(model.encode(texts, role="document"), np.stack([vector(text) for text in texts]))
         assert served.at_once == workers
