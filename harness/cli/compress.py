@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "compress",
     **examples(
         "harness compress minilm pydocs",
-        "harness compress minilm,mpnet path/to/folder --dims 64,128,256 --plot ladder.svg",
+        "harness compress minilm pydocs --dims 64,128,256 --plot plot.svg",
     ),
 )
 @click.argument("model", shell_complete=completing("models"))

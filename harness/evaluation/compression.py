@@ -132,8 +132,8 @@ class Ladder:
         """The rows of the settings in order; those ``known`` are not computed."""
         compressed: tuple[tuple[int, str], Compressed] | None = None
         for number, setting in enumerate(chosen):
-            what = f"compressing {self.dataset.label} with {self.model.label} (settings)"
-            self.model.progress(what, number, len(chosen))
+            both = f"{self.dataset.label} with {self.model.label}"
+            self.model.progress(f"compressing {both} (settings)", number, len(chosen))
             if setting in known:
                 yield known[setting]
                 continue

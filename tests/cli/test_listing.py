@@ -91,7 +91,7 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
     listed = statuses(harness)
     assert set(listed) == {
         *("baseline", "bm25", "center", "checkpoint", "frozen", "isotropy", "linear", "minilm", "mpnet", "mteb"),
-        *("pca", "rerank", "rrf", "st", "whiten", "openai", "cohere", "rerank-api"),
+        *("pca", "pool", "rerank", "rrf", "st", "whiten", "openai", "cohere", "rerank-api"),
     }
     assert listed["minilm"] == listed["mpnet"] == "needs fetch"
     for name in MINILM.sha256:
@@ -100,7 +100,7 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
         file.write_text("listing hashes nothing")
     assert statuses(harness)["minilm"] == "ready"
     absent |= {"faiss", "bm25s", "sentence_transformers", "httpx2"}
-    light = {"linear", "rrf", "center", "pca", "whiten"}
+    light = {"linear", "rrf", "center", "pca", "pool", "whiten"}
     assert {name for name, status in statuses(harness).items() if status != "needs install"} == light
 
 
