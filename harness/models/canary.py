@@ -7,6 +7,7 @@ the endpoint's own noise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,33 +38,39 @@ NOISY = 1e-2
 """Share of a vector's length from which the noise itself is worth a note."""
 
 
-def check_canaries(model: Any, label: str, file: Path, progress: Progress) -> None:
+def check_canaries(model: Any, label: str, files: Mapping[str, Path], progress: Progress) -> None:
     """Records the canaries of a model, or compares them with those that are on record.
 
     Args:
         model: A loaded encoder or reranker.
         label: Name of the model.
-        file: The record.
+        files: ``document`` and ``query``, or of a reranker ``pair`` -> the record.
         progress: Receives a note if the endpoint's answers differ much by themselves.
 
     Raises:
-        ModelError: The model has changed, or the record is damaged.
+        ModelError: The model has changed, or a record is damaged.
         PluginError: The model raised something else.
     """
-    progress(f"checking whether {label} has changed", 0, 0)
+    progress(f"checking that {label} is the model it was", 0, 0)
     with plugin_code(f"{label} raised", type(model).__module__):
-        first, second = _answers(model)
-    noise = _distance(first, second)
+        answers = _answers(model)
+    noise = max(_distance(first, second) for first, second in answers.values())
     if noise > NOISY:
         progress(f"{NOTE}{label}: one text gives vectors that differ by {noise:.1%} from request to request", 0, 0)
-    with exclusive(file, progress):
-        record = _recorded(file, label)
-        if record is None:
-            day = datetime.now(UTC).date().isoformat()
-            write_json(file, seal({"recorded": day, "noise": noise, "vectors": first.tolist()}))
-            return
+    for side, file in files.items():
+        with exclusive(file, progress):
+            _compare(label, file, answers[side][0], noise)
+
+
+def _compare(label: str, file: Path, found: NDArray[np.float64], noise: float) -> None:
+    """Writes a record if there is none; ModelError if the vectors are not those on record."""
+    record = _recorded(file, label)
+    if record is None:
+        day = datetime.now(UTC).date().isoformat()
+        write_json(file, seal({"recorded": day, "noise": noise, "vectors": found.tolist()}))
+        return
     known, before, day = record
-    moved, allowed = _distance(known, first), max(FLOOR, TIMES_NOISE * max(noise, before))
+    moved, allowed = _distance(known, found), max(FLOOR, TIMES_NOISE * max(noise, before))
     if moved > allowed:
         raise ModelError(
             f"{label}: the model behind this name has changed: vectors of fixed test texts moved by {moved:.1%} of "
@@ -73,15 +80,18 @@ def check_canaries(model: Any, label: str, file: Path, progress: Progress) -> No
         )
 
 
-def _answers(model: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same vectors (of a reranker, one row of scores) from one request and from two smaller ones."""
+def _answers(model: Any) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Side -> the same vectors (of a reranker, one row of scores) from one request and from two smaller ones."""
     if hasattr(model, "score"):
-        whole = [model.score(PAIRS).scores]
         parts = [model.score(pairs).scores for pairs in (PAIRS[:1], PAIRS[1:])]
-        return np.concatenate(whole).astype(np.float64)[None], np.concatenate(parts).astype(np.float64)[None]
-    whole = [model.encode(TEXTS, role=role) for role in ROLES]
-    parts = [model.encode(texts, role=role) for role in ROLES for texts in (TEXTS[:1], TEXTS[1:])]
-    return np.concatenate(whole).astype(np.float64), np.concatenate(parts).astype(np.float64)
+        whole = model.score(PAIRS).scores
+        return {"pair": (whole.astype(np.float64)[None], np.concatenate(parts).astype(np.float64)[None])}
+    found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    for role in ROLES:
+        parts = [model.encode(texts, role=role) for texts in (TEXTS[:1], TEXTS[1:])]
+        whole = model.encode(TEXTS, role=role)
+        found[role] = whole.astype(np.float64), np.concatenate(parts).astype(np.float64)
+    return found
 
 
 def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -26,7 +26,7 @@ from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.errors import plugin_code, trace
-from harness.models.canary import check_canaries
+from harness.models.canary import ROLES, check_canaries
 from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Transform
@@ -157,9 +157,12 @@ class Prepared:
         self.progress(f"{NOTE}{self.label}: texts are sent to {address}", 0, 0)
         model = self.ref.load()
         model.budget = self.budget
-        folder = "reranked" if self.ref.spec.kind == "reranker" else "vectors"
-        file = self.home / folder / self.ref.own_key[:32] / "canaries.json"
-        check_canaries(model, self.label, file, self.progress)
+        if self.ref.spec.kind == "reranker":
+            folders = {"pair": self.home / "reranked" / self.ref.own_key[:32]}
+        else:  # each side's vectors may be shared with another prompt of the other side
+            folders = {role: self.home / "vectors" / self.ref.side_key(role)[:32] for role in ROLES}
+        files = {side: folder / f"canaries-{side}.json" for side, folder in folders.items()}
+        check_canaries(model, self.label, files, self.progress)
         return model
 
     def unload(self) -> None:

@@ -78,14 +78,17 @@ def fingerprint_cohere(options: Options) -> dict[str, Any]:
 
 
 def stated(options: Options, known: Mapping[str, Option], address: str, key_name: str) -> dict[str, Any]:
-    """The fingerprint of a model behind an endpoint: options with their usual value are left out."""
+    """The fingerprint of a model behind an endpoint. Of the options of both roles, only the unusual ones are in it."""
     key_of(options, key_name, address)  # before a label that may hold it is written anywhere
     chosen = {
         name: options[name]
         for name, option in known.items()
-        if option.changes_output and name != "base_url" and options.get(name) not in (option.default, None)
+        if option.changes_output and not option.role and name != "base_url"
+        if options.get(name) not in (option.default, None)
     }
-    return {"endpoint": address, "name": options["model"], "implementation": IMPLEMENTATION, "options": chosen}
+    of_one_role = {name: options[name] for name, option in known.items() if option.role}
+    own = {"endpoint": address, "name": options["model"], "implementation": IMPLEMENTATION, "options": chosen}
+    return {**own, **of_one_role}
 
 
 def load_openai(options: Options) -> EndpointEncoder:

@@ -19,9 +19,11 @@ CONNECTION: dict[str, Option] = {
 EMBEDDING: dict[str, Option] = {
     "dimensions": Option(0, "length of the vectors, of models that can shorten them; 0: the model's own", minimum=0),
     "encoding_format": Option("float", "how vectors are sent", choices=("float", "base64")),
-    "query_prompt": Option(None, "put before every query"),
-    "document_prompt": Option(None, "put before every document"),
-    "query_input_type": Option(None, "input_type of queries, such as search_query; unset: what the service needs"),
-    "document_input_type": Option(None, "input_type of documents, such as search_document"),
+    "query_prompt": Option(None, "put before every query", role="query"),
+    "document_prompt": Option(None, "put before every document", role="document"),
+    "query_input_type": Option(
+        None, "input_type of queries, such as search_query; unset: what the service needs", role="query"
+    ),
+    "document_input_type": Option(None, "input_type of documents, such as search_document", role="document"),
     "similarity": Option("cosine", "how vectors are compared", choices=("cosine", "dot", "euclidean")),
 }

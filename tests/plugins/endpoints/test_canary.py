@@ -48,6 +48,25 @@ def test_another_model_behind_the_same_name(harness, served: Endpoint, toy: Path
     assert done.code == 0, "what is stored needs no model"
 
 
+def test_another_query_prompt_sends_no_document_again_unless_the_model_changed(
+    harness, served: Endpoint, toy: Path
+) -> None:
+    """Documents are shared by all prompts of the queries, so their record is, too."""
+    words = ("benchmark", "--base-url", served.url, "-d", toy)
+    assert harness(*words, "-m", "openai:m").code == 0
+    served.forget()
+    done = harness(*words, "-m", "openai:m:query_prompt=query: ")
+    assert done.code == 0, done.err
+    sent = [text for body in served.bodies for text in body["input"]]
+    queries = [text for text in sent if text.startswith("query: ")]
+    assert len(sent) - len(queries) == CANARIES // 2  # the documents' canaries and nothing else
+    assert len(queries) > CANARIES // 2
+    served.seed = "new weights"
+    done = harness(*words, "-m", "openai:m:query_prompt=question: ")
+    assert done.code == 2
+    assert "the model behind this name has changed" in done.err
+
+
 def test_one_changed_model_does_not_stop_the_others(harness, served: Endpoint, toy: Path, other: Path) -> None:
     first, second = (f"openai:{name}:base_url={served.url}" for name in "ab")
     assert harness("benchmark", "-m", first, "-d", toy).code == 0
@@ -113,7 +132,7 @@ def test_a_reranker_that_changes(harness, served: Endpoint, toy: Path, other: Pa
 def test_a_damaged_record_is_not_taken_for_none(harness, served: Endpoint, toy: Path, other: Path, home: Path) -> None:
     words = ("benchmark", "-m", "openai:m", "--base-url", served.url)
     assert harness(*words, "-d", toy).code == 0
-    [record] = home.rglob("canaries.json")
+    [record] = home.rglob("canaries-document.json")
     record.write_text(record.read_text().replace("0.", "0.1", 1))
     done = harness(*words, "-d", other)
     assert done.code == 2
