@@ -194,7 +194,11 @@ def harness_models():
 """
 
 
-def test_a_multi_vector_model_is_planned_and_afterwards_compared(harness, toy: Path, tmp_path: Path) -> None:
+def test_a_multi_vector_model_is_planned_and_afterwards_compared(
+    harness, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, less in (("ENOUGH_ENCODING", 0.1), ("REPEATS", 1), ("RANKED_SHARD", 4)):
+        monkeypatch.setattr(f"harness.planning.speed.{name}", less)
     plugin = tmp_path / "words.py"
     plugin.write_text(WORDS)
     words = ("-m", "words", "--plugin", plugin, "-d", toy)
