@@ -91,7 +91,7 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
     listed = statuses(harness)
     assert set(listed) == {
         *("baseline", "bm25", "center", "checkpoint", "frozen", "isotropy", "linear", "minilm", "mpnet", "mteb"),
-        *("pca", "rerank", "rrf", "st", "whiten"),
+        *("pca", "pool", "rerank", "rrf", "st", "whiten"),
     }
     assert listed["minilm"] == listed["mpnet"] == "needs fetch"
     for name in MINILM.sha256:
