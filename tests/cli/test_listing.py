@@ -100,7 +100,7 @@ def test_models_say_what_each_still_needs(harness, home: Path, monkeypatch: pyte
         file.write_text("listing hashes nothing")
     assert statuses(harness)["minilm"] == "ready"
     absent |= {"faiss", "bm25s", "sentence_transformers"}
-    light = {"linear", "rrf", "center", "pca", "whiten"}
+    light = {"linear", "rrf", "center", "pca", "pool", "whiten"}
     assert {name for name, status in statuses(harness).items() if status != "needs install"} == light
 
 
