@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from harness.download import hub_models
 from harness.download.local_weights import locate
+from harness.embeddings.formats import FORMATS
 from harness.errors import described
 from harness.models.runner import Prepared
 from harness.planning.devices import Device
@@ -60,7 +61,7 @@ class CostModel:
     longest: int = 0
     """Tokens read of a text; 0: as many as the model's folder says."""
     search_speed: SearchSpeed | None = None
-    """Search of sparse vectors."""
+    """Search of sparse or token vectors."""
     endpoint: Endpoint | None = None
     """Of a model behind a server."""
 
@@ -124,7 +125,7 @@ def cost_model(
     if kind == "lexical":
         speed = None if isinstance(model, str) else _measured(label, lambda: indexing(model, home, progress))
         return CostModel(label, kind, indexing=speed, note=missing)
-    if kind not in ("dense", "sparse"):
+    if kind not in FORMATS:
         return CostModel(label, kind)
     found, note = None, missing
     if device is not None:
@@ -143,7 +144,7 @@ def cost_model(
         note=note,
         longest=longest,
     )
-    if kind == "sparse":
+    if kind != "dense":
         ranked = None if isinstance(model, str) else _measured(label, lambda: search_speed(model, home, progress))
         return replace(costs, search_speed=ranked)
     exact = scanning(home, progress, "cpu" if device else search_device)

@@ -3,7 +3,7 @@
 Seconds are tokens / throughput for encoding; for exact search of dense vectors 2 x documents x queries x dim operations
 over the operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are
 float64, which takes twice as long) over those of the processor; for lexical models bytes / throughput; for the search
-of lexical and sparse models queries x (a + b x documents). Computing metrics and writing runs (about 2 ms per query)
+of other models queries x (a + b x documents). Computing metrics and writing runs (about 2 ms per query)
 and downloads (unknown speed) are not included.
 """
 
@@ -84,7 +84,7 @@ class Conditions:
 
 def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
     """Forecast one cell, as far as model and dataset are known."""
-    predict = {"dense": _dense, "sparse": _sparse, "lexical": _lexical}.get(model.kind)
+    predict = {"dense": _dense, "lexical": _lexical, **dict.fromkeys(("sparse", "multivector"), _rows)}.get(model.kind)
     work = work.uncut(model.endpoint.max_chars) if model.endpoint else work.held_to(model.longest)
     sized = Forecast(
         model.label,
@@ -149,7 +149,7 @@ def _dense(model: CostModel, work: Workload, conditions: Conditions) -> dict[str
     return found
 
 
-def _sparse(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
+def _rows(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
     stored = conditions.stored.get((model.label, work.label), frozenset())
     documents, queries, encoding = work.documents or 0, work.queries or 0, model.encoding
     found: dict[str, Any] = {}
@@ -159,7 +159,8 @@ def _sparse(model: CostModel, work: Workload, conditions: Conditions) -> dict[st
     if encoding is None:
         return found
     if encoding.text_bytes:
-        texts = documents * ("document" not in stored) + queries * ("query" not in stored)
+        narrow = conditions.number_bytes / 4 if model.kind == "multivector" else 1
+        texts = documents * narrow * ("document" not in stored) + queries * ("query" not in stored)
         found["stored_bytes"] = round(texts * encoding.text_bytes)
     if model.search_speed is None or work.document_tokens is None or work.query_tokens is None:
         return found

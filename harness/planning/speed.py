@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from harness.embeddings.encode import encode_texts
-from harness.embeddings.formats import FORMATS, SPARSE
+from harness.embeddings.formats import FORMATS
+from harness.embeddings.multivector import MultiVectors
+from harness.embeddings.rows import StoredRows
 from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Vectors, VectorStore
 from harness.models.runner import Prepared
@@ -30,7 +32,7 @@ from harness.storage.records import read_sealed, seal
 from harness.storage.safe_load import fields
 from harness.system.environment import machine
 from harness.system.processor import threads, watching
-from harness.types import Document, Progress, Query, Role, TokenModel, UserError
+from harness.types import Document, Hits, Progress, Query, Role, TokenModel, UserError
 
 SAMPLE = "texts of 10 to 150 synthetic words, common ones more often, as many as take 2 s (1 s to index them)"
 ENOUGH_ENCODING, ENOUGH_INDEXING, ENOUGH_SEARCH = 2.0, 1.0, 0.5
@@ -44,7 +46,7 @@ RECORDED_TOKENS = 20_000
 """Minimum number of recorded tokens: the first batches are slow."""
 RECORDED_BYTES = 100_000
 RANKED_SHARD = 64
-"""Texts whose sparse vectors are repeated to make a collection."""
+"""Texts whose sparse or token vectors are repeated to make a collection."""
 DEPTH = 1000
 """Depth of the measured searches."""
 COMMON = (
@@ -127,10 +129,10 @@ def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
 
 
 def search_speed(model: Prepared, home: Path, progress: Progress) -> SearchSpeed:
-    """Speed of the search of a sparse model, cached or measured with the vectors of a small sample."""
+    """Speed of the search of a sparse or multi-vector model, cached or measured with the vectors of a small sample."""
     progress(f"measuring the search of {model.label}", 0, 0)
     names = ("query_seconds", "query_document_seconds")
-    what = f"search of the sparse vectors of {model.ref.own_key}"
+    what = f"search of the {model.ref.spec.kind} vectors of {model.ref.own_key}"
     figures, reliable = cached_measurement(home, what, names, lambda: _rank(model))
     return SearchSpeed(**figures, reliable=reliable)
 
@@ -233,24 +235,29 @@ def _encode(model: Prepared) -> dict[str, float]:
 
 def _rank(model: Prepared) -> dict[str, float]:
     """Measure two collection sizes, of the vectors of a few texts repeated."""
+    from harness.search.maxsim import search_multivector
     from harness.search.sparse import search_sparse
 
+    several = model.ref.spec.kind == "multivector"
+    search: Callable[..., Iterator[Hits]] = search_multivector if several else search_sparse
+    stored: type[StoredRows] = MultiVectors if several else SparseVectors
+    few, many = (16, 64) if several else (16, 256)
+
     def encoded(texts: list[str], role: Role) -> Any:
-        return encode_texts(model.encoder, model.label, texts, role, form=SPARSE)
+        return encode_texts(model.encoder, model.label, texts, role, form=FORMATS[model.ref.spec.kind])
 
     shard, queries = encoded(sample_texts(RANKED_SHARD), "document"), encoded(_sample_queries(), "query")
 
     def seconds(shards: int) -> float:
-        documents = SparseVectors.of(*[shard] * shards)
+        documents = stored.of(*[shard] * shards)
 
         def work() -> None:
-            for _ in search_sparse(queries, documents, DEPTH):
+            for _ in search(queries, documents, DEPTH):
                 pass
 
         work()  # warm-up
         return median_seconds(work, timed(work)) / int(queries.shape[0])
 
-    few, many = 16, 256
     quick, slow = seconds(few), seconds(many)
     each, offset = _line(few * RANKED_SHARD, quick, many * RANKED_SHARD, slow)
     return {"query_seconds": offset, "query_document_seconds": each}

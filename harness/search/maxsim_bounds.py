@@ -32,9 +32,9 @@ HALF_UNIT = 2.0**-8 * (1 + 2.0**-7)
 """Largest error of rounding a float32 sum to bfloat16, relative to the rounded one."""
 COLUMNS = 2048
 """Vectors of queries that are multiplied together."""
-COMPILED = 10**9
-"""Number of products times dimensions from which importing numba (about half a second) is worth it."""
-NARROW = 10**11
+COMPILED = 2 * 10**7
+"""Vectors of queries times documents times dimensions from which importing numba (about half a second) is worth it."""
+NARROW = 2 * 10**9
 """The same for importing torch, where it is not loaded yet."""
 ORDINARY = 20
 """Largest binary exponent of numbers that need no scaling."""
@@ -67,7 +67,7 @@ class Scorer(Protocol):
 
 
 def make_scorer(device: str, asked: Asked, size: float) -> Scorer:
-    """The implementation for a device, "cpu" or a torch device, and a search of so many products times dimensions."""
+    """The implementation for a device, "cpu" or a torch device, and a search of such a size."""
     if device != "cpu":
         return DeviceScorer(asked, device)
     fast = compiled(size)

@@ -175,6 +175,42 @@ def test_a_sparse_model_is_planned_and_afterwards_compared(harness, toy: Path, t
     assert (again["seconds"]["encode"], again["stored_bytes"]) == (0, 0)
 
 
+WORDS = """
+import numpy as np
+from harness import ModelSpec, hookimpl
+
+class Words:
+    dim = 16
+    def encode(self, texts, *, role):
+        each = [[np.frombuffer(word.encode(), np.uint8) % 16 for word in text.split() or ["-"]] for text in texts]
+        return [np.array([np.bincount(word, minlength=16) for word in words], np.float32) for words in each]
+
+def load(options):
+    return Words()
+
+@hookimpl
+def harness_models():
+    yield ModelSpec("words", "multivector", load=f"{__name__}:load", summary="the number of words")
+"""
+
+
+def test_a_multi_vector_model_is_planned_and_afterwards_compared(
+    harness, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, less in (("ENOUGH_ENCODING", 0.1), ("REPEATS", 1), ("RANKED_SHARD", 4)):
+        monkeypatch.setattr(f"harness.planning.speed.{name}", less)
+    plugin = tmp_path / "words.py"
+    plugin.write_text(WORDS)
+    words = ("-m", "words", "--plugin", plugin, "-d", toy)
+    [cell] = planned(harness, *words)["cells"]
+    assert cell["seconds"].keys() == {"encode", "search"}
+    assert 64 * 70 < cell["stored_bytes"] / 16 < 64 * 90 + 20  # 80 words each in the mean, of 64 bytes
+    assert harness("benchmark", *words).code == 0
+    [after] = planned(harness, *words)["cells"]
+    assert after["status"] == "finished"
+    assert after["ratio"] > 0
+
+
 def test_stored_vectors_and_indexes_are_not_made_again(harness, toy: Path) -> None:
     words = (*OURS, "-m", "bm25", "-d", toy)
     before = planned(harness, *words)["cells"]

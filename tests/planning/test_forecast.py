@@ -72,6 +72,13 @@ def test_a_sparse_cell_by_hand() -> None:
     assert queries.stored_bytes == 8085
 
 
+def test_token_vectors_of_documents_may_be_kept_in_float16() -> None:
+    encoding = Encoding(500, 128, "measured", text_bytes=1000)
+    model = CostModel("s", "multivector", encoding, search_speed=SearchSpeed(1, 1))
+    assert forecast(model, WORK, Conditions()).stored_bytes == 1_010_000  # 1,000 documents and 10 queries
+    assert forecast(model, WORK, Conditions(number_bytes=2)).stored_bytes == 510_000
+
+
 def test_stored_vectors_cost_nothing() -> None:
     for roles, tokens, rows in ((("document",), 160, 10), (("query",), 100_000, 1000), (("document", "query"), 0, 0)):
         cell = forecast(DENSE, WORK, Conditions(stored={("m", "d"): frozenset(roles)}))

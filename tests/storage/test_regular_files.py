@@ -38,6 +38,7 @@ ELSEWHERE = {
     "np.fromfile(columns[2], np.uint64)": "harness/datasets/corpus.py: written by the same function",
     "np.memmap(self.file, np.int32, 'r', self.start, (self.postings,))": "bm25/inverted_index.py: likewise",
     "mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)": "of an open_regular",
+    "np.memmap(stream, dtype, 'c', stream.tell(), shape)": "likewise",
     "pyarrow.parquet.ParquetFile(stream)": "of an open_regular",
     "pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))": "likewise",
     "ZipFile(wheel)": "harness/download/pinned_models.py: files that pip has just written",
