@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugins.forward.architectures import Affine, Layer, Norm, Norms, network
+from harness_plugins.forward.architectures import Layer, LinearWeights, Norm, Norms, network
 from harness_plugins.forward.attention import Attention
 from harness_plugins.forward.products import FeedForward, GatedFeedForward, Product
 
@@ -31,7 +31,9 @@ TURNS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class FusedLayer:
+    """A layer with its weights cast and fused, without the feed-forward block."""
+
     attention: Product
     """Fused query, key and value; pairs of dimensions that are rotated together are adjacent in the first two."""
     mixed: Product
@@ -66,17 +68,17 @@ class UnpaddedModel:
         self._bias: Tensor | None = None
         self._turns: dict[str, Tensor] = {}
 
-    def _layer(self, layer: Layer) -> _Layer:
+    def _layer(self, layer: Layer) -> FusedLayer:
         import torch
 
         both = (layer.queries, layer.keys)
         norms = layer.query_norm, layer.key_norm
         if self.network.rotation is not None:
-            both = tuple(Affine(*map(self._adjacent, part)) for part in both)
+            both = tuple(LinearWeights(*map(self._adjacent, part)) for part in both)
             norms = tuple(one and one._replace(weight=self._adjacent(one.weight)) for one in norms)
         weights, biases = zip(*both, layer.values, strict=True)
-        fused = Affine(torch.cat(weights), None if biases[0] is None else torch.cat(biases))
-        return _Layer(
+        fused = LinearWeights(torch.cat(weights), None if biases[0] is None else torch.cat(biases))
+        return FusedLayer(
             attention=self._product(fused),
             mixed=self._product(layer.mixed),
             attend=Attention(self.network.scale, layer.window),
@@ -101,7 +103,7 @@ class UnpaddedModel:
             return FeedForward(first, narrowed)
         return GatedFeedForward(first, self._product(layer.widened), narrowed)
 
-    def _product(self, part: Affine) -> Product:
+    def _product(self, part: LinearWeights) -> Product:
         return Product(*part, self.dtype, reorder=self._reorder)
 
     def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
@@ -185,7 +187,7 @@ class UnpaddedModel:
         return found
 
     def _attended(
-        self, layer: _Layer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
+        self, layer: FusedLayer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
     ) -> Tensor:
         """Attention of all texts: [tokens, hidden] -> [tokens, heads x size] of the products' dtype."""
         own, start = self.network, 0
@@ -202,7 +204,7 @@ class UnpaddedModel:
             start = stop
         return found.flatten(1)
 
-    def _attend(self, layer: _Layer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
+    def _attend(self, layer: FusedLayer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
         """Attention of texts of one length: query, key and value [texts x length, heads, size] -> the same."""
         query, key, value, out = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in (*given, found))
         layer.attend(query, key, value, out, None if self.network.bias is None else self._bias_of(length))
