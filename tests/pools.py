@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse
 
 from harness import ModelSpec, Option, UserError, hookimpl
 
@@ -55,10 +56,18 @@ class Letters:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Terms(Letters):
+    """The same counts as sparse vectors."""
+
+    def encode(self, texts, *, role):
+        return scipy.sparse.csr_array(super().encode(texts, role=role))
+
+
 @hookimpl
 def harness_models():
     options = {"fault": Option("", "what it does at the word mark"), "pause": Option(0.01, "seconds a batch")}
     yield ModelSpec("letters", "dense", f"{__name__}:Letters", "counts of letters", options=options)
+    yield ModelSpec("terms", "sparse", f"{__name__}:Terms", "counts of letters, sparse", options=options)
 '''
 
 

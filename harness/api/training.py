@@ -14,7 +14,7 @@ from harness.evaluation.in_memory import measure_vectors
 from harness.metrics.depth import DEPTH
 from harness.metrics.measures import measure_names
 from harness.registry.model_ref import missing_extra
-from harness.registry.objects import Encoding
+from harness.registry.objects import ObjectEncoder
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class DevSet:
 
         The search is exact, and the rules are those of `harness.evaluate`. Vectors are not stored.
         """
-        encoder = Encoding(model)
+        encoder = ObjectEncoder(model)
         documents = encoder.encode(self.documents, role="document")
         queries = encoder.encode([query.text for query in self.dataset.queries], role="query")
         if not (np.isfinite(documents).all() and np.isfinite(queries).all()):

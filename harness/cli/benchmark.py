@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     "indexes",
     multiple=True,
     metavar="FACTORY",
-    help="Search dense models with this FAISS index too, and say what it costs against exact search.",
+    help="Search dense models with this FAISS index too (sparse ones with seismic), and say what it costs.",
 )
 @click.option(
     "--index-search",
@@ -210,7 +210,7 @@ def chosen_measures(text: str | None, depth: int) -> tuple[str, ...]:
 def _recipes(
     factories: tuple[str, ...], searches: tuple[str, ...], refs: Iterable[ModelRef]
 ) -> tuple[IndexConfig, ...]:
-    """The approximate indexes to build; models without vectors are searched without one, and a note says so."""
+    """The approximate indexes to build; models that none of them fits are searched without one, and a note says so."""
     from harness.search.index_config import parse_index_config
 
     if len(searches) not in (0, 1, len(factories)):
@@ -224,9 +224,10 @@ def _recipes(
     recipes = dict.fromkeys(
         parse_index_config(factory, search) for factory, search in zip(factories, given, strict=True)
     )
+    kinds = {recipe.vectors: None for recipe in recipes}
     for ref in refs if recipes else ():
-        if not ref.has_vectors:
-            note(f"--index is for dense models; {ref.label} is searched without it")
+        if ref.vectors not in kinds:
+            note(f"--index is for {' and '.join(kinds)} models; {ref.label} is searched without it")
     return tuple(recipes)
 
 

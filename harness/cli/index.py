@@ -10,6 +10,7 @@ import click
 from harness.cli.options import completing, dataset_choice, examples
 from harness.cli.output import print_json, print_table
 from harness.cli.session import Session, session_options
+from harness.types import UserError
 
 
 @click.group("index")
@@ -57,6 +58,8 @@ def export_command(
 
     ref = session.dense_model(model)
     recipe = parse_index_config(factory, parameters)
+    if recipe.vectors != "dense":
+        raise UserError(f"{factory} is no FAISS index, and only those are exported; name one, as in --index HNSW32.")
     refuse_existing(output)
     with session.progress_bar():
         opened = session.open_dataset(dataset, **choice)

@@ -17,7 +17,7 @@ from harness.storage.temporary_files import remove
 from harness.types import UserError
 
 
-class Stored(NamedTuple):
+class StoredResult(NamedTuple):
     """A result that is stored."""
 
     folder: Path
@@ -92,20 +92,20 @@ def rm_command(models: tuple[str, ...], datasets: tuple[str, ...], failed: bool,
     click.echo(f"{len(chosen)} result{'s' * (len(chosen) != 1)} removed", err=True)
 
 
-def _stored(root: Path) -> list[Stored]:
+def _stored(root: Path) -> list[StoredResult]:
     if not root.is_dir():
         raise UserError(f"There is no results folder {root}; name another with --results.")
     return [*_read(ResultStore(root))]
 
 
-def _read(store: ResultStore) -> Iterator[Stored]:
+def _read(store: ResultStore) -> Iterator[StoredResult]:
     for folder in store.folders():
         found: Any = read_result(folder)
         if isinstance(found, Unreadable):
             names = (as_text(folder.parent.name), as_text(folder.name))
-            yield Stored(folder, *names, "unreadable", None, "", found.reason)
+            yield StoredResult(folder, *names, "unreadable", None, "", found.reason)
             continue
         run = found["manifest"].get("run") or {}
         score = found["measures"].get("nDCG@10")
         details = (found["status"], score, run.get("finished", ""), found.get("reason") or "")
-        yield Stored(folder, str(found["model"]), str(found["dataset"]), *details)
+        yield StoredResult(folder, str(found["model"]), str(found["dataset"]), *details)

@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicates:
+class DuplicateTexts:
     """Non-empty texts that occur more than once."""
 
     groups: int
@@ -47,7 +47,7 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Diagnosis:
     """Result of `examine`."""
 
     name: str
@@ -57,8 +57,8 @@ class Report:
     queries: int
     judgements: int
     queries_without_relevant: list[str]
-    duplicate_documents: Duplicates
-    duplicate_queries: Duplicates
+    duplicate_documents: DuplicateTexts
+    duplicate_queries: DuplicateTexts
     empty_documents: list[str]
     """Ids of documents without title and text."""
     empty_titles: int
@@ -86,7 +86,7 @@ class Report:
         return asdict(self)
 
 
-def examine(dataset: Dataset) -> Report:
+def examine(dataset: Dataset) -> Diagnosis:
     """Examines a dataset; every document is read once."""
     corpus, queries, qrels = dataset.corpus, dataset.queries, dataset.qrels
     hashes = np.empty(len(corpus), np.uint64)
@@ -126,7 +126,7 @@ def examine(dataset: Dataset) -> Report:
         "document_characters": _spread(lengths),
         "query_characters": _spread(query_lengths),
     }
-    return Report(**facts, findings=list(_findings(facts)))
+    return Diagnosis(**facts, findings=list(_findings(facts)))
 
 
 def _hash(text: str) -> int:
@@ -139,7 +139,7 @@ def _same(query: str, content: str) -> bool:
     return len(words & set(content.casefold().split())) > SAME_WORDS * len(words)
 
 
-def _duplicates(hashes: NDArray[np.uint64], lengths: NDArray[Any], ids: Callable[[Any], list[str]]) -> Duplicates:
+def _duplicates(hashes: NDArray[np.uint64], lengths: NDArray[Any], ids: Callable[[Any], list[str]]) -> DuplicateTexts:
     order = np.flatnonzero(lengths)
     order = order[np.argsort(hashes[order], kind="stable")]
     starts = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order[:1]]))
@@ -147,7 +147,7 @@ def _duplicates(hashes: NDArray[np.uint64], lengths: NDArray[Any], ids: Callable
     groups = np.flatnonzero(sizes > 1)
     first = groups[np.argsort(order[starts[groups]])[:EXAMPLES]]
     examples = [ids(order[starts[group] :][: min(sizes[group], EXAMPLES)]) for group in first]
-    return Duplicates(len(groups), int(sizes[groups].sum()) - len(groups), examples)
+    return DuplicateTexts(len(groups), int(sizes[groups].sum()) - len(groups), examples)
 
 
 def _spread(lengths: NDArray[Any]) -> dict[str, float]:
@@ -171,7 +171,7 @@ def _findings(facts: dict[str, Any]) -> Iterator[Finding]:
         ids = facts[name]
         yield Finding(severity, f"{len(ids)} {what}: {some(ids)}") if ids else Finding("ok", f"no {what}")
     for what in ("documents", "queries"):
-        found: Duplicates = facts[f"duplicate_{what}"]
+        found: DuplicateTexts = facts[f"duplicate_{what}"]
         groups = "; ".join(" = ".join(group) for group in found.examples)
         repeats = Finding("note", f"{found.surplus} {what} repeat the text of another: {groups}")
         yield repeats if found.groups else Finding("ok", f"no two {what} with the same text")

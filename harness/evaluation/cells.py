@@ -133,8 +133,8 @@ def tasks(model: Prepared, dataset: Dataset, settings: Settings) -> list[CellTas
 
 
 def searches(ref: ModelRef, settings: Settings) -> tuple[IndexConfig | None, ...]:
-    """How a model is searched: None for exact search, then every index."""
-    return (None, *(settings.indexes if ref.has_vectors else ()))
+    """How a model is searched: None for exact search, then every index of its kind of vectors."""
+    return (None, *(index for index in settings.indexes if index.vectors == ref.vectors))
 
 
 def row_label(ref: ModelRef, index: IndexConfig | None, settings: Settings) -> str:

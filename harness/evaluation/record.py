@@ -85,7 +85,7 @@ def _manifest(task: CellTask, done: Computation) -> Manifest:
         "k": task.settings.k,
         **config,
         # models that draw at random state their seeds in their options
-        "seeds": {"index": index["manifest"]["seed"]} if index else {},
+        "seeds": {"index": index["manifest"]["seed"]} if "seed" in config.get("index", {}) else {},
         "ties": "score descending, then document id descending",
         "zero_vectors": ZERO_VECTORS,
         "run": _run_record(task, done),

@@ -51,7 +51,7 @@ class Parameters(NamedTuple):
     """All parameters as in ir_measures."""
 
 
-class Places:
+class JudgedRanks:
     """Collects the ranks of judged documents and computes metrics from them."""
 
     def __init__(self, qrels: Qrels, rows: Mapping[str, int], judged: Ints | None = None) -> None:
@@ -178,7 +178,7 @@ def _nth(marks: Marks) -> Ints:
     return np.arange(1, len(marks.row) + 1) - np.searchsorted(marks.row, marks.row)
 
 
-def _ndcg(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _ndcg(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     if exponential := asked.params.get("dcg") == "exp-log2":
         _refuse_beyond(EXPONENT, places, "nDCG with exponential gains")
     if asked.params.get("judged_only"):
@@ -187,20 +187,20 @@ def _ndcg(places: Places, found: Marks, asked: Parameters) -> Doubles:
     return _ratio(gained, places.ideal(asked.cutoff, exponential=exponential))
 
 
-def _recall(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _recall(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     return _ratio(places.sums(found.upto(asked.cutoff, asked.rel)), places.relevant(asked.rel))
 
 
-def _precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _precision(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     return places.sums(found.upto(asked.cutoff, asked.rel)) / asked.cutoff
 
 
-def _average_precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _average_precision(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     kept = found.upto(asked.cutoff, asked.rel)
     return _ratio(places.sums(kept, _nth(kept) / (kept.place + 1)), places.relevant(asked.rel))
 
 
-def _reciprocal_rank(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _reciprocal_rank(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     kept = found.upto(asked.cutoff, asked.rel)
     rows, first = np.unique(kept.row, return_index=True)
     values = np.zeros_like(places.relevant(asked.rel))
@@ -208,7 +208,7 @@ def _reciprocal_rank(places: Places, found: Marks, asked: Parameters) -> Doubles
     return values
 
 
-def _interpolated_precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _interpolated_precision(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     """The largest precision at or below the rank at which that share of the relevant documents is retrieved.
 
     trec_eval 10.0 rounds the share to whole documents, halves up; trec_eval 9 and pytrec_eval add 0.9 and cut.
@@ -225,13 +225,13 @@ def _interpolated_precision(places: Places, found: Marks, asked: Parameters) -> 
     return values
 
 
-def _rank_biased_precision(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _rank_biased_precision(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     """A. Moffat and J. Zobel, 2008, with binary relevance."""
     kept, p = found.upto(asked.cutoff, asked.rel), float(asked.params.get("p", 0.8))
     return (1 - p) * places.sums(kept, np.power(p, kept.place.astype(np.float64)))
 
 
-def _expected_reciprocal_rank(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _expected_reciprocal_rank(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     """O. Chapelle et al., 2009; a reader stops at a document with probability (2^grade - 1) / 16, as in gdeval."""
     _refuse_beyond(GDEVAL_GRADE, places, "ERR, which is defined as in gdeval,")
     kept = found.upto(asked.cutoff, 1)
@@ -243,23 +243,23 @@ def _expected_reciprocal_rank(places: Places, found: Marks, asked: Parameters) -
     return np.array(values)
 
 
-def _refuse_beyond(most: int, places: Places, what: str) -> None:
+def _refuse_beyond(most: int, places: JudgedRanks, what: str) -> None:
     if places.greatest > most:
         raise UserError(
             f"{what} takes grades up to {most}, but the qrels have the grade {places.greatest}; leave that measure out."
         )
 
 
-def _judged(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _judged(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     """Share of judged documents of any grade, of those retrieved where they are fewer than the cutoff."""
     return _ratio(places.sums(found.upto(asked.cutoff, LEAST)), places.retrieved(asked.cutoff))
 
 
-def _relevant(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _relevant(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     return places.relevant(asked.rel)
 
 
-def _one(places: Places, found: Marks, asked: Parameters) -> Doubles:
+def _one(places: JudgedRanks, found: Marks, asked: Parameters) -> Doubles:
     return np.ones(places.count)
 
 
@@ -270,7 +270,7 @@ LEAST = -ALL
 GDEVAL_GRADE = 4
 EXPONENT = 500
 """Largest exponent of 2 for which sums do not overflow."""
-FORMULAE: Mapping[str, Callable[[Places, Marks, Parameters], Doubles]] = {
+FORMULAE: Mapping[str, Callable[[JudgedRanks, Marks, Parameters], Doubles]] = {
     "nDCG": _ndcg,
     "R": _recall,
     "P": _precision,

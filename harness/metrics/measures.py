@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.fast_measures import Places, computes
+from harness.metrics.fast_measures import JudgedRanks, computes
 from harness.metrics.ranking import Ranking
 from harness.types import Qrels, UserError
 
@@ -106,7 +106,7 @@ class Evaluator:
             raise UserError("The qrels judge no document at all; name a qrels file with judgements.")
         self._values = np.zeros((len(self._rows), len(self._names)))
         self._own, self._others = [m for m in parsed if computes(m)], [m for m in parsed if not computes(m)]
-        self._places = Places(qrels, self._rows, judged)
+        self._places = JudgedRanks(qrels, self._rows, judged)
         self._seen: set[str] = set()
         self._run: dict[str, dict[str, float]] = {}
         self._missing, self._unjudged = len(self._rows), 0

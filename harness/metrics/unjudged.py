@@ -29,7 +29,7 @@ def usual_grade(qrels: Qrels) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairedTopK:
     """The first k documents of two models on some queries, as far as nDCG@k depends on them."""
 
     base: Doubles
@@ -95,8 +95,8 @@ def pair(
     first: Mapping[str, Sequence[str]],
     second: Mapping[str, Sequence[str]],
     k: int,
-) -> Pair:
-    """Collects what `Pair` holds.
+) -> PairedTopK:
+    """Collects what `PairedTopK` holds.
 
     Args:
         qrels: The judgements.
@@ -121,4 +121,4 @@ def pair(
         unjudged[row] = len(open_weights)
         weights[row, : len(open_weights)] = sorted(open_weights.values(), reverse=True)
         at_least[row] = (np.array([*judged.values()])[:, None] >= steps).sum(axis=0)
-    return Pair(base, weights, unjudged, grades, at_least, steps, k)
+    return PairedTopK(base, weights, unjudged, grades, at_least, steps, k)

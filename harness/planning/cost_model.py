@@ -12,7 +12,7 @@ from harness.download.local_weights import locate
 from harness.errors import described
 from harness.models.runner import Prepared
 from harness.planning.devices import Device
-from harness.planning.speed import Encoding, Indexing, Scanning, encoding, indexing, scanning
+from harness.planning.speed import Encoding, Indexing, Scanning, SearchSpeed, encoding, indexing, scanning, search_speed
 from harness.registry.model_ref import ModelRef
 from harness.types import PluginError, Progress, UserError
 
@@ -36,6 +36,8 @@ class CostModel:
     note: str = ""
     longest: int = 0
     """Tokens read of a text; 0: as many as the model's folder says."""
+    search_speed: SearchSpeed | None = None
+    """Search of sparse vectors."""
 
 
 def loadable(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = True) -> Prepared | str:
@@ -95,19 +97,32 @@ def cost_model(
     if kind == "lexical":
         speed = None if isinstance(model, str) else _measured(label, lambda: indexing(model, home, progress))
         return CostModel(label, kind, indexing=speed, note=missing)
-    if kind != "dense":
+    if kind not in ("dense", "sparse"):
         return CostModel(label, kind)
     found, note = None, missing
     if device is not None:
         found, note = _assumed(ref, device)
     elif not isinstance(model, str):
         found = _measured(label, lambda: encoding(model, home, progress))
+    dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
+    longest = int(ref.options.get("max_seq_length") or 0)
+    costs = CostModel(
+        label,
+        kind,
+        found,
+        dim=dim,
+        weights_bytes=size,
+        download_bytes=absent,
+        note=note,
+        longest=longest,
+    )
+    if kind == "sparse":
+        ranked = None if isinstance(model, str) else _measured(label, lambda: search_speed(model, home, progress))
+        return replace(costs, search_speed=ranked)
     exact = scanning(home, progress, "cpu" if device else search_device)
     if device is not None:
         exact = replace(exact, flops=device.float32 * device.utilisation, origin="assumed")
-    dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
-    longest = int(ref.options.get("max_seq_length") or 0)
-    return CostModel(label, kind, found, None, exact, dim, size, absent, note, longest)
+    return replace(costs, scanning=exact)
 
 
 def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:

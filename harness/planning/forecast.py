@@ -1,9 +1,10 @@
 """Forecast of a benchmark, cell by cell: documents, tokens, bytes, memory, hours and cost. Arithmetic only.
 
-Seconds are tokens / throughput for encoding; for exact search 2 x documents x queries x dim operations over the
-operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are float64,
-which takes twice as long) over those of the processor; for lexical models bytes / throughput and queries x (a + b x
-documents). Computing metrics and writing runs (about 2 ms per query) and downloads (unknown speed) are not included.
+Seconds are tokens / throughput for encoding; for exact search of dense vectors 2 x documents x queries x dim operations
+over the operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are
+float64, which takes twice as long) over those of the processor; for lexical models bytes / throughput; for the search
+of lexical and sparse models queries x (a + b x documents). Computing metrics and writing runs (about 2 ms per query)
+and downloads (unknown speed) are not included.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Conditions:
 
 def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
     """Forecast one cell, as far as model and dataset are known."""
-    predict = {"dense": _dense, "lexical": _lexical}.get(model.kind)
+    predict = {"dense": _dense, "sparse": _sparse, "lexical": _lexical}.get(model.kind)
     work = work.held_to(model.longest)
     sized = Forecast(
         model.label,
@@ -122,6 +123,26 @@ def _dense(model: CostModel, work: Workload, conditions: Conditions) -> dict[str
         "geometry": 4 * documents * dim**2 / (model.scanning.processor_flops or flops),
         "search": 2 * documents * queries * dim / flops + queries * model.scanning.query_seconds,
     }
+    return found
+
+
+def _sparse(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
+    stored = conditions.stored.get((model.label, work.label), frozenset())
+    documents, queries, encoding = work.documents or 0, work.queries or 0, model.encoding
+    found: dict[str, Any] = {}
+    if model.weights_bytes:
+        peak = PROCESS + WEIGHTS * model.weights_bytes + conditions.search_bytes
+        found["memory_bytes"] = round(max(peak, SCAN_DOCUMENT * documents))
+    if encoding is None:
+        return found
+    if encoding.text_bytes:
+        texts = documents * ("document" not in stored) + queries * ("query" not in stored)
+        found["stored_bytes"] = round(texts * encoding.text_bytes)
+    if model.search_speed is None or work.document_tokens is None or work.query_tokens is None:
+        return found
+    tokens = work.document_tokens * ("document" not in stored) + work.query_tokens * ("query" not in stored)
+    each = model.search_speed.query_seconds + model.search_speed.query_document_seconds * documents
+    found["seconds"] = {"encode": tokens / encoding.tokens_per_second, "search": queries * each}
     return found
 
 

@@ -14,10 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from harness.embeddings.encode import encode_texts
+from harness.embeddings.formats import FORMATS, SPARSE
+from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Vectors, VectorStore
 from harness.models.runner import Prepared
 from harness.planning.workload import tokens
@@ -27,7 +30,7 @@ from harness.storage.records import read_sealed, seal
 from harness.storage.safe_load import fields
 from harness.system.environment import machine
 from harness.system.processor import threads, watching
-from harness.types import Document, Progress, Query, TokenModel, UserError
+from harness.types import Document, Progress, Query, Role, TokenModel, UserError
 
 SAMPLE = "texts of 10 to 150 synthetic words, common ones more often, as many as take 2 s (1 s to index them)"
 ENOUGH_ENCODING, ENOUGH_INDEXING, ENOUGH_SEARCH = 2.0, 1.0, 0.5
@@ -40,6 +43,8 @@ MOST_TEXTS, MOST_VECTORS = 1 << 16, 1 << 17
 RECORDED_TOKENS = 20_000
 """Minimum number of recorded tokens: the first batches are slow."""
 RECORDED_BYTES = 100_000
+RANKED_SHARD = 64
+"""Texts whose sparse vectors are repeated to make a collection."""
 DEPTH = 1000
 """Depth of the measured searches."""
 COMMON = (
@@ -60,6 +65,18 @@ class Encoding:
     origin: str
     reliable: bool = True
     """Whether the machine was otherwise idle during the measurement."""
+    text_bytes: float = 0.0
+    """Bytes of the stored vectors of a text, where they depend on it; 0 where every vector has ``dim`` numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpeed:
+    """How fast a model searches whose time per query and document is not a number of operations."""
+
+    query_seconds: float
+    query_document_seconds: float
+    """Seconds per query and document."""
+    reliable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +116,23 @@ def recorded_encoding(key: str, home: Path) -> Encoding | None:
 
 def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
     """Encoding speed: recorded, else cached, else measured with the loaded model in about 20 s."""
-    if found := recorded_encoding(model.ref.own_key, home):
+    is_dense = model.ref.spec.kind == "dense"
+    if is_dense and (found := recorded_encoding(model.ref.own_key, home)):
         return found
     progress(f"measuring {model.label} on a small sample", 0, 0)
-    names = ("tokens_per_second", "dim")
+    names = ("tokens_per_second", "dim") if is_dense else ("tokens_per_second", "dim", "text_bytes")
     figures, reliable = cached_measurement(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model))
-    return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable)
+    size = 0.0 if is_dense else figures["text_bytes"]
+    return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable, size)
+
+
+def search_speed(model: Prepared, home: Path, progress: Progress) -> SearchSpeed:
+    """Speed of the search of a sparse model, cached or measured with the vectors of a small sample."""
+    progress(f"measuring the search of {model.label}", 0, 0)
+    names = ("query_seconds", "query_document_seconds")
+    what = f"search of the sparse vectors of {model.ref.own_key}"
+    figures, reliable = cached_measurement(home, what, names, lambda: _rank(model))
+    return SearchSpeed(**figures, reliable=reliable)
 
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
@@ -185,25 +213,64 @@ def _word(rank: int) -> str:
 def _encode(model: Prepared) -> dict[str, float]:
     texts, seconds = sample_texts(1), 0.0
 
-    def work() -> None:
-        encode_texts(model.dense, model.label, texts, "document")
+    encoder, form = model.encoder, FORMATS[model.ref.spec.kind]
 
+    def work() -> None:
+        encoded[:] = [encode_texts(encoder, model.label, texts, "document", form=form)]
+
+    encoded: list[Any] = []
     work()  # warm-up
     while seconds < ENOUGH_ENCODING and len(texts) < MOST_TEXTS:
         texts = sample_texts(2 * len(texts))
         seconds = timed(work)
-    if isinstance(model.dense, TokenModel):
-        total = float(sum(map(len, model.dense.tokenize(texts, role="document"))))
+    if isinstance(encoder, TokenModel):
+        total = float(sum(map(len, encoder.tokenize(texts, role="document"))))
     else:
         total = sum(tokens(len(text)) for text in texts)
-    return {"tokens_per_second": total / median_seconds(work, seconds), "dim": float(model.dense.dim)}
+    size = sum(array.nbytes for array in form.arrays(encoded[0], "float32")) / len(texts)
+    return {"tokens_per_second": total / median_seconds(work, seconds), "dim": float(encoder.dim), "text_bytes": size}
+
+
+def _rank(model: Prepared) -> dict[str, float]:
+    """Measure two collection sizes, of the vectors of a few texts repeated."""
+    from harness.search.sparse import search_sparse
+
+    def encoded(texts: list[str], role: Role) -> Any:
+        return encode_texts(model.encoder, model.label, texts, role, form=SPARSE)
+
+    shard, queries = encoded(sample_texts(RANKED_SHARD), "document"), encoded(_sample_queries(), "query")
+
+    def seconds(shards: int) -> float:
+        documents = SparseVectors.of(*[shard] * shards)
+
+        def work() -> None:
+            for _ in search_sparse(queries, documents, DEPTH):
+                pass
+
+        work()  # warm-up
+        return median_seconds(work, timed(work)) / int(queries.shape[0])
+
+    few, many = 16, 256
+    quick, slow = seconds(few), seconds(many)
+    each, offset = _line(few * RANKED_SHARD, quick, many * RANKED_SHARD, slow)
+    return {"query_seconds": offset, "query_document_seconds": each}
+
+
+def _line(few: int, quick: float, many: int, slow: float) -> tuple[float, float]:
+    """The slope and offset, neither below 0, of the line through two measurements."""
+    slope = max(0.0, (slow - quick) / (many - few)) if many > few else 0.0
+    return slope, max(0.0, quick - slope * few)
+
+
+def _sample_queries() -> list[str]:
+    words = np.random.default_rng(1).integers(20, 5000, (64, 6))
+    return [" ".join(map(_word, ranks)) for ranks in words.tolist()]
 
 
 def _index(model: Prepared) -> dict[str, float]:
     """Measure two index sizes, to separate the cost per query from that per query and document."""
     count, seconds = 256, 0.0
-    words = np.random.default_rng(1).integers(20, 5000, (64, 6))
-    queries = [Query(str(number), " ".join(map(_word, ranks))) for number, ranks in enumerate(words.tolist())]
+    queries = [Query(str(number), text) for number, text in enumerate(_sample_queries())]
     with tempfile.TemporaryDirectory() as scratch:
         searched: list[tuple[int, float]] = []
 
@@ -223,9 +290,9 @@ def _index(model: Prepared) -> dict[str, float]:
         size = sum(len(text) + RECORD_OVERHEAD for text in texts)
         written = _bytes(built[0])
     (few, quick), (many, slow) = searched[0], searched[-1]
-    slope = max(0.0, (slow - quick) / (many - few)) if many > few else 0.0
+    slope, offset = _line(few, quick, many, slow)
     figures = {"bytes_per_second": size / seconds, "index_share": written / size}
-    return figures | {"query_seconds": max(0.0, quick - slope * few), "query_document_seconds": slope}
+    return figures | {"query_seconds": offset, "query_document_seconds": slope}
 
 
 def _searched(model: Prepared, folder: Path, queries: list[Query]) -> float:

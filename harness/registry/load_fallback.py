@@ -43,7 +43,7 @@ FORMAT = 2
 """Of trials: 2 compares final vectors, which 1 did not."""
 
 
-class Verdict(NamedTuple):
+class TrialOutcome(NamedTuple):
     """What came of a trial."""
 
     options: dict[str, OptionValue]
@@ -85,17 +85,17 @@ def as_typed(options: dict[str, OptionValue]) -> str:
     return ",".join(f"{name}={value}" for name, value in options.items())
 
 
-def _tried(load: Callable[[], object]) -> Verdict:
+def _tried(load: Callable[[], object]) -> TrialOutcome:
     try:
         load()
     except Otherwise as other:
-        return Verdict(other.options, other.reason)
-    return Verdict({})
+        return TrialOutcome(other.options, other.reason)
+    return TrialOutcome({})
 
 
-def _remembered(file: Path, key: str) -> Verdict | None:
+def _remembered(file: Path, key: str) -> TrialOutcome | None:
     with suppress(OSError, ValueError):  # none yet, damaged, or another's: it is tried again
         found = fields(read_sealed(file), of=str, options=dict, reason=str)
         if found["of"] == key:
-            return Verdict(found["options"], found["reason"])
+            return TrialOutcome(found["options"], found["reason"])
     return None

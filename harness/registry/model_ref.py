@@ -69,6 +69,13 @@ class ModelRef:
         """Whether it is searched by vectors: its own, or those of a model that it transforms."""
         return self.spec.kind in ("dense", "transform")
 
+    @property
+    def vectors(self) -> str:
+        """The kind of vectors that it is searched by: ``dense``, ``sparse`` or another kind; empty if by none."""
+        if self.has_vectors:
+            return "dense"
+        return self.spec.kind if self.spec.kind == "sparse" else ""
+
     def replace(self, **options: OptionValue) -> ModelRef:
         """The same model with some options changed silently (not part of its label)."""
         return replace(self, options={**self.options, **options})

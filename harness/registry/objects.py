@@ -107,7 +107,7 @@ def load(options: Options) -> Any:
     """The object, as a dense model if it only has some method ``encode``."""
     thing = held(options)
     dense = isinstance(thing, DenseModel) and "role" in _parameters(thing.encode)
-    return thing if dense or isinstance(thing, LexicalModel | Reranker) else Encoding(thing)
+    return thing if dense or isinstance(thing, LexicalModel | Reranker) else ObjectEncoder(thing)
 
 
 def _described(thing: Any) -> ModelSpec | None:
@@ -127,7 +127,7 @@ def _described(thing: Any) -> ModelSpec | None:
     )
 
 
-class Encoding:
+class ObjectEncoder:
     """`DenseModel` of an object with ``encode(texts)``, or with a method for each role."""
 
     def __init__(self, thing: Any) -> None:

@@ -9,20 +9,17 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.datasets.beir import Dataset
-from harness.embeddings.store import Vectors
 from harness.metrics.measures import measure
 from harness.metrics.ranking import rank
-from harness.models.runner import Cost, Prepared, dataset_vectors
-from harness.search import faiss_index
-from harness.search.exact import Limits, search
-from harness.search.faiss_index import VectorSummary
+from harness.models.runner import Prepared
+from harness.search.ann_engines import ENGINES, IndexEngine
+from harness.search.exact import Limits
 from harness.search.index_config import IndexConfig
 from harness.search.retrieve import Retrieval
 from harness.system.timer import Clock
-from harness.types import Hits, Role
+from harness.types import Hits
 
 SERVING_DEPTH = 10
 """Depth of the second search, as in serving. A graph searches more widely for a larger k, so a depth of 1,000 alone
@@ -48,7 +45,7 @@ class ExactReference(NamedTuple):
 
 @dataclass
 class IndexEvaluation:
-    """Evaluates indexes of one dense model on one dataset; what they share is computed once, on first use.
+    """Evaluates indexes of one model on one dataset; what they share is computed once, on first use.
 
     Memory: the exact hits of all queries, 16 bytes per hit.
     """
@@ -65,28 +62,15 @@ class IndexEvaluation:
         return self.k + self.dataset.exclude_self
 
     @cached_property
-    def _vectors(self) -> dict[Role, tuple[Vectors, Cost]]:
-        return dataset_vectors(self.model, self.dataset)
-
-    @cached_property
-    def _summary(self) -> VectorSummary:
-        return faiss_index.summarise(self._vectors["document"][0])
-
-    @cached_property
-    def _queries(self) -> NDArray[np.float32]:
-        queries = self._vectors["query"][0]
-        return queries.gather(np.arange(len(queries)))
-
-    def _exactly(self, depth: int) -> list[Hits]:
-        documents, mean = self._vectors["document"][0], self._summary.mean
-        return list(search(self._queries, documents, mean, depth, self.model.similarity, limits=self.limits))
+    def _engine(self) -> IndexEngine:
+        return ENGINES[self.model.ref.vectors](self.model, self.dataset, self.limits)
 
     @cached_property
     def _exact(self) -> ExactReference:
         spent = []
         for depth in (SERVING_DEPTH + self.dataset.exclude_self, self.depth):
             self.model.progress(f"exact search of {self.dataset.label} with {self.model.label}", 0, 0)
-            hits, seconds = _timed(partial(self._exactly, depth))
+            hits, seconds = _timed(partial(self._engine.exact, depth))
             spent.append(seconds)
         return ExactReference(hits, spent[1], spent[0])
 
@@ -96,22 +80,22 @@ class IndexEvaluation:
         Returns:
             The hits; ``index`` holds the measurements that docs/indexes.md describes.
         """
-        (documents, document_cost), (_, query_cost) = self._vectors["document"], self._vectors["query"]
-        clock.add("encode_documents", document_cost.seconds)
-        clock.add("encode_queries", query_cost.seconds)
-        similarity, home, progress = self.model.similarity, self.model.home, self.model.progress
-        built = faiss_index.build_index(config, documents, self._summary, similarity, home, progress)
+        engine = self._engine
+        costs = engine.costs
+        clock.add("encode_documents", costs["document"].seconds)
+        clock.add("encode_queries", costs["query"].seconds)
+        built = engine.build(config)
         clock.add("index", built.record.build_seconds)
         exact = self._exact
-        index = faiss_index.load_index(built, config)
+        index = engine.load(built, config)
         shallow = SERVING_DEPTH + self.dataset.exclude_self
-        result, served_seconds = _timed(lambda: faiss_index.search_index(index, self._queries, shallow))
-        served = faiss_index.hits(result, similarity, self._queries, index)
-        result, seconds = _timed(lambda: faiss_index.search_index(index, self._queries, self.depth))
-        found = faiss_index.hits(result, similarity, self._queries, index)
+        result, served_seconds = _timed(lambda: engine.search(index, shallow, config))
+        served = engine.hits(result, index)
+        result, seconds = _timed(lambda: engine.search(index, self.depth, config))
+        found = engine.hits(result, index)
         clock.add("search", seconds)
-        total = len(self._queries)
-        record = asdict(built.record)
+        total = len(self.dataset.queries)
+        record = asdict(built.record)  # type: ignore[call-overload]  # every record is a dataclass
         figures = {
             "factory": config.factory,
             "search": config.search,
@@ -124,17 +108,20 @@ class IndexEvaluation:
                 "queries_per_second": _speeds(total, served_seconds, exact.served_seconds),
             },
             "bytes": built.record.bytes,
-            "vectors_bytes": built.record.documents * built.record.dim * np.dtype(self.model.ref.storage).itemsize,
-            "train_seconds": built.record.train_seconds,
+            "vectors_bytes": engine.vectors_bytes,
+            "train_seconds": record.get("train_seconds", 0.0),
             "build_seconds": built.record.build_seconds,
             "build_threads": built.record.threads,
-            "train_sample": built.record.train_rows,
+            "train_sample": record.get("train_rows", 0),
         }
-        stored = {key: record[key] for key in ("vectors", "train_rows", "seed", "faiss", "threads", "sha256")}
+        named = ("vectors", "train_rows", "seed", engine.library, "threads", "sha256")
+        stored = {key: record[key] for key in named if key in record}
         manifest = {"factory": config.factory, "search": config.search, "key": built.folder.name, **stored}
-        counts = {"document_tokens": document_cost.tokens, "query_tokens": query_cost.tokens}
+        counts = {"document_tokens": costs["document"].tokens, "query_tokens": costs["query"].tokens}
         counts["index_bytes"] = built.record.bytes
-        return Retrieval(iter(found), counts, {}, similarity, index={"figures": figures, "manifest": manifest})
+        return Retrieval(
+            iter(found), counts, {}, self.model.similarity, index={"figures": figures, "manifest": manifest}
+        )
 
     def _served_score(self, served: Sequence[Hits]) -> float:
         paired = zip(self.dataset.queries, served, strict=True)
@@ -149,14 +136,16 @@ class IndexEvaluation:
 def recall(found: Sequence[Hits], exact: Sequence[Hits], k: int) -> float:
     """Mean over queries of the share of the k exact nearest documents among the k found.
 
-    A document that ties with the exact k-th counts as one of them. If there are fewer than k documents, all count.
+    A document that ties with the exact k-th counts as one of them. If there are fewer than k documents, all
+    count; queries without any are left out.
     """
     shares = []
     for got, true in zip(found, exact, strict=True):
         wanted = min(k, len(true.rows))
-        good = true.rows[true.scores >= true.scores[wanted - 1]]
-        shares.append(np.isin(got.rows[:k], good).sum() / wanted)
-    return float(np.mean(shares))
+        if wanted:  # a sparse query may share a term with no document
+            good = true.rows[true.scores >= true.scores[wanted - 1]]
+            shares.append(np.isin(got.rows[:k], good).sum() / wanted)
+    return float(np.mean(shares)) if shares else 1.0
 
 
 def index_costs(figures: dict[str, Any], approximated: dict[str, float], exact: dict[str, float]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "https": "aiohttp", "memo
 """URL scheme -> the package that fsspec needs for it."""
 
 
-class Folder:
+class FolderStore:
     """Objects as files in a folder, which machines may share."""
 
     def __init__(self, root: Path) -> None:
@@ -72,7 +72,7 @@ class Bucket:
         filesystem.pipe_file(path, data)
 
 
-def open_objects(url: str) -> Folder | Bucket:
+def open_objects(url: str) -> FolderStore | Bucket:
     """The objects below a folder's path or a URL; no connection is opened yet.
 
     Raises:
@@ -80,7 +80,7 @@ def open_objects(url: str) -> Folder | Bucket:
     """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme == "file":
-        return Folder(_path(url) if separator else Path(url).expanduser())
+        return FolderStore(_path(url) if separator else Path(url).expanduser())
     shown = _without_credentials(url)
     if scheme == "http":
         raise UserError(f"{shown} is plain http, which anyone on the way can alter; give an https URL.")

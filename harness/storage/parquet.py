@@ -40,7 +40,7 @@ ReadAt = Callable[[int, int], bytes]
 """(length, place) -> that part of a file, shorter at its end."""
 
 
-class Table:
+class ParquetTable:
     """An open file. Its readers check the pages first; they raise what pyarrow raises, and `Corrupt`."""
 
     def __init__(self, file: Any, read: ReadAt, size: int) -> None:
@@ -73,7 +73,7 @@ class Table:
         import pyarrow
 
         fields = [(name, _value_type(self.type(name))) for name in names]
-        return pyarrow.Table.from_batches(self.batches(names), pyarrow.schema(fields))
+        return pyarrow.ParquetTable.from_batches(self.batches(names), pyarrow.schema(fields))
 
     def _examined(self, names: Sequence[str]) -> int:
         """How many rows a batch may have; `Corrupt` if the footer or a page header states too much."""
@@ -239,7 +239,7 @@ class _Thrift:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[Table]:
+def open_parquet(path: Path) -> Iterator[ParquetTable]:
     """Opens a Parquet file. Raises OSError and what pyarrow raises."""
     import pyarrow.parquet
 
@@ -248,11 +248,11 @@ def open_parquet(path: Path) -> Iterator[Table]:
         content = stream.read(SMALL + 1) if size <= SMALL else b""
         if len(content) == size:
             with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)) as file:
-                yield Table(file, lambda length, place: content[place : place + length], size)
+                yield ParquetTable(file, lambda length, place: content[place : place + length], size)
             return
         stream.seek(0)
         with pyarrow.parquet.ParquetFile(stream) as file:
-            yield Table(file, partial(os.pread, stream.fileno()), size)
+            yield ParquetTable(file, partial(os.pread, stream.fileno()), size)
 
 
 def _too_large(what: str) -> Corrupt:

@@ -69,7 +69,7 @@ def load_whiten(options: Options) -> Transform:
 
 def load_pca(options: Options) -> Transform:
     """X -> (x - mean) times the eigenvectors of the covariance with the largest eigenvalues."""
-    return Components(_similarity(options), int(options["dim"] or 0))
+    return PrincipalComponents(_similarity(options), int(options["dim"] or 0))
 
 
 def _similarity(options: Options) -> Similarity | None:
@@ -107,7 +107,7 @@ class Whiten:
 
 
 @dataclass(frozen=True, slots=True)
-class Components:
+class PrincipalComponents:
     """Principal components."""
 
     similarity: Similarity | None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import harness as api
-from harness.registry.objects import Encoding
+from harness.registry.objects import ObjectEncoder
 
 pytest.importorskip("sentence_transformers", reason="needs the dense extra")
 pytest.importorskip("faiss", reason="needs the dense extra")
@@ -84,4 +84,4 @@ def test_vectors_that_diverged_score_0(home: Path, toy: Path) -> None:
             return [[float("nan")]] * len(texts)
 
     assert api.training_evaluator(toy)(Diverged()) == {"toy_nDCG@10": 0.0}
-    assert Encoding(Diverged()).dim == 1
+    assert ObjectEncoder(Diverged()).dim == 1

@@ -140,6 +140,41 @@ def test_a_folder_is_counted_and_afterwards_compared_with_what_it_took(harness, 
     assert {cell["status"] for cell in deeper["cells"]} == {"planned"}
 
 
+LETTERS = """
+import numpy as np, scipy.sparse
+from harness import ModelSpec, hookimpl
+
+class Letters:
+    dim = 256
+    def encode(self, texts, *, role):
+        counts = [np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256) for text in texts]
+        return scipy.sparse.csr_array(np.array(counts, np.float32))
+
+def load(options):
+    return Letters()
+
+@hookimpl
+def harness_models():
+    yield ModelSpec("letters", "sparse", load=f"{__name__}:load", summary="counts of letters")
+"""
+
+
+def test_a_sparse_model_is_planned_and_afterwards_compared(harness, toy: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "letters.py"
+    plugin.write_text(LETTERS)
+    words = ("-m", "letters", "--plugin", plugin, "-d", toy)
+    [cell] = planned(harness, *words)["cells"]
+    assert cell["seconds"].keys() == {"encode", "search"}
+    assert min(cell["seconds"].values()) > 0
+    assert 100 < cell["stored_bytes"] / 16 < 230  # texts of the sample have 12 to 27 letters, of 8 bytes each
+    assert harness("benchmark", *words).code == 0
+    [after] = planned(harness, *words)["cells"]
+    assert after["status"] == "finished"
+    assert after["ratio"] > 0
+    [again] = planned(harness, *words, "--results", "elsewhere")["cells"]
+    assert (again["seconds"]["encode"], again["stored_bytes"]) == (0, 0)
+
+
 def test_stored_vectors_and_indexes_are_not_made_again(harness, toy: Path) -> None:
     words = (*OURS, "-m", "bm25", "-d", toy)
     before = planned(harness, *words)["cells"]

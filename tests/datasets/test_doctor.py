@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.datasets.beir import open_dataset
-from harness.datasets.doctor import Report, examine
+from harness.datasets.doctor import Diagnosis, examine
 from harness.types import UserError
 
 
@@ -19,7 +19,7 @@ def examined(
     queries: dict[str, str],
     qrels: list[tuple[str, str, int]],
     **options: bool,
-) -> Report:
+) -> Diagnosis:
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"_id": each, "title": title, "text": text}) for each, (title, text) in corpus.items()]
     (folder / "corpus.jsonl").write_text("\n".join(lines))
@@ -30,7 +30,7 @@ def examined(
         return examine(dataset)
 
 
-def severities(report: Report) -> dict[str, list[str]]:
+def severities(report: Diagnosis) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"ok": [], "note": [], "problem": []}
     for finding in report.findings:
         found[finding.severity].append(finding.sentence)

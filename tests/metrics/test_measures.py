@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import harness.metrics.measures as module
-from harness.metrics.fast_measures import Places
+from harness.metrics.fast_measures import JudgedRanks
 from harness.metrics.measures import CHUNK, MEASURES, measure, measure_names
 from harness.metrics.ranking import Ranking, rank
 from harness.types import Qrels, UserError
@@ -78,7 +78,7 @@ def numbered(qrels: Qrels, run: dict[str, dict[str, float]], seed: int) -> tuple
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_to_trec_eval_on_every_query(seed: int, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     qrels, run = collection(seed)
-    monkeypatch.delattr(Places, "_by_name" if by == "number" else "_by_number")
+    monkeypatch.delattr(JudgedRanks, "_by_name" if by == "number" else "_by_number")
     given, judged = numbered(qrels, run, seed) if by == "number" else (rankings(run), None)
     scores = measure(qrels, iter(given), tuple(TREC), judged)
     readable = {query: docs for query, docs in qrels.items() if max(docs.values()) >= 0}

@@ -10,7 +10,7 @@ import pytest
 from harness.planning.cost_model import CostModel
 from harness.planning.devices import device, devices
 from harness.planning.forecast import Conditions, compared, forecast, total
-from harness.planning.speed import Encoding, Indexing, Scanning
+from harness.planning.speed import Encoding, Indexing, Scanning, SearchSpeed
 from harness.planning.workload import QUERY_TOKENS, Workload, workloads
 from harness.registry.manager import load_registry
 from harness.types import UserError
@@ -59,6 +59,17 @@ def test_a_lexical_cell_by_hand() -> None:
     again = forecast(LEXICAL, WORK, built)
     assert again.seconds == pytest.approx({"index": 0.0, "search": 1.2})
     assert again.stored_bytes == 0
+
+
+def test_a_sparse_cell_by_hand() -> None:
+    encoding, searching = Encoding(500, 30_000, "measured", text_bytes=808.5), SearchSpeed(0.02, 1e-4)
+    model = CostModel("s", "sparse", encoding, search_speed=searching)
+    cell = forecast(model, WORK, Conditions(price=3600.0))
+    assert cell.seconds == pytest.approx({"encode": 100_160 / 500, "search": 10 * (0.02 + 0.1)})
+    assert cell.stored_bytes == 816_585  # 1,010 texts
+    queries = forecast(model, WORK, Conditions(stored={("s", "d"): frozenset({"document"})}))
+    assert queries.seconds == pytest.approx({"encode": 160 / 500, "search": 1.2})
+    assert queries.stored_bytes == 8085
 
 
 def test_stored_vectors_cost_nothing() -> None:

@@ -196,3 +196,10 @@ def test_the_sample_is_always_the_same_and_spread_alike() -> None:
     counts = np.unique([word for text in texts for word in text.split()], return_counts=True)[1]
     assert all(a >= b for a, b in pairwise(sorted(counts, reverse=True)))
     assert 0.25 < sum(word in speed.COMMON for text in texts for word in text.split()) / sum(lengths) < 0.45
+
+
+def test_a_line_through_two_measurements() -> None:
+    """Neither the slope nor the offset is below 0."""
+    assert speed._line(100, 1.0, 300, 2.0) == (0.005, 0.5)
+    assert speed._line(100, 1.0, 300, 0.5) == (0.0, 1.0)
+    assert speed._line(100, 1.0, 300, 9.0) == (0.04, 0.0)

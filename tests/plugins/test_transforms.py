@@ -17,7 +17,7 @@ from harness.models.runner import Prepared, dataset_vectors
 from harness.registry.manager import load_registry
 from harness.registry.model_ref import ModelRef
 from harness.types import PluginError, UserError
-from harness_plugins.transforms import Center, Components, Whiten
+from harness_plugins.transforms import Center, PrincipalComponents, Whiten
 from tests.conftest import write_dataset
 
 D = 12
@@ -231,7 +231,7 @@ def test_whitened_by_another_sample_isotropy_reaches_its_ceiling_in_expectation(
     assert measure_geometry([(spread(n, d, 2) @ matrix + offset).astype(np.float32)], n)["isotropy"] > 0.9999
 
 
-@pytest.mark.parametrize("step", [Whiten(None, 1.0), Whiten(None, 0.25), Components(None, 20)])
+@pytest.mark.parametrize("step", [Whiten(None, 1.0), Whiten(None, 0.25), PrincipalComponents(None, 20)])
 def test_directions_without_variance_are_left_out_not_blown_up(step: object) -> None:
     """Ten documents span nine dimensions; the others contain float32 noise."""
     rows = spread(10, 20, 3) + np.float32(100)

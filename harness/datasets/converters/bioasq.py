@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from xml.etree import ElementTree
 
-from harness.datasets.converters.source import Source, collapsed, corrupt, decompressed, parse_object, text_lines
+from harness.datasets.converters.source import OriginalFiles, collapsed, corrupt, decompressed, parse_object, text_lines
 from harness.datasets.converters.target import About, ConversionReport, ConvertedCounts, Target, corpus, finish
 from harness.types import Document, Progress, Qrels, Query
 
@@ -63,7 +63,7 @@ class PmidSet:
 
 def files(folder: Path) -> dict[str, list[Path]]:
     """The files to read, by part; UserError if a part is missing."""
-    source = Source(ABOUT.name, folder)
+    source = OriginalFiles(ABOUT.name, folder)
     found = {
         "questions": source.need("test questions with answers", "8B1_golden.json", r"[^/]*golden[^/]*\.json(\.gz)?"),
         "articles": source.find(r"allMeSH[^/]*\.json(\.gz)?"),

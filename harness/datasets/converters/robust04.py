@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.converters.source import Source, collapsed, corrupt, decompressed, marked
+from harness.datasets.converters.source import OriginalFiles, collapsed, corrupt, decompressed, marked
 from harness.datasets.converters.target import About, ConversionReport, ConvertedCounts, corpus, finish
 from harness.metrics.qrels import read_qrels
 from harness.types import Document, Progress, Query, UserError
@@ -42,7 +42,7 @@ DESCRIPTION = re.compile(
 
 def files(folder: Path) -> dict[str, list[Path]]:
     """The files to read, by part; UserError if a part is missing."""
-    source = Source(ABOUT.name, folder)
+    source = OriginalFiles(ABOUT.name, folder)
     found = {
         part: source.need(f"{part} of TREC disk {disk}", f"{part}/{start}...", rf"{part}/(.*/)?{start}\d[^/]*")
         for part, (start, disk) in PARTS.items()

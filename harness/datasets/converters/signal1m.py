@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.converters.source import Source, corrupt, decoded_text, parse_object, text_lines
+from harness.datasets.converters.source import OriginalFiles, corrupt, decoded_text, parse_object, text_lines
 from harness.datasets.converters.target import About, ConversionReport, ConvertedCounts, corpus, finish
 from harness.metrics.qrels import read_qrels
 from harness.types import Document, Progress, Qrels, Query, UserError
@@ -33,7 +33,7 @@ LINK = re.compile(r"http\S+")
 
 def files(folder: Path) -> dict[str, list[Path]]:
     """The files to read, by part; UserError if a part is missing."""
-    source = Source(ABOUT.name, folder)
+    source = OriginalFiles(ABOUT.name, folder)
     tweets = r"(tweets?/.*|[^/]*tweet[^/]*\.(jsonl?|tsv|txt)(\.(gz|bz2))?)"
     return {
         "articles": [source.need_one("articles", "signalmedia-1m.jsonl.gz", r"[^/]*1m[^/]*\.jsonl(\.gz)?", tweets)],

@@ -22,7 +22,7 @@ LINES_PER_PROGRESS = 10_000
 SHOWN = 3
 
 
-class Source:
+class OriginalFiles:
     """A folder with original files at any depth; hidden files are ignored."""
 
     def __init__(self, name: str, folder: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets.converters.source import (
-    Source,
+    OriginalFiles,
     collapsed,
     corrupt,
     decoded_text,
@@ -50,7 +50,7 @@ BREAKS = {"br", "p", "div", "li", "tr", "td", "h1", "h2", "h3", "h4", "blockquot
 
 def files(folder: Path) -> dict[str, list[Path]]:
     """The files to read, by part; UserError if a part is missing."""
-    source = Source(ABOUT.name, folder)
+    source = OriginalFiles(ABOUT.name, folder)
     wanted = {
         "articles": ("articles", "TREC_Washington_Post_collection.v2.jl", r"[^/]*collection[^/]*\.jl(\.\w+)?"),
         "topics": ("topics", "newsir19-background-linking-topics.xml", r"[^/]*topics[^/]*"),

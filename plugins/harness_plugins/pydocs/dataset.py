@@ -41,7 +41,7 @@ LICENCE = "Python: PSF-2.0; NumPy, pandas and PyTorch: BSD-3-Clause. Built where
 TRAINING_LICENCE = "SciPy and scikit-learn: BSD-3-Clause. Built where it is used, not redistributed."
 
 
-class Pair(NamedTuple):
+class SplitDocstring(NamedTuple):
     """First sentence and rest of a docstring."""
 
     id: str
@@ -71,19 +71,19 @@ def training_key() -> str:
     return key((*PACKAGES, *TRAINING_PACKAGES))
 
 
-def pairs(packages: Iterable[str], *, without: Iterable[Pair] = ()) -> list[Pair]:
+def pairs(packages: Iterable[str], *, without: Iterable[SplitDocstring] = ()) -> list[SplitDocstring]:
     """Every usable docstring of the packages; of duplicate queries or documents only the first.
 
     Those with a query or a document of ``without`` are omitted.
     """
-    found: list[Pair] = []
+    found: list[SplitDocstring] = []
     seen = {words for pair in without for words in _words(pair.query, pair.document)}
     for docstring in (each for package in packages for each in _docstrings(package)):
         parts = docstrings.split_docstring(docstring)
         words = _words(*parts or ())
         if parts and docstring.id not in seen and seen.isdisjoint(words):
             seen.update(words, [docstring.id])
-            found.append(Pair(docstring.id, *parts))
+            found.append(SplitDocstring(docstring.id, *parts))
     return found
 
 
@@ -114,7 +114,9 @@ def build_training(folder: Path) -> None:
     _write_collection(folder, stated, pairs(made, without=pairs(package_versions())), made)
 
 
-def _write_collection(folder: Path, stated: Mapping[str, str], found: Sequence[Pair], made: Mapping[str, str]) -> None:
+def _write_collection(
+    folder: Path, stated: Mapping[str, str], found: Sequence[SplitDocstring], made: Mapping[str, str]
+) -> None:
     _write(folder / "corpus.jsonl", (_record(pair.id, pair.document, title="") for pair in found))
     _write(folder / "queries.jsonl", (_record(f"q:{pair.id}", pair.query) for pair in found))
     judgements = (f"q:{pair.id}\t{pair.id}\t1" for pair in found)

@@ -72,7 +72,7 @@ def harness_models() -> Iterable[ModelSpec]:
         )
 
 
-class Run(NamedTuple):
+class RunOnDisk(NamedTuple):
     """A run on disk, finished or unfinished."""
 
     folder: Path
@@ -107,24 +107,26 @@ class Run(NamedTuple):
         when = datetime.fromisoformat(self.record["finished"])
         return when if when.tzinfo else when.replace(tzinfo=UTC)
 
-    def usable(self) -> Run:
+    def usable(self) -> RunOnDisk:
         """Return the run; UserError when it cannot be used."""
         if self.flaw:
             raise UserError(f"broken: the run {self.folder} {self.flaw}; name another one, or train it again.")
         return self
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunOnDisk:
     """Read the run in a folder and check its record and every file of its checkpoint."""
     try:
         record = read_record(folder / "run.json")
         if record["format"] != FORMAT:
-            return Run(folder, {}, f"has a run.json of format {record['format']}, and this version reads {FORMAT}")
+            return RunOnDisk(
+                folder, {}, f"has a run.json of format {record['format']}, and this version reads {FORMAT}"
+            )
         if odd := [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind | None)]:
-            return Run(folder, {}, f"has a run.json in which {odd[0]} is not what it should be")
+            return RunOnDisk(folder, {}, f"has a run.json in which {odd[0]} is not what it should be")
         if not all(isinstance(name, str) for name in record.get("trained_on") or ()):
-            return Run(folder, {}, "has a run.json in which trained_on is not what it should be")
-        run = Run(folder, record)
+            return RunOnDisk(folder, {}, "has a run.json in which trained_on is not what it should be")
+        run = RunOnDisk(folder, record)
         if run.finished:
             lacks = incomplete(run.checkpoint)
             return run._replace(flaw=f"is damaged: {lacks}" if lacks else "")
@@ -132,10 +134,10 @@ def read_run(folder: Path) -> Run:
         states = {"running": "is still running, or was interrupted", "failed": f"failed{reason}"}
         return run._replace(flaw=states.get(record["status"], f"has the status {record['status']!r}"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return Run(folder, {}, f"has no run.json that can be read ({type(error).__name__}: {error})")
+        return RunOnDisk(folder, {}, f"has no run.json that can be read ({type(error).__name__}: {error})")
 
 
-def run_at(folder: Path) -> Run | None:
+def run_at(folder: Path) -> RunOnDisk | None:
     """The run of a run's folder, its checkpoint's or its step 0's; None for any other folder."""
     above = folder.resolve().parent if folder.resolve().name in (CHECKPOINT, START) else folder
     return next((read_run(place) for place in (folder, above) if (place / "run.json").is_file()), None)
@@ -172,7 +174,7 @@ def locate(options: Options) -> str:
     raise UserError(f"not trained yet{unfinished and f' ({unfinished})'}: harness train {experiment}")
 
 
-def _named(name: str, runs: list[Run], root: Path) -> Run:
+def _named(name: str, runs: list[RunOnDisk], root: Path) -> RunOnDisk:
     plain = {run.folder.name.replace(",", "+"): run for run in runs}
     if found := plain.get(name.replace(",", "+")):
         return found

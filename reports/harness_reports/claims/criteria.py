@@ -40,7 +40,7 @@ class Name(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparisonCriterion:
     """The sum of ``factor`` x model, compared with a threshold."""
 
     factors: Mapping[str, float]
@@ -77,7 +77,7 @@ class _Token(NamedTuple):
     at: int
 
 
-def parse_criterion(text: str) -> Comparison | Coverage:
+def parse_criterion(text: str) -> ComparisonCriterion | Coverage:
     """Parses a criterion; SyntaxFault if it is invalid."""
     return _Reader(text).criterion()
 
@@ -87,7 +87,7 @@ class _Reader:
         self.tokens = _tokens(text)
         self.place = 0
 
-    def criterion(self) -> Comparison | Coverage:
+    def criterion(self) -> ComparisonCriterion | Coverage:
         measured = any(token == ("bare", "measured", token.at) for token in self.tokens)
         found = self._coverage() if measured else self._comparison()
         if self._next.kind != "end":
@@ -138,7 +138,7 @@ class _Reader:
             raise self._unexpected("'measured'")
         return Coverage(tuple(models), count, self._place())
 
-    def _comparison(self) -> Comparison:
+    def _comparison(self) -> ComparisonCriterion:
         measure = None
         if self.tokens[min(1, len(self.tokens) - 1)][:2] == ("bare", "of"):
             measure = self._name("a measure")
@@ -158,7 +158,7 @@ class _Reader:
             raise SyntaxFault(f"it compares numbers alone; name a model, as in {EXAMPLE!r}", 0)
         if gone := [name for name in models if not factors[name.text]]:
             raise SyntaxFault(f"{gone[0].text!r} stands on both sides and cancels out", gone[-1].at)
-        return Comparison(factors, relation, threshold or 0.0, tuple(models), measure, place)
+        return ComparisonCriterion(factors, relation, threshold or 0.0, tuple(models), measure, place)
 
     def _sum(self, side: int, factors: dict[str, float], models: list[Name]) -> float:
         """Adds the models of one side; returns the sum of its numbers, times ``side``."""

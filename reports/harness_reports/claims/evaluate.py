@@ -11,8 +11,8 @@ import numpy as np
 
 from harness.datasets import catalog
 from harness.metrics.significance import Interval, as_one, smallest_effect
-from harness_reports.claims.criteria import Comparison, Coverage, Relation
-from harness_reports.claims.evidence import Measured, Missing, Values, combined, flat, folded, interval
+from harness_reports.claims.criteria import ComparisonCriterion, Coverage, Relation
+from harness_reports.claims.evidence import ClaimEvidence, Missing, Values, combined, flat, folded, interval
 from harness_reports.claims.model import Claim, Claims, Expected, entries, scale
 
 State = Literal["met", "not met", "not measured", "not decidable"]
@@ -48,7 +48,7 @@ class Verdict:
         return f"{self.state}, but not beyond noise" if self.hedged else self.state
 
 
-def judge(claims: Claims, measured: Measured) -> tuple[list[Verdict], list[Verdict]]:
+def judge(claims: Claims, measured: ClaimEvidence) -> tuple[list[Verdict], list[Verdict]]:
     """Verdicts on the claims and on the expected values, in the file's order."""
     return [_claim(claim, claims, measured) for claim in claims.claims], [
         _expected(each, measured) for each in claims.expected
@@ -64,7 +64,7 @@ def holds(value: float, relation: Relation, threshold: float, tolerance: float =
     return gap >= -slack if relation in (">", ">=") else gap <= slack
 
 
-def _claim(claim: Claim, claims: Claims, measured: Measured) -> Verdict:
+def _claim(claim: Claim, claims: Claims, measured: ClaimEvidence) -> Verdict:
     criterion = claim.criterion
     if criterion is None:
         return Verdict(claim, "not decidable", notes=["no stored result decides this; a reader must"])
@@ -73,7 +73,7 @@ def _claim(claim: Claim, claims: Claims, measured: Measured) -> Verdict:
     return _comparison(claim, criterion, measured)
 
 
-def _coverage(claim: Claim, names: Sequence[str], measured: Measured) -> Verdict:
+def _coverage(claim: Claim, names: Sequence[str], measured: ClaimEvidence) -> Verdict:
     lacking = {name: measured.seeds(name, flat(claim.place), claim.measure)[1] for name in names}
     missing = {label: datasets for lack in lacking.values() for label, datasets in lack.items()}
     verdict = Verdict(claim, "not met" if missing else "met", relation=">=")
@@ -85,7 +85,7 @@ def _coverage(claim: Claim, names: Sequence[str], measured: Measured) -> Verdict
     return verdict
 
 
-def _comparison(claim: Claim, criterion: Comparison, measured: Measured) -> Verdict:
+def _comparison(claim: Claim, criterion: ComparisonCriterion, measured: ClaimEvidence) -> Verdict:
     verdict = Verdict(claim, "not measured", threshold=criterion.threshold, relation=criterion.relation)
     seeds = _seeds(verdict, [*criterion.factors], claim.place, claim.measure, measured)
     if not seeds:
@@ -113,7 +113,7 @@ def _comparison(claim: Claim, criterion: Comparison, measured: Measured) -> Verd
     return verdict
 
 
-def _expected(stated: Expected, measured: Measured) -> Verdict:
+def _expected(stated: Expected, measured: ClaimEvidence) -> Verdict:
     verdict = Verdict(stated, "not measured", threshold=stated.value, relation=stated.relation)
     seeds = _seeds(verdict, [stated.model], stated.place, stated.measure, measured)
     if not seeds:
@@ -134,7 +134,7 @@ def _expected(stated: Expected, measured: Measured) -> Verdict:
 
 
 def _seeds(
-    verdict: Verdict, names: Sequence[str], place: str, measure: str, measured: Measured
+    verdict: Verdict, names: Sequence[str], place: str, measure: str, measured: ClaimEvidence
 ) -> dict[str, tuple[str, ...]]:
     """Model -> its results that count; empty, and the verdict says why, where they do not suffice."""
     datasets = flat(place)
@@ -160,7 +160,7 @@ def _seeds(
     return seeds
 
 
-def _lacking(verdict: Verdict, missing: Missing, measured: Measured) -> None:
+def _lacking(verdict: Verdict, missing: Missing, measured: ClaimEvidence) -> None:
     """Adds what is missing, the commands that measure it, and which datasets need a licence."""
     if not missing:
         return
@@ -184,7 +184,7 @@ def _lacking(verdict: Verdict, missing: Missing, measured: Measured) -> None:
         verdict.need.append(f"a licence for {', '.join(gated)} (harness fetch {gated[0]} says how to get it)")
 
 
-def _figures(claim: Claim, seeds: Sequence[Sequence[str]], measured: Measured) -> list[list[Values]]:
+def _figures(claim: Claim, seeds: Sequence[Sequence[str]], measured: ClaimEvidence) -> list[list[Values]]:
     """Per model and entry one figure, [1] or [seeds, 1]: datasets are the only sample there is."""
     every: list[list[Values]] = []
     for own in seeds:
@@ -198,7 +198,7 @@ def _dependence(
     factors: Sequence[float],
     seeds: Mapping[str, tuple[str, ...]],
     claim: Claim,
-    measured: Measured,
+    measured: ClaimEvidence,
 ) -> None:
     """Adds what widens the interval: queries that are not independent, and models with two runs."""
     if scale(claim.measure) > 1 and (

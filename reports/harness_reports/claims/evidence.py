@@ -27,7 +27,7 @@ Missing = dict[str, list[str]]
 """Label of a model -> datasets on which a figure is missing."""
 
 
-class Measured:
+class ClaimEvidence:
     """Access to the results by the names of a claims file."""
 
     def __init__(self, board: Leaderboard, models: Mapping[str, tuple[str, ...]], home: Path | None = None) -> None:

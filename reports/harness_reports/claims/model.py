@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.datasets import catalog
 from harness.types import UserError
-from harness_reports.claims.criteria import Comparison, Coverage, Relation
+from harness_reports.claims.criteria import ComparisonCriterion, Coverage, Relation
 from harness_reports.claims.toml_positions import Position
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -45,7 +45,7 @@ class Claim:
     text: str
     typed: str
     """The criterion as written in the file; empty if there is none."""
-    criterion: Comparison | Coverage | None
+    criterion: ComparisonCriterion | Coverage | None
     measure: str
     place: str
     over: Literal["datasets", "queries"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.datasets import catalog
 from harness.types import UserError
-from harness_reports.claims.criteria import Comparison, Coverage, Name, SyntaxFault, parse_criterion
+from harness_reports.claims.criteria import ComparisonCriterion, Coverage, Name, SyntaxFault, parse_criterion
 from harness_reports.claims.model import SECTIONS, Claim, Claims, Expected, entries
 from harness_reports.claims.toml_positions import Keys, TomlFile
 from harness_reports.data.leaderboard import MEASURE
@@ -123,13 +123,13 @@ class _Reading:
         criterion, measure, place = None, "", ""
         if typed:
             criterion = self._criterion(typed, (*keys, "criterion"))
-            named = criterion.measure if isinstance(criterion, Comparison) else None
+            named = criterion.measure if isinstance(criterion, ComparisonCriterion) else None
             at = (*keys, "criterion")
             measure = self._measure(at, named.text, named) if named else self._usual_measure(())
             place = criterion.place.text if criterion.place else self._usual_place()
         return Claim(name, text, typed, criterion, measure, place, over, note, self.file.positions.of(keys))
 
-    def _criterion(self, typed: str, keys: Keys) -> Comparison | Coverage:
+    def _criterion(self, typed: str, keys: Keys) -> ComparisonCriterion | Coverage:
         try:
             criterion = parse_criterion(typed)
         except SyntaxFault as fault:

@@ -58,7 +58,7 @@ def command(
     from harness.cli.main import State
     from harness.storage.atomic import dump_json
     from harness_reports.claims.evaluate import judge
-    from harness_reports.claims.evidence import Measured
+    from harness_reports.claims.evidence import ClaimEvidence
     from harness_reports.claims.model import find_claims
     from harness_reports.claims.parser import read_claims
     from harness_reports.data.leaderboard import read_leaderboard
@@ -66,7 +66,7 @@ def command(
     path, registry = find_claims(file), ctx.ensure_object(State).registry(plugins)
     board = read_leaderboard(results)
     stated = read_claims(path, _known(board, registry.models, registry.datasets), mapped)
-    measured = Measured(board, stated.models, ctx.ensure_object(State).home)
+    measured = ClaimEvidence(board, stated.models, ctx.ensure_object(State).home)
     judged, expected = judge(stated, measured)
     if measured.evidence.lacking:
         note(measured.evidence.lacking)

@@ -16,7 +16,7 @@ from harness.types import UserError
 if TYPE_CHECKING:
     from harness_reports.data.leaderboard import Leaderboard
     from harness_reports.data.per_query import Evidence
-    from harness_reports.pool.choose import Candidate
+    from harness_reports.pool.choose import PoolCandidate
 
 K = 10
 
@@ -124,7 +124,7 @@ def _write(
         click.echo(text, nl=False)
 
 
-def _text(evidence: Evidence, models: list[str], dataset: str, candidates: list[Candidate], corpora: Path) -> str:
+def _text(evidence: Evidence, models: list[str], dataset: str, candidates: list[PoolCandidate], corpora: Path) -> str:
     from harness_reports.compare.documents import local_documents
     from harness_reports.pool.file import text
 

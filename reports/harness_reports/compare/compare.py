@@ -17,7 +17,7 @@ from harness.results.store import Unreadable
 from harness.types import Document, UserError
 from harness_reports.compare.documents import first_documents, local_documents
 from harness_reports.compare.unjudged import Findings
-from harness_reports.data.components import Components, components
+from harness_reports.data.components import VarianceComponents, components
 from harness_reports.data.leaderboard import MEASURE
 from harness_reports.data.paired import TIE, Contrast, Overall, Values, family, overall
 from harness_reports.data.per_query import Evidence
@@ -62,7 +62,7 @@ class Comparison:
     """What documents without a judgement could change, once that was asked for."""
     clean: Sequence[Contrast] = ()
     """The differences on queries that no model's training set has, once that was asked for."""
-    variance: Sequence[Components] = ()
+    variance: Sequence[VarianceComponents] = ()
     """Where the uncertainty of each pair's difference over datasets comes from."""
     notes: Sequence[str] = ()
     """What is known of the queries: clusters that share relevant documents."""

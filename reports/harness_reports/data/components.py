@@ -16,7 +16,7 @@ RUNS, DATASETS = 3, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Components:
+class VarianceComponents:
     """The parts of the variance of one model's average minus another's, on datasets like these."""
 
     model: str
@@ -39,14 +39,14 @@ def components(
     scores: Mapping[str, Mapping[str, Values]],
     models: Sequence[str],
     codes: Mapping[str, Codes | None] | None = None,
-) -> list[Components]:
+) -> list[VarianceComponents]:
     """Of every pair of models over the datasets both have; arguments as for `harness_reports.data.paired.family`."""
     pairs = [(model, against) for against, model in combinations(models, 2)]
     found = {pair: [*held.values()] for pair in pairs if (held := places(scores, *pair, codes))}
     return [_components(*pair, held, ALPHA / len(found)) for pair, held in found.items()]
 
 
-def _components(model: str, against: str, held: Sequence[Place], alpha: float) -> Components:
+def _components(model: str, against: str, held: Sequence[Place], alpha: float) -> VarianceComponents:
     first, second = zip(*(place.by_cluster() for place in held), strict=True)
     whole = spread([first, [-values for values in second]], new_datasets=True)
     queries = sum(squared_error(over_runs(a) - over_runs(b)) for a, b in zip(first, second, strict=True))
@@ -67,7 +67,7 @@ def _components(model: str, against: str, held: Sequence[Place], alpha: float) -
     }
     best = min(effects, key=effects.__getitem__)
     shares = {name: variance / total if total else 0.0 for name, variance in variances.items()}
-    return Components(model, against, len(held), total**0.5, shares, now, best, effects[best])
+    return VarianceComponents(model, against, len(held), total**0.5, shares, now, best, effects[best])
 
 
 def _differences(place: Place) -> list[Values]:

@@ -21,7 +21,7 @@ from harness_reports.data.cells import MEASURE as MEASURE
 from harness_reports.data.cells import Cell as Cell
 from harness_reports.data.cells import Cells as Cells
 from harness_reports.data.seeds import fold
-from harness_reports.data.stored import Stored, read_cells
+from harness_reports.data.stored import StoredCells, read_cells
 
 SHOWN = 5
 """How many models a sentence names."""
@@ -95,7 +95,7 @@ def read_leaderboard(
 
 
 def leaderboard(
-    stored: Stored,
+    stored: StoredCells,
     root: Path,
     suite: str | None = None,
     *,

@@ -13,7 +13,7 @@ from harness.results.store import ResultStore, Unreadable, as_text, read_result
 from harness_reports.data.cells import MEASURE, Cell
 
 
-class Stored(NamedTuple):
+class StoredCells(NamedTuple):
     """All results below a results folder."""
 
     cells: dict[tuple[str, str], Cell]
@@ -24,13 +24,13 @@ class Stored(NamedTuple):
     """Both keys of results of one cell that disagree -> the message about them."""
 
 
-def read_cells(root: Path) -> Stored:
+def read_cells(root: Path) -> StoredCells:
     """Reads every result.
 
     Of several results of one cell, the one in the store's own folder counts; equal copies are skipped.
     """
     store = ResultStore(root)
-    stored = Stored({}, [], {})
+    stored = StoredCells({}, [], {})
     found: dict[tuple[str, str], list[Cell]] = {}
     for folder, result in _usable(store, stored.skipped):
         if result.get("imported") == "mteb" and result["dataset"] in dataset_of():  # of before a group had a task
@@ -54,7 +54,7 @@ def _usable(store: ResultStore, skipped: list[Unreadable]) -> Iterator[tuple[Pat
             yield folder, result
 
 
-def _add_rival(stored: Stored, key: tuple[str, str], cell: Cell, store: ResultStore) -> None:
+def _add_rival(stored: StoredCells, key: tuple[str, str], cell: Cell, store: ResultStore) -> None:
     assert cell.folder is not None
     own, root, (model, dataset) = stored.cells[key], store.root, key
     if _agree(own, cell):

@@ -14,7 +14,7 @@ from harness_reports.compare.compare import Comparison, compare
 from harness_reports.data.cells import Cell
 from harness_reports.data.leaderboard import MEASURE, Leaderboard, leaderboard
 from harness_reports.data.per_query import Evidence
-from harness_reports.data.stored import Stored, read_cells
+from harness_reports.data.stored import StoredCells, read_cells
 
 Verdict = Literal["worse", "no worse", "undecided", "missing", "not comparable"]
 FAILING: tuple[Verdict, ...] = ("worse", "missing", "not comparable")
@@ -108,7 +108,7 @@ def gate(
 
 
 def _pairs(
-    new: Stored, old: Stored, models: Sequence[str], baseline_model: str | None, results: Path, baseline: Path
+    new: StoredCells, old: StoredCells, models: Sequence[str], baseline_model: str | None, results: Path, baseline: Path
 ) -> dict[str, str]:
     """Model -> its baseline."""
     ours, theirs = ([*dict.fromkeys(model for model, _ in stored.cells)] for stored in (new, old))
@@ -134,14 +134,14 @@ def _row(baseline: str) -> str:
     return f"{baseline} (baseline)"
 
 
-def _joined(new: Stored, old: Stored, pairs: Mapping[str, str], root: Path) -> Leaderboard:
+def _joined(new: StoredCells, old: StoredCells, pairs: Mapping[str, str], root: Path) -> Leaderboard:
     """Both folders' results of these models as one leaderboard, the baseline's under rows of their own."""
     cells = {key: cell for key, cell in new.cells.items() if key[0] in pairs}
     for (model, dataset), cell in old.cells.items():
         if model in pairs.values():
             row = _row(model)
             cells[row, dataset] = Cell(cell.result, cell.folder, row)
-    return leaderboard(Stored(cells, [*new.skipped, *old.skipped], {}), root)
+    return leaderboard(StoredCells(cells, [*new.skipped, *old.skipped], {}), root)
 
 
 def _checks(

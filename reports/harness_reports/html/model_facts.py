@@ -9,7 +9,7 @@ from typing import Any
 from harness_reports.data.cells import Cell
 from harness_reports.data.leaderboard import Leaderboard
 
-DENSE = ("dense", "reranker", "imported")
+WEIGHTED = ("dense", "sparse", "multivector", "reranker", "imported")
 """Kinds of models that have parameters of their own."""
 
 
@@ -27,7 +27,7 @@ def _facts(cells: list[Cell]) -> dict[str, Any]:
     model = cell.get("manifest", "model")
     if not isinstance(model, Mapping):
         return {}
-    parts = [part for part in _with_members(model) if part.get("kind") in DENSE]
+    parts = [part for part in _with_members(model) if part.get("kind") in WEIGHTED]
     dims = (one.get("geometry", "documents", "d") for one in cells)
     stated = {
         "kind": model.get("kind"),

@@ -17,7 +17,7 @@ TIE = 1e-12
 """A lead below this is none."""
 
 
-class Candidate(NamedTuple):
+class PoolCandidate(NamedTuple):
     """An unjudged document in the first k of a model."""
 
     query_id: str
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     """The largest change of a mean difference of nDCG@k if it were relevant."""
 
 
-def choose(qrels: Qrels, first: Mapping[str, Mapping[str, Sequence[str]]], k: int) -> list[Candidate]:
+def choose(qrels: Qrels, first: Mapping[str, Mapping[str, Sequence[str]]], k: int) -> list[PoolCandidate]:
     """Orders the unjudged documents in the first k of the models.
 
     Every pair of models has a lead, the mean difference of their nDCG@k. First are the documents that would take the
@@ -56,7 +56,7 @@ def choose(qrels: Qrels, first: Mapping[str, Mapping[str, Sequence[str]]], k: in
             opposed = np.where(np.abs(leads) < TIE, np.abs(changes), -np.sign(leads) * changes)
             shares = opposed / np.maximum(np.abs(leads), TIE)
             places = {model: ranking.index(doc_id) + 1 for model, ranking in rankings.items() if doc_id in ranking}
-            found.append(Candidate(query, doc_id, places, float(shares.max()), float(np.abs(changes).max())))
+            found.append(PoolCandidate(query, doc_id, places, float(shares.max()), float(np.abs(changes).max())))
     return sorted(found, key=lambda each: (each.share <= 0, -each.share if each.share > 0 else -each.change))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.types import Document, UserError
-from harness_reports.pool.choose import Candidate
+from harness_reports.pool.choose import PoolCandidate
 
 OPEN = "?"
 """Stands for a grade that nobody has given yet."""
@@ -13,7 +13,7 @@ UNKNOWN = "its text is not on this machine"
 
 
 def text(
-    title: str, candidates: Sequence[Candidate], queries: Mapping[str, str], documents: Mapping[str, Document]
+    title: str, candidates: Sequence[PoolCandidate], queries: Mapping[str, str], documents: Mapping[str, Document]
 ) -> str:
     """The content of the file.
 
@@ -34,7 +34,7 @@ def _head(title: str) -> Iterator[str]:
     yield f"# Replace each {OPEN} by a grade: 0 not relevant, 1 or more relevant. Lines with a # are comments."
 
 
-def _entry(each: Candidate, queries: Mapping[str, str], documents: Mapping[str, Document]) -> Iterator[str]:
+def _entry(each: PoolCandidate, queries: Mapping[str, str], documents: Mapping[str, Document]) -> Iterator[str]:
     if each.query_id.startswith("#"):
         raise UserError(f"The query id {each.query_id!r} begins with #, which marks a comment; rename that query.")
     document = documents.get(each.doc_id)

@@ -17,11 +17,11 @@ from harness_reports.compare.render import content as comparison_content
 from harness_reports.data.leaderboard import Cell, Leaderboard, leaderboard
 from harness_reports.data.per_query import Evidence
 from harness_reports.data.rows import content
-from harness_reports.data.stored import Stored, read_cells
+from harness_reports.data.stored import StoredCells, read_cells
 from harness_reports.html.page import page
 from harness_reports.site import pages
 from harness_reports.site.feed import feed, newest
-from harness_reports.site.names import Pair, Places, address
+from harness_reports.site.names import PageNames, Pair, address
 from harness_reports.tables.model import Report
 from harness_reports.tables.sections import report as sections
 
@@ -62,7 +62,7 @@ def build(root: Path, title: str, suite: str | None, limit: int, progress: Progr
         progress("comparing models (pairs)", done, min(limit, len(named)))
         if each := _compared(evidence, pair):
             found[pair] = each
-    site = _Site(title, suite or "", stored, board, evidence, Places.of(board.models, datasets, found), found)
+    site = _Site(title, suite or "", stored, board, evidence, PageNames.of(board.models, datasets, found), found)
     files: Files = {}
     for name, text in site.files():
         written = sum(file.endswith(".html") for file in files)
@@ -83,10 +83,10 @@ def _compared(evidence: Evidence, pair: Pair) -> Comparison | None:
 class _Site:
     title: str
     suite: str
-    stored: Stored
+    stored: StoredCells
     board: Leaderboard
     evidence: Evidence
-    places: Places
+    places: PageNames
     found: dict[Pair, Comparison]
 
     def files(self) -> Iterator[tuple[str, str | bytes]]:

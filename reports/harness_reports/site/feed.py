@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from harness_reports.data.leaderboard import MEASURE, Cell
 from harness_reports.html.tables import escape
-from harness_reports.site.names import Places, address
+from harness_reports.site.names import PageNames, address
 
 ENTRIES = 100
 """How many entries are kept."""
@@ -28,7 +28,7 @@ def newest(cells: Sequence[Cell]) -> str:
     return max(map(finished, cells), default="")
 
 
-def feed(title: str, cells: Sequence[Cell], places: Places) -> str:
+def feed(title: str, cells: Sequence[Cell], places: PageNames) -> str:
     """The feed of these results; those without a date are left out."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -44,7 +44,7 @@ def feed(title: str, cells: Sequence[Cell], places: Places) -> str:
     )
 
 
-def _entry(day: str, model: str, cells: Sequence[Cell], places: Places) -> str:
+def _entry(day: str, model: str, cells: Sequence[Cell], places: PageNames) -> str:
     known = f"{len(cells)} result{'s' if len(cells) > 1 else ''}"
     link = f'<link href="{escape(address("", "models", places.models[model]))}"/>\n' if model in places.models else ""
     return (

@@ -28,7 +28,7 @@ def file_names(labels: Iterable[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class PageNames:
     """The file names of all pages."""
 
     models: Mapping[str, str]
@@ -36,7 +36,7 @@ class Places:
     comparisons: Mapping[Pair, str]
 
     @classmethod
-    def of(cls, models: Iterable[str], datasets: Iterable[str], pairs: Iterable[Pair]) -> Places:
+    def of(cls, models: Iterable[str], datasets: Iterable[str], pairs: Iterable[Pair]) -> PageNames:
         """The place of a comparison does not depend on which of the two is the better one."""
         joined = {pair: ":vs:".join(sorted(pair)) for pair in pairs}
         names = file_names(joined.values())

@@ -15,7 +15,7 @@ from harness_reports.compare.render import markdown
 from harness_reports.data.leaderboard import Cell
 from harness_reports.html.page import policy
 from harness_reports.html.tables import Links, escape, html_tables
-from harness_reports.site.names import Pair, Places, address, said
+from harness_reports.site.names import PageNames, Pair, address, said
 from harness_reports.tables.model import Column, Report, Table, TableCell
 
 COLUMNS = (
@@ -44,7 +44,7 @@ def framed(title: str, content: str, *, board: str, data: str, date: str, up: st
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("site.html"))
 
 
-def index(title: str, scores: Report, comparisons: Table | None, places: Places, count: str) -> str:
+def index(title: str, scores: Report, comparisons: Table | None, places: PageNames, count: str) -> str:
     """The first page: scores, comparisons, and where the rest is."""
     links = places.links("")
     tables = Report([*scores.tables, *([comparisons] if comparisons else [])], scores.notes)
@@ -69,7 +69,7 @@ def dataset(label: str, cells: Sequence[Cell], report: Report, comparisons: Tabl
     return _page(label, _dataset_facts(cells), report, comparisons, links)
 
 
-def comparison(found: Comparison, places: Places) -> str:
+def comparison(found: Comparison, places: PageNames) -> str:
     """The page of one comparison: what ``harness compare`` prints."""
     from markdown_it import MarkdownIt
 
@@ -162,7 +162,7 @@ def _asset(name: str) -> str:
     return files("harness_reports.site").joinpath(name).read_text(encoding="utf-8")
 
 
-def content(title: str, date: str, places: Places) -> dict[str, Any]:
+def content(title: str, date: str, places: PageNames) -> dict[str, Any]:
     """The index of the JSON files, with addresses relative to the site's root."""
     kinds: dict[str, list[dict[str, Any]]] = {
         kind: [_entry(kind, name, label=label) for label, name in named.items()]

@@ -19,7 +19,7 @@ needs a licence; an average or a mean over seeds is incomplete; there is no such
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CellSource:
     """The stored result that a value comes from."""
 
     command: str
@@ -44,7 +44,7 @@ class TableCell:
     """Whether it is the best of its column, or is shown like the best."""
     marks: tuple[Mark, ...] = ()
     absence: Absence = ""
-    sources: tuple[Source, ...] = ()
+    sources: tuple[CellSource, ...] = ()
     """Empty if it was computed from other cells of the table."""
 
     @property
@@ -73,7 +73,7 @@ class Column:
     long: bool = False
     """Whether its text may be wrapped over several lines."""
 
-    def cell(self, value: object, marks: Sequence[Mark] = (), sources: tuple[Source, ...] = ()) -> TableCell:
+    def cell(self, value: object, marks: Sequence[Mark] = (), sources: tuple[CellSource, ...] = ()) -> TableCell:
         """The table cell of a value or an interval; a dash if there is no value."""
         if not self.form:
             return TableCell(str(value), str(value), sources=sources) if value not in (None, "") else NONE
@@ -132,7 +132,7 @@ class Report:
         return {"tables": tables, "notes": list(self.notes), "sources": listed}
 
 
-def _content(cell: TableCell, places: Mapping[Source, int]) -> dict[str, Any]:
+def _content(cell: TableCell, places: Mapping[CellSource, int]) -> dict[str, Any]:
     content: dict[str, Any] = {"text": cell.text, "value": cell.value}
     content |= {"best": True} if cell.best else {}
     content |= {"marks": list(cell.marks)} if cell.marks else {}

@@ -8,16 +8,16 @@ from harness.results.store import as_text
 from harness_reports.data.cells import Cell
 from harness_reports.data.leaderboard import Leaderboard
 from harness_reports.tables.columns import PROVENANCE
-from harness_reports.tables.model import Source, Table
+from harness_reports.tables.model import CellSource, Table
 
 
-def sources(cell: Cell) -> tuple[Source, ...]:
+def sources(cell: Cell) -> tuple[CellSource, ...]:
     """The stored result behind a cell, or those that it is the mean of."""
     if cell.members:
         return tuple(source for member in cell.members for source in sources(member))
     folder = as_text("/".join(cell.folder.parts[-2:])) if cell.folder else ""
     key, finished = cell.get("manifest", "key"), cell.get("manifest", "run", "finished")
-    return (Source(str(cell.get("command") or ""), str(key or ""), str(finished or ""), folder),)
+    return (CellSource(str(cell.get("command") or ""), str(key or ""), str(finished or ""), folder),)
 
 
 def provenance(board: Leaderboard) -> Table:

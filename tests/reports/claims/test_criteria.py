@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness_reports.claims.criteria import Comparison, Coverage, SyntaxFault, parse_criterion
+from harness_reports.claims.criteria import ComparisonCriterion, Coverage, SyntaxFault, parse_criterion
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from harness_reports.claims.criteria import Comparison, Coverage, SyntaxFault, p
 )
 def test_comparisons(text, factors, relation, threshold, measure, place) -> None:
     found = parse_criterion(text)
-    assert isinstance(found, Comparison)
+    assert isinstance(found, ComparisonCriterion)
     assert (dict(found.factors), found.relation, found.threshold) == (factors, relation, threshold)
     assert (found.measure and found.measure.text, found.place and found.place.text) == (measure, place)
     for name in (*found.models, *filter(None, (found.measure, found.place))):

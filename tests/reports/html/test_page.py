@@ -60,7 +60,7 @@ def test_it_carries_what_is_known_of_the_models(results: Results) -> None:
         {"kind": "lexical", "key": "a"},
         {"kind": "dense", "key": "b", **FACTS["minilm"], "options": {"max_seq_length": 128}},
         {"kind": "dense", "key": "b", **FACTS["minilm"]},
-        {"kind": "dense", "key": "c", **FACTS[MPNET]},
+        {"kind": "sparse", "key": "c", **FACTS[MPNET]},
     ]
     results.add(
         "rrf(bm25,minilm,mpnet)", "alpha", 0.5, geometry={}, manifest={"model": {"kind": "fusion", "members": members}}

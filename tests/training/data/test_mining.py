@@ -17,7 +17,7 @@ from harness.registry.manager import Registry, load_registry
 from harness.types import UserError
 from harness_training.data import mining
 from harness_training.data.miners import interleave
-from harness_training.data.mining import Settings, mine
+from harness_training.data.mining import MiningSettings, mine
 from harness_training.data.triplets import TrainingSet, read
 from tests.conftest import ROOT, Done, write_dataset
 
@@ -67,7 +67,7 @@ def bm25(dataset: Dataset, query: str, k1: float = 0.9, b: float = 0.4) -> list[
 def test_negatives_are_bm25s_best_that_nobody_judged_relevant(
     dataset: Dataset, registry: Registry, tmp_path: Path
 ) -> None:
-    settings = Settings([registry.model("bm25")], depth=10, negatives=3, pick="top")
+    settings = MiningSettings([registry.model("bm25")], depth=10, negatives=3, pick="top")
     made = mine(dataset, settings, tmp_path / "set", tmp_path)
     texts = {document.id: document.text for document in dataset.corpus.iter()}
     expected, counts = set(), Counter[str]()
@@ -98,7 +98,7 @@ def test_negatives_are_bm25s_best_that_nobody_judged_relevant(
 
 
 def test_no_judged_positive_is_ever_a_negative(dataset: Dataset, registry: Registry, tmp_path: Path) -> None:
-    made = mine(dataset, Settings([registry.model("bm25")], negatives=2), tmp_path / "set", tmp_path)
+    made = mine(dataset, MiningSettings([registry.model("bm25")], negatives=2), tmp_path / "set", tmp_path)
     texts = {document.id: document.text for document in dataset.corpus.iter()}
     relevant = {
         query.text: {texts.get(d) for d, grade in dataset.qrels[query.id].items() if grade > 0}
@@ -113,7 +113,7 @@ def test_no_judged_positive_is_ever_a_negative(dataset: Dataset, registry: Regis
 
 def test_a_row_depends_on_the_seed_and_its_ids_alone(dataset: Dataset, registry: Registry, tmp_path: Path) -> None:
     def made(name: str, data: Dataset, **choice: Any) -> TrainingSet:
-        return mine(data, Settings([registry.model("bm25")], **choice), tmp_path / name, tmp_path)
+        return mine(data, MiningSettings([registry.model("bm25")], **choice), tmp_path / name, tmp_path)
 
     all_rows = list(made("a", dataset).iter())
     turned = collection(tmp_path / "turned")
@@ -128,7 +128,7 @@ def test_a_row_depends_on_the_seed_and_its_ids_alone(dataset: Dataset, registry:
 
 
 def test_the_set_says_what_it_is_made_of(dataset: Dataset, registry: Registry, tmp_path: Path) -> None:
-    made = mine(dataset, Settings([registry.model("bm25:k1=1.2")], depth=9), tmp_path / "set", tmp_path)
+    made = mine(dataset, MiningSettings([registry.model("bm25:k1=1.2")], depth=9), tmp_path / "set", tmp_path)
     assert made.sources == [{"name": "words", "split": "train", "fingerprint": dataset.fingerprint}]
     (miner,) = made.record["miners"]
     assert (miner["model"], miner["depth"], miner["fingerprint"]["k1"]) == ("bm25:k1=1.2", 9, 1.2)
@@ -140,7 +140,7 @@ def test_a_killed_run_goes_on_after_its_last_part(
     dataset: Dataset, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mining, "PART", 4)
-    settings = Settings([registry.model("bm25")])
+    settings = MiningSettings([registry.model("bm25")])
     mined: list[int] = []
 
     def killed(what: str, done: int, total: int) -> None:
@@ -169,7 +169,7 @@ def test_a_killed_run_goes_on_after_its_last_part(
     mine(dataset, settings, tmp_path / "set", tmp_path / "home", progress=watch)
     assert mined == []
     with pytest.raises(UserError, match="holds another training set"):
-        mine(dataset, Settings([registry.model("bm25")], seed=1), tmp_path / "set", tmp_path / "home")
+        mine(dataset, MiningSettings([registry.model("bm25")], seed=1), tmp_path / "set", tmp_path / "home")
 
 
 def test_miners_take_turns() -> None:
@@ -224,7 +224,7 @@ def test_candidates_too_near_beside_the_positive_are_dropped(angles: Registry, t
     documents = {"p": (20, 3), "near": (10, 9), "in": (26, 1), "out": (27, 1), "far": (80, 1), "own": (60, 2)}
     dataset = compass(tmp_path / "north", documents, ["p", "own"])
     model = angles.model("angles")
-    settings = Settings([model], score_model=model, pick="top")
+    settings = MiningSettings([model], score_model=model, pick="top")
     made = mine(dataset, settings, tmp_path / "set", tmp_path)
     rows = {row[1].split()[0]: row[2].split()[0] for row in made.iter()}
     assert rows == {"p": "out", "own": "far"}  # cos 60 = .5: of the candidates only "far" is below .475
@@ -244,7 +244,7 @@ def test_what_is_relevant_to_the_same_question_is_no_negative(angles: Registry, 
     judged = [("q1", "a", 1), ("q2", "b", 1), ("q3", "c", 1)]
     write_dataset(tmp_path / "twice", texts, asked, judged, "train")
     dataset = open_dataset(tmp_path / "twice", cache=tmp_path / "cache", split="train")
-    made = mine(dataset, Settings([angles.model("angles")], pick="top"), tmp_path / "set", tmp_path)
+    made = mine(dataset, MiningSettings([angles.model("angles")], pick="top"), tmp_path / "set", tmp_path)
     rows = {(row[0], *(text[0] for text in row[1:])) for row in made.iter()}
     assert rows == {(asked["q1"], "a", "c"), (asked["q2"], "b", "c"), (asked["q3"], "c", "a")}
     assert made.record["counts"]["judged"] == 5
@@ -254,7 +254,9 @@ def test_inner_products_are_compared_as_they_are(angles: Registry, tmp_path: Pat
     documents = {"p": (60, 10), "long": (0, 6), "short": (0, 4), "behind": (180, 1)}
     dataset = compass(tmp_path / "north", documents, ["p"])
     model = angles.model("inner")
-    made = mine(dataset, Settings([model], score_model=model, negatives=2, pick="top"), tmp_path / "set", tmp_path)
+    made = mine(
+        dataset, MiningSettings([model], score_model=model, negatives=2, pick="top"), tmp_path / "set", tmp_path
+    )
     assert [text.split()[0] for text in next(made.iter())] == ["angle", "p", "short", "behind"]  # 6 > 4.75 > 4
 
 
@@ -262,7 +264,7 @@ def test_a_negative_similarity_leaves_less_not_more(angles: Registry, tmp_path: 
     documents = {"p": (120, 1), "same": (121, 1), "less": (122, 1)}  # cosines -.5, -.515, -.530; the bound is -.525
     dataset = compass(tmp_path / "north", documents, ["p"])
     model = angles.model("angles")
-    made = mine(dataset, Settings([model], score_model=model), tmp_path / "set", tmp_path)
+    made = mine(dataset, MiningSettings([model], score_model=model), tmp_path / "set", tmp_path)
     assert next(made.iter())[2].split()[0] == "less"
 
 
@@ -270,18 +272,18 @@ def test_a_row_with_too_few_candidates_is_left_out(angles: Registry, tmp_path: P
     documents = {"p": (20, 1), "alone": (30, 1), "worse": (50, 1), "own": (40, 1)}
     dataset = compass(tmp_path / "north", documents, ["p", "own"])
     model = angles.model("angles")
-    made = mine(dataset, Settings([model], score_model=model, negatives=2), tmp_path / "set", tmp_path)
+    made = mine(dataset, MiningSettings([model], score_model=model, negatives=2), tmp_path / "set", tmp_path)
     assert [row[1].split()[0] for row in made.iter()] == ["p"]
     assert (made.record["counts"]["short"], made.record["counts"]["rows"]) == (1, 1)
     with pytest.raises(UserError, match="No triplet is left"):
-        mine(dataset, Settings([model], negatives=3), tmp_path / "none", tmp_path)
+        mine(dataset, MiningSettings([model], negatives=3), tmp_path / "none", tmp_path)
 
 
 def test_a_union_of_miners(angles: Registry, tmp_path: Path) -> None:
     documents = {"p": (20, 1), "near": (5, 1), "next": (30, 1), "long": (80, 99), "longer": (70, 99)}
     dataset = compass(tmp_path / "north", documents, ["p"])
     both = [angles.model("angles"), angles.model("inner")]
-    made = mine(dataset, Settings(both, depth=3, negatives=4, pick="top"), tmp_path / "set", tmp_path)
+    made = mine(dataset, MiningSettings(both, depth=3, negatives=4, pick="top"), tmp_path / "set", tmp_path)
     # by distance near, p, next; by inner product longer, long, near
     assert [text.split()[0] for text in next(made.iter())] == ["angle", "p", "near", "longer", "long", "next"]
     counts = made.record["counts"]
@@ -298,7 +300,7 @@ def test_a_querys_own_document_is_no_candidate(angles: Registry, tmp_path: Path)
     )
     (tmp_path / "self" / "dataset.toml").write_text("exclude_self = true\n")
     dataset = open_dataset(tmp_path / "self", cache=tmp_path / "cache", split="train")
-    made = mine(dataset, Settings([angles.model("angles")], depth=2, pick="top"), tmp_path / "set", tmp_path)
+    made = mine(dataset, MiningSettings([angles.model("angles")], depth=2, pick="top"), tmp_path / "set", tmp_path)
     assert [text.split()[0] for text in next(made.iter())] == ["angle", "p", "n"]
     assert made.record["counts"]["candidates"] == 2
 
@@ -332,8 +334,10 @@ def test_a_cross_encoder_drops_what_it_finds_relevant(
         with torch.no_grad():
             return float(model(**tokenizer(query, text, return_tensors="pt")).logits[0, 0])
 
-    plain = Settings([registry.model("bm25")], depth=8, pick="top")
-    with_filter = Settings([registry.model("bm25")], depth=8, pick="top", cross_encoder=cross_encoder, cross_margin=0.5)
+    plain = MiningSettings([registry.model("bm25")], depth=8, pick="top")
+    with_filter = MiningSettings(
+        [registry.model("bm25")], depth=8, pick="top", cross_encoder=cross_encoder, cross_margin=0.5
+    )
     before = mine(dataset, plain, tmp_path / "before", tmp_path)
     after = mine(dataset, with_filter, tmp_path / "after", tmp_path)
     for query, positive, negative in after.iter():

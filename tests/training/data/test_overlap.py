@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.types import UserError
-from harness_training.data.overlap import Duplicates, jaccard, shingles, words
+from harness_training.data.overlap import DuplicateSearch, jaccard, shingles, words
 from tests.cli.test_kept import Run
 
 pytest.importorskip("datasketch", reason="the overlap extra")
@@ -31,7 +31,7 @@ def test_planted_near_duplicates_are_found_and_exactly_measured() -> None:
         for place in rng.choice(len(own), int(rng.integers(0, 1 + len(own) // 6)), replace=False):
             changed[place] = "other"
         training.append(changed)
-    duplicates = Duplicates(0.8)
+    duplicates = DuplicateSearch(0.8)
     duplicates.add((key, " ".join(own)) for key, own in known.items())
     duplicates.search(" ".join(each).upper() + " ?!" for each in training)
     pairs = [{*pairwise(each)} for each in training]
@@ -55,7 +55,7 @@ def test_words_and_similarity_by_hand() -> None:
 def test_without_the_package_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasketch", None)
     with pytest.raises(UserError, match=r'pip install "retrieval-harness\[overlap\]"'):
-        Duplicates(0.8)
+        DuplicateSearch(0.8)
 
 
 TRIPLETS = [

@@ -14,7 +14,7 @@ from harness_reports.claims.parser import Known, read_claims
 from harness_training.experiment.plans import plans
 from harness_training.study import commands
 from harness_training.study.commands import Parallel
-from harness_training.study.definition import Folder
+from harness_training.study.definition import StudyFolder
 from harness_training.study.parser import find_study, read_study
 
 
@@ -30,7 +30,7 @@ def parsed(words: list[str]) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", ["brief", "small"])
 def test_every_command_line_is_valid(name: str, tmp_path: Path) -> None:
-    study, folder = read_study(find_study(name), load_registry()), Folder(tmp_path / name)
+    study, folder = read_study(find_study(name), load_registry()), StudyFolder(tmp_path / name)
     labels = [study.label(plan) for plan in study.plans]
     for one in study.data:
         assert parsed(commands.data_words(one, folder))["folder"] == folder.path / "data" / one.name
@@ -42,7 +42,7 @@ def test_every_command_line_is_valid(name: str, tmp_path: Path) -> None:
 
 
 def test_gpus_and_clusters_are_used_through_the_options_of_train_and_benchmark(tmp_path: Path) -> None:
-    study, folder = read_study(find_study("brief"), load_registry()), Folder(tmp_path)
+    study, folder = read_study(find_study("brief"), load_registry()), StudyFolder(tmp_path)
     several = Parallel("processes")
     assert parsed(commands.train_words(study, folder, several))["one_per_gpu"]
     assert "--executor processes" in " ".join(commands.benchmark_words(study, folder, [], several))
@@ -55,7 +55,7 @@ def test_gpus_and_clusters_are_used_through_the_options_of_train_and_benchmark(t
 
 
 def test_the_files_that_the_commands_read_say_what_the_study_says(tmp_path: Path) -> None:
-    study, folder = read_study(find_study("small"), load_registry()), Folder(tmp_path)
+    study, folder = read_study(find_study("small"), load_registry()), StudyFolder(tmp_path)
     commands.write_inputs(study, folder)
     for name, settings in study.experiments.items():
         [plan] = plans(str(folder.experiment(name)), (), (), 1)

@@ -13,13 +13,13 @@ from harness.planning import speed
 from harness_training.experiment.settings import Settings
 from harness_training.study.forecast import _joined, _tokens
 from harness_training.study.timeline import Stage, Timeline, makespan, took, total_rows
-from harness_training.study.training_cost import Encoder, Rows, training_cost
+from harness_training.study.training_cost import BaseCost, TrainingSetSize, training_cost
 
 MPNET = 12 * (4 * 768**2 + 2 * 768 * 3072)
 """Parameters of its layers: attention and feed-forward."""
 T4 = 65e12 * 0.25
-ON_T4 = Encoder(768, 2 * MPNET, 109_486_464, T4 / (2 * MPNET), T4 / (6 * MPNET), 0.02, 0.005, added=False)
-MSMARCO = Rows(500_000, 10, 75, held_out=200)
+ON_T4 = BaseCost(768, 2 * MPNET, 109_486_464, T4 / (2 * MPNET), T4 / (6 * MPNET), 0.02, 0.005, added=False)
+MSMARCO = TrainingSetSize(500_000, 10, 75, held_out=200)
 
 
 def test_full_fine_tuning_is_three_forward_passes_a_token() -> None:
@@ -57,7 +57,7 @@ def test_a_frozen_base_encodes_every_text_once() -> None:
     assert cost.seconds == pytest.approx(93_711 * 0.005)
     head = 768 * (768 + 512)
     assert cost.memory - training_cost(
-        "f", replace(Settings(), freeze_base=True), Rows(0, 10, 75), ON_T4, 1
+        "f", replace(Settings(), freeze_base=True), TrainingSetSize(0, 10, 75), ON_T4, 1
     ).memory == (499_800 * 3 * 768 * 4)
     assert cost.disk == 3 * (109_486_464 + head) * 4 + 3 * head * 12
 
@@ -77,13 +77,13 @@ def test_texts_are_cut_where_the_model_cuts_them() -> None:
 
 
 def test_several_sets_are_one_with_the_mean_row() -> None:
-    mixed = _joined([Rows(100, 10, 70), Rows(300, 20, 50)])
+    mixed = _joined([TrainingSetSize(100, 10, 70), TrainingSetSize(300, 20, 50)])
     assert (mixed.rows, mixed.query_tokens, mixed.passage_tokens) == (400, 17.5, 55)
-    assert _joined([Rows(100, 10, 70), Rows(None, 20, 50)]).rows is None
+    assert _joined([TrainingSetSize(100, 10, 70), TrainingSetSize(None, 20, 50)]).rows is None
 
 
 def test_what_is_unknown_stays_unknown() -> None:
-    cost = training_cost("x", Settings(), Rows(None, 10, 75), ON_T4, 1)
+    cost = training_cost("x", Settings(), TrainingSetSize(None, 10, 75), ON_T4, 1)
     assert (cost.steps, cost.tokens, cost.seconds) == (None, None, None)
     assert training_cost("x", Settings(), MSMARCO, replace(ON_T4, forward=0.0), 1).seconds is None
 

@@ -12,7 +12,7 @@ from scipy import stats
 from harness.metrics.clusters import Clusters
 from harness.registry.manager import load_registry
 from harness.types import UserError
-from harness_training.study.definition import Folder, Primary
+from harness_training.study.definition import Primary, StudyFolder
 from harness_training.study.parser import find_study, read_study
 from harness_training.study.registration import independent_queries, register, smallest_effect
 
@@ -49,7 +49,7 @@ def test_clusters_are_worth_fewer_queries() -> None:
 
 
 def test_it_is_written_once_and_a_changed_study_is_refused(tmp_path: Path) -> None:
-    registry, folder = load_registry(), Folder(tmp_path)
+    registry, folder = load_registry(), StudyFolder(tmp_path)
     text = find_study("small").read_text()
     file = tmp_path / "mine.toml"
     file.write_text(text)
@@ -73,4 +73,4 @@ def test_it_is_written_once_and_a_changed_study_is_refused(tmp_path: Path) -> No
 
 def test_an_unknown_number_of_queries_gives_no_smallest_effect(tmp_path: Path) -> None:
     study = read_study(find_study("small"), load_registry())
-    assert register(study, Folder(tmp_path), {"pydocs": None})["smallest_effect"] is None
+    assert register(study, StudyFolder(tmp_path), {"pydocs": None})["smallest_effect"] is None

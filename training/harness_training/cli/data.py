@@ -59,7 +59,7 @@ def msmarco(
 def _from_files(state: State, source: Path, folder: Path, triplets: int, seed: int, progress: Progress) -> TrainingSet:
     from harness.datasets.beir import open_dataset
     from harness.storage.atomic import content_key
-    from harness_training.data.mining import Settings, mine
+    from harness_training.data.mining import MiningSettings, mine
     from harness_training.data.msmarco import NAME, SPLIT, sample
     from harness_training.data.msmarco_files import beir_folder, locate, open_triples
 
@@ -71,4 +71,4 @@ def _from_files(state: State, source: Path, folder: Path, triplets: int, seed: i
     bm25 = state.registry().model("bm25")
     beir = beir_folder(found, home, progress)
     with open_dataset(beir, cache=home / "corpora", name=NAME, split=SPLIT, progress=progress) as dataset:
-        return mine(dataset, Settings([bm25], seed=seed, limit=triplets), folder, home, progress=progress)
+        return mine(dataset, MiningSettings([bm25], seed=seed, limit=triplets), folder, home, progress=progress)

@@ -84,7 +84,7 @@ def command(
     These are documents that a model ranks high and that are not judged relevant. Rows are a query, a relevant document
     and negatives. An interrupted run resumes.
     """
-    from harness_training.data.mining import Settings, mine
+    from harness_training.data.mining import MiningSettings, mine
 
     registry = session.registry
     refs = [registry.model(text) for text in dict.fromkeys(miners)]
@@ -103,7 +103,9 @@ def command(
         opened = session.open_dataset(dataset, split=split)
         for sentence in opened.notes:
             note(f"{opened.label}: {sentence}")
-        made = mine(opened, Settings(**settings), folder, session.home, offline=session.offline, progress=progress)
+        made = mine(
+            opened, MiningSettings(**settings), folder, session.home, offline=session.offline, progress=progress
+        )
     report(made, session.as_json)
 
 

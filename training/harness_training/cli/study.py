@@ -13,7 +13,7 @@ from harness.cli.output import print_json, print_table
 from harness.cli.session import Session, session_options
 
 if TYPE_CHECKING:
-    from harness_training.study.definition import Folder, Study
+    from harness_training.study.definition import Study, StudyFolder
     from harness_training.study.forecast import Planner
 
 FILE = click.argument("file", metavar="FILE.toml|NAME")
@@ -126,7 +126,7 @@ def show(file: str) -> None:
     click.echo(read_text(find_study(file)), nl=False)
 
 
-def _opened(session: Session, file: str, output: str) -> tuple[Study, Folder]:
+def _opened(session: Session, file: str, output: str) -> tuple[Study, StudyFolder]:
     """The study, checked, and its folder."""
     from harness_training.study.forecast import place_of
     from harness_training.study.parser import find_study, read_study
@@ -135,7 +135,7 @@ def _opened(session: Session, file: str, output: str) -> tuple[Study, Folder]:
     return read_study(path, session.registry), place_of(output, path.stem)
 
 
-def _planner(session: Session, study: Study, folder: Folder, device: str | None, price: float | None) -> Planner:
+def _planner(session: Session, study: Study, folder: StudyFolder, device: str | None, price: float | None) -> Planner:
     from harness.planning import devices
     from harness_training.study.forecast import Planner
 
@@ -143,7 +143,7 @@ def _planner(session: Session, study: Study, folder: Folder, device: str | None,
     return Planner(study, folder, session, target, target.price if target and price is None else price)
 
 
-def _summary(folder: Folder, failed: list[str], as_json: bool) -> None:
+def _summary(folder: StudyFolder, failed: list[str], as_json: bool) -> None:
     """Prints the tables, the verdicts and what failed."""
     content: dict[str, Any] = {"folder": str(folder.path), "failed": failed}
     if as_json:

@@ -24,7 +24,7 @@ from harness_plugins.model_folder.files import hashes_of
 from harness_plugins.model_folder.load import load_errors, load_model
 from harness_plugins.sentence_transformers.checkpoint import resolve_device
 from harness_training.data.miners import document_vectors, query_vectors
-from harness_training.data.sampling import Candidate
+from harness_training.data.sampling import Passage
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -52,7 +52,7 @@ class PositiveAware:
         vectors = self._scaled(query_vectors(self._model, queries))
         self._queries = {query.id: vector for query, vector in zip(queries, vectors, strict=True)}
 
-    def keep(self, query: Query, positive: Candidate, candidates: Sequence[Candidate]) -> list[bool]:
+    def keep(self, query: Query, positive: Passage, candidates: Sequence[Passage]) -> list[bool]:
         """Whether to keep each candidate for this positive."""
         rows = np.array([positive.row, *(one.row for one in candidates)], np.int64)
         own, *others = (self._scaled(self._documents.gather(rows)) @ self._queries[query.id]).tolist()
@@ -84,7 +84,7 @@ class CrossEncoding:
     def begin(self, queries: Sequence[Query]) -> None:
         """Nothing to prepare."""
 
-    def keep(self, query: Query, positive: Candidate, candidates: Sequence[Candidate]) -> list[bool]:
+    def keep(self, query: Query, positive: Passage, candidates: Sequence[Passage]) -> list[bool]:
         """Whether to keep each candidate for this positive."""
         own, *others = self.scores(query.text, [positive.text, *(one.text for one in candidates)])
         return [score <= own - self._margin for score in others]

@@ -25,7 +25,7 @@ WANTED = "query (or anchor), positive, and negative or negative_1 ... negative_m
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TripletFiles:
     """Triplets in files of one format."""
 
     files: list[Path]
@@ -35,7 +35,7 @@ class Table:
     """Position ("FILE row 7") and cells of each row, which may be empty."""
 
 
-def open_table(files: list[Path]) -> Table:
+def open_table(files: list[Path]) -> TripletFiles:
     """Open these files; UserError for a missing column or an unknown format."""
     kind = "".join(files[0].suffixes[-2:]).removesuffix(".gz").rpartition(".")[2]
     if kind == "parquet":
@@ -47,7 +47,7 @@ def open_table(files: list[Path]) -> Table:
     else:
         raise UserError(f"{files[0]} has an unknown format; triplets are read from .parquet, .jsonl and .tsv files.")
     columns = _columns(files[0], names)
-    return Table(files, len(columns) - 2, lambda: (found for file in files for found in read(file, columns)))
+    return TripletFiles(files, len(columns) - 2, lambda: (found for file in files for found in read(file, columns)))
 
 
 def _columns(file: Path, names: list[str]) -> list[str]:

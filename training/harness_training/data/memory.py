@@ -26,7 +26,7 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainingRows:
     """Some rows of a training set."""
 
     columns: list[str]
@@ -49,14 +49,14 @@ class Rows:
 class Split:
     """Training rows, held-out rows and the passages in hash order."""
 
-    train: Rows
-    dev: Rows
+    train: TrainingRows
+    dev: TrainingRows
     """All rows of the held-out queries."""
     passages: Ids
     """Indices of the distinct passages, ordered by hash."""
 
 
-def read_rows(data: TrainingSet) -> Rows:
+def read_rows(data: TrainingSet) -> TrainingRows:
     """Read the full training set."""
     import pyarrow
 
@@ -68,10 +68,10 @@ def read_rows(data: TrainingSet) -> Rows:
     chunks = [chunk for name in data.columns for chunk in table[name].chunks]
     coded = pyarrow.chunked_array(chunks).combine_chunks().dictionary_encode()
     ids = coded.indices.to_numpy().astype(np.int64).reshape(len(data.columns), table.num_rows)
-    return Rows(data.columns, coded.dictionary, np.ascontiguousarray(ids.T))
+    return TrainingRows(data.columns, coded.dictionary, np.ascontiguousarray(ids.T))
 
 
-def split(rows: Rows, settings: Settings, *, hold_out: bool = True) -> Split:
+def split(rows: TrainingRows, settings: Settings, *, hold_out: bool = True) -> Split:
     """Hold out queries, then take the first ``limit`` remaining rows. UserError where no batch is left."""
     queries = np.unique(rows.ids[:, 0])
     count = min(settings.dev_queries, len(queries) // DEV_SHARE) if hold_out else 0
@@ -89,11 +89,11 @@ def split(rows: Rows, settings: Settings, *, hold_out: bool = True) -> Split:
             f"give more rows or a smaller batch_size."
         )
     passages = by_hash(rows, np.unique(rows.ids[:, 1:]))
-    made = [Rows(rows.columns, rows.texts, ids) for ids in (train, rows.ids[is_held])]
+    made = [TrainingRows(rows.columns, rows.texts, ids) for ids in (train, rows.ids[is_held])]
     return Split(made[0], made[1], passages)
 
 
-def by_hash(rows: Rows, places: Ids) -> Ids:
+def by_hash(rows: TrainingRows, places: Ids) -> Ids:
     """Sort indices by the hashes of their texts."""
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in rows.text(places.tolist())]
     return places[np.array(sorted(range(len(places)), key=digests.__getitem__), np.int64)]

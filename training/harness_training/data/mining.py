@@ -40,7 +40,7 @@ PART, DENSE_PART = 1024, 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class MiningSettings:
     """Miners, filters and selection of the negatives."""
 
     miners: Sequence[ModelRef]
@@ -60,7 +60,7 @@ class Settings:
 
 def mine(
     dataset: Dataset,
-    settings: Settings,
+    settings: MiningSettings,
     folder: Path,
     home: Path,
     *,
@@ -120,7 +120,7 @@ class _Job:
     def __init__(
         self,
         dataset: Dataset,
-        settings: Settings,
+        settings: MiningSettings,
         home: Path,
         prepare: Callable[[ModelRef], Prepared],
         progress: Progress,

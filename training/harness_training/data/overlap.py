@@ -62,7 +62,7 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 @dataclass
-class Duplicates:
+class DuplicateSearch:
     """Searches training texts for duplicates of known texts."""
 
     threshold: float
@@ -127,7 +127,7 @@ def find_overlap(
     documents = {
         doc: dataset.corpus[row] for doc, row in zip(ids, dataset.corpus.rows(ids).tolist(), strict=True) if row >= 0
     }
-    duplicates = Duplicates(threshold)
+    duplicates = DuplicateSearch(threshold)
     progress(f"hashing {dataset.label}", 0, 0)
     duplicates.add((f"q{query.id}", query.text) for query in dataset.queries)
     duplicates.add((f"d{doc}", document.content) for doc, document in documents.items())

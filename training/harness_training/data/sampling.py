@@ -47,7 +47,7 @@ class Choice(NamedTuple):
     seed: int
 
 
-class Candidate(NamedTuple):
+class Passage(NamedTuple):
     """A candidate negative."""
 
     row: int
@@ -65,7 +65,7 @@ class Filter(Protocol):
         """Prepare for the queries of the next part."""
         ...
 
-    def keep(self, query: Query, positive: Candidate, candidates: Sequence[Candidate]) -> list[bool]:
+    def keep(self, query: Query, positive: Passage, candidates: Sequence[Passage]) -> list[bool]:
         """Whether to keep each candidate for this positive."""
         ...
 
@@ -102,17 +102,15 @@ class Selection:
     def _relevant(self, query_id: str) -> list[str]:
         return [doc_id for doc_id, grade in self._dataset.qrels[query_id].items() if grade > 0]
 
-    def _texts(self, relevant: list[str]) -> list[Candidate]:
+    def _texts(self, relevant: list[str]) -> list[Passage]:
         """Those documents that are in the corpus and have a text."""
         rows = self._dataset.corpus.rows(relevant).tolist()
-        named = [
-            Candidate(row, doc_id, self._text(row)) for row, doc_id in zip(rows, relevant, strict=True) if row >= 0
-        ]
+        named = [Passage(row, doc_id, self._text(row)) for row, doc_id in zip(rows, relevant, strict=True) if row >= 0]
         return [positive for positive in named if positive.text.strip()]
 
     def _candidates(
-        self, query: Query, pool: list[int], relevant: set[str], positives: list[Candidate]
-    ) -> tuple[list[Candidate], int]:
+        self, query: Query, pool: list[int], relevant: set[str], positives: list[Passage]
+    ) -> tuple[list[Passage], int]:
         """Candidates with distinct texts that are not judged relevant, and the number judged relevant."""
         seen = {"", plain(query.text), *(plain(positive.text) for positive in positives)}
         kept, judged = [], 0
@@ -121,10 +119,10 @@ class Selection:
                 judged += 1
             elif (text := plain(self._text(row))) not in seen:
                 seen.add(text)
-                kept.append(Candidate(row, doc_id, self._text(row)))
+                kept.append(Passage(row, doc_id, self._text(row)))
         return kept, judged
 
-    def _row(self, query: Query, positive: Candidate, left: list[Candidate], counts: Counter[str]) -> Row | None:
+    def _row(self, query: Query, positive: Passage, left: list[Passage], counts: Counter[str]) -> Row | None:
         for each in self._filters if left else ():
             before = len(left)
             left = [one for one, stays in zip(left, each.keep(query, positive, left), strict=True) if stays]

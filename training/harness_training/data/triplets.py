@@ -21,7 +21,7 @@ from harness.storage.atomic import content_key, recover, sha256_file, whole_fold
 from harness.storage.records import read_record, seal
 from harness.storage.safe_load import fields
 from harness.types import Progress, UserError
-from harness_training.data.formats import Row, Table, open_table
+from harness_training.data.formats import Row, TripletFiles, open_table
 
 RECORD = "training-set.json"
 TRIPLETS = "triplets.parquet"
@@ -174,7 +174,7 @@ def _files(path: Path) -> list[Path]:
     return parts if path.is_dir() else [path]
 
 
-def _checked(table: Table, progress: Progress) -> Iterator[Row]:
+def _checked(table: TripletFiles, progress: Progress) -> Iterator[Row]:
     number = -1
     for number, (place, row) in enumerate(table.rows()):
         if wrong := fault(row):

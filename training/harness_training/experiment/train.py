@@ -19,7 +19,7 @@ from harness.system.log import NOTE
 from harness.types import Progress, UserError
 from harness_plugins.model_folder.files import files_of
 from harness_plugins.sentence_transformers.prompts import default_prompt
-from harness_training.data.memory import Rows, Split, read_rows, split
+from harness_training.data.memory import Split, TrainingRows, read_rows, split
 from harness_training.data.triplets import TrainingSet
 from harness_training.experiment import dev_set as dev_sets
 from harness_training.experiment.balance import notes
@@ -65,7 +65,7 @@ class Job:
     progress: Progress = lambda *_: None
 
     @cached_property
-    def rows(self) -> Rows:
+    def rows(self) -> TrainingRows:
         """The training set, read once for all runs of a sweep."""
         return read_rows(self.data)
 
@@ -213,7 +213,7 @@ def _encode(model: SentenceTransformer) -> Encode:
     return encode
 
 
-def _trainer(run: Run, job: Job, parts: _Components, rows: Rows, dev: DevSet, leader: bool) -> Trainer:
+def _trainer(run: Run, job: Job, parts: _Components, rows: TrainingRows, dev: DevSet, leader: bool) -> Trainer:
     from datasets import Dataset
 
     settings, processes = run.plan.settings, int(_processes().num_processes)

@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from harness.download.http import brief
 from harness.types import UserError
 from harness_plugins.sentence_transformers.prompts import default_prompt
-from harness_training.data.memory import Rows
+from harness_training.data.memory import TrainingRows
 from harness_training.experiment.balance import GradientCallback
 from harness_training.experiment.checkpoints import all_in, is_complete, mark_complete, rotate, step_of
 from harness_training.experiment.dev_set import DevSet, Encode
@@ -46,7 +46,7 @@ class Collator:
     """Rows of text indices -> features: tokens, or base embeddings."""
 
     model: SentenceTransformer
-    rows: Rows
+    rows: TrainingRows
     embedded: Embedded | None = None
     valid_label_columns: list[str] = field(default_factory=list)
     """Required of collators by the trainer; unused."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.types import Role
-from harness_training.data.memory import Rows
+from harness_training.data.memory import TrainingRows
 from harness_training.experiment.dev_set import DevSet, Encode
 from harness_training.model.base_embeddings import BaseEmbeddings
 
@@ -21,7 +21,7 @@ Embedded = Callable[[str, list[int]], torch.Tensor]
 """(column name, text indices) -> base embeddings [n, h]."""
 
 
-def embed_rows(rows: Rows, embeddings: BaseEmbeddings) -> Embedded:
+def embed_rows(rows: TrainingRows, embeddings: BaseEmbeddings) -> Embedded:
     """Load base embeddings of all texts of the rows into memory (MS MARCO's 500,000 triplets: 4 GB)."""
     roles: dict[Role, NDArray[np.int64]] = {"query": np.unique(rows.ids[:, 0]), "document": np.unique(rows.ids[:, 1:])}
     vectors = {role: embeddings.of(rows.text(places.tolist()), role) for role, places in roles.items()}

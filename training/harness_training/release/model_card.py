@@ -11,7 +11,7 @@ from harness.datasets.catalog import catalogue, labels
 from harness_plugins.sentence_transformers.trained import BASES, known_base
 from harness_reports.render.markdown import escape
 from harness_training.experiment.settings import FORMERLY
-from harness_training.release.stored_scores import MEASURE, Measured, standing
+from harness_training.release.stored_scores import MEASURE, StoredScores, standing
 from harness_training.release.verify import Loaded
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -28,7 +28,7 @@ MSMARCO = (
 )
 
 
-def card(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[Measured], loaded: Loaded) -> str:
+def card(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[StoredScores], loaded: Loaded) -> str:
     """README.md of a hub folder.
 
     Args:
@@ -51,7 +51,7 @@ def card(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[Mea
     return f"{head}\n\n# {escape(name)}\n\n{_summary(record, loaded)}\n\n{body}\n"
 
 
-def _front(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[Measured]) -> dict[str, Any]:
+def _front(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[StoredScores]) -> dict[str, Any]:
     """The YAML front matter."""
     tags = ["sentence-transformers", "sentence-similarity", "feature-extraction", "information-retrieval"]
     front: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
@@ -65,7 +65,7 @@ def _front(name: str, licence: str, record: Mapping[str, Any], cells: Sequence[M
     return front
 
 
-def _entry(cell: Measured) -> dict[str, Any]:
+def _entry(cell: StoredScores) -> dict[str, Any]:
     mark = " (in-domain)" if cell.in_domain else ""
     return {
         "task": {"type": "information-retrieval", "name": "Information Retrieval"},
@@ -146,7 +146,7 @@ print(model.similarity(queries, documents))
 ```"""
 
 
-def _measured(cells: Sequence[Measured]) -> str:
+def _measured(cells: Sequence[StoredScores]) -> str:
     if not cells:
         return "Nothing was measured: no stored result belongs to this checkpoint."
     rows = ["| dataset | split | queries | nDCG@10 | isotropy | dtype | notes |", "|---|---|--:|--:|--:|---|---|"]
@@ -216,7 +216,7 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _unmeasured(cells: Sequence[Measured], loaded: Loaded) -> str:
+def _unmeasured(cells: Sequence[StoredScores], loaded: Loaded) -> str:
     there = standing(cells)
     missing = [entry for entry in catalogue().suites[SUITE] if not set(labels(entry)) <= there.keys()]
     beir = f"Of BEIR's 18 datasets, no result on all queries is stored for: {', '.join(missing)}." if missing else ""

@@ -21,7 +21,7 @@ from harness_plugins.model_folder.modules import modules
 from harness_plugins.model_folder.outside_files import outside
 from harness_plugins.sentence_transformers.trained import check_weights, checkpoint_at, is_start, training
 from harness_training.release.model_card import card
-from harness_training.release.stored_scores import Measured, measured
+from harness_training.release.stored_scores import StoredScores, measured
 from harness_training.release.verify import Loaded, load_cleanly
 
 FORMAT = 1
@@ -146,7 +146,7 @@ def without_paths(content: Any) -> Any:
 
 
 def _manifest(
-    folder: Path, name: str, licence: str, record: dict[str, Any], cells: list[Measured], loaded: Loaded
+    folder: Path, name: str, licence: str, record: dict[str, Any], cells: list[StoredScores], loaded: Loaded
 ) -> dict[str, Any]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {

@@ -15,7 +15,7 @@ _APART = ("path", "run", "experiment", "device", "dtype")
 """Options that do not affect results or are listed separately."""
 
 
-class Measured(NamedTuple):
+class StoredScores(NamedTuple):
     """One dataset's result, as stored."""
 
     dataset: str
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
         return self.measures.get(MEASURE)
 
 
-def measured(root: Path, files: Mapping[str, str], trained_on: Iterable[str]) -> list[Measured]:
+def measured(root: Path, files: Mapping[str, str], trained_on: Iterable[str]) -> list[StoredScores]:
     """Results under ``root`` of the model with these files (name -> SHA-256), sorted by dataset and relevance."""
     saw = set(trained_on)
     stored = (result for result in ResultStore(root).scan() if not isinstance(result, Unreadable))
@@ -65,11 +65,11 @@ def _belongs(result: Result, files: Mapping[str, str]) -> bool:
     )
 
 
-def _measured(result: Result, saw: set[str]) -> Measured:
+def _measured(result: Result, saw: set[str]) -> StoredScores:
     manifest, name = result["manifest"], result["manifest"]["dataset"]["name"]
     changed, storage = manifest["model"].get("passed", {}), manifest["model"].get("storage", "float32")
     stored = {} if storage == "float32" else {"storage": storage}
-    return Measured(
+    return StoredScores(
         result["dataset"],
         result["split"],
         result["measures"],
@@ -84,9 +84,9 @@ def _measured(result: Result, saw: set[str]) -> Measured:
     )
 
 
-def standing(cells: Iterable[Measured]) -> dict[str, Measured]:
+def standing(cells: Iterable[StoredScores]) -> dict[str, StoredScores]:
     """Dataset -> its representative result, for datasets evaluated on all queries."""
-    chosen: dict[str, Measured] = {}
+    chosen: dict[str, StoredScores] = {}
     for cell in cells:
         if cell.plain and cell.score is not None:
             chosen.setdefault(cell.dataset, cell)

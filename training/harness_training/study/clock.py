@@ -16,7 +16,7 @@ EVERY = 2.0
 """Seconds between two entries: what a killed process loses."""
 
 
-class Clock:
+class StageClock:
     """Seconds of each stage, kept in a file."""
 
     def __init__(self, file: Path) -> None:

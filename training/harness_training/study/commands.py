@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.storage.atomic import write_file
 from harness.storage.safe_load import read_text
-from harness_training.study.definition import START, Folder, Study, TrainingData, claim_files
+from harness_training.study.definition import START, Study, StudyFolder, TrainingData, claim_files
 
 REPORTS = {"tables.md": "markdown", "tables.tex": "latex", "tables.csv": "csv", "index.html": "html"}
 """File -> format of `harness report`."""
@@ -40,12 +40,12 @@ class Parallel:
         return ["--executor", self.executor, *self._workers()] if self.executor != "in-process" else []
 
 
-def data_words(one: TrainingData, folder: Folder) -> list[str]:
+def data_words(one: TrainingData, folder: StudyFolder) -> list[str]:
     """Makes a training set."""
     return [*one.words, "-o", str(folder.data(one))]
 
 
-def train_words(study: Study, folder: Folder, parallel: Parallel) -> list[str]:
+def train_words(study: Study, folder: StudyFolder, parallel: Parallel) -> list[str]:
     """Trains every experiment with every seed."""
     files = [str(folder.experiment(name)) for name in study.experiments]
     data = [word for one in study.data for word in ("--data", str(folder.data(one)))]
@@ -54,7 +54,7 @@ def train_words(study: Study, folder: Folder, parallel: Parallel) -> list[str]:
     return ["train", *files, *data, *seeds, *dev, *parallel.training]
 
 
-def benchmark_words(study: Study, folder: Folder, labels: Sequence[str], parallel: Parallel) -> list[str]:
+def benchmark_words(study: Study, folder: StudyFolder, labels: Sequence[str], parallel: Parallel) -> list[str]:
     """Evaluates these trained models and the untrained ones on every dataset.
 
     The trained ones come first, because a frozen base's embeddings are stored with the first head on it, and then are
@@ -66,7 +66,7 @@ def benchmark_words(study: Study, folder: Folder, labels: Sequence[str], paralle
     return ["benchmark", *models, *places, "--results", str(folder.results), *parallel.evaluation]
 
 
-def report_words(study: Study, folder: Folder) -> Iterator[list[str]]:
+def report_words(study: Study, folder: StudyFolder) -> Iterator[list[str]]:
     """Writes the tables and the page."""
     primary = study.primary
     suite = "" if primary.on or len(study.entries) == 1 else str(folder.suite)
@@ -82,7 +82,7 @@ def report_words(study: Study, folder: Folder) -> Iterator[list[str]]:
         yield ["report", *common, *runs, "--format", form, "-o", str(folder.path / file)]
 
 
-def claims_words(study: Study, folder: Folder) -> Iterator[tuple[Path, list[str]]]:
+def claims_words(study: Study, folder: StudyFolder) -> Iterator[tuple[Path, list[str]]]:
     """File of the verdicts, and the command that prints them."""
     results = ["--results", str(folder.results)]
     yield folder.path / "claims.md", ["claims", str(folder.claims), *results]
@@ -91,7 +91,7 @@ def claims_words(study: Study, folder: Folder) -> Iterator[tuple[Path, list[str]
         yield folder.path / f"claims-{name}.md", ["claims", str(file), *results]
 
 
-def write_inputs(study: Study, folder: Folder) -> None:
+def write_inputs(study: Study, folder: StudyFolder) -> None:
     """Writes the files that the commands read: experiments, the suite of all datasets, and the claims."""
     _write(folder.path / "study.toml", read_text(study.file))
     for name, settings in study.experiments.items():
@@ -100,7 +100,7 @@ def write_inputs(study: Study, folder: Folder) -> None:
     _write(folder.claims, _claims(study, folder))
 
 
-def _claims(study: Study, folder: Folder) -> str:
+def _claims(study: Study, folder: StudyFolder) -> str:
     """The primary comparison and the study's own claims as a claims file."""
     from harness.datasets import catalog
 

@@ -128,7 +128,7 @@ def claim_files(study: Study) -> dict[str, Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class StudyFolder:
     """Paths of a study's folder."""
 
     path: Path

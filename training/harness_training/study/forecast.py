@@ -20,14 +20,14 @@ from harness.registry.model_ref import ModelRef
 from harness.types import PluginError, UserError
 from harness_training.data.triplets import RECORD, TrainingSet, read
 from harness_training.experiment.settings import Settings
-from harness_training.study.definition import START, Folder, Study, TrainingData
+from harness_training.study.definition import START, Study, StudyFolder, TrainingData
 from harness_training.study.timeline import Stage, Timeline
-from harness_training.study.training_cost import BACKWARD, Encoder, Rows, training_cost
+from harness_training.study.training_cost import BACKWARD, BaseCost, TrainingSetSize, training_cost
 from harness_training.study.training_speed import SETTINGS, training_speed
 
 SAMPLE = 1000
 """Rows from which the tokens of a training set are estimated."""
-MSMARCO = Rows(None, 10, 74)
+MSMARCO = TrainingSetSize(None, 10, 74)
 """Tokens of MS MARCO's queries and passages (336 characters)."""
 MSMARCO_BYTES = 329e6
 """Download of its triplets from the hub."""
@@ -44,7 +44,7 @@ class Planner:
     """Forecasts one study."""
 
     study: Study
-    folder: Folder
+    folder: StudyFolder
     session: Session
     device: Device | None
     """The device to plan for; None for this machine."""
@@ -57,7 +57,7 @@ class Planner:
         name = self.device.name if self.device else "this machine"
         return Timeline(name, self.price, stages, tuple(self._notes()))
 
-    def _rows(self, one: TrainingData, longest: int) -> Rows:
+    def _rows(self, one: TrainingData, longest: int) -> TrainingSetSize:
         """The size of a training set that exists or will be made; texts are cut at so many tokens."""
         place = self.folder.data(one)
         if one.path or (place / RECORD).is_file():
@@ -72,7 +72,7 @@ class Planner:
         places = range(0, len(opened.corpus), max(1, len(opened.corpus) // SAMPLE))
         queries = _tokens((query.text for query in opened.queries), longest)
         passages = _tokens((opened.corpus[place].content for place in places), longest)
-        return Rows(rows, queries, passages, options.get("negatives", 1), documents=len(opened.corpus))
+        return TrainingSetSize(rows, queries, passages, options.get("negatives", 1), documents=len(opened.corpus))
 
     def _mined(self, one: TrainingData) -> Workload:
         """The dataset that a set is mined from, with its training queries."""
@@ -123,21 +123,21 @@ class Planner:
                 "training", name, cost.runs, cost.steps, tokens, jobs, memory=cost.memory, disk=cost.disk, note=reason
             )
 
-    def _encoder(self, settings: Settings) -> Encoder:
+    def _encoder(self, settings: Settings) -> BaseCost:
         ref, cost = self._ref(settings.base), self._base_cost(settings.base)
         forward = cost.encoding.tokens_per_second if cost.encoding else 0.0
         flops = ref.figures.get("flops_per_token", 0.0)
         size = (cost.dim, flops, cost.weights_bytes // 4, forward)
         if self.device is not None:
-            return Encoder(*size, forward / BACKWARD, STEP, HEAD_STEP, added=False)
+            return BaseCost(*size, forward / BACKWARD, STEP, HEAD_STEP, added=False)
         ready = loadable(ref, self.session.home, self.session.progress, tries=False)
         if isinstance(ready, str):
-            return Encoder(cost.dim, flops, cost.weights_bytes // 4, 0.0, 0.0, 0.0, 0.0)
+            return BaseCost(cost.dim, flops, cost.weights_bytes // 4, 0.0, 0.0, 0.0, 0.0)
         key = tuple(getattr(settings, name) for name in SETTINGS)
         if key not in self._speeds:
             self._speeds[key] = training_speed(ready, settings, self.session.home, self.session.progress)
         found, _ = self._speeds[key]
-        return Encoder(*size, found["tokens_per_second"], found["step_seconds"], found["head_step_seconds"])
+        return BaseCost(*size, found["tokens_per_second"], found["step_seconds"], found["head_step_seconds"])
 
     @cached_property
     def _speeds(self) -> dict[tuple[Any, ...], tuple[dict[str, float], bool]]:
@@ -230,11 +230,13 @@ class Planner:
         yield "not included: downloads, building of datasets, loading of models, and reports"
 
 
-def _measured(found: TrainingSet, longest: int) -> Rows:
+def _measured(found: TrainingSet, longest: int) -> TrainingSetSize:
     """The size of a training set, its tokens estimated from the first rows."""
     sample = [*islice(found.iter(), SAMPLE)]
     queries = _tokens((row[0] for row in sample), longest)
-    return Rows(found.rows, queries, _tokens((text for row in sample for text in row[1:]), longest), found.negatives)
+    return TrainingSetSize(
+        found.rows, queries, _tokens((text for row in sample for text in row[1:]), longest), found.negatives
+    )
 
 
 def _tokens(texts: Iterable[str], longest: int) -> float:
@@ -242,7 +244,7 @@ def _tokens(texts: Iterable[str], longest: int) -> float:
     return fmean(min(longest, workload.tokens(len(text))) for text in texts)
 
 
-def _joined(sets: list[Rows]) -> Rows:
+def _joined(sets: list[TrainingSetSize]) -> TrainingSetSize:
     """The mixture of several sets."""
     if len(sets) == 1 or any(one.rows is None for one in sets):
         return sets[0] if len(sets) == 1 else replace(sets[0], rows=None)
@@ -250,7 +252,7 @@ def _joined(sets: list[Rows]) -> Rows:
     query, passage = (
         sum((one.rows or 0) * getattr(one, name) for one in sets) / rows for name in ("query_tokens", "passage_tokens")
     )
-    return Rows(rows, query, passage, sets[0].negatives)
+    return TrainingSetSize(rows, query, passage, sets[0].negatives)
 
 
 def _evaluation_note(cells: list[Forecast], known: int) -> str:
@@ -272,9 +274,9 @@ def build_local(study: Study, session: Session) -> None:
             obtain(spec, session.home, offline=True, known=registry.datasets.values(), progress=session.progress)
 
 
-def place_of(text: str, name: str) -> Folder:
+def place_of(text: str, name: str) -> StudyFolder:
     """The study's folder: the one that was typed, or studies/NAME."""
     try:
-        return Folder(Path(text).expanduser() if text else Path("studies") / name)
+        return StudyFolder(Path(text).expanduser() if text else Path("studies") / name)
     except RuntimeError as error:
         raise UserError(f"The folder {text!r} cannot be found ({error}).") from None

@@ -8,12 +8,12 @@ from typing import Any
 
 from harness.cli.quantity import duration
 from harness.results.store import ResultStore, Unreadable
-from harness_plugins.sentence_transformers.trained import Run, read_run
-from harness_training.study.definition import Folder, Study
+from harness_plugins.sentence_transformers.trained import RunOnDisk, read_run
+from harness_training.study.definition import Study, StudyFolder
 from harness_training.study.registration import check_registered
 
 
-def paragraph(study: Study, folder: Folder) -> str:
+def paragraph(study: Study, folder: StudyFolder) -> str:
     """The paragraph, as Markdown; it states only what the manifests say."""
     runs = [read_run(folder.runs / plan.experiment / plan.run) for plan in study.plans]
     done = [run for run in runs if not run.flaw]
@@ -24,7 +24,7 @@ def paragraph(study: Study, folder: Folder) -> str:
     return f"# Methods\n\n{' '.join(parts)}\n"
 
 
-def _training(runs: Sequence[Run]) -> list[str]:
+def _training(runs: Sequence[RunOnDisk]) -> list[str]:
     if not runs:
         return ["No model was trained."]
     first, settings = runs[0].record, runs[0].record["settings"]
@@ -64,25 +64,25 @@ def _common(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _experiments(runs: Sequence[Run]) -> str:
+def _experiments(runs: Sequence[RunOnDisk]) -> str:
     """What each experiment sets that not all have in common."""
     settings = [run.record["settings"] for run in runs]
     common = [key for key, value in settings[0].items() if all(each.get(key) == value for each in settings)]
-    experiments: dict[str, list[Run]] = {}
+    experiments: dict[str, list[RunOnDisk]] = {}
     for run in runs:
         experiments.setdefault(str(run.record["experiment"]), []).append(run)
     listed = "; ".join(f"{name} ({_differing(own, common)})" for name, own in experiments.items())
     return f"The experiments are {listed}."
 
 
-def _missing(study: Study, runs: Sequence[Run]) -> list[str]:
+def _missing(study: Study, runs: Sequence[RunOnDisk]) -> list[str]:
     lacking = [
         f"{plan.experiment}/{plan.run} ({run.flaw})" for plan, run in zip(study.plans, runs, strict=True) if run.flaw
     ]
     return [f"Not trained: {', '.join(lacking)}."] if lacking else []
 
 
-def _differing(runs: Sequence[Run], common: Collection[str]) -> str:
+def _differing(runs: Sequence[RunOnDisk], common: Collection[str]) -> str:
     """An experiment's settings that are not common to all, and its seeds."""
     settings = runs[0].record["settings"]
     own = [f"{key} {value}" for key, value in settings.items() if key not in common and key != "seed"]

@@ -15,7 +15,7 @@ from harness.storage.atomic import write_json
 from harness.storage.records import read_sealed, seal
 from harness.types import UserError
 from harness_training.experiment.run_record import now
-from harness_training.study.definition import Folder, Primary, Study
+from harness_training.study.definition import Primary, Study, StudyFolder
 
 CLUSTER_CORRELATION = 0.3
 """Assumed correlation of differences between two models within a cluster; 0.15 to 0.4 on SQuAD dev."""
@@ -28,7 +28,7 @@ def independent_queries(clusters: Clusters) -> float:
     return n / (1 + CLUSTER_CORRELATION * (float(sizes @ sizes) / n - 1)) if n else 0.0
 
 
-def register(study: Study, folder: Folder, queries: Mapping[str, float | None]) -> dict[str, Any]:
+def register(study: Study, folder: StudyFolder, queries: Mapping[str, float | None]) -> dict[str, Any]:
     """Write the registration, or check that it is that of this study.
 
     Args:
@@ -54,7 +54,7 @@ def register(study: Study, folder: Folder, queries: Mapping[str, float | None]) 
     return content
 
 
-def check_registered(study: Study, folder: Folder) -> dict[str, Any]:
+def check_registered(study: Study, folder: StudyFolder) -> dict[str, Any]:
     """The registration; {} if there is none. UserError where it is of another study, or was changed."""
     try:
         content: dict[str, Any] = read_sealed(folder.registration)

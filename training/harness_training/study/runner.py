@@ -24,9 +24,9 @@ from harness.storage.locks import exclusive
 from harness.types import PluginError, UserError
 from harness_plugins.sentence_transformers.trained import read_run
 from harness_training.study import commands
-from harness_training.study.clock import Clock
+from harness_training.study.clock import StageClock
 from harness_training.study.commands import Parallel
-from harness_training.study.definition import Folder, Study
+from harness_training.study.definition import Study, StudyFolder
 from harness_training.study.forecast import Planner
 from harness_training.study.methods import paragraph
 from harness_training.study.registration import check_registered, independent_queries, register
@@ -38,7 +38,7 @@ class Runner:
     """One study in its folder."""
 
     study: Study
-    folder: Folder
+    folder: StudyFolder
     session: Session
     parallel: Parallel
     failed: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Runner:
         with exclusive(folder.path, _tell, "runs this study"):
             check_registered(study, folder)
             commands.write_inputs(study, folder)
-            self.clock = Clock(folder.path / "seconds.json")
+            self.clock = StageClock(folder.path / "seconds.json")
             with self.clock.running("data"):
                 self._fetch()
                 register(study, folder, self._queries())

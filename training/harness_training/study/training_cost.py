@@ -29,7 +29,7 @@ INITIAL = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainingSetSize:
     """The size of a training set; None: unknown."""
 
     rows: int | None
@@ -57,7 +57,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoder:
+class BaseCost:
     """The base: its size, and its speed on the device of the plan."""
 
     dim: int
@@ -93,7 +93,7 @@ class TrainingCost:
     """Of all runs."""
 
 
-def training_cost(name: str, settings: Settings, rows: Rows, encoder: Encoder, runs: int) -> TrainingCost:
+def training_cost(name: str, settings: Settings, rows: TrainingSetSize, encoder: BaseCost, runs: int) -> TrainingCost:
     """The cost of an experiment's runs on the encoder's device."""
     unknown = rows.rows is None
     count = max(0, (rows.rows or 0) - rows.held_out)
@@ -119,7 +119,7 @@ def training_cost(name: str, settings: Settings, rows: Rows, encoder: Encoder, r
     )
 
 
-def _seconds(settings: Settings, encoder: Encoder, rows: Rows, steps: int, dev: float) -> float:
+def _seconds(settings: Settings, encoder: BaseCost, rows: TrainingSetSize, steps: int, dev: float) -> float:
     """Seconds of the steps and of the evaluations on the dev set."""
     evaluations = 1 + steps // max(1, evaluation_steps(settings, steps)) if steps else 0
     if settings.freeze_base:
@@ -130,7 +130,7 @@ def _seconds(settings: Settings, encoder: Encoder, rows: Rows, steps: int, dev: 
     return steps * each + evaluations * _divided(dev, encoder.forward)
 
 
-def _memory(settings: Settings, encoder: Encoder, rows: Rows, count: int, trained: int) -> float:
+def _memory(settings: Settings, encoder: BaseCost, rows: TrainingSetSize, count: int, trained: int) -> float:
     """Peak memory: parameters and their state, activations of what is in memory at once, or the base's embeddings."""
     weights = encoder.parameters * 4
     if settings.freeze_base:

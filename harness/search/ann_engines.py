@@ -1,0 +1,211 @@
+"""The libraries of approximate indexes, each behind the same interface: FAISS for dense vectors, Seismic for sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets.beir import Dataset
+from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, dataset_vectors
+from harness.search import faiss_index, seismic_index
+from harness.search.exact import Limits, search
+from harness.search.index_config import IndexConfig
+from harness.search.sparse import search_sparse
+from harness.types import Hits, Role
+
+
+class BuildRecord(Protocol):
+    """What is recorded of an index when it is built."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        ...
+
+    @property
+    def build_seconds(self) -> float:
+        """Time of training and adding."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Number of threads that built it."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        ...
+
+    @property
+    def vectors(self) -> str:
+        """SHA-256 of the vectors."""
+        ...
+
+
+class IndexOnDisk(Protocol):
+    """An index on disk."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        ...
+
+    @property
+    def record(self) -> BuildRecord:
+        """Its record."""
+        ...
+
+
+class IndexEngine(Protocol):
+    """Exact and approximate search of the vectors of one model on one dataset, with all its queries."""
+
+    library: str
+    """The field of the record with the version of the library."""
+
+    @property
+    def costs(self) -> Mapping[Role, Cost]:
+        """The costs of the vectors."""
+        ...
+
+    @property
+    def vectors_bytes(self) -> int:
+        """Bytes of the vectors that exact search reads."""
+        ...
+
+    def exact(self, depth: int) -> list[Hits]:
+        """The exact hits of every query."""
+        ...
+
+    def build(self, config: IndexConfig) -> IndexOnDisk:
+        """The stored index if it is valid, else a new one."""
+        ...
+
+    def load(self, built: Any, config: IndexConfig) -> Any:
+        """The index in memory."""
+        ...
+
+    def search(self, index: Any, depth: int, config: IndexConfig) -> Any:
+        """The library's own result for all queries; this is what is timed."""
+        ...
+
+    def hits(self, result: Any, index: Any) -> list[Hits]:
+        """The hits in a result of `search`."""
+        ...
+
+
+class FaissEngine:
+    """FAISS's indexes of dense vectors."""
+
+    library = "faiss"
+
+    def __init__(self, model: Prepared, dataset: Dataset, limits: Limits) -> None:
+        """What the engine computes is computed on first use."""
+        self._model, self._limits = model, limits
+        self._both = lru_cache(lambda: dataset_vectors(model, dataset))
+
+    @property
+    def costs(self) -> Mapping[Role, Cost]:
+        """As `IndexEngine.costs`."""
+        return {role: cost for role, (_, cost) in self._both().items()}
+
+    @property
+    def vectors_bytes(self) -> int:
+        """As `IndexEngine.vectors_bytes`."""
+        documents, _ = self._both()["document"]
+        return len(documents) * documents.dim * np.dtype(self._model.ref.storage).itemsize
+
+    @cached_property
+    def _summary(self) -> faiss_index.VectorSummary:
+        return faiss_index.summarise(self._both()["document"][0])
+
+    @cached_property
+    def _queries(self) -> NDArray[np.float32]:
+        queries, _ = self._both()["query"]
+        return queries.gather(np.arange(len(queries)))
+
+    def exact(self, depth: int) -> list[Hits]:
+        """As `IndexEngine.exact`."""
+        documents, mean = self._both()["document"][0], self._summary.mean
+        return list(search(self._queries, documents, mean, depth, self._model.similarity, limits=self._limits))
+
+    def build(self, config: IndexConfig) -> faiss_index.BuiltIndex:
+        """As `IndexEngine.build`."""
+        documents, _ = self._both()["document"]
+        similarity, home, progress = self._model.similarity, self._model.home, self._model.progress
+        return faiss_index.build_index(config, documents, self._summary, similarity, home, progress)
+
+    def load(self, built: faiss_index.BuiltIndex, config: IndexConfig) -> Any:
+        """As `IndexEngine.load`."""
+        return faiss_index.load_index(built, config)
+
+    def search(self, index: Any, depth: int, config: IndexConfig) -> faiss_index.SearchResult:
+        """As `IndexEngine.search`; the index has its search parameters."""
+        return faiss_index.search_index(index, self._queries, depth)
+
+    def hits(self, result: faiss_index.SearchResult, index: Any) -> list[Hits]:
+        """As `IndexEngine.hits`."""
+        return faiss_index.hits(result, self._model.similarity, self._queries, index)
+
+
+class SeismicEngine:
+    """Seismic's index of sparse vectors."""
+
+    library = "seismic"
+
+    def __init__(self, model: Prepared, dataset: Dataset, limits: Limits) -> None:
+        """What the engine computes is computed on first use."""
+        self._model, self._limits = model, limits
+        self._both = lru_cache(lambda: dataset_sparse_vectors(model, dataset))
+
+    @property
+    def costs(self) -> Mapping[Role, Cost]:
+        """As `IndexEngine.costs`."""
+        return {role: cost for role, (_, cost) in self._both().items()}
+
+    @cached_property
+    def vectors_bytes(self) -> int:
+        """As `IndexEngine.vectors_bytes`."""
+        documents, _ = self._both()["document"]
+        return sum(8 * shard.nnz + 4 * shard.shape[0] for shard in documents.shards())
+
+    @cached_property
+    def _queries(self) -> Any:
+        return self._both()["query"][0].whole()
+
+    @cached_property
+    def _asked(self) -> tuple[Any, list[Any], list[Any]]:
+        return seismic_index.queries_for_seismic(self._queries)
+
+    def exact(self, depth: int) -> list[Hits]:
+        """As `IndexEngine.exact`."""
+        return list(search_sparse(self._queries, self._both()["document"][0], depth, limits=self._limits))
+
+    def build(self, config: IndexConfig) -> seismic_index.BuiltSeismic:
+        """As `IndexEngine.build`."""
+        documents, _ = self._both()["document"]
+        return seismic_index.build_seismic(config, documents, self._model.home, self._model.progress)
+
+    def load(self, built: seismic_index.BuiltSeismic, config: IndexConfig) -> Any:
+        """As `IndexEngine.load`."""
+        return seismic_index.load_seismic(built)
+
+    def search(self, index: Any, depth: int, config: IndexConfig) -> list[Any]:
+        """As `IndexEngine.search`."""
+        return seismic_index.search_seismic(index, self._asked, depth, config.search)
+
+    def hits(self, result: list[Any], index: Any) -> list[Hits]:
+        """As `IndexEngine.hits`."""
+        return seismic_index.seismic_hits(result)
+
+
+ENGINES: Mapping[str, Callable[[Prepared, Dataset, Limits], IndexEngine]] = {
+    "dense": FaissEngine,
+    "sparse": SeismicEngine,
+}
+"""Kind of vectors -> the library that indexes them."""

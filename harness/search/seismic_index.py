@@ -1,0 +1,201 @@
+"""Approximate indexes of sparse vectors by Seismic: built from stored vectors, cached by content, verified on reuse.
+
+$HARNESS_HOME/seismic/KEY/ holds index.seismic and record.json, like `harness.search.faiss_index` of dense vectors.
+Seismic clusters the postings of every term at random, without a seed, so the same vectors give another file with every
+build; the file that was measured is the one that is kept. It stores weights as float16 and needs weights above 0.
+
+Source: S. Bruch, F. M. Nardini, C. Rulli, R. Venturini, "Efficient Inverted Indexes for Approximate Retrieval over
+Learned Sparse Representations", SIGIR 2024.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness.embeddings.sparse import SparseVectors
+from harness.search.index_config import IndexConfig, seismic_numbers
+from harness.storage.atomic import content_key, sha256_file, whole_folder, write_json
+from harness.storage.records import read_sealed, seal
+from harness.storage.safe_load import fields
+from harness.system.environment import cores
+from harness.types import Hits, Progress, UserError
+
+PACKAGE = "pyseismic-lsr"
+INDEX, RECORD = "index.seismic", "record.json"
+SMALL_DIM = 1 << 16
+"""Largest dimension of an index whose terms have 16 bits."""
+SEARCH = {"query_cut": 10.0, "heap_factor": 0.7}
+"""Search parameters unless others are named: the terms of a query that are read, and how readily a block is skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeismicRecord:
+    """The record of a built index."""
+
+    factory: str
+    documents: int
+    dim: int
+    vectors: str
+    """SHA-256 of the rows: terms, weights and lengths, in document order."""
+    seismic: str
+    """Version of Seismic that built the index."""
+    threads: int
+    build_seconds: float
+    """Without reading the vectors and writing the file."""
+    bytes: int
+    sha256: str
+
+
+SHAPE: dict[str, type] = {
+    **dict.fromkeys(("factory", "vectors", "seismic", "sha256"), str),
+    **dict.fromkeys(("documents", "dim", "threads", "bytes"), int),
+    "build_seconds": float,
+}
+"""Fields of a `SeismicRecord` on disk."""
+
+
+class BuiltSeismic(NamedTuple):
+    """An index on disk."""
+
+    folder: Path
+    record: SeismicRecord
+
+
+def build_seismic(config: IndexConfig, vectors: SparseVectors, home: Path, progress: Progress) -> BuiltSeismic:
+    """Return the stored index of these vectors if it is valid, else build it in memory.
+
+    Raises:
+        UserError: A weight is below 0.
+    """
+    import seismic
+
+    wanted = {"factory": config.factory, "documents": len(vectors), "dim": vectors.dim}
+    wanted |= {"vectors": _digest(vectors), "seismic": version(PACKAGE)}
+    folder = home / "seismic" / content_key(wanted)[:32]
+    if record := _valid_record(folder, wanted):
+        return BuiltSeismic(folder, record)
+    small = vectors.dim <= SMALL_DIM
+    dataset = seismic.SeismicDataset() if small else seismic.SeismicDatasetLV()
+    index_type = seismic.SeismicIndex if small else seismic.SeismicIndexLV
+    row, threads = 0, cores()
+    for shard in vectors.shards():
+        names = [str(number) for number in range(row, row + shard.shape[0])]
+        dataset.add_documents_by_id(
+            names, shard.indices.astype(np.int64), shard.data.astype(np.float32), shard.indptr.astype(np.int64)
+        )
+        row += shard.shape[0]
+    with whole_folder(folder, keep=lambda: _valid_record(folder, wanted) is not None) as made:
+        progress(f"building {config.factory} (vectors)", 0, 0)
+        start = time.perf_counter()
+        with _quiet():
+            index = index_type.build_from_dataset(dataset, **seismic_numbers(config.factory), num_threads=threads)
+            seconds = time.perf_counter() - start
+            index.save(str(made / "index"))
+        [written] = made.iterdir()  # Seismic adds its own ending
+        written.rename(made / INDEX)
+        size, digest = (made / INDEX).stat().st_size, sha256_file(made / INDEX)
+        record = SeismicRecord(
+            **wanted,  # type: ignore[arg-type]
+            threads=threads,
+            build_seconds=round(seconds, 4),
+            bytes=size,
+            sha256=digest,
+        )
+        write_json(made / RECORD, seal(asdict(record)))
+    found = _valid_record(folder, wanted)  # another process may have built it first
+    return BuiltSeismic(folder, found or record)
+
+
+def load_seismic(built: BuiltSeismic) -> Any:
+    """Load an index. The checksum is verified before Seismic reads the file."""
+    import seismic
+
+    path = built.folder / INDEX
+    if sha256_file(path) != built.record.sha256:
+        raise UserError(f"{path} changed while it was in use; run the same command again.")
+    index_type = seismic.SeismicIndex if built.record.dim <= SMALL_DIM else seismic.SeismicIndexLV
+    with _quiet():
+        return index_type.load(str(path))
+
+
+def queries_for_seismic(queries: Any) -> tuple[Any, list[Any], list[Any]]:
+    """Names, terms and weights of the rows of a CSR array, as Seismic takes them."""
+    import seismic
+
+    kind = seismic.get_seismic_string()
+    slices = [slice(start, stop) for start, stop in pairwise(queries.indptr.tolist())]
+    terms = queries.indices.astype(str).astype(kind)
+    weights = queries.data.astype(np.float32)
+    names = np.array([str(number) for number in range(queries.shape[0])], kind)
+    return names, [terms[own] for own in slices], [weights[own] for own in slices]
+
+
+def search_seismic(index: Any, queries: tuple[Any, list[Any], list[Any]], k: int, search: str) -> list[Any]:
+    """Seismic's own result for each query: at most k of (query, score, document), best first.
+
+    Args:
+        index: From `load_seismic`.
+        queries: From `queries_for_seismic`.
+        k: Number of documents.
+        search: Search parameters, such as ``query_cut=20,heap_factor=0.8``.
+    """
+    numbers = SEARCH | seismic_numbers(search)
+    settings = {"query_cut": int(numbers["query_cut"]), "heap_factor": float(numbers["heap_factor"])}
+    names, terms, weights = queries
+    with _quiet():
+        found = index.batch_search(names, terms, weights, k=k, **settings, num_threads=cores())
+    return list(found)
+
+
+def seismic_hits(result: list[Any]) -> list[Hits]:
+    """Convert a result to hits; documents with a score of 0 or less are not found, as in exact search."""
+    found = []
+    for each in result:
+        scored = [(int(document), float(score)) for _, score, document in each if score > 0]
+        found.append(Hits(np.array([row for row, _ in scored], np.int64), np.array([score for _, score in scored])))
+    return found
+
+
+def _digest(vectors: SparseVectors) -> str:
+    digest = hashlib.sha256()
+    for shard in vectors.shards():
+        if len(shard.data) and shard.data.min() < 0:
+            raise UserError("Seismic searches weights above 0, and the vectors have others; omit --index seismic.")
+        for array, kind in ((np.diff(shard.indptr), "<i8"), (shard.indices, "<i8"), (shard.data, "<f4")):
+            digest.update(np.ascontiguousarray(array, kind).data)
+    return digest.hexdigest()
+
+
+def _valid_record(folder: Path, wanted: dict[str, Any]) -> SeismicRecord | None:
+    """The record in a folder if it has the wanted values and the checksum of the index file is valid."""
+    with suppress(OSError, ValueError, TypeError):
+        record = SeismicRecord(**fields(read_sealed(folder / RECORD), **SHAPE))
+        if wanted.items() <= asdict(record).items() and sha256_file(folder / INDEX) == record.sha256:
+            return record
+    return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Discards what the library prints to standard output, which belongs to the results of the command."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
