@@ -42,7 +42,8 @@ class Norm(NamedTuple):
             return torch.layer_norm(state, [size], self.weight, self.bias, self.eps)
         # torch.rms_norm writes the squares of a float32 state to memory.
         squares = torch.linalg.vector_norm(state, dim=-1, keepdim=True).square_()
-        return (state * squares.div_(size).add_(self.eps).rsqrt_()).mul_(self.weight)
+        normed: Tensor = (state * squares.div_(size).add_(self.eps).rsqrt_()).mul_(self.weight)
+        return normed
 
 
 class Norms(NamedTuple):

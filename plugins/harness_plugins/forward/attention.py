@@ -86,8 +86,8 @@ class Attention:
         together = 1 if length >= LONG else len(query)
         for start in range(0, len(query), together):
             texts = slice(start, start + together)
-            given = (part[texts].to(out.dtype, memory_format=torch.contiguous_format) for part in (query, key, value))
-            own._narrow(*given, out[texts], bias)
+            given = [part[texts].to(out.dtype, memory_format=torch.contiguous_format) for part in (query, key, value)]
+            own._narrow(given[0], given[1], given[2], out[texts], bias)
 
     def _exact(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, bias: Tensor | None) -> None:
         from torch.nn.functional import scaled_dot_product_attention
@@ -117,7 +117,7 @@ class Attention:
         items, shared = texts * key.shape[1], heads // key.shape[1]
         query = query.reshape(items, shared, length, size)
         key, value = key.reshape(items, length, size), value.reshape(items, length, size)
-        out = out.unflatten(1, (-1, shared))
+        out = out.view(texts, -1, shared, length, size)
         for block in self._blocks(length, self._rows(length, texts * heads)):
             rows, keys = slice(block.start, block.stop), slice(block.low, block.high)
             added = None if bias is None else bias[:, :, rows, keys].expand(texts, -1, -1, -1)

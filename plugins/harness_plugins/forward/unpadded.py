@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Part = TypeVar("Part", LinearWeights, Norm | None)
 TURNS = 512
 """Rotations are computed for multiples of this many positions."""
 
@@ -71,29 +72,30 @@ class UnpaddedModel:
     def _layer(self, layer: Layer) -> FusedLayer:
         import torch
 
-        both = (layer.queries, layer.keys)
-        norms = layer.query_norm, layer.key_norm
-        if self.network.rotation is not None:
-            both = tuple(LinearWeights(*map(self._adjacent, part)) for part in both)
-            norms = tuple(one and one._replace(weight=self._adjacent(one.weight)) for one in norms)
-        weights, biases = zip(*both, layer.values, strict=True)
-        fused = LinearWeights(torch.cat(weights), None if biases[0] is None else torch.cat(biases))
+        three = [*map(self._adjacent, (layer.queries, layer.keys)), layer.values]
+        biases = [part.bias for part in three if part.bias is not None]
+        fused = LinearWeights(torch.cat([part.weight for part in three]), torch.cat(biases) if biases else None)
         return FusedLayer(
             attention=self._product(fused),
             mixed=self._product(layer.mixed),
             attend=Attention(self.network.scale, layer.window),
             attended=layer.attended,
             fed=layer.fed,
-            norms=norms,
+            norms=(self._adjacent(layer.query_norm), self._adjacent(layer.key_norm)),
             rotation=layer.rotation,
         )
 
-    def _adjacent(self, part: Tensor | None) -> Tensor | None:
+    def _adjacent(self, part: Part) -> Part:
         """Reorder the dimensions of every head so that those that are rotated together are adjacent."""
-        if part is None:
-            return None
-        halves = part.view(-1, 2, self.network.size // 2, *part.shape[1:])
-        return halves.transpose(1, 2).reshape(part.shape)
+        if part is None or self.network.rotation is None:
+            return part
+        half = self.network.size // 2
+        weight, bias = (
+            one if one is None else one.view(-1, 2, half, *one.shape[1:]).transpose(1, 2).reshape(one.shape)
+            for one in (part.weight, part.bias)
+        )
+        assert weight is not None
+        return part._replace(weight=weight, bias=bias)
 
     def _feed(self, layer: Layer) -> FeedForward | GatedFeedForward:
         activated = layer.widened if layer.gate is None else layer.gate
@@ -190,9 +192,11 @@ class UnpaddedModel:
         self, layer: FusedLayer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
     ) -> Tensor:
         """Attention of all texts: [tokens, hidden] -> [tokens, heads x size] of the products' dtype."""
+        import torch
+
         own, start = self.network, 0
-        given = layer.attention(state).unflatten(1, (-1, own.size))
-        parts = [*given.split([own.heads, own.key_heads, own.key_heads], 1)]
+        given = layer.attention(state).view(len(state), -1, own.size)
+        parts: list[Tensor] = [*torch.split(given, [own.heads, own.key_heads, own.key_heads], 1)]
         turn = turns.get(layer.rotation)
         for number, norm in enumerate(layer.norms):
             if norm is not None or turn is not None:
@@ -206,7 +210,7 @@ class UnpaddedModel:
 
     def _attend(self, layer: FusedLayer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
         """Attention of texts of one length: query, key and value [texts x length, heads, size] -> the same."""
-        query, key, value, out = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in (*given, found))
+        query, key, value, out = (part.view(-1, length, *part.shape[1:]).transpose(1, 2) for part in (*given, found))
         layer.attend(query, key, value, out, None if self.network.bias is None else self._bias_of(length))
 
     def _bias_of(self, length: int) -> Tensor:
@@ -234,7 +238,7 @@ def _turned(part: Tensor, norm: Norm | None, turn: Tensor | None) -> Tensor:
 
     part = part if norm is None else norm(part)
     if turn is not None:
-        torch.view_as_complex(part.unflatten(2, (-1, 2))).mul_(turn)
+        torch.view_as_complex(part.view(*part.shape[:2], -1, 2)).mul_(turn)
     return part
 
 
