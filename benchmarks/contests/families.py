@@ -24,7 +24,7 @@ DECODER = {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads"
 GEMMA = {"hidden_size": 768, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 256}
 
 
-class Shape(NamedTuple):
+class ModelShape(NamedTuple):
     """A model's shape."""
 
     family: str
@@ -36,13 +36,15 @@ class Shape(NamedTuple):
     """Whether the last token's state is the vector; the mean otherwise."""
 
 
-SHAPES: dict[str, Shape] = {
-    "distilbert-base": Shape("distilbert", {**BASE, "hidden_dim": 3072, "num_hidden_layers": 6}, 6),
-    "xlm-roberta-base": Shape("xlm-roberta", {**BASE, "max_position_embeddings": 514, "type_vocab_size": 1}, 12),
-    "ModernBERT-base": Shape("modernbert", {**BASE, "num_hidden_layers": 22, "intermediate_size": 1152}, 22),
-    "nomic-embed-text-v1.5": Shape("nomic_bert", BASE, 12),
-    "Qwen3-Embedding-0.6B": Shape("qwen3", {**DECODER, "num_hidden_layers": 7, "intermediate_size": 3072}, 28, True),
-    "EmbeddingGemma-300m": Shape(
+SHAPES: dict[str, ModelShape] = {
+    "distilbert-base": ModelShape("distilbert", {**BASE, "hidden_dim": 3072, "num_hidden_layers": 6}, 6),
+    "xlm-roberta-base": ModelShape("xlm-roberta", {**BASE, "max_position_embeddings": 514, "type_vocab_size": 1}, 12),
+    "ModernBERT-base": ModelShape("modernbert", {**BASE, "num_hidden_layers": 22, "intermediate_size": 1152}, 22),
+    "nomic-embed-text-v1.5": ModelShape("nomic_bert", BASE, 12),
+    "Qwen3-Embedding-0.6B": ModelShape(
+        "qwen3", {**DECODER, "num_hidden_layers": 7, "intermediate_size": 3072}, 28, True
+    ),
+    "EmbeddingGemma-300m": ModelShape(
         "gemma3_text",
         {
             **{**GEMMA, "num_hidden_layers": 12, "intermediate_size": 1152, "use_bidirectional_attention": True},
@@ -98,7 +100,7 @@ def _contest(plan: Plan, name: str, file: Path, collection: str, notes: list[str
     )
 
 
-def random_model(shape: Shape, folder: Path, *, small: bool) -> None:
+def random_model(shape: ModelShape, folder: Path, *, small: bool) -> None:
     """Save a model of this shape (``small``: tiny) with random weights."""
     import torch
     from sentence_transformers import SentenceTransformer

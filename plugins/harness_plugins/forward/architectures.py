@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Affine(NamedTuple):
+class LinearWeights(NamedTuple):
     """Weight [out, in] and bias [out] of a linear layer."""
 
     weight: Tensor
@@ -42,7 +42,8 @@ class Norm(NamedTuple):
             return torch.layer_norm(state, [size], self.weight, self.bias, self.eps)
         # torch.rms_norm writes the squares of a float32 state to memory.
         squares = torch.linalg.vector_norm(state, dim=-1, keepdim=True).square_()
-        return (state * squares.div_(size).add_(self.eps).rsqrt_()).mul_(self.weight)
+        normed: Tensor = (state * squares.div_(size).add_(self.eps).rsqrt_()).mul_(self.weight)
+        return normed
 
 
 class Norms(NamedTuple):
@@ -58,17 +59,17 @@ class Norms(NamedTuple):
 class Layer:
     """One layer: the residual branches of attention and of the feed-forward block."""
 
-    queries: Affine
-    keys: Affine
-    values: Affine
-    mixed: Affine
-    widened: Affine
-    narrowed: Affine
+    queries: LinearWeights
+    keys: LinearWeights
+    values: LinearWeights
+    mixed: LinearWeights
+    widened: LinearWeights
+    narrowed: LinearWeights
     attended: Norms
     """Of the branch of attention."""
     fed: Norms
     """Of the branch of the feed-forward block."""
-    gate: Affine | None = None
+    gate: LinearWeights | None = None
     """With the activation; multiplies ``widened``, which has none then."""
     query_norm: Norm | None = None
     """Of each head."""
@@ -105,8 +106,8 @@ class Network:
     bias: Callable[[int], Tensor] | None = None
     """Length -> bias of attention [1, heads, length, length], a function of the distance of two tokens."""
     rotation: Callable[[str, int], Tensor] | None = None
-    """Name and length -> complex64 [length, size / 2], by which dimension i + i * dimension (i + size / 2) is
-    multiplied at each position."""
+    """Name and length -> complex64 [length, size / 2], by which dimensions j and j + size / 2 of a head, as real and
+    imaginary part, are multiplied at each position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +168,15 @@ def unsupported(what: object, device: str) -> str:
     return f"{what} holds no plain {families} encoder, which forward=packed is for{place}; omit that option."
 
 
-def _affine(module: Any) -> Affine:
-    return Affine(module.weight.detach(), None if module.bias is None else module.bias.detach())
+def _affine(module: Any) -> LinearWeights:
+    return LinearWeights(module.weight.detach(), None if module.bias is None else module.bias.detach())
 
 
-def _split(module: Any, count: int) -> list[Affine]:
+def _split(module: Any, count: int) -> list[LinearWeights]:
     """The parts of a fused linear layer."""
     weight, bias = _affine(module)
     biases = [None] * count if bias is None else bias.chunk(count)
-    return [Affine(*pair) for pair in zip(weight.chunk(count), biases, strict=True)]
+    return [LinearWeights(*pair) for pair in zip(weight.chunk(count), biases, strict=True)]
 
 
 def _norm(module: Any) -> Norm:

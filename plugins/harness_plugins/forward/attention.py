@@ -50,7 +50,7 @@ class Window(NamedTuple):
 EVERYTHING = Window()
 
 
-class Block(NamedTuple):
+class QueryBlock(NamedTuple):
     """Queries ``start`` to ``stop`` and the keys ``low`` to ``high`` that some of them attend to."""
 
     start: int
@@ -86,8 +86,8 @@ class Attention:
         together = 1 if length >= LONG else len(query)
         for start in range(0, len(query), together):
             texts = slice(start, start + together)
-            given = (part[texts].to(out.dtype, memory_format=torch.contiguous_format) for part in (query, key, value))
-            own._narrow(*given, out[texts], bias)
+            given = [part[texts].to(out.dtype, memory_format=torch.contiguous_format) for part in (query, key, value)]
+            own._narrow(given[0], given[1], given[2], out[texts], bias)
 
     def _exact(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, bias: Tensor | None) -> None:
         from torch.nn.functional import scaled_dot_product_attention
@@ -117,7 +117,7 @@ class Attention:
         items, shared = texts * key.shape[1], heads // key.shape[1]
         query = query.reshape(items, shared, length, size)
         key, value = key.reshape(items, length, size), value.reshape(items, length, size)
-        out = out.unflatten(1, (-1, shared))
+        out = out.view(texts, -1, shared, length, size)
         for block in self._blocks(length, self._rows(length, texts * heads)):
             rows, keys = slice(block.start, block.stop), slice(block.low, block.high)
             added = None if bias is None else bias[:, :, rows, keys].expand(texts, -1, -1, -1)
@@ -131,7 +131,7 @@ class Attention:
             out[:, :, :, rows].copy_(found.view(texts, -1, shared, block.stop - block.start, size))
 
     def _weighted(
-        self, query: Tensor, key: Tensor, value: Tensor, block: Block, bias: Tensor | None, part: slice
+        self, query: Tensor, key: Tensor, value: Tensor, block: QueryBlock, bias: Tensor | None, part: slice
     ) -> Tensor:
         """Of some items: query [items, shared, rows, size], key and value [items, keys, size] -> as query."""
         import torch
@@ -151,14 +151,14 @@ class Attention:
             return LOCAL_ROWS
         return length if heads * length**2 <= BUFFER or length < LONG else ROWS
 
-    def _blocks(self, length: int, rows: int) -> Iterator[Block]:
+    def _blocks(self, length: int, rows: int) -> Iterator[QueryBlock]:
         back, ahead = self.window
         for start in range(0, length, rows):
             stop = min(start + rows, length)
             low = 0 if back is None else max(0, start - back)
-            yield Block(start, stop, low, length if ahead is None else min(length, stop + ahead))
+            yield QueryBlock(start, stop, low, length if ahead is None else min(length, stop + ahead))
 
-    def _hide(self, scores: Tensor, block: Block) -> Tensor:
+    def _hide(self, scores: Tensor, block: QueryBlock) -> Tensor:
         """Set scores [..., rows, keys] of keys outside of the window to minus infinity: a triangle on either side."""
         import torch
 

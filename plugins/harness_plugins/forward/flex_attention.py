@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugins.forward.unpadded import UnpaddedModel, add_and_normalise
+from harness_plugins.forward.products import FeedForward, GatedFeedForward
+from harness_plugins.forward.unpadded import FusedLayer, UnpaddedModel, add_and_normalise
 
 if TYPE_CHECKING:
     import torch
@@ -86,15 +87,10 @@ class FlexAttentionModel(UnpaddedModel):
         own = self.network
         self.rows = -(-max(rows, own.positions.num_embeddings) // BLOCK) * BLOCK
         self._table = None if own.bias is None else self._distances(own.bias)
-        self._weights = [
-            tuple(
-                part.detach()
-                for each in (one.attention, one.mixed, feed.widened, feed.narrowed, one.attended.after, one.fed.after)
-                for part in (each.weight, each.bias)
-            )
-            for one, feed in zip(self._layers, map(self._feed, own.layers), strict=True)
-        ]
-        self._eps = own.layers[0].fed.after.eps
+        self._weights = [self._tensors(*pair) for pair in zip(self._layers, map(self._feed, own.layers), strict=True)]
+        after = own.layers[0].fed.after
+        assert after is not None
+        self._eps = after.eps
         self._filler = own.padding or 0
         self._compute = (
             _layer if backend is None else torch.compile(_layer, backend=backend, dynamic=False, fullgraph=True)
@@ -117,6 +113,13 @@ class FlexAttentionModel(UnpaddedModel):
         if spreads is not None:
             spreads.extend(map(torch.cat, zip(*spread, strict=True)))
         return torch.cat(found)
+
+    @staticmethod
+    def _tensors(layer: FusedLayer, feed: FeedForward | GatedFeedForward) -> tuple[Tensor, ...]:
+        """The weights and biases that `_layer` takes."""
+        parts = (layer.attention, layer.mixed, feed.widened, feed.narrowed, layer.attended.after, layer.fed.after)
+        tensors = [tensor for part in parts if part is not None for tensor in (part.weight, part.bias)]
+        return tuple(tensor.detach() for tensor in tensors if tensor is not None)
 
     def batches(self, lengths: Sequence[int]) -> Iterator[range]:
         """Ranges of consecutive texts that fit the rows and, padded to the longest, `MAX_PADDING` times the rows."""

@@ -100,6 +100,8 @@ class Int8FeedForward:
         import torch
 
         wide, narrow = plain.widened, plain.narrowed
+        assert wide.bias is not None
+        assert narrow.bias is not None
         order = seen.widened.argsort(descending=True, stable=True)
         count = max(len(order) // BFLOAT16_SHARE, 1)
         outliers, rest = order[:count].sort().values, order[count:].sort().values

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness_plugins.forward.architectures import Affine, Layer, Norm, Norms, network
+from harness_plugins.forward.architectures import Layer, LinearWeights, Norm, Norms, network
 from harness_plugins.forward.attention import Attention
 from harness_plugins.forward.products import FeedForward, GatedFeedForward, Product
 
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Part = TypeVar("Part", LinearWeights, Norm | None)
 TURNS = 512
 """Rotations are computed for multiples of this many positions."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class FusedLayer:
+    """A layer with its weights cast and fused, without the feed-forward block."""
+
     attention: Product
     """Fused query, key and value; pairs of dimensions that are rotated together are adjacent in the first two."""
     mixed: Product
@@ -66,32 +69,33 @@ class UnpaddedModel:
         self._bias: Tensor | None = None
         self._turns: dict[str, Tensor] = {}
 
-    def _layer(self, layer: Layer) -> _Layer:
+    def _layer(self, layer: Layer) -> FusedLayer:
         import torch
 
-        both = (layer.queries, layer.keys)
-        norms = layer.query_norm, layer.key_norm
-        if self.network.rotation is not None:
-            both = tuple(Affine(*map(self._adjacent, part)) for part in both)
-            norms = tuple(one and one._replace(weight=self._adjacent(one.weight)) for one in norms)
-        weights, biases = zip(*both, layer.values, strict=True)
-        fused = Affine(torch.cat(weights), None if biases[0] is None else torch.cat(biases))
-        return _Layer(
+        three = [*map(self._adjacent, (layer.queries, layer.keys)), layer.values]
+        biases = [part.bias for part in three if part.bias is not None]
+        fused = LinearWeights(torch.cat([part.weight for part in three]), torch.cat(biases) if biases else None)
+        return FusedLayer(
             attention=self._product(fused),
             mixed=self._product(layer.mixed),
             attend=Attention(self.network.scale, layer.window),
             attended=layer.attended,
             fed=layer.fed,
-            norms=norms,
+            norms=(self._adjacent(layer.query_norm), self._adjacent(layer.key_norm)),
             rotation=layer.rotation,
         )
 
-    def _adjacent(self, part: Tensor | None) -> Tensor | None:
+    def _adjacent(self, part: Part) -> Part:
         """Reorder the dimensions of every head so that those that are rotated together are adjacent."""
-        if part is None:
-            return None
-        halves = part.view(-1, 2, self.network.size // 2, *part.shape[1:])
-        return halves.transpose(1, 2).reshape(part.shape)
+        if part is None or self.network.rotation is None:
+            return part
+        half = self.network.size // 2
+        weight, bias = (
+            one if one is None else one.view(-1, 2, half, *one.shape[1:]).transpose(1, 2).reshape(one.shape)
+            for one in (part.weight, part.bias)
+        )
+        assert weight is not None
+        return part._replace(weight=weight, bias=bias)
 
     def _feed(self, layer: Layer) -> FeedForward | GatedFeedForward:
         activated = layer.widened if layer.gate is None else layer.gate
@@ -101,7 +105,7 @@ class UnpaddedModel:
             return FeedForward(first, narrowed)
         return GatedFeedForward(first, self._product(layer.widened), narrowed)
 
-    def _product(self, part: Affine) -> Product:
+    def _product(self, part: LinearWeights) -> Product:
         return Product(*part, self.dtype, reorder=self._reorder)
 
     def __call__(self, tokens: Sequence[Sequence[int]], spreads: list[Tensor] | None = None) -> Tensor:
@@ -185,12 +189,14 @@ class UnpaddedModel:
         return found
 
     def _attended(
-        self, layer: _Layer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
+        self, layer: FusedLayer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
     ) -> Tensor:
         """Attention of all texts: [tokens, hidden] -> [tokens, heads x size] of the products' dtype."""
+        import torch
+
         own, start = self.network, 0
-        given = layer.attention(state).unflatten(1, (-1, own.size))
-        parts = [*given.split([own.heads, own.key_heads, own.key_heads], 1)]
+        given = layer.attention(state).view(len(state), -1, own.size)
+        parts: list[Tensor] = [*torch.split(given, [own.heads, own.key_heads, own.key_heads], 1)]
         turn = turns.get(layer.rotation)
         for number, norm in enumerate(layer.norms):
             if norm is not None or turn is not None:
@@ -202,9 +208,9 @@ class UnpaddedModel:
             start = stop
         return found.flatten(1)
 
-    def _attend(self, layer: _Layer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
+    def _attend(self, layer: FusedLayer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
         """Attention of texts of one length: query, key and value [texts x length, heads, size] -> the same."""
-        query, key, value, out = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in (*given, found))
+        query, key, value, out = (part.view(-1, length, *part.shape[1:]).transpose(1, 2) for part in (*given, found))
         layer.attend(query, key, value, out, None if self.network.bias is None else self._bias_of(length))
 
     def _bias_of(self, length: int) -> Tensor:
@@ -232,7 +238,7 @@ def _turned(part: Tensor, norm: Norm | None, turn: Tensor | None) -> Tensor:
 
     part = part if norm is None else norm(part)
     if turn is not None:
-        torch.view_as_complex(part.unflatten(2, (-1, 2))).mul_(turn)
+        torch.view_as_complex(part.view(*part.shape[:2], -1, 2)).mul_(turn)
     return part
 
 
