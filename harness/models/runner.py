@@ -79,16 +79,7 @@ class Prepared:
         `settle`).
         """
         ref.require()
-        if ref.spec.files.weights is not None:
-            given = ref.options.get("path")
-            if given:
-                local_weights.verify(ref.spec.files.weights, Path(str(given)), home)
-            else:
-                found = pinned_models.obtain(ref.spec.files.weights, home, offline=offline, progress=progress)
-                ref = ref.replace(path=str(found))
-        if ref.spec.files.repository and not ref.options.get("path"):
-            ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
-        ref = ref.of_folder()
+        ref = _with_files(ref, home, offline, progress)
         common: dict[str, Any] = {"offline": offline, "progress": progress, "shared": shared, "budget": budget}
         self.members = [Prepared(each, home, **common) for each in ref.members]
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
@@ -359,6 +350,18 @@ def _trim_heap() -> None:
     """Returns freed memory to the system: glibc keeps pieces of up to 32 MiB, such as a layer's weights."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _with_files(ref: ModelRef, home: Path, offline: bool, progress: Progress) -> ModelRef:
+    """The model with the folder of its weights, which are found, downloaded if need be, and verified."""
+    weights = ref.spec.files.weights
+    if weights is not None and (given := ref.options.get("path")):
+        local_weights.verify(weights, Path(str(given)), home)
+    elif weights is not None:
+        ref = ref.replace(path=str(pinned_models.obtain(weights, home, offline=offline, progress=progress)))
+    if ref.spec.files.repository and not ref.options.get("path"):
+        ref = ref.replace(path=str(hub_models.obtain(ref.repository, home, offline=offline, progress=progress)))
+    return ref.of_folder()
 
 
 def _require_vectors(model: Prepared) -> None:

@@ -116,10 +116,7 @@ def cost_model(
     Raises:
         PluginError: the model failed while it was measured.
     """
-    label, missing = ref.label, model if isinstance(model, str) else ""
-    kind: str = ref.spec.kind
-    size = _size(ref)
-    absent = ref.spec.files.weights.bytes if ref.spec.files.weights and missing.startswith("not measured") else 0
+    label, kind, missing = ref.label, ref.spec.kind, model if isinstance(model, str) else ""
     if ref.endpoint:
         return _of_endpoint(ref, missing, home, progress, search_device)
     if kind == "lexical":
@@ -127,23 +124,7 @@ def cost_model(
         return CostModel(label, kind, indexing=speed, note=missing)
     if kind not in FORMATS:
         return CostModel(label, kind)
-    found, note = None, missing
-    if device is not None:
-        found, note = _assumed(ref, device)
-    elif not isinstance(model, str):
-        found = _measured(label, lambda: encoding(model, home, progress))
-    dim = found.dim if found and found.dim else int(ref.figures.get("dim", 0))
-    longest = int(ref.options.get("max_seq_length") or 0)
-    costs = CostModel(
-        label,
-        kind,
-        found,
-        dim=dim,
-        weights_bytes=size,
-        download_bytes=absent,
-        note=note,
-        longest=longest,
-    )
+    costs = _of_encoder(ref, model, home, device, progress)
     if kind != "dense":
         ranked = None if isinstance(model, str) else _measured(label, lambda: search_speed(model, home, progress))
         return replace(costs, search_speed=ranked)
@@ -151,6 +132,29 @@ def cost_model(
     if device is not None:
         exact = replace(exact, flops=device.float32 * device.utilisation, origin="assumed")
     return replace(costs, scanning=exact)
+
+
+def _of_encoder(
+    ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress
+) -> CostModel:
+    """The costs of a model with vectors, those of its search apart."""
+    note = model if isinstance(model, str) else ""
+    absent = ref.spec.files.weights.bytes if ref.spec.files.weights and note.startswith("not measured") else 0
+    found = None
+    if device is not None:
+        found, note = _assumed(ref, device)
+    elif not isinstance(model, str):
+        found = _measured(ref.label, lambda: encoding(model, home, progress))
+    return CostModel(
+        ref.label,
+        ref.spec.kind,
+        found,
+        dim=found.dim if found and found.dim else int(ref.figures.get("dim", 0)),
+        weights_bytes=_size(ref),
+        download_bytes=absent,
+        note=note,
+        longest=int(ref.options.get("max_seq_length") or 0),
+    )
 
 
 def _of_endpoint(ref: ModelRef, missing: str, home: Path, progress: Progress, search_device: str) -> CostModel:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.beir import Dataset
+from harness.embeddings.store import Vectors
 from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, dataset_vectors
 from harness.search import faiss_index, seismic_index
 from harness.search.exact import Limits, search
@@ -99,26 +100,33 @@ class IndexEngine(Protocol):
         ...
 
 
-class FaissEngine:
-    """FAISS's indexes of dense vectors."""
+class _Engine:
+    """The vectors of a model on a dataset, which are opened, or computed, on first use."""
 
-    library = "faiss"
+    read: Callable[[Prepared, Dataset], Mapping[Role, tuple[Any, Cost]]]
 
     def __init__(self, model: Prepared, dataset: Dataset, limits: Limits) -> None:
-        """What the engine computes is computed on first use."""
         self._model, self._limits = model, limits
-        self._both = lru_cache(lambda: dataset_vectors(model, dataset))
+        self._both = lru_cache(lambda: self.read(model, dataset))
 
     @property
     def costs(self) -> Mapping[Role, Cost]:
         """As `IndexEngine.costs`."""
         return {role: cost for role, (_, cost) in self._both().items()}
 
+
+class FaissEngine(_Engine):
+    """FAISS's indexes of dense vectors."""
+
+    library = "faiss"
+
+    read = staticmethod(dataset_vectors)
+
     @property
     def vectors_bytes(self) -> int:
         """As `IndexEngine.vectors_bytes`."""
         documents, _ = self._both()["document"]
-        return len(documents) * documents.dim * np.dtype(self._model.ref.storage).itemsize
+        return int(len(documents) * documents.dim * np.dtype(self._model.ref.storage).itemsize)
 
     @cached_property
     def _summary(self) -> faiss_index.VectorSummary:
@@ -126,7 +134,7 @@ class FaissEngine:
 
     @cached_property
     def _queries(self) -> NDArray[np.float32]:
-        queries, _ = self._both()["query"]
+        queries: Vectors = self._both()["query"][0]
         return queries.gather(np.arange(len(queries)))
 
     def exact(self, depth: int) -> list[Hits]:
@@ -153,20 +161,12 @@ class FaissEngine:
         return faiss_index.hits(result, self._model.similarity, self._queries, index)
 
 
-class SeismicEngine:
+class SeismicEngine(_Engine):
     """Seismic's index of sparse vectors."""
 
     library = "seismic"
 
-    def __init__(self, model: Prepared, dataset: Dataset, limits: Limits) -> None:
-        """What the engine computes is computed on first use."""
-        self._model, self._limits = model, limits
-        self._both = lru_cache(lambda: dataset_sparse_vectors(model, dataset))
-
-    @property
-    def costs(self) -> Mapping[Role, Cost]:
-        """As `IndexEngine.costs`."""
-        return {role: cost for role, (_, cost) in self._both().items()}
+    read = staticmethod(dataset_sparse_vectors)
 
     @cached_property
     def vectors_bytes(self) -> int:

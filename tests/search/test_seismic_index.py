@@ -110,7 +110,7 @@ def test_it_is_a_row_beside_exact_search_with_what_it_costs(harness, toy: Path, 
     assert served["geometry"]["documents"] == exact["geometry"]["documents"]
     again = json.loads(harness(*words, "--index-search", EXHAUSTIVE, "--json").out)
     assert [cell["cell"] for cell in again] == ["cached"] * 3
-    verified = harness("verify", "--plugin", plugin, "-d", toy, "results")
+    verified = harness("verify", "--reuse", "--plugin", plugin, "-d", toy, "results")
     assert verified.code == 0, verified.err + verified.out
     refused = harness("index", "export", "-m", "minilm", "-d", toy, "--index", "seismic", "-o", tmp_path / "served")
     assert (refused.code, "is no FAISS index" in refused.err) == (2, True)
