@@ -169,6 +169,16 @@ def test_the_kernels_give_the_same_digits() -> None:
     np.testing.assert_array_equal(fast.view(np.float32), np.maximum.reduceat(bits.view(np.float32), edges[:-1], axis=0))
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_order() -> None:
+    if not pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    for grid in (False, True):
+        queries, documents = rows(40, 32, 128, 0, grid=grid), rows(3000, 60, 128, 1, grid=grid)
+        found = list(maxsim.search_multivector(queries, MultiVectors.of(documents), 50, limits=Limits(device="cuda")))
+        require_equal(found, brute(queries, documents, 50), 1e-13 * (not grid))
+
+
 def test_too_little_memory_is_told() -> None:
     with pytest.raises(UserError, match=r"allow more: --memory \d+MB"):
         list(maxsim.search_multivector(rows(1, 3, 8, 0), MultiVectors.of(rows(9, 3, 8, 1)), 3, limits=Limits(10**6)))
