@@ -73,7 +73,7 @@ class ParquetTable:
         import pyarrow
 
         fields = [(name, _value_type(self.type(name))) for name in names]
-        return pyarrow.ParquetTable.from_batches(self.batches(names), pyarrow.schema(fields))
+        return pyarrow.Table.from_batches(self.batches(names), pyarrow.schema(fields))
 
     def _examined(self, names: Sequence[str]) -> int:
         """How many rows a batch may have; `Corrupt` if the footer or a page header states too much."""
