@@ -1,4 +1,6 @@
-"""Unpadded forward pass for GPUs with FlexAttention: texts are concatenated in one matrix of a fixed number of rows.
+"""Unpadded forward pass of encoders like BERT for GPUs, with FlexAttention.
+
+Texts are concatenated in one matrix of a fixed number of rows.
 
 `UnpaddedModel` calls attention once per text length, which suits a CPU's cache but gives a GPU too little work per
 kernel launch. Here each layer is one call of a constant shape, so it is compiled once for all layers and batches. A
