@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,13 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as program
-from benchmarks.contests import bm25, encode, measures, moments, search
+from benchmarks.contests import bm25, encode, families, measures, moments, search
 from benchmarks.peers import measures as peers
 from benchmarks.runner.command import Command
 from benchmarks.runner.contest import ROOT, Plan
 from benchmarks.runner.synthetic import judged_runs, vectors
 from benchmarks.runner.texts import Texts
 from harness.types import Document, Query
+from tests.tiny import tokenizer
 
 
 @pytest.fixture
@@ -209,6 +211,23 @@ def test_of_the_peers_those_that_are_named_take_part(plan: Plan) -> None:
     (contest,) = measures.contests(plan)
     assert [one.name for one in contest.among(["pytrec", "ranx"]).competitors] == ["harness", "pytrec_eval", "ranx"]
     assert contest.among([]).competitors == contest.competitors
+
+
+def test_families_have_random_models_that_run_without_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sentence_transformers", reason="it makes encoders")
+    from harness_plugins.forward.architectures import family_in
+
+    marks = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "bos": "<s>", "eos": "</s>"}
+    tokenizer(marks).save_pretrained(tmp_path / "words")
+    monkeypatch.setattr(families, "weights", lambda model: tmp_path / "words")
+    for name in ("Qwen3-Embedding-0.6B", "ModernBERT-base"):
+        families.random_model(families.SHAPES[name], tmp_path / name, small=True)
+        assert family_in(tmp_path / name) is not None
+        stated = json.loads((tmp_path / name / "config.json").read_text())
+        assert (stated["model_type"], stated["num_hidden_layers"]) == (families.SHAPES[name].family, 2)
+    pooling = json.loads((tmp_path / "Qwen3-Embedding-0.6B" / "1_Pooling" / "config.json").read_text())
+    assert "lasttoken" in json.dumps(pooling)
+    assert all(shape.settings["num_hidden_layers"] <= shape.layers for shape in families.SHAPES.values())
 
 
 def test_an_unknown_contest_is_the_users_mistake(run: Callable[..., Any]) -> None:

@@ -118,7 +118,7 @@ class Attention:
         query = query.reshape(items, shared, length, size)
         key, value = key.reshape(items, length, size), value.reshape(items, length, size)
         out = out.view(texts, -1, shared, length, size)
-        for block in self._blocks(length, self._rows(length, texts * heads)):
+        for block in self._blocks(length, self._rows(length, texts * heads, shared)):
             rows, keys = slice(block.start, block.stop), slice(block.low, block.high)
             added = None if bias is None else bias[:, :, rows, keys].expand(texts, -1, -1, -1)
             added = None if added is None else added.reshape(items, block.stop - block.start, -1)
@@ -145,11 +145,11 @@ class Attention:
         self._hide(scores.view(items, shared, rows, -1), block)
         return torch.bmm(torch.softmax(scores, -1, out=scores), value).view(items, shared, rows, size)
 
-    def _rows(self, length: int, heads: int) -> int:
-        """Queries in a block."""
-        if self.window != EVERYTHING:
-            return LOCAL_ROWS
-        return length if heads * length**2 <= BUFFER or length < LONG else ROWS
+    def _rows(self, length: int, heads: int, shared: int) -> int:
+        """Queries in a block; `BUFFER` holds the scores of at least one key head."""
+        whole = heads * length**2 <= BUFFER or length < LONG
+        rows = LOCAL_ROWS if self.window != EVERYTHING else length if whole else ROWS
+        return rows if whole else min(rows, max(1, BUFFER // (shared * length)))
 
     def _blocks(self, length: int, rows: int) -> Iterator[QueryBlock]:
         back, ahead = self.window

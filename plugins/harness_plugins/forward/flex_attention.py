@@ -1,9 +1,10 @@
-"""Unpadded forward pass for GPUs with FlexAttention: texts are concatenated in one matrix of a fixed number of rows.
+"""Unpadded forward pass of encoders like BERT for GPUs, with FlexAttention.
 
-`UnpaddedModel` calls attention once per text length, which suits a CPU's cache but gives a GPU too little work per
-kernel launch. Here each layer is one call of a constant shape, so it is compiled once for all layers and batches. A
-block mask restricts attention to tokens of the same text; MPNet's relative position bias is read from a table by the
-distance of two tokens (score_mod). Unused rows at the end form texts of one block each, which cost almost nothing.
+Texts are concatenated in one matrix of a fixed number of rows. `UnpaddedModel` calls attention once per text length,
+which suits a CPU's cache but gives a GPU too little work per kernel launch. Here each layer is one call of a constant
+shape, so it is compiled once for all layers and batches. A block mask restricts attention to tokens of the same text;
+MPNet's relative position bias is read from a table by the distance of two tokens (score_mod). Unused rows at the end
+form texts of one block each, which cost almost nothing.
 
 It has not run on a GPU yet. The tests compare it with transformers on a CPU, uncompiled in float32 and compiled with
 inductor's C++ backend; speed, Triton kernels and streams are untested.

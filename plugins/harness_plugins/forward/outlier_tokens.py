@@ -5,6 +5,7 @@ grows five-fold per layer until it is fifty times the median; other tokens atten
 grow as fast. A borderline token becomes an outlier in bfloat16 but not in float32, or the reverse, and changes all of
 its text's states (vector cosine 0.9994 instead of 0.99999). In the layer where outliers first reach their size, such a
 token's spread is between the median and an outlier's. One text in a hundred has one, so encoding these again is cheap.
+Only encoders with a LayerNorm after each branch give spreads; no text of the others is encoded again.
 """
 
 from __future__ import annotations
