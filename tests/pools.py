@@ -63,11 +63,21 @@ class Terms(Letters):
         return scipy.sparse.csr_array(super().encode(texts, role=role))
 
 
+class Tokens(Letters):
+    """A vector for each word: its counts of letters."""
+
+    def encode(self, texts, *, role):
+        words = super().encode([word for text in texts for word in text.split()], role=role)
+        ends = np.cumsum([len(text.split()) for text in texts])
+        return np.split(words, ends[:-1])
+
+
 @hookimpl
 def harness_models():
     options = {"fault": Option("", "what it does at the word mark"), "pause": Option(0.01, "seconds a batch")}
     yield ModelSpec("letters", "dense", f"{__name__}:Letters", "counts of letters", options=options)
     yield ModelSpec("terms", "sparse", f"{__name__}:Terms", "counts of letters, sparse", options=options)
+    yield ModelSpec("tokens", "multivector", f"{__name__}:Tokens", "counts of letters by word", options=options)
 '''
 
 

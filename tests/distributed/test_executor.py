@@ -39,7 +39,7 @@ from tests.conftest import Done
 from tests.forked import Forked, run
 from tests.pools import Place, content, make_place, threads
 
-MODELS = ("letters", "bm25", "rrf(letters,bm25)", "terms")
+MODELS = ("letters", "bm25", "rrf(letters,bm25)", "terms", "tokens")
 PROCESSES = ("--executor", "processes", "--workers", "2")
 
 
@@ -85,9 +85,9 @@ def test_processes_write_the_bytes_of_one_process_though_a_worker_is_killed(
     told = [json.loads(line) for line in log.read_text().splitlines()]
     log.unlink()
     assert next(line["reason"] for line in told if line["event"] == "worker lost").endswith("was killed by SIGKILL")
-    assert sum(line["event"] == "task done" and "encoding" in line["task"] for line in told) == 3 * 7  # three models
+    assert sum(line["event"] == "task done" and "encoding" in line["task"] for line in told) == 4 * 7  # four models
     assert told[-1]["event"] == "benchmark done"
-    assert told[-1]["texts"] == 3 * 108
+    assert told[-1]["texts"] == 4 * 108
     assert content(tmp_path) == alone
 
 
