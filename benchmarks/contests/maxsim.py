@@ -61,7 +61,11 @@ class Search:
         from harness.embeddings.multivector import MultiVectors
         from harness.embeddings.token_vectors import TokenVectors
 
-        stored, given, self.k = np.load(documents, mmap_mode="c"), np.load(queries), k
+        stored, given, self.k = (
+            np.load(documents, mmap_mode="c", allow_pickle=False),
+            np.load(queries, allow_pickle=False),
+            k,
+        )
         count = len(stored) // tokens
         sizes = [min(SHARD, count - start) for start in range(0, count, SHARD)]
 
@@ -88,8 +92,8 @@ class Search:
 
 def _quality(documents: str, queries: str, answers: Mapping[str, Answer]) -> Quality:
     """Compare with brute force."""
-    stored = np.load(documents, mmap_mode="r")
-    asked = np.load(queries).reshape(-1, ASKED, DIM)[:CHECKED].astype(np.float64)
+    stored = np.load(documents, mmap_mode="r", allow_pickle=False)
+    asked = np.load(queries, allow_pickle=False).reshape(-1, ASKED, DIM)[:CHECKED].astype(np.float64)
     exact = np.empty((len(asked), len(stored) // TOKENS))
     for start in range(0, exact.shape[1], 500):
         some = stored[start * TOKENS : (start + 500) * TOKENS].astype(np.float64)

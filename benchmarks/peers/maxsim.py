@@ -13,8 +13,8 @@ class _Peer:
     """All scores of one query at a time."""
 
     def __init__(self, documents: str, queries: str, tokens: int, asked: int, k: int) -> None:
-        self.documents = np.load(documents).reshape(-1, tokens, DIM)
-        self.queries, self.k = np.load(queries).reshape(-1, asked, DIM), k
+        self.documents = np.load(documents, allow_pickle=False).reshape(-1, tokens, DIM)
+        self.queries, self.k = np.load(queries, allow_pickle=False).reshape(-1, asked, DIM), k
 
     def scores(self, query: Any) -> Any:
         """MaxSim of a query [asked, dim] and every document."""

@@ -217,7 +217,7 @@ def test_useless_docstrings(text: str) -> None:
 
 def test_the_training_set_shares_no_query_and_no_document(dataset: Dataset) -> None:
     both = zip(dataset.queries, dataset.corpus.iter(), strict=True)
-    tested = [pydocs.Pair(query.id, query.text, document.text) for query, document in both]
+    tested = [pydocs.SplitDocstring(query.id, query.text, document.text) for query, document in both]
     training = pydocs.pairs(["scipy"], without=tested)
     assert len(training) > 1000
     for side in ("query", "document"):

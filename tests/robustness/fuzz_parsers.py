@@ -187,7 +187,7 @@ def checkpoint(name: str, *others: dict[str, Any], bare: bool = False) -> Parser
 
     def read(path: Path) -> object:
         from harness_plugins.cross_encoder import folder_of
-        from harness_plugins.forward.unpadded import applies
+        from harness_plugins.forward.architectures import family_in
         from harness_plugins.model_folder.files import facts, gives_token_types, incomplete, pools
         from harness_plugins.sentence_transformers.checkpoint import fingerprint
         from harness_plugins.sentence_transformers.trained import training
@@ -201,7 +201,7 @@ def checkpoint(name: str, *others: dict[str, Any], bare: bool = False) -> Parser
             if not (folder / part).exists():
                 (folder / part).parent.mkdir(exist_ok=True)
                 (folder / part).write_bytes(content)
-        applies(folder)
+        family_in(folder)
         gives_token_types(folder)
         pools(folder)
         options = {"path": str(folder), "dtype": "float32", "device": "cpu", "forward": "auto", "max_seq_length": 0}
