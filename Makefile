@@ -69,7 +69,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[dense,bm25,seismic,pyserini,train,ray,page,plot,overlap,dev]"
+	$(PIP) --editable ".[dense,bm25,seismic,endpoints,pyserini,train,ray,page,plot,overlap,dev]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
