@@ -7,12 +7,14 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from harness.storage.atomic import disk_errors
 from harness.storage.temporary_files import same_file
 from harness.types import Progress, UserError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 """Errors of a file system that has no locks."""
@@ -50,6 +52,8 @@ def exclusive(target: Path, progress: Progress, what: str = "") -> Iterator[None
 
 def _acquired(path: Path, waiting: Callable[[], None]) -> FileLock | None:
     """The lock, held; None if the file system has no locks. ``waiting`` is called if another holds it."""
+    from filelock import FileLock, Timeout
+
     held: list[int] = []
     lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=held.append)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
@@ -14,8 +15,8 @@ from harness.storage.arrow import arrow_numbers, arrow_strings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FEW = 64
-"""Strings from which Arrow decodes them faster than Python."""
+FEW, MORE = 64, 10_000
+"""Strings from which Arrow decodes them faster than Python, and where pyarrow has yet to be imported (40 ms)."""
 
 
 class StringColumn:
@@ -76,7 +77,7 @@ class Strings(Sequence[str]):
         return self.column.string(int(self.rows[index]))
 
     def __iter__(self) -> Iterator[str]:
-        if len(self.rows) < FEW:
+        if len(self.rows) < (FEW if "pyarrow" in sys.modules else MORE):
             return map(self.column.string, self.rows.tolist())
         return iter(self.arrow().to_pylist())
 

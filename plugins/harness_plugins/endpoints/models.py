@@ -16,7 +16,6 @@ from harness.system.budget import Budget
 from harness.types import Options, PluginError, Role, Similarity
 from harness_plugins.endpoints.address import base_url, key_of
 from harness_plugins.endpoints.options import CONNECTION, EMBEDDING
-from harness_plugins.endpoints.parallel import in_parallel
 from harness_plugins.endpoints.shapes import BYTES_PER_TEXT, Cohere, OpenAI, WrongAnswer
 
 IMPLEMENTATION = 1
@@ -135,6 +134,8 @@ class EndpointEncoder:
         ready = [prepared(text, options, str(options[f"{role}_prompt"] or "")) for text in texts]
         if blank := [place for place, text in enumerate(ready) if not text.strip()]:
             yield Arrived(blank, np.zeros((len(blank), self.dim), np.float32))
+        from harness_plugins.endpoints.parallel import in_parallel
+
         full = [place for place, text in enumerate(ready) if text.strip()]
         sizes = [len(ready[place]) for place in full]
         grouped = ([full[i] for i in batch] for batch in batches(sizes, CHARACTERS, int(options["batch_size"] or 1)))

@@ -20,13 +20,22 @@ from harness_plugins.model_folder.modules import modules, pools_prompt
 from harness_plugins.model_folder.pinned import TRAINED_ON
 from harness_plugins.sentence_transformers import prompts
 from harness_plugins.sentence_transformers.agreement import require_agreement, samples
-from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder, TokenEncoder, UnpaddedEncoder
 from harness_plugins.sentence_transformers.limits import limit_length
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harness_plugins.sentence_transformers.encoder import Encoder
+
+IMPLEMENTATIONS = {
+    "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
+    "stock with CNN": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 2",
+    "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
+    "int8": "as packed, feed-forward layers in int8 but for one neuron in 24, ranges of fixed texts; 1",
+    "encode": "SentenceTransformer.encode of 8 texts, bf16/fp16 linear layers under autocast; 1",
+}
+"""Part of the fingerprint, so that vectors of different forward passes never share a key."""
 TRAINED = "harness_plugins.sentence_transformers.trained"
 OF_FOLDER = "harness_plugins.sentence_transformers.folder_kinds:of_folder"
 """Describes a folder or a model of the hub that turns out to be of another kind than a bi-encoder."""
@@ -174,6 +183,8 @@ def load(options: Options) -> Encoder:
 
     A model whose last module normalises pooled embeddings takes those that heads on it have stored.
     """
+    from harness_plugins.sentence_transformers.encoder import TokenEncoder
+
     folder = folder_of(options)
     with load_errors(folder):
         encoder = _load(folder, options)
@@ -229,6 +240,8 @@ def make_encoder(
         Otherwise: The pass gives other vectors than encode(), or the user ``named`` the unpadded pass and texts cannot
             be tokenised separately.
     """
+    from harness_plugins.sentence_transformers.encoder import Encoder, TokenEncoder, UnpaddedEncoder
+
     encoder = Encoder(model, dtype, stated)
     if chosen != "encode":
         fast = (UnpaddedEncoder if chosen == "packed" else TokenEncoder)(model, dtype, stated)

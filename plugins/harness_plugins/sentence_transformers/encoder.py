@@ -28,15 +28,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
-IMPLEMENTATIONS = {
-    "stock": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 1",
-    "stock with CNN": "sentence-transformers padded batches, bf16/fp16 linear layers under autocast, fp32 pooling; 2",
-    "packed": "texts end to end, bf16/fp16 matrix products, fp32 LayerNorm, residuals, pooling, undecided texts; 2",
-    "int8": "as packed, feed-forward layers in int8 but for one neuron in 24, ranges of fixed texts; 1",
-    "encode": "SentenceTransformer.encode of 8 texts, bf16/fp16 linear layers under autocast; 1",
-}
-"""Part of the fingerprint, so that vectors of different forward passes never share a key."""
-
 _SIMILARITIES: Mapping[str, Similarity] = {"cosine": "cosine", "dot": "dot", "euclidean": "euclidean"}
 FLEX_ATTENTION_DEVICES = ("cuda",)
 """Devices on which the unpadded pass uses FlexAttention."""

@@ -21,11 +21,12 @@ from harness.types import Options
 from harness_plugins.cross_encoder import IMPLEMENTATION, LogitReranker
 from harness_plugins.forward import architectures
 from harness_plugins.sentence_transformers import multivector, sparse
-from harness_plugins.sentence_transformers.checkpoint import OPTIONS, make_encoder, resolve_dtype
-from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, Encoder
+from harness_plugins.sentence_transformers.checkpoint import IMPLEMENTATIONS, OPTIONS, make_encoder, resolve_dtype
 
 if TYPE_CHECKING:
     import torch
+
+    from harness_plugins.sentence_transformers.encoder import Encoder
 
 LIBRARIES = ("torch", "transformers", "sentence_transformers")
 """Packages whose modules keep all that determines their output in weights and configuration."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import ModelFacts, ModelFiles, ModelSpec, Option, UserError, Weights, hookimpl
 from harness.storage.atomic import content_key
@@ -23,7 +23,9 @@ from harness.types import Options
 from harness_plugins.model_folder.files import incomplete
 from harness_plugins.model_folder.pinned import MINILM, MPNET, TRAINED_ON
 from harness_plugins.sentence_transformers import checkpoint
-from harness_plugins.sentence_transformers.encoder import Encoder, TokenEncoder
+
+if TYPE_CHECKING:
+    from harness_plugins.sentence_transformers.encoder import Encoder
 
 EXPERIMENTS = ("baseline", "isotropy", "frozen")
 FORMAT = 1
@@ -184,6 +186,8 @@ def _named(name: str, runs: list[RunOnDisk], root: Path) -> RunOnDisk:
 
 def load(options: Options) -> Encoder:
     """As for a checkpoint; what only has a head on an untouched base shares its base's stored embeddings."""
+    from harness_plugins.sentence_transformers.encoder import TokenEncoder
+
     encoder = checkpoint.load(options)
     base = frozen_base(Path(str(options["path"])))
     if base and isinstance(encoder, TokenEncoder):

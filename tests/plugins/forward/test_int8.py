@@ -23,7 +23,7 @@ from harness_plugins.forward.calibration import Ranges, ranges
 from harness_plugins.forward.int8 import Int8FeedForward, Quantised
 from harness_plugins.forward.products import FeedForward, Product
 from harness_plugins.forward.unpadded import UnpaddedModel
-from harness_plugins.sentence_transformers import encoder
+from harness_plugins.sentence_transformers import checkpoint
 from tests.plugins.forward.test_unpadded import encoder as network
 from tests.tiny import DIM, transformer
 
@@ -117,7 +117,7 @@ def folder(tmp_path: Path) -> Path:
 @needs_vnni
 def test_the_option_gives_vectors_of_its_own_name(folder: Path, tmp_path: Path) -> None:
     refs = {dtype: load_registry().model(f"{folder}:dtype={dtype},device=cpu") for dtype in ("float32", "int8")}
-    assert refs["int8"].fingerprint["implementation"] == encoder.IMPLEMENTATIONS["int8"]
+    assert refs["int8"].fingerprint["implementation"] == checkpoint.IMPLEMENTATIONS["int8"]
     assert refs["int8"].fingerprint["dtype"] == "int8"
     assert refs["int8"].key != refs["float32"].key
     texts = ["", "moon", "the red planet pumps blood", "query " * 60]

@@ -26,7 +26,7 @@ from harness.storage.atomic import content_key
 from harness.storage.records import read_sealed
 from harness.system.environment import versions
 from harness.types import UserError
-from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS
+from harness_plugins.sentence_transformers.checkpoint import IMPLEMENTATIONS
 from tests.folders import change, write_bi_encoder
 from tests.tiny import DIM, transformer
 

@@ -23,8 +23,8 @@ from harness.models.runner import Prepared
 from harness.registry.load_fallback import Otherwise
 from harness.storage.atomic import content_key
 from harness.types import Progress, Role, UserError
-from harness_plugins.sentence_transformers.checkpoint import make_encoder, resolve_forward
-from harness_plugins.sentence_transformers.encoder import IMPLEMENTATIONS, TokenEncoder, UnpaddedEncoder
+from harness_plugins.sentence_transformers.checkpoint import IMPLEMENTATIONS, make_encoder, resolve_forward
+from harness_plugins.sentence_transformers.encoder import TokenEncoder, UnpaddedEncoder
 from harness_plugins.sentence_transformers.trained import fingerprint
 from harness_training.experiment.settings import Settings
 from harness_training.model.head import load_base
