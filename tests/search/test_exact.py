@@ -106,6 +106,27 @@ def test_documents_in_the_worst_order(rising: bool, way: str) -> None:
     assert hits.rows.tolist() == (list(range(n))[::-1] if rising else list(range(n)))[:50]
 
 
+def test_later_blocks_are_searched_for_few_and_again_where_that_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The neighbours of one query of eight stand together in a late block."""
+    asked: list[tuple[int, int]] = []
+
+    def engine(queries: NDArray[np.float32], block: NDArray[np.float32], depth: int, *, dot: bool) -> nearest.Nearest:
+        asked.append((len(queries), depth))
+        return nearest._numpy(queries, block, depth, dot=dot)
+
+    monkeypatch.setattr(exact, "make_engine", lambda device: engine)
+    monkeypatch.setattr(exact, "ROWS", 1_000)
+    vectors, queries = anisotropic(8_000, 64, 0.0, seed=20), anisotropic(8, 64, 0.0, seed=21)
+    vectors[6_000:6_900] = queries[3] + 0.01 * anisotropic(900, 64, 0.0, seed=22)
+    found = search(queries, split(vectors, 1_000), vectors.mean(axis=0, dtype=np.float64), 500, "euclidean")
+    for query, hits in zip(queries, found, strict=True):
+        assert hits.rows.tolist() == brute_force(query, vectors, 500, "euclidean")[0]
+    depth = exact._depth(500)
+    assert asked[0] == (8, depth)
+    assert asked.count((1, depth)) == 1
+    assert sum(many == 8 and few < depth for many, few in asked) >= 5
+
+
 def test_equals_faiss_where_rounding_decides_nothing(way: str) -> None:
     faiss = pytest.importorskip("faiss", reason="the peer")
     generator = np.random.default_rng(12)
