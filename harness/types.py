@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Role = Literal["query", "document"]
+ROLES: tuple[Role, ...] = ("query", "document")
 Similarity = Literal["euclidean", "cosine", "dot", "maxsim", "meanmaxsim"]
 SIMILARITIES: Mapping[str, tuple[Similarity, ...]] = {
     "dense": ("euclidean", "cosine", "dot"),

@@ -82,22 +82,22 @@ def encode_collection(
                 if stored is not None:
                     shards.append(stored)
                 else:
-                    told = partial(_told, progress, role, name, done, total)
-                    vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally, told)
+                    report = partial(_report, progress, role, name, done, total)
+                    vectors, seconds, count = _encoded(model, name, chunk, tokens, store, base, tally, report)
                     while pending:  # one pending write bounds the memory and reports a full disk early
                         pending.popitem()[1].result()
                     put = partial(_put, store) if isinstance(model, RemoteEncoder) else store.put
                     pending[chunk.key] = writer.submit(put, chunk.key, vectors, seconds, count)
                     shards.append(pending[chunk.key])
                 done += len(chunk.texts)
-                _told(progress, role, name, done, total, 0)
+                _report(progress, role, name, done, total, 0)
         finally:
             for write in pending.values():
                 write.result()
     return [s.result() if isinstance(s, Future) else s for s in shards]
 
 
-def _told(progress: Progress, role: Role, name: str, done: int, total: int, more: int) -> None:
+def _report(progress: Progress, role: Role, name: str, done: int, total: int, more: int) -> None:
     progress(f"encoding {role} texts with {name} (texts)", done + more, total)
 
 

@@ -84,7 +84,7 @@ class ShardParts:
 def remove_parts(folder: Path, key: str) -> None:
     """Removes the parts of a shard that is complete."""
     remove(folder / "parts" / key[:32])
-    with suppress(OSError):  # others are in it, or there are none
+    with suppress(OSError):  # the folder is not empty, or is missing
         (folder / "parts").rmdir()
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embeddings.derived import derived_shards
 from harness.embeddings.multivector import MultiVectors
 from harness.embeddings.store import Shard, VectorStore
 from harness.embeddings.token_vectors import TokenVectors, no_tokens
 from harness.errors import plugin_code
 from harness.registry.protocols import Pooling
-from harness.storage.atomic import content_key
 from harness.system.blas import single_threaded
 from harness.types import PluginError, Similarity, UserError
 
@@ -41,22 +41,15 @@ def pooled(
     Raises:
         PluginError: the pooling returned anything but valid vectors.
     """
-    found = store.read_list(collection)
-    if found is not None and sum(shard.rows for shard in found[0]) == len(source):
-        return found[0]
-    store.sweep()
-    shards: list[Shard] = []
-    for number, rows in enumerate(source.shards()):
-        key = content_key([collection, number])
-        stored = store.get(key)
-        if stored is None:
-            start = time.perf_counter()
-            made = _pooled(rows, pooling(), name)
-            stored = store.put(key, made, time.perf_counter() - start, 0)
-        shards.append(stored)
-        progress(sum(shard.rows for shard in shards), len(source))
-    store.write_list(collection, shards, similarity)
-    return shards
+    return derived_shards(
+        source.shards(),
+        len(source),
+        lambda: partial(_pooled, pooling=pooling(), name=name),
+        store,
+        collection,
+        similarity,
+        progress,
+    )
 
 
 @single_threaded()

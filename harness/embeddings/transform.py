@@ -6,19 +6,19 @@ over the vectors is enough for the whole chain, and only the final vectors are r
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embeddings.derived import derived_shards
 from harness.embeddings.sharding import SHARD_ROWS
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.errors import plugin_code
 from harness.metrics.moments import Moments
 from harness.registry.protocols import Affine, Transform
-from harness.storage.atomic import content_key
 from harness.system.blas import single_threaded, thread_pool
 from harness.types import PluginError, Similarity, UserError
 
@@ -90,23 +90,10 @@ def transformed(
         similarity: similarity of the transformed vectors.
         progress: receives done and total rows.
     """
-    found = store.read_list(collection)
-    if found is not None and sum(shard.rows for shard in found[0]) == len(source):
-        return found[0]
-    store.sweep()
-    shards: list[Shard] = []
-    for number, block in enumerate(source.blocks(SHARD_ROWS)):
-        key = content_key([collection, number])
-        shards.append(store.get(key) or _put(store, key, block, affine()))
-        progress(sum(shard.rows for shard in shards), len(source))
-    store.write_list(collection, shards, similarity)
-    return shards
-
-
-def _put(store: VectorStore, key: str, block: NDArray[np.float32], affine: Affine) -> Shard:
-    start = time.perf_counter()
-    vectors = multiplied(block, affine)
-    return store.put(key, vectors, time.perf_counter() - start, 0)
+    blocks = source.blocks(SHARD_ROWS)
+    return derived_shards(
+        blocks, len(source), lambda: partial(multiplied, affine=affine()), store, collection, similarity, progress
+    )
 
 
 def multiplied(block: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:

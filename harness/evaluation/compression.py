@@ -212,7 +212,7 @@ def row_key(cell_key: str) -> str:
 
 
 def read_rows(folder: Path, key: str = "") -> dict[Setting, LadderRow]:
-    """The rows stored beside a result; none if there are none, or if they are of another ``key`` than a given one."""
+    """The rows stored beside a result; empty if the file is missing, or of another ``key`` than a given one."""
     with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
         content = fields(read_sealed(folder / FILE), key=str, rows=list)
         rows = [_parsed(row) for row in content["rows"]]

@@ -119,7 +119,7 @@ def _fingerprint(ref: ModelRef) -> str:
 
 def _loads(model: Prepared) -> str:
     kind = model.ref.spec.kind
-    loaded = getattr(model, "encoder" if kind in FORMATS else kind)  # the attribute raises where it is none
+    loaded = getattr(model, "encoder" if kind in FORMATS else kind)  # raises if it is of another kind
     size = "depth" if model.members else "dim"
     value = getattr(loaded, size, 1)
     if model.ref.has_vectors or kind in FORMATS:

@@ -22,7 +22,7 @@ from harness.storage.locks import exclusive
 from harness.storage.records import read_sealed, seal
 from harness.storage.safe_load import fields
 from harness.system.log import NOTE
-from harness.types import ModelError, Progress, Role
+from harness.types import ROLES, ModelError, Progress
 
 TEXTS = (
     "The canary is a small songbird of the finch family.",
@@ -30,7 +30,6 @@ TEXTS = (
     "Vectors of unit length are compared by their inner product.",
 )
 PAIRS = tuple((query, text) for query in TEXTS[1:] for text in TEXTS)
-ROLES: tuple[Role, ...] = ("document", "query")
 FLOOR, TIMES_NOISE = 5e-3, 4.0
 """A vector may move by this share of its length, or by so many times the endpoint's own noise, whichever is more. The
 same weights in 16 bits differ by about as much from one kind of GPU to another; other weights differ by far more."""
@@ -63,7 +62,7 @@ def check_canaries(model: Any, label: str, files: Mapping[str, Path], progress: 
 
 
 def _compare(label: str, file: Path, found: NDArray[np.float64], noise: float) -> None:
-    """Writes a record if there is none; ModelError if the vectors are not those on record."""
+    """Writes the record if it is missing; ModelError if the vectors are not those on record."""
     record = _recorded(file, label)
     if record is None:
         day = datetime.now(UTC).date().isoformat()
@@ -103,7 +102,7 @@ def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _recorded(file: Path, label: str) -> tuple[NDArray[np.float64], float, str] | None:
-    """Vectors, noise and day of the record; None if there is none."""
+    """Vectors, noise and day of the record; None if it is missing."""
     with suppress(FileNotFoundError):
         try:
             found = fields(read_sealed(file), recorded=str, noise=float, vectors=list)

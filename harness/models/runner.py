@@ -26,7 +26,7 @@ from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Shard, Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.errors import plugin_code, trace
-from harness.models.canary import ROLES, check_canaries
+from harness.models.canary import check_canaries
 from harness.registry.load_fallback import settle
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Transform
@@ -35,6 +35,7 @@ from harness.storage.remote import RemoteCache
 from harness.system.budget import Budget
 from harness.system.log import NOTE
 from harness.types import (
+    ROLES,
     SIMILARITIES,
     DenseModel,
     EncoderModel,

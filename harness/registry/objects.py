@@ -36,7 +36,7 @@ from harness.types import (
 
 OPTION = "object"
 """Option with the number of the object."""
-ROLES: Mapping[Role, tuple[str, ...]] = {
+METHODS: Mapping[Role, tuple[str, ...]] = {
     "query": ("encode_query", "encode_queries"),
     "document": ("encode_document", "encode_corpus"),
 }
@@ -120,7 +120,7 @@ def load(options: Options) -> Any:
 
 
 def _described(thing: Any) -> ModelSpec | None:
-    encodes = any(callable(getattr(thing, name, None)) for name in ("encode", *ROLES["query"]))
+    encodes = any(callable(getattr(thing, name, None)) for name in ("encode", *METHODS["query"]))
     kind: Any = "lexical" if isinstance(thing, LexicalModel) else "reranker" if isinstance(thing, Reranker) else ""
     if getattr(thing, "kind", "") in SIMILARITIES and isinstance(thing, EncoderModel):
         kind = thing.kind  # type: ignore[attr-defined]
@@ -153,7 +153,7 @@ class ObjectEncoder:
 
     def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:
         """float32 [len(texts), dim]."""
-        name = next((name for name in ROLES[role] if callable(getattr(self._thing, name, None))), "encode")
+        name = next((name for name in METHODS[role] if callable(getattr(self._thing, name, None))), "encode")
         method = getattr(self._thing, name)
         given: list[Any] = list(texts)
         if name == "encode_corpus":  # beir's

@@ -175,6 +175,10 @@ class SeismicEngine(_Engine):
         return sum(8 * shard.nnz + 4 * shard.shape[0] for shard in documents.shards())
 
     @cached_property
+    def _digest(self) -> str:
+        return seismic_index.digest_of(self._both()["document"][0])
+
+    @cached_property
     def _queries(self) -> Any:
         return self._both()["query"][0].whole()
 
@@ -189,7 +193,7 @@ class SeismicEngine(_Engine):
     def build(self, config: IndexConfig) -> seismic_index.BuiltSeismic:
         """As `IndexEngine.build`."""
         documents, _ = self._both()["document"]
-        return seismic_index.build_seismic(config, documents, self._model.home, self._model.progress)
+        return seismic_index.build_seismic(config, documents, self._digest, self._model.home, self._model.progress)
 
     def load(self, built: seismic_index.BuiltSeismic, config: IndexConfig) -> Any:
         """As `IndexEngine.load`."""

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +29,11 @@ from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors
 from harness.search.index_config import EXAMPLE, IndexConfig, reason, refused, set_parameters
+from harness.search.index_record import RECORD, valid_record
 from harness.search.rescore import RIGHT_ANGLE
 from harness.storage.atomic import content_key, sha256_file, whole_folder, write_json
-from harness.storage.records import read_sealed, seal
+from harness.storage.records import seal
 from harness.storage.regular_files import regular
-from harness.storage.safe_load import fields
 from harness.system.environment import cores
 from harness.types import Hits, Progress, Similarity, UserError
 
@@ -45,7 +46,7 @@ LEAST, GREATEST = 1e-12, 1e12
 """Range of the largest component for which float32 sums of squares neither underflow nor overflow."""
 QUERY_BLOCKS, LARGEST_BLOCK = 32, 512
 """Number of query blocks, which are searched in parallel, and their largest size."""
-INDEX, RECORD = "index.faiss", "record.json"
+INDEX = "index.faiss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +160,11 @@ def build_index(
     wanted |= {"vectors": summary.sha256, "train_rows": train_rows, "seed": SEED, "faiss": faiss.__version__}
     extra = {"metric": metric} if similarity == "cosine" and metric != "L2" else {}
     folder = home / "faiss" / content_key(wanted | extra)[:32]
-    if record := _valid_record(folder, wanted):
+    stored = partial(valid_record, folder, INDEX, wanted, IndexRecord, SHAPE)
+    if record := stored():
         return BuiltIndex(folder, record)
     threads = 1 if n <= SERIAL_ROWS else faiss.omp_get_max_threads()
-    with whole_folder(folder, keep=lambda: _valid_record(folder, wanted) is not None) as made, _threads(threads):
+    with whole_folder(folder, keep=lambda: stored() is not None) as made, _threads(threads):
         progress(f"training {config.factory} on {train_rows:,} vectors ({train_rows * dim * 4 >> 20} MiB)", 0, 0)
         start = time.perf_counter()
         try:
@@ -186,7 +188,7 @@ def build_index(
             sha256=digest,
         )
         write_json(made / RECORD, seal(asdict(record)))
-    found = _valid_record(folder, wanted)  # another process may have built it first
+    found = stored()  # another process may have built it first
     return BuiltIndex(folder, found or record)
 
 
@@ -287,14 +289,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
-
-
-def _valid_record(folder: Path, wanted: dict[str, Any]) -> IndexRecord | None:
-    """The record in a folder if it has the wanted values and the checksum of the index file is valid."""
-    try:
-        record = IndexRecord(**fields(read_sealed(folder / RECORD), **SHAPE))
-        if wanted.items() <= asdict(record).items() and sha256_file(folder / INDEX) == record.sha256:
-            return record
-    except (OSError, ValueError, TypeError):
-        pass
-    return None

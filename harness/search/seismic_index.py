@@ -15,8 +15,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -26,14 +27,14 @@ import numpy as np
 
 from harness.embeddings.sparse import SparseVectors
 from harness.search.index_config import IndexConfig, seismic_numbers
+from harness.search.index_record import RECORD, valid_record
 from harness.storage.atomic import content_key, sha256_file, whole_folder, write_json
-from harness.storage.records import read_sealed, seal
-from harness.storage.safe_load import fields
+from harness.storage.records import seal
 from harness.system.environment import cores
 from harness.types import Hits, Progress, UserError
 
 PACKAGE = "pyseismic-lsr"
-INDEX, RECORD = "index.seismic", "record.json"
+INDEX = "index.seismic"
 SMALL_DIM = 1 << 16
 """Largest dimension of an index whose terms have 16 bits."""
 SEARCH = {"query_cut": 10.0, "heap_factor": 0.7}
@@ -73,18 +74,25 @@ class BuiltSeismic(NamedTuple):
     record: SeismicRecord
 
 
-def build_seismic(config: IndexConfig, vectors: SparseVectors, home: Path, progress: Progress) -> BuiltSeismic:
+def build_seismic(
+    config: IndexConfig, vectors: SparseVectors, digest: str, home: Path, progress: Progress
+) -> BuiltSeismic:
     """Return the stored index of these vectors if it is valid, else build it in memory.
 
-    Raises:
-        UserError: A weight is below 0.
+    Args:
+        config: How to build it.
+        vectors: The documents.
+        digest: Of the vectors, from `digest_of`.
+        home: The index is stored in ``home / "seismic"``.
+        progress: Receives the progress.
     """
     import seismic
 
     wanted = {"factory": config.factory, "documents": len(vectors), "dim": vectors.dim}
-    wanted |= {"vectors": _digest(vectors), "seismic": version(PACKAGE)}
+    wanted |= {"vectors": digest, "seismic": version(PACKAGE)}
     folder = home / "seismic" / content_key(wanted)[:32]
-    if record := _valid_record(folder, wanted):
+    stored = partial(valid_record, folder, INDEX, wanted, SeismicRecord, SHAPE)
+    if record := stored():
         return BuiltSeismic(folder, record)
     small = vectors.dim <= SMALL_DIM
     dataset = seismic.SeismicDataset() if small else seismic.SeismicDatasetLV()
@@ -96,7 +104,7 @@ def build_seismic(config: IndexConfig, vectors: SparseVectors, home: Path, progr
             names, shard.indices.astype(np.int64), shard.data.astype(np.float32), shard.indptr.astype(np.int64)
         )
         row += shard.shape[0]
-    with whole_folder(folder, keep=lambda: _valid_record(folder, wanted) is not None) as made:
+    with whole_folder(folder, keep=lambda: stored() is not None) as made:
         progress(f"building {config.factory} (vectors)", 0, 0)
         start = time.perf_counter()
         with _quiet():
@@ -105,16 +113,16 @@ def build_seismic(config: IndexConfig, vectors: SparseVectors, home: Path, progr
             index.save(str(made / "index"))
         [written] = made.iterdir()  # Seismic adds its own ending
         written.rename(made / INDEX)
-        size, digest = (made / INDEX).stat().st_size, sha256_file(made / INDEX)
+        size, sha256 = (made / INDEX).stat().st_size, sha256_file(made / INDEX)
         record = SeismicRecord(
             **wanted,  # type: ignore[arg-type]
             threads=threads,
             build_seconds=round(seconds, 4),
             bytes=size,
-            sha256=digest,
+            sha256=sha256,
         )
         write_json(made / RECORD, seal(asdict(record)))
-    found = _valid_record(folder, wanted)  # another process may have built it first
+    found = stored()  # another process may have built it first
     return BuiltSeismic(folder, found or record)
 
 
@@ -168,7 +176,8 @@ def seismic_hits(result: list[Any]) -> list[Hits]:
     return found
 
 
-def _digest(vectors: SparseVectors) -> str:
+def digest_of(vectors: SparseVectors) -> str:
+    """Hex SHA-256 of the rows, read once; UserError if a weight is below 0."""
     digest = hashlib.sha256()
     for shard in vectors.shards():
         if len(shard.data) and shard.data.min() < 0:
@@ -176,15 +185,6 @@ def _digest(vectors: SparseVectors) -> str:
         for array, kind in ((np.diff(shard.indptr), "<i8"), (shard.indices, "<i8"), (shard.data, "<f4")):
             digest.update(np.ascontiguousarray(array, kind).data)
     return digest.hexdigest()
-
-
-def _valid_record(folder: Path, wanted: dict[str, Any]) -> SeismicRecord | None:
-    """The record in a folder if it has the wanted values and the checksum of the index file is valid."""
-    with suppress(OSError, ValueError, TypeError):
-        record = SeismicRecord(**fields(read_sealed(folder / RECORD), **SHAPE))
-        if wanted.items() <= asdict(record).items() and sha256_file(folder / INDEX) == record.sha256:
-            return record
-    return None
 
 
 @contextmanager

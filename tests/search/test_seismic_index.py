@@ -15,6 +15,7 @@ from harness.search.seismic_index import (
     INDEX,
     BuiltSeismic,
     build_seismic,
+    digest_of,
     load_seismic,
     queries_for_seismic,
     search_seismic,
@@ -34,7 +35,7 @@ EXHAUSTIVE = "query_cut=80,heap_factor=0"
 
 
 def made(home: Path, factory: str = "seismic", vectors: SparseVectors = VECTORS) -> BuiltSeismic:
-    return build_seismic(parse_index_config(factory), vectors, home, lambda *_: None)
+    return build_seismic(parse_index_config(factory), vectors, digest_of(vectors), home, lambda *_: None)
 
 
 def found(built: BuiltSeismic, k: int, search: str) -> list[Hits]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness import Role
 from harness.registry.load_fallback import Otherwise
+from harness.types import ROLES
 
 if TYPE_CHECKING:
     from harness_plugins.sentence_transformers.encoder import Encoder, TokenEncoder
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 AGREEMENT = 1e-4
 """Tolerance in float32 for hidden states (absolute) and vectors (relative to their norm); 2e-6 is typical."""
 SAMPLES = ("Two words, a comma.", "The heart pumps blood through the body, and 12 planets have no moon.")
-ROLES: tuple[Role, ...] = ("query", "document")
 
 
 def samples(encoder: Encoder) -> dict[Role, NDArray[np.float32]]:

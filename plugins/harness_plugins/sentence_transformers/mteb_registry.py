@@ -16,7 +16,7 @@ from harness_plugins.sentence_transformers import checkpoint, hub
 from harness_plugins.sentence_transformers.checkpoint import OPTIONS
 
 LOADER = "SentenceTransformerEncoderWrapper"
-ROLES = {"query": "query_prompt", "document": "document_prompt"}
+PROMPT_OPTIONS = {"query": "query_prompt", "document": "document_prompt"}
 
 
 @hookimpl
@@ -80,7 +80,7 @@ def prompt(prompts: Mapping[str, str], task: str, role: str) -> str | None:
 def _prompted(options: Options) -> dict[str, OptionValue]:
     """The options, with the registry's prompts for those not given."""
     prompts = _meta(str(options["name"])).loader_kwargs.get("model_prompts") or {}
-    found = {key: prompt(prompts, str(options["task"] or ""), role) for role, key in ROLES.items()}
+    found = {key: prompt(prompts, str(options["task"] or ""), role) for role, key in PROMPT_OPTIONS.items()}
     named = options.get("prompt_name") is not None  # a task of the folder's own
     free = [key for key in found if not named and options[key] is None and options.get(f"{key}_name") is None]
     return {**options, **{key: found[key] for key in free if found[key] is not None}}
