@@ -205,7 +205,7 @@ class SeismicEngine(_Engine):
 
     def hits(self, result: list[Any], index: Any) -> list[Hits]:
         """As `IndexEngine.hits`."""
-        return seismic_index.seismic_hits(result)
+        return seismic_index.seismic_hits(result, self._queries.shape[0])
 
 
 ENGINES: Mapping[str, Callable[[Prepared, Dataset, Limits], IndexEngine]] = {

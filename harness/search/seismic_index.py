@@ -151,7 +151,7 @@ def queries_for_seismic(queries: Any) -> tuple[Any, list[Any], list[Any]]:
 
 
 def search_seismic(index: Any, queries: tuple[Any, list[Any], list[Any]], k: int, search: str) -> list[Any]:
-    """Seismic's own result for each query: at most k of (query, score, document), best first.
+    """Seismic's own result, in any order: for each query at most k of (query, score, document), best first.
 
     Args:
         index: From `load_seismic`.
@@ -167,12 +167,17 @@ def search_seismic(index: Any, queries: tuple[Any, list[Any], list[Any]], k: int
     return list(found)
 
 
-def seismic_hits(result: list[Any]) -> list[Hits]:
-    """Convert a result to hits; documents with a score of 0 or less are not found, as in exact search."""
-    found = []
+def seismic_hits(result: list[Any], queries: int) -> list[Hits]:
+    """Convert a result to the hits of each of the ``queries``, which Seismic's threads return in any order.
+
+    Documents with a score of 0 or less are not found, as in exact search.
+    """
+    found = [Hits(np.empty(0, np.int64), np.empty(0))] * queries
     for each in result:
         scored = [(int(document), float(score)) for _, score, document in each if score > 0]
-        found.append(Hits(np.array([row for row, _ in scored], np.int64), np.array([score for _, score in scored])))
+        if scored:
+            rows, scores = zip(*scored, strict=True)
+            found[int(each[0][0])] = Hits(np.array(rows, np.int64), np.array(scores))
     return found
 
 

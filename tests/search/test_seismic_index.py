@@ -39,7 +39,7 @@ def made(home: Path, factory: str = "seismic", vectors: SparseVectors = VECTORS)
 
 
 def found(built: BuiltSeismic, k: int, search: str) -> list[Hits]:
-    return seismic_hits(search_seismic(load_seismic(built), queries_for_seismic(ROWS[:20]), k, search))
+    return seismic_hits(search_seismic(load_seismic(built), queries_for_seismic(ROWS[:20]), k, search), 20)
 
 
 def test_without_cuts_it_is_brute_force(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +53,13 @@ def test_without_cuts_it_is_brute_force(tmp_path: Path, capfd: pytest.CaptureFix
         np.testing.assert_allclose(hit.scores, own[best], rtol=1e-5)
     assert capfd.readouterr().out == ""  # the library prints there
     assert not len(hits[7].rows)  # an empty query
+
+
+def test_results_belong_to_their_queries_in_whatever_order_they_come() -> None:
+    result = [[("2", 3.0, "7"), ("2", 1.0, "4")], [], [("0", 2.0, "5"), ("0", -1.0, "6")]]
+    hits = seismic_hits(result, 3)
+    assert [hit.rows.tolist() for hit in hits] == [[5], [], [7, 4]]
+    assert [hit.scores.tolist() for hit in hits] == [[2.0], [], [3.0, 1.0]]
 
 
 def test_cuts_lose_documents(tmp_path: Path) -> None:
