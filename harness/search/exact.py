@@ -4,7 +4,8 @@ Documents are read in blocks, and the nearest ones of every query so far are kep
 bound of the float32 values, k documents are certainly nearer than any beyond a certain value. If that value lies within
 the documents kept, those up to it are the candidates; otherwise the query is searched again with more documents kept.
 The candidates are rescored in float64 from the vectors (`harness.search.rescore`), so the ranking is that of float64
-brute force and does not depend on blocks, threads or the BLAS library.
+brute force and does not depend on blocks, threads or the BLAS library. Large searches on processors that multiply
+bfloat16 fast find the candidates in bfloat16 (`harness.search.bfloat16`), with the same result.
 
 Queries and documents are centred on the corpus mean first. This does not change distances, but on anisotropic vectors
 it reduces the error bound, and with it the number of candidates, by a factor of 100. If squares would exceed the range
@@ -24,15 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.embeddings.store import BLOCK_ROWS, Vectors
-from harness.search.nearest import Engine, Nearest, error_bound, lengths, make_engine
+from harness.search import bfloat16
+from harness.search.nearest import Engine, Nearest, Space, error_bound, lengths, make_engine
 from harness.search.rescore import RIGHT_ANGLE, rescore
 from harness.system.environment import cores
 from harness.types import Hits, Similarity, UserError
 
 MEMORY = 2 * 10**9
 """Default memory limit of a search in bytes."""
-ROWS = 2 * BLOCK_ROWS
-"""Documents per block: FAISS sorts the nearest of each block, which large blocks make rarer."""
+BLOCK_BYTES = 100 << 20
+"""float32 vectors per block: FAISS sorts the nearest of each block, which large blocks make rarer."""
 FIXED_BYTES = 24 << 20
 """Memory of FAISS's own buffers and of the rescoring threads."""
 SPARE, SPARE_SHARE, WIDEN = 32, 16, 4
@@ -41,7 +43,7 @@ ORDINARY, LARGE, MOST = 40, 50, 100
 """Binary exponents: largest one of numbers whose sums of squares are in float32's range; target of scaling if a few
 numbers are far larger than the rest, whose squares must not underflow; largest one of a scale."""
 FEW = 64
-"""Documents selected of a later block beyond twice the expected number of nearer ones."""
+"""Documents selected of a later block beyond 1.25 times the expected number of nearer ones."""
 SAMPLE_ROWS = 256
 """Documents from which the order of magnitude is estimated."""
 THREADS = 8
@@ -120,13 +122,12 @@ def _group(
     middle = centre.astype(np.float32)  # any point is valid if both sides are centred by the same one
     sample = documents.gather(np.arange(min(len(documents), SAMPLE_ROWS)))
     scale = _scale(max(map(_largest, (queries, sample, middle))))
-    engine = make_engine(limits.device)
     try:
-        found = _candidates(queries, _Scan(documents, middle, similarity, scale, shares.rows, engine), k, shares)
+        found = _candidates(queries, documents, _space(middle, scale, similarity), k, shares, limits)
     except OverflowError:
         longest = max(map(_largest, documents.blocks(shares.rows)))
         scale = _scale(max(longest, _largest(queries)), at_most=LARGE)
-        found = _candidates(queries, _Scan(documents, middle, similarity, scale, shares.rows, engine), k, shares)
+        found = _candidates(queries, documents, _space(middle, scale, similarity), k, shares, limits)
     scores = rescore(queries, documents, *found, similarity, shares.threads)
     return _best(len(queries), *found, scores, k)
 
@@ -140,6 +141,11 @@ def _scale(largest: float, *, at_most: int = 0) -> float:
     """The power of two that scales ``largest`` to 2^at_most; 1 if no scaling is needed."""
     exponent = int(np.frexp(largest)[1])
     return 1.0 if abs(exponent) < ORDINARY and not at_most else 2.0 ** min(at_most - exponent, MOST)
+
+
+def _space(middle: Floats, scale: float, similarity: Similarity) -> Space:
+    factor = np.float32(scale)
+    return Space(factor, middle * factor, similarity)
 
 
 class _Shares(NamedTuple):
@@ -165,8 +171,13 @@ def _shares(memory: int, k: int, dim: int) -> _Shares:
             f"{memory:,} bytes are too little to search {dim} dimensions for {k} documents a query; "
             f"allow more: --memory {-(-least // 10**6)}MB."
         )
-    rows = min(ROWS, free // 2 // row)
+    rows = min(_rows(dim), free // 2 // row)
     return _Shares(rows, free - rows * row, max(1, min(cores(), THREADS, memory // THREAD_BYTES)))
+
+
+def _rows(dim: int) -> int:
+    """Documents per block, fewer than 400,000 of few dimensions."""
+    return BLOCK_BYTES // (4 * dim + 256)
 
 
 def _depth(k: int) -> int:
@@ -181,19 +192,16 @@ def _bytes_per_query(dim: int, k: int, depth: int) -> int:
 def most_memory(documents: int, queries: int, dim: int, k: int) -> int:
     """Bytes that a search takes without a memory limit."""
     k = min(k, documents)
-    return FIXED_BYTES + (12 * dim + 12) * min(ROWS, documents) + queries * _bytes_per_query(dim, k, _depth(k))
+    return FIXED_BYTES + (12 * dim + 12) * min(_rows(dim), documents) + queries * _bytes_per_query(dim, k, _depth(k))
 
 
 class _Scan:
     """The first pass over all documents for some queries."""
 
-    def __init__(
-        self, documents: Vectors, middle: Floats, similarity: Similarity, scale: float, rows: int, engine: Engine
-    ) -> None:
-        self.documents, self.rows, self.engine = documents, rows, engine
-        self.dot, self.factor = similarity == "dot", np.float32(scale)
-        self.centre = middle * self.factor
-        self.zero = -self.centre if similarity == "cosine" else None
+    def __init__(self, documents: Vectors, space: Space, rows: int, engine: Engine) -> None:
+        self.documents, self.space, self.rows, self.engine = documents, space, rows, engine
+        self.dot = space.similarity == "dot"
+        self.zero = -space.centre if space.similarity == "cosine" else None
         """Zero vectors, once centred."""
         self.sorted = False
         """Whether later blocks hold many nearer documents, as where similar ones stand together."""
@@ -204,45 +212,46 @@ class _Scan:
         Raises:
             OverflowError: squared distances exceed the range of float32 in spite of the scale.
         """
-        # Inner products are ranked by q.(x - middle) = q.x - a constant of the query: only documents are centred.
-        left = queries if self.factor == 1 else queries * self.factor
-        left = left if self.dot else left - self.centre
+        left = self.space.queries(queries)
         norms, error, found, row = lengths(left), np.zeros(len(left)), None, 0
         for block in self.documents.blocks(self.rows):
-            if self.factor != 1:
-                block *= self.factor
-            block -= self.centre
+            if self.space.factor != 1:
+                block *= self.space.factor
+            block -= self.space.centre
             with np.errstate(over="ignore"):  # error_bound checks for overflow
                 squares = np.einsum("ij,ij->i", block, block)
             marked = self._zero_rows(block, squares)
             squares[marked] += 1
             np.maximum(error, error_bound(norms, squares, block.shape[1] + 1, dot=self.dot), out=error)
             both = (left, block) if not len(marked) else _apart(left, block, marked)
-            values, rows = self._nearer(*both, depth, found, row)
-            some = Nearest(values, rows + row)
-            found = some if found is None else found.merged(some, depth)
-            row += len(block)
+            found, row = self._merged(*both, depth, found, row), row + len(block)
         assert found is not None
         return found, error
 
-    def _nearer(self, queries: Floats, block: Floats, depth: int, found: Nearest | None, before: int) -> Nearest:
-        """The nearest documents of a block, at least all that are nearer than the ``depth`` found ``before`` it.
+    def _merged(self, queries: Floats, block: Floats, depth: int, found: Nearest | None, before: int) -> Nearest:
+        """The ``depth`` nearest of the documents of a block and of those found ``before`` it.
 
-        Selecting many takes as long as the products. Of documents in random order a block holds few that are nearer,
-        so twice as many are selected, and ``depth`` only for queries with more.
+        Selecting many takes as long as the products. Of documents in random order a block holds its share of the
+        nearest, so a quarter more are selected, and ``depth`` only for queries for which that is not enough.
         """
-        most, few = min(depth, len(block)), FEW + 2 * depth * len(block) // (before + len(block))
-        if found is None or found.values.shape[1] < depth or few >= most or self.sorted:
-            return self.engine(queries, block, most, dot=self.dot)
-        some = self.engine(queries, block, few, dot=self.dot)
-        more = np.flatnonzero(some.values[:, -1] < found.values[:, -1])
-        if not len(more):
-            return some
-        self.sorted = 4 * len(more) > len(queries)
-        values, rows = np.full((len(queries), most), np.inf, np.float32), np.zeros((len(queries), most), np.int64)
-        values[:, :few], rows[:, :few] = some
-        values[more], rows[more] = self.engine(queries[more], block, most, dot=self.dot)
-        return Nearest(values, rows)
+
+        def nearest(queries: Floats, many: int) -> Nearest:
+            values, rows = self.engine(queries, block, many, dot=self.dot)
+            return Nearest(values, rows + before)
+
+        most, few = min(depth, len(block)), FEW + 5 * depth * len(block) // (before + len(block)) // 4
+        if found is None:
+            return nearest(queries, most)
+        if found.values.shape[1] < depth or few >= most or self.sorted:
+            return found.merged(nearest(queries, most), depth)
+        some = nearest(queries, few)
+        both = found.merged(some, depth)
+        more = np.flatnonzero(some.values[:, -1] < both.values[:, -1])
+        if len(more):
+            self.sorted = 4 * len(more) > len(queries)
+            again = Nearest(found.values[more], found.rows[more]).merged(nearest(queries[more], most), depth)
+            both.values[more], both.rows[more] = again
+        return both
 
     def _zero_rows(self, block: Floats, squares: Floats) -> Ints:
         """Rows of zero vectors, under cosine."""
@@ -260,13 +269,19 @@ def _apart(queries: Floats, block: Floats, marked: Ints) -> tuple[Floats, Floats
     return np.pad(queries, ((0, 0), (0, 1))), np.concatenate([block, side], axis=1)
 
 
-def _candidates(queries: Floats, scan: _Scan, k: int, shares: _Shares) -> tuple[Ints, Ints]:
+def _candidates(
+    queries: Floats, documents: Vectors, space: Space, k: int, shares: _Shares, limits: Limits
+) -> tuple[Ints, Ints]:
     """Find the candidates of all queries: query indices [m] in ascending order and document rows [m].
 
     Every true neighbour, and every document that ties with the k-th, is among them.
     """
-    n, depth, pending = len(scan.documents), _depth(k), np.arange(len(queries) if k else 0)
+    n, depth, pending = len(documents), _depth(k), np.arange(len(queries) if k else 0)
     places, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    if len(pending) and limits.device == "cpu" and bfloat16.worthwhile(queries.size * n, limits.memory):
+        some_places, some_rows, pending = bfloat16.candidates(queries, documents, k, space, shares.rows, shares.threads)
+        places, rows = [some_places], [some_rows]
+    scan = _Scan(documents, space, shares.rows, make_engine(limits.device))
     while len(pending):
         depth, uncertain = min(depth, n), []
         step = shares.group(queries.shape[1], k, depth)

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.types import Similarity
+
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,6 +27,21 @@ TILE = 8 << 20
 """Values that NumPy computes at a time."""
 DEVICE_TILE = 1 << 28
 """Values that a device computes at a time."""
+
+
+class Space(NamedTuple):
+    """Where queries and documents are compared: both are multiplied by ``factor``, then moved to ``centre``."""
+
+    factor: np.float32
+    """A power of two."""
+    centre: Floats
+    """[d], after the multiplication."""
+    similarity: Similarity
+
+    def queries(self, queries: Floats) -> Floats:
+        """Queries in this space; not moved for inner products, as q.(x - centre) = q.x - a constant of the query."""
+        left = queries if self.factor == 1 else queries * self.factor
+        return left if self.similarity == "dot" else left - self.centre
 
 
 class Nearest(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors
-from harness.search import exact, nearest, rescore
+from harness.search import bfloat16, exact, nearest, rescore
 from harness.search.exact import MEMORY, Limits, search
 from harness.types import Similarity, UserError
 
@@ -41,14 +41,17 @@ def brute_force(
     return kept, scores[kept]
 
 
-@pytest.fixture(params=["faiss", "numpy", "torch"])
+@pytest.fixture(params=["faiss", "numpy", "torch", "bfloat16"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every engine of the first pass: FAISS, NumPy (without FAISS) and torch (a GPU's, here on the CPU)."""
-    pytest.importorskip(request.param, reason="the engine")
+    """Every first pass: FAISS, NumPy (without FAISS), torch (a GPU's, here on the CPU) and bfloat16 products."""
+    for name in {"bfloat16": ("torch", "numba")}.get(request.param, (request.param,)):
+        pytest.importorskip(name, reason="the engine")
+    monkeypatch.setattr(bfloat16, "worthwhile", lambda size, memory: request.param == "bfloat16")
     engines = {
         "faiss": nearest._faiss,
         "numpy": nearest._numpy,
         "torch": lambda *a, **b: nearest._Torch("cpu")(*a, **b),
+        "bfloat16": nearest._numpy,
     }
     monkeypatch.setattr(exact, "make_engine", lambda device: engines[request.param])
     return str(request.param)
@@ -115,7 +118,7 @@ def test_later_blocks_are_searched_for_few_and_again_where_that_is_not_enough(mo
         return nearest._numpy(queries, block, depth, dot=dot)
 
     monkeypatch.setattr(exact, "make_engine", lambda device: engine)
-    monkeypatch.setattr(exact, "ROWS", 1_000)
+    monkeypatch.setattr(exact, "_rows", lambda dim: 1_000)
     vectors, queries = anisotropic(8_000, 64, 0.0, seed=20), np.eye(8, 64, dtype=np.float32)
     vectors[6_000:6_900] = queries[3] + 0.01 * anisotropic(900, 64, 0.0, seed=22)
     found = search(queries, split(vectors, 1_000), vectors.mean(axis=0, dtype=np.float64), 500, "euclidean")

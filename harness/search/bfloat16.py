@@ -1,0 +1,171 @@
+"""The first pass of exact search in bfloat16, for processors that multiply it faster than float32 and large searches.
+
+A value is the squared distance without the square of the query, or -q.x to rank by inner product. For a query q, a
+document x, both rounded to q' and x', and their product c, of float32 sums and itself rounded,
+
+    |q.x - c| <= |q - q'| |x| + |q'| |x - x'| + g |q'| |x'| + u |c|
+
+with g = (dim + 8) 2^-24 (N. Higham, Accuracy and Stability of Numerical Algorithms, section 3.1) and u = 2^-8. The
+first two differences are computed, not bounded. A document is a candidate while its least possible value is no more
+than the k-th smallest of the greatest possible ones: every true neighbour and every tie is among the candidates, which
+are rescored in float64. Queries with too many candidates, as where many documents are alike, are left to float32.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.embeddings.store import Vectors
+from harness.search.nearest import TINY, UNIT, Space, error_bound, lengths
+from harness.system.environment import multiplies_bfloat16
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ROUNDED = 2.0**-8 * (1 + 2.0**-7)
+"""Largest error of rounding a float32 sum to bfloat16, relative to the rounded one."""
+LOADED, UNLOADED = 10**10, 2 * 10**11
+"""Queries times documents times dimensions that are worth it: with torch loaded, and with torch to be imported."""
+TILE, LEAST, MOST = 1 << 22, 64, 8192
+"""Products at a time; documents at a time, at least and at most."""
+ROOMY = 1 << 29
+"""Least memory limit: torch and the compiler take more than a small one allows."""
+SHARES = 4
+"""Groups of queries per thread."""
+SLACK, WIDER = 24, 1 + 2.0**-6
+"""Further roundings of a value; how much longer rounded vectors can be, squared."""
+
+
+class Candidates(NamedTuple):
+    """Documents of which the k nearest are certainly some."""
+
+    queries: Ints
+    """[m], ascending."""
+    rows: Ints
+    """[m]."""
+    left: Ints
+    """Queries that had too many."""
+
+
+def worthwhile(size: float, memory: int) -> bool:
+    """Whether a search of so many queries times documents times dimensions is faster in bfloat16, and may be."""
+    least = LOADED if "torch" in sys.modules else UNLOADED
+    if size < least or memory < ROOMY or not multiplies_bfloat16():
+        return False
+    return all(importlib.util.find_spec(name) for name in ("torch", "numba"))
+
+
+def candidates(queries: Floats, documents: Vectors, k: int, space: Space, rows: int, threads: int) -> Candidates:
+    """Find the documents that may be among the k nearest of each query.
+
+    Args:
+        queries: float32 [q, d].
+        documents: n vectors of d dimensions, read once; n is at least k.
+        k: at least 1.
+        space: where both are compared.
+        rows: documents per block.
+        threads: number of threads beside those of the products.
+
+    Raises:
+        OverflowError: squared distances exceed the range of float32 in spite of the scale.
+    """
+    search, first = _Search(space.queries(queries), k, space), 0
+    with ThreadPoolExecutor(threads, "select") as pool:
+        for block in documents.blocks(rows):
+            search.add(block, first, pool, threads)
+            first += len(block)
+            if not search.open:
+                break
+    return search.found()
+
+
+class _Search:
+    """The candidates of all queries so far."""
+
+    def __init__(self, queries: Floats, k: int, space: Space) -> None:
+        import torch
+
+        self.torch, self.k, self.space = torch, k, space
+        self.dim = queries.shape[1] + 1  # one more for zero vectors
+        self.rounded = torch.from_numpy(queries).bfloat16()
+        wide = self.rounded.float().numpy()
+        self.norms, self.apart, self.lengths = lengths(queries), lengths(queries - wide), lengths(wide)
+        most = room(k)
+        self.bounds = np.empty((2, len(queries), most), np.float32)
+        self.rows = np.empty((len(queries), most), np.int64)
+        self.counts, self.limits = np.zeros(len(queries), np.int64), np.full(len(queries), np.inf, np.float32)
+
+    @property
+    def open(self) -> bool:
+        """Whether any query has not too many candidates."""
+        return bool((self.counts >= 0).any())
+
+    def add(self, block: Floats, first: int, pool: ThreadPoolExecutor, threads: int) -> None:
+        """Add the candidates among the documents of a block, of which ``first`` were before."""
+        from harness.search.bfloat16_kernel import round_block, select
+
+        torch, space, dot = self.torch, self.space, self.space.similarity == "dot"
+        bits, (squares, apart) = np.empty(block.shape, np.uint16), np.empty((2, len(block)), np.float32)
+
+        def rounding(part: slice) -> None:
+            unit = space.similarity == "cosine"
+            round_block(block[part], space.factor, space.centre, unit, bits[part], squares[part], apart[part])
+
+        list(pool.map(rounding, _parts(len(block), threads)))
+        own, farthest = _upper(squares, self.dim), float(_upper(apart, self.dim).max())
+        more = WIDER * error_bound(self.norms, squares, self.dim + SLACK, dot=dot)
+        factor = 1.0 if dot else 2.0
+        offsets = _above(factor * self.lengths * farthest + more)
+        given = _above(own), np.float32(factor), np.float32(ROUNDED), _above(self.apart), offsets
+        rounded = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
+        values = np.zeros_like(squares) if dot else squares
+        step = min(max(TILE // len(self.counts), LEAST), MOST)
+        for start in range(0, len(block), step):
+            part = slice(start, start + step)
+            products = (self.rounded @ rounded[part].T).view(torch.int16).numpy().view(np.uint16)
+
+            def selecting(
+                share: slice, part: slice = part, products: NDArray[np.uint16] = products, at: int = first + start
+            ) -> None:
+                some = (products, values[part], given[0][part], at, *given[1:])
+                select(*some, *self.bounds, self.rows, self.counts, self.limits, self.k, share.start, share.stop)
+
+            list(pool.map(selecting, _parts(len(self.counts), SHARES * threads)))
+
+    def found(self) -> Candidates:
+        """What is left at the end."""
+        from harness.search.bfloat16_kernel import finish
+
+        finish(*self.bounds, self.rows, self.counts, self.limits, self.k)
+        kept = np.arange(self.rows.shape[1]) < self.counts[:, None]
+        return Candidates(np.nonzero(kept)[0], self.rows[kept], np.flatnonzero(self.counts < 0))
+
+
+def room(k: int) -> int:
+    """Candidates that a query can have; they take no more memory than a search in float32."""
+    return 5 * k + 160
+
+
+def _parts(total: int, count: int) -> list[slice]:
+    edges = np.linspace(0, total, min(count, total) + 1).astype(int).tolist()
+    return [slice(*pair) for pair in pairwise(edges)]
+
+
+def _upper(squares: Floats, dim: int) -> Doubles:
+    """Lengths, no less than the true ones, of their squares in float32."""
+    found: Doubles = np.sqrt(squares.astype(np.float64) * (1 + (dim + 8) * UNIT) + dim * TINY)
+    return found
+
+
+def _above(values: Doubles) -> Floats:
+    """float32 numbers no less than the values."""
+    found: Floats = np.nextafter(values.astype(np.float32), np.float32(np.inf))
+    return found

@@ -1,0 +1,168 @@
+"""Compiled parts of exact search's first pass in bfloat16; imported only for searches that are worth the compilation.
+
+Bits of bfloat16 numbers are the upper halves of those of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+CHUNK = np.uint64(32)
+"""Products that are compared with the limit at once."""
+UPPER, HALF, ONE = np.uint32(16), np.uint32(0x7FFF), np.uint32(1)
+MASK, NUMBER = np.uint32(0xFFFF0000), np.uint32(0x7FFFFFFF)
+SHIFT, TWO, FULL = np.int32(16), np.float32(2), -1
+
+
+def _round(
+    block: Any, factor: Any, centre: Any, unit: Any, bits: Any, squares: Any, apart: Any
+) -> None:  # pragma: no cover (compiled)
+    """Move documents to the centre and round them to bfloat16.
+
+    Args:
+        block: float32 [n, d].
+        factor: float32 by which they are multiplied first, a power of two.
+        centre: float32 [d].
+        unit: whether the squared distance of zero vectors is to grow by 1.
+        bits: uint16 [n, d], receives bfloat16 numbers, the nearest ones (even ones of two).
+        squares: float32 [n], receives squared lengths.
+        apart: float32 [n], receives the squared lengths of what was rounded off.
+    """
+    count, dim = block.shape
+    exact, rounded = np.empty(dim, np.float32), np.empty(dim, np.float32)
+    own, cut = exact.view(np.uint32), rounded.view(np.uint32)
+    for row in range(count):
+        given, out, raw = block[row], bits[row], block[row].view(np.uint32)
+        present = np.uint32(0)
+        for column in range(dim):
+            present |= raw[column] & NUMBER
+            exact[column] = given[column] * factor - centre[column]
+        for column in range(dim):
+            kept = (own[column] + HALF + ((own[column] >> UPPER) & ONE)) & MASK
+            cut[column] = kept
+            out[column] = np.uint16(kept >> UPPER)
+        square, rest = np.float32(0), np.float32(0)
+        for column in range(dim):
+            square += exact[column] * exact[column]
+            off = exact[column] - rounded[column]
+            rest += off * off
+        squares[row] = square + np.float32(1) if unit and not present else square
+        apart[row] = rest
+
+
+def _smallest(values: Any, k: Any) -> Any:  # pragma: no cover (compiled)
+    """The k-th smallest value; C. Hoare, Algorithm 65: Find (1961). NumPy's partition takes seconds to compile."""
+    ranked, place = values.copy(), k - 1
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot, left, right = ranked[place], low, high
+        while left <= right:
+            while ranked[left] < pivot:
+                left += 1
+            while pivot < ranked[right]:
+                right -= 1
+            if left <= right:
+                ranked[left], ranked[right] = ranked[right], ranked[left]
+                left, right = left + 1, right - 1
+        if right < place:
+            low = left
+        if place < left:
+            high = right
+    return ranked[place]
+
+
+def _pruned(lower: Any, upper: Any, rows: Any, count: Any, limit: Any, k: Any) -> Any:  # pragma: no cover (compiled)
+    """Remove the candidates of a query that are certainly not among its k nearest; the number left and the limit."""
+    if count < k:
+        return count, limit
+    limit = min(limit, _find(upper[:count], k))
+    kept = 0
+    for at in range(count):
+        if lower[at] <= limit:
+            lower[kept], upper[kept], rows[kept] = lower[at], upper[at], rows[at]
+            kept += 1
+    return kept, limit
+
+
+_find = numba.njit(nogil=True, cache=True, error_model="numpy")(_smallest)
+_prune = numba.njit(nogil=True, cache=True, error_model="numpy")(_pruned)
+
+
+def _select(
+    products: Any, squares: Any, lengths: Any, first: Any, factor: Any, unit: Any, slopes: Any, offsets: Any,
+    lower: Any, upper: Any, rows: Any, counts: Any, limits: Any, k: Any, start: Any, stop: Any,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Add the documents that may be among the k nearest of some queries to their candidates.
+
+    A value is s - factor c for a document's square s and a product c; its error is at most
+    factor (unit |c| + slope length) + offset.
+
+    Args:
+        products: uint16 [q, n], bfloat16 numbers.
+        squares: float32 [n].
+        lengths: float32 [n], of documents.
+        first: number of the first document.
+        factor: float32.
+        unit: float32.
+        slopes: float32 [q].
+        offsets: float32 [q].
+        lower: float32 [q, most], the least values of the candidates.
+        upper: float32 [q, most], the greatest ones.
+        rows: int64 [q, most], the candidates.
+        counts: int64 [q], how many there are; `FULL` if they were too many.
+        limits: float32 [q], no less than the k-th smallest value.
+        k: at least 1.
+        start: first query.
+        stop: the one after the last.
+    """
+    total, most = np.uint64(products.shape[1]), lower.shape[1]
+    wide, values = np.empty(total, np.int32), np.empty(total, np.float32)
+    numbers = wide.view(np.float32)
+    for query in range(start, stop):
+        count, limit, slope, offset = counts[query], limits[query], slopes[query], offsets[query]
+        if count == FULL:
+            continue
+        given = products[query]
+        for at in range(total):
+            wide[at] = np.int32(given[at]) << SHIFT
+        for at in range(total):
+            error = factor * (unit * abs(numbers[at]) + slope * lengths[at]) + offset
+            values[at] = squares[at] - factor * numbers[at] - error
+        begin = np.uint64(0)
+        while begin < total and count != FULL:
+            end = min(begin + CHUNK, total)
+            near = np.int32(0)
+            for at in range(begin, end):
+                near += np.int32(values[at] <= limit)
+            if near:
+                for at in range(begin, end):
+                    if values[at] <= limit:
+                        if count == most:
+                            count, limit = _prune(lower[query], upper[query], rows[query], count, limit, k)
+                            if 4 * count > 3 * most:
+                                count = FULL
+                                break
+                        error = factor * (unit * abs(numbers[at]) + slope * lengths[at]) + offset
+                        lower[query, count], upper[query, count] = values[at], values[at] + TWO * error
+                        rows[query, count] = first + at
+                        count += 1
+            begin = end
+        counts[query], limits[query] = count, limit
+
+
+def _finish(lower: Any, upper: Any, rows: Any, counts: Any, limits: Any, k: Any) -> None:  # pragma: no cover (compiled)
+    """Remove what is certainly not among the k nearest, for all queries that are not `FULL`."""
+    for query in range(len(counts)):
+        if counts[query] != FULL:
+            counts[query], limits[query] = _prune(
+                lower[query], upper[query], rows[query], counts[query], limits[query], k
+            )
+
+
+round_block: Callable[..., None] = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})(_round)
+select: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy")(_select)
+finish: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy")(_finish)
