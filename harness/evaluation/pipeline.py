@@ -36,7 +36,7 @@ from harness.models.runner import Prepared
 from harness.registry.model_ref import ModelRef
 from harness.results.dataset_identity import refuse_another
 from harness.results.schema import Result
-from harness.results.store import PER_QUERY, RUN, extend_per_query, write_per_query
+from harness.results.store import PER_QUERY, RUN, with_stored, write_per_query
 from harness.search.ann_eval import IndexEvaluation, index_costs
 from harness.search.retrieve import Retrieval, retrieve
 from harness.storage.locks import exclusive
@@ -257,9 +257,8 @@ def _add_metrics(task: CellTask, done: Computation, against: _Comparison | None)
         scores = measure(dataset.qrels, read_run(task.folder / RUN), names, dataset.judged)
         with results.writing(task.label, dataset.label) as place:
             shutil.copyfile(task.folder / RUN, place.folder / RUN)
-            per_query = task.folder / PER_QUERY, place.folder / PER_QUERY
-            known = dataset.groups, dataset.clusters()
-            extend_per_query(*per_query, dataset.queries, dataset.qrels, scores, *known)
+            all_scores, known = with_stored(scores, task.folder / PER_QUERY), (dataset.groups, dataset.clusters())
+            write_per_query(place.folder / PER_QUERY, dataset.queries, dataset.qrels, all_scores, *known)
             result = _extended(task, stored, names, scores.mean(), _exact_measures(against))
             place.finish(result)
     return result

@@ -206,29 +206,19 @@ def _texts(texts: Sequence[str]) -> Any:
     return arrow_strings(texts).cast(pyarrow.string())
 
 
-def extend_per_query(
-    source: Path,
-    path: Path,
-    queries: Sequence[Query],
-    qrels: Qrels,
-    scores: Scores,
-    groups: Mapping[str, str] | None = None,
-    clusters: Clusters | None = None,
-) -> None:
-    """Writes what another cell's file holds, with further measures; the file is known to be undamaged.
+def with_stored(scores: Scores, path: Path) -> Scores:
+    """The scores and the further measures of another cell's file, which is known to be undamaged.
 
     ValueError where it is of other queries than the scores.
     """
-    with open_parquet(source) as file:
+    with open_parquet(path) as file:
         table = file.read(file.names)
     if table["query_id"].to_pylist() != scores.query_ids:
-        raise ValueError(f"{source} is of other queries")
+        raise ValueError(f"{path} is of other queries")
     known = ("query_id", "query", "relevant", CLUSTER, *scores.measures)
     held = [name for name in table.column_names if name not in known]
-    columns = [np.from_dlpack(table[name].combine_chunks()) for name in held]
-    values = np.column_stack([*columns, scores.values])
-    extended = replace(scores, measures=(*held, *scores.measures), values=values)
-    write_per_query(path, queries, qrels, extended, groups, clusters)
+    values = np.column_stack([*(np.from_dlpack(table[name].combine_chunks()) for name in held), scores.values])
+    return replace(scores, measures=(*held, *scores.measures), values=values)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Any:
