@@ -160,7 +160,7 @@ def build_plaid(
             for block in documents.blocks(ROWS, PIECE):
                 file.write(np.ascontiguousarray(block.vectors, np.float16).data)
             file.flush()
-            tokens = torch.from_numpy(np.memmap(file, np.float16, "r+", shape=(wanted["tokens"], documents.dim)))
+            tokens: Any = torch.from_numpy(np.memmap(file, np.float16, "r+", shape=(wanted["tokens"], documents.dim)))
             progress(f"building {config.factory} (vectors)", 0, 0)
             start = time.perf_counter()
             with FastPlaid(index=str(path), device="cpu") as index:
@@ -213,7 +213,7 @@ def queries_for_plaid(queries: TokenVectors) -> list[Any]:
     """The vectors of each query that has some, as fast-plaid takes them; UserError if they are too long for it."""
     import torch
 
-    tokens = torch.from_numpy(np.array(queries.vectors, np.float32))
+    tokens: Any = torch.from_numpy(np.array(queries.vectors, np.float32))
     if len(tokens) and (longest := float(tokens.norm(dim=1).max())) > LONGEST:
         raise _too_long(longest)
     return [each for each in tokens.split(queries.counts.tolist()) if len(each)]
