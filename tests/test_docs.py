@@ -415,6 +415,21 @@ def test_the_commands_of_late_interaction_work(workplace: Place) -> None:
     assert len({counts["document_vectors"] for counts in stored}) == 2
 
 
+def test_the_commands_of_plaid_work(workplace: Place) -> None:
+    """Where fast-plaid cannot run, they say so; where it can, they work."""
+    from tests.folders import write_multi_vector
+    from tests.search.test_plaid_index import absent
+
+    write_multi_vector(workplace.folder / COLBERT)
+    lines = [line for block in documented("sh", pages=[ROOT / "docs" / "indexes.md"]) for line in commands(block)]
+    lines = [line for line in lines if COLBERT in line]
+    assert len(lines) == 2
+    for line in lines:
+        done = workplace.type(line)
+        assert done.code == (2 if absent() else 0), f"{line}\n{done.err}"
+        assert (absent() if absent() else "plaid") in done.err + done.out
+
+
 def head(path: Path, count: int) -> str:
     return "".join(path.read_text().splitlines(keepends=True)[:count])
 

@@ -64,7 +64,8 @@ if TYPE_CHECKING:
     "indexes",
     multiple=True,
     metavar="FACTORY",
-    help="Search dense models with this FAISS index too (sparse ones with seismic), and say what it costs.",
+    help="Search dense models with this FAISS index too (sparse ones with seismic, multi-vector ones with plaid), and "
+    "say what it costs.",
 )
 @click.option(
     "--index-search",

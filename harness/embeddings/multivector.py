@@ -47,6 +47,10 @@ class MultiVectors(StoredRows):
         known = np.concatenate(flags)
         return Summary(vectors, None if (known == UNKNOWN).any() else int((known == TRUNCATED).sum()))
 
+    def stored_bytes(self, vectors: int, storage: str) -> int:
+        """Bytes of so many vectors, all that there are, and of the number of each text's."""
+        return vectors * self.dim * np.dtype(storage).itemsize + 4 * len(self)
+
     def pieces(self, rows: NDArray[np.int64], most: int) -> Iterator[tuple[slice, TokenVectors]]:
         """Yield the texts of ``rows``, which rise, reading each shard once.
 

@@ -225,7 +225,8 @@ def _search(task: CellTask, done: Computation, against: _Comparison | None) -> R
     if against.exact is None:
         raise PluginError("the exact search it is to be compared with failed")
     found = against.indexed.retrieve(task.index, done.clock)
-    found.geometry = {side: against.exact["geometry"][side] for side in ("documents", "queries")}
+    geometry = against.exact["geometry"]  # of token vectors none is defined
+    found.geometry = {side: geometry[side] for side in ("documents", "queries") if side in geometry}
     return found
 
 

@@ -1,4 +1,4 @@
-"""The libraries of approximate indexes, each behind the same interface: FAISS for dense vectors, Seismic for sparse."""
+"""The libraries of approximate indexes behind one interface: FAISS (dense), Seismic (sparse), PLAID (token vectors)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from harness.datasets.beir import Dataset
 from harness.embeddings.store import Vectors
-from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, dataset_vectors
-from harness.search import faiss_index, seismic_index
+from harness.embeddings.token_vectors import TokenVectors
+from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, dataset_token_vectors, dataset_vectors
+from harness.search import faiss_index, plaid_index, seismic_index
 from harness.search.exact import Limits, search
 from harness.search.index_config import IndexConfig
+from harness.search.maxsim import search_multivector
 from harness.search.sparse import search_sparse
 from harness.types import Hits, Role
 
@@ -208,8 +210,59 @@ class SeismicEngine(_Engine):
         return seismic_index.seismic_hits(result, self._queries.shape[0])
 
 
+class PlaidEngine(_Engine):
+    """fast-plaid's index of token vectors."""
+
+    library = "fast_plaid"
+
+    read = staticmethod(dataset_token_vectors)
+
+    @property
+    def vectors_bytes(self) -> int:
+        """As `IndexEngine.vectors_bytes`."""
+        documents, _ = self._both()["document"]
+        return int(documents.stored_bytes(int(self._summary.counts.sum()), self._model.bases[0].ref.storage))
+
+    @cached_property
+    def _summary(self) -> plaid_index.TokenSummary:
+        return plaid_index.summarise(self._both()["document"][0])
+
+    @cached_property
+    def _queries(self) -> TokenVectors:
+        queries: TokenVectors = self._both()["query"][0].whole()
+        return queries
+
+    @cached_property
+    def _asked(self) -> list[Any]:
+        return plaid_index.queries_for_plaid(self._queries)
+
+    def exact(self, depth: int) -> list[Hits]:
+        """As `IndexEngine.exact`."""
+        documents, similarity = self._both()["document"][0], self._model.similarity
+        return list(search_multivector(self._queries, documents, depth, similarity, limits=self._limits))
+
+    def build(self, config: IndexConfig) -> plaid_index.BuiltPlaid:
+        """As `IndexEngine.build`."""
+        documents, _ = self._both()["document"]
+        return plaid_index.build_plaid(config, documents, self._summary, self._model.home, self._model.progress)
+
+    def load(self, built: plaid_index.BuiltPlaid, config: IndexConfig) -> plaid_index.LoadedPlaid:
+        """As `IndexEngine.load`."""
+        return plaid_index.load_plaid(built)
+
+    def search(self, index: plaid_index.LoadedPlaid, depth: int, config: IndexConfig) -> list[Any]:
+        """As `IndexEngine.search`."""
+        return plaid_index.search_plaid(index, self._asked, depth, config.search)
+
+    def hits(self, result: list[Any], index: Any) -> list[Hits]:
+        """As `IndexEngine.hits`."""
+        mean = self._model.similarity == "meanmaxsim"
+        return plaid_index.plaid_hits(result, self._summary.counts, self._queries.counts, mean=mean)
+
+
 ENGINES: Mapping[str, Callable[[Prepared, Dataset, Limits], IndexEngine]] = {
     "dense": FaissEngine,
     "sparse": SeismicEngine,
+    "multivector": PlaidEngine,
 }
 """Kind of vectors -> the library that indexes them."""

@@ -19,8 +19,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +28,8 @@ from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors
 from harness.search.index_config import EXAMPLE, IndexConfig, reason, refused, set_parameters
-from harness.search.index_record import RECORD, valid_record
+from harness.search.index_record import require_unchanged, stored_index
 from harness.search.rescore import RIGHT_ANGLE
-from harness.storage.atomic import content_key, sha256_file, whole_folder, write_json
-from harness.storage.records import seal
 from harness.storage.regular_files import regular
 from harness.system.environment import cores
 from harness.types import Hits, Progress, Similarity, UserError
@@ -159,37 +156,26 @@ def build_index(
     wanted = {"factory": config.factory, "similarity": similarity, "documents": n, "dim": dim}
     wanted |= {"vectors": summary.sha256, "train_rows": train_rows, "seed": SEED, "faiss": faiss.__version__}
     extra = {"metric": metric} if similarity == "cosine" and metric != "L2" else {}
-    folder = home / "faiss" / content_key(wanted | extra)[:32]
-    stored = partial(valid_record, folder, INDEX, wanted, IndexRecord, SHAPE)
-    if record := stored():
-        return BuiltIndex(folder, record)
     threads = 1 if n <= SERIAL_ROWS else faiss.omp_get_max_threads()
-    with whole_folder(folder, keep=lambda: stored() is not None) as made, _threads(threads):
+
+    def build(path: Path) -> dict[str, Any]:
         progress(f"training {config.factory} on {train_rows:,} vectors ({train_rows * dim * 4 >> 20} MiB)", 0, 0)
         start = time.perf_counter()
         try:
-            if train_rows:
-                index.train(_sample(vectors, train_rows))
-            trained = time.perf_counter() - start
-            for block in vectors.blocks():
-                index.add(np.ascontiguousarray(block))
-                progress(f"building {config.factory} (vectors)", int(index.ntotal), n)
+            with _threads(threads):
+                if train_rows:
+                    index.train(_sample(vectors, train_rows))
+                trained = time.perf_counter() - start
+                for block in vectors.blocks():
+                    index.add(np.ascontiguousarray(block))
+                    progress(f"building {config.factory} (vectors)", int(index.ntotal), n)
         except RuntimeError as error:
             raise refused(config.factory, error, dim, n) from error
         seconds = time.perf_counter() - start
-        _write(index, made / INDEX)
-        size, digest = (made / INDEX).stat().st_size, sha256_file(made / INDEX)
-        record = IndexRecord(
-            **wanted,  # type: ignore[arg-type]
-            threads=threads,
-            train_seconds=round(trained, 4),
-            build_seconds=round(seconds, 4),
-            bytes=size,
-            sha256=digest,
-        )
-        write_json(made / RECORD, seal(asdict(record)))
-    found = stored()  # another process may have built it first
-    return BuiltIndex(folder, found or record)
+        _write(index, path)
+        return {"threads": threads, "train_seconds": round(trained, 4), "build_seconds": round(seconds, 4)}
+
+    return BuiltIndex(*stored_index(home / "faiss", INDEX, wanted, IndexRecord, SHAPE, build, **extra))
 
 
 def load_index(built: BuiltIndex, config: IndexConfig) -> Any:
@@ -197,8 +183,7 @@ def load_index(built: BuiltIndex, config: IndexConfig) -> Any:
     import faiss
 
     path = built.folder / INDEX
-    if sha256_file(path) != built.record.sha256:
-        raise UserError(f"{path} changed while it was in use; run the same command again.")
+    require_unchanged(path, built.record)
     index = faiss.read_index(str(regular(path)))
     set_parameters(index, config.search, config.factory)
     return index

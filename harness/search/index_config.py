@@ -1,4 +1,4 @@
-"""Parse and validate the strings with which users configure approximate indexes: those of FAISS, and Seismic's."""
+"""Parse and validate the strings with which users configure approximate indexes, of FAISS and of other libraries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.registry.model_ref import missing_extra
+from harness.search.index_libraries import library_of
 from harness.types import UserError
 
 ADVISED_PER_LIST = 39
@@ -19,30 +20,22 @@ EXAMPLE = (
 )
 
 
-SEISMIC = "seismic"
-BUILDING = ("n_postings", "centroid_fraction", "min_cluster_size", "summary_energy", "max_fraction", "doc_cut")
-SEARCHING = ("query_cut", "heap_factor")
-"""Parameters of Seismic."""
-SEISMIC_EXAMPLE = (
-    "as in --index seismic, or --index seismic,n_postings=2000 --index-search query_cut=10,heap_factor=0.7"
-)
-
-
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
     """How to build and search an index."""
 
     factory: str
-    """FAISS's index_factory string; or ``seismic``, with parameters after commas."""
+    """FAISS's index_factory string; or the name of another library, with parameters after commas."""
     search: str = ""
-    """FAISS's ParameterSpace string, such as ``nprobe=16``, or Seismic's parameters; empty for the defaults."""
+    """FAISS's ParameterSpace string, such as ``nprobe=16``, or the library's parameters; empty for the defaults."""
     lists: int = 0
     """Number of inverted lists of FAISS; 0 if there are none or the dimension must be known first."""
 
     @property
     def vectors(self) -> str:
-        """The kind of vectors that it indexes: ``dense`` or ``sparse``."""
-        return "sparse" if self.factory.partition(",")[0] == SEISMIC else "dense"
+        """The kind of vectors that it indexes: ``dense``, ``sparse`` or ``multivector``."""
+        library = library_of(self.factory)
+        return library.vectors if library else "dense"
 
     def label(self, model: str) -> str:
         """Label of a model with this index. The index is inserted before the options, whose values may contain bars."""
@@ -66,12 +59,9 @@ def parse_index_config(factory: str, search: str = "") -> IndexConfig:
         UserError: The library rejects them, or is not installed.
     """
     factory, search = factory.strip(), search.strip()
-    if factory.partition(",")[0] == SEISMIC:
-        if importlib.util.find_spec("seismic") is None:
-            raise UserError(missing_extra("--index seismic", ["pyseismic-lsr"], "seismic"))
-        for given, known in ((factory, BUILDING), (search, SEARCHING)):
-            if wrong := next((name for name in seismic_numbers(given) if name not in known), None):
-                raise UserError(f"{wrong} is not one of {', '.join(known)}; type them {SEISMIC_EXAMPLE}.")
+    if library := library_of(factory):
+        library.require()
+        library.check(factory, search)
         return IndexConfig(factory, search)
     if importlib.util.find_spec("faiss") is None:
         raise UserError(missing_extra("--index", ["faiss"], "dense"))
@@ -90,18 +80,6 @@ def parse_index_config(factory: str, search: str = "") -> IndexConfig:
     inverted = faiss.try_extract_index_ivf(index)
     set_parameters(index, search, factory)
     return IndexConfig(factory, search, inverted.nlist if inverted else 0)
-
-
-def seismic_numbers(text: str) -> dict[str, int | float]:
-    """The parameters in ``seismic,name=2,name=0.5`` or in ``name=2,name=0.5``; UserError for anything else."""
-    parts = [part.strip() for part in text.split(",")] if text else []
-    found: dict[str, int | float] = {}
-    for part in parts[1:] if parts[:1] == [SEISMIC] else parts:
-        matched = re.fullmatch(r"(\w+)=(\d{1,9}(\.\d{1,9})?)", part)
-        if not matched:
-            raise UserError(f"{part!r} is no parameter with a number; type them {SEISMIC_EXAMPLE}.")
-        found[matched[1]] = float(matched[2]) if matched[3] else int(matched[2])
-    return found
 
 
 def set_parameters(index: Any, search: str, factory: str) -> None:

@@ -160,8 +160,7 @@ def _multivector(model: Prepared, dataset: Dataset, depth: int, clock: Clock, li
     (documents, document_cost), (queries, query_cost) = both["document"], both["query"]
     found = _encoded(document_cost, query_cost, clock)
     kept = documents.summary()
-    width = np.dtype(model.bases[0].ref.storage).itemsize
-    found.counts["index_bytes"] = kept.vectors * documents.dim * width + 4 * len(documents)
+    found.counts["index_bytes"] = documents.stored_bytes(kept.vectors, model.bases[0].ref.storage)
     found.counts["document_vectors"] = kept.vectors
     if kept.truncated is not None:
         found.counts["truncated_documents"] = kept.truncated

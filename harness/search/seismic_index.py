@@ -16,8 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -26,14 +25,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.embeddings.sparse import SparseVectors
-from harness.search.index_config import IndexConfig, seismic_numbers
-from harness.search.index_record import RECORD, valid_record
-from harness.storage.atomic import content_key, sha256_file, whole_folder, write_json
-from harness.storage.records import seal
+from harness.search.index_config import IndexConfig
+from harness.search.index_libraries import SEISMIC
+from harness.search.index_record import require_unchanged, stored_index
 from harness.system.environment import cores
 from harness.types import Hits, Progress, UserError
 
-PACKAGE = "pyseismic-lsr"
 INDEX = "index.seismic"
 SMALL_DIM = 1 << 16
 """Largest dimension of an index whose terms have 16 bits."""
@@ -89,41 +86,30 @@ def build_seismic(
     import seismic
 
     wanted = {"factory": config.factory, "documents": len(vectors), "dim": vectors.dim}
-    wanted |= {"vectors": digest, "seismic": version(PACKAGE)}
-    folder = home / "seismic" / content_key(wanted)[:32]
-    stored = partial(valid_record, folder, INDEX, wanted, SeismicRecord, SHAPE)
-    if record := stored():
-        return BuiltSeismic(folder, record)
-    small = vectors.dim <= SMALL_DIM
-    dataset = seismic.SeismicDataset() if small else seismic.SeismicDatasetLV()
-    index_type = seismic.SeismicIndex if small else seismic.SeismicIndexLV
-    row, threads = 0, cores()
-    for shard in vectors.shards():
-        names = [str(number) for number in range(row, row + shard.shape[0])]
-        dataset.add_documents_by_id(
-            names, shard.indices.astype(np.int64), shard.data.astype(np.float32), shard.indptr.astype(np.int64)
-        )
-        row += shard.shape[0]
-    with whole_folder(folder, keep=lambda: stored() is not None) as made:
+    wanted |= {"vectors": digest, "seismic": version(SEISMIC.package)}
+
+    def build(path: Path) -> dict[str, Any]:
+        small, threads = vectors.dim <= SMALL_DIM, cores()
+        dataset = seismic.SeismicDataset() if small else seismic.SeismicDatasetLV()
+        index_type = seismic.SeismicIndex if small else seismic.SeismicIndexLV
+        row = 0
+        for shard in vectors.shards():
+            names = [str(number) for number in range(row, row + shard.shape[0])]
+            dataset.add_documents_by_id(
+                names, shard.indices.astype(np.int64), shard.data.astype(np.float32), shard.indptr.astype(np.int64)
+            )
+            row += shard.shape[0]
         progress(f"building {config.factory} (vectors)", 0, 0)
         start = time.perf_counter()
         with _quiet():
-            index = index_type.build_from_dataset(dataset, **seismic_numbers(config.factory), num_threads=threads)
+            index = index_type.build_from_dataset(dataset, **SEISMIC.numbers(config.factory), num_threads=threads)
             seconds = time.perf_counter() - start
-            index.save(str(made / "index"))
-        [written] = made.iterdir()  # Seismic adds its own ending
-        written.rename(made / INDEX)
-        size, sha256 = (made / INDEX).stat().st_size, sha256_file(made / INDEX)
-        record = SeismicRecord(
-            **wanted,  # type: ignore[arg-type]
-            threads=threads,
-            build_seconds=round(seconds, 4),
-            bytes=size,
-            sha256=sha256,
-        )
-        write_json(made / RECORD, seal(asdict(record)))
-    found = stored()  # another process may have built it first
-    return BuiltSeismic(folder, found or record)
+            index.save(str(path.with_suffix("")))
+        [written] = path.parent.iterdir()  # Seismic adds its own ending
+        written.rename(path)
+        return {"threads": threads, "build_seconds": round(seconds, 4)}
+
+    return BuiltSeismic(*stored_index(home / "seismic", INDEX, wanted, SeismicRecord, SHAPE, build))
 
 
 def load_seismic(built: BuiltSeismic) -> Any:
@@ -131,8 +117,7 @@ def load_seismic(built: BuiltSeismic) -> Any:
     import seismic
 
     path = built.folder / INDEX
-    if sha256_file(path) != built.record.sha256:
-        raise UserError(f"{path} changed while it was in use; run the same command again.")
+    require_unchanged(path, built.record)
     index_type = seismic.SeismicIndex if built.record.dim <= SMALL_DIM else seismic.SeismicIndexLV
     with _quiet():
         return index_type.load(str(path))
@@ -159,7 +144,7 @@ def search_seismic(index: Any, queries: tuple[Any, list[Any], list[Any]], k: int
         k: Number of documents.
         search: Search parameters, such as ``query_cut=20,heap_factor=0.8``.
     """
-    numbers = SEARCH | seismic_numbers(search)
+    numbers = SEARCH | SEISMIC.numbers(search)
     settings = {"query_cut": int(numbers["query_cut"]), "heap_factor": float(numbers["heap_factor"])}
     names, terms, weights = queries
     with _quiet():

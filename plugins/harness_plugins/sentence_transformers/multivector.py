@@ -2,11 +2,15 @@
 
 Query expansion, prompts, prefix tokens and the list of skipped words are the library's. Folders of PyLate and of
 ColBERT's own code run as far as the library loads them; their code is never run.
+
+PyLate reads texts without white space at their ends, and where a word to skip is not in the vocabulary, it skips the
+unknown token. sentence-transformers does neither, and it is done here for the folders that PyLate wrote.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +18,23 @@ import numpy as np
 from harness import Role, Similarity, TokenVectors, UserError
 from harness.types import Options
 from harness_plugins.model_folder.files import pools
+from harness_plugins.model_folder.kind import kind_of
 from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
 from harness_plugins.sentence_transformers import checkpoint, folder_kinds, prompts
 from harness_plugins.sentence_transformers.limits import finite, limit_length, limit_of, narrow_layers
 
 IMPLEMENTATION = "MultiVectorEncoder.encode of batches, bf16/fp16 linear layers below the head; 1"
 """Part of the fingerprint, so that vectors of different forward passes never share a key."""
+PYLATE, AS_PYLATE = "ColBERT", "stripped texts, unknown words skipped; 1"
+"""The model_type of a folder that PyLate wrote, and the part of its fingerprint that says how it is read."""
 TEXTS = 32
 """Texts in a batch."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Everything that determines the vectors."""
-    return folder_kinds.fingerprint(options, "multi-vector encoder", IMPLEMENTATION)
+    found = folder_kinds.fingerprint(options, "multi-vector encoder", IMPLEMENTATION)
+    return found | ({"pylate": AS_PYLATE} if kind_of(Path(str(options["path"])))[1] == PYLATE else {})
 
 
 def load(options: Options) -> TokenVectorEncoder:
@@ -44,14 +52,30 @@ def load(options: Options) -> TokenVectorEncoder:
             first: Any = model[0]
             if getattr(first, "document_length", None) is not None:
                 first.document_length = length
+        if pylate := kind_of(folder)[1] == PYLATE:
+            _skip_unknown(model)
         dtype = checkpoint.resolve_dtype(str(options["dtype"]), str(options["device"]))
-        return TokenVectorEncoder(model, dtype, prompts.chosen(options, folder))
+        return TokenVectorEncoder(model, dtype, prompts.chosen(options, folder), strip=pylate)
+
+
+def _skip_unknown(model: Any) -> None:
+    """Skip the unknown token if a word to skip is not in the vocabulary."""
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    words, unknown = model.tokenizer, model.tokenizer.unk_token
+    for module in model.modules():
+        if isinstance(module, MultiVectorMask) and unknown is not None:
+            ids = words.convert_tokens_to_ids(module.skiplist_words)
+            if words.unk_token_id in ids and unknown not in module.skiplist_words:
+                module.skiplist_words = [*module.skiplist_words, unknown]
+                module.resolve_with_tokenizer(words)
 
 
 class TokenVectorEncoder:
     """`MultiVectorModel` of a `MultiVectorEncoder`."""
 
-    def __init__(self, model: Any, dtype: str, given: Mapping[str, str | None]) -> None:
+    def __init__(self, model: Any, dtype: str, given: Mapping[str, str | None], *, strip: bool = False) -> None:
+        """``strip``: whether white space at the ends of a text is not read."""
         import torch
         from sentence_transformers.base.modules import Transformer
 
@@ -59,7 +83,7 @@ class TokenVectorEncoder:
             raise UserError(
                 "This model reads images as documents and every text as a query; texts cannot be ranked by it."
             )
-        self.model, self.dtype = model, getattr(torch, dtype)
+        self.model, self.dtype, self.strip = model, getattr(torch, dtype), strip
         self.similarity: Similarity = model.similarity_fn_name
         stated = {role: given.get(role) for role in ("query", "document")}
         self.prompts = {
@@ -72,6 +96,7 @@ class TokenVectorEncoder:
 
     def encode(self, texts: Sequence[str], *, role: Role) -> TokenVectors:
         """The vectors of the tokens that are compared."""
+        texts = [text.strip() for text in texts] if self.strip else texts
         found = TokenVectors.of(self._encoded(texts, role), self._truncated(texts, role))
         finite(found.vectors, self.dtype, "vectors")
         return found
