@@ -186,28 +186,32 @@ def find_fault(content: Any) -> str:
 
 
 def _wrong_type(value: Any, kind: Any, name: str) -> str:
-    if is_typeddict(kind):
+    if hints := _fields(kind):
         if not isinstance(value, dict):
             return f"its {name} should be a JSON object"
-        hints = _fields(kind)
         faults = (_wrong_type(value[field], hints[field], field) for field in hints if field in value)
         return next(filter(None, faults), "")
     if kind is Any:
         return ""
-    options = get_args(kind)
-    if get_origin(kind) is Literal:
+    plain, options = _parts(kind)
+    if plain is Literal:
         return "" if value in options else f"its {name} is {value!r}, which is not {' or '.join(options)}"
     if type(None) in options:
         return "" if value is None else _wrong_type(value, options[0], name)
-    plain = get_origin(kind) or kind
     wrong = not isinstance(value, plain) or (plain is int and isinstance(value, bool))
     return f"its {name} should be {WORDS[plain]}" if wrong else ""
 
 
 @cache
-def _fields(kind: type) -> dict[str, Any]:
-    """Field -> its type; cached, because a report checks every result."""
-    return get_type_hints(kind)
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Its origin, or itself where it has none, and its arguments."""
+    return get_origin(kind) or kind, get_args(kind)
+
+
+@cache
+def _fields(kind: Any) -> dict[str, Any]:
+    """Field of a TypedDict -> its type; cached, because a report checks every result."""
+    return get_type_hints(kind) if is_typeddict(kind) else {}
 
 
 def _wrong_time(finished: Any) -> str:

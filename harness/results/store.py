@@ -196,8 +196,10 @@ def write_per_query(
         clusters = query_clusters(qrels, scores.query_ids, groups)
     columns |= {} if clusters.trivial else {CLUSTER: arrow_numbers(clusters.codes)}
     columns |= {name: arrow_numbers(scores.values[:, place]) for place, name in enumerate(scores.measures)}
-    # Plain encoding and no writer version in the file: equal scores give equal bytes.
-    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)
+    # No writer version in the file: equal scores give equal bytes. Dictionaries and statistics make it larger, and
+    # slower to read.
+    plain: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "store_schema": False}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", **plain)
 
 
 def _texts(texts: Sequence[str]) -> Any:
