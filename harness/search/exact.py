@@ -35,6 +35,8 @@ MEMORY = 2 * 10**9
 """Default memory limit of a search in bytes."""
 BLOCK_BYTES = 100 << 20
 """float32 vectors per block: FAISS sorts the nearest of each block, which large blocks make rarer."""
+ONE_BLOCK = 1.75
+"""So many times the documents of a block are read as one."""
 FIXED_BYTES = 24 << 20
 """Memory of FAISS's own buffers and of the rescoring threads."""
 SPARE, SPARE_SHARE, WIDEN = 32, 16, 4
@@ -94,6 +96,8 @@ def search(
     """
     wanted = min(k, len(documents))
     shares = _shares(limits.memory, wanted, queries.shape[1])
+    if len(documents) < ONE_BLOCK * shares.rows:
+        shares = shares._replace(rows=max(1, len(documents)))
     directed = np.asarray(queries.any(axis=1) | (similarity != "cosine"))
     step = shares.group(queries.shape[1], wanted, _depth(wanted))
     for start in range(0, len(queries), step):
@@ -164,7 +168,7 @@ class _Shares(NamedTuple):
 
 
 def _shares(memory: int, k: int, dim: int) -> _Shares:
-    free, row, query = memory - FIXED_BYTES, 12 * dim + 12, _bytes_per_query(dim, k, _depth(k))
+    free, row, query = memory - FIXED_BYTES, _bytes_per_row(dim), _bytes_per_query(dim, k, _depth(k))
     if free // 2 < max(row, query):
         least = FIXED_BYTES + 2 * max(row, query)
         raise UserError(
@@ -184,6 +188,11 @@ def _depth(k: int) -> int:
     return k + SPARE + k // SPARE_SHARE
 
 
+def _bytes_per_row(dim: int) -> int:
+    """Memory of a row of the blocks: two blocks, or a larger one, and a copy."""
+    return 14 * dim + 12
+
+
 def _bytes_per_query(dim: int, k: int, depth: int) -> int:
     """Memory of a query: its copies; the nearest so far, those of a block and FAISS's buffer; its candidates."""
     return 12 * dim + 88 * depth + 16 * k
@@ -192,7 +201,9 @@ def _bytes_per_query(dim: int, k: int, depth: int) -> int:
 def most_memory(documents: int, queries: int, dim: int, k: int) -> int:
     """Bytes that a search takes without a memory limit."""
     k = min(k, documents)
-    return FIXED_BYTES + (12 * dim + 12) * min(_rows(dim), documents) + queries * _bytes_per_query(dim, k, _depth(k))
+    return (
+        FIXED_BYTES + _bytes_per_row(dim) * min(_rows(dim), documents) + queries * _bytes_per_query(dim, k, _depth(k))
+    )
 
 
 class _Scan:

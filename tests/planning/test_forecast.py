@@ -35,9 +35,9 @@ def test_a_dense_cell_by_hand() -> None:
     assert (cell.documents, cell.tokens) == (1000, 100_160)
     assert (cell.download_bytes, cell.text_bytes, cell.stored_bytes) == (200_000, 600_000, 1010 * 100 * 4)
     assert forecast(DENSE, WORK, Conditions(number_bytes=2)).stored_bytes == (1000 * 2 + 10 * 4) * 100
-    # 1 GB of process, 4 times the weights, 24 MiB of FAISS, two blocks of 1,000 documents, and 10 queries of which
+    # 1 GB of process, 4 times the weights, 24 MiB of FAISS, blocks of 1,000 documents, and 10 queries of which
     # 1,094 documents each are kept
-    search = (24 << 20) + 1000 * (12 * 100 + 12) + 10 * (12 * 100 + 88 * 1094 + 16 * 1000)
+    search = (24 << 20) + 1000 * (14 * 100 + 12) + 10 * (12 * 100 + 88 * 1094 + 16 * 1000)
     assert cell.memory_bytes == 1_040_000_000 + search
     large = replace(WORK, documents=30_000_000, queries=100_000)
     assert forecast(DENSE, large, Conditions(search_bytes=50_000_000)).memory_bytes == 1_090_000_000
