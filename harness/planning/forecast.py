@@ -6,8 +6,7 @@ float64, which takes twice as long) over those of the processor; for lexical mod
 of other models queries x (a + b x documents). A transform adds to its member's costs one pass over the documents'
 vectors (4 x documents x dim^2 operations, as for the geometry) and the map of all vectors (4 x texts x dim x new dim);
 a pooling adds a measured time per document. Not included are the eigenvalues of a covariance (below 1 s for 768
-dimensions). Computing metrics and writing runs (about 2 ms per query)
-and downloads (unknown speed) are not included.
+dimensions), computing metrics and writing runs (about 2 ms per query), and downloads (unknown speed).
 """
 
 from __future__ import annotations
