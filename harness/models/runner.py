@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache, cached_property, partial
 from numbers import Integral
 from pathlib import Path
@@ -33,6 +31,7 @@ from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Transf
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
 from harness.system.budget import Budget
+from harness.system.heap import trim_heap
 from harness.system.log import NOTE
 from harness.types import (
     ROLES,
@@ -167,7 +166,7 @@ class Prepared:
             member.unload()
         if loaded and self.ref.spec.kind in (*FORMATS, "reranker"):  # those that may hold gigabytes of weights
             gc.collect()  # torch's modules hold reference cycles
-            _trim_heap()
+            trim_heap()
 
     @property
     def encoder(self) -> EncoderModel:
@@ -346,12 +345,6 @@ class Prepared:
         both = opened(store, shards), cost
         self._vectors[collection, role] = both
         return both
-
-
-def _trim_heap() -> None:
-    """Returns freed memory to the system: glibc keeps pieces of up to 32 MiB, such as a layer's weights."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _with_files(ref: ModelRef, home: Path, offline: bool, progress: Progress) -> ModelRef:
