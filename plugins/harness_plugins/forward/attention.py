@@ -93,7 +93,8 @@ class Attention:
         for start in range(0, len(query), together):
             texts = slice(start, start + together)
             asked = query[texts].to(out.dtype, memory_format=torch.contiguous_format)
-            own._narrow(asked, *(own._filled(part[texts], out.dtype) for part in (key, value)), out[texts], bias)
+            keys, values = (own._filled(part[texts], out.dtype) for part in (key, value))
+            own._narrow(asked, keys, values, out[texts], bias)
 
     def _filled(self, part: Tensor, dtype: torch.dtype) -> Tensor:
         """Keys or values, contiguous, with zeros after the last where rows of scores are filled up."""
@@ -102,7 +103,7 @@ class Attention:
         length = part.shape[2]
         if not self.aligned or length % LANES <= FEW:
             return part.to(dtype, memory_format=torch.contiguous_format)
-        found = torch.empty(*part.shape[:2], -(-length // LANES) * LANES, part.shape[3], dtype=dtype)
+        found = part.new_empty(*part.shape[:2], -(-length // LANES) * LANES, part.shape[3], dtype=dtype)
         found[:, :, :length].copy_(part)
         found[:, :, length:].zero_()
         return found
