@@ -60,7 +60,7 @@ def _of_texts(plan: Plan, model: Path) -> Contest:
     return Contest(
         title=f"{texts.name}, {len(texts.queries)} queries: texts to rankings, SPLADE model of 4 million parameters",
         competitors=[
-            Competitor("harness, float32", "benchmarks.contests.sparse:Texts32", given, packages=("numba", *STACK)),
+            Competitor("harness, float32", "benchmarks.contests.sparse:TextSearch", given, packages=("numba", *STACK)),
             Competitor(REFERENCE, f"{peer}:TextsEncoded", given, packages=STACK),
             Competitor("mteb, SparseEncoderWrapper", f"{peer}:Mteb", given, "mteb", ("mteb", *STACK)),
         ],
@@ -74,7 +74,7 @@ def _of_texts(plan: Plan, model: Path) -> Contest:
     )
 
 
-class Texts32:
+class TextSearch:
     """The harness's encoder and search, in float32."""
 
     def __init__(self, folder: str, model: str, k: int) -> None:

@@ -165,7 +165,7 @@ def test_sparse_rankings_from_texts_are_the_peers(texts: Texts, tmp_path: Path) 
     from tests.folders import write_sparse
 
     given = {"folder": str(texts.write(tmp_path / "texts")), "model": str(write_sparse(tmp_path / "model")), "k": 10}
-    ours, theirs = sparse.Texts32(**given).work(), sparse_peers.TextsEncoded(**given).work()
+    ours, theirs = sparse.TextSearch(**given).work(), sparse_peers.TextsEncoded(**given).work()
     assert ours["scores"] == pytest.approx(theirs["scores"], rel=1e-5)
     assert ours["rows"].shape == (10, 10)
 
