@@ -25,7 +25,7 @@ CONTESTS = {
     "families": "encoding SciFact with other encoders",
     "mteb": "SciFact with MPNet end to end, cold and again",
     "search": "exact search",
-    "sparse": "exact search of sparse vectors",
+    "sparse": "exact search of sparse vectors, and a sparse model on SciFact",
     "maxsim": "exact search of token vectors",
     "measures": "measures per query",
     "moments": "moments of a set of vectors",

@@ -81,6 +81,10 @@ class Contest:
         chosen = [each for each in self.competitors[1:] if not names or any(name in each.name for name in names)]
         return replace(self, competitors=[self.competitors[0], *chosen])
 
+    def noting(self, note: str) -> Contest:
+        """The same with a further note."""
+        return replace(self, notes=[*self.notes, note])
+
 
 def figure(value: float, digits: int = 4) -> str:
     """Format a difference or share for the tables."""

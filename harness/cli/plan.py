@@ -16,20 +16,22 @@ from harness.cli.endpoint_options import EndpointOptions
 from harness.cli.options import examples
 from harness.cli.output import print_json, print_table
 from harness.cli.session import Session, pass_session, search_limits
-from harness.types import Role, Storage
+from harness.types import Storage
 
 if TYPE_CHECKING:
     from harness.models.runner import Prepared
     from harness.planning.cost_model import CostModel
     from harness.planning.devices import Device
     from harness.planning.forecast import Conditions, Forecast
-    from harness.planning.speed import Encoding, Indexing, Scanning
+    from harness.planning.speed import Encoding, Indexing, PoolingSpeed, Scanning
     from harness.planning.workload import Workload
     from harness.registry.model_ref import ModelRef
     from harness.system.budget import Budget
 
 CHOICE = ("split", "exclude_self", "limit")
 """Options that choose a part of a dataset."""
+MAKING = ("encode", "transform", "index")
+"""Phases of the column "encode or index"."""
 UNUSED = (
     *("search_device", "indexes", "searches", "executor", "address", "workers", "cpus_per_task", "gpus_per_task"),
     *("store", "log", "offline"),
@@ -91,6 +93,8 @@ def command(
         forecasts = _forecasts(session, refs, work, conditions, target, searcher, None if force else results)
         progress("", 0, 0)
     notes = _notes(target, price, forecasts.paces, work, forecasts.cells, searcher)
+    if forecasts.shares_vectors:
+        notes.append("vectors that several rows need are encoded once, and counted in the first of these rows")
     notes += _endpoint_notes(forecasts, budget)
     _print(forecasts, notes, session.as_json)
 
@@ -102,6 +106,8 @@ class _Forecasts:
     cells: list[Forecast] = field(default_factory=list)
     totals: list[Forecast] = field(default_factory=list)
     paces: list[CostModel] = field(default_factory=list)
+    shares_vectors: bool = False
+    """Whether a row needs vectors that an earlier one computes."""
 
 
 def _workloads(
@@ -133,8 +139,9 @@ def _forecasts(
 ) -> _Forecasts:
     from harness.planning.cost_model import cost_model, in_place_of, loadable
     from harness.planning.forecast import total
+    from harness.planning.stored import SharedVectors, stored_parts
 
-    home, found = session.state.home, _Forecasts()
+    home, found, shared = session.state.home, _Forecasts(), SharedVectors()
     for ref in refs:
         ready: Prepared | str
         if ref.missing_folder:
@@ -145,9 +152,16 @@ def _forecasts(
         else:
             ready = loadable(ref, home, session.progress, tries=target is None)
             speed = cost_model(ref, ready, home, target, session.progress, searcher)
-        stored = _stored(ready, work, home) if target is None else {}
+        here = stored_parts(ready, work, home) if target is None else {}
+        named = ref if isinstance(ready, str) else ready.ref
+        before = shared.of(named, work)
+        stored = {key: here.get(key, frozenset()) | before.get(key, frozenset()) for key in {*here, *before}}
+        found.shares_vectors |= any(before[key] - here.get(key, frozenset()) for key in before)
         under = replace(conditions, stored=stored)
         own = [_cell(speed, ready, each, under, target, home, results) for each in work]
+        for cell in own:
+            if cell.status == "planned":
+                shared.add(named, cell.dataset)
         found.cells += own
         found.paces.append(speed)
         found.totals.append(total(speed.label, own, [speed]))
@@ -166,24 +180,6 @@ def _print(forecasts: _Forecasts, notes: list[str], as_json: bool) -> None:
     shown = [name for name in table[0] if any(row[name] for row in table)]
     print_table([{name: row[name] for name in shown} for row in table], disable_numparse=True)
     click.echo("\n" + "\n".join(f"- {note}" for note in notes))
-
-
-def _stored(model: Prepared | str, work: Sequence[Workload], home: Path) -> dict[tuple[str, str], frozenset[str]]:
-    """Which vectors and indexes are stored already, of datasets that are on this machine."""
-    from harness.search.lexical import index_folder, index_owner
-    from harness.storage.bundles import belongs
-
-    found = {}
-    for each in work:
-        if isinstance(model, str) or each.dataset is None:
-            continue
-        corpus = each.dataset.corpus
-        collections: dict[Role, str] = {"document": corpus.sha256, "query": each.dataset.fingerprint["queries"]}
-        here: set[str] = {role for role, name in collections.items() if model.store(role).read_list(name)}
-        if belongs(index_folder(model, corpus, home), index_owner(model, corpus)):
-            here.add("index")
-        found[model.label, each.label] = frozenset(here)
-    return found
 
 
 def _cell(
@@ -227,6 +223,11 @@ def _notes(
         elif pace.indexing:
             speed = f"{pace.indexing.bytes_per_second / 1e6:,.1f} MB of text a second"
             notes.append(f"{pace.label}: {speed}, {_origin(pace.indexing)}")
+        if pace.kind == "transform":
+            notes.append(f"{pace.label}: the fit on the documents and the map of all vectors at this processor's speed")
+        elif pace.pooling:
+            each = f"{pace.pooling.text_seconds * 1000:,.2g} ms a document for pooling"
+            notes.append(f"{pace.label}: {each}, {_origin(pace.pooling)}")
     if exact := next((pace.scanning for pace in paces if pace.scanning), None):
         where = f"on {searcher}" if exact.origin == "measured" else f"of {target.name if target else searcher}"
         notes.append(f"exact search: {exact.flops / 1e9:,.0f} GFLOP/s {where}, {_origin(exact)}")
@@ -269,7 +270,7 @@ def _endpoint_notes(forecasts: _Forecasts, budget: Budget) -> list[str]:
     return notes
 
 
-def _origin(speed: Encoding | Indexing | Scanning) -> str:
+def _origin(speed: Encoding | Indexing | Scanning | PoolingSpeed) -> str:
     """Where a speed is from, and whether to believe it."""
     if speed.reliable:
         return speed.origin
@@ -283,7 +284,7 @@ def _row(row: Forecast) -> dict[str, str]:
     disk = (
         None if row.text_bytes is None and row.stored_bytes is None else (row.text_bytes or 0) + (row.stored_bytes or 0)
     )
-    making = seconds.get("encode", 0.0) + seconds.get("index", 0.0) if row.seconds is not None else None
+    making = sum(seconds.get(phase, 0.0) for phase in MAKING) if row.seconds is not None else None
     finding = seconds.get("search", 0.0) + seconds.get("geometry", 0.0) if row.seconds is not None else None
     dataset = f"total, {row.known} of {row.cells} known" if row.status == "total" else row.dataset
     return {

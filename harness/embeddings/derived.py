@@ -28,6 +28,7 @@ def derived_shards(
         blocks: the source vectors in blocks, one for each shard; not read if all shards are stored.
         total: number of texts.
         prepare: returns the function that computes a shard's rows from a block; called only if rows must be computed.
+            Its time is part of the shard's seconds.
         store: of the derived vectors.
         collection: content key of the source.
         similarity: of the derived vectors.
@@ -42,8 +43,8 @@ def derived_shards(
         key = content_key([collection, number])
         shard = store.get(key)
         if shard is None:
-            compute, start = prepare(), time.perf_counter()
-            rows = compute(block)
+            start = time.perf_counter()
+            rows = prepare()(block)
             shard = store.put(key, rows, time.perf_counter() - start, 0)
         shards.append(shard)
         progress(sum(shard.rows for shard in shards), total)

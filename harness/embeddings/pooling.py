@@ -44,7 +44,7 @@ def pooled(
     return derived_shards(
         source.shards(),
         len(source),
-        lambda: partial(_pooled, pooling=pooling(), name=name),
+        lambda: partial(pooled_rows, pooling=pooling(), name=name),
         store,
         collection,
         similarity,
@@ -53,7 +53,8 @@ def pooled(
 
 
 @single_threaded()
-def _pooled(rows: TokenVectors, pooling: Pooling, name: str) -> TokenVectors:
+def pooled_rows(rows: TokenVectors, pooling: Pooling, name: str) -> TokenVectors:
+    """Pool the token vectors of some documents; PluginError as for `pooled`."""
     made: list[NDArray[np.float32]] = []
     for row in range(len(rows)):
         vectors = np.array(rows[row : row + 1].vectors, np.float32)
@@ -66,8 +67,8 @@ def _pooled(rows: TokenVectors, pooling: Pooling, name: str) -> TokenVectors:
         made.append(vectors)
     if not made:
         return no_tokens(rows.shape[1])
-    pooled_rows = TokenVectors.of(made)
-    return TokenVectors(pooled_rows.vectors, pooled_rows.offsets, rows.truncated)
+    result = TokenVectors.of(made)
+    return TokenVectors(result.vectors, result.offsets, rows.truncated)
 
 
 def pool_fault(made: object, vectors: NDArray[np.float32]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache, cached_property, partial
 from numbers import Integral
 from pathlib import Path
@@ -33,6 +31,7 @@ from harness.registry.protocols import Affine, Fusion, Pooling, Reranker, Transf
 from harness.storage.atomic import content_key
 from harness.storage.remote import RemoteCache
 from harness.system.budget import Budget
+from harness.system.heap import trim_heap
 from harness.system.log import NOTE
 from harness.types import (
     ROLES,
@@ -82,6 +81,7 @@ class Prepared:
         ref.require()
         ref = _with_files(ref, home, offline, progress)
         common: dict[str, Any] = {"offline": offline, "progress": progress, "shared": shared, "budget": budget}
+        common["tries"] = tries
         self.members = [Prepared(each, home, **common) for each in ref.members]
         self.ref: ModelRef = dataclasses.replace(ref, members=tuple(each.ref for each in self.members))
         if ref.spec.kind == "transform":
@@ -166,7 +166,7 @@ class Prepared:
             member.unload()
         if loaded and self.ref.spec.kind in (*FORMATS, "reranker"):  # those that may hold gigabytes of weights
             gc.collect()  # torch's modules hold reference cycles
-            _trim_heap()
+            trim_heap()
 
     @property
     def encoder(self) -> EncoderModel:
@@ -347,12 +347,6 @@ class Prepared:
         return both
 
 
-def _trim_heap() -> None:
-    """Returns freed memory to the system: glibc keeps pieces of up to 32 MiB, such as a layer's weights."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _with_files(ref: ModelRef, home: Path, offline: bool, progress: Progress) -> ModelRef:
     """The model with the folder of its weights, which are found, downloaded if need be, and verified."""
     weights = ref.spec.files.weights
@@ -399,12 +393,32 @@ def dataset_token_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple
     both = dataset_token_vectors(model.members[0], dataset)
     documents, cost = both["document"]
     collection = dataset.corpus.sha256
-    key = content_key({"pooling": model.ref.own_key, "of": model.members[0].ref.key})
-    store = VectorStore(model.home, key, "document", model.bases[0].ref.storage, model.shared, MULTIVECTOR)
+    store = pooling_store(model)
     report = partial(model.progress, f"pooling token vectors with {model.label} (documents)")
     shards = pooled(documents, lambda: model.pooling, model.label, store, collection, model.similarity, report)
     own = Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)
     return {**both, "document": (MultiVectors.open(store, shards), own)}
+
+
+def pooling_store(model: Prepared) -> VectorStore:
+    """Where the pooled vectors of documents are kept."""
+    key = content_key({"pooling": model.ref.own_key, "of": model.members[0].ref.key})
+    return VectorStore(model.home, key, "document", model.bases[0].ref.storage, model.shared, MULTIVECTOR)
+
+
+def transform_store(model: Prepared, fitted_on: str, role: Role, *, normalised: bool) -> VectorStore:
+    """Where the transformed vectors of one side are kept.
+
+    Args:
+        model: The transform, the last one of its chain.
+        fitted_on: The hash of the corpus.
+        role: The side.
+        normalised: Whether the vectors that it starts from have unit length.
+    """
+    base, steps = model.chain
+    parts = {"steps": [step.ref.own_key for step in steps], "of": base.ref.key, "fitted_on": fitted_on}
+    key = content_key({**parts, "normalised": normalised})
+    return VectorStore(model.home, key, role, shared=None if base.ref.endpoint else model.shared)
 
 
 def _both(vectors: Callable[[str, Callable[[], Iterator[str]], int, Role], V], dataset: Dataset) -> dict[Role, V]:
@@ -423,8 +437,6 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     base, steps = model.chain
     both = dataset_vectors(base, dataset)
     documents, similarity = both["document"][0], model.similarity
-    parts = {"steps": [step.ref.own_key for step in steps], "of": base.ref.key, "fitted_on": dataset.corpus.sha256}
-    key = content_key({**parts, "normalised": documents.normalise})
 
     def fitted() -> Affine:
         with plugin_code(f"{model.label} raised"):
@@ -434,7 +446,7 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     found: dict[Role, tuple[Vectors, Cost]] = {}
     collections: dict[Role, str] = {"document": dataset.corpus.sha256, "query": dataset.fingerprint["queries"]}
     for role, (source, cost) in both.items():
-        store = VectorStore(model.home, key, role, shared=None if base.ref.endpoint else model.shared)
+        store = transform_store(model, dataset.corpus.sha256, role, normalised=documents.normalise)
         report = partial(model.progress, f"transforming {role} vectors with {model.label} (vectors)")
         shards = transformed(source, affine, store, collections[role], similarity, report)
         vectors = Vectors.open(store, shards, normalise=similarity == "cosine")

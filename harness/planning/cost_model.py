@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from harness.download import hub_models
 from harness.download.local_weights import locate
 from harness.embeddings.formats import FORMATS
+from harness.embeddings.transform import fit
 from harness.errors import described
 from harness.models.runner import Prepared
 from harness.planning.devices import Device
 from harness.planning.speed import (
     Encoding,
     Indexing,
+    PoolingSpeed,
     Scanning,
     SearchSpeed,
     encoding,
     indexing,
+    pooling_speed,
     recorded_encoding,
     scanning,
     search_speed,
 )
 from harness.registry.model_ref import ModelRef
+from harness.registry.protocols import Transform
 from harness.types import PluginError, Progress, UserError
 
 T = TypeVar("T")
@@ -53,6 +59,7 @@ class CostModel:
     indexing: Indexing | None = None
     scanning: Scanning | None = None
     dim: int = 0
+    """Dimensions of the vectors as they are compared."""
     weights_bytes: int = 0
     """Size of the weight files."""
     download_bytes: int = 0
@@ -64,6 +71,19 @@ class CostModel:
     """Search of sparse or token vectors."""
     endpoint: Endpoint | None = None
     """Of a model behind a server."""
+    base: CostModel | None = None
+    """Of a transform or a pooling: the model whose stored vectors it changes."""
+    pooling: PoolingSpeed | None = None
+    """Of a pooling."""
+    stored_dim: int = 0
+    """Dimensions of the vectors as they are stored, if the model uses only the first of them; 0: ``dim``."""
+
+
+class _Step(NamedTuple):
+    """A transform whose member is not here."""
+
+    label: str
+    transform: Transform
 
 
 def loadable(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = True) -> Prepared | str:
@@ -85,11 +105,16 @@ def loadable(ref: ModelRef, home: Path, progress: Progress, *, tries: bool = Tru
         ref.require()
     except UserError as error:
         return str(error)
+    return _not_here(ref, home) or Prepared(ref, home, offline=True, progress=progress, tries=tries)
+
+
+def _not_here(ref: ModelRef, home: Path) -> str:
+    """The sentence for files of the model or a member that are not on this machine; empty if all are."""
     if ref.spec.files.weights and not ref.options.get("path") and locate(ref.spec.files.weights, home) is None:
         return f"not measured: harness fetch {ref.spec.name}"
     if ref.spec.files.repository and hub_models.find(ref.repository, home) is None:
         return f"not measured: harness fetch st:{ref.repository}"
-    return Prepared(ref, home, offline=True, progress=progress, tries=tries)
+    return next(filter(None, (_not_here(member, home) for member in ref.members)), "")
 
 
 def cost_model(
@@ -122,6 +147,10 @@ def cost_model(
     if kind == "lexical":
         speed = None if isinstance(model, str) else _measured(label, lambda: indexing(model, home, progress))
         return CostModel(label, kind, indexing=speed, note=missing)
+    if kind == "transform":
+        return _of_transform(ref, model, home, device, progress, search_device)
+    if kind == "pooling":
+        return _of_pooling(ref, model, home, device, progress)
     if kind not in FORMATS:
         return CostModel(label, kind)
     costs = _of_encoder(ref, model, home, device, progress)
@@ -145,16 +174,59 @@ def _of_encoder(
         found, note = _assumed(ref, device)
     elif not isinstance(model, str):
         found = _measured(ref.label, lambda: encoding(model, home, progress))
+    whole = found.dim if found else int(_uncut(ref).figures.get("dim", 0))
     return CostModel(
         ref.label,
         ref.spec.kind,
         found,
-        dim=found.dim if found and found.dim else int(ref.figures.get("dim", 0)),
+        dim=min(whole, ref.truncate_dim or whole),
+        stored_dim=whole,
         weights_bytes=_size(ref),
         download_bytes=absent,
         note=note,
         longest=int(ref.options.get("max_seq_length") or 0),
     )
+
+
+def _of_transform(
+    ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress, search_device: str
+) -> CostModel:
+    """Those of the model that the transforms start from, with the dimensions that they map its vectors to."""
+    base_ref, steps = _chain(ref)
+    start = model if isinstance(model, str) else model.chain[0]
+    base = cost_model(base_ref if isinstance(start, str) else start.ref, start, home, device, progress, search_device)
+    dim = 0
+    if base.dim:
+        loaded = [_Step(step.label, step.load()) for step in steps] if isinstance(model, str) else model.chain[1]
+        dim = len(fit(loaded, np.zeros(base.dim), np.eye(base.dim)).offset)
+    return replace(base, label=ref.label, kind="transform", dim=dim, stored_dim=0, base=base)
+
+
+def _chain(ref: ModelRef) -> tuple[ModelRef, list[ModelRef]]:
+    """The model that transforms start from, and the transforms, the first applied first."""
+    if ref.spec.kind != "transform":
+        return ref, []
+    base, before = _chain(ref.members[0])
+    return base, [*before, ref]
+
+
+def _of_pooling(
+    ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress
+) -> CostModel:
+    """Those of the model whose token vectors are pooled; pooling and the search of its result are measured."""
+    member = model if isinstance(model, str) else model.members[0]
+    of = _of_pooling if ref.members[0].spec.kind == "pooling" else _of_encoder
+    base = of(ref.members[0] if isinstance(member, str) else member.ref, member, home, device, progress)
+    costs = replace(base, label=ref.label, kind="pooling", base=base)
+    if isinstance(model, str):
+        return costs
+    speed = _measured(ref.label, lambda: pooling_speed(model, home, progress))
+    return replace(costs, pooling=speed, search_speed=_measured(ref.label, lambda: search_speed(model, home, progress)))
+
+
+def _uncut(ref: ModelRef) -> ModelRef:
+    """The same model without truncate_dim, which says what its stored vectors are like."""
+    return replace(ref, truncate_dim=0)
 
 
 def _of_endpoint(ref: ModelRef, missing: str, home: Path, progress: Progress, search_device: str) -> CostModel:
@@ -165,10 +237,11 @@ def _of_endpoint(ref: ModelRef, missing: str, home: Path, progress: Progress, se
     if ref.spec.kind == "reranker":
         return CostModel(ref.label, "reranker", note=missing or "only what the reranker is sent", endpoint=endpoint)
     found = recorded_encoding(ref.side_key("document"), home)
-    dim = found.dim if found else int(ref.figures.get("dim", 0))
+    whole = found.dim if found else int(_uncut(ref).figures.get("dim", 0))
+    dim = min(whole, ref.truncate_dim or whole)
     note = missing if missing or found else "the speed of the endpoint is unknown until it has been used"
     exact = scanning(home, progress, search_device)
-    return CostModel(ref.label, "dense", found, None, exact, dim, note=note, endpoint=endpoint)
+    return CostModel(ref.label, "dense", found, None, exact, dim, stored_dim=whole, note=note, endpoint=endpoint)
 
 
 def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:
@@ -179,14 +252,16 @@ def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:
         like: the costs of the other one.
         dim: dimensions of the vectors; 0 for what the model's descriptor says, else those of the other one.
     """
-    dim = dim or ref.spec.facts.dim or like.dim
-    speed = like.encoding and replace(like.encoding, dim=dim)
+    whole = dim or ref.spec.facts.dim or like.stored_dim or like.dim
+    cut = min(whole, ref.truncate_dim or whole)
+    speed = like.encoding and replace(like.encoding, dim=whole)
     note = "; ".join(filter(None, [f"does not exist yet: planned like {like.label}", like.note]))
-    return replace(like, label=ref.label, encoding=speed, dim=dim, download_bytes=0, note=note)
+    return replace(like, label=ref.label, encoding=speed, dim=cut, stored_dim=whole, download_bytes=0, note=note)
 
 
 def _assumed(ref: ModelRef, device: Device) -> tuple[Encoding | None, str]:
-    flops, dim = ref.figures.get("flops_per_token"), int(ref.figures.get("dim", 0))
+    figures = _uncut(ref).figures
+    flops, dim = figures.get("flops_per_token"), int(figures.get("dim", 0))
     if not flops or not dim:
         return None, f"speed unknown: {ref.spec.name} states no {'dim' if flops else 'flops_per_token'}"
     return Encoding(device.flops * device.utilisation / flops, dim, "assumed"), ""

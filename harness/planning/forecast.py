@@ -3,13 +3,15 @@
 Seconds are tokens / throughput for encoding; for exact search of dense vectors 2 x documents x queries x dim operations
 over the operations a second of the device that searches, and for the geometry 4 x documents x dim^2 (its products are
 float64, which takes twice as long) over those of the processor; for lexical models bytes / throughput; for the search
-of other models queries x (a + b x documents). Computing metrics and writing runs (about 2 ms per query)
-and downloads (unknown speed) are not included.
+of other models queries x (a + b x documents). A transform adds to its member's costs one pass over the documents'
+vectors (4 x documents x dim^2 operations, as for the geometry) and the map of all vectors (4 x texts x dim x new dim);
+a pooling adds a measured time per document. Not included are the eigenvalues of a covariance (below 1 s for 768
+dimensions), computing metrics and writing runs (about 2 ms per query), and downloads (unknown speed).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,7 +48,7 @@ class Forecast:
     """Disk space of the vectors or the index."""
     memory_bytes: int | None = None
     seconds: Mapping[str, float] | None = None
-    """Phase -> seconds: encode, geometry and search, or index and search."""
+    """Phase -> seconds: encode, transform, geometry and search, or index and search."""
     cost: float | None = None
     """USD: hours of a machine, and tokens of an endpoint."""
     sent_tokens: int | None = None
@@ -84,7 +86,7 @@ class Conditions:
 
 def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
     """Forecast one cell, as far as model and dataset are known."""
-    predict = {"dense": _dense, "lexical": _lexical, **dict.fromkeys(("sparse", "multivector"), _rows)}.get(model.kind)
+    predict = _predictions().get(model.kind)
     work = work.uncut(model.endpoint.max_chars) if model.endpoint else work.held_to(model.longest)
     sized = Forecast(
         model.label,
@@ -105,7 +107,13 @@ def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Foreca
     seconds, price = found.get("seconds"), conditions.price
     cost = sum(seconds.values()) / 3600 * price if seconds is not None and price is not None else None
     planned = replace(sized, **found, cost=cost)
-    return _with_endpoint(planned, model, work, conditions) if model.endpoint else planned
+    return _with_endpoint(planned, model.base or model, work, conditions) if model.endpoint else planned
+
+
+def _predictions() -> dict[str, Callable[[CostModel, Workload, Conditions], dict[str, Any]]]:
+    """Kind of model -> bytes and seconds of a cell."""
+    rows = dict.fromkeys(("sparse", "multivector"), _rows)
+    return {"dense": _dense, "lexical": _lexical, "transform": _transformed, "pooling": _pooled, **rows}
 
 
 def _with_endpoint(cell: Forecast, model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
@@ -133,7 +141,7 @@ def _dense(model: CostModel, work: Workload, conditions: Conditions) -> dict[str
     if model.dim:
         per_dim = 0 if "document" in stored else documents * conditions.number_bytes
         per_dim += 0 if "query" in stored else queries * 4
-        found["stored_bytes"] = per_dim * model.dim
+        found["stored_bytes"] = per_dim * (model.stored_dim or model.dim)
         search = min(conditions.search_bytes, most_memory(documents, queries, model.dim, conditions.depth))
         peak = max(memory + search, SCAN_DOCUMENT * documents)
         found["memory_bytes"] = round(peak) if model.weights_bytes else None
@@ -168,6 +176,43 @@ def _rows(model: CostModel, work: Workload, conditions: Conditions) -> dict[str,
     each = model.search_speed.query_seconds + model.search_speed.query_document_seconds * documents
     found["seconds"] = {"encode": tokens / encoding.tokens_per_second, "search": queries * each}
     return found
+
+
+def _transformed(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
+    base = model.base
+    if base is None or not model.dim:
+        return {}
+    stored = conditions.stored.get((model.label, work.label), frozenset())
+    documents, queries = work.documents or 0, work.queries or 0
+    found = _dense(replace(base, dim=model.dim, stored_dim=base.stored_dim or base.dim), work, conditions)
+    rows = documents * ("document" not in stored) + queries * ("query" not in stored)
+    found["stored_bytes"] += rows * model.dim * 4
+    if base.scanning is not None and (seconds := found.get("seconds")):
+        operations = 4 * base.dim * (documents * base.dim * (rows > 0) + rows * model.dim)
+        found["seconds"] = _with_transform(seconds, operations / (base.scanning.processor_flops or base.scanning.flops))
+    return found
+
+
+def _pooled(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
+    base, speed = model.base, model.pooling
+    if base is None:
+        return {}
+    stored = conditions.stored.get((model.label, work.label), frozenset())
+    found = _predictions()[base.kind](replace(base, search_speed=model.search_speed), work, conditions)
+    if speed is None:
+        return {name: value for name, value in found.items() if name == "memory_bytes"}
+    pooled = (work.documents or 0) * ("document" not in stored)
+    if "stored_bytes" in found:
+        found["stored_bytes"] += round(pooled * speed.text_bytes * conditions.number_bytes / 4)
+    if seconds := found.get("seconds"):
+        found["seconds"] = _with_transform(seconds, pooled * speed.text_seconds)
+    return found
+
+
+def _with_transform(seconds: Mapping[str, float], added: float) -> dict[str, float]:
+    """The phases of the member, with the time of a transform or a pooling between encoding and the rest."""
+    first = {"encode": seconds["encode"], "transform": seconds.get("transform", 0.0) + added}
+    return {**first, **{name: spent for name, spent in seconds.items() if name not in first}}
 
 
 def _lexical(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
@@ -211,13 +256,14 @@ def total(model: str, cells: Sequence[Forecast], weights: Iterable[CostModel] = 
         for phase, spent in (cell.seconds or {}).items():
             seconds[phase] = seconds.get(phase, 0.0) + spent
     costs = [cell.cost for cell in left if cell.cost is not None]
+    files = {(one.base or one).label: one.download_bytes for one in weights}
     return Forecast(
         model,
         "total",
         "total",
         documents=sum(cell.documents or 0 for cell in left),
         tokens=sum(cell.tokens or 0 for cell in left),
-        download_bytes=sum(c.download_bytes or 0 for c in each.values()) + sum(p.download_bytes for p in weights),
+        download_bytes=sum(c.download_bytes or 0 for c in each.values()) + sum(files.values()),
         text_bytes=sum(cell.text_bytes or 0 for cell in each.values()),
         stored_bytes=sum(cell.stored_bytes or 0 for cell in left),
         memory_bytes=max((cell.memory_bytes for cell in left if cell.memory_bytes), default=None),

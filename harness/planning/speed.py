@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from harness.embeddings.encode import encode_texts
-from harness.embeddings.formats import FORMATS
+from harness.embeddings.formats import FORMATS, MULTIVECTOR
 from harness.embeddings.multivector import MultiVectors
+from harness.embeddings.pooling import pooled_rows
 from harness.embeddings.rows import StoredRows
 from harness.embeddings.sparse import SparseVectors
 from harness.embeddings.store import Vectors, VectorStore
@@ -82,6 +83,18 @@ class SearchSpeed:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolingSpeed:
+    """How fast token vectors of documents are pooled, and how large the result is."""
+
+    text_seconds: float
+    """Seconds per document."""
+    text_bytes: float
+    """Bytes of the pooled vectors of a document, in float32."""
+    origin: str = "measured"
+    reliable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Indexing:
     """How fast a lexical model indexes and searches."""
 
@@ -129,12 +142,26 @@ def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
 
 
 def search_speed(model: Prepared, home: Path, progress: Progress) -> SearchSpeed:
-    """Speed of the search of a sparse or multi-vector model, cached or measured with the vectors of a small sample."""
+    """Speed of the search of a model with sparse, token or pooled vectors: cached, or measured with a small sample."""
     progress(f"measuring the search of {model.label}", 0, 0)
     names = ("query_seconds", "query_document_seconds")
-    what = f"search of the {model.ref.spec.kind} vectors of {model.ref.own_key}"
+    what = f"search of the {model.ref.spec.kind} vectors of {_vectors_key(model)}"
     figures, reliable = cached_measurement(home, what, names, lambda: _rank(model))
     return SearchSpeed(**figures, reliable=reliable)
+
+
+def pooling_speed(model: Prepared, home: Path, progress: Progress) -> PoolingSpeed:
+    """Speed of a pooling, cached or measured with the token vectors of a small sample."""
+    progress(f"measuring {model.label} on a small sample", 0, 0)
+    names = ("text_seconds", "text_bytes")
+    figures, reliable = cached_measurement(home, f"pooling of {_vectors_key(model)}", names, lambda: _pool(model))
+    return PoolingSpeed(figures["text_seconds"], figures["text_bytes"], reliable=reliable)
+
+
+def _vectors_key(model: Prepared) -> str:
+    """The key of a model's vectors, however they are stored and cut; of a pooling, of those that it pools as well."""
+    members = (_vectors_key(member) for member in model.members)
+    return " of ".join((model.ref.own_key, *members))
 
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
@@ -233,20 +260,38 @@ def _encode(model: Prepared) -> dict[str, float]:
     return {"tokens_per_second": total / median_seconds(work, seconds), "dim": float(encoder.dim), "text_bytes": size}
 
 
+def _sample_vectors(model: Prepared, texts: list[str], role: Role) -> Any:
+    """The vectors of a sample as they are searched; only those of documents are pooled."""
+    if model.ref.spec.kind != "pooling":
+        return encode_texts(model.encoder, model.label, texts, role, form=FORMATS[model.ref.spec.kind])
+    vectors = _sample_vectors(model.members[0], texts, role)
+    return pooled_rows(vectors, model.pooling, model.label) if role == "document" else vectors
+
+
+def _pool(model: Prepared) -> dict[str, float]:
+    vectors, results = _sample_vectors(model.members[0], sample_texts(RANKED_SHARD), "document"), list[Any]()
+
+    def work() -> None:
+        results[:] = [pooled_rows(vectors, model.pooling, model.label)]
+
+    work()  # warm-up
+    seconds = median_seconds(work, timed(work))
+    size = sum(array.nbytes for array in MULTIVECTOR.arrays(results[0], "float32"))
+    return {"text_seconds": seconds / RANKED_SHARD, "text_bytes": size / RANKED_SHARD}
+
+
 def _rank(model: Prepared) -> dict[str, float]:
     """Measure two collection sizes, of the vectors of a few texts repeated."""
     from harness.search.maxsim import search_multivector
     from harness.search.sparse import search_sparse
 
-    several = model.ref.spec.kind == "multivector"
+    several = model.ref.vectors == "multivector"
     search: Callable[..., Iterator[Hits]] = search_multivector if several else search_sparse
     stored: type[StoredRows] = MultiVectors if several else SparseVectors
     few, many = (16, 64) if several else (16, 256)
 
-    def encoded(texts: list[str], role: Role) -> Any:
-        return encode_texts(model.encoder, model.label, texts, role, form=FORMATS[model.ref.spec.kind])
-
-    shard, queries = encoded(sample_texts(RANKED_SHARD), "document"), encoded(_sample_queries(), "query")
+    shard = _sample_vectors(model, sample_texts(RANKED_SHARD), "document")
+    queries = _sample_vectors(model, _sample_queries(), "query")
 
     def seconds(shards: int) -> float:
         documents = stored.of(*[shard] * shards)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as program
-from benchmarks.contests import bm25, encode, families, measures, moments, search
+from benchmarks.contests import bm25, encode, families, measures, moments, search, sparse
 from benchmarks.peers import measures as peers
+from benchmarks.peers import sparse as sparse_peers
 from benchmarks.runner.command import Command
 from benchmarks.runner.contest import ROOT, Plan
 from benchmarks.runner.synthetic import judged_runs, vectors
@@ -146,6 +148,32 @@ def test_bm25_quality_tells_ties_from_other_differences(texts: Texts) -> None:
     found = bm25._quality(texts, {bm25.REFERENCE: apart, "tied": tied, "other": other})
     assert found["tied"] == {"nDCG@10": "0.88928", "difference": "0.14763", "ties alike": "0", "same lists": "10 of 10"}
     assert (found["other"]["ties alike"], found["other"]["same lists"]) == ("0.14763", "0 of 10")
+
+
+def test_the_quality_of_sparse_rankings(texts: Texts) -> None:
+    right = {"rows": np.stack([np.arange(10), np.arange(10) + 20], 1), "scores": np.array([[2.0, 1.0]] * 10)}
+    turned = {"rows": right["rows"][:, ::-1], "scores": right["scores"]}
+    short = {"rows": np.array([[n, -1] for n in range(10)]), "scores": right["scores"]}
+    found = sparse._ranking_quality(texts, {sparse.REFERENCE: right, "turned": turned, "short": short})
+    assert found[sparse.REFERENCE] == {"nDCG@10": "1.0000", "same top 10": "10 of 10"}
+    assert found["turned"] == {"nDCG@10": "0.6309", "same top 10": "10 of 10"}  # 1 / log2(3)
+    assert found["short"] == {"nDCG@10": "1.0000", "same top 10": "0 of 10"}
+
+
+def test_sparse_rankings_from_texts_are_the_peers(texts: Texts, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="it makes encoders")
+    from tests.folders import write_sparse
+
+    given = {"folder": str(texts.write(tmp_path / "texts")), "model": str(write_sparse(tmp_path / "model")), "k": 10}
+    ours, theirs = sparse.TextSearch(**given).work(), sparse_peers.TextsEncoded(**given).work()
+    assert ours["scores"] == pytest.approx(theirs["scores"], rel=1e-5)
+    assert ours["rows"].shape == (10, 10)
+
+
+def test_without_the_model_the_sparse_page_says_so(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
+    monkeypatch.setattr(sparse, "sparse_vectors", lambda *_: Path("none"))
+    (contest,) = sparse.contests(replace(plan, peers=plan.work / "none"))
+    assert "`make bench-peers` installs the model" in contest.notes[-1]
 
 
 def test_a_command_begins_afresh_and_says_why_it_failed(tmp_path: Path) -> None:

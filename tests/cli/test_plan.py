@@ -191,6 +191,14 @@ def load(options):
 @hookimpl
 def harness_models():
     yield ModelSpec("words", "multivector", load=f"{__name__}:load", summary="the number of words")
+    yield ModelSpec("fourth", "pooling", load=f"{__name__}:load_fourth", summary="every fourth vector")
+
+class Fourth:
+    def pool(self, vectors):
+        return vectors[::4]
+
+def load_fourth(options):
+    return Fourth()
 """
 
 
@@ -209,6 +217,59 @@ def test_a_multi_vector_model_is_planned_and_afterwards_compared(
     [after] = planned(harness, *words)["cells"]
     assert after["status"] == "finished"
     assert after["ratio"] > 0
+
+    pool = ("-m", "fourth(words)", "--plugin", plugin, "-d", toy)
+    [pooled] = planned(harness, *pool)["cells"]
+    assert list(pooled["seconds"]) == ["encode", "transform", "search"]
+    assert pooled["seconds"]["encode"] == 0
+    assert pooled["seconds"]["transform"] > 0
+    # one of four of the vectors of texts with 10, 99, 47 and 136 words, and where each begins and whether it was cut
+    assert 0 <= pooled["stored_bytes"] / 12 - 64 * (3 + 25 + 12 + 34) / 4 < 20
+    assert harness("benchmark", *pool).code == 0
+    [done] = planned(harness, *pool)["cells"]
+    assert done["status"] == "finished"
+    [again] = planned(harness, *pool, "--results", "elsewhere")["cells"]
+    assert (again["seconds"]["encode"], again["seconds"]["transform"], again["stored_bytes"]) == (0, 0, 0)
+
+
+def test_transforms_are_planned_from_their_member_and_afterwards_compared(harness, toy: Path) -> None:
+    """256 dimensions mapped to 16, of 12 documents and 4 queries, at 1 GFLOP/s."""
+    words = ("-m", "pca(byte-counts):dim=16", "-m", "center(pca(byte-counts):dim=16)", "--plugin", BYTE_COUNTS)
+    first, second = planned(harness, *words, "-d", toy)["cells"]
+    assert first["seconds"]["encode"] > second["seconds"]["encode"] == 0  # encoded once
+    for cell in (first, second):
+        assert cell["seconds"]["transform"] == pytest.approx(4 * 256 * (12 * 256 + 16 * 16) / 1e9)
+        assert cell["seconds"]["geometry"] == pytest.approx(4 * 12 * 16**2 / 1e9)
+    assert (first["stored_bytes"], second["stored_bytes"]) == (16 * 4 * (256 + 16), 16 * 4 * 16)
+    assert harness("benchmark", *OURS, "-d", toy).code == 0
+    based = planned(harness, *words, "-d", toy)["cells"][0]
+    assert (based["seconds"]["encode"], based["stored_bytes"]) == (0, 16 * 4 * 16)
+    assert harness("benchmark", *words, "-d", toy).code == 0
+    after = planned(harness, *words, "-d", toy)["cells"]
+    assert {cell["status"] for cell in after} == {"finished"}
+    assert min(cell["ratio"] for cell in after) > 0
+    for again in planned(harness, *words, "-d", toy, "--results", "elsewhere")["cells"]:
+        assert (again["seconds"]["encode"], again["seconds"]["transform"], again["stored_bytes"]) == (0, 0, 0)
+
+
+def test_truncated_vectors_are_those_of_the_whole_model(harness, toy: Path) -> None:
+    whole, cut = planned(harness, *OURS, "-m", "byte-counts:truncate_dim=64", "-d", toy)["cells"]
+    assert (whole["stored_bytes"], cut["stored_bytes"], cut["seconds"]["encode"]) == (16 * 256 * 4, 0, 0)
+    assert cut["seconds"]["geometry"] == pytest.approx(4 * 12 * 64**2 / 1e9)
+    [alone] = planned(harness, "-m", "byte-counts:truncate_dim=64", "--plugin", BYTE_COUNTS, "-d", toy)["cells"]
+    assert alone["stored_bytes"] == 16 * 256 * 4
+    assert alone["seconds"]["encode"] > 0
+
+
+def test_members_whose_weights_are_missing_are_named(harness) -> None:
+    [cell] = planned(harness, "-m", "pca(mpnet:truncate_dim=512):dim=128", "-d", "scifact")["cells"]
+    assert cell["note"] == "not measured: harness fetch mpnet"
+    assert cell["seconds"] is None
+    assert cell["stored_bytes"] == 5483 * 4 * (768 + 128)
+    words = ("-m", "pca(mpnet:max_seq_length=80):dim=512", "-m", "mpnet:max_seq_length=80", "-d", "scifact")
+    mapped, _ = planned(harness, *words, "--device", "t4")["cells"]
+    assert mapped["seconds"]["encode"] == pytest.approx((5183 * 80 + 300 * 16) * 169.87e6 / (65e12 * 0.25), rel=1e-4)
+    assert mapped["seconds"]["transform"] == pytest.approx(4 * 768 * (5183 * 768 + 5483 * 512) / 1e9)
 
 
 def test_stored_vectors_and_indexes_are_not_made_again(harness, toy: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.planning.cost_model import CostModel
+from harness.planning.cost_model import CostModel, Endpoint
 from harness.planning.devices import device, devices
 from harness.planning.forecast import Conditions, compared, forecast, total
-from harness.planning.speed import Encoding, Indexing, Scanning, SearchSpeed
+from harness.planning.speed import Encoding, Indexing, PoolingSpeed, Scanning, SearchSpeed
 from harness.planning.workload import QUERY_TOKENS, Workload, workloads
 from harness.registry.manager import load_registry
 from harness.types import UserError
@@ -89,6 +89,73 @@ def test_stored_vectors_cost_nothing() -> None:
     assert other.seconds["encode"] == pytest.approx(100_160 / 500)
 
 
+def test_a_transformed_cell_by_hand() -> None:
+    """100 dimensions mapped to 40: the fit reads the documents once, and all vectors are mapped, in float64."""
+    base = replace(DENSE, scanning=Scanning(1e6, 0.01, processor_flops=2e6))
+    model = replace(base, label="t", kind="transform", dim=40, base=base)
+    cell = forecast(model, WORK, Conditions(price=3600.0))
+    fit, mapping = 4 * 1000 * 100**2 / 2e6, 4 * 1010 * 100 * 40 / 2e6
+    rest = {"geometry": 4 * 1000 * 40**2 / 2e6, "search": 2 * 1000 * 10 * 40 / 1e6 + 10 * 0.01}
+    assert cell.seconds == pytest.approx({"encode": 100_160 / 500, "transform": fit + mapping, **rest})
+    assert list(cell.seconds) == ["encode", "transform", "geometry", "search"]
+    assert cell.cost == pytest.approx(cell.total_seconds)
+    assert cell.stored_bytes == 1010 * 4 * (100 + 40)
+    narrow = forecast(model, WORK, Conditions(number_bytes=2))
+    assert narrow.stored_bytes == 1000 * 2 * 100 + 10 * 4 * 100 + 1010 * 4 * 40  # the new ones are float32
+    assert cell.memory_bytes == forecast(replace(base, dim=40), WORK, Conditions()).memory_bytes
+    both = frozenset(("document", "query"))
+    based = forecast(model, WORK, Conditions(stored={("m", "d"): both}))
+    assert based.seconds == pytest.approx({"encode": 0, "transform": fit + mapping, **rest})
+    assert based.stored_bytes == 1010 * 4 * 40
+    new_queries = {("m", "d"): both, ("t", "d"): frozenset({"document"})}
+    asked = forecast(model, WORK, Conditions(stored=new_queries))
+    assert asked.seconds["transform"] == pytest.approx(fit + 4 * 10 * 100 * 40 / 2e6)
+    done = forecast(model, WORK, Conditions(stored={("m", "d"): both, ("t", "d"): both}))
+    assert (done.seconds, done.stored_bytes) == (pytest.approx({"encode": 0, "transform": 0, **rest}), 0)
+
+
+def test_truncated_vectors_are_stored_whole_and_compared_short() -> None:
+    cell = forecast(replace(DENSE, dim=40, stored_dim=100), WORK, Conditions())
+    rest = {"geometry": 4 * 1000 * 40**2 / 1e6, "search": 2 * 1000 * 10 * 40 / 1e6 + 0.1}
+    assert cell.seconds == pytest.approx({"encode": 100_160 / 500, **rest})
+    assert cell.stored_bytes == 1010 * 100 * 4
+    base = replace(DENSE, dim=40, stored_dim=100)
+    mapped = forecast(replace(base, label="t", kind="transform", dim=20, stored_dim=0, base=base), WORK, Conditions())
+    assert mapped.seconds["transform"] == pytest.approx((4 * 1000 * 40**2 + 4 * 1010 * 40 * 20) / 1e6)
+    assert mapped.stored_bytes == 1010 * 4 * (100 + 20)
+
+
+def test_a_pooled_cell_by_hand() -> None:
+    base = CostModel("m", "multivector", Encoding(500, 128, "measured", text_bytes=1000), weights_bytes=10_000_000)
+    model = replace(base, label="p", kind="pooling", base=base, search_speed=SearchSpeed(0.02, 1e-4))
+    unmeasured = forecast(replace(model, note="harness fetch m"), WORK, Conditions())
+    assert (unmeasured.seconds, unmeasured.stored_bytes, unmeasured.note) == (None, None, "harness fetch m")
+    model = replace(model, pooling=PoolingSpeed(0.003, 600))
+    cell = forecast(model, WORK, Conditions(price=3600.0))
+    assert cell.seconds == pytest.approx({"encode": 100_160 / 500, "transform": 3.0, "search": 10 * (0.02 + 0.1)})
+    assert cell.stored_bytes == 1_010_000 + 600_000  # queries are not pooled
+    assert cell.memory_bytes == forecast(base, WORK, Conditions()).memory_bytes
+    assert forecast(model, WORK, Conditions(number_bytes=2)).stored_bytes == 510_000 + 300_000
+    both = frozenset(("document", "query"))
+    based = forecast(model, WORK, Conditions(stored={("m", "d"): both}))
+    assert (based.seconds["encode"], based.seconds["transform"], based.stored_bytes) == (0, 3.0, 600_000)
+    done = forecast(model, WORK, Conditions(stored={("m", "d"): both, ("p", "d"): both}))
+    assert (done.seconds["transform"], done.stored_bytes) == (0, 0)
+    twice = replace(model, label="q", base=model, pooling=PoolingSpeed(0.001, 400))
+    cell = forecast(twice, WORK, Conditions())
+    assert cell.seconds == pytest.approx({"encode": 100_160 / 500, "transform": 4.0, "search": 1.2})
+    assert cell.stored_bytes == 1_010_000 + 600_000 + 400_000
+
+
+def test_tokens_sent_for_a_transform_are_those_of_its_member() -> None:
+    base = replace(DENSE, endpoint=Endpoint("http://127.0.0.1", 2.0))
+    model = replace(base, label="t", kind="transform", dim=40, base=base)
+    cell = forecast(model, WORK, Conditions())
+    assert (cell.sent_tokens, cell.cost) == (100_160, pytest.approx(0.20032))
+    stored = {("m", "d"): frozenset({"document"})}
+    assert forecast(model, WORK, Conditions(stored=stored)).sent_tokens == 160
+
+
 def test_what_is_not_known_is_left_open() -> None:
     unmeasured = forecast(replace(DENSE, encoding=None, note="harness fetch m"), WORK, Conditions(price=1.0))
     assert (unmeasured.seconds, unmeasured.cost, unmeasured.note) == (None, None, "harness fetch m")
@@ -117,6 +184,13 @@ def test_a_total_counts_what_is_left_and_every_dataset_once() -> None:
     assert both.stored_bytes == 2 * 404_000 + 3 * 300_000
     assert both.memory_bytes == first[0].memory_bytes
     assert total("m", [first[2]]).total_seconds == 0
+
+
+def test_weights_that_several_models_need_are_downloaded_once() -> None:
+    fetched = replace(DENSE, download_bytes=10_000_000)
+    mapped = replace(fetched, label="t", kind="transform", base=fetched)
+    cells = [forecast(model, WORK, Conditions()) for model in (fetched, mapped)]
+    assert total("all", cells, [fetched, mapped]).download_bytes == 200_000 + 10_000_000
 
 
 def test_a_finished_cell_stands_beside_its_prediction() -> None:

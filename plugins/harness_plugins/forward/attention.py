@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 LONG = 96
@@ -23,6 +24,8 @@ BUFFER = 1 << 22
 """Most attention scores at a time; those of a text of 512 tokens with 16 heads."""
 ROWS = 256
 """Queries in a block of a text that has more scores."""
+LANES, FEW = 32, 8
+"""Numbers that torch's softmax takes at a time in a narrow dtype, and the rest of a row that is cheap one by one."""
 LOCAL_ROWS = 128
 """Queries in a block of causal or local attention, so that few scores are computed in vain."""
 
@@ -65,6 +68,9 @@ class Attention:
 
     scale: float
     window: Window = EVERYTHING
+    aligned: bool = False
+    """Whether keys without weight fill rows of scores up to a multiple of `LANES` where that is faster. It changes the
+    last digit of few scores, so families whose vectors may be stored do without it. Not with a bias."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
         """Fill ``out``.
@@ -79,15 +85,28 @@ class Attention:
         import torch
 
         length = query.shape[2]
-        own = Attention(self.scale, self.window.of(length))
+        own = Attention(self.scale, self.window.of(length), self.aligned)
         if out.dtype == torch.float32:
             own._exact(query, key, value, out, bias)
             return
         together = 1 if length >= LONG else len(query)
         for start in range(0, len(query), together):
             texts = slice(start, start + together)
-            given = [part[texts].to(out.dtype, memory_format=torch.contiguous_format) for part in (query, key, value)]
-            own._narrow(given[0], given[1], given[2], out[texts], bias)
+            asked = query[texts].to(out.dtype, memory_format=torch.contiguous_format)
+            keys, values = (own._filled(part[texts], out.dtype) for part in (key, value))
+            own._narrow(asked, keys, values, out[texts], bias)
+
+    def _filled(self, part: Tensor, dtype: torch.dtype) -> Tensor:
+        """Keys or values, contiguous, with zeros after the last where rows of scores are filled up."""
+        import torch
+
+        length = part.shape[2]
+        if not self.aligned or length % LANES <= FEW:
+            return part.to(dtype, memory_format=torch.contiguous_format)
+        found = part.new_empty(*part.shape[:2], -(-length // LANES) * LANES, part.shape[3], dtype=dtype)
+        found[:, :, :length].copy_(part)
+        found[:, :, length:].zero_()
+        return found
 
     def _exact(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, bias: Tensor | None) -> None:
         from torch.nn.functional import scaled_dot_product_attention
@@ -116,13 +135,15 @@ class Attention:
         texts, heads, length, size = query.shape
         items, shared = texts * key.shape[1], heads // key.shape[1]
         query = query.reshape(items, shared, length, size)
-        key, value = key.reshape(items, length, size), value.reshape(items, length, size)
+        filled = key.shape[2]
+        key, value = key.reshape(items, filled, size), value.reshape(items, filled, size)
         out = out.view(texts, -1, shared, length, size)
-        for block in self._blocks(length, self._rows(length, texts * heads, shared)):
-            rows, keys = slice(block.start, block.stop), slice(block.low, block.high)
+        for block in self._blocks(length, self._rows(length, filled, texts * heads, shared)):
+            rows, high = slice(block.start, block.stop), filled if block.high == length else block.high
+            keys = slice(block.low, high)
             added = None if bias is None else bias[:, :, rows, keys].expand(texts, -1, -1, -1)
             added = None if added is None else added.reshape(items, block.stop - block.start, -1)
-            together = max(1, BUFFER // (shared * (block.stop - block.start) * (block.high - block.low)))
+            together = max(1, BUFFER // (shared * (block.stop - block.start) * (high - block.low)))
             parts = [
                 self._weighted(query[part, :, rows], key[part, keys], value[part, keys], block, added, part)
                 for part in (slice(first, first + together) for first in range(0, items, together))
@@ -143,13 +164,14 @@ class Attention:
         else:
             scores = torch.baddbmm(bias[part], query, key.mT, alpha=self.scale)
         self._hide(scores.view(items, shared, rows, -1), block)
+        scores[:, :, block.high - block.low :].fill_(float("-inf"))
         return torch.bmm(torch.softmax(scores, -1, out=scores), value).view(items, shared, rows, size)
 
-    def _rows(self, length: int, heads: int, shared: int) -> int:
-        """Queries in a block; `BUFFER` holds the scores of at least one key head."""
-        whole = heads * length**2 <= BUFFER or length < LONG
+    def _rows(self, length: int, filled: int, heads: int, shared: int) -> int:
+        """Queries in a block of a text with so many keys; `BUFFER` holds the scores of at least one key head."""
+        whole = heads * length * filled <= BUFFER or length < LONG
         rows = LOCAL_ROWS if self.window != EVERYTHING else length if whole else ROWS
-        return rows if whole else min(rows, max(1, BUFFER // (shared * length)))
+        return rows if whole else min(rows, max(1, BUFFER // (shared * filled)))
 
     def _blocks(self, length: int, rows: int) -> Iterator[QueryBlock]:
         back, ahead = self.window

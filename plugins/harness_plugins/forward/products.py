@@ -34,7 +34,7 @@ class Product:
         import torch
 
         self.weight, self.bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
-        self._dtype, self._activation = dtype, activation
+        self.dtype, self._activation = dtype, activation
         self._reordered = reorder and dtype == torch.bfloat16 and _reorders_weights(weight.device.type)
         if self._reordered:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, ONEDNN_ROWS)
@@ -44,7 +44,7 @@ class Product:
         import torch
         from torch.nn.functional import linear
 
-        given = given.to(self._dtype)
+        given = given.to(self.dtype)
         if self._reordered and times is None:
             after, how = _FUSED[self._activation]
             found: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, after, [], how)
@@ -101,4 +101,5 @@ class GatedFeedForward:
 
     def __call__(self, state: Tensor) -> Tensor:
         """Any dtype in, the products' dtype out."""
-        return self.narrowed(self.widened(state, times=self.gate(state)))
+        given = state.to(self.gate.dtype)  # once for both products
+        return self.narrowed(self.widened(given, times=self.gate(given)))

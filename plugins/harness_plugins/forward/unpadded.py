@@ -10,7 +10,7 @@ products use the chosen dtype; norms, rotary positions, softmax and the residual
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,7 +78,7 @@ class UnpaddedModel:
         return FusedLayer(
             attention=self._product(fused),
             mixed=self._product(layer.mixed),
-            attend=Attention(self.network.scale, layer.window),
+            attend=Attention(self.network.scale, layer.window, aligned=self.network.rotation is not None),
             attended=layer.attended,
             fed=layer.fed,
             norms=(self._adjacent(layer.query_norm), self._adjacent(layer.key_norm)),
@@ -121,10 +121,10 @@ class UnpaddedModel:
         """
         lengths = [len(text) for text in tokens]
         runs = [(length, len(list(run))) for length, run in groupby(lengths) if length]
-        state, turns = self._embedded(tokens), self._rotations(lengths)
+        state = self._embedded(tokens)
         for layer, feed in zip(self._layers, self.feeds, strict=True):
             given = state if layer.attended.before is None else layer.attended.before(state)
-            state, _ = _join(layer.attended, state, layer.mixed(self._attended(layer, given, runs, turns)))
+            state, _ = _join(layer.attended, state, layer.mixed(self._attended(layer, given, runs)))
             given = state if layer.fed.before is None else layer.fed.before(state)
             state, spread = _join(layer.fed, state, feed(given))
             if spreads is not None and spread is not None:
@@ -173,34 +173,21 @@ class UnpaddedModel:
         counted = (np.asarray(text) != padding).astype(np.int64)
         return np.asarray(np.cumsum(counted) * counted + padding)
 
-    def _rotations(self, lengths: Sequence[int]) -> Mapping[str, Tensor]:
-        """Name -> complex64 [all tokens, 1, size / 2], the rotation of every token."""
-        import torch
-
+    def _turn(self, name: str, length: int) -> Tensor | None:
+        """complex64 [length, size / 2], the rotation of every position; None where the network has none."""
         if self.network.rotation is None:
-            return {}
-        longest = -(-max(lengths) // TURNS) * TURNS
-        places = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])).to(self.device)
-        found = {}
-        for name in {layer.rotation for layer in self._layers}:
-            if name not in self._turns or len(self._turns[name]) < longest:
-                self._turns[name] = self.network.rotation(name, longest)
-            found[name] = self._turns[name][places][:, None]
-        return found
+            return None
+        if name not in self._turns or len(self._turns[name]) < length:
+            self._turns[name] = self.network.rotation(name, -(-length // TURNS) * TURNS)
+        return self._turns[name][:length]
 
-    def _attended(
-        self, layer: FusedLayer, state: Tensor, runs: Sequence[tuple[int, int]], turns: Mapping[str, Tensor]
-    ) -> Tensor:
+    def _attended(self, layer: FusedLayer, state: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
         """Attention of all texts: [tokens, hidden] -> [tokens, heads x size] of the products' dtype."""
         import torch
 
         own, start = self.network, 0
         given = layer.attention(state).view(len(state), -1, own.size)
-        parts: list[Tensor] = [*torch.split(given, [own.heads, own.key_heads, own.key_heads], 1)]
-        turn = turns.get(layer.rotation)
-        for number, norm in enumerate(layer.norms):
-            if norm is not None or turn is not None:
-                parts[number] = _turned(parts[number].float(), norm, turn)
+        parts = torch.split(given, [own.heads, own.key_heads, own.key_heads], 1)
         found = given.new_empty(len(given), own.heads, own.size)
         for length, count in runs:
             stop = start + length * count
@@ -211,6 +198,8 @@ class UnpaddedModel:
     def _attend(self, layer: FusedLayer, given: Sequence[Tensor], found: Tensor, length: int) -> None:
         """Attention of texts of one length: query, key and value [texts x length, heads, size] -> the same."""
         query, key, value, out = (part.view(-1, length, *part.shape[1:]).transpose(1, 2) for part in (*given, found))
+        turn = self._turn(layer.rotation, length)
+        query, key = (_turned(part, norm, turn) for part, norm in zip((query, key), layer.norms, strict=True))
         layer.attend(query, key, value, out, None if self.network.bias is None else self._bias_of(length))
 
     def _bias_of(self, length: int) -> Tensor:
@@ -233,13 +222,16 @@ def add_and_normalise(
 
 
 def _turned(part: Tensor, norm: Norm | None, turn: Tensor | None) -> Tensor:
-    """Normalise and rotate the heads [tokens, heads, size], in place where nothing is normalised."""
+    """Normalise and rotate heads [texts, heads, length, size], in float32."""
     import torch
 
-    part = part if norm is None else norm(part)
+    if norm is None and turn is None:
+        return part
+    heads = part.contiguous()  # before the conversion: together they take twice as long
+    state = heads.float() if norm is None else norm(heads.float())
     if turn is not None:
-        torch.view_as_complex(part.view(*part.shape[:2], -1, 2)).mul_(turn)
-    return part
+        torch.view_as_complex(state.view(*state.shape[:3], -1, 2)).mul_(turn)
+    return state.to(part.dtype)
 
 
 def _join(norms: Norms, state: Tensor, news: Tensor) -> tuple[Tensor, Tensor | None]:

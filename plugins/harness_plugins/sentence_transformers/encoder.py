@@ -13,6 +13,7 @@ from harness import Role, UserError
 from harness.embeddings.encode import batches
 from harness.registry.load_fallback import Otherwise
 from harness.system.environment import has_amx
+from harness.system.heap import keep_freed_memory
 from harness.types import Similarity
 from harness_plugins.forward import int8
 from harness_plugins.forward.architectures import FAMILIES, network
@@ -235,6 +236,7 @@ class UnpaddedEncoder(TokenEncoder):
         super().__init__(model, dtype, prompts)
         self._double_buffer: DoubleBuffer | None = None
         self._token_budget = 0
+        keep_freed_memory()
         self._ids = [model.tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in _PROBES]
         try:
             plain = UnpaddedModel(model[0].model, torch.float32)

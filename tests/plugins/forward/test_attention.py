@@ -40,17 +40,29 @@ def brute_force(query: Any, key: Any, value: Any, window: Window, bias: Any = 0.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("rows", [128, 5])
-def test_attention_is_that_of_float64(dtype: Any, window: Window, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("aligned", [False, True])
+def test_attention_is_that_of_float64(
+    dtype: Any, window: Window, rows: int, aligned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "LOCAL_ROWS", rows)
     monkeypatch.setattr(attention, "ROWS", rows)
     monkeypatch.setattr(attention, "BUFFER", 1 << 22 if rows == 128 else 600)
     monkeypatch.setattr(attention, "LONG", 20)
-    for texts, length, queries, keys in ((3, 1, 2, 2), (2, 13, 4, 2), (1, 33, 4, 1)):
+    for texts, length, queries, keys in ((3, 1, 2, 2), (2, 13, 4, 2), (1, 33, 4, 1), (1, 45, 4, 2)):
         query, key, value = heads(texts, length, queries, keys, keys)
         out = torch.empty(texts, queries, length, 8, dtype=dtype)
-        Attention(0.3, window)(query, key, value, out)
+        Attention(0.3, window, aligned)(query, key, value, out)
         exact = brute_force(*(part.to(dtype) for part in (query, key, value)), window)
         np.testing.assert_allclose(out.double().numpy(), exact, atol=2e-6 if dtype == torch.float32 else 0.05)
+
+
+def test_keys_are_filled_up_where_a_row_ends_with_many_numbers() -> None:
+    made = [
+        Attention(1.0, aligned=True)._filled(torch.ones(1, 2, length, 4), torch.bfloat16) for length in range(1, 99)
+    ]
+    assert [part.shape[2] for part in made[:41]] == [*range(1, 9), *[32] * 24, *range(33, 41), 64]
+    assert all(part[0, 1, :, 0].sum() == length for length, part in enumerate(made, 1))
+    assert Attention(1.0)._filled(torch.ones(1, 2, 20, 4), torch.bfloat16).shape[2] == 20
 
 
 def test_blocks_have_their_part_of_the_bias(monkeypatch: pytest.MonkeyPatch) -> None:

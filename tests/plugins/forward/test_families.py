@@ -78,12 +78,8 @@ def test_what_breaks_it_is_noticed(variant: str, what: str, monkeypatch: pytest.
     if what == "window":
         monkeypatch.setattr(Window, "of", lambda *_: Window())
     else:
-        own = UnpaddedModel._rotations
-        monkeypatch.setattr(
-            UnpaddedModel,
-            "_rotations",
-            lambda self, lengths: {name: turn.conj() for name, turn in own(self, lengths).items()},
-        )
+        own = UnpaddedModel._turn
+        monkeypatch.setattr(UnpaddedModel, "_turn", lambda self, name, length: own(self, name, length).conj())
     assert UnpaddedModel(model, torch.float32).distance(Module(model), tokens((17, 18, 40))) > 0.01
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,21 @@ def test_the_brief_on_one_and_on_three_t4(harness, monkeypatch: pytest.MonkeyPat
     assert found["total_seconds"]["3"] < found["total_seconds"]["1"] / 2.5
     assert np.isclose(found["price"], 0.5)
     assert not Path("studies").exists()
+
+
+def test_a_transform_of_the_base_is_planned_with_its_vectors(harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step 0 has encoded the texts: 5,183 documents and 300 queries are mapped from 768 dimensions to 512."""
+    scanned = {"flops": 1e11, "query_seconds": 1e-3, "processor_flops": 1e11}
+    monkeypatch.setattr(speed, "_scan", lambda device: scanned)
+    shipped = resources.files("harness_training.study").joinpath("shipped/brief.toml").read_text()
+    own = shipped.replace('["bm25", "mpnet"]', '["pca(mpnet):dim=512"]').replace('suites = ["beir18"]', "")
+    own = own.replace('datasets = ["msmarco"]', 'datasets = ["scifact"]').replace('on = "beir18"', 'on = "scifact"')
+    Path("own.toml").write_text(own)
+    done = harness("study", "plan", "own.toml", "--device", "t4", "--json")
+    assert done.code == 0, done.err
+    stages = {(stage["stage"], stage["what"]): stage for stage in json.loads(done.out)["stages"]}
+    found = stages["evaluation", "pca(mpnet):dim=512"]
+    mapping = 4 * 768 * (5183 * 768 + 5483 * 512) / 1e11
+    searching = 4 * 5183 * 512**2 / 1e11 + 2 * 5183 * 300 * 512 / (8.1e12 * 0.25) + 300 * 1e-3
+    assert found["jobs"] == pytest.approx([mapping + searching + 300 * 0.002])
+    assert (found["tokens"], found["note"]) == (0, "")

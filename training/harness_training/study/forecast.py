@@ -15,6 +15,7 @@ from harness.planning import workload
 from harness.planning.cost_model import CostModel, cost_model, in_place_of, loadable
 from harness.planning.devices import Device
 from harness.planning.forecast import Conditions, Forecast, forecast, total
+from harness.planning.stored import base_of
 from harness.planning.workload import Workload, workloads
 from harness.registry.model_ref import ModelRef
 from harness.types import PluginError, UserError
@@ -182,7 +183,7 @@ class Planner:
                 yield self._evaluated(START, cost, 1, int(base not in encoded))
                 encoded.add(base)
         for text in self.study.baselines:
-            ref, cost = self._ref(text), self._base_cost(text)
+            ref, cost = base_of(self._ref(text)), self._base_cost(text)
             base = (str(ref.options.get("path") or ref.spec.name), cost.longest)
             yield self._evaluated(text, cost, 1, int(base not in encoded))
 
