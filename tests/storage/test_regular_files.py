@@ -45,6 +45,8 @@ ELSEWHERE = {
     "ZipFile(_joined(weights, archives, scratch / 'joined.zip'))": "likewise",
     **dict.fromkeys(("opened.open(member)", "wheel.open(member)", "archive.open(member)"), "members of archives"),
     "path.open('rb')": "harness/storage/columns.py: a pipe that the user names, which is copied",
+    "np.memmap(file, np.float16, 'r+', shape=(wanted['tokens'], documents.dim))": "a temporary file of its own",
+    "np.load(path / 'centroids.npy', mmap_mode='r', allow_pickle=False)": "of an index that was hashed before",
     "load_file(checkpoint / WEIGHTS)": "experiment/trainer.py: of a checkpoint that was hashed before",
 }
 """Calls that need no `open_regular`, and why."""
