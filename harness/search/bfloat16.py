@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors
 from harness.search.nearest import TINY, UNIT, Space, error_bound, lengths
+from harness.system.blas import limited_pool
 from harness.system.environment import multiplies_bfloat16
 
 Floats = NDArray[np.float32]
@@ -34,12 +35,10 @@ ROUNDED = 2.0**-8 * (1 + 2.0**-7)
 """Largest error of rounding a float32 sum to bfloat16, relative to the rounded one."""
 LOADED, UNLOADED = 10**10, 2 * 10**11
 """Queries times documents times dimensions that are worth it: with torch loaded, and with torch to be imported."""
-TILE, LEAST, MOST = 1 << 22, 64, 8192
-"""Products at a time; documents at a time, at least and at most."""
+TILE, LEAST, MOST = 1 << 21, 64, 8192
+"""Products of a thread at a time; documents at a time, at least and at most."""
 ROOMY = 1 << 29
 """Least memory limit: torch and the compiler take more than a small one allows."""
-SHARES = 4
-"""Groups of queries per thread."""
 SLACK, WIDER = 24, 1 + 2.0**-6
 """Further roundings of a value; how much longer rounded vectors can be, squared."""
 
@@ -72,13 +71,13 @@ def candidates(queries: Floats, documents: Vectors, k: int, space: Space, rows: 
         k: at least 1.
         space: where both are compared.
         rows: documents per block.
-        threads: number of threads beside those of the products.
+        threads: number of threads.
 
     Raises:
         OverflowError: squared distances exceed the range of float32 in spite of the scale.
     """
     search, first = _Search(space.queries(queries), k, space), 0
-    with ThreadPoolExecutor(threads, "select") as pool:
+    with limited_pool(threads, "select") as pool:
         for block in documents.blocks(rows):
             search.add(block, first, pool, threads)
             first += len(block)
@@ -120,25 +119,24 @@ class _Search:
             round_block(block[part], space.factor, space.centre, unit, bits[part], squares[part], apart[part])
 
         list(pool.map(rounding, _parts(len(block), threads)))
-        own, farthest = _upper(squares, self.dim), float(_upper(apart, self.dim).max())
+        sizes, farthest = _above(_upper(squares, self.dim)), float(_upper(apart, self.dim).max())
         more = WIDER * error_bound(self.norms, squares, self.dim + SLACK, dot=dot)
-        factor = 1.0 if dot else 2.0
-        offsets = _above(factor * self.lengths * farthest + more)
-        given = _above(own), np.float32(factor), np.float32(ROUNDED), _above(self.apart), offsets
+        factor = np.float32(1 if dot else 2)
+        slopes, offsets = _above(self.apart), _above(factor * self.lengths * farthest + more)
         rounded = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
         values = np.zeros_like(squares) if dot else squares
-        step = min(max(TILE // len(self.counts), LEAST), MOST)
-        for start in range(0, len(block), step):
-            part = slice(start, start + step)
-            products = (self.rounded @ rounded[part].T).view(torch.int16).numpy().view(np.uint16)
 
-            def selecting(
-                share: slice, part: slice = part, products: NDArray[np.uint16] = products, at: int = first + start
-            ) -> None:
-                some = (products, values[part], given[0][part], at, *given[1:])
-                select(*some, *self.bounds, self.rows, self.counts, self.limits, self.k, share.start, share.stop)
+        def selecting(share: slice) -> None:
+            own = self.rounded[share]
+            step = min(max(TILE // len(own), LEAST), MOST)
+            for start in range(0, len(block), step):
+                part = slice(start, start + step)
+                products = (own @ rounded[part].T).view(torch.int16).numpy().view(np.uint16)
+                given = (products, values[part], sizes[part], first + start, factor, np.float32(ROUNDED))
+                found = (self.bounds[0, share], self.bounds[1, share], self.rows[share])
+                select(*given, slopes[share], offsets[share], *found, self.counts[share], self.limits[share], self.k)
 
-            list(pool.map(selecting, _parts(len(self.counts), SHARES * threads)))
+        list(pool.map(selecting, _parts(len(self.counts), threads)))
 
     def found(self) -> Candidates:
         """What is left at the end."""

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-CHUNK = np.uint64(32)
+CHUNK, ONE_MORE = np.uint64(32), np.uint64(1)
 """Products that are compared with the limit at once."""
 UPPER, HALF, ONE = np.uint32(16), np.uint32(0x7FFF), np.uint32(1)
 MASK, NUMBER = np.uint32(0xFFFF0000), np.uint32(0x7FFFFFFF)
@@ -88,26 +88,40 @@ def _pruned(lower: Any, upper: Any, rows: Any, count: Any, limit: Any, k: Any) -
     return kept, limit
 
 
-def _added(
-    lower: Any, upper: Any, rows: Any, count: Any, limit: Any, k: Any, least: Any, error: Any, row: Any
-) -> Any:  # pragma: no cover (compiled)
-    """Add a candidate of a query; the number of candidates, or `FULL`, and the limit."""
-    if count == len(lower):
-        count, limit = _prune(lower, upper, rows, count, limit, k)
-        if 4 * count > 3 * len(lower):
-            return FULL, limit
-    lower[count], upper[count], rows[count] = least, least + TWO * error, row
-    return count + 1, limit
-
-
 _find = numba.njit(nogil=True, cache=True, error_model="numpy")(_smallest)
 _prune = numba.njit(nogil=True, cache=True, error_model="numpy")(_pruned)
-_add = numba.njit(nogil=True, cache=True, error_model="numpy")(_added)
+
+
+def _add(
+    values: Any, errors: Any, first: Any, lower: Any, upper: Any, rows: Any, count: Any, limit: Any, k: Any
+) -> Any:  # pragma: no cover (compiled)
+    """Add the documents with values up to the limit to the candidates of a query; their number and the limit."""
+    total, begin = np.uint64(len(values)), np.uint64(0)
+    while begin < total and count != FULL:
+        end, near = min(begin + CHUNK, total), np.int32(0)
+        for at in range(begin, end):
+            near += np.int32(values[at] <= limit)
+        one = begin
+        while near and one < end:
+            if values[one] <= limit:
+                if count == len(rows):
+                    count, limit = _prune(lower, upper, rows, count, limit, k)
+                    if 4 * count > 3 * len(rows):
+                        count = FULL
+                        break
+                lower[count], upper[count], rows[count] = values[one], values[one] + TWO * errors[one], first + one
+                count += 1
+            one += ONE_MORE
+        begin = end
+    return count, limit
+
+
+_insert = numba.njit(nogil=True, cache=True, error_model="numpy")(_add)
 
 
 def _select(
     products: Any, squares: Any, lengths: Any, first: Any, factor: Any, unit: Any, slopes: Any, offsets: Any,
-    lower: Any, upper: Any, rows: Any, counts: Any, limits: Any, k: Any, start: Any, stop: Any,
+    lower: Any, upper: Any, rows: Any, counts: Any, limits: Any, k: Any,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
     """Add the documents that may be among the k nearest of some queries to their candidates.
 
@@ -119,46 +133,29 @@ def _select(
         squares: float32 [n].
         lengths: float32 [n], of documents.
         first: number of the first document.
-        factor: float32.
-        unit: float32.
-        slopes: float32 [q].
-        offsets: float32 [q].
+        factor: float32, as ``unit``.
+        unit: see above.
+        slopes: float32 [q], as ``offsets``.
+        offsets: see above.
         lower: float32 [q, most], the least values of the candidates.
         upper: float32 [q, most], the greatest ones.
         rows: int64 [q, most], the candidates.
         counts: int64 [q], how many there are; `FULL` if they were too many.
         limits: float32 [q], no less than the k-th smallest value.
         k: at least 1.
-        start: first query.
-        stop: the one after the last.
     """
     total = np.uint64(products.shape[1])
-    wide, values = np.empty(total, np.int32), np.empty(total, np.float32)
-    numbers = wide.view(np.float32)
-    for query in range(start, stop):
-        count, limit, slope, offset = counts[query], limits[query], slopes[query], offsets[query]
-        if count == FULL:
-            continue
-        given = products[query]
+    bits, values, errors = np.empty(total, np.int32), np.empty(total, np.float32), np.empty(total, np.float32)
+    numbers = bits.view(np.float32)
+    for query in range(len(products)):
+        given, slope, offset = products[query], slopes[query], offsets[query]
         for at in range(total):
-            wide[at] = np.int32(given[at]) << SHIFT
+            bits[at] = np.int32(given[at]) << SHIFT
         for at in range(total):
-            error = factor * (unit * abs(numbers[at]) + slope * lengths[at]) + offset
-            values[at] = squares[at] - factor * numbers[at] - error
-        begin = np.uint64(0)
-        while begin < total and count != FULL:
-            end = min(begin + CHUNK, total)
-            near = np.int32(0)
-            for at in range(begin, end):
-                near += np.int32(values[at] <= limit)
-            if near:
-                for at in range(begin, end):
-                    if values[at] <= limit and count != FULL:
-                        error = factor * (unit * abs(numbers[at]) + slope * lengths[at]) + offset
-                        own = lower[query], upper[query], rows[query], count, limit, k
-                        count, limit = _add(*own, values[at], error, first + at)
-            begin = end
-        counts[query], limits[query] = count, limit
+            errors[at] = factor * (unit * abs(numbers[at]) + slope * lengths[at]) + offset
+            values[at] = squares[at] - factor * numbers[at] - errors[at]
+        own = lower[query], upper[query], rows[query]
+        counts[query], limits[query] = _insert(values, errors, first, *own, counts[query], limits[query], k)
 
 
 def _finish(lower: Any, upper: Any, rows: Any, counts: Any, limits: Any, k: Any) -> None:  # pragma: no cover (compiled)

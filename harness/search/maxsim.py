@@ -40,7 +40,7 @@ from harness.search.maxsim_bounds import (
     scale_of,
     scaled,
 )
-from harness.system.blas import single_threaded
+from harness.system.blas import limited_pool, single_threaded
 from harness.system.environment import cores
 from harness.types import Hits, Similarity, UserError
 
@@ -180,7 +180,7 @@ class _QueryGroup:
     def search(self) -> Iterator[_Found]:
         """The k best of each query with all that tie with the k-th, with exact scores."""
         row = 0
-        with single_threaded(), _pool(self.shares.threads) as pool:
+        with single_threaded(), limited_pool(self.shares.threads, "maxsim") as pool:
             for block in self.documents.blocks(self.shares.rows, self.shares.tokens):
                 self._add(block, row, pool)
                 row += len(block)
@@ -232,14 +232,6 @@ def _scores(scorer: Scorer, vectors: NDArray[Any], edges: Ints, first: int, last
     """The scores of some documents of a block."""
     tokens = np.ascontiguousarray(vectors[edges[first] : edges[last]], np.float32)
     return scorer(tokens, edges[first : last + 1] - edges[first])
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in which libraries use one thread each."""
-    from threadpoolctl import ThreadpoolController
-
-    limit = partial(ThreadpoolController().limit, limits=1)
-    return ThreadPoolExecutor(threads, "maxsim", initializer=limit)
 
 
 def _exact(

@@ -41,3 +41,11 @@ def thread_pool() -> Iterator[ThreadPoolExecutor]:
     limit = partial(_controller().limit, limits=1)  # BLAS built on OpenMP has a limit for each thread
     with single_threaded(), ThreadPoolExecutor(cores(), "blas", initializer=limit) as pool:
         yield pool
+
+
+def limited_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """A pool of threads in which libraries, BLAS and OpenMP's among them, use one thread each."""
+    from threadpoolctl import ThreadpoolController
+
+    limit = partial(ThreadpoolController().limit, limits=1)
+    return ThreadPoolExecutor(threads, name, initializer=limit)
