@@ -290,7 +290,8 @@ def _candidates(
     n, depth, pending = len(documents), _depth(k), np.arange(len(queries) if k else 0)
     places, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     if len(pending) and limits.device == "cpu" and bfloat16.worthwhile(queries.size * n, limits.memory):
-        some_places, some_rows, pending = bfloat16.candidates(queries, documents, k, space, shares.rows, shares.threads)
+        block = min(shares.rows, BLOCK_ROWS)  # it gains nothing from larger ones
+        some_places, some_rows, pending = bfloat16.candidates(queries, documents, k, space, block, shares.threads)
         places, rows = [some_places], [some_rows]
     scan = _Scan(documents, space, shares.rows, make_engine(limits.device))
     while len(pending):
