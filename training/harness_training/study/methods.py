@@ -12,6 +12,13 @@ from harness_plugins.sentence_transformers.trained import RunOnDisk, read_run
 from harness_training.study.definition import Study, StudyFolder
 from harness_training.study.registration import check_registered
 
+STARTS = {
+    "pca-rotation": "which starts as the rotation to the principal components",
+    "pca": "which starts as whitening by the principal components",
+    "random": "which starts at random",
+}
+"""Setting ``init`` in words."""
+
 
 def paragraph(study: Study, folder: StudyFolder) -> str:
     """The paragraph, as Markdown; it states only what the manifests say."""
@@ -20,7 +27,8 @@ def paragraph(study: Study, folder: StudyFolder) -> str:
     results = [one for one in ResultStore(folder.results).scan() if not isinstance(one, Unreadable)]
     finished = [one for one in results if one["status"] == "ok"]
     registered = check_registered(study, folder)
-    parts = [*_training(done), *_missing(study, runs), *_evaluation(finished), *_primary(registered)]
+    trained = {study.label(plan) for plan in study.plans}
+    parts = [*_training(done), *_missing(study, runs), *_evaluation(finished, trained), *_primary(registered)]
     return f"# Methods\n\n{' '.join(parts)}\n"
 
 
@@ -30,11 +38,11 @@ def _training(runs: Sequence[RunOnDisk]) -> list[str]:
     first, settings = runs[0].record, runs[0].record["settings"]
     dev = first["dev_set"]
     spent = duration(sum(float(run.record["seconds"]) for run in runs))
+    frozen = all(run.record["settings"].get("freeze_base") for run in runs)
     return [
-        _data(first),
-        f"A Gaussian projection head maps to {settings['dim']} dimensions, which are not normalised and compared by "
-        f"Euclidean distance.",
-        _common(settings),
+        _data(first, frozen=frozen),
+        _texts(settings),
+        _common(settings, frozen=frozen),
         _experiments(runs),
         f"Checkpoints were selected by nDCG@10 on a development set ({dev['name']}) of {dev['queries']:,} queries and "
         f"{dev['documents']:,} passages.",
@@ -42,25 +50,35 @@ def _training(runs: Sequence[RunOnDisk]) -> list[str]:
     ]
 
 
-def _data(record: Mapping[str, Any]) -> str:
-    data = record["training_set"]
+def _data(record: Mapping[str, Any], *, frozen: bool) -> str:
+    data, settings, base = record["training_set"], record["settings"], record["base"]["name"]
     sources = ", ".join(dict.fromkeys(_source(source) for source in data["sources"]))
     miners = ", ".join(_name(miner) for miner in data.get("miners") or ())
     negatives = _counted(len(data["columns"]) - 2, "hard negative")
     mined = f" mined with {miners}" if miners else ""
+    head = f"a linear projection to {settings['dim']} dimensions, {STARTS.get(settings.get('init'), STARTS['random'])},"
+    used = int(record.get("rows") or data["rows"])
+    rows = f"{used:,}" if used == data["rows"] else f"{used:,} of {data['rows']:,}"
     return (
-        f"We fine-tuned {record['base']['name']} on {data['rows']:,} training rows from {sources}, each with a "
-        f"query, a relevant passage and {negatives}{mined}."
+        f"We {f'trained {head} of the frozen {base}' if frozen else f'fine-tuned {base} with {head}'} on {rows} "
+        f"training rows from {sources}, each with a query, a relevant passage and {negatives}{mined}."
     )
 
 
-def _common(settings: Mapping[str, Any]) -> str:
-    epochs = _counted(settings["epochs"], "epoch")
+def _texts(settings: Mapping[str, Any]) -> str:
+    length = settings.get("max_seq_length")
+    cut = f"Texts were cut to {length:,} tokens. " if length else ""
+    return f"{cut}Embeddings are not normalised and compared by Euclidean distance."
+
+
+def _common(settings: Mapping[str, Any], *, frozen: bool) -> str:
+    epochs, head = _counted(settings["epochs"], "epoch"), f"{settings['head_learning_rate']:g}"
+    both = f"learning rates of {settings['learning_rate']:g} (base) and {head} (projection)"
     return (
-        f"We used the {settings['loss']} loss, AdamW with learning rates of {settings['learning_rate']:g} (base) and "
-        f"{settings['head_learning_rate']:g} (head), {settings['schedule']} decay after a warm-up over "
-        f"{settings['warmup']:.0%} of the steps, batches of {settings['batch_size']} rows, {epochs} and "
-        f"{settings['precision']} arithmetic, except where an experiment says otherwise."
+        f"We used the {settings['loss']} loss, AdamW with {f'a learning rate of {head}' if frozen else both}, "
+        f"{settings['schedule']} decay after a warm-up over {settings['warmup']:.0%} of the steps, batches of "
+        f"{settings['batch_size']} rows, {epochs} and {settings['precision']} arithmetic, except where an experiment "
+        f"says otherwise."
     )
 
 
@@ -90,15 +108,18 @@ def _differing(runs: Sequence[RunOnDisk], common: Collection[str]) -> str:
     return ", ".join([*own, f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"])
 
 
-def _evaluation(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _evaluation(results: Sequence[Mapping[str, Any]], trained: Collection[str]) -> list[str]:
     if not results:
         return ["Nothing was evaluated."]
     queries = {str(one["dataset"]): int((one.get("counts") or {}).get("queries") or 0) for one in results}
-    models = Counter(str(one["model"]) for one in results)
+    models = dict.fromkeys(str(one["model"]) for one in results)
+    others = [model for model in models if model not in trained]
+    named = [_counted(len(models) - len(others), "trained model")] if len(models) > len(others) else []
     run = results[0]["manifest"].get("run", {})
     return [
-        f"We evaluated {len(models)} models ({', '.join(models)}) on {_counted(len(queries), 'dataset')} "
-        f"({', '.join(queries)}) with {sum(queries.values()):,} queries, ranking all documents exactly.",
+        f"We evaluated {_counted(len(models), 'model')} ({', '.join([*named, *others])}) on "
+        f"{_counted(len(queries), 'dataset')} ({', '.join(queries)}) with {sum(queries.values()):,} queries, ranking "
+        f"all documents exactly.",
         f"Measures were computed by the harness on {_machine(run.get('machine', {}))} "
         f"({_versions(run.get('versions', {}))}).",
     ]
@@ -134,7 +155,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
     named = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in gpus.items())
     cores = machine.get("cores") or machine.get("cpus")
     return named or f"{machine.get('cpu') or machine.get('processor') or 'a processor'}" + (
-        f" with {cores} cores" if cores else ""
+        f" with {_counted(int(cores), 'core')}" if cores else ""
     )
 
 
