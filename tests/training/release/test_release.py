@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -305,3 +306,15 @@ def test_names_in_the_tables_are_shown_as_they_are() -> None:
     assert f"| {shown} | this training |" in card
     assert f"fine-tuned from {shown}, as the experiment `a|b'c*_d_<e>`" in card
     assert name not in card.split("\n---\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"freeze_base": True}, "Its projection was trained on the frozen small."),
+        ({"freeze_base": False}, "It was fine-tuned from small."),
+        ({}, "It was fine-tuned from small."),
+    ],
+)
+def test_the_card_says_whether_the_base_was_frozen(settings: dict[str, Any], said: str) -> None:
+    assert said in card_of("x", "mit", {"settings": settings, "base": {"name": "small"}}, [], LOADED)

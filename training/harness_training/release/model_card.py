@@ -108,7 +108,9 @@ def _scalar(value: Any) -> str:
 def _summary(record: Mapping[str, Any], loaded: Loaded) -> str:
     length = f"at most {loaded.max_seq_length} tokens" if loaded.max_seq_length else "texts of any length"
     compared, base = COMPARED.get(loaded.similarity, loaded.similarity), _base_name(record)
-    made = f"It was fine-tuned from {base}" if base else "What it was fine-tuned from is not on record"
+    frozen = (record.get("settings") or {}).get("freeze_base")
+    how = "Its projection was trained on the frozen" if frozen else "It was fine-tuned from"
+    made = f"{how} {base}" if base else "What it was trained from is not on record"
     if experiment := record.get("experiment"):
         made += f", as the experiment `{_code(experiment)}`, run `{_code(record.get('run'))}`"
     return (
