@@ -29,7 +29,7 @@ from harness.planning.speed import (
     scanning,
     search_speed,
 )
-from harness.planning.stored import Part, parts_made
+from harness.planning.stored import parts_made
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Transform
 from harness.types import PluginError, Progress, UserError
@@ -266,17 +266,14 @@ def _of_members(
     """A fusion or a reranker, from its members; each without what an earlier one stores already."""
     members: list[CostModel] = []
     made: set[tuple[str, str]] = set()
-
-    def again(part: Part) -> bool:
-        return (part.what, part.key) in made
-
     for number, member in enumerate(ref.members):
-        absent = isinstance(model, str)
-        ready = loadable(member, home, progress, tries=device is None) if absent else model.members[number]
+        if isinstance(model, str):
+            ready = loadable(member, home, progress, tries=device is None)
+        else:
+            ready = model.members[number]
         one = member if isinstance(ready, str) else ready.ref
-        costs = cost_model(one, ready, home, device, progress, search_device)
-        parts = [*parts_made(one)]
-        repeated = dict.fromkeys((part.model, part.what) for part in parts if again(part))
+        costs, parts = cost_model(one, ready, home, device, progress, search_device), [*parts_made(one)]
+        repeated = dict.fromkeys((part.model, part.what) for part in parts if (part.what, part.key) in made)
         members.append(replace(costs, repeated=tuple(repeated)))
         made |= {(part.what, part.key) for part in parts}
     whole = CostModel(ref.label, ref.spec.kind, members=tuple(members), depth=_depth(ref, model))

@@ -53,7 +53,7 @@ def _score(model: Prepared) -> dict[str, float]:
     while seconds < speed.ENOUGH_ENCODING and len(pairs) < speed.MOST_TEXTS:
         pairs = _sample_pairs(2 * len(pairs))
         seconds = speed.timed(work)
-    total = read or sum(tokens(len(text)) for pair in pairs for text in pair)
+    total = float(read) or sum(tokens(len(text)) for pair in pairs for text in pair)
     return {"tokens_per_second": total / speed.median_seconds(work, seconds)}
 
 

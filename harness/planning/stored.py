@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,6 +124,7 @@ def _vectors_key(ref: ModelRef, role: Role) -> str:
 
 
 def _key(ref: ModelRef, key: Callable[[], str]) -> str:
-    with suppress(UserError, PluginError):  # its files are not here
+    with suppress(UserError, PluginError):
         return key()
-    return ref.label
+    passed = {name: value for name, value in ref.passed.items() if name != "truncate_dim"}
+    return replace(ref, passed=passed).label  # its files are not here

@@ -202,16 +202,17 @@ def test_a_reranker_on_a_named_device_by_hand(tmp_path: Path, monkeypatch: pytes
     pytest.importorskip("sentence_transformers")
     from tests.cross_encoders import write_cross_encoder
 
-    monkeypatch.setattr(speed, "ENOUGH_INDEXING", 0.01)
+    monkeypatch.setattr(speed, "_scan", lambda device: {"flops": 1e9, "query_seconds": 0.0, "processor_flops": 1e9})
     folder = write_cross_encoder(tmp_path / "cross", {"bread", "moon"})
-    ref = load_registry().model(f"rerank(bm25):model={folder},depth=7")
+    registry = load_registry([BYTE_COUNTS])
+    ref = registry.model(f"rerank(byte-counts):model={folder},depth=7")
     t4 = device("t4")
     flops = 2 * (2 * (4 * 32**2 + 2 * 32 * 64) + 32)
     costs = cost_model(ref, "not measured: nothing here", tmp_path, t4, lambda *_: None)
     assert costs.scoring == Scoring(pytest.approx(65e12 * 0.25 / flops), "assumed")
     assert (costs.depth, costs.longest, costs.note) == (7, 24, "")
     assert costs.weights_bytes == (folder / "model.safetensors").stat().st_size
-    shorter = load_registry().model(f"rerank(bm25):model={folder},max_length=10")
+    shorter = registry.model(f"rerank(byte-counts):model={folder},max_length=10")
     assert cost_model(shorter, "", tmp_path, t4, lambda *_: None).longest == 10
     assert ref.facts["max_tokens"] == 24
     assert ref.facts["parameters"] > flops / 2

@@ -186,10 +186,10 @@ class Planner:
         for text in self.study.baselines:
             ref, cost = self._ref(text), self._base_cost(text)
             stored, bases = shared.of(ref, self._works), bases_of(ref)
-            for base in bases:
-                if _texts_key(base) in encoded:
-                    stored |= {(base.label, work.label): frozenset(ROLES) for work in self._works}
-            have = [stored[base.label, work.label] >= {*ROLES} for base in bases for work in self._works]
+            for one in bases:
+                if _texts_key(one) in encoded:
+                    stored |= {(one.label, work.label): frozenset(ROLES) for work in self._works}
+            have = [stored[one.label, work.label] >= {*ROLES} for one in bases for work in self._works]
             yield self._evaluated(text, cost, 1, int(not bases or not all(have)), stored)
             for work in self._works:
                 shared.add(ref, work.label)
