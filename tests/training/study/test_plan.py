@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.datasets.acquire import expected_bytes
 from harness.planning import speed
+from harness.registry.manager import load_registry
 from harness_training.experiment.settings import Settings
 from harness_training.study.forecast import _joined, _tokens
 from harness_training.study.timeline import Stage, Timeline, makespan, took, total_rows
@@ -178,8 +180,8 @@ def test_fusions_of_baselines_are_planned_with_what_is_stored(harness, monkeypat
     assert jobs["linear(bm25,mpnet)"] == pytest.approx([300 * 0.01 + searching + 300 * 0.002])
     assert jobs["mpnet"] == pytest.approx([searching + 300 * 0.002])
     assert jobs["bm25"] == pytest.approx([300 * 0.01 + 300 * 0.002])
-    size = (jobs["rrf(bm25,mpnet)"][0] - jobs["linear(bm25,mpnet)"][0]) * 1e6
-    assert 7e6 < size < 9e6  # of SciFact's texts
+    indexing = jobs["rrf(bm25,mpnet)"][0] - jobs["linear(bm25,mpnet)"][0]
+    assert indexing == pytest.approx(expected_bytes(load_registry().datasets["scifact"]) / 1e6)
     encoding = jobs["rrf(mpnet,minilm)"][0] - jobs["linear(mpnet,minilm)"][0]
     assert encoding == pytest.approx((5183 * 303 + 300 * 16) * 2 * MPNET / 8 / T4, rel=1e-3)
     tokens = 5183 * 303 + 300 * 16
