@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.planning.cost_model import CostModel
     from harness.planning.devices import Device
     from harness.planning.forecast import Conditions, Forecast
+    from harness.planning.reranking import Scoring
     from harness.planning.speed import Encoding, Indexing, PoolingSpeed, Scanning
     from harness.planning.workload import Workload
     from harness.registry.model_ref import ModelRef
@@ -32,6 +33,8 @@ CHOICE = ("split", "exclude_self", "limit")
 """Options that choose a part of a dataset."""
 MAKING = ("encode", "transform", "index")
 """Phases of the column "encode or index"."""
+FINDING = ("geometry", "search", "rerank")
+"""Phases of the column "search"."""
 UNUSED = (
     *("search_device", "indexes", "searches", "executor", "address", "workers", "cpus_per_task", "gpus_per_task"),
     *("store", "log", "offline"),
@@ -93,8 +96,8 @@ def command(
         forecasts = _forecasts(session, refs, work, conditions, target, searcher, None if force else results)
         progress("", 0, 0)
     notes = _notes(target, price, forecasts.paces, work, forecasts.cells, searcher)
-    if forecasts.shares_vectors:
-        notes.append("vectors that several rows need are encoded once, and counted in the first of these rows")
+    if forecasts.shares_parts:
+        notes.append("vectors and indexes that several rows need are counted in the first of these rows")
     notes += _endpoint_notes(forecasts, budget)
     _print(forecasts, notes, session.as_json)
 
@@ -106,8 +109,8 @@ class _Forecasts:
     cells: list[Forecast] = field(default_factory=list)
     totals: list[Forecast] = field(default_factory=list)
     paces: list[CostModel] = field(default_factory=list)
-    shares_vectors: bool = False
-    """Whether a row needs vectors that an earlier one computes."""
+    shares_parts: bool = False
+    """Whether a row needs vectors or an index that an earlier one makes."""
 
 
 def _workloads(
@@ -139,9 +142,9 @@ def _forecasts(
 ) -> _Forecasts:
     from harness.planning.cost_model import cost_model, in_place_of, loadable
     from harness.planning.forecast import total
-    from harness.planning.stored import SharedVectors, stored_parts
+    from harness.planning.stored import SharedParts, stored_parts
 
-    home, found, shared = session.state.home, _Forecasts(), SharedVectors()
+    home, found, shared = session.state.home, _Forecasts(), SharedParts()
     for ref in refs:
         ready: Prepared | str
         if ref.missing_folder:
@@ -156,7 +159,7 @@ def _forecasts(
         named = ref if isinstance(ready, str) else ready.ref
         before = shared.of(named, work)
         stored = {key: here.get(key, frozenset()) | before.get(key, frozenset()) for key in {*here, *before}}
-        found.shares_vectors |= any(before[key] - here.get(key, frozenset()) for key in before)
+        found.shares_parts |= any(before[key] - here.get(key, frozenset()) for key in before)
         under = replace(conditions, stored=stored)
         own = [_cell(speed, ready, each, under, target, home, results) for each in work]
         for cell in own:
@@ -202,7 +205,8 @@ def _cell(
         if result := finished(model, work.dataset, settings):
             there = result["manifest"].get("run", {}).get("machine", {})
             same = any(target.name.upper() in gpu for gpu in there.get("gpus", ())) if target else there == machine()
-            return compared(forecast(pace, work, replace(conditions, stored={})), result["seconds"], comparable=same)
+            whole = replace(conditions, stored={}, in_full=True)
+            return compared(forecast(pace, work, whole), result["seconds"], comparable=same)
     return forecast(pace, work, conditions)
 
 
@@ -216,19 +220,10 @@ def _notes(
 ) -> list[str]:
     """Where the numbers come from and what they leave out, a sentence each."""
     notes = ["tokens are the catalogue's, off by a quarter at most; estimated from the texts where a dataset is here"]
-    for pace in paces:
-        if pace.encoding:
-            speed = f"{pace.encoding.tokens_per_second:,.0f} tokens a second"
-            notes.append(f"{pace.label}: {speed}, {_origin(pace.encoding)}, {pace.dim} dimensions")
-        elif pace.indexing:
-            speed = f"{pace.indexing.bytes_per_second / 1e6:,.1f} MB of text a second"
-            notes.append(f"{pace.label}: {speed}, {_origin(pace.indexing)}")
-        if pace.kind == "transform":
-            notes.append(f"{pace.label}: the fit on the documents and the map of all vectors at this processor's speed")
-        elif pace.pooling:
-            each = f"{pace.pooling.text_seconds * 1000:,.2g} ms a document for pooling"
-            notes.append(f"{pace.label}: {each}, {_origin(pace.pooling)}")
-    if exact := next((pace.scanning for pace in paces if pace.scanning), None):
+    singles = {part.label: part for pace in paces for part in pace.parts}.values()
+    for single in singles:
+        notes += _speed_notes(single)
+    if exact := next((single.scanning for single in singles if single.scanning), None):
         where = f"on {searcher}" if exact.origin == "measured" else f"of {target.name if target else searcher}"
         notes.append(f"exact search: {exact.flops / 1e9:,.0f} GFLOP/s {where}, {_origin(exact)}")
     if target:
@@ -253,16 +248,38 @@ def _notes(
     return notes
 
 
+def _speed_notes(pace: CostModel) -> Iterator[str]:
+    """The speeds that a model's rows are computed from, and where they come from."""
+    if pace.encoding:
+        speed = f"{pace.encoding.tokens_per_second:,.0f} tokens a second"
+        yield f"{pace.label}: {speed}, {_origin(pace.encoding)}, {pace.dim} dimensions"
+    elif pace.indexing:
+        speed = f"{pace.indexing.bytes_per_second / 1e6:,.1f} MB of text a second"
+        yield f"{pace.label}: {speed}, {_origin(pace.indexing)}"
+    elif pace.scoring:
+        speed = f"{pace.scoring.tokens_per_second:,.0f} tokens of pairs a second"
+        yield f"{pace.label}: {speed}, {_origin(pace.scoring)}, {pace.depth} documents a query at most"
+    if pace.kind == "transform":
+        yield f"{pace.label}: the fit on the documents and the map of all vectors at this processor's speed"
+    elif pace.pooling:
+        each = f"{pace.pooling.text_seconds * 1000:,.2g} ms a document for pooling"
+        yield f"{pace.label}: {each}, {_origin(pace.pooling)}"
+
+
 def _endpoint_notes(forecasts: _Forecasts, budget: Budget) -> list[str]:
     """What is sent to endpoints, and whether the budget is enough for it."""
     from harness.system.budget import MILLION
 
     notes = []
-    for label, endpoint in ((pace.label, pace.endpoint) for pace in forecasts.paces):
-        if endpoint:
-            sent = sum(cell.sent_tokens or 0 for cell in forecasts.cells if cell.model == label)
-            price = "price unknown: add price=N" if endpoint.price is None else f"{endpoint.price:g}"
-            notes.append(f"{label}: about {sent:,} tokens are sent to {endpoint.address}; USD per million: {price}")
+    for pace in forecasts.paces:
+        if endpoints := {part.label: part.endpoint for part in pace.parts if part.endpoint}:
+            sent = sum(cell.sent_tokens or 0 for cell in forecasts.cells if cell.model == pace.label)
+            places = " and ".join(dict.fromkeys(each.address for each in endpoints.values()))
+            prices = (
+                "price unknown: add price=N" if each.price is None else f"{each.price:g}" for each in endpoints.values()
+            )
+            listed = " and ".join(dict.fromkeys(prices))
+            notes.append(f"{pace.label}: about {sent:,} tokens are sent to {places}; USD per million: {listed}")
     sent = sum(cell.sent_tokens or 0 for cell in forecasts.cells)
     cost = sum((cell.cost or 0.0) for cell in forecasts.cells if cell.sent_tokens)
     if not budget.reserve(sent, MILLION * cost / sent if sent else 0.0):
@@ -270,7 +287,7 @@ def _endpoint_notes(forecasts: _Forecasts, budget: Budget) -> list[str]:
     return notes
 
 
-def _origin(speed: Encoding | Indexing | Scanning | PoolingSpeed) -> str:
+def _origin(speed: Encoding | Indexing | Scanning | PoolingSpeed | Scoring) -> str:
     """Where a speed is from, and whether to believe it."""
     if speed.reliable:
         return speed.origin
@@ -285,7 +302,7 @@ def _row(row: Forecast) -> dict[str, str]:
         None if row.text_bytes is None and row.stored_bytes is None else (row.text_bytes or 0) + (row.stored_bytes or 0)
     )
     making = sum(seconds.get(phase, 0.0) for phase in MAKING) if row.seconds is not None else None
-    finding = seconds.get("search", 0.0) + seconds.get("geometry", 0.0) if row.seconds is not None else None
+    finding = sum(seconds.get(phase, 0.0) for phase in FINDING) if row.seconds is not None else None
     dataset = f"total, {row.known} of {row.cells} known" if row.status == "total" else row.dataset
     return {
         "model": row.model,

@@ -1,4 +1,4 @@
-"""Cost model of a model: its speed on this machine or a named device, and its size."""
+"""Cost model of a model: its speed on this machine or a named device, its size, and the same of its members."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from harness.download import hub_models
 from harness.download.local_weights import locate
-from harness.embeddings.formats import FORMATS
 from harness.embeddings.transform import fit
 from harness.errors import described
 from harness.models.runner import Prepared
 from harness.planning.devices import Device
+from harness.planning.reranking import Scoring, recorded_scoring, scoring
 from harness.planning.speed import (
     Encoding,
     Indexing,
@@ -29,11 +29,13 @@ from harness.planning.speed import (
     scanning,
     search_speed,
 )
+from harness.planning.stored import parts_made
 from harness.registry.model_ref import ModelRef
 from harness.registry.protocols import Transform
 from harness.types import PluginError, Progress, UserError
 
 T = TypeVar("T")
+UNUSED_ENDPOINT = "the speed of the endpoint is unknown until it has been used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,6 @@ class Endpoint:
     """US dollars per million tokens; None: not stated."""
     max_chars: int = 0
     """Characters sent of a text; 0: all."""
-    depth: int = 0
-    """Documents of a query that a reranker scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,11 @@ class CostModel:
     """Size of the weight files."""
     download_bytes: int = 0
     """Size of the weight files if they are not on this machine."""
+    files: str = ""
+    """Name of the weight files, which several models may share; empty: they have none of that kind."""
     note: str = ""
     longest: int = 0
-    """Tokens read of a text; 0: as many as the model's folder says."""
+    """Tokens read of a text, or of a reranker's pair; 0: as many as the model's folder says."""
     search_speed: SearchSpeed | None = None
     """Search of sparse or token vectors."""
     endpoint: Endpoint | None = None
@@ -77,6 +79,19 @@ class CostModel:
     """Of a pooling."""
     stored_dim: int = 0
     """Dimensions of the vectors as they are stored, if the model uses only the first of them; 0: ``dim``."""
+    members: tuple[CostModel, ...] = ()
+    """Of a fusion: the models that it fuses; of a reranker: its first stage."""
+    depth: int = 0
+    """Hits of each member that a fusion or a reranker reads; 0: not known."""
+    scoring: Scoring | None = None
+    """Of a reranker."""
+    repeated: tuple[tuple[str, str], ...] = ()
+    """Of a member: what an earlier member of the same model stores of all that it needs, as (model, part)."""
+
+    @property
+    def parts(self) -> tuple[CostModel, ...]:
+        """Those of the members and their members, then itself."""
+        return (*(part for member in self.members for part in member.parts), self)
 
 
 class _Step(NamedTuple):
@@ -142,6 +157,8 @@ def cost_model(
         PluginError: the model failed while it was measured.
     """
     label, kind, missing = ref.label, ref.spec.kind, model if isinstance(model, str) else ""
+    if kind in ("fusion", "reranker"):
+        return _of_members(ref, model, home, device, progress, search_device)
     if ref.endpoint:
         return _of_endpoint(ref, missing, home, progress, search_device)
     if kind == "lexical":
@@ -151,8 +168,6 @@ def cost_model(
         return _of_transform(ref, model, home, device, progress, search_device)
     if kind == "pooling":
         return _of_pooling(ref, model, home, device, progress)
-    if kind not in FORMATS:
-        return CostModel(label, kind)
     costs = _of_encoder(ref, model, home, device, progress)
     if kind != "dense":
         ranked = None if isinstance(model, str) else _measured(label, lambda: search_speed(model, home, progress))
@@ -183,6 +198,7 @@ def _of_encoder(
         stored_dim=whole,
         weights_bytes=_size(ref),
         download_bytes=absent,
+        files=ref.spec.files.weights.name if ref.spec.files.weights else "",
         note=note,
         longest=int(ref.options.get("max_seq_length") or 0),
     )
@@ -231,17 +247,64 @@ def _uncut(ref: ModelRef) -> ModelRef:
 
 def _of_endpoint(ref: ModelRef, missing: str, home: Path, progress: Progress, search_device: str) -> CostModel:
     """A model behind a server is not measured, because that may cost money: its speed is as recorded, or unknown."""
-    stated = {name: int(ref.options.get(name) or 0) for name in ("max_chars", "depth")}
-    price = float(ref.options.get("price") or 0) if "price" in ref.passed else None
-    endpoint = Endpoint(ref.endpoint, price, **stated)
-    if ref.spec.kind == "reranker":
-        return CostModel(ref.label, "reranker", note=missing or "only what the reranker is sent", endpoint=endpoint)
     found = recorded_encoding(ref.side_key("document"), home)
     whole = found.dim if found else int(_uncut(ref).figures.get("dim", 0))
     dim = min(whole, ref.truncate_dim or whole)
-    note = missing if missing or found else "the speed of the endpoint is unknown until it has been used"
+    note = missing if missing or found else UNUSED_ENDPOINT
     exact = scanning(home, progress, search_device)
-    return CostModel(ref.label, "dense", found, None, exact, dim, stored_dim=whole, note=note, endpoint=endpoint)
+    return CostModel(ref.label, "dense", found, None, exact, dim, stored_dim=whole, note=note, endpoint=_endpoint(ref))
+
+
+def _endpoint(ref: ModelRef) -> Endpoint:
+    price = float(ref.options.get("price") or 0) if "price" in ref.passed else None
+    return Endpoint(ref.endpoint, price, int(ref.options.get("max_chars") or 0))
+
+
+def _of_members(
+    ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress, search_device: str
+) -> CostModel:
+    """A fusion or a reranker, from its members; each without what an earlier one stores already."""
+    members: list[CostModel] = []
+    made: set[tuple[str, str]] = set()
+    for number, member in enumerate(ref.members):
+        if isinstance(model, str):
+            ready = loadable(member, home, progress, tries=device is None)
+        else:
+            ready = model.members[number]
+        one = member if isinstance(ready, str) else ready.ref
+        costs, parts = cost_model(one, ready, home, device, progress, search_device), [*parts_made(one)]
+        repeated = dict.fromkeys((part.model, part.what) for part in parts if (part.what, part.key) in made)
+        members.append(replace(costs, repeated=tuple(repeated)))
+        made |= {(part.what, part.key) for part in parts}
+    whole = CostModel(ref.label, ref.spec.kind, members=tuple(members), depth=_depth(ref, model))
+    return whole if ref.spec.kind == "fusion" else _with_reranker(whole, ref, model, home, device, progress)
+
+
+def _depth(ref: ModelRef, model: Prepared | str) -> int:
+    """As the options say; the model is loaded only where they do not."""
+    stated = ref.options.get("depth")
+    if isinstance(stated, int) and stated > 0:
+        return stated
+    return 0 if isinstance(model, str) else _measured(ref.label, lambda: model.depth)
+
+
+def _with_reranker(
+    costs: CostModel, ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress
+) -> CostModel:
+    """Those of the first stage, with the reranker's own."""
+    note, found = model if isinstance(model, str) else "", None
+    if device is None or ref.endpoint:
+        found = recorded_scoring(ref.own_key, home)
+    if ref.endpoint:
+        return replace(costs, scoring=found, endpoint=_endpoint(ref), note=note or ("" if found else UNUSED_ENDPOINT))
+    if device is not None:
+        flops = ref.figures.get("flops_per_token")
+        found = Scoring(device.flops * device.utilisation / flops, "assumed") if flops else None
+        note = "" if flops else f"speed unknown: {ref.spec.name} states no flops_per_token"
+    elif found is None and not isinstance(model, str):
+        found = _measured(ref.label, lambda: scoring(model, home, progress))
+    longest = int(ref.options.get("max_length") or ref.facts.get("max_tokens") or 0)
+    return replace(costs, scoring=found, weights_bytes=_size(ref), longest=longest, note=note)
 
 
 def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:
@@ -256,7 +319,9 @@ def in_place_of(ref: ModelRef, like: CostModel, dim: int = 0) -> CostModel:
     cut = min(whole, ref.truncate_dim or whole)
     speed = like.encoding and replace(like.encoding, dim=whole)
     note = "; ".join(filter(None, [f"does not exist yet: planned like {like.label}", like.note]))
-    return replace(like, label=ref.label, encoding=speed, dim=cut, stored_dim=whole, download_bytes=0, note=note)
+    return replace(
+        like, label=ref.label, encoding=speed, dim=cut, stored_dim=whole, download_bytes=0, files="", note=note
+    )
 
 
 def _assumed(ref: ModelRef, device: Device) -> tuple[Encoding | None, str]:

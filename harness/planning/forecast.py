@@ -5,8 +5,9 @@ over the operations a second of the device that searches, and for the geometry 4
 float64, which takes twice as long) over those of the processor; for lexical models bytes / throughput; for the search
 of other models queries x (a + b x documents). A transform adds to its member's costs one pass over the documents'
 vectors (4 x documents x dim^2 operations, as for the geometry) and the map of all vectors (4 x texts x dim x new dim);
-a pooling adds a measured time per document. Not included are the eigenvalues of a covariance (below 1 s for 768
-dimensions), computing metrics and writing runs (about 2 ms per query), and downloads (unknown speed).
+a pooling adds a measured time per document. A fusion takes what its members take, a reranker what its first stage takes
+and queries x depth x tokens of a pair / throughput. Not included are fusing, the eigenvalues of a covariance (below 1 s
+for 768 dimensions), computing metrics and writing runs (about 2 ms per query), and downloads (unknown speed).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Forecast:
     """Disk space of the vectors or the index."""
     memory_bytes: int | None = None
     seconds: Mapping[str, float] | None = None
-    """Phase -> seconds: encode, transform, geometry and search, or index and search."""
+    """Phase -> seconds: encode, transform, geometry and search, or index and search; and rerank."""
     cost: float | None = None
     """USD: hours of a machine, and tokens of an endpoint."""
     sent_tokens: int | None = None
@@ -82,11 +83,21 @@ class Conditions:
     """Depth of the runs."""
     stored: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     """(model, dataset) -> what is stored already: vectors ("document", "query") or "index"."""
+    in_full: bool = False
+    """Whether a member counts what an earlier one stores, too, as results do."""
+
+    def of_member(self, member: CostModel, dataset: str, depth: int) -> Conditions:
+        """Those of a member searched to a depth, after the members before it; its machine's time is not priced."""
+        stored = dict(self.stored)
+        for model, part in () if self.in_full else member.repeated:
+            stored[model, dataset] = stored.get((model, dataset), frozenset()) | {part}
+        return replace(self, price=None, depth=depth, stored=stored)
 
 
 def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
     """Forecast one cell, as far as model and dataset are known."""
-    predict = _predictions().get(model.kind)
+    if model.kind in ("fusion", "reranker"):
+        return _with_members(model, work, conditions)
     work = work.uncut(model.endpoint.max_chars) if model.endpoint else work.held_to(model.longest)
     sized = Forecast(
         model.label,
@@ -97,16 +108,10 @@ def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Foreca
         text_bytes=0 if work.dataset is not None else work.text_bytes or None,
         note="; ".join(filter(None, (work.note, model.note))),
     )
-    if model.endpoint and model.kind == "reranker":
-        return _with_endpoint(sized, model, work, conditions)
-    if predict is None:
-        return replace(sized, note="; ".join(filter(None, (sized.note, f"not planned: models of kind {model.kind}"))))
     if work.documents is None:
         return sized
-    found = predict(model, work, conditions)
-    seconds, price = found.get("seconds"), conditions.price
-    cost = sum(seconds.values()) / 3600 * price if seconds is not None and price is not None else None
-    planned = replace(sized, **found, cost=cost)
+    found = _predictions()[model.kind](model, work, conditions)
+    planned = replace(sized, **found, cost=_machine_cost(found.get("seconds"), conditions))
     return _with_endpoint(planned, model.base or model, work, conditions) if model.endpoint else planned
 
 
@@ -116,21 +121,97 @@ def _predictions() -> dict[str, Callable[[CostModel, Workload, Conditions], dict
     return {"dense": _dense, "lexical": _lexical, "transform": _transformed, "pooling": _pooled, **rows}
 
 
+def _machine_cost(seconds: Mapping[str, float] | None, conditions: Conditions) -> float | None:
+    if seconds is None or conditions.price is None:
+        return None
+    return sum(seconds.values()) / 3600 * conditions.price
+
+
 def _with_endpoint(cell: Forecast, model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
     """Adds the tokens that are sent to an endpoint, and what they cost."""
     assert model.endpoint is not None
     if work.document_tokens is None or work.query_tokens is None or not work.documents:
         return cell
     if model.kind == "reranker":  # a request repeats its query for every document
-        pairs = min(model.endpoint.depth, work.documents)
+        pairs = min(model.depth, work.documents)
         each = work.document_tokens / work.documents
         sent = round(pairs * ((work.queries or 0) * each + work.query_tokens))
     else:
         stored = conditions.stored.get((model.label, work.label), frozenset())
         sent = work.document_tokens * ("document" not in stored) + work.query_tokens * ("query" not in stored)
+    cell = replace(cell, sent_tokens=(cell.sent_tokens or 0) + sent)
     if model.endpoint.price is None:
-        return replace(cell, sent_tokens=sent)
-    return replace(cell, sent_tokens=sent, cost=(cell.cost or 0.0) + sent * model.endpoint.price / MILLION)
+        return cell
+    return replace(cell, cost=(cell.cost or 0.0) + sent * model.endpoint.price / MILLION)
+
+
+def _with_members(model: CostModel, work: Workload, conditions: Conditions) -> Forecast:
+    """The members' costs, each searched as deep as their hits are read, and a reranker's own."""
+    depth = max(conditions.depth, model.depth) if model.kind == "reranker" else model.depth or conditions.depth
+    cells = [forecast(one, work, conditions.of_member(one, work.label, depth)) for one in model.members]
+    notes = (part for note in (*(cell.note for cell in cells), model.note) for part in note.split("; ") if part)
+    sent, costs, stored = ([getattr(cell, name) for cell in cells] for name in ("sent_tokens", "cost", "stored_bytes"))
+    seconds = _together([cell.seconds for cell in cells])
+    whole = Forecast(
+        model.label,
+        work.label,
+        documents=work.documents,
+        tokens=None if work.document_tokens is None else work.document_tokens + (work.query_tokens or 0),
+        download_bytes=work.download_bytes,
+        text_bytes=0 if work.dataset is not None else work.text_bytes or None,
+        stored_bytes=None if None in stored else sum(stored),
+        memory_bytes=_memory_together(model, [cell.memory_bytes for cell in cells]),
+        seconds=seconds,
+        sent_tokens=None if sent.count(None) == len(sent) else sum(each or 0 for each in sent),
+        note="; ".join(dict.fromkeys(notes)),
+    )
+    if model.kind == "reranker":
+        whole = _reranked(whole, model, work)
+    machine = _machine_cost(whole.seconds, conditions)
+    known = [cost for cost in (machine, *costs) if cost is not None]
+    whole = replace(whole, cost=sum(known) if known else None)
+    return _with_endpoint(whole, model, work.uncut(model.endpoint.max_chars), conditions) if model.endpoint else whole
+
+
+def _reranked(cell: Forecast, model: CostModel, work: Workload) -> Forecast:
+    """Adds the reranker to its first stage."""
+    work = work.uncut(model.endpoint.max_chars) if model.endpoint else work
+    each = work.pair_tokens(model.longest)
+    if each is None or not model.depth:
+        return replace(cell, seconds=None)
+    pairs = (work.queries or 0) * min(model.depth, work.documents or 0)
+    stored = None if cell.stored_bytes is None else cell.stored_bytes + 4 * pairs
+    if cell.seconds is None or model.scoring is None:
+        return replace(cell, stored_bytes=stored, seconds=None)
+    spent = pairs * each / model.scoring.tokens_per_second
+    return replace(cell, stored_bytes=stored, seconds={**cell.seconds, "rerank": spent})
+
+
+def _together(each: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    """The sum of the seconds, phase by phase; None if one of them is unknown."""
+    seconds: dict[str, float] = {}
+    for one in each:
+        if one is None:
+            return None
+        for phase, spent in one.items():
+            seconds[phase] = seconds.get(phase, 0.0) + spent
+    return seconds
+
+
+def _memory_together(model: CostModel, each: Sequence[int | None]) -> int | None:
+    """Members stay loaded and are searched query by query together: a sum, with the libraries counted once."""
+    known = [one for one in each if one is not None]
+    own = 0 if model.kind == "fusion" or model.endpoint else WEIGHTS * model.weights_bytes
+    if len(known) < len(each) or (model.kind == "reranker" and not model.endpoint and not own):
+        return None
+    return round(sum(known) - sum(map(_libraries, model.members)) + own + _libraries(model))
+
+
+def _libraries(model: CostModel) -> float:
+    """Memory of the libraries that a model needs."""
+    if model.kind == "fusion" or model.endpoint:
+        return max(map(_libraries, model.members), default=PROCESS)
+    return LEXICAL if model.kind == "lexical" else PROCESS
 
 
 def _dense(model: CostModel, work: Workload, conditions: Conditions) -> dict[str, Any]:
@@ -238,7 +319,7 @@ def compared(cell: Forecast, seconds: Mapping[str, float], *, comparable: bool) 
     measured: dict[str, float] = {}
     for phase, spent in seconds.items():
         name = phases.get(phase, phase)
-        if name in ("encode", "geometry", "index", "search"):
+        if name in ("encode", "geometry", "index", "search", "rerank"):
             measured[name] = measured.get(name, 0.0) + spent
     planned = cell.total_seconds
     ratio = sum(measured.values()) / planned if planned and comparable else None
@@ -251,12 +332,9 @@ def total(model: str, cells: Sequence[Forecast], weights: Iterable[CostModel] = 
     left = [cell for cell in cells if cell.status != "finished"]
     each = {cell.dataset: cell for cell in reversed(left)}
     known = [cell for cell in left if cell.seconds is not None]
-    seconds: dict[str, float] = {}
-    for cell in known:
-        for phase, spent in (cell.seconds or {}).items():
-            seconds[phase] = seconds.get(phase, 0.0) + spent
     costs = [cell.cost for cell in left if cell.cost is not None]
-    files = {(one.base or one).label: one.download_bytes for one in weights}
+    every = [part for one in weights for part in one.parts]
+    files = {part.files or (part.base or part).label: part.download_bytes for part in every}
     return Forecast(
         model,
         "total",
@@ -267,7 +345,7 @@ def total(model: str, cells: Sequence[Forecast], weights: Iterable[CostModel] = 
         text_bytes=sum(cell.text_bytes or 0 for cell in each.values()),
         stored_bytes=sum(cell.stored_bytes or 0 for cell in left),
         memory_bytes=max((cell.memory_bytes for cell in left if cell.memory_bytes), default=None),
-        seconds=seconds if known or not left else None,
+        seconds=_together([cell.seconds for cell in known]) if known or not left else None,
         cost=sum(costs) if costs else None,
         note=f"{len(cells) - len(left)} finished, apart" if len(left) < len(cells) else "",
         cells=len(left),

@@ -291,7 +291,7 @@ def _rank(model: Prepared) -> dict[str, float]:
     few, many = (16, 64) if several else (16, 256)
 
     shard = _sample_vectors(model, sample_texts(RANKED_SHARD), "document")
-    queries = _sample_vectors(model, _sample_queries(), "query")
+    queries = _sample_vectors(model, sample_queries(), "query")
 
     def seconds(shards: int) -> float:
         documents = stored.of(*[shard] * shards)
@@ -314,7 +314,8 @@ def _line(few: int, quick: float, many: int, slow: float) -> tuple[float, float]
     return slope, max(0.0, quick - slope * few)
 
 
-def _sample_queries() -> list[str]:
+def sample_queries() -> list[str]:
+    """64 queries of six synthetic words, always the same."""
     words = np.random.default_rng(1).integers(20, 5000, (64, 6))
     return [" ".join(map(_word, ranks)) for ranks in words.tolist()]
 
@@ -322,7 +323,7 @@ def _sample_queries() -> list[str]:
 def _index(model: Prepared) -> dict[str, float]:
     """Measure two index sizes, to separate the cost per query from that per query and document."""
     count, seconds = 256, 0.0
-    queries = [Query(str(number), text) for number, text in enumerate(_sample_queries())]
+    queries = [Query(str(number), text) for number, text in enumerate(sample_queries())]
     with tempfile.TemporaryDirectory() as scratch:
         searched: list[tuple[int, float]] = []
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.datasets.beir import Dataset
+from harness.embeddings.formats import FORMATS
 from harness.models.runner import Prepared, pooling_store, transform_store
 from harness.planning.workload import Workload
 from harness.registry.model_ref import ModelRef
@@ -19,7 +22,7 @@ Stored = dict[tuple[str, str], frozenset[str]]
 
 
 def stored_parts(model: Prepared | str, work: Sequence[Workload], home: Path) -> Stored:
-    """What is stored of a model and of those whose vectors it changes, of datasets that are on this machine."""
+    """What is stored of a model and of those that it is made of, of datasets that are on this machine."""
     found: Stored = {}
     for each in work:
         if isinstance(model, str) or each.dataset is None:
@@ -33,10 +36,11 @@ def stored_parts(model: Prepared | str, work: Sequence[Workload], home: Path) ->
 
 
 def _sources(model: Prepared) -> Iterator[Prepared]:
-    """The model, and for a transform or a pooling those that it is made of."""
-    yield model
-    if model.ref.spec.kind in ("transform", "pooling"):
-        yield from _sources(model.members[0])
+    """The model and those that it is made of, as far as something is stored for them."""
+    if model.ref.spec.kind not in ("fusion", "reranker"):
+        yield model
+    for member in model.members:
+        yield from _sources(member)
 
 
 def _is_stored(model: Prepared, dataset: Dataset, role: Role) -> bool:
@@ -54,26 +58,55 @@ def _is_stored(model: Prepared, dataset: Dataset, role: Role) -> bool:
     return store.read_list(collections[role]) is not None
 
 
-class SharedVectors:
-    """Vectors that the rows of a plan compute, so that later rows with the same vectors count them as stored."""
+class Part(NamedTuple):
+    """Something that is stored for a model and a dataset."""
+
+    model: str
+    """Label of the model that `Stored` names it by."""
+    what: str
+    """A side of its vectors, or ``index``."""
+    key: str
+    """The same for all models that it serves."""
+
+
+def parts_made(ref: ModelRef) -> Iterator[Part]:
+    """All that is stored when a model is evaluated, of its members as well."""
+    kind = ref.spec.kind
+    if kind == "lexical":
+        yield Part(ref.label, "index", _key(ref, lambda: ref.key))
+    elif kind in FORMATS:
+        for role in ROLES:
+            yield Part(ref.label, role, _vectors_key(ref, role))
+    elif kind in ("transform", "pooling"):
+        for role in ROLES if kind == "transform" else ("document",):
+            yield Part(ref.label, role, ref.label)
+        yield from parts_made(base_of(ref) if kind == "transform" else ref.members[0])
+    else:
+        for member in ref.members:
+            yield from parts_made(member)
+
+
+class SharedParts:
+    """Vectors and indexes that the rows of a plan make, so that later rows count them as stored."""
 
     def __init__(self) -> None:
         """No row yet."""
-        self._made: set[tuple[str, Role, str]] = set()
+        self._made: set[tuple[str, str, str]] = set()
 
     def of(self, ref: ModelRef, work: Iterable[Workload]) -> Stored:
-        """The vectors that earlier rows compute, of the model or of the one whose vectors it changes."""
-        base = base_of(ref)
+        """What earlier rows make of all that the model needs."""
+        needed = [*parts_made(ref)]
         found: Stored = {}
         for each in work:
-            made = [role for role in ROLES if (_vectors_key(base, role), role, each.label) in self._made]
-            found[base.label, each.label] = frozenset(made)
+            for label in {part.model for part in needed}:
+                own = (part for part in needed if part.model == label)
+                made = [part.what for part in own if (part.what, part.key, each.label) in self._made]
+                found[label, each.label] = frozenset(made)
         return found
 
     def add(self, ref: ModelRef, dataset: str) -> None:
-        """Record that a row computes the vectors of a dataset."""
-        if ref.vectors:
-            self._made |= {(_vectors_key(base_of(ref), role), role, dataset) for role in ROLES}
+        """Record that a row makes all that the model needs of a dataset."""
+        self._made |= {(part.what, part.key, dataset) for part in parts_made(ref)}
 
 
 def base_of(ref: ModelRef) -> ModelRef:
@@ -81,7 +114,17 @@ def base_of(ref: ModelRef) -> ModelRef:
     return base_of(ref.members[0]) if ref.spec.kind in ("transform", "pooling") else ref
 
 
+def bases_of(ref: ModelRef) -> list[ModelRef]:
+    """The models with vectors of their own that a model is made of, itself included."""
+    return [ref] if ref.spec.kind in FORMATS else [base for member in ref.members for base in bases_of(member)]
+
+
 def _vectors_key(ref: ModelRef, role: Role) -> str:
-    with suppress(UserError, PluginError):  # its files are not here
-        return f"{ref.side_key(role)} {ref.storage if role == 'document' else ''}"
-    return ref.label
+    return _key(ref, lambda: f"{ref.side_key(role)} {ref.storage if role == 'document' else ''}")
+
+
+def _key(ref: ModelRef, key: Callable[[], str]) -> str:
+    with suppress(UserError, PluginError):
+        return key()
+    passed = {name: value for name, value in ref.passed.items() if name != "truncate_dim"}
+    return replace(ref, passed=passed).label  # its files are not here

@@ -71,6 +71,15 @@ class Workload:
             query_tokens=None if at_most is None else min(self.query_tokens or 0, at_most),
         )
 
+    def pair_tokens(self, longest: int) -> float | None:
+        """Mean tokens of a query and a document together, at most ``longest``; 0: no limit of their own."""
+        if self.document_tokens is None or self.query_tokens is None or not self.documents or not self.queries:
+            return None
+        query, most = self.query_tokens / self.queries, longest or 2 * LONGEST
+        if self.sampled:
+            return mean(min(most, query + tokens(length, longest or LONGEST)) for length in self.sampled)
+        return min(most, query + self.document_tokens / self.documents)
+
 
 def workloads(
     names: Iterable[str],

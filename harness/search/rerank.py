@@ -91,7 +91,7 @@ def _scored(
         remove_parts(store.folder, key)
         return shard
     start = time.perf_counter()
-    scores, tokens = _score(model, pairs)
+    scores, tokens = score_pairs(model, pairs)
     return store.put(key, scores[:, None], time.perf_counter() - start, tokens)
 
 
@@ -99,8 +99,11 @@ def _fault(scores: NDArray[np.float32], count: int) -> str:
     return DENSE.fault(scores, count, 1)
 
 
-def _score(model: Prepared, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.float32], int]:
-    """Scores of all pairs, concatenated. Equal pairs are scored once, so that they tie in any batch."""
+def score_pairs(model: Prepared, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.float32], int]:
+    """Scores of all pairs, concatenated, and the tokens read (0: not known).
+
+    Equal pairs are scored once, so that they tie in any batch.
+    """
     place = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
     with plugin_code(f"{model.label}: score() raised", type(model.reranker).__module__):
         scored = model.reranker.score(list(place)) if place else Scored(np.empty(0, np.float32))

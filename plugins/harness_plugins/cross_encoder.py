@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import ModelFiles, ModelSpec, Option, Packages, Reranker, Scored, UserError, hookimpl
+from harness import ModelFacts, ModelFiles, ModelSpec, Option, Packages, Reranker, Scored, UserError, hookimpl
 from harness.embeddings.encode import batches
 from harness.storage.safe_load import read_json
 from harness.types import ModelError, Options
-from harness_plugins.model_folder.files import files_of, hashes_of, root_files
+from harness_plugins.model_folder.files import files_of, hashes_of, root_files, sizes
 from harness_plugins.model_folder.kind import require_cross_encoder
 from harness_plugins.model_folder.load import load_errors, load_model, require_vocabulary
 from harness_plugins.model_folder.modules import Module, modules
@@ -46,6 +47,7 @@ def harness_models() -> Iterable[ModelSpec]:
             "max_length": Option(0, "tokens kept of query and document together; 0: what the folder says", minimum=0),
         },
         packages=Packages(modules=("torch", "sentence_transformers"), extra="dense"),
+        facts=ModelFacts(by_options="harness_plugins.cross_encoder:facts"),
         files=ModelFiles(path_option="model", otherwise=("base_url", "rerank-api")),
     )
 
@@ -96,6 +98,24 @@ def fingerprint(options: Options) -> dict[str, Any]:
         "max_length": options["max_length"],
         "depth": options["depth"],
     }
+
+
+def facts(options: Options) -> dict[str, Any]:
+    """The `sizes` of the classifier, and the tokens that it reads of a pair."""
+    folder = folder_of(options)
+    place = parts_of(folder)[0].place
+    stated = sizes(folder, [place])
+    most = int(options["max_length"] or 0) or stated["max_tokens"] or _longest(place)
+    return {name: value for name, value in (stated | {"max_tokens": most}).items() if value}
+
+
+def _longest(place: Path) -> int:
+    """Tokens that the tokenizer keeps of a pair, at most as many as there are positions; 0: not stated."""
+    found: list[object] = []
+    for name, key in (("tokenizer_config.json", "model_max_length"), ("config.json", "max_position_embeddings")):
+        with suppress(OSError, ValueError, AttributeError):
+            found.append(read_json(place / name).get(key))
+    return min((number for number in found if isinstance(number, int) and number > 0), default=0)
 
 
 def load(options: Options) -> Reranker:

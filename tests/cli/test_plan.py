@@ -252,6 +252,103 @@ def test_transforms_are_planned_from_their_member_and_afterwards_compared(harnes
         assert (again["seconds"]["encode"], again["seconds"]["transform"], again["stored_bytes"]) == (0, 0, 0)
 
 
+def test_a_fusion_is_planned_from_its_members_and_afterwards_compared(harness, toy: Path) -> None:
+    fusion = "rrf(bm25,byte-counts,center(byte-counts))"
+    words = (*OURS, "-m", fusion, "-d", toy)
+    before = planned(harness, *words)
+    dense, fused = before["cells"]
+    assert list(fused["seconds"]) == ["index", "search", "encode", "geometry", "transform"]
+    assert dense["seconds"]["encode"] > fused["seconds"]["encode"] == 0  # in the first row
+    assert fused["seconds"]["index"] > 0
+    assert fused["seconds"]["transform"] == pytest.approx(4 * 256 * (12 * 256 + 16 * 256) / 1e9)
+    assert fused["seconds"]["geometry"] == pytest.approx(2 * dense["seconds"]["geometry"])
+    index = planned(harness, "-m", "bm25", "-d", toy)["cells"][0]["stored_bytes"]
+    assert fused["stored_bytes"] == index + 16 * 256 * 4  # the vectors of the transform
+    found = planned(harness, "-m", fusion, "--plugin", BYTE_COUNTS, "-d", toy)
+    [alone], pace = found["cells"], found["paces"][0]["members"][1]["encoding"]["tokens_per_second"]
+    assert alone["seconds"]["encode"] == pytest.approx(alone["tokens"] / pace)
+    assert alone["stored_bytes"] == fused["stored_bytes"] + dense["stored_bytes"]
+    notes = [note for note in before["notes"] if "a second" in note]
+    assert [note.split(":")[0] for note in notes] == ["byte-counts", "bm25", "center(byte-counts)"]
+    assert harness("benchmark", *words).code == 0
+    found = planned(harness, *words)
+    (_, after), members = found["cells"], found["paces"][1]["members"][1:]
+    assert after["status"] == "finished"
+    result = json.loads(next(Path("results").glob("rrf*/toy/result.json")).read_text())
+    spent = {name: s for name, s in result["seconds"].items() if "/" not in name and name not in ("measure", "fuse")}
+    assert sum(after["measured"].values()) == pytest.approx(sum(spent.values()))
+    assert after["ratio"] == pytest.approx(sum(spent.values()) / after["total_seconds"])
+    both = sum(after["tokens"] / member["encoding"]["tokens_per_second"] for member in members)
+    assert after["seconds"]["encode"] == pytest.approx(both)  # the result, too, has those of each member
+    [again] = planned(harness, "-m", fusion, "--plugin", BYTE_COUNTS, "-d", toy, "--results", "elsewhere")["cells"]
+    made = [again["seconds"][phase] for phase in ("index", "encode", "transform")]
+    assert (made, again["stored_bytes"]) == ([0, 0, 0], 0)
+
+
+def test_members_of_a_fusion_whose_weights_are_missing_are_named(harness) -> None:
+    words = ("-m", "rrf(bm25,minilm)", "-m", "linear(mpnet,minilm:truncate_dim=64)", "-d", "scifact")
+    found = planned(harness, *words)
+    assert [cell["note"] for cell in found["cells"]] == [
+        "not measured: harness fetch minilm",
+        "not measured: harness fetch mpnet; not measured: harness fetch minilm",
+    ]
+    assert [cell["seconds"] for cell in found["cells"]] == [None, None]
+    first, second, every = found["totals"]
+    weights = first["download_bytes"] - 2_816_079
+    assert weights > 50e6
+    assert second["download_bytes"] == 2_816_079 + 439_000_000 + weights
+    assert every["download_bytes"] == second["download_bytes"]  # MiniLM once
+    assert found["cells"][1]["stored_bytes"] == 5483 * 768 * 4  # its vectors are those of the first row
+    t4 = planned(harness, *words, "--device", "t4", "--price", "3600")
+    alone = planned(harness, "-m", "minilm", "-m", "mpnet", "-d", "scifact", "--device", "t4")["cells"]
+    assert t4["cells"][0]["seconds"]["encode"] == pytest.approx(alone[0]["seconds"]["encode"])
+    assert t4["cells"][1]["seconds"]["encode"] == pytest.approx(alone[1]["seconds"]["encode"])
+    assert t4["cells"][0]["cost"] == pytest.approx(t4["cells"][0]["total_seconds"])
+
+
+def test_a_reranker_is_planned_and_afterwards_compared(
+    harness, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sentence_transformers", reason="cross-encoders need the dense extra")
+    from tests.cross_encoders import write_cross_encoder
+
+    folder = write_cross_encoder(tmp_path / "cross", {"bread", "planet", "blood"})
+    model = f"rerank(byte-counts):model={folder},depth=5"
+    words = ("-m", model, "--plugin", BYTE_COUNTS, "-d", toy)
+    found = planned(harness, *words)
+    [cell] = found["cells"]
+    [pace] = found["paces"]
+    # 4 queries, 5 of 12 documents each; every pair is longer than the 24 tokens that are read
+    each = sum(min(24, tokens(toy, "queries") + 2 + 0.21 * length) for length in lengths(toy, "corpus")) / 12
+    assert cell["seconds"]["rerank"] == pytest.approx(20 * each / pace["scoring"]["tokens_per_second"])
+    assert cell["stored_bytes"] == 16 * 256 * 4 + 20 * 4
+    assert (pace["scoring"]["origin"], pace["depth"], pace["longest"]) == ("measured", 5, 24)
+    assert any(
+        "tokens of pairs a second, measured" in note and "5 documents a query" in note for note in found["notes"]
+    )
+    assert harness("benchmark", *words).code == 0
+    [after] = planned(harness, *words)["cells"]
+    result = json.loads(next(Path("results").glob("rerank*/toy/result.json")).read_text())
+    assert after["measured"]["rerank"] == pytest.approx(result["seconds"]["rerank"])
+    assert after["ratio"] > 0
+    monkeypatch.setattr(speed, "RECORDED_TOKENS", result["counts"]["rerank_tokens"])
+    recorded = planned(harness, *words, "--results", "elsewhere")
+    assert recorded["paces"][0]["scoring"]["origin"] == "recorded"
+    assert recorded["cells"][0]["seconds"]["encode"] == 0
+
+
+def lengths(folder: Path, name: str) -> list[int]:
+    """Characters of the texts in a file, with the title and a space before a document."""
+    lines = map(json.loads, (folder / f"{name}.jsonl").read_text().splitlines())
+    return [len(f"{line.get('title', '')} {line['text']}".strip()) for line in lines]
+
+
+def tokens(folder: Path, name: str) -> float:
+    """Their estimated tokens in the mean."""
+    found = lengths(folder, name)
+    return round(sum(2 + 0.21 * length for length in found)) / len(found)
+
+
 def test_truncated_vectors_are_those_of_the_whole_model(harness, toy: Path) -> None:
     whole, cut = planned(harness, *OURS, "-m", "byte-counts:truncate_dim=64", "-d", toy)["cells"]
     assert (whole["stored_bytes"], cut["stored_bytes"], cut["seconds"]["encode"]) == (16 * 256 * 4, 0, 0)

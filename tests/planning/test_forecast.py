@@ -162,9 +162,6 @@ def test_what_is_not_known_is_left_open() -> None:
     assert unmeasured.stored_bytes == 1010 * 400  # the dimension is stated
     nameless = forecast(DENSE, Workload("d", note="its size is not known"), Conditions(price=1.0))
     assert (nameless.seconds, nameless.documents, nameless.note) == (None, None, "its size is not known")
-    strange = forecast(CostModel("r", "reranker"), WORK, Conditions())
-    assert strange.seconds is None
-    assert strange.note == "not planned: models of kind reranker"
 
 
 def test_a_total_counts_what_is_left_and_every_dataset_once() -> None:

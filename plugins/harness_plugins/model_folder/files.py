@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -161,20 +161,10 @@ def _header(file: Path) -> tuple[int, dict[str, Any]]:
 
 
 def facts(options: Options) -> dict[str, Any]:
-    """``dim``, ``flops_per_token``, ``parameters``, ``max_tokens`` and ``licence``, as far as the files state them.
-
-    Reads only headers. A token costs two operations per parameter of the first module's matrices, without embeddings
-    and the unused pooler.
-    """
+    """``dim`` and the `sizes`, as far as the files state them."""
     folder = folder_of(options)
     folders = module_folders(folder)
-    shapes = {place: [shape for file in place.glob("*.safetensors") for shape in _tensors(file)] for place in folders}
-    stated: dict[str, Any] = {
-        "flops_per_token": 2.0 * sum(prod(shape) for name, shape in shapes[folders[0]] if _every_token(name, shape)),
-        "parameters": sum(prod(shape) for place in {*folders} for name, shape in shapes[place] if "_ids" not in name),
-        "max_tokens": _max_tokens(folders[0]),
-        "licence": _licence(folder),
-    }
+    stated = sizes(folder, folders)
     for module in folders:
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             config = read_json(module / "config.json")
@@ -185,6 +175,21 @@ def facts(options: Options) -> dict[str, Any]:
     if stated.get("dim") and (most := truncated(folder)):
         stated["dim"] = min(stated["dim"], most)
     return {name: value for name, value in stated.items() if value}
+
+
+def sizes(folder: Path, folders: Sequence[Path]) -> dict[str, Any]:
+    """``flops_per_token``, ``parameters``, ``max_tokens`` and ``licence`` of modules, as far as the files state them.
+
+    Reads only headers. A token costs two operations per parameter of the first module's matrices, without embeddings
+    and the unused pooler. What is not stated is 0 or empty.
+    """
+    shapes = {place: [shape for file in place.glob("*.safetensors") for shape in _tensors(file)] for place in folders}
+    return {
+        "flops_per_token": 2.0 * sum(prod(shape) for name, shape in shapes[folders[0]] if _every_token(name, shape)),
+        "parameters": sum(prod(shape) for place in {*folders} for name, shape in shapes[place] if "_ids" not in name),
+        "max_tokens": _max_tokens(folders[0]),
+        "licence": _licence(folder),
+    }
 
 
 def _max_tokens(module: Path) -> int:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.datasets.acquire import expected_bytes
 from harness.planning import speed
+from harness.registry.manager import load_registry
 from harness_training.experiment.settings import Settings
 from harness_training.study.forecast import _joined, _tokens
 from harness_training.study.timeline import Stage, Timeline, makespan, took, total_rows
@@ -143,19 +145,44 @@ def test_the_brief_on_one_and_on_three_t4(harness, monkeypatch: pytest.MonkeyPat
     assert not Path("studies").exists()
 
 
-def test_a_transform_of_the_base_is_planned_with_its_vectors(harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Step 0 has encoded the texts: 5,183 documents and 300 queries are mapped from 768 dimensions to 512."""
-    scanned = {"flops": 1e11, "query_seconds": 1e-3, "processor_flops": 1e11}
-    monkeypatch.setattr(speed, "_scan", lambda device: scanned)
+def evaluations(harness, baselines: list[str]) -> dict[str, dict]:
+    """The evaluations in a plan of the study brief on SciFact with other baselines, on a T4."""
     shipped = resources.files("harness_training.study").joinpath("shipped/brief.toml").read_text()
-    own = shipped.replace('["bm25", "mpnet"]', '["pca(mpnet):dim=512"]').replace('suites = ["beir18"]', "")
+    own = shipped.replace('["bm25", "mpnet"]', json.dumps(baselines)).replace('suites = ["beir18"]', "")
     own = own.replace('datasets = ["msmarco"]', 'datasets = ["scifact"]').replace('on = "beir18"', 'on = "scifact"')
     Path("own.toml").write_text(own)
     done = harness("study", "plan", "own.toml", "--device", "t4", "--json")
     assert done.code == 0, done.err
-    stages = {(stage["stage"], stage["what"]): stage for stage in json.loads(done.out)["stages"]}
-    found = stages["evaluation", "pca(mpnet):dim=512"]
+    return {stage["what"]: stage for stage in json.loads(done.out)["stages"] if stage["stage"] == "evaluation"}
+
+
+def test_a_transform_of_the_base_is_planned_with_its_vectors(harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step 0 has encoded the texts: 5,183 documents and 300 queries are mapped from 768 dimensions to 512."""
+    scanned = {"flops": 1e11, "query_seconds": 1e-3, "processor_flops": 1e11}
+    monkeypatch.setattr(speed, "_scan", lambda device: scanned)
+    found = evaluations(harness, ["pca(mpnet):dim=512"])["pca(mpnet):dim=512"]
     mapping = 4 * 768 * (5183 * 768 + 5483 * 512) / 1e11
     searching = 4 * 5183 * 512**2 / 1e11 + 2 * 5183 * 300 * 512 / (8.1e12 * 0.25) + 300 * 1e-3
     assert found["jobs"] == pytest.approx([mapping + searching + 300 * 0.002])
     assert (found["tokens"], found["note"]) == (0, "")
+
+
+def test_fusions_of_baselines_are_planned_with_what_is_stored(harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step 0 has encoded the texts for MPNet; the first fusion makes the index; MiniLM encodes once."""
+    scanned = {"flops": 1e11, "query_seconds": 1e-3, "processor_flops": 1e11}
+    names = ("bytes_per_second", "index_share", "query_seconds", "query_document_seconds")
+    monkeypatch.setattr(speed, "_scan", lambda device: scanned)
+    monkeypatch.setattr(speed, "_index", lambda model: dict(zip(names, (1e6, 0.5, 0.01, 0.0), strict=True)))
+    fusions = ["rrf(bm25,mpnet)", "linear(bm25,mpnet)", "rrf(mpnet,minilm)", "linear(mpnet,minilm)"]
+    found = evaluations(harness, [*fusions, "bm25", "mpnet"])
+    jobs = {name: stage["jobs"] for name, stage in found.items()}
+    searching = 4 * 5183 * 768**2 / 1e11 + 2 * 5183 * 300 * 768 / (8.1e12 * 0.25) + 300 * 1e-3
+    assert jobs["linear(bm25,mpnet)"] == pytest.approx([300 * 0.01 + searching + 300 * 0.002])
+    assert jobs["mpnet"] == pytest.approx([searching + 300 * 0.002])
+    assert jobs["bm25"] == pytest.approx([300 * 0.01 + 300 * 0.002])
+    indexing = jobs["rrf(bm25,mpnet)"][0] - jobs["linear(bm25,mpnet)"][0]
+    assert indexing == pytest.approx(expected_bytes(load_registry().datasets["scifact"]) / 1e6)
+    encoding = jobs["rrf(mpnet,minilm)"][0] - jobs["linear(mpnet,minilm)"][0]
+    assert encoding == pytest.approx((5183 * 303 + 300 * 16) * 2 * MPNET / 8 / T4, rel=1e-3)
+    tokens = 5183 * 303 + 300 * 16
+    assert [found[name]["tokens"] for name in fusions] == [0, 0, tokens, 0]

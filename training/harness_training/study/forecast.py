@@ -15,10 +15,10 @@ from harness.planning import workload
 from harness.planning.cost_model import CostModel, cost_model, in_place_of, loadable
 from harness.planning.devices import Device
 from harness.planning.forecast import Conditions, Forecast, forecast, total
-from harness.planning.stored import base_of
+from harness.planning.stored import SharedParts, Stored, bases_of
 from harness.planning.workload import Workload, workloads
 from harness.registry.model_ref import ModelRef
-from harness.types import PluginError, UserError
+from harness.types import ROLES, PluginError, UserError
 from harness_training.data.triplets import RECORD, TrainingSet, read
 from harness_training.experiment.settings import Settings
 from harness_training.study.definition import START, Study, StudyFolder, TrainingData
@@ -175,32 +175,39 @@ class Planner:
         for name, settings in self.study.experiments.items():
             like, ref = self._base_cost(settings.base), self._ref(settings.base)
             cost = replace(in_place_of(ref, like, settings.dim), note=like.note, longest=settings.max_seq_length)
-            base = (str(ref.options.get("path") or ref.spec.name), settings.max_seq_length)
+            base = _texts_key(ref, settings.max_seq_length)
             seeds = self.study.seeds
             yield self._evaluated(name, cost, seeds, int(base not in encoded) if settings.freeze_base else seeds)
             encoded |= {base} if settings.freeze_base else set()
             if self.study.step_0 and name == self.study.primary.experiment:
                 yield self._evaluated(START, cost, 1, int(base not in encoded))
                 encoded.add(base)
+        shared = SharedParts()
         for text in self.study.baselines:
-            ref, cost = base_of(self._ref(text)), self._base_cost(text)
-            base = (str(ref.options.get("path") or ref.spec.name), cost.longest)
-            yield self._evaluated(text, cost, 1, int(base not in encoded))
+            ref, cost = self._ref(text), self._base_cost(text)
+            stored, bases = shared.of(ref, self._works), bases_of(ref)
+            for one in bases:
+                if _texts_key(one) in encoded:
+                    stored |= {(one.label, work.label): frozenset(ROLES) for work in self._works}
+            have = [stored[one.label, work.label] >= {*ROLES} for one in bases for work in self._works]
+            yield self._evaluated(text, cost, 1, int(not bases or not all(have)), stored)
+            for work in self._works:
+                shared.add(ref, work.label)
 
-    def _evaluated(self, name: str, cost: CostModel, runs: int, encodings: int) -> Stage:
+    def _evaluated(self, name: str, cost: CostModel, runs: int, encodings: int, stored: Stored | None = None) -> Stage:
         """The evaluation of a model on every dataset, once for each run; so many of the runs encode the texts."""
-        cells = [forecast(cost, work, Conditions(self.price)) for work in self._works]
+        cells = [forecast(cost, work, Conditions(self.price, stored=stored or {})) for work in self._works]
         whole = total(name, cells)
         queries = sum(work.queries or 0 for work in self._works)
         known = sum(cell.seconds is not None for cell in cells)
         each = (whole.total_seconds or 0.0) + QUERY * queries
-        stored = each - (whole.seconds or {}).get("encode", 0.0)
+        encoded_before = each - (whole.seconds or {}).get("encode", 0.0)
         return Stage(
             "evaluation",
             name,
             runs,
             tokens=None if whole.tokens is None else float(whole.tokens * encodings),
-            jobs=(each,) * encodings + (stored,) * (runs - encodings) if known else None,
+            jobs=(each,) * encodings + (encoded_before,) * (runs - encodings) if known else None,
             divisible=True,
             memory=whole.memory_bytes,
             disk=float((whole.stored_bytes or 0) * runs),
@@ -210,13 +217,18 @@ class Planner:
     @property
     def _busy(self) -> bool:
         """Whether other work took the processor while a speed was measured."""
-        encoders = [cost.encoding for cost in self._costs.values() if cost.encoding]
-        return not all([*(one.reliable for one in encoders), *(reliable for _, reliable in self._speeds.values())])
+        parts = [part for cost in self._costs.values() for part in cost.parts]
+        found = [speed for part in parts for speed in (part.encoding, part.scoring) if speed]
+        return not all([*(one.reliable for one in found), *(reliable for _, reliable in self._speeds.values())])
 
     def _notes(self) -> Iterator[str]:
-        for cost in self._costs.values():
+        parts = {part.label: part for whole in self._costs.values() for part in whole.parts}
+        for cost in parts.values():
             if cost.encoding:
                 yield f"{cost.label}: {cost.encoding.tokens_per_second:,.0f} tokens a second, {cost.encoding.origin}"
+            elif cost.scoring:
+                speed = f"{cost.scoring.tokens_per_second:,.0f} tokens of pairs a second"
+                yield f"{cost.label}: {speed}, {cost.scoring.origin}"
         if self.device:
             device = self.device
             yield (
@@ -254,6 +266,12 @@ def _joined(sets: list[TrainingSetSize]) -> TrainingSetSize:
         sum((one.rows or 0) * getattr(one, name) for one in sets) / rows for name in ("query_tokens", "passage_tokens")
     )
     return TrainingSetSize(rows, query, passage, sets[0].negatives)
+
+
+def _texts_key(ref: ModelRef, longest: int | None = None) -> tuple[str, int]:
+    """What the vectors of a model's texts depend on: its files, and the tokens that it reads of a text."""
+    most = int(ref.options.get("max_seq_length") or 0) if longest is None else longest
+    return str(ref.options.get("path") or ref.spec.name), most
 
 
 def _evaluation_note(cells: list[Forecast], known: int) -> str:
