@@ -51,6 +51,8 @@ SAMPLE_ROWS = 256
 THREADS = 8
 THREAD_BYTES = 1 << 28
 """Minimum memory budget per additional thread that rescores."""
+PRODUCTS_BYTES = 1 << 26
+"""Minimum memory budget per thread that multiplies in bfloat16."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -291,7 +293,8 @@ def _candidates(
     places, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     if len(pending) and limits.device == "cpu" and bfloat16.worthwhile(queries.size * n, limits.memory):
         block = min(shares.rows, BLOCK_ROWS)  # it gains nothing from larger ones
-        some_places, some_rows, pending = bfloat16.candidates(queries, documents, k, space, block, shares.threads)
+        threads = max(1, min(cores(), limits.memory // PRODUCTS_BYTES))
+        some_places, some_rows, pending = bfloat16.candidates(queries, documents, k, space, block, threads)
         places, rows = [some_places], [some_rows]
     scan = _Scan(documents, space, shares.rows, make_engine(limits.device))
     while len(pending):
