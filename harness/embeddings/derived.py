@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from harness.embeddings.store import Shard, VectorStore
 from harness.storage.atomic import content_key
@@ -13,14 +13,23 @@ from harness.types import Similarity
 Block = TypeVar("Block")
 
 
+class Derived(NamedTuple):
+    """Where the vectors derived from those of a collection are kept."""
+
+    store: VectorStore
+    collection: str
+    """Content key of the source."""
+    similarity: Similarity
+    """How the derived vectors are compared."""
+    progress: Callable[[int, int], None]
+    """Receives done and total texts."""
+
+
 def derived_shards(
     blocks: Iterable[Block],
     total: int,
     prepare: Callable[[], Callable[[Block], Any]],
-    store: VectorStore,
-    collection: str,
-    similarity: Similarity,
-    progress: Callable[[int, int], None],
+    derived: Derived,
 ) -> list[Shard]:
     """Return the shards of a derived collection, computing those that are not stored.
 
@@ -29,11 +38,9 @@ def derived_shards(
         total: number of texts.
         prepare: returns the function that computes a shard's rows from a block; called only if rows must be computed.
             Its time is part of the shard's seconds.
-        store: of the derived vectors.
-        collection: content key of the source.
-        similarity: of the derived vectors.
-        progress: receives done and total texts.
+        derived: the collection.
     """
+    store, collection = derived.store, derived.collection
     found = store.read_list(collection)
     if found is not None and sum(shard.rows for shard in found[0]) == total:
         return found[0]
@@ -47,6 +54,6 @@ def derived_shards(
             rows = prepare()(block)
             shard = store.put(key, rows, time.perf_counter() - start, 0)
         shards.append(shard)
-        progress(sum(shard.rows for shard in shards), total)
-    store.write_list(collection, shards, similarity)
+        derived.progress(sum(shard.rows for shard in shards), total)
+    store.write_list(collection, shards, derived.similarity)
     return shards

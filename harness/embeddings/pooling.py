@@ -8,24 +8,21 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embeddings.derived import derived_shards
+from harness.embeddings.derived import Derived, derived_shards
 from harness.embeddings.multivector import MultiVectors
-from harness.embeddings.store import Shard, VectorStore
+from harness.embeddings.store import Shard
 from harness.embeddings.token_vectors import TokenVectors, no_tokens
 from harness.errors import plugin_code
 from harness.registry.protocols import Pooling
 from harness.system.blas import single_threaded
-from harness.types import PluginError, Similarity, UserError
+from harness.types import PluginError, UserError
 
 
 def pooled(
     source: MultiVectors,
     pooling: Callable[[], Pooling],
     name: str,
-    store: VectorStore,
-    collection: str,
-    similarity: Similarity,
-    progress: Callable[[int, int], None],
+    derived: Derived,
 ) -> list[Shard]:
     """Return the shards of the pooled vectors of a collection, computing those that are not stored.
 
@@ -33,22 +30,13 @@ def pooled(
         source: the vectors to pool.
         pooling: returns the pooling; called only if vectors must be computed.
         name: of the pooling, for messages.
-        store: store of the pooled vectors.
-        collection: content key of the source.
-        similarity: how they are compared.
-        progress: receives done and total documents.
+        derived: the collection of the pooled vectors.
 
     Raises:
         PluginError: the pooling returned anything but valid vectors.
     """
     return derived_shards(
-        source.shards(),
-        len(source),
-        lambda: partial(pooled_rows, pooling=pooling(), name=name),
-        store,
-        collection,
-        similarity,
-        progress,
+        source.shards(), len(source), lambda: partial(pooled_rows, pooling=pooling(), name=name), derived
     )
 
 

@@ -13,14 +13,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embeddings.derived import derived_shards
+from harness.embeddings.derived import Derived, derived_shards
 from harness.embeddings.sharding import SHARD_ROWS
-from harness.embeddings.store import Shard, Vectors, VectorStore
+from harness.embeddings.store import Shard, Vectors
 from harness.errors import plugin_code
 from harness.metrics.moments import Moments
 from harness.registry.protocols import Affine, Transform
 from harness.system.blas import single_threaded, thread_pool
-from harness.types import PluginError, Similarity, UserError
+from harness.types import PluginError, UserError
 
 Floats = NDArray[np.float64]
 ROWS = 1024
@@ -75,25 +75,17 @@ def _then(first: Affine, second: Affine) -> Affine:
 def transformed(
     source: Vectors,
     affine: Callable[[], Affine],
-    store: VectorStore,
-    collection: str,
-    similarity: Similarity,
-    progress: Callable[[int, int], None],
+    derived: Derived,
 ) -> list[Shard]:
     """Return the shards of the transformed vectors of a collection, computing those that are not stored.
 
     Args:
         source: the vectors to transform.
         affine: returns the map; called only if vectors must be computed.
-        store: store of the transformed vectors.
-        collection: content key of the source.
-        similarity: similarity of the transformed vectors.
-        progress: receives done and total rows.
+        derived: the collection of the transformed vectors.
     """
     blocks = source.blocks(SHARD_ROWS)
-    return derived_shards(
-        blocks, len(source), lambda: partial(multiplied, affine=affine()), store, collection, similarity, progress
-    )
+    return derived_shards(blocks, len(source), lambda: partial(multiplied, affine=affine()), derived)
 
 
 def multiplied(block: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ import numpy as np
 from harness.datasets.beir import Dataset
 from harness.download import hub_models, local_weights, pinned_models
 from harness.embeddings.batch_size import tune
+from harness.embeddings.derived import Derived
 from harness.embeddings.encode import Tally, encode_collection
 from harness.embeddings.formats import DENSE, FORMATS, MULTIVECTOR
 from harness.embeddings.multivector import MultiVectors
@@ -395,7 +396,8 @@ def dataset_token_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple
     collection = dataset.corpus.sha256
     store = pooling_store(model)
     report = partial(model.progress, f"pooling token vectors with {model.label} (documents)")
-    shards = pooled(documents, lambda: model.pooling, model.label, store, collection, model.similarity, report)
+    derived = Derived(store, collection, model.similarity, report)
+    shards = pooled(documents, lambda: model.pooling, model.label, derived)
     own = Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)
     return {**both, "document": (MultiVectors.open(store, shards), own)}
 
@@ -448,7 +450,7 @@ def _transformed_vectors(model: Prepared, dataset: Dataset) -> dict[Role, tuple[
     for role, (source, cost) in both.items():
         store = transform_store(model, dataset.corpus.sha256, role, normalised=documents.normalise)
         report = partial(model.progress, f"transforming {role} vectors with {model.label} (vectors)")
-        shards = transformed(source, affine, store, collections[role], similarity, report)
+        shards = transformed(source, affine, Derived(store, collections[role], similarity, report))
         vectors = Vectors.open(store, shards, normalise=similarity == "cosine")
         found[role] = vectors, Cost(cost.seconds + sum(shard.seconds for shard in shards), cost.tokens)
     return found

@@ -292,16 +292,17 @@ def _with_reranker(
     costs: CostModel, ref: ModelRef, model: Prepared | str, home: Path, device: Device | None, progress: Progress
 ) -> CostModel:
     """Those of the first stage, with the reranker's own."""
-    note, found = model if isinstance(model, str) else "", None
-    if device is None or ref.endpoint:
-        found = recorded_scoring(ref.own_key, home)
+    note = model if isinstance(model, str) else ""
     if ref.endpoint:
+        found = recorded_scoring(ref.own_key, home)
         return replace(costs, scoring=found, endpoint=_endpoint(ref), note=note or ("" if found else UNUSED_ENDPOINT))
     if device is not None:
         flops = ref.figures.get("flops_per_token")
         found = Scoring(device.flops * device.utilisation / flops, "assumed") if flops else None
         note = "" if flops else f"speed unknown: {ref.spec.name} states no flops_per_token"
-    elif found is None and not isinstance(model, str):
+    elif isinstance(model, str):
+        found = recorded_scoring(ref.own_key, home)
+    else:
         found = _measured(ref.label, lambda: scoring(model, home, progress))
     longest = int(ref.options.get("max_length") or ref.facts.get("max_tokens") or 0)
     return replace(costs, scoring=found, weights_bytes=_size(ref), longest=longest, note=note)

@@ -99,20 +99,25 @@ def forecast(model: CostModel, work: Workload, conditions: Conditions) -> Foreca
     if model.kind in ("fusion", "reranker"):
         return _with_members(model, work, conditions)
     work = work.uncut(model.endpoint.max_chars) if model.endpoint else work.held_to(model.longest)
-    sized = Forecast(
+    sized = _sized(model, work, (work.note, model.note))
+    if work.documents is None:
+        return sized
+    found = _predictions()[model.kind](model, work, conditions)
+    planned = replace(sized, **found, cost=_machine_cost(found.get("seconds"), conditions))
+    return _with_endpoint(planned, model.base or model, work, conditions) if model.endpoint else planned
+
+
+def _sized(model: CostModel, work: Workload, notes: Iterable[str]) -> Forecast:
+    """A cell as far as the dataset alone says, with every note once."""
+    return Forecast(
         model.label,
         work.label,
         documents=work.documents,
         tokens=None if work.document_tokens is None else work.document_tokens + (work.query_tokens or 0),
         download_bytes=work.download_bytes,
         text_bytes=0 if work.dataset is not None else work.text_bytes or None,
-        note="; ".join(filter(None, (work.note, model.note))),
+        note="; ".join(dict.fromkeys(filter(None, notes))),
     )
-    if work.documents is None:
-        return sized
-    found = _predictions()[model.kind](model, work, conditions)
-    planned = replace(sized, **found, cost=_machine_cost(found.get("seconds"), conditions))
-    return _with_endpoint(planned, model.base or model, work, conditions) if model.endpoint else planned
 
 
 def _predictions() -> dict[str, Callable[[CostModel, Workload, Conditions], dict[str, Any]]]:
@@ -149,21 +154,14 @@ def _with_members(model: CostModel, work: Workload, conditions: Conditions) -> F
     """The members' costs, each searched as deep as their hits are read, and a reranker's own."""
     depth = max(conditions.depth, model.depth) if model.kind == "reranker" else model.depth or conditions.depth
     cells = [forecast(one, work, conditions.of_member(one, work.label, depth)) for one in model.members]
-    notes = (part for note in (*(cell.note for cell in cells), model.note) for part in note.split("; ") if part)
+    notes = (part for note in (*(cell.note for cell in cells), model.note) for part in note.split("; "))
     sent, costs, stored = ([getattr(cell, name) for cell in cells] for name in ("sent_tokens", "cost", "stored_bytes"))
-    seconds = _together([cell.seconds for cell in cells])
-    whole = Forecast(
-        model.label,
-        work.label,
-        documents=work.documents,
-        tokens=None if work.document_tokens is None else work.document_tokens + (work.query_tokens or 0),
-        download_bytes=work.download_bytes,
-        text_bytes=0 if work.dataset is not None else work.text_bytes or None,
+    whole = replace(
+        _sized(model, work, notes),
         stored_bytes=None if None in stored else sum(stored),
         memory_bytes=_memory_together(model, [cell.memory_bytes for cell in cells]),
-        seconds=seconds,
+        seconds=_together([cell.seconds for cell in cells]),
         sent_tokens=None if sent.count(None) == len(sent) else sum(each or 0 for each in sent),
-        note="; ".join(dict.fromkeys(notes)),
     )
     if model.kind == "reranker":
         whole = _reranked(whole, model, work)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -269,14 +269,10 @@ def _sample_vectors(model: Prepared, texts: list[str], role: Role) -> Any:
 
 
 def _pool(model: Prepared) -> dict[str, float]:
-    vectors, results = _sample_vectors(model.members[0], sample_texts(RANKED_SHARD), "document"), list[Any]()
-
-    def work() -> None:
-        results[:] = [pooled_rows(vectors, model.pooling, model.label)]
-
-    work()  # warm-up
-    seconds = median_seconds(work, timed(work))
-    size = sum(array.nbytes for array in MULTIVECTOR.arrays(results[0], "float32"))
+    vectors = _sample_vectors(model.members[0], sample_texts(RANKED_SHARD), "document")
+    pool = partial(pooled_rows, vectors, model.pooling, model.label)
+    size = sum(array.nbytes for array in MULTIVECTOR.arrays(pool(), "float32"))  # and a warm-up
+    seconds = median_seconds(pool, timed(pool))
     return {"text_seconds": seconds / RANKED_SHARD, "text_bytes": size / RANKED_SHARD}
 
 

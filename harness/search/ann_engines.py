@@ -17,6 +17,7 @@ from harness.models.runner import Cost, Prepared, dataset_sparse_vectors, datase
 from harness.search import faiss_index, plaid_index, seismic_index
 from harness.search.exact import Limits, search
 from harness.search.index_config import IndexConfig
+from harness.search.index_record import StoredIndex
 from harness.search.maxsim import search_multivector
 from harness.search.sparse import search_sparse
 from harness.types import Hits, Role
@@ -27,7 +28,7 @@ class BuildRecord(Protocol):
 
     @property
     def bytes(self) -> int:
-        """Size of the file."""
+        """Size of the index."""
         ...
 
     @property
@@ -42,7 +43,7 @@ class BuildRecord(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """Of the index."""
         ...
 
     @property
@@ -144,13 +145,13 @@ class FaissEngine(_Engine):
         documents, mean = self._both()["document"][0], self._summary.mean
         return list(search(self._queries, documents, mean, depth, self._model.similarity, limits=self._limits))
 
-    def build(self, config: IndexConfig) -> faiss_index.BuiltIndex:
+    def build(self, config: IndexConfig) -> StoredIndex[faiss_index.IndexRecord]:
         """As `IndexEngine.build`."""
         documents, _ = self._both()["document"]
         similarity, home, progress = self._model.similarity, self._model.home, self._model.progress
         return faiss_index.build_index(config, documents, self._summary, similarity, home, progress)
 
-    def load(self, built: faiss_index.BuiltIndex, config: IndexConfig) -> Any:
+    def load(self, built: StoredIndex[faiss_index.IndexRecord], config: IndexConfig) -> Any:
         """As `IndexEngine.load`."""
         return faiss_index.load_index(built, config)
 
@@ -192,12 +193,12 @@ class SeismicEngine(_Engine):
         """As `IndexEngine.exact`."""
         return list(search_sparse(self._queries, self._both()["document"][0], depth, limits=self._limits))
 
-    def build(self, config: IndexConfig) -> seismic_index.BuiltSeismic:
+    def build(self, config: IndexConfig) -> StoredIndex[seismic_index.SeismicRecord]:
         """As `IndexEngine.build`."""
         documents, _ = self._both()["document"]
         return seismic_index.build_seismic(config, documents, self._digest, self._model.home, self._model.progress)
 
-    def load(self, built: seismic_index.BuiltSeismic, config: IndexConfig) -> Any:
+    def load(self, built: StoredIndex[seismic_index.SeismicRecord], config: IndexConfig) -> Any:
         """As `IndexEngine.load`."""
         return seismic_index.load_seismic(built)
 
@@ -241,12 +242,12 @@ class PlaidEngine(_Engine):
         documents, similarity = self._both()["document"][0], self._model.similarity
         return list(search_multivector(self._queries, documents, depth, similarity, limits=self._limits))
 
-    def build(self, config: IndexConfig) -> plaid_index.BuiltPlaid:
+    def build(self, config: IndexConfig) -> StoredIndex[plaid_index.PlaidRecord]:
         """As `IndexEngine.build`."""
         documents, _ = self._both()["document"]
         return plaid_index.build_plaid(config, documents, self._summary, self._model.home, self._model.progress)
 
-    def load(self, built: plaid_index.BuiltPlaid, config: IndexConfig) -> plaid_index.LoadedPlaid:
+    def load(self, built: StoredIndex[plaid_index.PlaidRecord], config: IndexConfig) -> plaid_index.LoadedPlaid:
         """As `IndexEngine.load`."""
         return plaid_index.load_plaid(built)
 

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embeddings.store import Vectors
-from harness.search.nearest import TINY, UNIT, Space, error_bound, lengths
+from harness.embeddings.store import BLOCK_ROWS, Vectors
+from harness.search.nearest import Space, error_bound, lengths, longest_lengths
 from harness.system.blas import limited_pool
-from harness.system.environment import multiplies_bfloat16
+from harness.system.environment import cores, multiplies_bfloat16
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -35,8 +35,12 @@ ROUNDED = 2.0**-8 * (1 + 2.0**-7)
 """Largest error of rounding a float32 sum to bfloat16, relative to the rounded one."""
 LOADED, UNLOADED = 10**10, 2 * 10**11
 """Queries times documents times dimensions that are worth it: with torch loaded, and with torch to be imported."""
+ROOM, SPARE = 5, 160
+"""Candidates that a query can have, ROOM k + SPARE: they take no more memory than a search in float32."""
 TILE, LEAST, MOST = 1 << 21, 64, 8192
 """Products of a thread at a time; documents at a time, at least and at most."""
+THREAD_BYTES = 1 << 26
+"""Minimum memory limit per thread."""
 ROOMY = 1 << 29
 """Least memory limit: torch and the compiler take more than a small one allows."""
 SLACK, WIDER = 24, 1 + 2.0**-6
@@ -62,7 +66,7 @@ def worthwhile(size: float, memory: int) -> bool:
     return all(importlib.util.find_spec(name) for name in ("torch", "numba"))
 
 
-def candidates(queries: Floats, documents: Vectors, k: int, space: Space, rows: int, threads: int) -> Candidates:
+def candidates(queries: Floats, documents: Vectors, k: int, space: Space, rows: int, memory: int) -> Candidates:
     """Find the documents that may be among the k nearest of each query.
 
     Args:
@@ -70,15 +74,16 @@ def candidates(queries: Floats, documents: Vectors, k: int, space: Space, rows: 
         documents: n vectors of d dimensions, read once; n is at least k.
         k: at least 1.
         space: where both are compared.
-        rows: documents per block.
-        threads: number of threads.
+        rows: documents per block, at most; large blocks gain nothing.
+        memory: limit in bytes, which limits the threads.
 
     Raises:
         OverflowError: squared distances exceed the range of float32 in spite of the scale.
     """
     search, first = _Search(space.queries(queries), k, space), 0
+    threads = max(1, min(cores(), memory // THREAD_BYTES))
     with limited_pool(threads, "select") as pool:
-        for block in documents.blocks(rows):
+        for block in documents.blocks(min(rows, BLOCK_ROWS)):
             search.add(block, first, pool, threads)
             first += len(block)
             if not search.open:
@@ -97,7 +102,7 @@ class _Search:
         self.rounded = torch.from_numpy(queries).bfloat16()
         wide = self.rounded.float().numpy()
         self.norms, self.apart, self.lengths = lengths(queries), lengths(queries - wide), lengths(wide)
-        most = room(k)
+        most = ROOM * k + SPARE
         self.bounds = np.empty((2, len(queries), most), np.float32)
         self.rows = np.empty((len(queries), most), np.int64)
         self.counts, self.limits = np.zeros(len(queries), np.int64), np.full(len(queries), np.inf, np.float32)
@@ -119,7 +124,7 @@ class _Search:
             round_block(block[part], space.factor, space.centre, unit, bits[part], squares[part], apart[part])
 
         list(pool.map(rounding, _parts(len(block), threads)))
-        sizes, farthest = _above(_upper(squares, self.dim)), float(_upper(apart, self.dim).max())
+        sizes, farthest = _above(longest_lengths(squares, self.dim)), float(longest_lengths(apart, self.dim).max())
         more = WIDER * error_bound(self.norms, squares, self.dim + SLACK, dot=dot)
         factor = np.float32(1 if dot else 2)
         slopes, offsets = _above(self.apart), _above(factor * self.lengths * farthest + more)
@@ -147,20 +152,9 @@ class _Search:
         return Candidates(np.nonzero(kept)[0], self.rows[kept], np.flatnonzero(self.counts < 0))
 
 
-def room(k: int) -> int:
-    """Candidates that a query can have; they take no more memory than a search in float32."""
-    return 5 * k + 160
-
-
 def _parts(total: int, count: int) -> list[slice]:
     edges = np.linspace(0, total, min(count, total) + 1).astype(int).tolist()
     return [slice(*pair) for pair in pairwise(edges)]
-
-
-def _upper(squares: Floats, dim: int) -> Doubles:
-    """Lengths, no less than the true ones, of their squares in float32."""
-    found: Doubles = np.sqrt(squares.astype(np.float64) * (1 + (dim + 8) * UNIT) + dim * TINY)
-    return found
 
 
 def _above(values: Doubles) -> Floats:

@@ -11,8 +11,8 @@ from typing import Any
 import numba
 import numpy as np
 
-CHUNK, ONE_MORE = np.uint64(32), np.uint64(1)
-"""Products that are compared with the limit at once."""
+CHUNK, STEP = np.uint64(32), np.uint64(1)
+"""Products that are compared with the limit at once; step of an unsigned index."""
 UPPER, HALF, ONE = np.uint32(16), np.uint32(0x7FFF), np.uint32(1)
 MASK, NUMBER = np.uint32(0xFFFF0000), np.uint32(0x7FFFFFFF)
 SHIFT, TWO, FULL = np.int32(16), np.float32(2), -1
@@ -111,7 +111,7 @@ def _add(
                         break
                 lower[count], upper[count], rows[count] = values[one], values[one] + TWO * errors[one], first + one
                 count += 1
-            one += ONE_MORE
+            one += STEP
         begin = end
     return count, limit
 

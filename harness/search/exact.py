@@ -51,9 +51,6 @@ SAMPLE_ROWS = 256
 THREADS = 8
 THREAD_BYTES = 1 << 28
 """Minimum memory budget per additional thread that rescores."""
-PRODUCTS_BYTES = 1 << 26
-"""Minimum memory budget per thread that multiplies in bfloat16."""
-
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -292,24 +289,22 @@ def _candidates(
     n, depth, pending = len(documents), _depth(k), np.arange(len(queries) if k else 0)
     places, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     if len(pending) and limits.device == "cpu" and bfloat16.worthwhile(queries.size * n, limits.memory):
-        block = min(shares.rows, BLOCK_ROWS)  # it gains nothing from larger ones
-        threads = max(1, min(cores(), limits.memory // PRODUCTS_BYTES))
-        some_places, some_rows, pending = bfloat16.candidates(queries, documents, k, space, block, threads)
-        places, rows = [some_places], [some_rows]
+        found = bfloat16.candidates(queries, documents, k, space, shares.rows, limits.memory)
+        places, rows, pending = [found.queries], [found.rows], found.left
     scan = _Scan(documents, space, shares.rows, make_engine(limits.device))
     while len(pending):
         depth, uncertain = min(depth, n), []
         step = shares.group(queries.shape[1], k, depth)
         for start in range(0, len(pending), step):
             some = pending[start : start + step]
-            found, error = scan(queries if len(some) == len(queries) else queries[some], depth)
-            limit = np.nextafter((found.values[:, k - 1] + 2 * error).astype(np.float32), np.float32(np.inf))
-            kept = found.values <= limit[:, None]
+            nearest, error = scan(queries if len(some) == len(queries) else queries[some], depth)
+            limit = np.nextafter((nearest.values[:, k - 1] + 2 * error).astype(np.float32), np.float32(np.inf))
+            kept = nearest.values <= limit[:, None]
             certain = ~kept[:, -1] if depth < n else np.ones(len(some), bool)
             kept &= certain[:, None]
             uncertain.append(some[~certain])
             places.append(some[np.nonzero(kept)[0]])
-            rows.append(found.rows[kept])
+            rows.append(nearest.rows[kept])
         pending, depth = np.concatenate(uncertain), WIDEN * depth
     place = np.concatenate(places)
     order = np.argsort(place, kind="stable")

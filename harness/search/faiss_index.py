@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors
 from harness.search.index_config import EXAMPLE, IndexConfig, reason, refused, set_parameters
-from harness.search.index_record import require_unchanged, stored_index
+from harness.search.index_record import StoredIndex, require_unchanged, stored_index
 from harness.search.rescore import RIGHT_ANGLE
 from harness.storage.regular_files import regular
 from harness.system.environment import cores
@@ -68,21 +68,6 @@ class IndexRecord:
     bytes: int
     """Size of the file; about that of the index in memory."""
     sha256: str
-
-
-SHAPE: dict[str, type] = {
-    **dict.fromkeys(("factory", "similarity", "vectors", "faiss", "sha256"), str),
-    **dict.fromkeys(("documents", "dim", "train_rows", "seed", "threads", "bytes"), int),
-    **dict.fromkeys(("train_seconds", "build_seconds"), float),
-}
-"""Fields of an `IndexRecord` on disk."""
-
-
-class BuiltIndex(NamedTuple):
-    """An index on disk."""
-
-    folder: Path
-    record: IndexRecord
 
 
 SearchResult = list[tuple[NDArray[np.float32], NDArray[np.int64]]]
@@ -125,7 +110,7 @@ def build_index(
     similarity: Similarity,
     home: Path,
     progress: Progress,
-) -> BuiltIndex:
+) -> StoredIndex[IndexRecord]:
     """Return the stored index of these vectors if it is valid, else build it.
 
     Args:
@@ -175,10 +160,10 @@ def build_index(
         _write(index, path)
         return {"threads": threads, "train_seconds": round(trained, 4), "build_seconds": round(seconds, 4)}
 
-    return BuiltIndex(*stored_index(home / "faiss", INDEX, wanted, IndexRecord, SHAPE, build, **extra))
+    return stored_index(home / "faiss", INDEX, wanted, IndexRecord, build, **extra)
 
 
-def load_index(built: BuiltIndex, config: IndexConfig) -> Any:
+def load_index(built: StoredIndex[IndexRecord], config: IndexConfig) -> Any:
     """Load an index and set its search parameters. The checksum is verified before FAISS reads the file."""
     import faiss
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, get_origin, get_type_hints
 
 from harness.storage.atomic import content_key, sha256_file, whole_folder, write_json
 from harness.storage.records import read_sealed, seal
@@ -20,15 +20,24 @@ LOCK = ".lock"
 
 
 class Recorded(Protocol):
-    """A record with the checksum of the index."""
+    """A dataclass with the checksum of the index."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def sha256(self) -> str:
-        """As `sha256_of`."""
+        """Checksum of the index, from `sha256_of`."""
         ...
 
 
 Record = TypeVar("Record", bound=Recorded)
+
+
+class StoredIndex(NamedTuple, Generic[Record]):
+    """An index on disk."""
+
+    folder: Path
+    record: Record
 
 
 def sha256_of(index: Path) -> str:
@@ -43,14 +52,15 @@ def bytes_of(index: Path) -> int:
     return sum(file.stat().st_size for file in (index.iterdir() if index.is_dir() else [index]))
 
 
-def valid_record(
-    folder: Path, name: str, wanted: Mapping[str, Any], record_type: Callable[..., Record], shape: Mapping[str, type]
+def _valid_record(
+    folder: Path, name: str, wanted: Mapping[str, Any], record_type: Callable[..., Record]
 ) -> Record | None:
     """The record in a folder if it has the wanted values and the checksum of the index ``name`` is valid."""
     with suppress(OSError, ValueError, TypeError):
+        hints = get_type_hints(record_type).items()
+        shape = {field: str if get_origin(kind) is Literal else kind for field, kind in hints}
         record = record_type(**fields(read_sealed(folder / RECORD), **shape))
-        stated = asdict(record)  # type: ignore[call-overload]  # every record is a dataclass
-        if wanted.items() <= stated.items() and sha256_of(folder / name) == record.sha256:
+        if wanted.items() <= asdict(record).items() and sha256_of(folder / name) == record.sha256:
             return record
     return None
 
@@ -60,30 +70,28 @@ def stored_index(
     name: str,
     wanted: Mapping[str, Any],
     record_type: Callable[..., Record],
-    shape: Mapping[str, type],
     build: Callable[[Path], Mapping[str, Any]],
     **further: Any,
-) -> tuple[Path, Record]:
-    """The folder and record of the stored index if it is valid, else of the one that is built now.
+) -> StoredIndex[Record]:
+    """The stored index if it is valid, else one that is built now.
 
     Args:
         root: The index is stored in a folder of this one, named by a hash.
         name: Of the index in its folder.
         wanted: The fields of the record that determine the index.
-        record_type: Of the record.
-        shape: The fields of the record with their types.
+        record_type: Of the record, a dataclass.
         build: Writes the index to a path, and returns the other fields of the record, without size and checksum.
         further: What else the hash depends on.
     """
     folder = root / content_key({**wanted, **further})[:32]
-    stored = partial(valid_record, folder, name, wanted, record_type, shape)
+    stored = partial(_valid_record, folder, name, wanted, record_type)
     if record := stored():
-        return folder, record
+        return StoredIndex(folder, record)
     with whole_folder(folder, keep=lambda: stored() is not None) as made:
         built = build(made / name)
         record = record_type(**wanted, **built, bytes=bytes_of(made / name), sha256=sha256_of(made / name))
-        write_json(made / RECORD, seal(asdict(record)))  # type: ignore[call-overload]  # every record is a dataclass
-    return folder, stored() or record  # another process may have built it first
+        write_json(made / RECORD, seal(asdict(record)))
+    return StoredIndex(folder, stored() or record)  # another process may have built it first
 
 
 def require_unchanged(index: Path, record: Recorded) -> None:

@@ -34,12 +34,12 @@ from harness.search.maxsim_bounds import (
     Scorer,
     compiled,
     largest,
-    lengths,
     make_scorer,
     product_errors,
     scale_of,
     scaled,
 )
+from harness.search.nearest import lengths
 from harness.system.blas import limited_pool, single_threaded
 from harness.system.environment import cores
 from harness.types import Hits, Similarity, UserError

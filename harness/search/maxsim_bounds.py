@@ -13,7 +13,6 @@ products are, and MaxSim adds those of a query's vectors. As rounding keeps the 
 from __future__ import annotations
 
 import importlib.util
-import math
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -21,15 +20,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.search.nearest import TINY, UNIT
+from harness.search.bfloat16 import ROUNDED
+from harness.search.nearest import TINY, UNIT, lengths, longest_lengths
 from harness.system.environment import multiplies_bfloat16
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-HALF_UNIT = 2.0**-8 * (1 + 2.0**-7)
-"""Largest error of rounding a float32 sum to bfloat16, relative to the rounded one."""
 COLUMNS = 2048
 """Vectors of queries that are multiplied together."""
 COMPILED = 2 * 10**7
@@ -98,12 +96,6 @@ def product_errors(lengths: Doubles, longest: float, dim: int) -> Doubles:
     return (dim + 8) * UNIT * lengths * longest + 4 * dim * TINY * (1 + lengths + longest)
 
 
-def lengths(vectors: Floats) -> Doubles:
-    """Norms [n]."""
-    found: Doubles = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
-    return found
-
-
 def largest(vectors: Floats, others: Floats, *, fast: bool) -> tuple[float, float]:
     """Bounds of the length of vectors, and of that of their differences from others."""
     if fast:
@@ -113,7 +105,7 @@ def largest(vectors: Floats, others: Floats, *, fast: bool) -> tuple[float, floa
     else:
         squares = [np.einsum("ij,ij->i", each, each).max() for each in (vectors, vectors - others)]
     dim = vectors.shape[1]
-    whole, apart = (math.sqrt(float(square) * (1 + (dim + 8) * UNIT) + dim * TINY) for square in squares)
+    whole, apart = longest_lengths(np.array(squares), dim).tolist()
     return whole, apart
 
 
@@ -187,7 +179,7 @@ class NarrowScorer(_Cpu):
         longest, apart = largest(tokens, narrow.float().numpy(), fast=self.fast)
         each = self.apart * longest + self.rounded * apart
         each += product_errors(self.rounded, longest + apart, tokens.shape[1])
-        return self.bounded(values, each, HALF_UNIT * amounts, exponent)
+        return self.bounded(values, each, ROUNDED * amounts, exponent)
 
 
 class DeviceScorer:

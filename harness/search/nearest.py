@@ -7,7 +7,7 @@ NumPy where FAISS is not installed.
 from __future__ import annotations
 
 import importlib.util
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +131,12 @@ class _Torch:
 def lengths(vectors: Floats) -> Doubles:
     """Norms [n] in float64."""
     found: Doubles = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
+    return found
+
+
+def longest_lengths(squares: NDArray[np.floating[Any]], dim: int) -> Doubles:
+    """Lengths [n], no less than the true ones, of vectors of which the squares were summed in float32."""
+    found: Doubles = np.sqrt(np.asarray(squares, np.float64) * (1 + (dim + 8) * UNIT) + dim * TINY)
     return found
 
 

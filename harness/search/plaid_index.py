@@ -31,7 +31,7 @@ from harness.embeddings.multivector import MultiVectors
 from harness.embeddings.token_vectors import TokenVectors
 from harness.search.index_config import IndexConfig
 from harness.search.index_libraries import PLAID
-from harness.search.index_record import LOCK, require_unchanged, stored_index
+from harness.search.index_record import LOCK, StoredIndex, require_unchanged, stored_index
 from harness.system.environment import cores
 from harness.system.log import NOTE
 from harness.types import Hits, Progress, UserError
@@ -77,21 +77,6 @@ class PlaidRecord:
     sha256: str
 
 
-SHAPE: dict[str, type] = {
-    **dict.fromkeys(("factory", "vectors", "fast_plaid", "sha256"), str),
-    **dict.fromkeys(("documents", "tokens", "dim", "seed", "threads", "bytes"), int),
-    "build_seconds": float,
-}
-"""Fields of a `PlaidRecord` on disk."""
-
-
-class BuiltPlaid(NamedTuple):
-    """An index on disk."""
-
-    folder: Path
-    record: PlaidRecord
-
-
 class TokenSummary(NamedTuple):
     """Statistics from one pass over the documents."""
 
@@ -100,8 +85,9 @@ class TokenSummary(NamedTuple):
     counts: NDArray[np.int64]
     """Vectors of each document."""
     shortest: float
+    """Length of the shortest vector that is not zero; 1 if all are zero."""
     longest: float
-    """Length of a vector, zero vectors left out; 1 if there is none."""
+    """Length of the longest one; 1 if all are zero."""
 
 
 class LoadedPlaid(NamedTuple):
@@ -130,7 +116,7 @@ def summarise(documents: MultiVectors) -> TokenSummary:
 
 def build_plaid(
     config: IndexConfig, documents: MultiVectors, summary: TokenSummary, home: Path, progress: Progress
-) -> BuiltPlaid:
+) -> StoredIndex[PlaidRecord]:
     """Return the stored index of these vectors if it is valid, else build it.
 
     Args:
@@ -173,7 +159,7 @@ def build_plaid(
             lock.unlink()
         return {"threads": torch.get_num_threads(), "build_seconds": round(seconds, 4)}
 
-    return BuiltPlaid(*stored_index(home / "plaid", INDEX, wanted, PlaidRecord, SHAPE, build))
+    return stored_index(home / "plaid", INDEX, wanted, PlaidRecord, build)
 
 
 def _require_indexable(dim: int, summary: TokenSummary) -> None:
@@ -198,7 +184,7 @@ def _too_long(length: float) -> UserError:
     )
 
 
-def load_plaid(built: BuiltPlaid) -> LoadedPlaid:
+def load_plaid(built: StoredIndex[PlaidRecord]) -> LoadedPlaid:
     """Load an index. The checksum is verified before fast-plaid reads the files."""
     PLAID.require()
     from fast_plaid.search import FastPlaid

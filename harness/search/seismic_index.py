@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from harness.embeddings.sparse import SparseVectors
 from harness.search.index_config import IndexConfig
 from harness.search.index_libraries import SEISMIC
-from harness.search.index_record import require_unchanged, stored_index
+from harness.search.index_record import StoredIndex, require_unchanged, stored_index
 from harness.system.environment import cores
 from harness.types import Hits, Progress, UserError
 
@@ -56,24 +56,9 @@ class SeismicRecord:
     sha256: str
 
 
-SHAPE: dict[str, type] = {
-    **dict.fromkeys(("factory", "vectors", "seismic", "sha256"), str),
-    **dict.fromkeys(("documents", "dim", "threads", "bytes"), int),
-    "build_seconds": float,
-}
-"""Fields of a `SeismicRecord` on disk."""
-
-
-class BuiltSeismic(NamedTuple):
-    """An index on disk."""
-
-    folder: Path
-    record: SeismicRecord
-
-
 def build_seismic(
     config: IndexConfig, vectors: SparseVectors, digest: str, home: Path, progress: Progress
-) -> BuiltSeismic:
+) -> StoredIndex[SeismicRecord]:
     """Return the stored index of these vectors if it is valid, else build it in memory.
 
     Args:
@@ -109,10 +94,10 @@ def build_seismic(
         written.rename(path)
         return {"threads": threads, "build_seconds": round(seconds, 4)}
 
-    return BuiltSeismic(*stored_index(home / "seismic", INDEX, wanted, SeismicRecord, SHAPE, build))
+    return stored_index(home / "seismic", INDEX, wanted, SeismicRecord, build)
 
 
-def load_seismic(built: BuiltSeismic) -> Any:
+def load_seismic(built: StoredIndex[SeismicRecord]) -> Any:
     """Load an index. The checksum is verified before Seismic reads the file."""
     import seismic
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.datasets.beir import open_dataset
+from harness.embeddings.derived import Derived
 from harness.embeddings.store import Vectors, VectorStore
 from harness.embeddings.transform import fit, mean_and_covariance, transformed
 from harness.metrics.geometry import measure_geometry
@@ -260,7 +261,7 @@ def test_blocks_and_interruptions_do_not_matter(tmp_path: Path, monkeypatch: pyt
 
     def make() -> Vectors:
         store = VectorStore(tmp_path, "a" * 64, "document")
-        shards = transformed(source, once, store, "c", "euclidean", lambda done, total: None)
+        shards = transformed(source, once, Derived(store, "c", "euclidean", lambda done, total: None))
         return Vectors.open(store, shards)
 
     with pytest.raises(KeyboardInterrupt):

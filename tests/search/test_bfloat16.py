@@ -56,7 +56,7 @@ def test_the_limit_falls_to_the_nearest_and_candidates_stay_few() -> None:
     generator = np.random.default_rng(2)
     vectors, queries = (generator.standard_normal((n, 256), np.float32) for n in (6_000, 8))
     space = Space(np.float32(1), np.zeros(256, np.float32), "euclidean")
-    found = bfloat16.candidates(queries, Vectors.of(vectors), 50, space, 1_000, 2)
+    found = bfloat16.candidates(queries, Vectors.of(vectors), 50, space, 1_000, 1 << 27)
     assert len(found.left) == 0
     distances = np.square(queries[:, None].astype(np.float64) - vectors).sum(axis=2)
     for query, row in enumerate(distances):
@@ -71,7 +71,7 @@ def test_queries_with_too_many_candidates_are_left_to_float32(monkeypatch: pytes
     vectors[500:1_500] = vectors[0]
     queries = np.stack([vectors[0], -4 * vectors[0]])
     space = Space(np.float32(1), np.zeros(16, np.float32), "euclidean")
-    assert bfloat16.candidates(queries, Vectors.of(vectors), 10, space, 700, 1).left.tolist() == [0]
+    assert bfloat16.candidates(queries, Vectors.of(vectors), 10, space, 700, 1 << 26).left.tolist() == [0]
     monkeypatch.setattr(bfloat16, "worthwhile", lambda size, memory: True)
     alike, far = search(queries, Vectors.of(vectors), np.zeros(16), 10, "euclidean")
     assert alike.rows.tolist() == [0, *range(500, 1_500)]

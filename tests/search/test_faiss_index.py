@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from harness.embeddings.store import Vectors
 from harness.search.ann_eval import index_costs, recall
-from harness.search.faiss_index import INDEX, BuiltIndex, build_index, load_index, search_index, summarise
+from harness.search.faiss_index import INDEX, IndexRecord, build_index, load_index, search_index, summarise
 from harness.search.faiss_index import hits as hits_of
 from harness.search.index_config import IndexConfig, parse_index_config
+from harness.search.index_record import StoredIndex
 from harness.types import Hits, Similarity, UserError
 
 faiss = pytest.importorskip("faiss", reason="approximate indexes need faiss (the dense extra)")
@@ -39,7 +40,9 @@ def brute_force(similarity: Similarity, documents: NDArray[np.float32] = DOCUMEN
     return q @ x.T if similarity == "dot" else -np.sqrt(np.square(q[:, None] - x[None]).sum(axis=2))
 
 
-def made(config: IndexConfig, home: Path, vectors: Vectors = VECTORS, similarity: Similarity = "cosine") -> BuiltIndex:
+def made(
+    config: IndexConfig, home: Path, vectors: Vectors = VECTORS, similarity: Similarity = "cosine"
+) -> StoredIndex[IndexRecord]:
     return build_index(config, vectors, summarise(vectors), similarity, home, lambda *_: None)
 
 

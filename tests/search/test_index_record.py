@@ -20,9 +20,6 @@ class Record:
     sha256: str
 
 
-SHAPE = {"factory": str, "seconds": float, "bytes": int, "sha256": str}
-
-
 def build(path: Path) -> dict[str, Any]:
     path.mkdir()
     (path / "codes").write_bytes(b"123")
@@ -36,11 +33,11 @@ def never(path: Path) -> dict[str, Any]:
 
 def test_a_folder_is_stored_once_until_a_file_changes(tmp_path: Path) -> None:
     wanted = {"factory": "plaid"}
-    folder, record = stored_index(tmp_path, "index", wanted, Record, SHAPE, build)
+    folder, record = stored_index(tmp_path, "index", wanted, Record, build)
     assert (record.bytes, record.seconds) == (5, 0.5)
     (folder / "index" / "plaid.lock").touch()  # by a library that reads it
-    assert stored_index(tmp_path, "index", wanted, Record, SHAPE, never) == (folder, record)
-    assert stored_index(tmp_path, "index", wanted, Record, SHAPE, build, metric="dot")[0] != folder
+    assert stored_index(tmp_path, "index", wanted, Record, never) == (folder, record)
+    assert stored_index(tmp_path, "index", wanted, Record, build, metric="dot")[0] != folder
     for change in (
         lambda: (folder / "index" / "codes").write_bytes(b"124"),
         lambda: (folder / "index" / "more").touch(),
@@ -49,7 +46,7 @@ def test_a_folder_is_stored_once_until_a_file_changes(tmp_path: Path) -> None:
         change()
         with pytest.raises(UserError, match="changed while it was in use"):
             require_unchanged(folder / "index", record)
-        assert stored_index(tmp_path, "index", wanted, Record, SHAPE, build) == (folder, record)
+        assert stored_index(tmp_path, "index", wanted, Record, build) == (folder, record)
         require_unchanged(folder / "index", record)
 
 

@@ -20,10 +20,11 @@ from harness.embeddings.token_vectors import TokenVectors
 from harness.search import plaid_index
 from harness.search.index_config import IndexConfig, parse_index_config
 from harness.search.index_libraries import PLAID
+from harness.search.index_record import StoredIndex
 from harness.search.maxsim import search_multivector
 from harness.search.plaid_index import (
     INDEX,
-    BuiltPlaid,
+    PlaidRecord,
     build_plaid,
     load_plaid,
     plaid_hits,
@@ -57,11 +58,11 @@ QUERIES = ROWS[np.array([*range(20), 250])]
 EXHAUSTIVE = "n_ivf_probe=100000,n_full_scores=4000"
 
 
-def made(home: Path, factory: str = "plaid", documents: MultiVectors = DOCUMENTS) -> BuiltPlaid:
+def made(home: Path, factory: str = "plaid", documents: MultiVectors = DOCUMENTS) -> StoredIndex[PlaidRecord]:
     return build_plaid(parse_index_config(factory), documents, summarise(documents), home, lambda *_: None)
 
 
-def found(built: BuiltPlaid, k: int, search: str = "", queries: TokenVectors = QUERIES) -> list[Hits]:
+def found(built: StoredIndex[PlaidRecord], k: int, search: str = "", queries: TokenVectors = QUERIES) -> list[Hits]:
     result = search_plaid(load_plaid(built), queries_for_plaid(queries), k, search)
     return plaid_hits(result, COUNTS, queries.counts)
 

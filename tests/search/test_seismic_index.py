@@ -11,9 +11,10 @@ import scipy.sparse
 
 from harness.embeddings.sparse import SparseVectors
 from harness.search.index_config import IndexConfig, parse_index_config
+from harness.search.index_record import StoredIndex
 from harness.search.seismic_index import (
     INDEX,
-    BuiltSeismic,
+    SeismicRecord,
     build_seismic,
     digest_of,
     load_seismic,
@@ -34,11 +35,11 @@ VECTORS = SparseVectors.of(ROWS[:130], ROWS[130:])
 EXHAUSTIVE = "query_cut=80,heap_factor=0"
 
 
-def made(home: Path, factory: str = "seismic", vectors: SparseVectors = VECTORS) -> BuiltSeismic:
+def made(home: Path, factory: str = "seismic", vectors: SparseVectors = VECTORS) -> StoredIndex[SeismicRecord]:
     return build_seismic(parse_index_config(factory), vectors, digest_of(vectors), home, lambda *_: None)
 
 
-def found(built: BuiltSeismic, k: int, search: str) -> list[Hits]:
+def found(built: StoredIndex[SeismicRecord], k: int, search: str) -> list[Hits]:
     return seismic_hits(search_seismic(load_seismic(built), queries_for_seismic(ROWS[:20]), k, search), 20)
 
 

@@ -17,7 +17,7 @@ STARTS = {
     "pca": "which starts as whitening by the principal components",
     "random": "which starts at random",
 }
-"""Setting ``init`` in words."""
+"""How the projection starts, for each value of the setting ``init``."""
 
 
 def paragraph(study: Study, folder: StudyFolder) -> str:
@@ -56,12 +56,14 @@ def _data(record: Mapping[str, Any], *, frozen: bool) -> str:
     miners = ", ".join(_name(miner) for miner in data.get("miners") or ())
     negatives = _counted(len(data["columns"]) - 2, "hard negative")
     mined = f" mined with {miners}" if miners else ""
-    head = f"a linear projection to {settings['dim']} dimensions, {STARTS.get(settings.get('init'), STARTS['random'])},"
+    start = STARTS.get(settings.get("init"), STARTS["random"])
+    head = f"a linear projection to {settings['dim']} dimensions, {start},"
+    trained = f"trained {head} of the frozen {base}" if frozen else f"fine-tuned {base} with {head}"
     used = int(record.get("rows") or data["rows"])
     rows = f"{used:,}" if used == data["rows"] else f"{used:,} of {data['rows']:,}"
     return (
-        f"We {f'trained {head} of the frozen {base}' if frozen else f'fine-tuned {base} with {head}'} on {rows} "
-        f"training rows from {sources}, each with a query, a relevant passage and {negatives}{mined}."
+        f"We {trained} on {rows} training rows from {sources}, each with a query, a relevant passage and "
+        f"{negatives}{mined}."
     )
 
 
