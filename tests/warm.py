@@ -15,7 +15,7 @@ with suppress(ImportError):
     from harness.search.rescore_kernel import score
 
     one, place = np.zeros((1, 64), np.float32), np.zeros(1, np.int64)
-    score(one, one, np.array([0, 1]), place, place, np.zeros(1), True)
+    score(one, one, place, place, np.zeros(1), True)
 if torch := sys.modules.get("torch"):
     torch.set_num_threads(1)
 gc.collect()

@@ -1,8 +1,12 @@
-"""Writing TREC runs: many lines are formatted at a time, by columns, while the next rankings are computed."""
+"""Writing TREC runs: blocks of many lines are formatted by columns and compressed in threads.
+
+Each block is a gzip member of its own; concatenated, members are one gzip file (RFC 1952, section 2.2).
+"""
 
 from __future__ import annotations
 
 import gzip
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +21,7 @@ from harness.storage.arrow import arrow_numbers, arrow_strings
 from harness.storage.atomic import write_file
 from harness.storage.columns import BLANK
 from harness.storage.strings import Strings
+from harness.system.environment import cores
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +29,10 @@ if TYPE_CHECKING:
 
 LINES = 1 << 16
 """Lines that are formatted at a time."""
+LEVEL = 3
+"""Of gzip."""
+THREADS = 4
+"""Most threads that format and compress."""
 POSITIONAL = 1e-4, 1e6
 """Range in which NumPy and Arrow write the same decimals for a float32 that is not whole."""
 
@@ -57,34 +66,33 @@ def _writer(stream: IO[bytes], tag: str, *, packed: bool) -> Iterator[Callable[[
             f"The run tag {tag!r} is empty or holds whitespace, which a TREC run cannot carry; use a-z, 0-9, -."
         )
     waiting: list[Ranking] = []
-    running: list[Future[Any]] = []
+    running: deque[Future[Any]] = deque()
     lines = 0
-    out: Any = gzip.GzipFile("", "wb", 3, stream, mtime=0) if packed else stream
 
-    def write(rankings: list[Ranking]) -> None:
-        out.write(_formatted(rankings, tag))
-
-    def flush() -> None:
-        nonlocal lines
-        lines = 0
-        for job in running:
-            job.result()
-        running[:] = [writer.submit(write, waiting.copy())] if waiting else []
-        waiting.clear()
+    def block(rankings: list[Ranking]) -> Any:
+        text = _formatted(rankings, tag)
+        return gzip.compress(text, LEVEL, mtime=0) if packed else text
 
     def add(ranking: Ranking) -> None:
         nonlocal lines
         lines += len(ranking.doc_ids)
         waiting.append(ranking)
         if lines >= LINES:
-            flush()
+            running.append(writers.submit(block, waiting.copy()))
+            waiting.clear()
+            lines = 0
+            if len(running) > threads:
+                stream.write(running.popleft().result())
 
-    with ThreadPoolExecutor(1, "write-run") as writer:
+    threads = min(THREADS, cores())
+    with ThreadPoolExecutor(threads, "write-run") as writers:
         yield add
-        flush()
-        flush()
-    if packed:
-        out.close()
+        for each in running:
+            stream.write(each.result())
+    if waiting:
+        stream.write(block(waiting))
+    elif packed and not stream.tell():
+        stream.write(gzip.compress(b"", LEVEL, mtime=0))
 
 
 def _formatted(rankings: Sequence[Ranking], tag: str) -> Any:

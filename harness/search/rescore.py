@@ -24,9 +24,11 @@ RIGHT_ANGLE = math.sqrt(2)
 LANES = 64
 """Partial sums of a pair: sum i holds the dimensions i, i + LANES, ...; they are folded in halves."""
 DOCUMENTS = 256
-"""Documents whose pairs are scored together; they fit into the CPU cache."""
+"""Documents whose pairs are scored together, query by query; they fit into the CPU cache."""
 PAIRS = 1024
 """Pairs that NumPy scores at a time, for the same reason."""
+SPARSE = 16
+"""Documents for each pair from which the distinct documents are found by sorting, which needs no table of all."""
 COMPILED = 2 * 10**8
 """Number of pairs times dimensions from which importing numba (about half a second) is worth it."""
 
@@ -42,35 +44,53 @@ def rescore(
 
     Args:
         queries: float32 [q, d].
-        documents: n vectors of d dimensions; each shard is read once.
+        documents: n vectors of d dimensions; each one that is scored is read once.
         places: int64 [m], the query of each pair.
         rows: int64 [m], the document of each pair.
         similarity: which score.
-        threads: number of threads; each scores a range of documents.
+        threads: number of threads; each scores the pairs of a group of documents at a time.
 
     Returns:
         float64 [m]: -|q - x| (Euclidean), -sqrt(2 - 2 cos) (cosine) or q.x (dot).
     """
-    padded, dot = _padded(queries), similarity == "dot"
-    order = np.argsort(rows)
-    found, starts = np.unique(rows[order], return_index=True)
-    edges = np.append(starts, len(rows))
+    dot, width = similarity == "dot", -(-queries.shape[1] // LANES) * LANES
+    padded = np.zeros((len(queries), width), np.float32)
+    padded[:, : queries.shape[1]] = queries
+    found, owners = _distinct(rows, len(documents))
+    groups, count = owners // DOCUMENTS, -(-len(found) // DOCUMENTS)
+    order = np.argsort(groups.astype(np.min_scalar_type(count)), kind="stable")
+    edges = np.searchsorted(groups, np.arange(count + 1), sorter=order)
     scores = np.empty(len(rows))
     score = _implementation(len(rows) * queries.shape[1])
 
-    def work(part: Ints) -> None:
-        for positions, vectors in documents.pieces(found[part], DOCUMENTS):
-            at = part[positions]  # ascending, as the documents are
-            own = edges[at[0] : at[-1] + 2]
-            score(padded, _padded(vectors), own, order, places, scores, dot)
-            if similarity == "cosine":
-                for zero in np.flatnonzero(~vectors.any(axis=1)).tolist():
-                    scores[order[own[zero] : own[zero + 1]]] = RIGHT_ANGLE**2
+    def work(group: int) -> None:
+        wanted = found[group * DOCUMENTS : (group + 1) * DOCUMENTS]
+        vectors = np.zeros((len(wanted), width), np.float32)
+        for positions, piece in documents.pieces(wanted, DOCUMENTS):
+            vectors[positions, : queries.shape[1]] = piece
+        pairs = order[edges[group] : edges[group + 1]]  # in the order of their queries, if the given pairs were
+        own = owners[pairs] - group * DOCUMENTS
+        made = np.empty(len(pairs))
+        score(padded, vectors, places[pairs], own, made, dot)
+        if similarity == "cosine":
+            made[np.isin(own, np.flatnonzero(~vectors.any(axis=1)))] = RIGHT_ANGLE**2
+        scores[pairs] = made
 
-    shares = np.array_split(np.arange(len(found)), max(1, min(4 * threads, len(found) // DOCUMENTS)))
     with ThreadPoolExecutor(threads, "rescore") as pool:
-        list(pool.map(work, shares))
+        list(pool.map(work, range(count)))
     return scores if dot else -np.sqrt(scores)
+
+
+def _distinct(rows: Ints, size: int) -> tuple[Ints, Ints]:
+    """The distinct ones of rows below ``size``, ascending, and the place of each row among them."""
+    if size > SPARSE * len(rows):
+        return np.unique(rows, return_inverse=True)
+    present = np.zeros(size, bool)
+    present[rows] = True
+    found = np.flatnonzero(present)
+    place = np.empty(size, np.int64)
+    place[found] = np.arange(len(found))
+    return found, place[rows]
 
 
 def _implementation(size: int) -> Callable[..., None]:
@@ -83,15 +103,13 @@ def _implementation(size: int) -> Callable[..., None]:
 
 
 def score_with_numpy(
-    queries: Floats, documents: Floats, edges: Ints, order: Ints, places: Ints, scores: Doubles, dot: bool
+    queries: Floats, documents: Floats, places: Ints, owners: Ints, scores: Doubles, dot: bool
 ) -> None:
     """The same as the compiled kernel (`harness.search.rescore_kernel`), to the last digit."""
-    own = np.repeat(np.arange(len(documents)), np.diff(edges))
-    pairs = order[edges[0] : edges[-1]]
-    for start in range(0, len(pairs), PAIRS):
-        some = pairs[start : start + PAIRS]
+    for start in range(0, len(scores), PAIRS):
+        some = slice(start, start + PAIRS)
         left = queries[places[some]].astype(np.float64)
-        right = documents[own[start : start + PAIRS]]
+        right = documents[owners[some]]
         if dot:
             left *= right
         else:
@@ -102,9 +120,3 @@ def score_with_numpy(
             half = sums.shape[1] // 2
             sums = sums[:, :half] + sums[:, half:]
         scores[some] = sums[:, 0]
-
-
-def _padded(vectors: Floats) -> Floats:
-    """The vectors with zeros up to a multiple of `LANES` dimensions."""
-    missing = -vectors.shape[1] % LANES
-    return np.pad(vectors, ((0, 0), (0, missing))) if missing else np.ascontiguousarray(vectors)

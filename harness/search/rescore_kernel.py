@@ -17,46 +17,42 @@ ZERO, TWO = np.uint64(0), np.uint64(2)
 
 
 def _score(
-    queries: Any, documents: Any, edges: Any, order: Any, places: Any, scores: Any, dot: bool
+    queries: Any, documents: Any, places: Any, owners: Any, scores: Any, dot: bool
 ) -> None:  # pragma: no cover (compiled)
-    """Write the scores of the pairs ``order[edges[i]:edges[i + 1]]``, which belong to document i.
+    """Write the scores of m pairs of query and document.
 
     Args:
         queries: float32 [q, d]; d is a multiple of `LANES`.
         documents: float32 [n, d].
-        edges: int64 [n + 1].
-        order: int64 [m], positions of pairs in ``places`` and ``scores``.
-        places: int64, the query of each pair.
-        scores: float64, receives the inner product or the squared distance of each pair.
+        places: int64 [m], the query of each pair.
+        owners: int64 [m], the document of each pair.
+        scores: float64 [m], receives the inner product or the squared distance of each pair.
         dot: inner products instead of squared distances.
     """
     sums = np.zeros(LANES)
     width = np.uint64(queries.shape[1])
-    for row in range(len(edges) - 1):
-        right = documents[row]
-        for at in range(edges[row], edges[row + 1]):
-            pair = order[at]
-            left = queries[places[pair]]
-            for lane in range(LANES):
-                sums[lane] = 0.0
-            start = ZERO
-            if dot:
-                while start < width:
-                    for lane in range(LANES):
-                        sums[lane] += np.float64(left[start + lane]) * np.float64(right[start + lane])
-                    start += LANES
-            else:
-                while start < width:
-                    for lane in range(LANES):
-                        apart = np.float64(left[start + lane]) - np.float64(right[start + lane])
-                        sums[lane] += apart * apart
-                    start += LANES
-            half = LANES // TWO
-            while half:
-                for lane in range(half):
-                    sums[lane] += sums[lane + half]
-                half //= TWO
-            scores[pair] = sums[0]
+    for pair in range(len(scores)):
+        left, right = queries[places[pair]], documents[owners[pair]]
+        for lane in range(LANES):
+            sums[lane] = 0.0
+        start = ZERO
+        if dot:
+            while start < width:
+                for lane in range(LANES):
+                    sums[lane] += np.float64(left[start + lane]) * np.float64(right[start + lane])
+                start += LANES
+        else:
+            while start < width:
+                for lane in range(LANES):
+                    apart = np.float64(left[start + lane]) - np.float64(right[start + lane])
+                    sums[lane] += apart * apart
+                start += LANES
+        half = LANES // TWO
+        while half:
+            for lane in range(half):
+                sums[lane] += sums[lane + half]
+            half //= TWO
+        scores[pair] = sums[0]
 
 
 score: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy")(_score)

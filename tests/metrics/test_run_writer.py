@@ -51,6 +51,21 @@ def test_the_file_holds_the_lines_of_every_ranking(name: str, tmp_path: Path, mo
     assert (gzip.decompress(written) if name.endswith("gz") else written).decode() == lines(rankings, "tag")
 
 
+def test_neither_threads_nor_an_empty_run_spoil_the_gzip_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_writer, "LINES", 100)
+    rankings = [Ranking(f"q{number}", [f"d{row}" for row in range(90)], scores(90)) for number in range(40)]
+    made = []
+    for cores in (1, 8):
+        monkeypatch.setattr(run_writer, "cores", lambda cores=cores: cores)
+        write_run(tmp_path / "run.gz", rankings, "tag")
+        made.append((tmp_path / "run.gz").read_bytes())
+    assert made[0] == made[1]
+    assert gzip.decompress(made[0]).decode() == lines(rankings, "tag")
+    write_run(tmp_path / "none.gz", [], "tag")
+    assert gzip.decompress((tmp_path / "none.gz").read_bytes()) == b""
+    assert (tmp_path / "none.gz").stat().st_size > 0
+
+
 def test_decimals_are_numpys() -> None:
     values = scores(200_000)
     assert run_writer._decimals(values).to_pylist() == values.astype(str).tolist()
