@@ -75,7 +75,7 @@ def test_the_container_recipe_copies_what_there_is_and_installs_what_is_pinned()
 
 
 def test_the_workflow_of_a_results_repository_makes_the_site_and_deploys_it() -> None:
-    from tests.test_docs import parsed
+    from tests.documentation import parsed
 
     workflow = pytest.importorskip("yaml").safe_load((DEPLOY / "board.yml").read_text())
     started = workflow[True]  # YAML 1.1 reads the key "on" as true

@@ -142,7 +142,7 @@ def test_a_guide_names_only_what_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", GUIDES)
 def test_the_commands_in_a_guide_exist(page: str) -> None:
-    from tests.test_docs import parsed as parsed_command
+    from tests.documentation import parsed as parsed_command
 
     for line in quoted(page):
         if re.match(r"harness [a-z]+ \S", line):  # with arguments; a bare `harness verify` names the command

@@ -11,7 +11,7 @@ import pytest
 
 from harness.cli.main import State, cli
 from tests.conftest import Done
-from tests.test_docs import parsed
+from tests.documentation import parsed
 
 pytest.importorskip("bm25s", reason="bm25 needs the bm25 extra")
 

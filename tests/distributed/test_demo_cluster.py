@@ -12,7 +12,7 @@ import pytest
 
 from tests.evaluation.test_resume import content
 from tests.pools import threads
-from tests.test_docs import USERS_HOME
+from tests.documentation import USERS_HOME
 
 pytest.importorskip("ray", reason="Ray is not installed (the ray extra)")
 
