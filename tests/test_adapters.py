@@ -16,8 +16,8 @@ pytest.importorskip("faiss", reason="these models need the dense extra")
 
 import harness as api
 from harness.types import UserError
-from tests.interchange import DIM, Texts, scifact_slice, write_encoder
 from tests.documentation import USERS_HOME
+from tests.interchange import DIM, Texts, scifact_slice, write_encoder
 
 beir = pytest.mark.skipif(find_spec("beir") is None, reason="beir is not installed: pip install beir")
 mteb = pytest.mark.skipif(find_spec("mteb") is None, reason="mteb is not installed: pip install mteb")

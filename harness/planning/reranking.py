@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def scoring(model: Prepared, home: Path, progress: Progress) -> Scoring:
     """Speed of a reranker: recorded, else cached, else measured with the loaded model in about 20 s."""
     if found := recorded_scoring(model.ref.own_key, home):
         return found
-    progress(f"measuring {model.label} on a small sample", 0, 0)
+    tell = partial(progress, f"measuring {model.label} on a small sample", 0, 0)
     what, names = f"reranking {model.ref.own_key}", ("tokens_per_second",)
-    figures, reliable = speed.cached_measurement(home, what, names, lambda: _score(model))
+    figures, reliable = speed.cached_measurement(home, what, names, lambda: _score(model), tell)
     return Scoring(figures["tokens_per_second"], "measured", reliable)
 
 

@@ -134,27 +134,27 @@ def encoding(model: Prepared, home: Path, progress: Progress) -> Encoding:
     is_dense = model.ref.spec.kind == "dense"
     if is_dense and (found := recorded_encoding(model.ref.side_key("document"), home)):
         return found
-    progress(f"measuring {model.label} on a small sample", 0, 0)
+    tell = partial(progress, f"measuring {model.label} on a small sample", 0, 0)
     names = ("tokens_per_second", "dim") if is_dense else ("tokens_per_second", "dim", "text_bytes")
-    figures, reliable = cached_measurement(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model))
+    figures, reliable = cached_measurement(home, f"encoding {model.ref.own_key}", names, lambda: _encode(model), tell)
     size = 0.0 if is_dense else figures["text_bytes"]
     return Encoding(figures["tokens_per_second"], int(figures["dim"]), "measured", reliable, size)
 
 
 def search_speed(model: Prepared, home: Path, progress: Progress) -> SearchSpeed:
     """Speed of the search of a model with sparse, token or pooled vectors: cached, or measured with a small sample."""
-    progress(f"measuring the search of {model.label}", 0, 0)
+    tell = partial(progress, f"measuring the search of {model.label}", 0, 0)
     names = ("query_seconds", "query_document_seconds")
     what = f"search of the {model.ref.spec.kind} vectors of {_vectors_key(model)}"
-    figures, reliable = cached_measurement(home, what, names, lambda: _rank(model))
+    figures, reliable = cached_measurement(home, what, names, lambda: _rank(model), tell)
     return SearchSpeed(**figures, reliable=reliable)
 
 
 def pooling_speed(model: Prepared, home: Path, progress: Progress) -> PoolingSpeed:
     """Speed of a pooling, cached or measured with the token vectors of a small sample."""
-    progress(f"measuring {model.label} on a small sample", 0, 0)
+    tell = partial(progress, f"measuring {model.label} on a small sample", 0, 0)
     names = ("text_seconds", "text_bytes")
-    figures, reliable = cached_measurement(home, f"pooling of {_vectors_key(model)}", names, lambda: _pool(model))
+    figures, reliable = cached_measurement(home, f"pooling of {_vectors_key(model)}", names, lambda: _pool(model), tell)
     return PoolingSpeed(figures["text_seconds"], figures["text_bytes"], reliable=reliable)
 
 
@@ -166,9 +166,9 @@ def _vectors_key(model: Prepared) -> str:
 
 def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
     """Indexing and search speed: cached or measured; that of building an index as recorded, if it is."""
-    progress(f"measuring {model.label} on a small sample", 0, 0)
+    tell = partial(progress, f"measuring {model.label} on a small sample", 0, 0)
     names = ("bytes_per_second", "index_share", "query_seconds", "query_document_seconds")
-    figures, reliable = cached_measurement(home, f"indexing {model.ref.key}", names, lambda: _index(model))
+    figures, reliable = cached_measurement(home, f"indexing {model.ref.key}", names, lambda: _index(model), tell)
     size, written, seconds = _recorded_indexes(model.ref.key, home)
     if size >= RECORDED_BYTES and seconds:
         figures |= {"bytes_per_second": size / seconds, "index_share": written / size}
@@ -178,15 +178,15 @@ def indexing(model: Prepared, home: Path, progress: Progress) -> Indexing:
 
 def scanning(home: Path, progress: Progress, device: str = "cpu") -> Scanning:
     """Speed of exact search on a device: cached or measured."""
-    progress("measuring exact search", 0, 0)
+    tell = partial(progress, "measuring exact search", 0, 0)
     names = ("flops", "query_seconds", "processor_flops")
-    figures, reliable = cached_measurement(home, f"exact search on {device}", names, lambda: _scan(device))
+    figures, reliable = cached_measurement(home, f"exact search on {device}", names, lambda: _scan(device), tell)
     flops, each, own = (figures[name] for name in names)
     return Scanning(flops, each, own, reliable=reliable)
 
 
 def cached_measurement(
-    home: Path, what: str, names: tuple[str, ...], measure: Callable[[], dict[str, float]]
+    home: Path, what: str, names: tuple[str, ...], measure: Callable[[], dict[str, float]], tell: Callable[[], None]
 ) -> tuple[dict[str, float], bool]:
     """Cached or new measurements by name, and whether they are reliable.
 
@@ -195,6 +195,7 @@ def cached_measurement(
         what: What is measured, with everything that it depends on besides the machine.
         names: Of the measurements.
         measure: Measures; not called if they are cached.
+        tell: Called before that, to say so.
     """
     of = {"what": what, "sample": SAMPLE, "machine": machine(), "threads": threads()}
     path, now = home / "throughput" / f"{content_key(of)[:32]}.json", time.time()
@@ -203,6 +204,7 @@ def cached_measurement(
         if stated["of"] == of and 0 <= now - stated["time"] < DAYS * 86_400:
             figures = fields(stated["figures"], **dict.fromkeys(names, float))
             return {name: figures[name] for name in names}, True
+    tell()
     with watching() as watch:
         figures = measure()
     if watch.busy:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.documentation import USERS_HOME
 from tests.evaluation.test_resume import content
 from tests.pools import threads
-from tests.documentation import USERS_HOME
 
 pytest.importorskip("ray", reason="Ray is not installed (the ray extra)")
 

@@ -179,9 +179,11 @@ def test_search_is_measured_for_the_device_that_does_it(
     monkeypatch.setattr(
         speed, "_scan", lambda device: {"flops": speeds[device], "query_seconds": 0.0, "processor_flops": 1e10}
     )
+    told: list[str] = []
     for device in ("cpu", "cuda", "cpu"):
-        assert scanning(tmp_path, lambda *_: None, device).flops == speeds[device]
+        assert scanning(tmp_path, lambda text, *_: told.append(text), device).flops == speeds[device]
     assert len(kept(tmp_path)) == 2
+    assert told == ["measuring exact search"] * 2  # what is cached is not measured
 
 
 def test_the_sample_is_always_the_same_and_spread_alike() -> None:

@@ -115,6 +115,15 @@ def test_gradients_of_the_first_steps_are_recorded_and_a_control_has_the_same(wo
     assert f"at weight {weight:.3g} has" in told[3]
 
 
+def test_notes_on_an_experiment_are_given_once_for_all_seeds(world: World, tmp_path: Path) -> None:
+    notes: list[str] = []
+    job = world.job(tmp_path, progress=lambda text, *_: notes.append(text))
+    for plan in world.plan("isotropy", seeds=2, freeze_base=True, epochs=1):
+        train(plan, job)
+    assert len([note for note in notes if note.startswith("note: isotropy: isotropy_weight 1 adds")]) == 1
+    assert len([note for note in notes if "of the task's gradient" in note]) == 2
+
+
 def test_a_matched_weight_is_kept_when_a_run_resumes(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

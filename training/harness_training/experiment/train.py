@@ -6,7 +6,7 @@ import os
 import shutil
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,8 @@ class Job:
     report_to: tuple[str, ...] = ("tensorboard",)
     fresh: bool = False
     progress: Progress = lambda *_: None
+    noted: set[str] = field(default_factory=set)
+    """Notes on experiments that were shown: they are the same for every seed."""
 
     @cached_property
     def rows(self) -> TrainingRows:
@@ -148,8 +150,10 @@ def _processes() -> Any:
 def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict[str, Any]:
     settings = run.plan.settings
     if leader:
-        for note in notes(settings):
-            _tell(run, job, note)
+        for note in (f"{NOTE}{run.plan.experiment}: {note}" for note in notes(settings)):
+            if note not in job.noted:
+                job.noted.add(note)
+                job.progress(note, 0, 0)
     parts = _start(settings, job, parted, dev)
     if leader and not (run.start / "modules.json").is_file():
         _save_start(run, job, parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,9 @@ def training_speed(base: Prepared, settings: Settings, home: Path, progress: Pro
     Returns:
         The measurements by the names in `NAMES`, and whether the machine was otherwise idle.
     """
-    progress(f"measuring training steps of {base.label}", 0, 0)
+    tell = partial(progress, f"measuring training steps of {base.label}", 0, 0)
     described = f"training {base.ref.own_key} {[getattr(settings, name) for name in SETTINGS]}"
-    return cached_measurement(home, described, NAMES, lambda: _measure(base, settings))
+    return cached_measurement(home, described, NAMES, lambda: _measure(base, settings), tell)
 
 
 def _measure(base: Prepared, settings: Settings) -> dict[str, float]:
