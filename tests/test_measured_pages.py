@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from harness.search.compressed import bytes_per_vector
 from harness_reports.analysis.compression_loss import FIGURES
 from tests.conftest import ROOT
 
-STUDY = ROOT / "docs" / "studies" / "mpnet"
+STUDIES = ROOT / "docs" / "studies"
 NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(\d[\d,]*\.\d+)(?![\w.]*\.\d)")
 CODE = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)", re.DOTALL)
 COMPRESSION = ROOT / "docs" / "compression.md"
@@ -50,19 +50,26 @@ def shown(value: float) -> Iterator[str]:
             yield f"{abs(value) * factor:,.{digits}f}"
 
 
-def known() -> set[str]:
+def known(study: str) -> set[str]:
     """All numbers of the study's files, as pages may show them."""
-    files = [json.loads(file.read_text()) for file in sorted(STUDY.glob("*.json"))]
-    files.append(tomllib.loads((STUDY.parent / "mpnet.toml").read_text()))
+    files = [json.loads(file.read_text()) for file in sorted((STUDIES / study).glob("*.json"))]
+    files.append(tomllib.loads((STUDIES / f"{study}.toml").read_text()))
     return {text for file in files for value in numbers(file) for text in shown(value)}
 
 
-@pytest.mark.parametrize(("page", "title"), [(STUDY / "README.md", ""), (ROOT / "docs" / "statistics.md", SECTION)])
-def test_every_number_is_in_the_files(page: Path, title: str) -> None:
-    stated = NUMBER.findall(text_of(page, title))
-    assert len(stated) > 40
-    files = known()
-    assert sorted(number for number in stated if number not in files) == []
+@pytest.mark.parametrize(
+    ("study", "page", "title"),
+    [
+        ("mpnet", STUDIES / "mpnet" / "README.md", ""),
+        ("mpnet", ROOT / "docs" / "statistics.md", SECTION),
+        ("mpnet-full", STUDIES / "mpnet-full" / "README.md", ""),
+    ],
+)
+def test_every_number_is_in_the_files(study: str, page: Path, title: str) -> None:
+    found = NUMBER.findall(text_of(page, title))
+    assert len(found) > 40
+    files = known(study)
+    assert sorted(number for number in found if number not in files) == []
 
 
 def table(text: str, first: str) -> list[dict[str, str]]:
@@ -74,10 +81,11 @@ def table(text: str, first: str) -> list[dict[str, str]]:
     return [dict(zip(cells[0], row, strict=True)) for row in rows]
 
 
-def test_the_table_of_scores_is_that_of_the_results() -> None:
+@pytest.mark.parametrize("study", ["mpnet", "mpnet-full"])
+def test_the_table_of_scores_is_that_of_the_results(study: str) -> None:
     """Every cell by its row and column, not only somewhere in the files."""
-    scores = json.loads((STUDY / "scores.json").read_text())
-    rows = table(text_of(STUDY / "README.md"), "model")
+    scores = json.loads((STUDIES / study / "scores.json").read_text())
+    rows = table(text_of(STUDIES / study / "README.md"), "model")
     assert len(rows) == len(scores)
     for row in rows:
         found = scores[row.pop("model")]
@@ -87,6 +95,38 @@ def test_the_table_of_scores_is_that_of_the_results() -> None:
         assert row.pop("mean") == f"{100 * mean:.2f}"
         assert row.pop("isotropy") == ("-" if found["isotropy"] is None else f"{found['isotropy']:.2f}")
         assert not row
+
+
+def short(label: str) -> str:
+    """A model's name in the tables of a study's page."""
+    found = re.sub(r" \(mean of .*\)|:max_seq_length=\d+$", "", label)
+    return "PCA to 512" if found.startswith("pca(") else "step 0" if found.endswith("step=0") else found
+
+
+def stated(difference: float, *intervals: Sequence[float]) -> tuple[str, ...]:
+    """A difference and its intervals, in points."""
+    return f"{100 * difference:+.2f}", *(f"{100 * low:+.2f} to {100 * high:+.2f}" for low, high in intervals)
+
+
+@pytest.mark.parametrize("study", ["mpnet", "mpnet-full"])
+def test_the_tables_of_differences_are_those_of_the_comparisons(study: str) -> None:
+    """Every row by its models: over the datasets, and on each where the page states that."""
+    files = [json.loads(file.read_text()) for file in (STUDIES / study).glob("*.json")]
+    compared = [one for one in files if "contrasts" in one]
+    over = {
+        (short(one["model"]), short(one["against"]), *stated(one["difference"], one["here"], one["elsewhere"]))
+        for file in compared
+        for one in file["overall"]
+    }
+    alone = {
+        (one["dataset"], short(one["model"]), short(one["against"]), *stated(one["difference"], one["interval"]))
+        for file in compared
+        for one in file["contrasts"]
+    }
+    lines = text_of(STUDIES / study / "README.md").splitlines()
+    rows = [tuple(line.strip("| ").split(" | ")) for line in lines if re.match(r"\|.*\d to [+-]", line)]
+    assert len(rows) > 8
+    assert [row for row in rows if row not in over and row[:5] not in alone] == []
 
 
 def ladders() -> dict[tuple[str, str], list[LadderRow]]:
@@ -104,9 +144,9 @@ def measured() -> Any:
 
 def test_every_number_of_the_page_on_compression_is_in_its_file() -> None:
     known = {text for value in numbers(measured()) for text in shown(value)}
-    stated = NUMBER.findall(text_of(COMPRESSION))
-    assert len(stated) > 200
-    assert sorted(number for number in stated if number not in known) == []
+    found = NUMBER.findall(text_of(COMPRESSION))
+    assert len(found) > 200
+    assert sorted(number for number in found if number not in known) == []
 
 
 @pytest.mark.parametrize(("model", "dim"), [("minilm", 384), ("mpnet", 768)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ NAMES = ("tokens_per_second", "step_seconds", "head_step_seconds")
 def training_speed(base: Prepared, settings: Settings, home: Path, progress: Progress) -> tuple[dict[str, float], bool]:
     """Tokens per second forward and backward, seconds of an optimizer's step, and of a step of the head alone.
 
+    The second forward pass of cached gradients is not in them.
+
     Returns:
         The measurements by the names in `NAMES`, and whether the machine was otherwise idle.
     """
@@ -43,6 +46,7 @@ def _measure(base: Prepared, settings: Settings) -> dict[str, float]:
     from harness_training.model.head import add_head, head, load_base
     from harness_training.model.unpadded import use_unpadded_forward
 
+    settings = replace(settings, mini_batch_size=0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_base(open_base(base).folder, device, settings.max_seq_length)
     width = int(model.get_embedding_dimension() or 0)
