@@ -314,7 +314,9 @@ def _note_dangling(corpus: Corpus, qrels: Qrels, judged: NDArray[np.int64], spli
             f"{some(corpus.ids(slice(0, 2)))}; use a corpus and qrels of the same dataset."
         )
     names = "judgements name documents" if count > 1 else "judgement names a document"
-    notes.append(f"{count} {names} not in the corpus ({some(lost)}); measured as never retrieved, as trec_eval does")
+    notes.append(
+        f"{count} {names} not in the corpus ({some(lost)}); measured as never retrieved, as trec_eval 10.0 does"
+    )
 
 
 def _quotes(split: str, ids: list[str]) -> str:

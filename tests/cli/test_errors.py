@@ -289,7 +289,7 @@ def test_judged_documents_that_are_not_there_are_counted_and_measured_as_trec_ev
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
     assert notes == [
         "note: toy: 3 judgements name documents not in the corpus (ghost, phantom); "
-        "measured as never retrieved, as trec_eval does"
+        "measured as never retrieved, as trec_eval 10.0 does"
     ]
     judged: dict[str, dict[str, int]] = {}
     for line in path.read_text().splitlines()[1:]:
