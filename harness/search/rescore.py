@@ -27,8 +27,6 @@ DOCUMENTS = 256
 """Documents whose pairs are scored together, query by query; they fit into the CPU cache."""
 PAIRS = 1024
 """Pairs that NumPy scores at a time, for the same reason."""
-SPARSE = 16
-"""Documents for each pair from which the distinct documents are found by sorting, which needs no table of all."""
 COMPILED = 2 * 10**8
 """Number of pairs times dimensions from which importing numba (about half a second) is worth it."""
 
@@ -83,7 +81,7 @@ def rescore(
 
 def _distinct(rows: Ints, size: int) -> tuple[Ints, Ints]:
     """The distinct ones of rows below ``size``, ascending, and the place of each row among them."""
-    if size > SPARSE * len(rows):
+    if size > len(rows):  # a table of all would be larger than what is looked up in it
         return np.unique(rows, return_inverse=True)
     present = np.zeros(size, bool)
     present[rows] = True

@@ -165,9 +165,10 @@ def test_the_compiled_scores_are_numpys_to_the_last_digit(d: int, dot: bool, mon
     similarity: Similarity = "dot" if dot else "euclidean"
     compiled = rescore.rescore(queries, split(vectors, 170), places, rows, similarity, threads=3)
     monkeypatch.setattr(rescore, "_implementation", lambda size: rescore.score_with_numpy)
-    monkeypatch.setattr(rescore, "SPARSE", 0)  # the distinct documents are found by sorting
     plain = rescore.rescore(queries, split(vectors, 600), places, rows, similarity, threads=1)
     assert compiled.tolist() == plain.tolist()
+    few = rescore.rescore(queries, split(vectors, 170), places[:400], rows[:400], similarity, threads=2)
+    assert few.tolist() == plain[:400].tolist()  # fewer pairs than documents
     left, right = queries[places].astype(np.float64), vectors[rows].astype(np.float64)
     expected = (left * right).sum(axis=1) if dot else -np.sqrt(np.square(left - right).sum(axis=1))
     np.testing.assert_allclose(compiled, expected, rtol=1e-13, atol=1e-15)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import time
 from contextlib import suppress
@@ -182,6 +183,7 @@ def test_the_folder_of_a_study(world: World, whole: float) -> None:
     ]
     assert {run["steps"] for run in runs} == {10}
     assert "| training" in (folder / "time.md").read_text()
+    assert re.search(r"^\| reports +\| +\| +\d", (folder / "time.md").read_text(), re.MULTILINE)
     assert "isotropy:run=seed42" in (folder / "tables.md").read_text()
 
 

@@ -150,7 +150,8 @@ def _processes() -> Any:
 def _train(run: Run, job: Job, parted: Split, dev: DevSet, leader: bool) -> dict[str, Any]:
     settings = run.plan.settings
     if leader:
-        for note in (f"{NOTE}{run.plan.experiment}: {note}" for note in notes(settings)):
+        for sentence in notes(settings):
+            note = f"{NOTE}{run.plan.experiment}: {sentence}"
             if note not in job.noted:
                 job.noted.add(note)
                 job.progress(note, 0, 0)

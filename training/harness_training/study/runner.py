@@ -72,6 +72,8 @@ class Runner:
                 self._command("benchmark", commands.benchmark_words(study, folder, self._trained(), self.parallel))
             with self.clock.running("reports"):
                 self._reports()
+            if planned := Timeline.read(folder.plan):
+                _write(folder.path / "time.md", took(planned, self.clock.seconds))
         return int(bool(self.failed))
 
     def _fetch(self) -> None:
@@ -113,8 +115,6 @@ class Runner:
         for file, words in commands.claims_words(self.study, folder):
             self._report(words, file)
         _write(folder.path / "methods.md", paragraph(self.study, folder))
-        if planned := Timeline.read(folder.plan):
-            _write(folder.path / "time.md", took(planned, self.clock.seconds))
 
     def _report(self, words: Sequence[str], file: Path | None) -> None:
         """One report; what it cannot say because results are missing does not stop the others."""
