@@ -149,12 +149,15 @@ def test_loss_is_the_task_and_the_weighted_mean_over_views(model: SentenceTransf
     assert not any(value.requires_grad for value in objective.parts.values())
 
 
-def test_at_weight_zero_isotropy_is_measured_and_changes_nothing(model: SentenceTransformer) -> None:
+def test_at_weight_zero_isotropy_is_measured_on_demand_and_changes_nothing(model: SentenceTransformer) -> None:
     model.eval()
     objective = Objective(model)
     _, plain = gradients(objective)
-    assert objective.parts["isotropy"].item() > 0
     assert list(objective(columns_of(model, ROWS))) == ["task_loss"]
+    assert list(objective.parts) == ["task"]  # not measured: no step pays for it
+    objective.measures_gradients = True
+    assert list(objective(columns_of(model, ROWS))) == ["task_loss"]
+    assert objective.parts["isotropy"].item() > 0
     _, other = gradients(Objective(model, regulariser="uniformity"))
     assert_same(plain, other, rtol=1e-12)
 

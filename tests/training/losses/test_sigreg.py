@@ -183,7 +183,7 @@ def test_memory_is_bounded_by_taking_slices_in_parts(monkeypatch: pytest.MonkeyP
     batch = gaussian(10, 6).requires_grad_()
     results = []
     for elements in (1 << 22, 30, 1):
-        monkeypatch.setattr(sigreg, "CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr(sigreg, "CPU_CHUNK_ELEMENTS", elements)
         batch.grad = None
         value = SIGReg(slices=17)(batch, 0)
         value.backward()
@@ -191,6 +191,28 @@ def test_memory_is_bounded_by_taking_slices_in_parts(monkeypatch: pytest.MonkeyP
     for value, gradient in results[1:]:
         torch.testing.assert_close(value, results[0][0], rtol=1e-12, atol=0)
         torch.testing.assert_close(gradient, results[0][1], rtol=1e-10, atol=1e-14)
+
+
+def test_slices_are_drawn_once_for_the_columns_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(sigreg, "unit_slices", lambda *given: drawn.append(given) or unit_slices(*given))
+    columns = [gaussian(9, 6).float() for _ in range(3)]
+    values = [SIGReg(slices=8, seed=77)(column, step) for step in (5, 6) for column in columns]
+    assert drawn == [(8, 6, 5, 77), (8, 6, 6, 77)]
+    monkeypatch.undo()
+    assert values == [sliced_sigreg(column, unit_slices(8, 6, step, 77)) for step in (5, 6) for column in columns]
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 30.0])
+def test_float32_is_as_exact_as_its_functions(scale: float) -> None:
+    batch, slices = scale * gaussian(64, 32), unit_slices(128, 32, step=0)
+    exact, found = batch.clone().requires_grad_(), batch.float().requires_grad_()
+    expected, value = sliced_sigreg(exact, slices), sliced_sigreg(found, slices)
+    expected.backward()
+    value.backward()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    error = (found.grad.double() - exact.grad).norm() / exact.grad.norm()
+    assert error < 1e-5 * max(1.0, scale)
 
 
 def test_slices_are_fresh_every_step_and_the_same_for_everyone() -> None:

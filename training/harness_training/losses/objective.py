@@ -38,9 +38,10 @@ class Objective(CachedLossMixin, nn.Module):
     ``factor`` is set so that ``weight`` = isotropy_weight * factor gives the regulariser's gradient at the embeddings
     the norm that the reference's has at isotropy_weight.
 
-    For the trainer: ``parts`` holds the detached values of the last step: ``task``, ``isotropy`` (unweighted, and
-    measured at weight 0 too), ``isotropy_query``, ``isotropy_passage``, and ``scale`` when it is learnt. ``step`` seeds
-    the slices; it counts the training passes, so set it when training is resumed. Drop incomplete last batches.
+    For the trainer: ``parts`` holds the detached values of the last step: ``task``, ``isotropy`` (unweighted),
+    ``isotropy_query`` and ``isotropy_passage``, and ``scale`` when it is learnt; at weight 0 isotropy is there only in
+    evaluation and where gradients are measured. ``step`` seeds the slices; it counts the training passes, so
+    set it when training is resumed. Drop incomplete last batches.
     If ``measures_gradients`` is set, training passes fill ``gradients``: the norms ``task_gradient`` and
     ``regulariser_gradient`` (unweighted) at the embeddings, ``gradient_share`` (weighted regulariser over task) and
     ``gradient_cosine`` (the last two if neither norm is 0); the loss and its gradients stay the same to the bit.
@@ -111,19 +112,23 @@ class Objective(CachedLossMixin, nn.Module):
             raise UserError("Training needs at least two columns, a query and its positive passage; there is one.")
         query, positive, *negatives = columns
         task: Tensor = self.task(query, positive, torch.stack(negatives, dim=1) if negatives else None)
-        measures = torch.is_grad_enabled() and self.measures_gradients
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.isotropy_weight > 0 or measures)):
-            queries, passages = self._of_views(self.regulariser, columns)
-            isotropy = (queries + passages) / 2
-        if math.isnan(self.factor) and torch.is_grad_enabled():
-            self.factor = self._matched(isotropy, columns)
-        if measures:
-            self.gradients = self._compared(task, isotropy, columns)
-        parts = {"task": task, "isotropy": isotropy, "isotropy_query": queries, "isotropy_passage": passages}
+        parts = {"task": task}
         if isinstance(self.task, InfoNCE) and self.task.log_scale is not None:
             parts["scale"] = torch.as_tensor(self.task.scale())
+        if self.isotropy_weight or self.measures_gradients or not torch.is_grad_enabled():
+            parts |= self._isotropy(task, columns)
         self.parts = {name: value.detach() for name, value in parts.items()}
-        return task + self.weight * isotropy if self.isotropy_weight else task
+        return task + self.weight * parts["isotropy"] if self.isotropy_weight else task
+
+    def _isotropy(self, task: Tensor, columns: list[Tensor]) -> dict[str, Tensor]:
+        """The regulariser of both views; in training passes its gradients are matched and measured as needed."""
+        queries, passages = self._of_views(self.regulariser, columns)
+        isotropy = (queries + passages) / 2
+        if math.isnan(self.factor) and torch.is_grad_enabled():
+            self.factor = self._matched(isotropy, columns)
+        if torch.is_grad_enabled() and self.measures_gradients:
+            self.gradients = self._compared(task, isotropy, columns)
+        return {"isotropy": isotropy, "isotropy_query": queries, "isotropy_passage": passages}
 
     def _of_views(self, regulariser: Regulariser, columns: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The regulariser of the queries, and its mean over the passage columns."""

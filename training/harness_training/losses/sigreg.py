@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +32,9 @@ from harness_training.losses.precision import full_precision
 from harness_training.losses.sphere import gaussian_kernel
 
 CHUNK_ELEMENTS = 1 << 22
-"""Maximum rows times slices in memory (16 MB in float32)."""
+"""Maximum rows times slices at a time (16 MB in float32)."""
+CPU_CHUNK_ELEMENTS = 1 << 16
+"""The same on a CPU, where they stay in its cache."""
 
 
 class Quadrature(NamedTuple):
@@ -71,8 +75,13 @@ def sliced_sigreg(
     ``unbiased``: the U-statistic without the pairs (i, i); its expectation is 0 for Gaussian samples.
     ``normalise``: T/N instead of T.
     """
-    knots, weights = _half_line(quadrature, embeddings)
     directions = torch.nn.functional.normalize(slices.to(embeddings), dim=1)
+    return _along(embeddings, directions, quadrature, unbiased, normalise)
+
+
+def _along(embeddings: Tensor, directions: Tensor, quadrature: Quadrature, unbiased: bool, normalise: bool) -> Tensor:
+    """`sliced_sigreg` along directions of norm 1 in the precision of the embeddings."""
+    knots, weights = _half_line(quadrature, embeddings)
     count = sum(row_counts(embeddings))
     sums: Tensor = _CharacteristicSums.apply(embeddings, directions, knots)  # type: ignore[no-untyped-call]
     real, imaginary = sum_over_ranks(sums) / count
@@ -120,10 +129,20 @@ class SIGReg:
         """The statistic; ``step`` seeds the slices and must be the same in every process."""
         if not self.slices:
             return exact_sigreg(embeddings, unbiased=self.unbiased, normalise=self.normalise)
-        slices = unit_slices(self.slices, embeddings.shape[1], step, self.seed).to(embeddings.device)
-        return sliced_sigreg(
-            embeddings, slices, quadrature=self.quadrature, unbiased=self.unbiased, normalise=self.normalise
-        )
+        return self._sliced(embeddings, step)
+
+    @full_precision
+    def _sliced(self, embeddings: Tensor, step: int) -> Tensor:
+        like = (embeddings.device, embeddings.dtype)
+        directions = _directions(self.slices, embeddings.shape[1], step, self.seed, *like)
+        return _along(embeddings, directions, self.quadrature, self.unbiased, self.normalise)
+
+
+@lru_cache(maxsize=1)
+def _directions(count: int, dim: int, step: int, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`unit_slices` with norm 1 in this precision, made once for all columns of a step."""
+    slices = unit_slices(count, dim, step, seed).to(device, dtype)
+    return torch.nn.functional.normalize(slices, dim=1)
 
 
 def _half_line(quadrature: Quadrature, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +156,7 @@ def _half_line(quadrature: Quadrature, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _CharacteristicSums(torch.autograd.Function):
-    """Sums over samples of cos(t s) and sin(t s): [2, K, M] from x [N, d], slices [M, d] and knots [K].
+    """Sums over samples of cos(t s) and sin(t s): [2, K, M] from x [N, d], slices [M, d] and knots [K] = t, 2t, 3t...
 
     Projections are recomputed in the backward pass, a few slices at a time, so nothing of size N x M x K is stored.
     """
@@ -147,11 +166,9 @@ class _CharacteristicSums(torch.autograd.Function):
         ctx.save_for_backward(x, slices, knots)
         sums = x.new_empty(2, len(knots), len(slices))
         for part in _parts(x, slices):
-            projected = x @ slices[part].T
-            for k, knot in enumerate(knots):
-                angle = knot * projected
-                sums[0, k, part] = angle.cos().sum(0)
-                sums[1, k, part] = angle.sin().sum(0)
+            for k, (cos, sin) in enumerate(_multiples(x @ slices[part].T * knots[0], len(knots))):
+                sums[0, k, part] = cos.sum(0)
+                sums[1, k, part] = sin.sum(0)
         return sums
 
     @staticmethod
@@ -160,15 +177,26 @@ class _CharacteristicSums(torch.autograd.Function):
         real, imaginary = gradients[0] * knots[:, None]
         gradient = torch.zeros_like(x)
         for part in _parts(x, slices):
-            projected = x @ slices[part].T
-            along = torch.zeros_like(projected)
-            for k, knot in enumerate(knots):
-                angle = knot * projected
-                along += imaginary[k, part] * angle.cos() - real[k, part] * angle.sin()
-            gradient += along @ slices[part]
+            angle = x @ slices[part].T * knots[0]
+            along = torch.zeros_like(angle)
+            for k, (cos, sin) in enumerate(_multiples(angle, len(knots))):
+                along.addcmul_(imaginary[k, part], cos).addcmul_(real[k, part], sin, value=-1)
+            gradient.addmm_(along, slices[part])
         return gradient, None, None
 
 
+def _multiples(angle: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """cos(k angle) and sin(k angle) for k = 1 to count, by the addition theorem: one evaluation of each function."""
+    first = cos, sin = angle.cos(), angle.sin()
+    yield first
+    for _ in range(count - 1):
+        turned = (cos * first[0]).addcmul_(sin, first[1], value=-1)
+        sin = (sin * first[0]).addcmul_(cos, first[1])
+        cos = turned
+        yield cos, sin
+
+
 def _parts(x: Tensor, slices: Tensor) -> list[slice]:
-    size = max(1, CHUNK_ELEMENTS // max(1, len(x)))
+    elements = CPU_CHUNK_ELEMENTS if x.device.type == "cpu" else CHUNK_ELEMENTS
+    size = max(1, elements // max(1, len(x)))
     return [slice(start, start + size) for start in range(0, len(slices), size)]
