@@ -97,6 +97,20 @@ def test_the_table_of_scores_is_that_of_the_results(study: str) -> None:
         assert not row
 
 
+def test_the_table_of_a_dataset_that_was_added_later_is_that_of_its_file() -> None:
+    folder = STUDIES / "mpnet-full"
+    first, later = (json.loads((folder / f"{name}.json").read_text()) for name in ("scores", "later-scores"))
+    rows = table(text_of(folder / "README.md"), "evaluated later")
+    assert len(rows) == len(later)
+    for row in rows:
+        name = row.pop("evaluated later")
+        every = [*first[name]["nDCG@10"].values(), later[name]["vaswani"]]
+        assert row == {
+            "vaswani": f"{100 * later[name]['vaswani']:.2f}",
+            "mean of five": f"{100 * sum(every) / len(every):.2f}",
+        }
+
+
 def short(label: str) -> str:
     """A model's name in the tables of a study's page."""
     found = re.sub(r" \(mean of .*\)|:max_seq_length=\d+$", "", label)
