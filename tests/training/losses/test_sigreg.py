@@ -203,6 +203,16 @@ def test_slices_are_drawn_once_for_the_columns_of_a_step(monkeypatch: pytest.Mon
     assert values == [sliced_sigreg(column, unit_slices(8, 6, step, 77)) for step in (5, 6) for column in columns]
 
 
+def test_evaluation_in_inference_mode_leaves_the_training_pass_of_the_same_step_alone() -> None:
+    batch, regulariser = gaussian(9, 6).requires_grad_(), SIGReg(slices=8, seed=78)
+    with torch.inference_mode():
+        evaluated = regulariser(batch, 3).item()
+    trained = regulariser(batch, 3)
+    trained.backward()
+    assert trained.item() == evaluated
+    assert batch.grad is not None
+
+
 @pytest.mark.parametrize("scale", [0.2, 1.0, 30.0])
 def test_float32_is_as_exact_as_its_functions(scale: float) -> None:
     batch, slices = scale * gaussian(64, 32), unit_slices(128, 32, step=0)

@@ -124,7 +124,7 @@ class Trainer(SentenceTransformerTrainer):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the unweighted isotropy term, which is measured even at weight 0, and the gradients of both terms too."""
+        """Log the unweighted isotropy term, measured here even at weight 0, and the gradients of both terms too."""
         if "loss" in logs and "isotropy" in self._objective.parts:
             logs = {**logs, "regulariser": float(self._objective.parts["isotropy"]), **self._objective.gradients}
         super().log(logs, start_time)

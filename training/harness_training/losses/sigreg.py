@@ -76,10 +76,12 @@ def sliced_sigreg(
     ``normalise``: T/N instead of T.
     """
     directions = torch.nn.functional.normalize(slices.to(embeddings), dim=1)
-    return _along(embeddings, directions, quadrature, unbiased, normalise)
+    return _statistic(embeddings, directions, quadrature, unbiased, normalise)
 
 
-def _along(embeddings: Tensor, directions: Tensor, quadrature: Quadrature, unbiased: bool, normalise: bool) -> Tensor:
+def _statistic(
+    embeddings: Tensor, directions: Tensor, quadrature: Quadrature, unbiased: bool, normalise: bool
+) -> Tensor:
     """`sliced_sigreg` along directions of norm 1 in the precision of the embeddings."""
     knots, weights = _half_line(quadrature, embeddings)
     count = sum(row_counts(embeddings))
@@ -133,12 +135,13 @@ class SIGReg:
 
     @full_precision
     def _sliced(self, embeddings: Tensor, step: int) -> Tensor:
-        like = (embeddings.device, embeddings.dtype)
-        directions = _directions(self.slices, embeddings.shape[1], step, self.seed, *like)
-        return _along(embeddings, directions, self.quadrature, self.unbiased, self.normalise)
+        dim, device, dtype = embeddings.shape[1], embeddings.device, embeddings.dtype
+        directions = _directions(self.slices, dim, step, self.seed, device, dtype)
+        return _statistic(embeddings, directions, self.quadrature, self.unbiased, self.normalise)
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)  # else an evaluation in inference mode would leave a tensor that training cannot use
 def _directions(count: int, dim: int, step: int, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """`unit_slices` with norm 1 in this precision, made once for all columns of a step."""
     slices = unit_slices(count, dim, step, seed).to(device, dtype)
@@ -187,12 +190,12 @@ class _CharacteristicSums(torch.autograd.Function):
 
 def _multiples(angle: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """cos(k angle) and sin(k angle) for k = 1 to count, by the addition theorem: one evaluation of each function."""
-    first = cos, sin = angle.cos(), angle.sin()
-    yield first
+    one_cos, one_sin = cos, sin = angle.cos(), angle.sin()
+    yield cos, sin
     for _ in range(count - 1):
-        turned = (cos * first[0]).addcmul_(sin, first[1], value=-1)
-        sin = (sin * first[0]).addcmul_(cos, first[1])
-        cos = turned
+        next_cos = (cos * one_cos).addcmul_(sin, one_sin, value=-1)
+        next_sin = (sin * one_cos).addcmul_(cos, one_sin)
+        cos, sin = next_cos, next_sin
         yield cos, sin
 
 
