@@ -2,7 +2,8 @@
 
 A measurement takes a minimum time (`ENOUGH_ENCODING` etc.) and is repeated `REPEATS` times; the median is used.
 Measurements are cached in $HARNESS_HOME/throughput, keyed by what was measured (on `SAMPLE`), the machine and the
-number of threads. A measurement during which other processes used the CPU is marked as unreliable and not cached.
+number of threads. A measurement during which other processes used the CPU is marked as unreliable, and is used again
+for `RECENT` seconds by this process alone.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ REPEATS = 3
 """Repetitions of the largest input; the median is used."""
 DAYS = 7
 """Days after which a measurement is repeated."""
+RECENT = 300
+"""Seconds after which a measurement beside other work is repeated: the rows of one plan share it."""
 MOST_TEXTS, MOST_VECTORS = 1 << 16, 1 << 17
 RECORDED_TOKENS = 20_000
 """Minimum number of recorded tokens: the first batches are slow."""
@@ -204,14 +207,21 @@ def cached_measurement(
         if stated["of"] == of and 0 <= now - stated["time"] < DAYS * 86_400:
             figures = fields(stated["figures"], **dict.fromkeys(names, float))
             return {name: figures[name] for name in names}, True
+    if path in _unreliable and now - _unreliable[path][0] < RECENT:
+        return _unreliable[path][1], False
     tell()
     with watching() as watch:
         figures = measure()
     if watch.busy:
+        _unreliable[path] = time.time(), figures
         return figures, False
     with suppress(UserError):  # a read-only home costs only time
         write_json(path, seal({"of": of, "time": now, "figures": figures}))
     return figures, True
+
+
+_unreliable: dict[Path, tuple[float, dict[str, float]]] = {}
+"""Where it would be cached -> when a measurement beside other work was made, and its figures."""
 
 
 def median_seconds(work: Callable[[], object], first: float) -> float:
