@@ -31,9 +31,11 @@ from harness_training.data.memory import split
 from harness_training.experiment import checkpoints, dev_set
 from harness_training.experiment import train as training_run
 from harness_training.experiment import trainer as training_trainer
+from harness_training.experiment.run_record import Run
 from harness_training.experiment.sweep import train_all
 from harness_training.experiment.train import train
 from harness_training.experiment.trainer import Diverged
+from harness_training.experiment.trainer_args import make_arguments
 from harness_training.model.unpadded import use_unpadded_forward
 from tests.conftest import ROOT
 from tests.forked import Forked
@@ -302,3 +304,9 @@ def test_a_disk_that_is_full_at_the_end_is_told(world: World, tmp_path: Path, mo
             train(plan, job)
     assert not (tmp_path / "frozen" / plan.run / "checkpoint").exists()
     assert train(plan, job)["status"] == "finished"
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (100, 1), (101, 2), (324, 4), (5000, 50)])
+def test_a_run_logs_at_most_a_hundred_losses(world: World, tmp_path: Path, steps: int, every: int) -> None:
+    plan = world.plan("baseline", epochs=1, batch_size=2)
+    assert make_arguments(Run(tmp_path, plan), 2 * steps, {}, 1, ()).logging_steps == every

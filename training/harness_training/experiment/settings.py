@@ -73,7 +73,7 @@ class Settings:
     eval_steps: int = _setting(0, "steps between measurements; 0: twenty over the run, at most one in 50", minimum=0)
     save_steps: int = _setting(0, "steps between saves beside those; 0: none", minimum=0, cosmetic=True)
     logging_steps: int = _setting(
-        0, "steps between entries of the loss; 0: two hundred over the run", minimum=0, cosmetic=True
+        0, "steps between entries of the loss; 0: at most a hundred over the run", minimum=0, cosmetic=True
     )
 
     def lasting(self) -> dict[str, OptionValue]:

@@ -15,8 +15,8 @@ from harness_training.experiment.settings import Settings
 from harness_training.losses.objective import Objective
 from harness_training.losses.sigreg import SIGReg
 
-ENTRIES = 200
-"""Default number of logged losses per run."""
+ENTRIES = 100
+"""Default number of logged losses per run, at most: the gradients of both terms are measured for each."""
 
 
 def make_objective(settings: Settings, model: SentenceTransformer, processes: int) -> Objective:
@@ -72,7 +72,7 @@ def make_arguments(
         eval_steps=evaluation_steps(settings, total),
         save_strategy="steps",
         save_steps=settings.save_steps or max(1, total),
-        logging_steps=settings.logging_steps or max(1, total // ENTRIES),
+        logging_steps=settings.logging_steps or max(1, -(-total // ENTRIES)),
         logging_nan_inf_filter=False,
         metric_for_best_model="nDCG@10",
         greater_is_better=True,
