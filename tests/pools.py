@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.conftest import write_dataset
 from tests.evaluation.test_resume import content as everything
 from tests.evaluation.test_resume import texts
+from tests.forked import run
 
 PLUGIN = '''
 """Counts letters, with faults on demand."""
@@ -128,6 +129,15 @@ def make_place(folder: Path) -> Place:
 def content(root: Path) -> dict[str, bytes]:
     """What a benchmark leaves behind, its log apart."""
     return {name: data for name, data in everything(root).items() if "logs" not in Path(name).parts}
+
+
+def left_alone(place: Place, root: Path, *models: str) -> dict[str, bytes]:
+    """What a benchmark in one process leaves behind: results, shards, lists, indexes."""
+    words = place.words(*models)
+    words[words.index("--results") + 1] = str(root / "results")
+    done = run(words, {**threads(1), "HARNESS_HOME": str(root / "home")})
+    assert done.returncode == 0, done.stderr
+    return content(root)
 
 
 def threads(count: int) -> dict[str, str]:

@@ -113,16 +113,22 @@ def serving() -> Iterator[Site]:
         def log_message(self, *_: object) -> None:
             pass
 
+    with running(Handler) as site.url:
+        yield site
+
+
+@contextmanager
+def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answers requests on loopback while the block runs; yields the URL."""
+
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
             """The client closed the connection, as some tests intend."""
 
-    server = Server(("127.0.0.1", 0), Handler)
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
+    server = Server(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield site
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

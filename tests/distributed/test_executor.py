@@ -36,8 +36,8 @@ from harness.search.exact import search
 from harness.search.partial_results import PartialResults
 from harness.types import ModelError, PluginError, UserError
 from tests.conftest import Done
-from tests.forked import Forked, run
-from tests.pools import Place, content, make_place, threads
+from tests.forked import Forked
+from tests.pools import Place, content, left_alone, make_place, threads
 
 MODELS = ("letters", "bm25", "rrf(letters,bm25)", "terms", "tokens")
 PROCESSES = ("--executor", "processes", "--workers", "2")
@@ -54,13 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def alone(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a benchmark in one process leaves behind: results, shards, lists, indexes."""
-    root = tmp_path_factory.mktemp("alone")
-    words = place.words(*MODELS, "letters:fault=kills once")
-    words[words.index("--results") + 1] = str(root / "results")
-    done = run(words, {**threads(1), "HARNESS_HOME": str(root / "home")})
-    assert done.returncode == 0, done.stderr
-    return content(root)
+    return left_alone(place, tmp_path_factory.mktemp("alone"), *MODELS, "letters:fault=kills once")
 
 
 def by_processes(place: Place, root: Path, *models: str) -> Forked:

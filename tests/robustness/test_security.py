@@ -10,10 +10,9 @@ import pty
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from harness_plugins.model_folder.files import folder_of, module_folders
 from harness_reports.data.rows import _plain
 from tests.conftest import ROOT, Done, write_dataset
 from tests.robustness.fuzz_seeds import MODULES, RESULT, dumped, parquet, safetensors
+from tests.server import running
 
 ROOMS = ("harness", "plugins", "reports", "training", "benchmarks", ".ci")
 SOURCES = [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
@@ -188,13 +188,8 @@ def leading(to: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/x"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with running(Handler) as url:
+        yield f"{url}/x"
 
 
 @pytest.mark.parametrize(
