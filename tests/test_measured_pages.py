@@ -110,6 +110,15 @@ def test_the_table_of_the_datasets_that_were_added_later_is_that_of_their_file()
         assert row == {column: f"{100 * value:.2f}" for column, value in found.items()}
 
 
+def test_the_table_of_the_seeds_that_were_added_is_that_of_their_file() -> None:
+    folder = STUDIES / "mpnet-full"
+    scores = json.loads((folder / "again-scores.json").read_text())["scores"]
+    for row in table(text_of(folder / "README.md"), "on MedQuAD"):
+        name = row.pop("on MedQuAD")
+        found = {seed: scores[f"isotropy:experiment={name},run=seed{seed}"]["nDCG@10"] for seed in (45, 46, 47)}
+        assert row == {f"seed {seed}": f"{100 * value:.2f}" for seed, value in found.items()}
+
+
 def short(label: str) -> str:
     """A model's name in the tables of a study's page."""
     found = re.sub(r" \(mean of .*\)|:max_seq_length=\d+$", "", label)
@@ -130,6 +139,7 @@ def test_the_tables_of_differences_are_those_of_the_comparisons(study: str) -> N
         (short(one["model"]), short(one["against"]), *stated(one["difference"], one["here"], one["elsewhere"]))
         for file in compared
         for one in file["overall"]
+        if one["elsewhere"]  # not with a single dataset
     }
     alone = {
         (one["dataset"], short(one["model"]), short(one["against"]), *stated(one["difference"], one["interval"]))
