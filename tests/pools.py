@@ -131,7 +131,7 @@ def content(root: Path) -> dict[str, bytes]:
     return {name: data for name, data in everything(root).items() if "logs" not in Path(name).parts}
 
 
-def left_alone(place: Place, root: Path, *models: str) -> dict[str, bytes]:
+def left_by_one_process(place: Place, root: Path, *models: str) -> dict[str, bytes]:
     """What a benchmark in one process leaves behind: results, shards, lists, indexes."""
     words = place.words(*models)
     words[words.index("--results") + 1] = str(root / "results")

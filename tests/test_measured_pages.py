@@ -113,7 +113,9 @@ def test_the_table_of_the_datasets_that_were_added_later_is_that_of_their_file()
 def test_the_table_of_the_seeds_that_were_added_is_that_of_their_file() -> None:
     folder = STUDIES / "mpnet-full"
     scores = json.loads((folder / "again-scores.json").read_text())["scores"]
-    for row in table(text_of(folder / "README.md"), "on MedQuAD"):
+    rows = table(text_of(folder / "README.md"), "on MedQuAD")
+    assert [row["on MedQuAD"] for row in rows] == ["no-term", "sigreg"]
+    for row in rows:
         name = row.pop("on MedQuAD")
         found = {seed: scores[f"isotropy:experiment={name},run=seed{seed}"]["nDCG@10"] for seed in (45, 46, 47)}
         assert row == {f"seed {seed}": f"{100 * value:.2f}" for seed, value in found.items()}

@@ -188,6 +188,10 @@ def scanning(home: Path, progress: Progress, device: str = "cpu") -> Scanning:
     return Scanning(flops, each, own, reliable=reliable)
 
 
+_unreliable: dict[Path, tuple[float, dict[str, float]]] = {}
+"""Measurements beside other work: file that a reliable one would have -> monotonic time of its end, figures."""
+
+
 def cached_measurement(
     home: Path, what: str, names: tuple[str, ...], measure: Callable[[], dict[str, float]], tell: Callable[[], None]
 ) -> tuple[dict[str, float], bool]:
@@ -207,21 +211,17 @@ def cached_measurement(
         if stated["of"] == of and 0 <= now - stated["time"] < DAYS * 86_400:
             figures = fields(stated["figures"], **dict.fromkeys(names, float))
             return {name: figures[name] for name in names}, True
-    if path in _unreliable and now - _unreliable[path][0] < RECENT:
-        return _unreliable[path][1], False
+    if path in _unreliable and time.monotonic() - _unreliable[path][0] < RECENT:
+        return dict(_unreliable[path][1]), False
     tell()
     with watching() as watch:
         figures = measure()
     if watch.busy:
-        _unreliable[path] = time.time(), figures
+        _unreliable[path] = time.monotonic(), dict(figures)
         return figures, False
     with suppress(UserError):  # a read-only home costs only time
         write_json(path, seal({"of": of, "time": now, "figures": figures}))
     return figures, True
-
-
-_unreliable: dict[Path, tuple[float, dict[str, float]]] = {}
-"""Where it would be cached -> when a measurement beside other work was made, and its figures."""
 
 
 def median_seconds(work: Callable[[], object], first: float) -> float:

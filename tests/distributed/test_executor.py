@@ -37,7 +37,7 @@ from harness.search.partial_results import PartialResults
 from harness.types import ModelError, PluginError, UserError
 from tests.conftest import Done
 from tests.forked import Forked
-from tests.pools import Place, content, left_alone, make_place, threads
+from tests.pools import Place, content, left_by_one_process, make_place, threads
 
 MODELS = ("letters", "bm25", "rrf(letters,bm25)", "terms", "tokens")
 PROCESSES = ("--executor", "processes", "--workers", "2")
@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def alone(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return left_alone(place, tmp_path_factory.mktemp("alone"), *MODELS, "letters:fault=kills once")
+    return left_by_one_process(place, tmp_path_factory.mktemp("alone"), *MODELS, "letters:fault=kills once")
 
 
 def by_processes(place: Place, root: Path, *models: str) -> Forked:

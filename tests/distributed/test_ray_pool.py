@@ -16,7 +16,7 @@ from harness.distributed import ray_pool
 from tests.conftest import Done
 from tests.distributed.test_executor import FAULTS, failed_alone
 from tests.forked import run
-from tests.pools import Place, content, left_alone, make_place, threads
+from tests.pools import Place, content, left_by_one_process, make_place, threads
 
 ray: Any = pytest.importorskip("ray", reason="Ray is not installed (the ray extra)")
 pytest.importorskip("faiss", reason="dense models need faiss (the dense extra)")
@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def alone(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return left_alone(place, tmp_path_factory.mktemp("alone"), *MODELS, "letters:fault=kills once")
+    return left_by_one_process(place, tmp_path_factory.mktemp("alone"), *MODELS, "letters:fault=kills once")
 
 
 def test_faults_of_one_model_fail_its_cells_alone(

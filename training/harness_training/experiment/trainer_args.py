@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from harness_training.losses.objective import Objective
 from harness_training.losses.sigreg import SIGReg
 
 ENTRIES = 100
-"""Default number of logged losses per run, at most: the gradients of both terms are measured for each."""
+"""Largest number of losses that a run logs by default; each also measures the gradients of both terms."""
 
 
 def make_objective(settings: Settings, model: SentenceTransformer, processes: int) -> Objective:
@@ -72,7 +73,7 @@ def make_arguments(
         eval_steps=evaluation_steps(settings, total),
         save_strategy="steps",
         save_steps=settings.save_steps or max(1, total),
-        logging_steps=settings.logging_steps or max(1, -(-total // ENTRIES)),
+        logging_steps=settings.logging_steps or max(1, math.ceil(total / ENTRIES)),
         logging_nan_inf_filter=False,
         metric_for_best_model="nDCG@10",
         greater_is_better=True,
