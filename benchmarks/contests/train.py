@@ -65,7 +65,7 @@ class Ours(Resettable):
     ) -> None:
         import pyarrow
 
-        from harness_training.data import memory as numbered
+        from harness_training.data.memory import TrainingRows
         from harness_training.model.head import load_base
         from harness_training.model.unpadded import use_unpadded_forward
 
@@ -74,7 +74,7 @@ class Ours(Resettable):
         use_unpadded_forward(self.model)
         flat = [text for row in rows.train for text in row]
         self.ids = np.arange(len(flat)).reshape(len(rows.train), len(COLUMNS))
-        self.numbers = numbered.Rows(COLUMNS, pyarrow.array(flat), self.ids)
+        self.numbers = TrainingRows(COLUMNS, pyarrow.array(flat), self.ids)
         self.batch, self.loss, self.isotropy, self.mini_batch_size = batch, loss, isotropy, mini_batch_size
 
     def work(self) -> None:

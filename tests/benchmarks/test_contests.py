@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as program
-from benchmarks.contests import bm25, encode, families, measures, moments, search, sparse
+from benchmarks.contests import bm25, encode, families, measures, moments, search, sparse, train
 from benchmarks.peers import measures as peers
 from benchmarks.peers import sparse as sparse_peers
 from benchmarks.runner.command import Command
@@ -24,6 +24,7 @@ from benchmarks.runner.synthetic import judged_runs, vectors
 from benchmarks.runner.texts import Texts
 from harness.types import Document, Query
 from tests.tiny import tokenizer
+from tests.training.models import write_base
 
 
 @pytest.fixture
@@ -68,6 +69,27 @@ def test_measures_equal_trec_evals_with_ties(plan: Plan) -> None:
     answers = {"harness": ours.work(), measures.REFERENCE: theirs.answer()}
     assert measures._quality(answers)["harness"]["largest difference"] == "0"
     assert answers["harness"]["values"].mean() > 0.05
+
+
+@pytest.mark.parametrize("pieces", [None, 2])
+def test_training_changes_the_weights_and_every_round_begins_with_the_first_ones(
+    tmp_path: Path, pieces: int | None
+) -> None:
+    for name in ("torch", "accelerate", "datasets"):
+        pytest.importorskip(name, reason=f"training needs {name} (the train extra)")
+    rows = [[f"word{n}", f"word{n} word{n + 1}", f"word{n + 2}"] for n in range(8)]
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps({"train": rows, "held_out": rows[:3]}))
+    task = train.Ours(str(file), str(write_base(tmp_path)), 4, "cosine", 1.0, pieces)
+    first = task.answer()
+    task.work()
+    trained = task.answer()
+    task.ready()
+    again = task.answer()
+    for column, values in first.items():
+        assert not np.allclose(trained[column], values)
+        np.testing.assert_array_equal(again[column], values)
+    assert float(train._quality({"harness": first})["harness"]["held-out loss"]) > 0
 
 
 def test_encoding_quality_is_the_cosine_to_the_peer() -> None:
